@@ -1,0 +1,149 @@
+"""Every door a plugin may open.
+
+Hooks that ask are plural nouns and return a mapping ``{name: value or "module:attribute"}``; hooks that tell are
+``before_x`` or ``after_x`` and return nothing. A plugin is a module that implements some of them, named in the
+entry-point group ``finetune``. Import nothing heavy in it: name what is heavy as ``"module:attribute"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from finetune.interfaces import Job, Task
+    from finetune.result import Result
+
+hookspec = pluggy.HookspecMarker("finetune")
+hookimpl = pluggy.HookimplMarker("finetune")
+
+
+@hookspec
+def tasks() -> Mapping[str, Task]:  # type: ignore[empty-body]
+    """Say which tasks you bring: what is learned. Asked once, at discovery.
+
+    Examples:
+        >>> @hookimpl
+        ... def tasks():
+        ...     return {"stsb": Task(model_class="AutoModelForSequenceClassification", ...)}
+    """
+
+
+@hookspec
+def preprocessors() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Say which preprocessors you bring beyond those your tasks name: raw examples → features.
+
+    Examples:
+        >>> @hookimpl
+        ... def preprocessors():
+        ...     return {"head-and-tail": "my_plugin.long:HeadAndTail"}
+    """
+
+
+@hookspec
+def strategies() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Say which strategies you bring: how parameters move.
+
+    Examples:
+        >>> @hookimpl
+        ... def strategies():
+        ...     return {"bitfit": "my_plugin.bitfit:BitFit"}
+    """
+
+
+@hookspec
+def evaluators() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Say which evaluators you bring beyond those your tasks name: predictions → records → scores.
+
+    Examples:
+        >>> @hookimpl
+        ... def evaluators():
+        ...     return {"cost": "my_plugin.cost:CostSensitive"}
+    """
+
+
+@hookspec
+def metrics() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Say which extra metrics you bring: functions from records to ``{name: score}``.
+
+    Examples:
+        >>> @hookimpl
+        ... def metrics():
+        ...     return {"brier": "my_plugin.brier:brier"}
+    """
+
+
+@hookspec
+def readers() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Say which file formats you read: subclasses of `finetune.interfaces.Reader`.
+
+    Asked for a file when the recipe names the format, or when a reader recognises the file.
+
+    Examples:
+        >>> @hookimpl
+        ... def readers():
+        ...     return {"conll": "my_plugin.conll:Conll"}
+    """
+
+
+@hookspec
+def sources() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Say which schemes of ``dataset.path`` you answer: functions from the rest of the path to rows.
+
+    ``path: "sample:harbour-qa"`` calls the source ``sample`` with ``"harbour-qa"`` and ``dataset.options``; it
+    returns ``{split: iterable of mappings}``.
+
+    Examples:
+        >>> @hookimpl
+        ... def sources():
+        ...     return {"sample": "my_plugin.samples:load"}
+    """
+
+
+@hookspec
+def commands() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Say which subcommands you add to ``finetune``: Click commands.
+
+    Examples:
+        >>> @hookimpl
+        ... def commands():
+        ...     return {"serve": "my_plugin.serve:command"}
+    """
+
+
+@hookspec
+def before_training(job: Job) -> None:
+    """Be told what is about to be trained: the model is prepared, no step is made.
+
+    Examples:
+        >>> @hookimpl
+        ... def before_training(job):
+        ...     print(job.model.num_parameters())
+    """
+
+
+@hookspec
+def after_run(result: Result, directory: Path) -> None:
+    """Be told that a run has ended, and which folder holds it.
+
+    Examples:
+        >>> @hookimpl
+        ... def after_run(result, directory):
+        ...     (directory / "notes.txt").write_text(result.task)
+    """
+
+
+ASKING: dict[str, str] = {
+    "tasks": "task",
+    "preprocessors": "preprocessor",
+    "strategies": "strategy",
+    "evaluators": "evaluator",
+    "metrics": "metric",
+    "readers": "reader",
+    "sources": "source",
+    "commands": "command",
+}
+"""Every hook that asks, and what one of its names is called in a message."""

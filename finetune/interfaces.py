@@ -1,0 +1,285 @@
+"""What exists: the nouns that plugins write and the values that flow between them.
+
+Three interfaces are stable: `Preprocessor` (examples → features), `Strategy` (how parameters move) and `Evaluator`
+(predictions → records → scores). A `Task` ties them to a model class. Words: an *example* is a raw row, a *feature* is
+what the model takes, a *window* is one slice of a long text, a *record* is what was predicted for one example, a
+*score* is a number.
+
+The constructor of a preprocessor, strategy or evaluator is the schema of its options: write frozen, keyword-only
+dataclasses and a docstring under each field.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+
+IGNORE_INDEX = -100
+"""The label that `torch.nn.CrossEntropyLoss` skips."""
+
+Row = Mapping[str, Any]
+"""One example: column → value. Columns of a text file hold text until a preprocessor converts them."""
+
+Batch = Mapping[str, Sequence[Any]]
+"""Several examples or features: column → one value each."""
+
+Record = dict[str, Any]
+"""What was predicted for one example, as JSON can hold it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that is wrong with the data, and where."""
+
+    code: str
+    """What kind of thing, stable and in kebab-case: ``answer-not-at-offset``."""
+    message: str
+    """What was given and what was wanted."""
+    fix: str = ""
+    """What to do about it."""
+    level: Literal["error", "row", "warning"] = "row"
+    """``error`` always stops; ``row`` stops, unless the recipe drops bad rows; ``warning`` is counted and shown."""
+    row: int | None = None
+    """Position in the examples given to `Preprocessor.check`, from 0. The core adds file and line."""
+    column: str | None = None
+    """Which column, or which place in a nested one: ``answers.answer_start``."""
+    value: str | None = None
+    """What stood there; the core cuts it to 80 characters."""
+    file: str | None = None
+    """Path of the file, as the recipe named it."""
+    line: int | None = None
+    """Line of the file, from 1."""
+    split: str | None = None
+    """Which split the row belongs to."""
+
+
+class Reader(ABC):
+    """Reads one file format, row by row, in bounded memory."""
+
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    """File names that may hold this format: ``(".csv",)``. A further ``.gz`` is the core's business."""
+
+    def recognises(self, head: str) -> bool:
+        """Say whether a file of one of `suffixes` that begins with ``head`` (4,096 characters) is of this format."""
+        return False
+
+    @abstractmethod
+    def rows(self, text: Iterable[str], *, file: str) -> Iterator[tuple[int, Row] | Finding]:
+        """Yield ``(line, row)`` for every good row and a `Finding` with its line for every bad one.
+
+        ``text`` is the file's decoded text in pieces of any size, line ends untouched (``\\r\\n`` stays).
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """Examples, their features, and what the model made of them."""
+
+    examples: Sequence[Row]
+    """The examples, in order."""
+    features: Sequence[Row]
+    """The features, in order; ``example`` holds the index of the example that each was made from."""
+    outputs: Any
+    """The model's outputs for every feature: an array or a tuple of arrays whose first axis is the feature."""
+    tokenizer: PreTrainedTokenizerBase
+
+
+class Preprocessor(ABC):
+    """Turns raw examples into features.
+
+    One `features` serves training, evaluation and prediction: labels appear when answers do.
+    """
+
+    columns: ClassVar[tuple[str, ...]] = ()
+    """Columns that every example must have."""
+    optional: ClassVar[tuple[str, ...]] = ()
+    """Columns used when they are there."""
+    answers: ClassVar[tuple[str, ...]] = ()
+    """Columns that training and evaluation need and prediction does not."""
+    group: ClassVar[str | None] = None
+    """Column whose equal values must not be parted by a random split (a context that many questions share)."""
+
+    def fit(self, train: Sequence[Row]) -> Self:
+        """Return a copy that knows what only the training examples can tell, such as the label names.
+
+        Must cope with bad rows, which `check` reports later. The copy's fields are recorded in the result, so that
+        prediction needs no data.
+        """
+        return self
+
+    def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
+        """Yield what is wrong with the examples of one split; called after `fit`, on rows of every kind."""
+        yield from ()
+
+    @abstractmethod
+    def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
+        """Return the features of a batch of examples.
+
+        Where an example makes several features, the column ``overflow_to_sample_mapping`` says which example of the
+        batch each came from. Columns that the model does not take may be kept for `ledger` and the evaluator.
+        """
+
+    def ledger(self, features: Batch) -> Mapping[str, int]:
+        """Return counts of what was done to a batch of features (``truncated``, ``tokens_lost``); the core adds up."""
+        return {}
+
+    def show(self, feature: Row, tokenizer: PreTrainedTokenizerBase) -> str:
+        """Return one feature as a person reads it, with ``⟦…⟧`` round what the loss sees."""
+        text: str = tokenizer.decode(feature["input_ids"])
+        return text
+
+    def collator(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Any:
+        """Return what makes a padded batch of features; None for `transformers.DataCollatorWithPadding`."""
+        return None
+
+    def loss(self) -> Callable[..., Any] | None:
+        """Return a loss for `transformers.Trainer` (``compute_loss_func``), or None for the model's own."""
+        return None
+
+    def model_options(self) -> dict[str, Any]:
+        """Return what the model must be loaded with: ``num_labels``, ``id2label``."""
+        return {}
+
+
+class Strategy(ABC):
+    """Says how parameters move: which ones, how fast, in what guise."""
+
+    def load_options(self) -> dict[str, Any]:
+        """Return what the model must be loaded with, such as a quantisation."""
+        return {}
+
+    @abstractmethod
+    def prepare(self, model: PreTrainedModel, task: Task, *, fresh: Collection[str] = ()) -> Any:
+        """Return the model with the right parameters trainable, wrapped if need be.
+
+        Args:
+            model: As loaded; every parameter trainable.
+            task: What is learned; tells the type of head.
+            fresh: Names of modules whose weights were born random, because the base has none. They must train, and
+                must be saved.
+
+        Raises:
+            Incompatible: The model cannot be trained in this way.
+        """
+
+    def parameter_groups(
+        self, model: Any, *, learning_rate: float, weight_decay: float
+    ) -> list[dict[str, Any]] | None:
+        """Return the optimizer's parameter groups, or None for the trainer's usual two."""
+        return None
+
+    def callbacks(self) -> Sequence[TrainerCallback]:
+        """Return what must happen while training.
+
+        Freezing on a schedule belongs here, in ``on_train_begin``: what is frozen before the optimizer exists is
+        never trained.
+        """
+        return ()
+
+    def save(self, model: Any, directory: Path) -> None:
+        """Write the trained model to a folder, as safetensors."""
+        model.save_pretrained(directory)
+
+    def load(self, directory: Path, *, model_class: Any, base: str, options: Mapping[str, Any]) -> Any:
+        """Return the model that `save` wrote.
+
+        Args:
+            directory: The folder.
+            model_class: An ``AutoModelFor…`` of transformers.
+            base: Path or Hub id of the model that was fine-tuned.
+            options: What `from_pretrained` of the base took, labels and all.
+        """
+        return model_class.from_pretrained(directory, use_safetensors=True, trust_remote_code=False)
+
+
+class Evaluator(ABC):
+    """Turns predictions into records that a person can read, and records into scores."""
+
+    primary: str
+    """The score that stands for the others. A class attribute or an option."""
+
+    @property
+    def greater_is_better(self) -> bool:
+        """Whether a greater primary score is a better one."""
+        return True
+
+    def fit(self, records: Sequence[Record]) -> Self:
+        """Return a copy that knows what only the validation records can tell, such as a threshold."""
+        return self
+
+    @abstractmethod
+    def records(self, predictions: Predictions) -> list[Record]:
+        """Return one record for every example, in order.
+
+        A record holds the prediction under ``prediction`` and, where the example has answers, the truth under
+        ``reference``; everything else that the scores need stands beside them.
+        """
+
+    @abstractmethod
+    def scores(self, records: Sequence[Record]) -> dict[str, float]:
+        """Return the scores of records that hold a reference: name → number, flat (``f1/positive``)."""
+
+    def details(self, records: Sequence[Record]) -> dict[str, Any]:
+        """Return what is not a single number, such as a confusion matrix, as JSON can hold it."""
+        return {}
+
+    def files(self, records: Sequence[Record]) -> Mapping[str, Any]:
+        """Return the files that a benchmark wants: name → what JSON can hold."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is learned: the value that ties a model class to its nouns.
+
+    Strings with a colon are ``"module:attribute"``, so that a task can be listed without loading anything.
+    """
+
+    summary: str
+    """One line for `finetune list`."""
+    model_class: str
+    """Class of transformers that has the head: ``AutoModelForQuestionAnswering``."""
+    peft_type: str | None
+    """PEFT's ``TaskType``, where it has one."""
+    features: frozenset[str]
+    """Feature columns that the model takes, labels included."""
+    labels: frozenset[str]
+    """The ones of them that exist only where answers do."""
+    preprocessor: str
+    """Default preprocessor."""
+    evaluator: str
+    """Default evaluator."""
+    trainer: str = "finetune.training:trainer"
+    """Function from a `Job` to a `transformers.Trainer`."""
+    arguments: str = "transformers:TrainingArguments"
+    """Class that the recipe's ``training`` section is for."""
+    starter: Mapping[str, Any] = field(default_factory=dict)
+    """Sections of the recipe that `finetune init` writes: a sample data set, a model, sensible training options."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a trainer needs."""
+
+    task: Task
+    model: Any
+    tokenizer: PreTrainedTokenizerBase
+    preprocessor: Preprocessor
+    strategy: Strategy
+    evaluator: Evaluator
+    train: Dataset
+    """Features to train on."""
+    validation: Dataset | None
+    """Features to choose by, where there are any."""
+    validation_examples: Dataset | None
+    """The examples that they were made from."""
+    arguments: Mapping[str, Any]
+    """The recipe's ``training`` section with the run's own settings."""
+    callbacks: Sequence[TrainerCallback] = ()

