@@ -89,6 +89,8 @@ class Predictions:
     outputs: Any
     """The model's outputs for every feature: an array or a tuple of arrays whose first axis is the feature."""
     tokenizer: PreTrainedTokenizerBase
+    preprocessor: Preprocessor
+    """The one that made the features, fitted: its `model_options` know the label names."""
 
 
 class Preprocessor(ABC):
@@ -274,8 +276,8 @@ class Job:
     preprocessor: Preprocessor
     strategy: Strategy
     evaluator: Evaluator
-    train: Dataset
-    """Features to train on."""
+    train: Dataset | None
+    """Features to train on; None where the job is to predict."""
     validation: Dataset | None
     """Features to choose by, where there are any."""
     validation_examples: Dataset | None

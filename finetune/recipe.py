@@ -239,6 +239,8 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     resolved = {tag for tag, pattern in sum(_Loader.yaml_implicit_resolvers.values(), []) if pattern.match(text)}
     if resolved and not node.style:
         node.style = "'"
+    if not text.isprintable() and "\n" not in text:
+        node.style = '"'  # PyYAML writes U+0085 and its kin bare, and reads them as line ends
     return node
 
 

@@ -1,1 +1,92 @@
-def main(): pass
+"""The command line: one command a file, each imported when it is asked for.
+
+Nothing here imports torch or transformers; the bodies of commands do.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from finetune import __version__
+from finetune.errors import BadData, FinetuneError
+
+COMMANDS = ("init", "check", "train", "evaluate", "predict", "list", "show", "schema", "doctor")
+"""Our own, in the order of a first visit: each is the attribute `command` of a module here. Plugins bring more."""
+
+
+class Commands(click.Group):
+    """Our commands and those that plugins bring."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return every name."""
+        return [*COMMANDS, *sorted(_plugins().targets)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command of a name."""
+        if cmd_name in COMMANDS:
+            command: click.Command = importlib.import_module(f"finetune.cli.{cmd_name}_").command
+            return command
+        catalogue = _plugins()
+        return catalogue.find(cmd_name) if cmd_name in catalogue.targets else None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Answer a misspelt command with the nearest."""
+        from finetune.errors import did_you_mean
+
+        if args and args[0] not in self.list_commands(ctx) and not args[0].startswith("-"):
+            ctx.fail(f"no such command {args[0]!r}.{did_you_mean(args[0], self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List our commands with their first line, and those of plugins with their owner, importing none of these."""
+        rows = [(name, self._summary(ctx, name)) for name in COMMANDS]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+        catalogue = _plugins()
+        if catalogue.targets:
+            with formatter.section("Commands of plugins"):
+                formatter.write_dl([(name, f"from {catalogue.owners[name]}") for name in sorted(catalogue.targets)])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; turn our errors and Ctrl-C into messages and exit codes."""
+        try:
+            return super().invoke(ctx)
+        except FinetuneError as error:
+            show(error)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("\ninterrupted.", err=True)
+            ctx.exit(130)
+
+    def _summary(self, ctx: click.Context, name: str) -> str:
+        command = self.get_command(ctx, name)
+        return command.get_short_help_str(limit=80) if command else ""
+
+
+def show(error: FinetuneError) -> None:
+    """Print an error to standard error: what is wrong, where, and what to do."""
+    click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+    click.echo(str(error), err=True)
+    if isinstance(error, BadData) and error.findings:
+        from finetune.cli.output import findings
+
+        findings(error.findings, error.counts)
+
+
+def _plugins() -> Any:
+    from finetune.plugins import discover
+
+    return discover().catalogues["commands"]
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="finetune")
+def main() -> None:
+    """Fine-tune any pretrained transformer: one task, one strategy, one recipe.
+
+    Begin with `finetune init text-classification > recipe.yaml`, look at the data with `finetune check recipe.yaml`,
+    then `finetune train recipe.yaml`.
+    """

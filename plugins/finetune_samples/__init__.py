@@ -1,1 +1,12 @@
-"""x."""
+"""The small world: data sets about one invented harbour town, made by seeded code, for tests, tutorials and the demo."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from finetune import hookimpl
+
+
+@hookimpl
+def sources() -> Mapping[str, str]:
+    return {"sample": "finetune_samples.catalogue:load"}

@@ -1,0 +1,243 @@
+"""What `import finetune` offers: train, load, evaluate."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from finetune import data, features, options, training
+from finetune import plan as plans
+from finetune import recipe as recipes
+from finetune import run as runs
+from finetune.errors import BadData, BadRecipe
+from finetune.interfaces import Evaluator, Job, Record, Row
+from finetune.plan import Plan
+from finetune.plugins import Plugins, discover, resolve
+from finetune.progress import Reporter
+from finetune.recipe import Recipe, Source
+from finetune.result import RECIPE, Result
+
+ROWS = "rows:"
+"""Path of a recipe whose examples were given in Python."""
+
+
+def train(
+    recipe: str | Path | Recipe | None = None,
+    *,
+    resume: bool = False,
+    accept_changes: bool = False,
+    overwrite: bool = False,
+    plugins: Plugins | None = None,
+    reporter: Reporter | None = None,
+    **keywords: Any,
+) -> Result:
+    """Fine-tune a model.
+
+    Examples:
+        >>> result = finetune.train("recipe.yaml")  # doctest: +SKIP
+        >>> result = finetune.train(  # doctest: +SKIP
+        ...     task="text-classification", model="distilbert-base-uncased", strategy="lora",
+        ...     dataset="reviews.csv", output="runs/reviews", training={"num_train_epochs": 1},
+        ... )
+
+    Args:
+        recipe: Path of a YAML file, or a `Recipe`; None when everything is given by keywords.
+        resume: Go on from the newest valid checkpoint of the output folder.
+        accept_changes: Resume although the recipe or the data changed.
+        overwrite: Replace an earlier run in the output folder.
+        plugins: Where names are looked up; None to discover them.
+        reporter: Told what happens; None for silence.
+        **keywords: Keys of a recipe; they override those of the file. `dataset` may hold examples:
+            ``{"train": rows, "validation": rows}``, each a `datasets.Dataset` or an iterable of mappings.
+
+    Raises:
+        FinetuneError: With what went wrong, where, and what to do.
+    """
+    rows = None
+    given = keywords.get("dataset")
+    if _holds_examples(given):
+        rows = given
+        keywords["dataset"] = {"path": ROWS}
+    plan = plans.make(_recipe(recipe, keywords), plugins or discover())
+    return runs.run(
+        plan, resume=resume, accept_changes=accept_changes, overwrite=overwrite, rows=rows, reporter=reporter
+    )
+
+
+def load(run: str | Path, *, plugins: Plugins | None = None) -> FineTuned:
+    """Load the model of a finished run, ready to predict.
+
+    Examples:
+        >>> model = finetune.load("runs/reviews")  # doctest: +SKIP
+        >>> model.predict(text="A fine inn.")["prediction"]  # doctest: +SKIP
+        'positive'
+
+    Raises:
+        BadRecipe: The folder holds no finished run.
+    """
+    plugins = plugins or discover()
+    result = Result.load(run)
+    recipe = recipes.from_mapping(result.recipe, name=str(Path(run) / RECIPE))
+    # The run's own classes and options, fitted; a recipe's default may mean another class in a later version.
+    plan = replace(
+        plans.make(replace(recipe, preprocessor=None, evaluator=None), plugins),
+        preprocessor=_rebuild(result.preprocessor, where="preprocessor"),
+        evaluator=_rebuild(result.evaluator, where="evaluator"),
+    )
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(run, trust_remote_code=False)
+    return FineTuned(plan=plan, result=result, tokenizer=tokenizer, model=runs.reload(plan, Path(run)))
+
+
+def evaluate(
+    run: str | Path,
+    dataset: str | Mapping[str, Any] | None = None,
+    *,
+    split: str = "test",
+    plugins: Plugins | None = None,
+    reporter: Reporter | None = None,
+) -> dict[str, float]:
+    """Score the model of a finished run on examples with answers.
+
+    Args:
+        run: The run folder.
+        dataset: A path, or the ``dataset`` section of a recipe; None for the run's own.
+        split: Which split to score; a single file is taken whole.
+        plugins: Where names are looked up; None to discover them.
+        reporter: Told what happens.
+
+    Returns:
+        Score → number.
+    """
+    return load(run, plugins=plugins).evaluate(dataset, split=split, reporter=reporter)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuned:
+    """A fine-tuned model with all that it takes to use it."""
+
+    plan: Plan
+    result: Result
+    tokenizer: Any
+    model: Any
+
+    def predict(self, examples: Row | Iterable[Row] | None = None, **columns: Any) -> Any:
+        """Predict one example or many.
+
+        Args:
+            examples: A mapping, or several.
+            **columns: One example, by column: ``question="Who?", context="…"``.
+
+        Returns:
+            The record of one example, or a list of records.
+
+        Raises:
+            BadData: A column is missing or cannot be used.
+        """
+        one = examples is None or isinstance(examples, Mapping)
+        rows = [dict(columns if examples is None else examples)] if one else list(examples)  # type: ignore[arg-type]
+        if not rows:
+            return []
+        found = data.from_rows({"test": rows}, self.plan.preprocessor, fit=False, answers=False)
+        records = self._records(found.splits["test"], answers=False)
+        return records[0] if one else records
+
+    def predict_source(self, source: Source) -> tuple[Sequence[Row], list[Record]]:
+        """Predict every example of a source, whatever its splits; return the examples and their records."""
+        found = data.load(
+            source, self.plan.preprocessor, plugins=self.plan.plugins, seed=0, fit=False, answers=False
+        )
+        rows: list[Row] = []
+        records: list[Record] = []
+        for part in found.splits.values():
+            rows += list(part)
+            records += self._records(part, answers=False)
+        return rows, records
+
+    def evaluate(
+        self,
+        dataset: str | Mapping[str, Any] | None = None,
+        *,
+        split: str = "test",
+        reporter: Reporter | None = None,
+    ) -> dict[str, float]:
+        """Score the model on examples with answers; see `finetune.evaluate`."""
+        recipe = self.plan.recipe
+        if dataset is not None:
+            content = {**recipes.to_mapping(recipe), "dataset": dataset}
+            if not isinstance(dataset, Mapping):  # another file with the same columns
+                content["dataset"] = {"path": dataset, "columns": dict(recipe.dataset.columns), "validation_size": 0}
+            recipe = recipes.from_mapping(content)
+        elif recipe.dataset.path == ROWS:
+            raise BadRecipe("the run was trained on examples given in Python; name a data set to score.")
+        found = data.load(
+            recipe.dataset, self.plan.preprocessor, plugins=self.plan.plugins, seed=recipe.seed, fit=False
+        )
+        parts = dict(found.splits)
+        chosen = parts.get(split) or (next(iter(parts.values())) if len(parts) == 1 else None)
+        if chosen is None:
+            raise BadData(f"there is no split {split!r}; there are: {', '.join(parts)}.")
+        return runs.all_scores(self.plan.evaluator, self.plan, self._records(chosen, reporter=reporter))
+
+    def _records(self, examples: Any, *, answers: bool = True, reporter: Reporter | None = None) -> list[Record]:
+        """Predict examples, by the task's own trainer."""
+        made = features.make(
+            examples,
+            preprocessor=self.plan.preprocessor,
+            tokenizer=self.tokenizer,
+            task=self.plan.task,
+            split="test",
+            answers=answers,
+            reporter=reporter,
+        )
+        batch = {key: self.plan.recipe.training[key] for key in _PREDICTING if key in self.plan.recipe.training}
+        with tempfile.TemporaryDirectory() as scratch:
+            job = Job(
+                task=self.plan.task,
+                model=self.model,
+                tokenizer=self.tokenizer,
+                preprocessor=self.plan.preprocessor,
+                strategy=self.plan.strategy,
+                evaluator=self.plan.evaluator,
+                train=None,
+                validation=None,
+                validation_examples=None,
+                arguments={**batch, "output_dir": scratch, "report_to": "none", "disable_tqdm": True},
+                callbacks=[training.ShowPredicting(reporter or Reporter())],
+            )
+            trainer = resolve(self.plan.task.trainer)(job)
+            predictions = training.predict(trainer, examples=made.examples, features=made.features, job=job)
+        return self.plan.evaluator.records(predictions)
+
+
+_PREDICTING = ("per_device_eval_batch_size", "bf16", "bf16_full_eval", "fp16", "use_cpu")
+"""Training options that change how a model predicts."""
+
+
+def _recipe(recipe: str | Path | Recipe | None, keywords: Mapping[str, Any]) -> Recipe:
+    if isinstance(recipe, Recipe):
+        return recipes.from_mapping({**recipes.to_mapping(recipe), **keywords})
+    content: dict[str, Any] = {}
+    if recipe is not None:
+        content = recipes.to_mapping(recipes.read(recipe))
+    return recipes.parse({**content, **keywords})
+
+
+def _holds_examples(dataset: Any) -> bool:
+    """Tell splits of examples from a section of a recipe, and from splits of files."""
+    if not isinstance(dataset, Mapping) or not dataset or set(dataset) - {"train", "validation", "test"}:
+        return False
+    part = next(iter(dataset.values()))
+    return not isinstance(part, str | Path) and not (isinstance(part, list) and part and isinstance(part[0], str))
+
+
+def _rebuild(described: Mapping[str, Any], *, where: str) -> Any:
+    cls = resolve(described["class"])
+    return options.build(cls, described["options"], where=where) if described["options"] else cls()
+
+
+__all__ = ["Evaluator", "FineTuned", "evaluate", "load", "train"]

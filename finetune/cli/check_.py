@@ -1,0 +1,63 @@
+"""`finetune check`."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("check")
+@click.argument("recipe", type=click.Path(dir_okay=False))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--samples", default=3, show_default=True, help="How many features to show, decoded.")
+@click.option("--json", "as_json", is_flag=True, help="Print the ledger as JSON.")
+def command(recipe: str, overrides: tuple[str, ...], samples: int, as_json: bool) -> None:
+    """Read and check the data as `train` would, without weights.
+
+    Prints what becomes of every row and token, and samples with what the loss sees between ⟦ and ⟧.
+    """
+    from dataclasses import asdict
+
+    from finetune import plan as plans
+    from finetune import recipe as recipes
+    from finetune.cli import output
+    from finetune.errors import BadData
+    from finetune.plugins import discover
+    from finetune.progress import Console, Reporter
+
+    read = recipes.read(recipe, overrides)
+    from finetune import run as runs
+
+    try:
+        prepared = runs.prepare(plans.make(read, discover()), reporter=Reporter() if as_json else Console())
+    except BadData as error:
+        if as_json:
+            found = [asdict(finding) for finding in error.findings]
+            output.as_json({"error": str(error), "findings": found, "counts": error.counts})
+        raise
+    found = prepared.examples
+    shown = [
+        prepared.plan.preprocessor.show(feature, prepared.tokenizer)
+        for feature in prepared.features["train"].features.select(range(min(samples, found.splits["train"].num_rows)))
+    ]
+    if as_json:
+        output.as_json(
+            {
+                "ledger": prepared.ledger,
+                "findings": [asdict(finding) for finding in found.findings],
+                "counts": found.counts,
+                "fingerprints": found.fingerprints,
+                "overlap": found.overlap,
+                "samples": shown,
+                "preprocessor": runs.described(prepared.plan.preprocessor),
+            }
+        )
+        return
+    splits = list(prepared.ledger)
+    kinds = list(dict.fromkeys(kind for counts in prepared.ledger.values() for kind in counts))
+    output.table(["", *splits], [[kind, *(prepared.ledger[split].get(kind, 0) for split in splits)] for kind in kinds])
+    for split, count in found.overlap.items():
+        if count:
+            click.echo(f"{count} rows of {split} have inputs that occur word for word in train.")
+    output.findings(found.findings, found.counts)
+    for number, text in enumerate(shown, 1):
+        click.echo(f"\nsample {number}: {text}")

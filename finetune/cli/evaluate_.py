@@ -1,0 +1,24 @@
+"""`finetune evaluate`."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("evaluate")
+@click.argument("run", type=click.Path(file_okay=False))
+@click.option("--data", "dataset", help="Examples with answers: a path, or a plugin's source. Default: the run's own.")
+@click.option("--split", default="test", show_default=True, help="Which split to score; a single file is taken whole.")
+@click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
+def command(run: str, dataset: str | None, split: str, as_json: bool) -> None:
+    """Score the model of a finished run."""
+    from finetune import api
+    from finetune.cli import output
+    from finetune.progress import Console, Reporter
+
+    reporter: Reporter = Reporter() if as_json else Console()
+    scores = api.evaluate(run, dataset, split=split, reporter=reporter)
+    if as_json:
+        output.as_json(scores)
+    else:
+        output.table(["score", split], list(scores.items()))

@@ -1,0 +1,22 @@
+"""`finetune init`."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("init")
+@click.argument("task")
+@click.option("--strategy", default="full", show_default=True, help="How parameters move.")
+@click.option("--data", help="Path of the examples. Default: a sample that needs no network.")
+@click.option("--output", default=None, help="Folder of the run. Default: runs/TASK.")
+def command(task: str, strategy: str, data: str | None, output: str | None) -> None:
+    """Print a complete, commented recipe for a task.
+
+    finetune init question-answering > recipe.yaml
+    """
+    from finetune import starter
+    from finetune.plugins import discover
+
+    text = starter.write(task, discover(), strategy=strategy, output=output or f"runs/{task}", data=data)
+    click.echo(text, nl=False)

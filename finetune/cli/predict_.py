@@ -1,0 +1,70 @@
+"""`finetune predict`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+
+@click.command("predict", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@click.argument("run", type=click.Path(file_okay=False))
+@click.argument("file", required=False)
+@click.pass_context
+def command(ctx: click.Context, run: str, file: str | None) -> None:
+    """Predict with the model of a finished run; JSON lines on standard output, one an example.
+
+    FILE holds examples, in any format that a recipe can name; `-` reads JSON lines from standard input. A single
+    example is given by its columns: `finetune predict RUN --question "Who?" --context "…"`.
+    """
+    columns, file = _columns(ctx, file)
+    if bool(columns) == (file is not None):
+        raise click.UsageError("give a file, or - for standard input, or one example by its columns: --text '…'.")
+    from finetune import api
+
+    model = api.load(run)
+    if columns:
+        _print(model.predict(columns))
+        return
+    for record in model.predict_source(_source(file or "-", model))[1]:
+        _print(record)
+
+
+def _columns(ctx: click.Context, file: str | None) -> tuple[dict[str, str], str | None]:
+    """Return the columns given as flags, and the file if it is one."""
+    words = [*([file] if file is not None else []), *ctx.args]
+    columns: dict[str, str] = {}
+    file = None
+    while words:
+        word = words.pop(0)
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            if not equals and not words:
+                raise click.UsageError(f"--{name} needs a value.")
+            columns[name.replace("-", "_")] = value if equals else words.pop(0)
+        elif file is None:
+            file = word
+        else:
+            raise click.UsageError(f"one file at a time, not {file!r} and {word!r}.")
+    return columns, file
+
+
+def _source(file: str, model: object) -> object:
+    from finetune.api import FineTuned
+    from finetune.recipe import Source
+
+    assert isinstance(model, FineTuned)
+    preprocessor = model.plan.preprocessor
+    inputs = {*preprocessor.columns, *preprocessor.optional}
+    renames = {theirs: ours for theirs, ours in model.plan.recipe.dataset.columns.items() if ours in inputs}
+    if file == "-":
+        import tempfile
+
+        with tempfile.NamedTemporaryFile("wb", suffix=".jsonl", delete=False) as copy:
+            copy.write(click.get_binary_stream("stdin").read())
+        file = copy.name
+    return Source(path=file, columns=renames, validation_size=0)
+
+
+def _print(record: object) -> None:
+    click.echo(json.dumps(record, ensure_ascii=False))

@@ -1,0 +1,65 @@
+"""`finetune show`."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, asdict
+from typing import Any
+
+import click
+
+
+@click.command("show")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(name: str, as_json: bool) -> None:
+    """Show what a NAME of `finetune list` is, its options and their documentation.
+
+    NAME may also be Recipe, Model or Source, the sections of a recipe, or Python (module:Class).
+    """
+    from finetune.cli import output
+    from finetune.options import document
+
+    documented = [(title, cls, document(cls)) for title, cls in _classes(name)]
+    if as_json:
+        shown = {
+            title: [{**asdict(o), "default": None if o.default is MISSING else o.default} for o in found]
+            for title, _, found in documented
+        }
+        output.as_json(shown)
+        return
+    for number, (title, cls, found) in enumerate(documented):
+        click.echo("\n" if number else "", nl=False)
+        click.secho(title, bold=True)
+        click.echo(f"{(cls.__doc__ or '').strip()}\n")
+        for option in found:
+            default = "required" if option.required else f"default {option.default!r}"
+            click.echo(f"  {click.style(option.name, bold=True)}: {option.type} ({default})")
+            for line in option.doc.splitlines():
+                click.echo(f"      {line}")
+
+
+def _classes(name: str) -> list[tuple[str, Any]]:
+    """Return the documented classes behind a name: a task has several."""
+    from finetune import recipe
+    from finetune.errors import UnknownName, did_you_mean
+    from finetune.interfaces import Task
+    from finetune.plugins import discover, resolve
+
+    sections = {cls.__name__: cls for cls in (recipe.Recipe, recipe.Model, recipe.Source)}
+    if name in sections:
+        return [(name, sections[name])]
+    found = discover()
+    if ":" in name:
+        return [(name, resolve(name))]
+    for catalogue in found.catalogues.values():
+        if name not in catalogue.targets:
+            continue
+        target = catalogue.find(name)
+        if isinstance(target, Task):
+            parts = (("preprocessor", target.preprocessor), ("evaluator", target.evaluator))
+            return [(f"{name}: {part} ({path})", resolve(path)) for part, path in parts]
+        if hasattr(target, "__dataclass_fields__"):
+            return [(f"{catalogue.kind} {name}", target)]
+        raise UnknownName(f"{catalogue.kind} {name!r} takes no options. {(target.__doc__ or '').strip()}")
+    known = [*sections, *(known for catalogue in found.catalogues.values() for known in catalogue.targets)]
+    raise UnknownName(f"there is nothing called {name!r}.{did_you_mean(name, known)} See `finetune list`.")

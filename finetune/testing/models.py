@@ -1,0 +1,58 @@
+"""Tiny models, made from configurations on the spot: no download, a second to train a few steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+SIZE = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 128,
+}
+
+ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert": ("BertConfig", SIZE),
+    "roberta": ("RobertaConfig", {**SIZE, "max_position_embeddings": 130, "type_vocab_size": 1}),
+    "electra": ("ElectraConfig", {**SIZE, "embedding_size": 32}),
+    "distilbert": (
+        "DistilBertConfig",
+        {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "max_position_embeddings": 128},
+    ),
+    "deberta": ("DebertaV2Config", {**SIZE, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]}),
+}
+"""Family → configuration class of transformers, and how to make it tiny."""
+
+
+def tiny_model(
+    family: str, tokenizer: Any, directory: Path, *, model_class: str = "AutoModel", seed: int = 0, **options: Any
+) -> Path:
+    """Write a randomly initialised model of a family and its tokenizer to a folder, as a Hub repository would be.
+
+    Args:
+        family: One of `ARCHITECTURES`.
+        tokenizer: Says how large the vocabulary is.
+        directory: Where to write; returned.
+        model_class: Which class of transformers; `AutoModel` writes a body without a head, and, like many checkpoints
+            on the Hub, what the class lacks (BERT's pooler, for a masked-language model) is missing.
+        seed: Of the weights.
+        **options: Further fields of the configuration.
+    """
+    config_class, size = ARCHITECTURES[family]
+    special = {
+        name: getattr(tokenizer, name)
+        for name in ("pad_token_id", "bos_token_id", "eos_token_id")
+        if getattr(tokenizer, name) is not None
+    }
+    config = getattr(transformers, config_class)(**{**size, "vocab_size": len(tokenizer), **special, **options})
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = getattr(transformers, model_class).from_config(config)
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory

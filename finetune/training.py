@@ -1,0 +1,230 @@
+"""`Job` → `transformers.Trainer`: one path for every task."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from finetune.errors import BadOptions, Interrupted, TrainingFailed
+from finetune.interfaces import Evaluator, Job, Predictions
+from finetune.plugins import resolve
+from finetune.progress import Reporter
+from finetune.recipe import Recipe
+
+
+def arguments(recipe: Recipe, *, evaluator: Evaluator, validation: bool) -> dict[str, Any]:
+    """Return the training options of a recipe with our defaults, where they differ from upstream's.
+
+    They are written to the run's `recipe.yaml`.
+
+    Raises:
+        BadOptions: The best model is to be kept, and there is nothing to choose by.
+    """
+    epochs = recipe.training.get("num_train_epochs", 3)
+    best: dict[str, Any] = {}
+    if recipe.training.get("load_best_model_at_end"):
+        if not validation:
+            raise BadOptions("training: 'load_best_model_at_end' needs a validation split to choose by.")
+        # The trainer would guess the direction by the name, and takes perplexity for a score to raise.
+        best = {"metric_for_best_model": evaluator.primary, "greater_is_better": evaluator.greater_is_better}
+    ours: dict[str, Any] = {
+        **best,
+        "logging_steps": 10,
+        "logging_first_step": True,
+        # True would log the NaN of a broken run as 0.0
+        "logging_nan_inf_filter": False,
+        "eval_strategy": "epoch" if validation and (epochs > 1 or best) else "no",
+        "save_strategy": "epoch",
+        # 1 would leave nothing to resume from while the next one is being written
+        "save_total_limit": 2,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    return {**ours, **recipe.training}
+
+
+def trainer(job: Job) -> Trainer:
+    """Build the trainer of a task whose model returns logits."""
+    class_ = resolve(job.task.arguments)
+    args = class_(**job.arguments)
+    groups = job.strategy.parameter_groups(
+        job.model, learning_rate=args.learning_rate, weight_decay=args.weight_decay
+    )
+    built = Trainer(
+        model=job.model,
+        args=args,
+        train_dataset=model_columns(job.train, job),
+        eval_dataset=model_columns(job.validation, job),
+        processing_class=job.tokenizer,
+        data_collator=job.preprocessor.collator(job.tokenizer, job.model) or DataCollatorWithPadding(job.tokenizer),
+        compute_loss_func=job.preprocessor.loss(),
+        compute_metrics=validation_scores(job),
+        optimizer_cls_and_kwargs=with_groups(args, job.model, groups),
+        callbacks=list(job.callbacks),
+    )
+    built.remove_callback(PrinterCallback)  # it prints to standard output
+    return built
+
+
+def model_columns(features: Any, job: Job) -> Any:
+    """Return features with the columns that the model takes, no others."""
+    if features is None:
+        return None
+    return features.select_columns([name for name in features.column_names if name in job.task.features])
+
+
+def with_groups(args: TrainingArguments, model: Any, groups: list[dict[str, Any]] | None) -> Any:
+    """Return what makes the trainer's optimizer hold a strategy's parameter groups, or None."""
+    if groups is None:
+        return None
+    optimizer, options = Trainer.get_optimizer_cls_and_kwargs(args, model)
+    return optimizer, {**options, "params": groups}
+
+
+def validation_scores(job: Job) -> Any:
+    """Return a function that scores the validation features while training, or None without them."""
+    if job.validation is None or job.validation_examples is None:
+        return None
+
+    def scores(predicted: Any) -> dict[str, float]:
+        predictions = Predictions(
+            examples=job.validation_examples,
+            features=job.validation,
+            outputs=predicted.predictions,
+            tokenizer=job.tokenizer,
+            preprocessor=job.preprocessor,
+        )
+        return job.evaluator.scores(job.evaluator.records(predictions))
+
+    return scores
+
+
+def predict(built: Trainer, *, examples: Any, features: Any, job: Job) -> Predictions:
+    """Predict features, shortest first, so that batches hold little padding; the order given is kept."""
+    order = np.argsort([len(ids) for ids in features.with_format("numpy")["input_ids"]], kind="stable")
+    predicted = built.predict(model_columns(features.select(order), job))
+    back = np.argsort(order, kind="stable")
+    outputs = predicted.predictions
+    outputs = tuple(part[back] for part in outputs) if isinstance(outputs, tuple) else outputs[back]
+    return Predictions(
+        examples=examples,
+        features=features,
+        outputs=outputs,
+        tokenizer=job.tokenizer,
+        preprocessor=job.preprocessor,
+    )
+
+
+class Guard(TrainerCallback):
+    """Stops a run before it applies a gradient that is not finite.
+
+    The trainer itself goes on, logs a loss of 0.0 and saves weights that are not numbers.
+    """
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Look at every gradient."""
+        if args.fp16:
+            return  # its gradient scaler skips such steps by design
+        gradients = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]
+        if gradients and not torch.stack([gradient.isfinite().all() for gradient in gradients]).all():
+            raise TrainingFailed(
+                f"step {state.global_step + 1}: a gradient is not a finite number, so the update was not made. "
+                "Lower training.learning_rate, look at the data of that step, or train in float32. "
+                "Checkpoints from before it are good."
+            )
+
+
+class KeepLog(TrainerCallback):
+    """Appends every log entry to `log.jsonl`, and tells the reporter."""
+
+    def __init__(self, path: Path, reporter: Reporter) -> None:
+        self.path = path
+        self.reporter = reporter
+        self.numbers: dict[str, float] = {}
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any], **_: Any) -> None:
+        """Write one line."""
+        if not state.is_world_process_zero:
+            return
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+        shown = ("loss", "grad_norm", "learning_rate")
+        self.numbers = {name: float(logs[name]) for name in shown if name in logs} or self.numbers
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Move the bar."""
+        self.reporter.step(state.global_step, state.max_steps, **self.numbers)
+
+
+class ShowPredicting(TrainerCallback):
+    """Tells the reporter how far a prediction is."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter = reporter
+        self.done = 0
+
+    def on_prediction_step(
+        self, args: Any, state: Any, control: Any, eval_dataloader: Any = None, **_: Any
+    ) -> None:
+        """Move the bar."""
+        if eval_dataloader is None or control.should_evaluate:
+            return
+        self.done += 1
+        self.reporter.step(self.done, len(eval_dataloader))
+
+    def on_predict(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Begin anew next time."""
+        self.done = 0
+
+
+class StopOnSignal(TrainerCallback):
+    """Saves a checkpoint at the next step when SIGTERM or SIGINT arrives, then stops; a second signal stops at once."""
+
+    signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT)
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Listen, where signals can be listened to."""
+        try:
+            self._before = {number: signal.signal(number, self._note) for number in self.signals}
+        except ValueError:  # not the main thread: whoever runs us handles signals
+            self._before = {}
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Save and stop when asked to."""
+        if self.received:
+            control.should_save = True
+            control.should_training_stop = True
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Stop listening, and say so if the end is early."""
+        self.restore()
+        if self.received and state.global_step < state.max_steps:
+            raise Interrupted(
+                f"stopped by {self.received.name} at step {state.global_step} of {state.max_steps}; "
+                f"checkpoint-{state.global_step} is saved. Go on with --resume.",
+                signal=int(self.received),
+            )
+
+    def restore(self) -> None:
+        """Give signals back to whoever had them."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.received:
+            self.restore()
+            raise Interrupted("stopped at once, without a checkpoint of this step.", signal=number)
+        self.received = signal.Signals(number)

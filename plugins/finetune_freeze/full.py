@@ -1,0 +1,18 @@
+"""Every parameter trains."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from finetune.interfaces import Strategy, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Full(Strategy):
+    """Trains every parameter: the most memory and, with enough data, the best scores."""
+
+    def prepare(self, model: Any, task: Task, *, fresh: Collection[str] = ()) -> Any:
+        """Return the model with every parameter trainable."""
+        return model.requires_grad_(True)

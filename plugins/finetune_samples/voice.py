@@ -1,0 +1,83 @@
+"""A grammar small enough for one page: choices in brackets, names in braces."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Any
+
+from finetune.errors import FinetuneError
+from finetune_samples.world import World
+
+_CHOICE = re.compile(r"\[([^\[\]]*)\]")
+_SLOT = re.compile(r"\{([a-z]+)(\d*)\}")
+_SENTENCE = re.compile(r"^\W*\w")
+
+Sizes = dict[str, int]
+"""Split → how many rows it has."""
+
+
+class Voice:
+    """Says one text: every slot keeps its name from sentence to sentence, and two slots of a kind never share one."""
+
+    def __init__(self, rng: Random, world: World) -> None:
+        self.rng = rng
+        self.world = world
+        self._said: dict[str, str] = {}
+        self._used: set[str] = set()
+
+    def say(self, template: str) -> str:
+        """Return a template with one branch of each ``[a|b]`` taken and each ``{kind}`` named.
+
+        ``{ship}`` is the same ship wherever it stands in one voice; ``{ship2}`` is another. A sentence begins with a
+        capital.
+        """
+        while "[" in template:
+            template = _CHOICE.sub(lambda found: self.rng.choice(found[1].split("|")), template)
+        text = _SLOT.sub(lambda found: self.name(found[1], found[2]), template)
+        return _SENTENCE.sub(lambda found: found[0].upper(), text)
+
+    def name(self, kind: str, which: str = "") -> str:
+        """Return the name that a slot stands for, drawing it when it is first asked for."""
+        slot = kind + which
+        if slot not in self._said:
+            self._said[slot] = self.fresh(kind)
+        return self._said[slot]
+
+    def fresh(self, kind: str) -> str:
+        """Return a name of a kind that this voice has not used."""
+        names = self.world.names[kind]
+        name = self.rng.choice(names)
+        while name in self._used:
+            name = self.rng.choice(names)
+        self._used.add(name)
+        return name
+
+
+def distinct(sizes: Sizes, make: Callable[[str, int], tuple[Any, dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """Make rows until every split has its size, none of them twice in any split.
+
+    ``make`` takes the split and how many tries there were, and returns what must be distinct and the row.
+
+    Raises:
+        FinetuneError: The grammar has not that many texts to give.
+    """
+    seen: set[Any] = set()
+    return {split: list(_rows(split, size, make, seen)) for split, size in sizes.items()}
+
+
+def _rows(
+    split: str, size: int, make: Callable[[str, int], tuple[Any, dict[str, Any]]], seen: set[Any]
+) -> Iterator[dict[str, Any]]:
+    made = 0
+    for attempt in range(20 * size + 100):
+        if made == size:
+            return
+        key, row = make(split, attempt)
+        if key not in seen:
+            seen.add(key)
+            made += 1
+            yield row
+    if made < size:
+        raise FinetuneError(f"the sample has only {made:,} distinct rows to give for {split!r}, not {size:,}.")

@@ -1,0 +1,78 @@
+"""How a tokenizer joins a question and a context: asked of the tokenizer, never assumed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+PROBES = (("ab?", "c ab c, b"), ("c b ca", "a."))
+"""Two pairs of different lengths: what stays the same between them is the template."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Template:
+    """What stands before, between and after the two texts: ``[CLS] question [SEP] context [SEP]``, say."""
+
+    before: tuple[int, ...]
+    between: tuple[int, ...]
+    after: tuple[int, ...]
+    types: tuple[tuple[int, ...], int, tuple[int, ...], int, tuple[int, ...]]
+    """Token type of each special token and of the two texts, in reading order."""
+    null: tuple[int, int]
+    """Where "no answer" points: 0, 1 or 2 for before, between or after, and the index in it."""
+
+    @property
+    def size(self) -> int:
+        """How many special tokens there are."""
+        return len(self.before) + len(self.between) + len(self.after)
+
+
+def template_of(tokenizer: Any) -> Template | None:
+    """Return how a tokenizer joins two texts, or None where it follows no plain pattern.
+
+    A plain pattern is: special tokens, the question, special tokens, the context, special tokens; the same ones
+    whatever the texts, and each text tokenised as it is alone.
+    """
+    first, second = (_template(tokenizer, *probe) for probe in PROBES)
+    return first if first == second else None
+
+
+def null_position(tokenizer: Any, ids: list[int], special: list[bool]) -> int:
+    """Return the position that "no answer" points to: the CLS token, else the BOS token, else the first token.
+
+    >>> from finetune.testing.tokenizers import tokenizer
+    >>> null_position(tokenizer("xlnet"), [8, 4, 9, 4, 3], [False, True, False, True, True])  # <cls> stands last
+    4
+    """
+    for wanted in (tokenizer.cls_token_id, tokenizer.bos_token_id):
+        for position, (token, is_special) in enumerate(zip(ids, special, strict=True)):
+            if is_special and token == wanted:
+                return position
+    return 0
+
+
+def _template(tokenizer: Any, question: str, context: str) -> Template | None:
+    pair = tokenizer(question, context, return_token_type_ids=True)
+    ids, types, sequence = pair["input_ids"], pair["token_type_ids"], pair.sequence_ids(0)
+    order = [owner for owner, _ in groupby(owner for owner in sequence if owner is not None)]
+    if order != [0, 1] or sequence.count(None) != tokenizer.num_special_tokens_to_add(pair=True):
+        return None
+    # Where each text begins and ends: (q0, q1) and (c0, c1).
+    (q0, q1), (c0, c1) = ((sequence.index(n), len(sequence) - sequence[::-1].index(n)) for n in (0, 1))
+    alone = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in (question, context)]
+    if [ids[q0:q1], ids[c0:c1]] != alone or len(set(types[q0:q1])) != 1 or len(set(types[c0:c1])) != 1:
+        return None
+    return Template(
+        before=tuple(ids[:q0]),
+        between=tuple(ids[q1:c0]),
+        after=tuple(ids[c1:]),
+        types=(tuple(types[:q0]), types[q0], tuple(types[q1:c0]), types[c0], tuple(types[c1:])),
+        null=_null(null_position(tokenizer, ids, [owner is None for owner in sequence]), q0, q1, c0, c1),
+    )
+
+
+def _null(position: int, q0: int, q1: int, c0: int, c1: int) -> tuple[int, int]:
+    if position >= c1:
+        return 2, position - c1
+    return (1, position - q1) if q1 <= position < c0 else (0, position)

@@ -1,0 +1,166 @@
+"""Guards over the tree: arrows run one way, core names no plugin, every target and option is what it says."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+from pathlib import Path
+
+import pytest
+
+import finetune
+from finetune.interfaces import Evaluator, Preprocessor, Reader, Strategy, Task
+from finetune.options import document
+from finetune.plugins import discover, resolve
+from finetune.recipe import Choice, Model, Recipe, Source
+
+ROOT = Path(__file__).parents[2]
+CORE = ROOT / "finetune"
+PLUGINS = sorted(path for path in (ROOT / "plugins").glob("finetune_*") if path.is_dir())
+
+LAYERS = (
+    ("errors",),
+    ("interfaces",),
+    ("hookspecs",),
+    ("plugins",),
+    ("options",),
+    ("recipe",),
+    ("models", "progress"),
+    ("plan", "result", "starter"),
+    ("data", "checks", "checkpoints", "folder", "schema"),
+    ("features", "training"),
+    ("run",),
+    ("api",),
+    ("testing", "cli"),
+)
+"""A module imports from the layers before its own, or from its own layer."""
+
+ONLY = {"pydantic": {"options", "plan", "schema"}, "yaml": {"recipe"}, "pluggy": {"hookspecs", "plugins"}}
+"""Which modules of the core may import a library."""
+
+PLUGIN_ONLY = {"peft": "finetune_peft", "bitsandbytes": "finetune_peft", "trl": "finetune_trl", "evaluate": "finetune_evaluate"}
+
+
+def module_of(path: Path) -> str:
+    """Return the first part of a core module's name: `data` for `finetune/data/csv.py`."""
+    part = path.relative_to(CORE).parts[0].removesuffix(".py")
+    return "" if part in {"__init__", "__main__"} else part
+
+
+def imports(path: Path) -> set[str]:
+    """Return the modules that a file imports, wherever in the file; `if TYPE_CHECKING` left out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found: set[str] = set()
+    checking = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test)
+        for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        if id(node) in checking:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+CORE_FILES = sorted(CORE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", CORE_FILES, ids=lambda path: str(path.relative_to(CORE)))
+def test_arrows_run_one_way(path: Path) -> None:
+    rank = {name: number for number, layer in enumerate(LAYERS) for name in layer}
+    own = module_of(path)
+    if not own:
+        return
+    assert own in rank, f"{path.name} stands in no layer; add it to LAYERS"
+    for module in imports(path):
+        parts = module.split(".")
+        if parts[0] == "finetune" and len(parts) > 1 and parts[1] in rank:
+            assert rank[parts[1]] <= rank[own], f"{own} imports {parts[1]}, which stands after it"
+
+
+@pytest.mark.parametrize("path", CORE_FILES, ids=lambda path: str(path.relative_to(CORE)))
+def test_a_library_is_imported_where_it_belongs(path: Path) -> None:
+    roots = {module.split(".")[0] for module in imports(path)}
+    for library, owners in ONLY.items():
+        assert library not in roots or module_of(path) in owners, f"{path.name} imports {library}"
+    assert not roots & set(PLUGIN_ONLY), f"core imports {roots & set(PLUGIN_ONLY)}"
+    assert not {root for root in roots if root.startswith("finetune_")}, "core imports a plugin"
+
+
+@pytest.mark.parametrize("folder", PLUGINS, ids=lambda path: path.name)
+def test_a_plugin_imports_public_core_and_itself(folder: Path) -> None:
+    public = {"finetune", "finetune.interfaces", "finetune.errors", "finetune.testing", "finetune.cli", "finetune.hookspecs"}
+    for path in folder.rglob("*.py"):
+        for module in imports(path):
+            root = module.split(".")[0]
+            assert root == folder.name or not root.startswith("finetune_"), f"{path} imports another plugin"
+            assert root not in PLUGIN_ONLY or PLUGIN_ONLY[root] == folder.name, f"{path} imports {root}"
+            if root == "finetune":
+                known = any(module == name or module.startswith(f"{name}.") for name in public if name != "finetune")
+                assert known or module in {"finetune", "finetune.hookimpl"} or hasattr(finetune, module.split(".")[-1]), (
+                    f"{path} imports {module}, which is not public"
+                )
+
+
+def test_core_names_no_plugin() -> None:
+    found = discover()
+    names = {n for c in found.catalogues.values() for n in c.targets} | set(found.distributions)
+    literals = {
+        node.value: path
+        for path in CORE_FILES
+        if "testing" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    # `full` is the default of `finetune init --strategy`; `text`, `samples` and `freeze` are words
+    named = names & set(literals) - {"full", "text", "samples"}
+    assert not named, {name: literals[name] for name in named}
+
+
+def test_every_module_can_be_imported() -> None:
+    for package in ("finetune", *(path.name for path in PLUGINS)):
+        root = importlib.import_module(package)
+        for found in pkgutil.walk_packages(root.__path__, f"{package}."):
+            if not found.name.endswith("__main__"):
+                importlib.import_module(found.name)
+
+
+BASES = {"preprocessors": Preprocessor, "strategies": Strategy, "evaluators": Evaluator, "readers": Reader}
+
+
+def classes() -> list[type]:
+    """Return every class of ours that takes options."""
+    found = discover()
+    targets = [resolve(target) for hook in BASES for target in found.catalogues[hook].targets.values()]
+    for task in found.catalogues["tasks"].targets.values():
+        targets += [resolve(task.preprocessor), resolve(task.evaluator)]
+    return [*dict.fromkeys(targets), Recipe, Model, Source, Choice]
+
+
+def test_every_target_is_of_the_right_kind() -> None:
+    found = discover()
+    assert not found.broken
+    for hook, base in BASES.items():
+        for name in found.catalogues[hook].targets:
+            assert issubclass(found.find(hook, name), base), name
+    for name in found.catalogues["tasks"].targets:
+        task = found.find("tasks", name)
+        assert isinstance(task, Task), name
+        assert issubclass(resolve(task.preprocessor), Preprocessor), name
+        assert issubclass(resolve(task.evaluator), Evaluator), name
+        assert callable(resolve(task.trainer)), name
+        assert task.labels <= task.features, name
+
+
+@pytest.mark.parametrize("cls", classes(), ids=lambda cls: cls.__name__)
+def test_every_option_is_documented(cls: type) -> None:
+    if not hasattr(cls, "__dataclass_fields__"):
+        return
+    for option in document(cls):
+        assert option.name in {"name", "options"} or option.doc.endswith((".", "`")), f"{cls.__name__}.{option.name}"

@@ -1,0 +1,58 @@
+"""The site is built strictly: a dead link, a missing picture or a wrong docstring is an error."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_the_site_is_built_strictly(site):
+    assert (site / "index.html").exists()
+
+
+def test_nothing_on_the_site_is_fetched_from_elsewhere(site):
+    """Fonts, scripts and pictures come with it: it works offline, and tells nobody who reads it."""
+    fetched = [
+        (page.relative_to(site), tag)
+        for page in site.rglob("*.html")
+        for tag in page.read_text(encoding="utf-8").split("<")
+        if tag.startswith(("script", "img", 'link rel="stylesheet', "link href")) and '="http' in tag
+    ]
+    assert fetched == []
+
+
+def test_the_tools_are_not_published(site):
+    assert not list(site.rglob("_build"))
+
+
+def test_the_reference_shows_every_command_option_and_hook(site):
+    from finetune.cli import main
+    from finetune.hookspecs import ASKING
+
+    commands = (site / "reference/command-line/index.html").read_text(encoding="utf-8")
+    assert [name for name in main.commands if f'id="{name}"' not in commands] == []
+    hooks = (site / "reference/hooks/index.html").read_text(encoding="utf-8")
+    assert [name for name in ASKING if f'id="finetune.hookspecs.{name}"' not in hooks] == []
+    recipe = (site / "reference/recipe/index.html").read_text(encoding="utf-8")
+    keys = ("Recipe.training", "Source.on_bad", "Model.sha256", "Choice.name")
+    assert [key for key in keys if f'id="finetune.recipe.{key}"' not in recipe] == []
