@@ -1,8 +1,8 @@
 """Run what the hand-written pages and README.md say: one namespace and one empty folder a page.
 
 * ```` ```python ````: run; what stands after ``>>>`` is compared.
-* ```` ```console ````: every ``$ finetune …`` is run, and what follows is compared; ``...`` stands for anything. A command
-  must succeed, unless ``$ echo $?`` right after it says how it exits.
+* ```` ```console ````: every ``$ finetune …`` is run, and what follows is compared; ``...`` stands for anything. It
+  must succeed, unless ``$ echo $?`` right after it says how it exits. ``$ pip install -e .`` leaves what pip would.
 * ```` ```yaml title="recipe.yaml" ````, in any language: written to that file.
 
 It stands here, at the root, because what lies in docs/ is published.
@@ -13,14 +13,16 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import sys
 import tempfile
-from doctest import ELLIPSIS, OutputChecker
+import tomllib
+from collections.abc import Iterator
+from doctest import ELLIPSIS, NORMALIZE_WHITESPACE, OutputChecker
 from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner
-from sybil import Example, Sybil
-from sybil.parsers.abstract import AbstractCodeBlockParser
+from sybil import Document, Example, Region, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 
@@ -34,70 +36,92 @@ class ConsoleParser(CodeBlockParser):
         """Run one block."""
         status = 0
         steps = re.split(r"^\$ ", example.parsed, flags=re.MULTILINE)[1:]
-        for index, step in enumerate(steps):
+        for step, after in zip(steps, [*steps[1:], ""], strict=True):
             command, _, wanted = step.partition("\n")
             if command.strip() == "echo $?":
                 printed = f"{status}\n"
             else:
                 status, printed = _invoke(command)
-                asked = steps[index + 1 : index + 2] and steps[index + 1].startswith("echo $?")
-                assert status == 0 or asked, f"$ {command}\nexited with {status}:\n{printed}"
+                told = f"$ {command}\nexited with {status}:\n{printed}"
+                assert status == 0 or after.startswith("echo $?"), told
             _compare(command, printed, wanted)
 
 
-class FileParser(AbstractCodeBlockParser):
-    """Write a block that has a title to the file of that name."""
+def write_titled_blocks(document: Document) -> Iterator[Region]:
+    """Write every block that has a title to the file of that name."""
+    titled = re.compile(r'\w+ title="(?P<name>[^"\n]+)"[^\n]*\n')
+    for region in RawFencedCodeBlockLexer(titled)(document):
+        region.evaluator = _write
+        yield region
 
-    def __init__(self) -> None:
-        titled = re.compile(r'(?P<language>\w+) title="(?P<name>[^"\n]+)"[^\n]*\n')
-        lexer = RawFencedCodeBlockLexer(titled, mapping={"name": "arguments", "source": "source"})
-        super().__init__([lexer], language="")
 
-    def __call__(self, document: Any) -> Any:
-        """Yield every titled block, whatever its language."""
-        for region in self.lexers(document):
-            region.parsed = (region.lexemes["arguments"], region.lexemes["source"])
-            region.evaluator = self.evaluate
-            yield region
-
-    def evaluate(self, example: Example) -> None:
-        """Write one file."""
-        name, source = example.parsed
-        path = Path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(source, encoding="utf-8")
+def _write(example: Example) -> None:
+    path = Path(example.region.lexemes["name"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(example.region.lexemes["source"], encoding="utf-8")
 
 
 def _invoke(command: str) -> tuple[int, str]:
+    """Return exit status and output of a command."""
     from finetune.cli import main
 
+    if command.strip() == "pip install -e .":
+        return _install(Path.cwd())
     program, *arguments = shlex.split(command)
-    assert program == "finetune", f"$ {command}\na console block runs `finetune` only; use a bash block to show others"
-    # Exceptions that the command line does not turn into an exit status are shown as they are.
+    assert program == "finetune", f"$ {command}\na console block runs `finetune` only; show others in a bash block"
+    # What the command line does not turn into an exit status shall be seen as it is.
     result = CliRunner(catch_exceptions=False).invoke(main, arguments, env={"COLUMNS": "80", "NO_COLOR": "1"})
     return result.exit_code, result.output
 
 
+def _install(folder: Path) -> tuple[int, str]:
+    """Leave what an editable install leaves: the folder on the path, and its entry points."""
+    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir()
+    head = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    (info / "METADATA").write_text(head, encoding="utf-8")
+    entries = [
+        f"[{group}]\n" + "".join(f"{name} = {target}\n" for name, target in entry_points.items())
+        for group, entry_points in project["entry-points"].items()
+    ]
+    (info / "entry_points.txt").write_text("\n".join(entries), encoding="utf-8")
+    sys.path.insert(0, str(folder))
+    return 0, ""
+
+
 def _compare(command: str, printed: str, wanted: str) -> None:
-    """Compare what a command printed with the page, blank lines at the ends and trailing spaces apart."""
-    got, want = (re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE).strip("\n") + "\n" for text in (printed, wanted))
-    assert OutputChecker().check_output(want, got, ELLIPSIS), f"$ {command}\nprinted:\n{got}\nthe page says:\n{want}"
+    """Compare what a command printed with the page, widths of columns apart."""
+    same = OutputChecker().check_output(wanted.strip(), printed.strip(), ELLIPSIS | NORMALIZE_WHITESPACE)
+    assert same, f"$ {command}\nprinted:\n{printed}\nthe page says:\n{wanted}"
 
 
 def _enter(namespace: dict[str, Any]) -> None:
     """Give a page an empty folder to work in."""
     namespace["__folder__"] = tempfile.TemporaryDirectory()
-    namespace["__before__"] = Path.cwd()
+    namespace["__before__"] = (Path.cwd(), list(sys.path), set(sys.modules))
     os.chdir(namespace["__folder__"].name)
+    sys.path.insert(0, namespace["__folder__"].name)
 
 
 def _leave(namespace: dict[str, Any]) -> None:
-    os.chdir(namespace["__before__"])
-    namespace["__folder__"].cleanup()
+    """Go back, and forget the modules that the page wrote."""
+    folder, before = namespace["__folder__"], namespace["__before__"]
+    os.chdir(before[0])
+    sys.path[:] = before[1]
+    for name in set(sys.modules) - before[2]:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(folder.name):
+            del sys.modules[name]
+    folder.cleanup()
 
 
 pytest_collect_file = Sybil(
-    parsers=[PythonCodeBlockParser(doctest_optionflags=ELLIPSIS), ConsoleParser(), FileParser(), SkipParser()],
+    parsers=[
+        PythonCodeBlockParser(doctest_optionflags=ELLIPSIS),
+        ConsoleParser(),
+        write_titled_blocks,
+        SkipParser(),
+    ],
     patterns=["docs/**/*.md", "README.md"],
     excludes=["docs/tutorials/[0-9]*.md"],
     setup=_enter,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from finetune import data, features, options, training
+from finetune import data, features, models, options, scoring, training
 from finetune import plan as plans
 from finetune import recipe as recipes
 from finetune import run as runs
@@ -89,8 +89,10 @@ def load(run: str | Path, *, plugins: Plugins | None = None) -> FineTuned:
     )
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(run, trust_remote_code=False)
-    return FineTuned(plan=plan, result=result, tokenizer=tokenizer, model=runs.reload(plan, Path(run)))
+    with models.quiet():
+        tokenizer = AutoTokenizer.from_pretrained(run, trust_remote_code=False)
+        model = runs.reload(plan, Path(run))
+    return FineTuned(plan=plan, result=result, tokenizer=tokenizer, model=model)
 
 
 def evaluate(
@@ -148,9 +150,7 @@ class FineTuned:
 
     def predict_source(self, source: Source) -> tuple[Sequence[Row], list[Record]]:
         """Predict every example of a source, whatever its splits; return the examples and their records."""
-        found = data.load(
-            source, self.plan.preprocessor, plugins=self.plan.plugins, seed=0, fit=False, answers=False
-        )
+        found = data.load(source, self.plan.preprocessor, plugins=self.plan.plugins, seed=0, fit=False, answers=False)
         rows: list[Row] = []
         records: list[Record] = []
         for part in found.splits.values():
@@ -181,7 +181,7 @@ class FineTuned:
         chosen = parts.get(split) or (next(iter(parts.values())) if len(parts) == 1 else None)
         if chosen is None:
             raise BadData(f"there is no split {split!r}; there are: {', '.join(parts)}.")
-        return runs.all_scores(self.plan.evaluator, self.plan, self._records(chosen, reporter=reporter))
+        return scoring.all_scores(self.plan.evaluator, self.plan, self._records(chosen, reporter=reporter))
 
     def _records(self, examples: Any, *, answers: bool = True, reporter: Reporter | None = None) -> list[Record]:
         """Predict examples, by the task's own trainer."""
@@ -206,7 +206,13 @@ class FineTuned:
                 train=None,
                 validation=None,
                 validation_examples=None,
-                arguments={**batch, "output_dir": scratch, "report_to": "none", "disable_tqdm": True},
+                arguments={
+                    **batch,
+                    "output_dir": scratch,
+                    "report_to": "none",
+                    "disable_tqdm": True,
+                    "dataloader_pin_memory": False,
+                },
                 callbacks=[training.ShowPredicting(reporter or Reporter())],
             )
             trainer = resolve(self.plan.task.trainer)(job)

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from numpy.random import default_rng
 from datasets import Dataset, disable_progress_bars, enable_progress_bars
 from datasets.utils.logging import is_progress_bar_enabled
+from numpy.random import default_rng
 
 from finetune import checks
 from finetune.interfaces import Preprocessor, Task

@@ -171,9 +171,7 @@ class Strategy(ABC):
             Incompatible: The model cannot be trained in this way.
         """
 
-    def parameter_groups(
-        self, model: Any, *, learning_rate: float, weight_decay: float
-    ) -> list[dict[str, Any]] | None:
+    def parameter_groups(self, model: Any, *, learning_rate: float, weight_decay: float) -> list[dict[str, Any]] | None:
         """Return the optimizer's parameter groups, or None for the trainer's usual two."""
         return None
 

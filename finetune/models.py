@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,22 @@ def load(model: Model, model_class: Any, options: Mapping[str, Any]) -> Loaded:
         raise BadRecipe(f"model: {model.path!r} cannot be loaded: {_first_line(error)}") from error
     missing = {*info["missing_keys"], *(key for key, *_ in info.get("mismatched_keys", ()))}
     return Loaded(model=loaded, fresh=frozenset(key.rpartition(".")[0] for key in missing))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence what transformers says and draws meanwhile; what matters of it, the checks here say."""
+    from transformers.utils import logging
+
+    level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()
 
 
 def labels_of(model: Model) -> dict[int, str]:

@@ -7,7 +7,8 @@ import inspect
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
-from functools import lru_cache
+from functools import cache
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -37,14 +38,16 @@ def build(cls: type[T], options: Mapping[str, Any], *, where: str) -> T:
                 f"{where}: {name!r} is not an option of {cls.__name__}.{did_you_mean(name, known)} {takes}"
             )
     try:
-        return adapter(cls).validate_python(dict(options))
+        schema: TypeAdapter[T] = adapter(cls)  # type: ignore[arg-type]
+        built = schema.validate_python(dict(options))
     except ValidationError as error:
         problems = "; ".join(_problem(problem) for problem in error.errors())
         raise BadOptions(f"{where}: {problems}. See `finetune show {cls.__name__}`.") from error
+    return built
 
 
-@lru_cache(maxsize=None)
-def adapter(cls: type[T]) -> TypeAdapter[T]:
+@cache
+def adapter(cls: Any) -> TypeAdapter[Any]:
     """Return pydantic's view of a dataclass: strict about what a value is, lenient about lists for tuples."""
     try:
         return TypeAdapter(cls, config=ConfigDict(strict=False))
@@ -98,7 +101,7 @@ def docstrings(cls: type) -> dict[str, str]:
 def _field_docs(cls: type) -> Iterator[tuple[str, str]]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
     body = tree.body[0].body  # type: ignore[attr-defined]
-    for node, after in zip(body, body[1:], strict=False):
+    for node, after in pairwise(body):
         if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)):
             continue
         if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):

@@ -116,7 +116,7 @@ def as_options(built: Any) -> dict[str, Any]:
     return {f.name: getattr(built, f.name) for f in fields(built) if f.init}
 
 
-def _chosen(plugins: Plugins, hook: str, choice: Choice | None, base: type[T], default: str = "") -> T:
+def _chosen(plugins: Plugins, hook: str, choice: Choice | None, base: Any, default: str = "") -> Any:
     """Build what a recipe names, or the task's default, with the options given."""
     choice = choice or Choice(name="")
     section = plugins.catalogues[hook].kind

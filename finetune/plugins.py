@@ -1,7 +1,7 @@
 """Find plugins, keep what they bring, and answer a misspelt name with the nearest.
 
-One rule everywhere, recipes included: a name with a colon is Python (``my_module:MyStrategy``), a name without is looked
-up in the catalogue of its kind.
+One rule everywhere, recipes included: a name with a colon is Python (``my_module:MyStrategy``), a name without is
+looked up in the catalogue of its kind.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def discover(group: str = GROUP) -> Plugins:
         try:
             manager.register(entry.load(), name=entry.name)
             manager.check_pending()
-        except Exception as error:  # whatever a stranger's module may raise; `finetune list` shows it
+        except Exception as error:  # noqa: BLE001, whatever a stranger's module may raise; `finetune list` shows it
             if manager.has_plugin(entry.name):
                 manager.unregister(name=entry.name)
             broken[entry.name] = f"{type(error).__name__}: {error}"

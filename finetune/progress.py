@@ -81,6 +81,7 @@ class Console(Reporter):
     def began(self, name: str) -> None:
         """Remember the name; a bar appears with the first step."""
         self._name = name
+        self._told = time.monotonic()
 
     def ended(self, phase: Phase) -> None:
         """Close the bar and print a line with the seconds."""

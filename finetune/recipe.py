@@ -114,10 +114,10 @@ def read(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> Recip
 
 def parse(content: Mapping[str, Any], overrides: tuple[str, ...] | list[str] = (), *, name: str = "recipe") -> Recipe:
     """Turn the content of a recipe into a `Recipe`."""
-    content = _copied(content)
+    changed: dict[str, Any] = _copied(content)
     for override in overrides:
-        _override(content, override)
-    return from_mapping(content, name=name)
+        _override(changed, override)
+    return from_mapping(changed, name=name)
 
 
 def from_mapping(content: Mapping[str, Any], *, name: str = "recipe") -> Recipe:
@@ -174,7 +174,7 @@ def load(text: str, *, name: str = "recipe") -> Any:
     if len(text) > LARGEST:
         raise BadRecipe(f"{name}: {len(text):,} characters; a recipe has at most {LARGEST:,}.")
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506, our loader is a SafeLoader
+        return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -193,7 +193,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
+            event = self.peek_event()  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(problem="an alias (*); write it out", problem_mark=event.start_mark)
         return super().compose_node(parent, index)
 
@@ -236,8 +236,8 @@ class _Dumper(yaml.SafeDumper):
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     node = dumper.represent_str(text)
-    resolved = {tag for tag, pattern in sum(_Loader.yaml_implicit_resolvers.values(), []) if pattern.match(text)}
-    if resolved and not node.style:
+    resolvers = (pattern for found in _Loader.yaml_implicit_resolvers.values() for _, pattern in found)
+    if not node.style and any(pattern.match(text) for pattern in resolvers):
         node.style = "'"
     if not text.isprintable() and "\n" not in text:
         node.style = '"'  # PyYAML writes U+0085 and its kin bare, and reads them as line ends

@@ -43,7 +43,7 @@ def write(name: str, plugins: Plugins, *, strategy: str, output: str, data: str 
     }
     lines = [
         f"# {task.summary}",
-        "# `finetune check` reads and checks the data without weights; `finetune train` trains and writes the run folder.",
+        "# `finetune check` reads and checks the data, without weights; `finetune train` trains.",
         "# Every option stands here with its default; `training` takes those of transformers besides.",
         *_entry("task", name, docs),
     ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -47,6 +48,7 @@ def arguments(recipe: Recipe, *, evaluator: Evaluator, validation: bool) -> dict
         "save_total_limit": 2,
         "report_to": "none",
         "disable_tqdm": True,
+        "dataloader_pin_memory": torch.cuda.is_available(),
     }
     return {**ours, **recipe.training}
 
@@ -55,9 +57,7 @@ def trainer(job: Job) -> Trainer:
     """Build the trainer of a task whose model returns logits."""
     class_ = resolve(job.task.arguments)
     args = class_(**job.arguments)
-    groups = job.strategy.parameter_groups(
-        job.model, learning_rate=args.learning_rate, weight_decay=args.weight_decay
-    )
+    groups = job.strategy.parameter_groups(job.model, learning_rate=args.learning_rate, weight_decay=args.weight_decay)
     built = Trainer(
         model=job.model,
         args=args,
@@ -91,13 +91,14 @@ def with_groups(args: TrainingArguments, model: Any, groups: list[dict[str, Any]
 
 def validation_scores(job: Job) -> Any:
     """Return a function that scores the validation features while training, or None without them."""
-    if job.validation is None or job.validation_examples is None:
+    examples, features = job.validation_examples, job.validation
+    if examples is None or features is None:
         return None
 
     def scores(predicted: Any) -> dict[str, float]:
         predictions = Predictions(
-            examples=job.validation_examples,
-            features=job.validation,
+            examples=examples,
+            features=features,
             outputs=predicted.predictions,
             tokenizer=job.tokenizer,
             preprocessor=job.preprocessor,
@@ -110,7 +111,11 @@ def validation_scores(job: Job) -> Any:
 def predict(built: Trainer, *, examples: Any, features: Any, job: Job) -> Predictions:
     """Predict features, shortest first, so that batches hold little padding; the order given is kept."""
     order = np.argsort([len(ids) for ids in features.with_format("numpy")["input_ids"]], kind="stable")
-    predicted = built.predict(model_columns(features.select(order), job))
+    metrics, built.compute_metrics = built.compute_metrics, None  # it knows the validation examples alone
+    try:
+        predicted = built.predict(model_columns(features.select(order), job))
+    finally:
+        built.compute_metrics = metrics
     back = np.argsort(order, kind="stable")
     outputs = predicted.predictions
     outputs = tuple(part[back] for part in outputs) if isinstance(outputs, tuple) else outputs[back]
@@ -121,6 +126,17 @@ def predict(built: Trainer, *, examples: Any, features: Any, job: Job) -> Predic
         tokenizer=job.tokenizer,
         preprocessor=job.preprocessor,
     )
+
+
+@contextmanager
+def stopping_cleanly(built: Trainer) -> Iterator[None]:
+    """Give signal handlers back, however training ends."""
+    try:
+        yield
+    finally:
+        for callback in built.callback_handler.callbacks:
+            if isinstance(callback, StopOnSignal):
+                callback.restore()
 
 
 class Guard(TrainerCallback):
@@ -171,9 +187,7 @@ class ShowPredicting(TrainerCallback):
         self.reporter = reporter
         self.done = 0
 
-    def on_prediction_step(
-        self, args: Any, state: Any, control: Any, eval_dataloader: Any = None, **_: Any
-    ) -> None:
+    def on_prediction_step(self, args: Any, state: Any, control: Any, eval_dataloader: Any = None, **_: Any) -> None:
         """Move the bar."""
         if eval_dataloader is None or control.should_evaluate:
             return

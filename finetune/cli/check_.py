@@ -25,14 +25,15 @@ def command(recipe: str, overrides: tuple[str, ...], samples: int, as_json: bool
     from finetune.progress import Console, Reporter
 
     read = recipes.read(recipe, overrides)
-    from finetune import run as runs
+    from finetune import preparation
+    from finetune.run import described
 
     try:
-        prepared = runs.prepare(plans.make(read, discover()), reporter=Reporter() if as_json else Console())
+        prepared = preparation.prepare(plans.make(read, discover()), reporter=Reporter() if as_json else Console())
     except BadData as error:
         if as_json:
-            found = [asdict(finding) for finding in error.findings]
-            output.as_json({"error": str(error), "findings": found, "counts": error.counts})
+            findings = [asdict(finding) for finding in error.findings]
+            output.as_json({"error": str(error), "findings": findings, "counts": error.counts})
         raise
     found = prepared.examples
     shown = [
@@ -48,7 +49,7 @@ def command(recipe: str, overrides: tuple[str, ...], samples: int, as_json: bool
                 "fingerprints": found.fingerprints,
                 "overlap": found.overlap,
                 "samples": shown,
-                "preprocessor": runs.described(prepared.plan.preprocessor),
+                "preprocessor": described(prepared.plan.preprocessor),
             }
         )
         return

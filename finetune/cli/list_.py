@@ -31,4 +31,6 @@ def command(as_json: bool) -> None:
     if as_json:
         output.as_json(rows + broken)
         return
-    output.table(["kind", "name", "plugin", ""], [[r["kind"], r["name"], r["plugin"], r["summary"]] for r in rows + broken])
+    output.table(
+        ["kind", "name", "plugin", ""], [[r["kind"], r["name"], r["plugin"], r["summary"]] for r in rows + broken]
+    )

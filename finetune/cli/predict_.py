@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from finetune.api import FineTuned
+    from finetune.recipe import Source
 
 
 @click.command("predict", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
@@ -26,8 +33,12 @@ def command(ctx: click.Context, run: str, file: str | None) -> None:
     if columns:
         _print(model.predict(columns))
         return
-    for record in model.predict_source(_source(file or "-", model))[1]:
-        _print(record)
+    with TemporaryDirectory() as folder:
+        if file == "-":
+            file = f"{folder}/stdin.jsonl"
+            Path(file).write_bytes(click.get_binary_stream("stdin").read())
+        for record in model.predict_source(_source(str(file), model))[1]:
+            _print(record)
 
 
 def _columns(ctx: click.Context, file: str | None) -> tuple[dict[str, str], str | None]:
@@ -49,20 +60,13 @@ def _columns(ctx: click.Context, file: str | None) -> tuple[dict[str, str], str 
     return columns, file
 
 
-def _source(file: str, model: object) -> object:
-    from finetune.api import FineTuned
+def _source(file: str, model: FineTuned) -> Source:
+    """Return a file as a data set, with those renames of the run that predicting needs."""
     from finetune.recipe import Source
 
-    assert isinstance(model, FineTuned)
     preprocessor = model.plan.preprocessor
     inputs = {*preprocessor.columns, *preprocessor.optional}
     renames = {theirs: ours for theirs, ours in model.plan.recipe.dataset.columns.items() if ours in inputs}
-    if file == "-":
-        import tempfile
-
-        with tempfile.NamedTemporaryFile("wb", suffix=".jsonl", delete=False) as copy:
-            copy.write(click.get_binary_stream("stdin").read())
-        file = copy.name
     return Source(path=file, columns=renames, validation_size=0)
 
 

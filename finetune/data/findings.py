@@ -73,7 +73,7 @@ def blank_line(line: int) -> Finding:
     return Finding(code="blank-line", message="a blank line", level="warning", line=line)
 
 
-class Unreadable(Exception):
+class UnreadableError(Exception):
     """Reading of a file cannot go on; carries the finding through whichever reader is at work."""
 
     def __init__(self, finding: Finding) -> None:
@@ -86,14 +86,12 @@ class Report:
 
     def __init__(self, *, on_bad: str = "error") -> None:
         self.drops = on_bad == "drop"
-        self.counts: Counter[str] = Counter()
-        self.levels: Counter[str] = Counter()
+        self._tally: Counter[tuple[str, str]] = Counter()
         self._kept: dict[str, list[Finding]] = {}
 
     def add(self, finding: Finding) -> None:
         """Count a finding, and keep it if it is among the first of its code."""
-        self.counts[finding.code] += 1
-        self.levels[finding.level] += 1
+        self._tally[finding.code, finding.level] += 1
         kept = self._kept.setdefault(finding.code, [])
         if len(kept) < SHOWN:
             kept.append(replace(finding, value=cut(finding.value)))
@@ -102,13 +100,30 @@ class Report:
         """Add a finding that always stops."""
         self.add(Finding(code=code, message=message, fix=fix, level="error", **place))
 
-    def merge(self, other: Report) -> None:
-        """Add what another report holds."""
-        self.counts.update(other.counts)
-        self.levels.update(other.levels)
+    def merge(self, other: Report, *, warnings: bool = True) -> None:
+        """Add what another report holds, with or without its warnings."""
+        for (code, level), number in other._tally.items():
+            if warnings or level != "warning":
+                self._tally[code, level] += number
         for code, findings in other._kept.items():
             kept = self._kept.setdefault(code, [])
-            kept.extend(findings[: SHOWN - len(kept)])
+            kept += [f for f in findings if warnings or f.level != "warning"][: SHOWN - len(kept)]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of all findings, by code."""
+        counts: Counter[str] = Counter()
+        for (code, _), number in self._tally.items():
+            counts[code] += number
+        return dict(counts)
+
+    @property
+    def levels(self) -> Counter[str]:
+        """The number of all findings, by level."""
+        levels: Counter[str] = Counter()
+        for (_, level), number in self._tally.items():
+            levels[level] += number
+        return levels
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -134,7 +149,9 @@ class Report:
         lines += [f"  {said(finding)}" for finding in ordered[:first]]
         if total > len(ordered[:first]):
             lines.append(f"  … and {total - len(ordered[:first]):,} more")
-        lines.append("By code: " + ", ".join(f"{code} {number:,}" for code, number in sorted(self.counts.items())) + ".")
+        lines.append(
+            "By code: " + ", ".join(f"{code} {number:,}" for code, number in sorted(self.counts.items())) + "."
+        )
         if self.levels["row"] and not self.levels["error"]:
             lines.append(
                 "Mend the rows, or set dataset.on_bad: drop to leave bad rows out, counted and listed in dropped.jsonl."
@@ -148,12 +165,13 @@ def said(finding: Finding) -> str:
     >>> said(Finding(code="nul", message="a NUL character", fix="Remove it.", file="a.csv", line=3, column="text"))
     'a.csv:3: text: a NUL character. Remove it.'
     """
-    if finding.file is not None:
-        place = finding.file if finding.line is None else f"{finding.file}:{finding.line}"
+    row = None if finding.row is None else f"row {finding.row}"
+    if finding.file is not None and finding.line is not None:
+        place = f"{finding.file}:{finding.line}"
     else:
-        row = None if finding.row is None else f"row {finding.row}"
-        place = ", ".join(part for part in (finding.split, row) if part)
-    parts = [part for part in (place, finding.column, finding.message.removesuffix(".") + ".") if part]
+        place = ", ".join(part for part in (finding.file or finding.split, row) if part)
+    message = finding.message if finding.message.endswith((".", "?", "!")) else f"{finding.message}."
+    parts = [part for part in (place, finding.column, message) if part]
     return visible(": ".join(parts) + (f" {finding.fix}" if finding.fix else ""))
 
 

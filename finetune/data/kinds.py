@@ -39,9 +39,10 @@ _ARROW = {
     "number": pa.float64(),
     "text": pa.string(),
 }
+_BASIC: tuple[tuple[type, Any], ...] = ((int, int.__int__), (float, float.__float__), (str, str.__str__))
 
 
-class Clash(Exception):
+class ClashError(Exception):
     """Two kinds that no kind holds; ``path`` says where inside a nested value."""
 
     def __init__(self, path: str, old: Kind, new: Kind) -> None:
@@ -49,19 +50,19 @@ class Clash(Exception):
         self.path, self.old, self.new = path, old, new
 
 
-class Unsupported(Exception):
+class UnsupportedError(Exception):
     """A value that a table cannot hold."""
 
 
-def kind_of(value: Any, path: str = "") -> Kind:
+def kind_of(value: Any, path: str = "", gaps: dict[str, None] | None = None) -> Kind:
     """Return the kind of one value.
 
     >>> kind_of({"text": ["a"], "start": [3, 4.5, None]})
     ObjectOf(fields={'text': ListOf(item='text'), 'start': ListOf(item='number')})
 
     Raises:
-        Clash: A list mixes kinds.
-        Unsupported: A value of a type that JSON does not have.
+        ClashError: A list mixes kinds.
+        UnsupportedError: A value of a type that JSON does not have.
     """
     scalar = SCALARS.get(type(value))
     if scalar is not None:
@@ -72,14 +73,27 @@ def kind_of(value: Any, path: str = "") -> Kind:
             return simple
         item: Kind = "null"
         for element in value:
-            item = merge(item, kind_of(element, path), path)
+            item = merge(item, kind_of(element, path, gaps), path, gaps)
         return ListOf(item)
     if type(value) is dict:
         for key in value:
-            if type(key) is not str:
-                raise Unsupported(f"the key {key!r} is no text")
-        return ObjectOf({key: kind_of(below, f"{path}.{key}") for key, below in value.items()})
-    raise Unsupported(f"a value of type {type(value).__name__}")
+            refuse_key(key)
+        return ObjectOf({key: kind_of(below, f"{path}.{key}", gaps) for key, below in value.items()})
+    raise UnsupportedError(f"a value of type {type(value).__name__}")
+
+
+def refuse_key(key: Any) -> None:
+    """Refuse what cannot name a column.
+
+    Raises:
+        UnsupportedError: It is no text, or holds half a surrogate pair.
+    """
+    if type(key) is not str:
+        raise UnsupportedError(f"the key {key!r} is no text")
+    try:
+        key.encode()
+    except UnicodeEncodeError as error:
+        raise UnsupportedError(f"the key {key!r} holds a lone surrogate") from error
 
 
 def merge(old: Kind, new: Kind, path: str = "", gaps: dict[str, None] | None = None) -> Kind:
@@ -88,7 +102,7 @@ def merge(old: Kind, new: Kind, path: str = "", gaps: dict[str, None] | None = N
     ``gaps`` takes the nested keys that one side lacks.
 
     Raises:
-        Clash: There is none.
+        ClashError: There is none.
     """
     if old == new or new == "null":
         return old
@@ -103,9 +117,9 @@ def merge(old: Kind, new: Kind, path: str = "", gaps: dict[str, None] | None = N
         if gaps is not None:
             gaps.update(dict.fromkeys(f"{path}.{key}" for key in old.fields.keys() ^ new.fields.keys()))
         return ObjectOf(merged)
-    if {old, new} == {"integer", "number"}:  # an ObjectOf is not hashable, and was handled above or is no scalar
+    if [old, new] in (["integer", "number"], ["number", "integer"]):
         return "number"
-    raise Clash(path, old, new)
+    raise ClashError(path, old, new)
 
 
 def arrow(kind: Kind) -> pa.DataType:
@@ -149,7 +163,7 @@ def plain(value: Any) -> Any:
         return [plain(below) for below in value]
     if isinstance(value, Mapping):
         return {plain(key): plain(below) for key, below in value.items()}
-    for basic in (bool, int, float, str):  # a subclass, such as an enumeration of text
+    for basic, convert in _BASIC:  # a subclass, such as an enumeration of text
         if isinstance(value, basic):
-            return basic.__call__(value) if basic is not str else str.__str__(value)
+            return convert(value)
     return value

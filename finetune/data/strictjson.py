@@ -91,7 +91,9 @@ def explain(error: JSONDecodeError) -> tuple[str, str]:
     text, position = error.doc, error.pos
     here = text[position : position + 1]
     before = text[max(0, position - 100) : position].rstrip()
-    if (here and here in "}]" and before.endswith(",")) or (error.msg == "Extra data" and not text[position:].strip(", \r\n")):
+    if (here and here in "}]" and before.endswith(",")) or (
+        error.msg == "Extra data" and not text[position:].strip(", \r\n")
+    ):
         return "trailing comma", "Remove the comma."
     if here == "," and error.msg.startswith("Illegal trailing comma"):
         return "trailing comma", "Remove the comma."

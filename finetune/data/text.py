@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from finetune.data.findings import Unreadable
+from finetune.data.findings import UnreadableError
 from finetune.errors import BadData
 from finetune.interfaces import Finding
 
@@ -36,7 +36,7 @@ class Text:
     """The decoded text of one file: iterate for pieces of about a million characters, line ends untouched.
 
     Raises:
-        Unreadable: While iterating: not text in this encoding, not gzip, truncated.
+        UnreadableError: While iterating: not text in this encoding, not gzip, truncated.
     """
 
     def __init__(self, path: Path, *, name: str, encoding: str = "utf-8") -> None:
@@ -78,7 +78,9 @@ class Text:
                 while chunk := stream.read(PIECE):
                     yield chunk
         except EOFError as error:
-            raise self._unreadable("truncated-gzip", "the compressed file ends too early", fix="Copy it again.") from error
+            raise self._unreadable(
+                "truncated-gzip", "the compressed file ends too early", fix="Copy it again."
+            ) from error
         except (gzip.BadGzipFile, zlib.error) as error:
             raise self._unreadable("corrupt-gzip", f"the file does not decompress ({error})") from error
         except OSError as error:
@@ -104,10 +106,13 @@ class Text:
             return
         if guess is not None and guess.startswith("utf-"):
             raise self._unreadable(
-                "wrong-encoding", f"not {self.encoding}, but likely {guess}", fix=f"Set dataset.encoding: {guess}.", line=1
+                "wrong-encoding",
+                f"not {self.encoding}, but likely {guess}",
+                fix=f"Set dataset.encoding: {guess}.",
+                line=1,
             )
 
-    def _undecodable(self, error: UnicodeDecodeError, *, offset: int) -> Unreadable:
+    def _undecodable(self, error: UnicodeDecodeError, *, offset: int) -> UnreadableError:
         data, start = bytes(error.object), error.start
         line = self._lines + data[:start].count(b"\n") + 1
         disguise = next((what for mark, what in _SIGNATURES.items() if data.startswith(mark)), None)
@@ -126,9 +131,9 @@ class Text:
 
     def _unreadable(
         self, code: str, message: str, *, fix: str = "", line: int | None = None, value: str | None = None
-    ) -> Unreadable:
+    ) -> UnreadableError:
         line = line if line is not None or not self.characters else self._lines + 1
-        return Unreadable(
+        return UnreadableError(
             Finding(code=code, message=message, fix=fix, level="error", file=self.name, line=line, value=value)
         )
 
@@ -157,7 +162,7 @@ def check_encoding(encoding: str) -> None:
         BadData: With what to write instead.
     """
     try:
-        b"".decode(encoding)
+        b"text".decode(encoding, "replace")  # an empty one would pass base64
         codecs.getincrementaldecoder(encoding)
     except LookupError as error:
         raise BadData(
@@ -174,7 +179,7 @@ def lines(text: Iterable[str], *, file: str) -> Iterator[str]:
     ['a\r', 'b\u2028c']
 
     Raises:
-        Unreadable: A line is longer than `LONGEST`.
+        UnreadableError: A line is longer than `LONGEST`.
     """
     tail: list[str] = []
     size = number = 0
@@ -194,9 +199,9 @@ def lines(text: Iterable[str], *, file: str) -> Iterator[str]:
         yield "".join(tail)
 
 
-def too_long(*, file: str, line: int, what: str = "line") -> Unreadable:
+def too_long(*, file: str, line: int, what: str = "line") -> UnreadableError:
     """Return what is raised when a line or record is longer than `LONGEST`."""
-    return Unreadable(
+    return UnreadableError(
         Finding(
             code="record-too-long",
             message=f"the {what} that begins here has more than {LONGEST:,} characters",

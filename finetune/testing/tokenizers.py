@@ -80,7 +80,7 @@ def _roberta(add_prefix_space: bool) -> Build:
     def build(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
         special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
         backend = _byte_level(texts, vocab_size, special, add_prefix_space=add_prefix_space)
-        begin, end = (("<s>", backend.token_to_id("<s>")), ("</s>", backend.token_to_id("</s>")))
+        begin, end = (("<s>", special.index("<s>")), ("</s>", special.index("</s>")))  # special tokens come first
         backend.post_processor = processors.RobertaProcessing(end, begin, True, add_prefix_space)
         return _wrapped(backend, **_ROBERTA_NAMES)
 
@@ -181,14 +181,14 @@ def _wrapped(backend: Tokenizer, *, types: bool = False, **names: Any) -> PreTra
     )
 
 
-_BERT_NAMES = {
+_BERT_NAMES: dict[str, Any] = {
     "cls_token": "[CLS]",
     "sep_token": "[SEP]",
     "pad_token": "[PAD]",
     "unk_token": "[UNK]",
     "mask_token": "[MASK]",
 }
-_ROBERTA_NAMES = {
+_ROBERTA_NAMES: dict[str, Any] = {
     "bos_token": "<s>",
     "cls_token": "<s>",
     "eos_token": "</s>",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,14 +67,25 @@ class Lora(Strategy):
         except TypeError as error:
             raise BadOptions(f"strategy: config: {error}") from error
         try:
-            return get_peft_model(model, config)
+            with without_deprecations():
+                return get_peft_model(model, config)
         except ValueError as error:
             raise Incompatible(f"strategy: {error} Name modules of {type(model).__name__}.") from error
 
     def save(self, model: Any, directory: Path) -> None:
         """Write the adapter, and what trained whole, as `adapter_model.safetensors`."""
         model.save_pretrained(directory, save_embedding_layers=False)
+        (directory / "README.md").unlink(missing_ok=True)  # PEFT's form, not filled in: a card that says nothing
 
     def load(self, directory: Path, *, model_class: Any, base: str, options: Mapping[str, Any]) -> Any:
         """Load the base model, and the adapter onto it."""
-        return PeftModel.from_pretrained(model_class.from_pretrained(base, **options), directory)
+        with without_deprecations():
+            return PeftModel.from_pretrained(model_class.from_pretrained(base, **options), directory)
+
+
+@contextmanager
+def without_deprecations() -> Iterator[None]:
+    """Silence PEFT 0.21's use of a name that transformers 5.23 deprecates."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        yield

@@ -1,4 +1,4 @@
-"""The small world: data sets about one invented harbour town, made by seeded code, for tests, tutorials and the demo."""
+"""The small world: data about one invented harbour town, made by seeded code, for tests, tutorials and the demo."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ REGATTA = Domain(
     openings=(
         "The regatta of {year} was rowed and sailed [under {wind} wind|in thick weather|before a great crowd].",
         "In {month} of {year} the town [held its regatta|raced round the bar] [once more|for the first time in years].",
-        "[Nobody in Skerrow forgot|The old people still speak of] the race of {year}, [with {wind} blowing|started late].",
+        "[Nobody forgot|The old people still speak of] the race of {year}, [with {wind} blowing|started late].",
     ),
     attributes=(
         Attribute(
@@ -82,13 +82,21 @@ REGATTA = Domain(
         ),
         Attribute(
             value="colour",
-            says=("{S's} sails were <{v}>[ that year|].", "{S} ran under <{v}> sails.", "Everyone knew {s} by the <{v}> of the sails."),
+            says=(
+                "{S's} sails were <{v}>[ that year|].",
+                "{S} ran under <{v}> sails.",
+                "Everyone knew {s} by the <{v}> of the sails.",
+            ),
             asks=("What colour were the sails of {s}?", "What colour did {s} sail under?"),
             roundup=("The sails could be told apart: ", "<{v}> on {s}"),
         ),
         Attribute(
             value="figure",
-            says=("{S's} figurehead was <{v}>.", "Under the bowsprit {s} bore <{v}>.", "{S} had <{v}> for a figurehead."),
+            says=(
+                "{S's} figurehead was <{v}>.",
+                "Under the bowsprit {s} bore <{v}>.",
+                "{S} had <{v}> for a figurehead.",
+            ),
             asks=("What was the figurehead of {s}?", "What did {s} bear under the bowsprit?"),
         ),
         Attribute(
@@ -109,7 +117,7 @@ REGATTA = Domain(
         "A boy from {street5} fell in and was pulled out with a boathook.",
         "The band played until the wind [took the music|tore the awning]. 🎺",
         "A lady from {port5} fainted on {quay5}, [it was said of the heat|but not for long].",
-        "Somebody had spilt {goods5} all over {quay5}, and {colour5} bunting hung above it.",
+        "Somebody had dropped {goods5} all over {quay5}, and {colour5} bunting hung above it.",
         "On the church tower {figure5} had been painted, {number5} feet high, where all could see it.",
     ),
 )
@@ -127,7 +135,11 @@ PEOPLE = Domain(
     attributes=(
         Attribute(
             value="trade",
-            says=("{S} was a <{v}> [by trade|like the uncles before].", "{S} earned a living as a <{v}>.", "{S} worked as a <{v}> [all winter|for forty years]."),
+            says=(
+                "{S} was a <{v}> [by trade|like the uncles before].",
+                "{S} earned a living as a <{v}>.",
+                "{S} worked as a <{v}> [all winter|for forty years].",
+            ),
             asks=("What was the trade of {s}?", "What did {s} work as?", "How did {s} earn a living?"),
         ),
         Attribute(
@@ -144,7 +156,11 @@ PEOPLE = Domain(
         ),
         Attribute(
             value="person",
-            says=("{S's} apprentice was <{v}>.", "{S} had taught <{v}> [everything|all there was to teach].", "{S} took on <{v}> as an apprentice."),
+            says=(
+                "{S's} apprentice was <{v}>.",
+                "{S} had taught <{v}> [everything|all there was to teach].",
+                "{S} took on <{v}> as an apprentice.",
+            ),
             asks=("Who was the apprentice of {s}?", "Whom did {s} teach?"),
         ),
         Attribute(
@@ -155,7 +171,11 @@ PEOPLE = Domain(
         ),
         Attribute(
             value="thing",
-            says=("{S} never went out without <{v}>.", "{S} was known for <{v}> [that had seen the world|worth nothing].", "{S's} dearest possession was <{v}>."),
+            says=(
+                "{S} never went out without <{v}>.",
+                "{S} was known for <{v}> [that had seen the world|worth nothing].",
+                "{S's} dearest possession was <{v}>.",
+            ),
             asks=("What was {s} known for?", "What was the dearest possession of {s}?"),
         ),
         Attribute(
@@ -174,7 +194,7 @@ PEOPLE = Domain(
         "At the fair of {year5} one could win {thing5} or hear {instrument5} [for nothing|all night].",
         "On the ferry from {port5} they served {dish5} 🍲 and nothing else.",
     ),
-)  # fmt: skip
+)
 
 HOUSES = Domain(
     title="Houses by {quay9}",
@@ -189,7 +209,11 @@ HOUSES = Domain(
     attributes=(
         Attribute(
             value="person",
-            says=("{S} was kept by <{v}>.", "The keeper of {s} was <{v}>.", "{S's} keeper, <{v}>, [slept in the loft|never locked the door]."),
+            says=(
+                "{S} was kept by <{v}>.",
+                "The keeper of {s} was <{v}>.",
+                "{S's} keeper, <{v}>, [slept in the loft|never locked the door].",
+            ),
             asks=("Who kept {s}?", "Who was the keeper of {s}?"),
             roundup=("The keepers were ", "<{v}> in {s}"),
         ),
@@ -206,7 +230,11 @@ HOUSES = Domain(
         ),
         Attribute(
             value="dish",
-            says=("{S} was known for <{v}>.", "One went to {s} for the <{v}>.", "{S's} cook made <{v}> [and nothing else|on Thursdays]."),
+            says=(
+                "{S} was known for <{v}>.",
+                "One went to {s} for the <{v}>.",
+                "{S's} cook made <{v}> [and nothing else|on Thursdays].",
+            ),
             asks=("What was {s} known for?", "What did the cook of {s} make?"),
             roundup=("One ate well there: ", "<{v}> at {s}"),
         ),
@@ -223,7 +251,11 @@ HOUSES = Domain(
         ),
         Attribute(
             value="thing",
-            says=("In {s} <{v}> hung over the hearth.", "{S's} treasure was <{v}> [left by a guest|from a wreck].", "<{v}> was kept [under glass |]in {s}."),
+            says=(
+                "In {s} <{v}> hung over the hearth.",
+                "{S's} treasure was <{v}> [left by a guest|from a wreck].",
+                "<{v}> was kept [under glass |]in {s}.",
+            ),
             asks=("What hung over the hearth of {s}?", "What was the treasure of {s}?", "What was kept in {s}?"),
         ),
     ),
@@ -235,6 +267,6 @@ HOUSES = Domain(
         "Someone had pawned {thing5} in {street5}, and the talk went on until {year5}.",
         "Somebody had written the name of {person6} on a wall, and nobody knew why.",
     ),
-)  # fmt: skip
+)
 
 DOMAINS = (REGATTA, PEOPLE, HOUSES)

@@ -7,14 +7,14 @@ from random import Random
 from typing import Any
 
 from finetune_samples.passages import DOMAINS, Attribute, Domain
-from finetune_samples.voice import Sizes, Voice
+from finetune_samples.voice import Rows, Sizes, Voice
 from finetune_samples.world import World
 
 SIZES: Sizes = {"train": 1500, "validation": 200, "test": 300}
 UNANSWERABLE = 0.2
 """Share of questions whose passage states what is asked only of another subject."""
-LONG = 0.08
-"""Share of passages with five subjects, so that some need a second window."""
+LONG = 0.06
+"""Share of passages with six subjects, so that some need a second window."""
 OPEN, CLOSE = "<", ">"
 
 
@@ -40,7 +40,7 @@ class Passage:
     facts: tuple[Fact, ...]
 
 
-def rows(sizes: Sizes, *, seed: int, world: World) -> dict[str, list[dict[str, Any]]]:
+def rows(sizes: Sizes, *, seed: int, world: World) -> Rows:
     """Return ``{split: rows}``; no two splits share a passage.
 
     A fifth of the questions have no answer: the passage says it of another subject only. Many answers stand in the
@@ -67,19 +67,20 @@ def write(rng: Random, world: World) -> Passage:
     """Write one passage: an opening, what is known of each subject, and things beside the point."""
     voice, domain = Voice(rng, world), rng.choice(DOMAINS)
     title, opening = voice.say(domain.title), voice.say(rng.choice(domain.openings))
-    subjects = [voice.fresh(domain.subject) for _ in range(5 if rng.random() < LONG else rng.choice((2, 3)))]
+    long = rng.random() < LONG
+    subjects = [voice.fresh(domain.subject) for _ in range(6 if long else rng.choice((2, 2, 2, 3)))]
     facts, blocks = _state(voice, domain, subjects)
     # Beside the point, and often in the words of an answer: so the first place of a text is not always the right one.
-    first, second = (_filler(voice, template, facts) for template in rng.sample(domain.fillers, 2))
-    blocks.insert(0, first)
-    blocks.insert(rng.randint(1, len(blocks)), second)
+    fillers = [_filler(voice, template, facts) for template in rng.sample(domain.fillers, 3 if long else 1)]
+    for filler in fillers:
+        blocks.insert(rng.choice((0, 0, 1, len(blocks))), filler)
     return Passage(title, _join([opening, *blocks], facts), domain, tuple(subjects), tuple(facts))
 
 
 def _state(voice: Voice, domain: Domain, subjects: list[str]) -> tuple[list[Fact], list[str]]:
     """Return facts in the order in which the blocks of text state them, answers still enclosed."""
     rng = voice.rng
-    shared = rng.sample(domain.attributes, 3)
+    shared = rng.sample(domain.attributes, 2)
     listed = [attribute for attribute in shared if attribute.roundup and rng.random() < 0.5][:1]
     facts: list[Fact] = []
     blocks: list[str] = []
@@ -92,11 +93,11 @@ def _state(voice: Voice, domain: Domain, subjects: list[str]) -> tuple[list[Fact
     for subject in subjects:
         known = [attribute for attribute in shared if attribute not in listed and rng.random() < 0.75]
         others = [attribute for attribute in domain.attributes if attribute not in shared]
-        known += rng.sample(others, 1 if len(known) > 1 else 2)
+        known += rng.sample(others, max(1, 2 - len(known)))
         rng.shuffle(known)
         found = [Fact(subject, attribute, _value(voice, attribute)) for attribute in known]
         said = [
-            _statement(voice, domain, rng.choice(fact.attribute.says), fact, named=first or rng.random() < 0.4)
+            _statement(voice, domain, rng.choice(fact.attribute.says), fact, named=first or rng.random() < 0.6)
             for first, fact in zip((True, *[False] * len(found)), found, strict=False)
         ]
         blocks.append(" ".join(said))
@@ -162,7 +163,11 @@ def _questions(passage: Passage, rng: Random, name: str) -> list[dict[str, Any]]
     ]
     facts = rng.sample(passage.facts, min(6, len(passage.facts)))
     for number, fact in enumerate(facts):
-        asked, attribute, answers = fact.subject, fact.attribute, {"text": [fact.value], "answer_start": [fact.start_char]}
+        asked, attribute, answers = (
+            fact.subject,
+            fact.attribute,
+            {"text": [fact.value], "answer_start": [fact.start_char]},
+        )
         if gaps and rng.random() < UNANSWERABLE:
             asked, attribute = gaps.pop(rng.randrange(len(gaps)))
             answers = {"text": [], "answer_start": []}

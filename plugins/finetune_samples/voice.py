@@ -12,10 +12,13 @@ from finetune_samples.world import World
 
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
 _SLOT = re.compile(r"\{([a-z]+)(\d*)\}")
+_GAP = re.compile(r" +(?=[.,;?!])")  # where an empty branch stood
 _SENTENCE = re.compile(r"^\W*\w")
 
 Sizes = dict[str, int]
 """Split → how many rows it has."""
+Rows = dict[str, list[dict[str, Any]]]
+"""Split → its rows."""
 
 
 class Voice:
@@ -36,6 +39,7 @@ class Voice:
         while "[" in template:
             template = _CHOICE.sub(lambda found: self.rng.choice(found[1].split("|")), template)
         text = _SLOT.sub(lambda found: self.name(found[1], found[2]), template)
+        text = _GAP.sub("", text)
         return _SENTENCE.sub(lambda found: found[0].upper(), text)
 
     def name(self, kind: str, which: str = "") -> str:
@@ -55,7 +59,7 @@ class Voice:
         return name
 
 
-def distinct(sizes: Sizes, make: Callable[[str, int], tuple[Any, dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+def distinct(sizes: Sizes, make: Callable[[str, int], tuple[Any, dict[str, Any]]]) -> Rows:
     """Make rows until every split has its size, none of them twice in any split.
 
     ``make`` takes the split and how many tries there were, and returns what must be distinct and the row.

@@ -82,8 +82,8 @@ INSTRUMENTS = (
     "the tin whistle",
 )  # fmt: skip
 DISHES = (
-    "smoked eel", "barley soup", "crêpes with honey", "salt cod and potatoes", "mussel pie", "rye bread with herring",
-    "fried sardines", "pea stew", "jalapeño chowder", "plum dumplings",
+    "smoked eel", "barley soup", "honey gâteau", "salt cod with potatoes", "mussel pie", "rye bread with herring",
+    "sardine stew", "pea soup", "jalapeño chowder", "plum cake",
 )  # fmt: skip
 WINDS = (
     "a northerly", "a south-westerly", "an easterly", "a stiff breeze", "a light westerly", "half a gale",

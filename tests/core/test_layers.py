@@ -30,6 +30,8 @@ LAYERS = (
     ("plan", "result", "starter"),
     ("data", "checks", "checkpoints", "folder", "schema"),
     ("features", "training"),
+    ("preparation",),
+    ("scoring",),
     ("run",),
     ("api",),
     ("testing", "cli"),
@@ -39,7 +41,12 @@ LAYERS = (
 ONLY = {"pydantic": {"options", "plan", "schema"}, "yaml": {"recipe"}, "pluggy": {"hookspecs", "plugins"}}
 """Which modules of the core may import a library."""
 
-PLUGIN_ONLY = {"peft": "finetune_peft", "bitsandbytes": "finetune_peft", "trl": "finetune_trl", "evaluate": "finetune_evaluate"}
+PLUGIN_ONLY = {
+    "peft": "finetune_peft",
+    "bitsandbytes": "finetune_peft",
+    "trl": "finetune_trl",
+    "evaluate": "finetune_evaluate",
+}
 
 
 def module_of(path: Path) -> str:
@@ -95,7 +102,14 @@ def test_a_library_is_imported_where_it_belongs(path: Path) -> None:
 
 @pytest.mark.parametrize("folder", PLUGINS, ids=lambda path: path.name)
 def test_a_plugin_imports_public_core_and_itself(folder: Path) -> None:
-    public = {"finetune", "finetune.interfaces", "finetune.errors", "finetune.testing", "finetune.cli", "finetune.hookspecs"}
+    public = {
+        "finetune",
+        "finetune.interfaces",
+        "finetune.errors",
+        "finetune.testing",
+        "finetune.cli",
+        "finetune.hookspecs",
+    }
     for path in folder.rglob("*.py"):
         for module in imports(path):
             root = module.split(".")[0]
@@ -103,9 +117,9 @@ def test_a_plugin_imports_public_core_and_itself(folder: Path) -> None:
             assert root not in PLUGIN_ONLY or PLUGIN_ONLY[root] == folder.name, f"{path} imports {root}"
             if root == "finetune":
                 known = any(module == name or module.startswith(f"{name}.") for name in public if name != "finetune")
-                assert known or module in {"finetune", "finetune.hookimpl"} or hasattr(finetune, module.split(".")[-1]), (
-                    f"{path} imports {module}, which is not public"
-                )
+                assert (
+                    known or module in {"finetune", "finetune.hookimpl"} or hasattr(finetune, module.split(".")[-1])
+                ), f"{path} imports {module}, which is not public"
 
 
 def test_core_names_no_plugin() -> None:

@@ -70,7 +70,9 @@ def test_a_name_that_a_broken_plugin_may_have_brought_is_answered_with_its_reaso
 
 
 def test_two_plugins_may_not_bring_the_same_name(install: Install) -> None:
-    install("stranger_five", "from finetune import hookimpl\n@hookimpl\ndef strategies():\n    return {'lora': 'x:y'}\n")
+    install(
+        "stranger_five", "from finetune import hookimpl\n@hookimpl\ndef strategies():\n    return {'lora': 'x:y'}\n"
+    )
     with pytest.raises(DuplicateName, match=r"'lora' is brought by both plugin 'peft' of finetune-kit and plugin"):
         discover().find("strategies", "full")
 

@@ -51,7 +51,9 @@ def test_what_could_be_misread_is_refused_with_its_place(text: str, message: str
 
 
 def test_an_alias_bomb_is_refused_before_it_is_built() -> None:
-    bomb = "a: &a [x, x]\n" + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)}, *{chr(97 + i)}]\n" for i in range(20))
+    bomb = "a: &a [x, x]\n" + "".join(
+        f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)}, *{chr(97 + i)}]\n" for i in range(20)
+    )
     with pytest.raises(BadRecipe, match="an alias"):
         recipe.load(bomb)
 
@@ -84,7 +86,9 @@ def test_short_forms_mean_the_long_ones() -> None:
 
 
 def test_a_recipe_survives_its_own_spelling_out() -> None:
-    read = recipe.parse({**SMALL, "strategy": {"name": "lora", "r": 4}, "preprocessor": {"max_length": 9}, "metrics": ["a:b"]})
+    read = recipe.parse(
+        {**SMALL, "strategy": {"name": "lora", "r": 4}, "preprocessor": {"max_length": 9}, "metrics": ["a:b"]}
+    )
     assert recipe.from_mapping(recipe.load(recipe.dump(recipe.to_mapping(read)))) == read
 
 

@@ -15,6 +15,8 @@ import pytest
 import tutorials
 
 from finetune import hookspecs
+from finetune.data.findings import CODES
+from finetune.plugins import discover
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -83,20 +85,29 @@ def hooks() -> dict[str, str]:
     return {name: str(inspect.signature(spec)).replace("'", "") for name, spec in specs.items()}
 
 
-def test_every_code_of_a_finding_stands_in_the_reference():
+def test_every_code_of_a_finding_stands_in_the_reference_with_its_meaning():
     page = (ROOT / "docs/reference/findings.md").read_text(encoding="utf-8")
-    documented = re.findall(r"^\| `([a-z0-9-]+)` \|", page, re.MULTILINE)
-    assert sorted(documented) == sorted(codes())
+    documented = dict(re.findall(r"^\| `([a-z0-9-]+)` \| (.*) \|$", page, re.MULTILINE))
+    assert {code: documented.get(code) for code in CODES} == CODES
+    words = words_of_plugins()
+    kebab = {word for word in words if re.fullmatch(r"[a-z]+(-[a-z]+)+", word)}
+    assert kebab - names_of_plugins() - set(documented) == set()
+    ends = tuple(word for word in words if word.startswith("-"))  # f"{column}-empty"
+    theirs = set(documented) - set(CODES)
+    assert [code for code in theirs if code not in words and not code.endswith(ends)] == []
 
 
-def codes() -> set[str]:
-    """Return every literal `code=` of the package: a finding's code is never computed."""
-    found: set[str] = set()
-    for path in [*(ROOT / "finetune").rglob("*.py"), *(ROOT / "plugins").rglob("*.py")]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "Finding":
-                found |= {ast.literal_eval(word.value) for word in node.keywords if word.arg == "code"}
-    return found
+def words_of_plugins() -> set[str]:
+    """Return every string in the code of those of our plugins that make findings."""
+    packages = [sorted(folder.rglob("*.py")) for folder in (ROOT / "plugins").iterdir()]
+    sources = [[path.read_text(encoding="utf-8") for path in package] for package in packages]
+    trees = [ast.parse(text) for package in sources if any("Finding(" in text for text in package) for text in package]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
+def names_of_plugins() -> set[str]:
+    return {name for catalogue in discover().catalogues.values() for name in catalogue.targets}
 
 
 @pytest.mark.parametrize("script", tutorials.scripts(), ids=lambda script: script.stem)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+
+from finetune import hookspecs
+from finetune.recipe import Model, Recipe, Source
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,14 +49,19 @@ def test_the_tools_are_not_published(site):
     assert not list(site.rglob("_build"))
 
 
-def test_the_reference_shows_every_command_option_and_hook(site):
-    from finetune.cli import main
-    from finetune.hookspecs import ASKING
+def test_the_reference_shows_every_command_hook_and_key(site):
+    from finetune.cli import COMMANDS
 
     commands = (site / "reference/command-line/index.html").read_text(encoding="utf-8")
-    assert [name for name in main.commands if f'id="{name}"' not in commands] == []
+    assert [name for name in COMMANDS if f'id="finetune-{name}"' not in commands] == []
     hooks = (site / "reference/hooks/index.html").read_text(encoding="utf-8")
-    assert [name for name in ASKING if f'id="finetune.hookspecs.{name}"' not in hooks] == []
+    assert [name for name in hookspecs.ASKING if f'id="finetune.hookspecs.{name}"' not in hooks] == []
     recipe = (site / "reference/recipe/index.html").read_text(encoding="utf-8")
-    keys = ("Recipe.training", "Source.on_bad", "Model.sha256", "Choice.name")
+    keys = [f"{cls.__name__}.{key.name}" for cls in (Recipe, Model, Source) for key in fields(cls)]
     assert [key for key in keys if f'id="finetune.recipe.{key}"' not in recipe] == []
+
+
+def test_the_page_of_hooks_says_which_ask_and_which_tell(site):
+    hooks = (site / "reference/hooks/index.html").read_text(encoding="utf-8")
+    assert hooks.count("A hook that asks.") == len(hookspecs.ASKING)
+    assert hooks.count("A hook that tells.") == 2

@@ -19,7 +19,7 @@ PASSING = re.compile(r'<p class="ft-meta".*|<div class="ft-output ft-varies" mar
 def differences(old: str, new: str, *, rel: float = 0.25, abs_: float = 0.05) -> list[tuple[str, str]]:
     """Return the lines that say something else: other words, or numbers that are not near each other."""
     before, after = (PASSING.sub("", text).splitlines() for text in (old, new))
-    lines = zip(before, after, strict=len(before) == len(after))
+    lines = zip(before, after, strict=False)
     longer = max(before, after, key=len)[min(len(before), len(after)) :]
     return [(a, b) for a, b in lines if not near(a, b, rel=rel, abs_=abs_)] + [("", line) for line in longer]
 

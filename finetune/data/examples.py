@@ -1,0 +1,281 @@
+"""From a source to examples that can be trusted: read, rename, part, check, drop, account."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from datasets import Dataset
+
+from finetune.data import evidence, files, sources, splits, text
+from finetune.data.findings import Report
+from finetune.data.formats import Formats
+from finetune.data.sources import ROLES, Files
+from finetune.data.splits import Split
+from finetune.data.table import PythonRows, Table, Tabulator, dropped
+from finetune.errors import BadData, did_you_mean
+from finetune.interfaces import Finding, Preprocessor, Row
+from finetune.plugins import Plugins
+from finetune.recipe import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """The examples of every split, and what is known about them."""
+
+    splits: Mapping[str, Dataset]
+    """Split → its good rows, with the columns' names that the task knows."""
+    preprocessor: Preprocessor
+    """Fitted on the good rows of train, or as it was given."""
+    findings: tuple[Finding, ...]
+    """At most 20 of each code, with their places."""
+    counts: Mapping[str, int]
+    """All findings, by code."""
+    ledger: Mapping[str, Mapping[str, int]]
+    """Split → rows ``read``, ``bad``, ``dropped``, ``left_out`` by a limit and ``kept``; ``blank_lines`` skipped,
+    ``byte_order_marks`` removed, and the rows parted ``from_train``. ``read == kept + dropped + left_out``."""
+    fingerprints: Mapping[str, str]
+    """Split → sha256 of the content of its kept rows."""
+    dropped: tuple[Mapping[str, Any], ...]
+    """Every dropped row: split, file, line, row, codes, messages, example."""
+    overlap: Mapping[str, int]
+    """Split → rows whose inputs occur word for word in train."""
+
+
+def load(
+    source: Source, preprocessor: Preprocessor, *, plugins: Plugins, seed: int, fit: bool = True, answers: bool = True
+) -> Examples:
+    """Return the examples of a source, read strictly and checked.
+
+    ``row`` in a finding is the position among the rows of the split as the source has it, from 0; rows parted from
+    train keep the position they had there. With ``fit`` false the preprocessor stays as it is, train may be absent, and
+    no validation is parted from it.
+
+    Raises:
+        BadData: Something stops the run; all that was found in all splits is told, with its place.
+    """
+    report = Report(on_bad=source.on_bad)
+    formats = Formats(plugins)
+    formats.check(source.format)
+    text.check_encoding(source.encoding)
+    _check_limits(source.limit)
+    found = sources.find(source, plugins=plugins, formats=formats, report=report)
+    parts = sources.assigned(found, source, report=report)
+    files.refuse_same(parts, report=report)
+    if report.levels["error"]:
+        report.stop()
+    needed = _needed(preprocessor, source.columns, answers=answers)
+    tables = {}
+    for role, content in parts.items():
+        if isinstance(content, Files):
+            tables[role] = files.read(content, split=role, source=source, formats=formats, needed=needed, report=report)
+        else:
+            tables[role] = _table(content, split=role, needed=needed, report=report)
+    return _examples(
+        tables, source, preprocessor, report=report, seed=seed, fit=fit, answers=answers, found=list(found)
+    )
+
+
+def from_rows(
+    splits: Mapping[str, Iterable[Row] | Dataset],
+    preprocessor: Preprocessor,
+    *,
+    seed: int = 42,
+    fit: bool = True,
+    answers: bool = True,
+    validation_size: float = 0.0,
+    columns: Mapping[str, str] = {},
+    on_bad: Literal["error", "drop"] = "error",
+) -> Examples:
+    """Return examples of rows that are at hand, checked as `load` checks the ones of a file.
+
+    Raises:
+        BadData: Something stops the run.
+    """
+    source = Source(path={}, columns=columns, validation_size=validation_size, on_bad=on_bad)
+    report = Report(on_bad=on_bad)
+    parts = sources.assigned(splits, source, report=report)
+    needed = _needed(preprocessor, columns, answers=answers)
+    tables = {role: _table(content, split=role, needed=needed, report=report) for role, content in parts.items()}
+    return _examples(
+        tables, source, preprocessor, report=report, seed=seed, fit=fit, answers=answers, found=list(parts)
+    )
+
+
+def _examples(
+    tables: Mapping[str, Table],
+    source: Source,
+    preprocessor: Preprocessor,
+    *,
+    report: Report,
+    seed: int,
+    fit: bool,
+    answers: bool,
+    found: list[str],
+) -> Examples:
+    if fit and "train" not in tables:
+        message = f"there is no split 'train'; there are: {', '.join(found) or 'none'}"
+        report.error("unknown-split", message, fix="Name it: dataset.splits: {train: theirs}.", split="train")
+    elif not tables:
+        message = f"no split is called {', '.join(ROLES)}; there are: {', '.join(found) or 'none'}"
+        report.error("unknown-split", message, fix="Name it: dataset.splits: {test: theirs}.")
+    parts = {
+        role: split
+        for role, table in tables.items()
+        if (split := _split(table, role, source.columns, preprocessor, answers=answers, report=report))
+    }
+    if fit and source.validation_size and "train" in parts and "validation" not in tables:
+        both = splits.part(
+            parts["train"], size=source.validation_size, group=preprocessor.group, seed=seed, report=report
+        )
+        if both:
+            parts["train"], parts["validation"] = both
+    for role, most in source.limit.items():
+        if role in parts:
+            parts[role] = splits.limited(parts[role], most, seed=seed)
+    if fit and "train" not in parts:
+        report.stop()  # nothing to fit on, so nothing more to find
+    parts, fitted, gone = _checked(
+        {role: parts[role] for role in ROLES if role in parts}, preprocessor, fit=fit, report=report
+    )
+    report.stop()
+    return _accounted(parts, fitted, gone, report=report)
+
+
+def _split(
+    table: Table, role: str, columns: Mapping[str, str], preprocessor: Preprocessor, *, answers: bool, report: Report
+) -> Split | None:
+    """Return a split ready to be checked, or None where it cannot be; the report says why."""
+    if table.rows is None or len(table.rows) == 0:
+        if table.sound:
+            file = table.files[0] if table.files else None
+            fix = f"All of its {table.bad:,} rows are bad." if table.bad else "Is the file the right one?"
+            report.error("no-rows", f"{role} has no rows", fix=fix, split=role, file=file)
+        return None
+    spared = frozenset() if answers else frozenset(preprocessor.answers)
+    before = report.levels["error"]
+    rows = splits.renamed(table, split=role, columns=columns, spared=spared, report=report)
+    whole = splits.require(
+        rows,
+        split=role,
+        table=table,
+        preprocessor=preprocessor,
+        answers=answers,
+        lost=set(columns.values()) if report.levels["error"] > before else (),
+        report=report,
+    )
+    if not whole or report.levels["error"] > before or not table.sound:
+        return None
+    return Split(table=table, columns=rows, index=np.arange(len(rows)), read=table.read)
+
+
+def _checked(
+    parts: dict[str, Split], preprocessor: Preprocessor, *, fit: bool, report: Report
+) -> tuple[dict[str, Split], Preprocessor, list[Mapping[str, Any]]]:
+    """Fit, check and drop until nothing more is found: what is dropped from train may change what fits the rest."""
+    gone: list[Mapping[str, Any]] = []
+    while True:
+        fitted = preprocessor.fit(parts["train"].rows) if fit else preprocessor
+        found = Report(on_bad="drop" if report.drops else "error")
+        before = {role: len(split.index) for role, split in parts.items()}
+        for role, split in parts.items():
+            bad = _bad_rows(fitted, split, role, found)
+            if report.drops:
+                gone += [dropped(bad[i], example=split.rows[i]) for i in sorted(bad)]
+                parts[role] = split.without(bad)
+        for role, split in parts.items():
+            if not len(split.index) and not found.levels["error"]:
+                report.error("no-rows", f"no good row of {role} is left", split=role)
+        shrunk = before != {role: len(split.index) for role, split in parts.items()}
+        again = shrunk and not found.stops and not report.stops
+        report.merge(found, warnings=not again)
+        if not again:
+            return parts, fitted, gone
+
+
+def _bad_rows(preprocessor: Preprocessor, split: Split, role: str, report: Report) -> dict[int, list[Finding]]:
+    """Check a split; report what is found with its place, and return the findings of each bad row."""
+    bad: dict[int, list[Finding]] = {}
+    for finding in preprocessor.check(split.rows):
+        place: dict[str, Any] = {}
+        level = finding.level
+        if finding.row is not None:
+            place = split.table.place(int(split.index[finding.row]))
+        elif level == "row":
+            level = "error"  # a row that nobody can name cannot be dropped
+        placed = replace(
+            finding,
+            file=finding.file or place.get("file"),
+            line=finding.line or place.get("line"),
+            row=place.get("row"),
+            split=role,
+            level=level,
+        )
+        report.add(placed)
+        if level == "row" and finding.row is not None:
+            kept = bad.setdefault(finding.row, [])
+            if report.drops or not kept:
+                kept.append(placed)
+    return bad
+
+
+def _accounted(
+    parts: Mapping[str, Split], preprocessor: Preprocessor, gone: list[Mapping[str, Any]], *, report: Report
+) -> Examples:
+    rows = {role: split.rows for role, split in parts.items()}
+    every = [row for split in parts.values() for row in split.table.broken] + gone
+    lost = Counter(row["split"] for row in every)
+    ledger = {
+        role: {
+            "read": split.read,
+            "bad": lost[role],
+            "dropped": lost[role],
+            "left_out": split.left_out,
+            "kept": len(split.index),
+            "from_train": split.parted,
+            "blank_lines": split.table.notes.get("blank_lines", 0),
+            "byte_order_marks": split.table.notes.get("byte_order_marks", 0),
+        }
+        for role, split in parts.items()
+    }
+    return Examples(
+        splits=rows,
+        preprocessor=preprocessor,
+        findings=report.findings,
+        counts=dict(report.counts),
+        ledger=ledger,
+        fingerprints={role: evidence.fingerprint(split) for role, split in rows.items()},
+        dropped=tuple(every),
+        overlap=evidence.overlap(rows, preprocessor),
+    )
+
+
+def _table(content: Any, *, split: str, needed: Iterable[str], report: Report) -> Table:
+    """Return rows of Python code, or a data set, as a table."""
+    if isinstance(content, Dataset):
+        return Table(rows=content, read=len(content))
+    tabulator = Tabulator(split=split, report=report, needed=frozenset(needed))
+    rows = PythonRows(content)
+    tabulator.read(rows, measured=rows, file=None, header=False)
+    return tabulator.finish()
+
+
+def _needed(preprocessor: Preprocessor, columns: Mapping[str, str], *, answers: bool) -> frozenset[str]:
+    """Return the columns that the task uses, by the names that the source gives them."""
+    used = {*preprocessor.columns, *preprocessor.optional, *(preprocessor.answers if answers else ())}
+    theirs = {ours: name for name, ours in columns.items()}
+    return frozenset(theirs.get(name, name) for name in used)
+
+
+def _check_limits(limit: Mapping[str, int]) -> None:
+    for role, most in limit.items():
+        if role not in ROLES or most < 1:
+            wrong = (
+                f"{role!r} is no split{did_you_mean(role, ROLES)}"
+                if role not in ROLES
+                else f"{most} is no number of rows"
+            )
+            raise BadData(f"dataset.limit: {wrong} Write {{train: 6000}}; splits are {', '.join(ROLES)}.")

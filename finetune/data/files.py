@@ -1,0 +1,67 @@
+"""Files of a split → its table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from finetune.data import binary
+from finetune.data.delimited import Delimited
+from finetune.data.findings import Report, UnreadableError
+from finetune.data.formats import Formats
+from finetune.data.sources import Files
+from finetune.data.table import Table, Tabulator
+from finetune.data.text import Text
+from finetune.recipe import Source
+
+
+def read(
+    files: Files, *, split: str, source: Source, formats: Formats, needed: Collection[str], report: Report
+) -> Table:
+    """Return the rows of a split's files as one table; whatever is wrong goes to the report."""
+    paths = [Path(name).expanduser() for name in files.names]
+    kinds = [formats.binary(path.name, source.format) for path in paths]
+    if paths and all(kinds):
+        known = [kind for kind in kinds if kind]
+        return binary.read(paths, names=files.names, kinds=known, split=split, report=report)
+    errors = report.levels["error"]
+    if any(kinds):
+        message = f"{split} mixes text files with {next(filter(None, kinds))}"
+        report.error("mixed-formats", message, fix="Convert them to one format.", split=split)
+        return Table(rows=None, read=0, files=files.names, sound=False)
+    tabulator = Tabulator(split=split, report=report, needed=needed)
+    for path, name in zip(paths, files.names, strict=True):
+        _tabulate(tabulator, path, name=name, source=source, formats=formats)
+    table = tabulator.finish()
+    if not paths or report.levels["error"] > errors:
+        return Table(rows=table.rows, places=table.places, files=table.files, read=table.read, sound=False)
+    return table
+
+
+def _tabulate(tabulator: Tabulator, path: Path, *, name: str, source: Source, formats: Formats) -> None:
+    text = Text(path, name=name, encoding=source.encoding)
+    try:
+        reader = formats.reader(path, name=name, given=source.format, encoding=source.encoding)
+    except UnreadableError as error:
+        tabulator.report.add(error.finding)
+        return
+    header = isinstance(reader, Delimited)
+    tabulator.read(reader.rows(text, file=name), measured=text, file=name, header=header)
+    if text.byte_order_mark:
+        tabulator.note("byte_order_marks")
+
+
+def refuse_same(parts: Mapping[str, object], *, report: Report) -> None:
+    """Report a file that is given for two splits, or twice for one, under whatever names."""
+    seen: dict[tuple[int, int], tuple[str, str]] = {}
+    for split, content in parts.items():
+        for name in content.names if isinstance(content, Files) else ():
+            status = os.stat(Path(name).expanduser())
+            other = seen.setdefault((status.st_dev, status.st_ino), (split, name))
+            if other != (split, name) or content.names.count(name) > 1:  # type: ignore[attr-defined]
+                message = f"the same file is given as {other[0]} ({other[1]}) and as {split}"
+                report.error(
+                    "same-file", message, fix="Rows to learn from cannot be rows to judge by.", file=name, split=split
+                )
+                break

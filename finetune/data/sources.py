@@ -1,0 +1,253 @@
+"""What `dataset.path` stands for: files by split, or rows by split."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import importlib.util
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from finetune.data.findings import Report
+from finetune.data.formats import Formats
+from finetune.errors import BadData, did_you_mean
+from finetune.interfaces import Finding
+from finetune.plugins import Plugins, resolve
+from finetune.recipe import Source
+
+ROLES = ("train", "validation", "test")
+"""The parts that a split can play."""
+
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_HUB = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+_SHARD = re.compile(r"-\d{5}-of-\d{5}$")
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of one split, by the names that messages call them."""
+
+    names: tuple[str, ...]
+
+
+def find(source: Source, *, plugins: Plugins, formats: Formats, report: Report) -> dict[str, Any]:
+    """Return split → `Files`, or split → rows, as the source names its splits.
+
+    Raises:
+        BadData: Nothing is there, or not what the recipe says.
+    """
+    if isinstance(source.path, Mapping):
+        _refuse(source, "options", "name", "revision", what="files")
+        return {
+            split: _expanded([given] if isinstance(given, str) else list(given), split=split, report=report)
+            for split, given in source.path.items()
+        }
+    scheme, colon, rest = source.path.partition(":")
+    path = Path(source.path).expanduser()
+    if "://" in source.path:
+        raise BadData(f"dataset.path: {source.path!r} is an address; download the file, and name it here.")
+    if colon and not path.exists():
+        _refuse(source, "name", "revision", "format", what="a Python function")
+        if scheme in plugins.catalogues["sources"].targets:
+            return _called(plugins.find("sources", scheme), rest, source=source)
+        if _FUNCTION.fullmatch(source.path) and _is_module(scheme):
+            return _called(resolve(source.path), source=source)
+        if re.fullmatch(r"[\w.-]{2,}", scheme):  # not a drive of Windows
+            known = plugins.catalogues["sources"].targets
+            raise BadData(
+                f"dataset.path: {source.path!r}: no plugin brings the source {scheme!r}, and there is no such module."
+                f"{did_you_mean(scheme, known)} Installed: {_listed(known)}. A Python function is 'module:function'."
+            )
+    looks_like_file = formats.stem(path.name) is not None or path.exists() or path.is_symlink()
+    if looks_like_file or glob.has_magic(source.path) or not _HUB.fullmatch(source.path):
+        _refuse(source, "options", "name", "revision", what="files")
+        if path.is_dir():
+            return _folder(source, path, formats=formats)
+        return {"train": _expanded([source.path], split=None, report=report)}
+    _refuse(source, "options", "format", what="a data set on the Hub")
+    return _hub(source)
+
+
+def _is_module(name: str) -> bool:
+    """Say whether Python finds a module's package, without importing it."""
+    return importlib.util.find_spec(name.partition(".")[0]) is not None
+
+
+def _refuse(source: Source, *keys: str, what: str) -> None:
+    """Refuse keys that would be ignored."""
+    for key in keys:
+        if getattr(source, key):
+            raise BadData(f"dataset.{key} means nothing for {what} ({source.path!r}). Remove it.")
+
+
+def _expanded(given: list[str], *, split: str | None, report: Report) -> Files:
+    """Return the files that names and patterns stand for; what stands for nothing is reported."""
+    names: list[str] = []
+    for name in given:
+        path = Path(name).expanduser()
+        found = [str(path)] if path.exists() or path.is_symlink() or not glob.has_magic(name) else []
+        found = found or sorted(glob.glob(str(path), recursive=True))
+        if not found:
+            report.error(
+                "no-such-file", f"no file matches {name!r}", fix="Patterns are * ? [ab] **.", split=split, file=name
+            )
+        for one in found:
+            if _is_readable(Path(one), name=name if len(found) == 1 else one, split=split, report=report):
+                names.append(name if one == str(path) else one)
+    if not given:
+        report.error("no-such-file", "an empty list of files", fix="Name at least one.", split=split)
+    return Files(tuple(names))
+
+
+def _is_readable(path: Path, *, name: str, split: str | None, report: Report) -> bool:
+    """Say whether a path is a file; report what else it is."""
+    if path.is_file():
+        return True
+    if path.is_dir():
+        message, code = "a folder, where a file is wanted", "not-a-file"
+    elif path.is_symlink():
+        message, code = "a link that leads nowhere, or in a circle", "not-a-file"
+    elif path.exists():
+        message, code = "a pipe or a device, not a file", "not-a-file"
+    else:
+        siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        message, code = f"there is no such file.{did_you_mean(path.name, siblings)}", "no-such-file"
+    report.error(code, message, fix=f"Paths are read from {Path.cwd()}.", file=name, split=split)
+    return False
+
+
+def _folder(source: Source, folder: Path, *, formats: Formats) -> dict[str, Any]:
+    """Return the files of a folder by their stems, or what `Dataset.save_to_disk` wrote there."""
+    if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
+        return _splits(datasets.load_from_disk(str(folder)))
+    found: dict[str, list[str]] = {}
+    stems: dict[tuple[str, bool], str] = {}
+    for path in sorted(folder.iterdir()):
+        stem = formats.stem(path.name)
+        if stem is not None and path.is_file():
+            split, sharded = _SHARD.sub("", stem), bool(_SHARD.search(stem))
+            if split in found and not (sharded and (split, True) in stems):
+                raise BadData(
+                    f"{source.path}: both {Path(found[split][0]).name} and {path.name} could be {split!r}. "
+                    f"Name the file: dataset.path: {{{split}: {path}}}."
+                )
+            stems[split, sharded] = path.name
+            found.setdefault(split, []).append(str(path))
+    if not found:
+        raise BadData(
+            f"{source.path}: the folder holds no data file, such as train.csv. It holds: "
+            f"{_listed(path.name for path in folder.iterdir())}. Suffixes read: {_listed(formats.suffixes())}."
+        )
+    return {split: Files(tuple(names)) for split, names in found.items()}
+
+
+def _called(function: Callable[..., Any], *arguments: str, source: Source) -> dict[str, Any]:
+    """Return what a Python function gives, its arguments checked first."""
+    if not callable(function):
+        raise BadData(f"{source.path!r} is {type(function).__name__}, and must be a function that returns rows.")
+    signature = inspect.signature(function)
+    try:
+        signature.bind(*arguments, **source.options)
+    except TypeError as error:
+        known = list(signature.parameters)[len(arguments) :]
+        wrong = next((key for key in source.options if key not in known), "")
+        raise BadData(
+            f"dataset.options of {source.path!r}: {error}.{did_you_mean(wrong, known)} It takes: {_listed(known)}."
+        ) from error
+    return _splits(function(*arguments, **source.options), what=source.path)
+
+
+def _splits(content: Any, *, what: object = "the source") -> dict[str, Any]:
+    if isinstance(content, Mapping):
+        return dict(content)
+    if isinstance(content, Iterable) and not isinstance(content, str | bytes):
+        return {"train": content}
+    raise BadData(
+        f"{what!r} returned {type(content).__name__}; wanted rows (mappings of columns to values), "
+        "or a mapping of splits to rows."
+    )
+
+
+def _hub(source: Source) -> dict[str, Any]:
+    """Return the splits of a data set on the Hub, with the features that it declares."""
+    try:
+        with quiet():
+            return _splits(datasets.load_dataset(source.path, source.name, revision=source.revision))
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        cause = f" ({error.__cause__})" if error.__cause__ else ""
+        offline = " HF_HUB_OFFLINE forbids the network." if datasets.config.HF_HUB_OFFLINE else ""
+        name = f", configuration {source.name!r}" if source.name else ""
+        revision = f", revision {source.revision!r}" if source.revision else ""
+        raise BadData(
+            f"dataset.path: {source.path!r} is no file or folder here, and the data set of that name on the Hub "
+            f"cannot be loaded: {str(error).strip().rstrip('.')}{cause}.{offline} "
+            f"Tried: {Path(str(source.path)).resolve()}, then huggingface.co/datasets/{source.path}{name}{revision}."
+        ) from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the progress bars of `datasets` away; they know no argument for it."""
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+
+
+def assigned(found: Mapping[str, Any], source: Source, *, report: Report) -> dict[str, Any]:
+    """Return part → content: splits by their own names, but for the ones that `dataset.splits` names.
+
+    A split that plays no part is left out, with a warning. Nothing is guessed: `dev` is not `validation`.
+    """
+    parts: dict[str, Any] = {}
+    for role, theirs in source.splits.items():
+        if role not in ROLES:
+            report.error(
+                "unknown-split",
+                f"dataset.splits: {role!r} is no part of a run: {', '.join(ROLES)}",
+                fix="Write {validation: dev}: ours, then theirs.",
+                split=role,
+            )
+        elif theirs not in found:
+            hint = did_you_mean(theirs, found.keys())
+            report.error(
+                "unknown-split",
+                f"dataset.splits: there is no {theirs!r}.{hint} There are: {_listed(found)}",
+                split=role,
+            )
+        else:
+            parts[role] = found[theirs]
+    renamed = set(source.splits.values())
+    for name, content in found.items():
+        if name in ROLES and name not in source.splits and name not in renamed:
+            parts[name] = content
+        elif name not in renamed:
+            _left_out(name, source, given=isinstance(source.path, Mapping), report=report)
+    if len(renamed) < len(source.splits):
+        report.error("same-file", f"dataset.splits gives one split two parts: {dict(source.splits)}")
+    return {role: parts[role] for role in ROLES if role in parts}
+
+
+def _left_out(name: str, source: Source, *, given: bool, report: Report) -> None:
+    free = [role for role in ROLES if role not in source.splits]
+    if given:
+        fix = f"Call it one of {', '.join(ROLES)}."
+        report.error("unknown-split", f"dataset.path names the split {name!r}", fix=fix, split=name)
+        return
+    fix = f"Name it under dataset.splits if it should: {{{(free or ROLES)[0]}: {name}}}."
+    message = f"the split {name!r} of {source.path} plays no part"
+    report.add(Finding(code="unused-split", message=message, fix=fix, level="warning", split=name))
+
+
+def _listed(names: Iterable[object], *, most: int = 12) -> str:
+    every = sorted(map(str, names))
+    return (", ".join(every[:most]) or "nothing") + (f", … ({len(every)} in all)" if len(every) > most else "")

@@ -1,0 +1,304 @@
+"""Rows → an Arrow table on disk, block by block, every column of one type and every row with its place."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+from datasets import Dataset
+
+from finetune.data import storage
+from finetune.data.columns import Columns
+from finetune.data.findings import Report, UnreadableError, nearest
+from finetune.data.kinds import plain
+from finetune.interfaces import Finding, Row
+
+BLOCK_ROWS = 10_000
+BLOCK_CHARACTERS = 16 << 20
+"""A block is written when it has this many rows or characters."""
+
+_PLACES = pa.schema([("file", pa.int32()), ("line", pa.int64()), ("row", pa.int64())])
+
+
+class Measured(Protocol):
+    """What rows come from, and how many characters it gave so far."""
+
+    characters: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """One split as read: the rows that could be read, and where each of them stands."""
+
+    rows: Dataset | None
+    """None where no row could be read."""
+    places: pa.Table | None = None
+    """File, line and row of each; None where the rows are all there is, in order."""
+    files: tuple[str, ...] = ()
+    """Files that the rows come from."""
+    read: int
+    """Rows read, bad ones included."""
+    bad: int = 0
+    """Rows that could not be read."""
+    notes: Mapping[str, int] = field(default_factory=dict)
+    """What was normalised, and how often: blank lines, byte order marks."""
+    broken: tuple[Mapping[str, Any], ...] = ()
+    """What is told of the bad rows, where they are to be dropped."""
+    sound: bool = True
+    """Whether nothing was met that always stops."""
+
+    def place(self, position: int) -> dict[str, Any]:
+        """Return file, line and row (as read, from 0) of the row at a position."""
+        if self.places is None:
+            return {"row": position, "file": self.files[0] if len(self.files) == 1 else None}
+        file, line, row = (self.places.column(name)[position].as_py() for name in _PLACES.names)
+        return {"file": None if file is None else self.files[file], "line": line, "row": row}
+
+
+@dataclass(kw_only=True)
+class _Block:
+    rows: list[Row] = field(default_factory=list)
+    lines: list[int | None] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+
+    def without(self, bad: Collection[int]) -> _Block:
+        keep = [i for i in range(len(self.rows)) if i not in bad]
+        return _Block(
+            rows=[self.rows[i] for i in keep],
+            lines=[self.lines[i] for i in keep],
+            numbers=[self.numbers[i] for i in keep],
+        )
+
+
+class Tabulator:
+    """Makes one `Table` from the rows of one or more files, or of Python code."""
+
+    def __init__(self, *, split: str, report: Report, needed: Collection[str] = ()) -> None:
+        self.split = split
+        self.report = report
+        self.count = 0
+        """Rows read so far."""
+        self._bad = 0
+        self._notes: Counter[str] = Counter()
+        self._broken: list[Mapping[str, Any]] = []
+        self._files: list[str] = []
+        self._columns = Columns(needed=frozenset(needed))
+        self._writer = _Writer(storage.folder())
+        self._errors = report.levels["error"]
+
+    def read(
+        self, items: Iterable[tuple[int | None, Row] | Finding], *, measured: Measured, file: str | None, header: bool
+    ) -> None:
+        """Add the rows of one file; ``header`` says that all of them have the same keys."""
+        if file is not None:
+            self._files.append(file)
+        block = _Block()
+        mark = measured.characters
+        stopped: Finding | None = None
+        first = True
+        try:
+            for item in items:
+                if type(item) is not tuple:
+                    self._found(item, row=None)  # type: ignore[arg-type]
+                    continue
+                if first and header and self._differs(item):
+                    break
+                first = False
+                block.rows.append(item[1])
+                block.lines.append(item[0])
+                block.numbers.append(self.count)
+                self.count += 1
+                if len(block.rows) >= BLOCK_ROWS or measured.characters - mark >= BLOCK_CHARACTERS:
+                    self._add(block, header=header)
+                    block, mark = _Block(), measured.characters
+        except UnreadableError as error:
+            stopped = error.finding
+        self._add(block, header=header)
+        if stopped:
+            self._found(stopped)
+
+    def note(self, what: str) -> None:
+        """Count something that was normalised."""
+        self._notes[what] += 1
+
+    def finish(self) -> Table:
+        """Return the table."""
+        try:
+            path = self._writer.finish(self._columns.schema())
+        except pa.ArrowInvalid as error:
+            path = None
+            message = f"a column mixes numbers with integers that a number cannot hold exactly ({error})"
+            self.report.error("number-too-large", message, fix="Quote the integers as text.", split=self.split)
+        return Table(
+            rows=Dataset.from_file(str(path)) if path else None,
+            places=self._writer.places(),
+            files=tuple(self._files),
+            read=self.count,
+            bad=self._bad,
+            notes=self._notes,
+            broken=tuple(self._broken),
+            sound=self.report.levels["error"] == self._errors,
+        )
+
+    def _found(self, finding: Finding, *, row: int | None = None) -> None:
+        """Take a finding of a reader: a bad row is counted as read, a blank line in the ledger alone."""
+        if finding.code == "blank-line":
+            self._notes["blank_lines"] += 1
+            return
+        placed = self._placed(finding, line=finding.line, row=row)
+        if finding.level == "row":
+            placed = replace(placed, row=self.count)
+            self.count += 1
+            self._drop([placed], example={})
+        self.report.add(placed)
+
+    def _placed(self, finding: Finding, *, line: int | None, row: int | None) -> Finding:
+        file = finding.file or (self._files[-1] if self._files else None)
+        return replace(finding, file=file, line=line, row=row, split=self.split)
+
+    def _differs(self, item: Any) -> bool:
+        """Report a header that lacks columns of the files before."""
+        missing = [name for name in self._columns.first if name not in item[1]]
+        for name in missing:
+            close = nearest(name, item[1].keys() - self._columns.kinds.keys())
+            hint = f" Did you mean {close!r}?" if close else ""
+            message = f"column {name!r} of {self._files[0]} is not in this file.{hint}"
+            fix = "Files of one split must have the same columns."
+            self.report.error("columns-differ", message, fix=fix, file=self._files[-1], column=name, split=self.split)
+        return bool(missing)
+
+    def _add(self, block: _Block, *, header: bool) -> None:
+        """Check a block, report its bad rows and write the others."""
+        if block.rows:
+            block = self._report(block, self._columns.check_keys(block.rows, header))
+        if block.rows:
+            block = self._report(block, self._columns.check_values(block.rows))
+        if block.rows:
+            file = len(self._files) - 1 if self._files else None
+            places = [pa.array([file] * len(block.rows), pa.int32()), pa.array(block.lines, pa.int64()), block.numbers]
+            self._writer.write(self._columns.batch(block.rows), places)
+
+    def _report(self, block: _Block, found: Mapping[int, Sequence[Finding]]) -> _Block:
+        """Report what was found, and return the block without the bad rows."""
+        bad = set()
+        for i in sorted(found):
+            placed = [self._placed(finding, line=block.lines[i], row=block.numbers[i]) for finding in found[i]]
+            for finding in placed:
+                self.report.add(finding)
+            if any(finding.level == "row" for finding in placed):
+                bad.add(i)
+                self._drop(placed, example=block.rows[i])
+        return block.without(bad) if bad else block
+
+    def _drop(self, findings: Sequence[Finding], *, example: Row) -> None:
+        self._bad += 1
+        if self.report.drops:
+            self._broken.append(dropped(findings, example=example))
+
+
+def dropped(findings: Sequence[Finding], *, example: Row) -> dict[str, Any]:
+    """Return what `dropped.jsonl` tells of one row."""
+    first = findings[0]
+    bad = [finding for finding in findings if finding.level == "row"]
+    return {
+        "split": first.split,
+        "file": first.file,
+        "line": first.line,
+        "row": first.row,
+        "codes": sorted({finding.code for finding in bad}),
+        "messages": [finding.message for finding in bad],
+        "example": dict(example),
+    }
+
+
+class PythonRows:
+    """Examples that Python code yields, as rows without a line."""
+
+    def __init__(self, rows: Iterable[Any]) -> None:
+        self._rows = rows
+        self.characters = 0
+
+    def __iter__(self) -> Iterator[tuple[None, Row] | Finding]:
+        for row in self._rows:
+            if isinstance(row, Mapping):
+                example = plain(row)
+                self.characters += _weight(example)
+                yield None, example
+            else:
+                message = f"a row is {type(row).__name__}, and must be a mapping {{column: value, …}}"
+                yield Finding(code="not-an-object", message=message, value=str(row))
+
+
+def _weight(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(_weight, value.values()))
+    return sum(map(_weight, value)) if isinstance(value, list) else 8
+
+
+class _Writer:
+    """Writes blocks as Arrow streams, a new one where a type has widened, and makes one of them at the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._parts: list[Path] = []
+        self._schema: pa.Schema | None = None
+        self._stream: Any = None
+        self._places = pa.ipc.new_stream(str(folder / "places.arrow"), _PLACES)
+
+    def write(self, batch: pa.RecordBatch, places: Sequence[Any]) -> None:
+        """Add a block with the places of its rows."""
+        if self._stream is None or not batch.schema.equals(self._schema):
+            self._close()
+            self._parts.append(self._folder / f"part-{len(self._parts)}.arrow")
+            self._schema = batch.schema
+            self._stream = pa.ipc.new_stream(str(self._parts[-1]), batch.schema)
+        self._stream.write_batch(batch)
+        self._places.write_batch(pa.record_batch(places, schema=_PLACES))
+
+    def finish(self, schema: pa.Schema) -> Path | None:
+        """Return the file of all rows.
+
+        Raises:
+            pyarrow.ArrowInvalid: An integer fits into no number.
+        """
+        self._close()
+        self._places.close()
+        if len(self._parts) <= 1:
+            return self._parts[0] if self._parts else None
+        path = self._folder / "rows.arrow"
+        with pa.ipc.new_stream(str(path), schema) as stream:
+            for part in self._parts:
+                with pa.memory_map(str(part)) as source:
+                    for batch in pa.ipc.open_stream(source):
+                        stream.write_batch(_widened(batch, schema))
+                part.unlink()
+        return path
+
+    def places(self) -> pa.Table:
+        """Return the places of all rows, mapped from disk."""
+        return pa.ipc.open_stream(pa.memory_map(str(self._folder / "places.arrow"))).read_all()
+
+    def _close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+
+
+def _widened(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Return a block of an earlier schema in the last one."""
+    columns = []
+    for wanted in schema:
+        if wanted.name not in batch.schema.names:
+            columns.append(pa.nulls(len(batch), wanted.type))
+            continue
+        column = batch.column(wanted.name)
+        flat = not pa.types.is_nested(wanted.type)
+        if column.type != wanted.type:
+            column = column.cast(wanted.type) if flat else pa.array(column.to_pylist(), wanted.type)
+        columns.append(column)
+    return pa.record_batch(columns, schema=schema)

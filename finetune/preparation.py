@@ -1,0 +1,66 @@
+"""`Plan` → `Prepared`: data read, checked and turned into features; all of a run that needs no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from finetune import data, features, models
+from finetune.data import Examples
+from finetune.features import Features
+from finetune.plan import Plan
+from finetune.progress import Reporter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Data read, checked and turned into features: all that can be done without weights."""
+
+    plan: Plan
+    """With the fitted preprocessor."""
+    examples: Examples
+    tokenizer: Any
+    features: Mapping[str, Features]
+
+    @property
+    def ledger(self) -> dict[str, dict[str, int]]:
+        """Split → what became of it, from rows read to tokens lost."""
+        return {split: {**rows, **self.features[split].ledger} for split, rows in self.examples.ledger.items()}
+
+
+def prepare(plan: Plan, *, rows: Mapping[str, Any] | None = None, reporter: Reporter | None = None) -> Prepared:
+    """Read, check and split the data, and make features: all of a run that needs no weights.
+
+    Raises:
+        BadData: With every finding, by place.
+    """
+    reporter = reporter or Reporter()
+    source, seed = plan.recipe.dataset, plan.recipe.seed
+    with reporter.phase("read and check the data"):
+        if rows is None:
+            examples = data.load(source, plan.preprocessor, plugins=plan.plugins, seed=seed)
+        else:
+            examples = data.from_rows(
+                rows,
+                plan.preprocessor,
+                seed=seed,
+                validation_size=source.validation_size,
+                columns=source.columns,
+                on_bad=source.on_bad,
+            )
+    plan = replace(plan, preprocessor=examples.preprocessor)
+    with reporter.phase("make features"):
+        tokenizer = models.tokenizer(plan.recipe.model)
+        made = {
+            split: features.make(
+                part,
+                preprocessor=plan.preprocessor,
+                tokenizer=tokenizer,
+                task=plan.task,
+                split=split,
+                reporter=reporter,
+            )
+            for split, part in examples.splits.items()
+        }
+    return Prepared(plan=plan, examples=examples, tokenizer=tokenizer, features=made)

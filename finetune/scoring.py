@@ -1,0 +1,78 @@
+"""Predictions → records → scores, for every split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune import folder, result, training
+from finetune.errors import BadOptions
+from finetune.interfaces import Evaluator, Job, Record
+from finetune.plan import Plan
+from finetune.preparation import Prepared
+
+SAMPLE = 500
+"""Training examples that are scored, beside the held-out ones: enough to see a gap."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """Records and scores of every split, and the evaluator that made them."""
+
+    evaluator: Evaluator
+    records: Mapping[str, list[Record]]
+    scores: Mapping[str, dict[str, float]]
+
+
+def score(prepared: Prepared, job: Job, trainer: Any, *, held_out: bool = False) -> Scored:
+    """Predict and score every split; thresholds are chosen on validation alone.
+
+    Args:
+        prepared: Data and features.
+        job: What was trained.
+        trainer: What predicts.
+        held_out: Whether to leave out the training examples.
+    """
+    seed, evaluator = prepared.plan.recipe.seed, job.evaluator
+    parts = {split: part for split, part in prepared.features.items() if split != "train"}
+    if not held_out:
+        parts["train"] = prepared.features["train"].sample(SAMPLE, seed=seed)
+    predictions = {
+        split: training.predict(trainer, examples=part.examples, features=part.features, job=job)
+        for split, part in parts.items()
+    }
+    if "validation" in predictions:
+        evaluator = evaluator.fit(evaluator.records(predictions["validation"]))
+    records = {split: evaluator.records(predicted) for split, predicted in predictions.items()}
+    scores = {split: all_scores(evaluator, prepared.plan, part) for split, part in records.items()}
+    return Scored(evaluator=evaluator, records=records, scores=scores)
+
+
+def all_scores(evaluator: Evaluator, plan: Plan, records: list[Record]) -> dict[str, float]:
+    """Return the evaluator's scores and those of the recipe's further metrics.
+
+    Raises:
+        BadOptions: A metric brings a score of a name that is taken.
+    """
+    scores = evaluator.scores(records)
+    for name, metric in plan.metrics.items():
+        more = metric(records)
+        if taken := set(more) & set(scores):
+            raise BadOptions(f"metrics: {name!r} brings {', '.join(sorted(taken))}, which the evaluator brings.")
+        scores = {**scores, **more}
+    return scores
+
+
+def write_predictions(output: Path, prepared: Prepared, scored: Scored) -> None:
+    """Write the records of the held-out splits, and the files that a benchmark wants."""
+    held_out = {split: records for split, records in scored.records.items() if split != "train"}
+    lines = (
+        line
+        for split, records in held_out.items()
+        for line in folder.lines_of(split, prepared.features[split].examples, records)
+    )
+    folder.write_lines(output / result.PREDICTIONS, lines)
+    for split, records in held_out.items():
+        folder.write_files(output / split, scored.evaluator.files(records))

@@ -1,0 +1,68 @@
+"""The data sets by name: ``sample:harbour-qa`` in a recipe, `load` in Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from finetune.errors import BadOptions, UnknownName, did_you_mean
+from finetune_samples import notices, pairs, qa, reviews
+from finetune_samples.voice import Rows, Sizes
+from finetune_samples.world import SEED, World, world
+
+
+class Maker(Protocol):
+    """Makes one data set: ``{split: rows}``, a pure function of its arguments."""
+
+    def __call__(self, sizes: Sizes, *, seed: int, world: World) -> Rows: ...
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One data set of the small world."""
+
+    make: Maker
+    sizes: Sizes
+    """Split → rows, unless asked for otherwise."""
+    summary: str
+
+
+SAMPLES: dict[str, Sample] = {
+    "harbour-notices": Sample(notices.notices, notices.SIZES, "Notices under one of five headings"),
+    "harbour-topics": Sample(notices.topics, notices.SIZES, "Notices and all they touch on, none to three of five"),
+    "harbour-pairs": Sample(pairs.pairs, pairs.SIZES, "Two sentences: entails, contradicts or unrelated"),
+    "harbour-ratings": Sample(reviews.ratings, reviews.SIZES, "Reviews of inns and ferries, rated from 1.0 to 5.0"),
+    "harbour-reviews": Sample(reviews.reviews, reviews.SIZES, "Letters for or against an inn or a ferry"),
+    "harbour-qa": Sample(
+        qa.rows, qa.SIZES, "Passages with questions in the columns of SQuAD 2.0, a fifth without answer"
+    ),
+}
+
+
+def load(name: str, *, size: int | None = None, seed: int = SEED) -> dict[str, list[dict[str, Any]]]:
+    """Return a data set of the small world: split → rows, the same on every machine.
+
+    >>> load("harbour-notices", size=1)["train"]
+    [{'text': 'Clear and still on Sunday: a day for drying sails.', 'label': 'weather'}]
+
+    Args:
+        name: One of `SAMPLES`.
+        size: Rows of train; the other splits shrink or grow with it.
+        seed: Another seed is another town.
+
+    Raises:
+        UnknownName: There is no such data set; the nearest is named.
+        BadOptions: The size is not at least 1.
+    """
+    if name not in SAMPLES:
+        raise UnknownName(f"there is no sample {name!r}.{did_you_mean(name, SAMPLES)} There are: {', '.join(SAMPLES)}.")
+    if size is not None and (not isinstance(size, int) or size < 1):
+        raise BadOptions(f"sample:{name}: size must be a whole number of at least 1, not {size!r}.")
+    sample = SAMPLES[name]
+    return sample.make(_scaled(sample.sizes, size), seed=seed, world=world(seed))
+
+
+def _scaled(sizes: Sizes, size: int | None) -> Sizes:
+    if size is None:
+        return sizes
+    return {split: max(1, round(count * size / sizes["train"])) for split, count in sizes.items()}

@@ -1,0 +1,198 @@
+"""Logits → answers, answers → exact match and F1, with and without unanswerable questions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from finetune.errors import BadOptions
+from finetune.interfaces import Evaluator, Predictions, Record
+from finetune_squad import nbest, scores
+from finetune_squad.answers import references_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class SquadEvaluator(Evaluator):
+    """Finds the best answers in all windows of an example and scores them as the official SQuAD 2.0 script does.
+
+    A question is left unanswered when ``null_odds``, the score of "no answer" less that of the best answer, is above
+    a threshold: fixed, or tuned on validation. Nothing is made up: where no candidate is valid, the prediction is
+    ``""`` and the record says so.
+
+    An answer that two overlapping windows find stands twice in the n-best list, each with a share of the probability,
+    as in the official form; a record's own ``probability`` is the sum of the shares of its place.
+    """
+
+    n_best_size: int = 20
+    """How many starts and ends of each window, and how many answers of each example, are looked at."""
+    max_answer_length: int = 30
+    """Longest answer that can be predicted, in tokens, both ends included."""
+    null_score_diff_threshold: float | None = None
+    """Leave a question unanswered when its null odds are above this. None tunes it on the validation questions, where
+    some are unanswerable; 0 until then."""
+    always_answer: bool | None = None
+    """Whether every question gets an answer, as in SQuAD 1.1. None: if no validation question is unanswerable."""
+    primary: Literal["f1", "exact"] = "f1"
+    """Which score stands for the others, and is tuned for."""
+
+    def __post_init__(self) -> None:
+        for name in ("n_best_size", "max_answer_length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+
+    def fit(self, records: Sequence[Record]) -> Self:
+        """Return a copy that knows whether questions can be unanswerable and, if so, from what odds on."""
+        known = [record for record in records if record.get("reference") is not None]
+        if not known:
+            return self
+        always = self.always_answer
+        if always is None:
+            always = all(record["reference"] for record in known)
+        fitted = replace(self, always_answer=always)
+        if always or self.null_score_diff_threshold is not None:
+            return fitted
+        score = scores.f1 if self.primary == "f1" else scores.exact
+        found, _ = scores.threshold(
+            [record["null_odds"] for record in known],
+            [float(score(record["best_answer"], record["reference"])) for record in known],
+            [bool(record["reference"]) for record in known],
+        )
+        return replace(fitted, null_score_diff_threshold=found)
+
+    def records(self, predictions: Predictions) -> list[Record]:
+        """Return the answer to every question, with its place, its rivals and the odds against it.
+
+        ``prediction`` is ``""`` for "no answer", and then ``start_char`` and ``end_char`` are None; ``best_answer`` is
+        what would be answered if there must be an answer. ``no_candidate`` says that there was none to choose from.
+        """
+        windows = nbest.windows_of(predictions.features)
+        start_logits, end_logits = predictions.outputs[:2]
+        count = len(predictions.examples)
+        _check(windows, start_logits, count)
+        found = nbest.search(
+            windows,
+            start_logits,
+            end_logits,
+            examples=count,
+            n_best_size=self.n_best_size,
+            max_answer_length=self.max_answer_length,
+        )
+        tokens = np.zeros(count, np.int64)
+        np.maximum.at(tokens, windows.example, windows.answer_tokens)
+        return [
+            {**self._record(found, index, row), "answer_tokens": int(tokens[index])}
+            for index, row in enumerate(predictions.examples)
+        ]
+
+    def scores(self, records: Sequence[Record]) -> dict[str, float]:
+        """Return exact match and F1 in percent, over all questions and over those with and without an answer.
+
+        The names are the official script's. ``best_exact`` and ``best_f1`` are what the best threshold *for these very
+        records* would give: an oracle, no result.
+        """
+        exact = [float(scores.exact(record["prediction"], record["reference"])) for record in records]
+        f1 = [scores.f1(record["prediction"], record["reference"]) for record in records]
+        answerable = [bool(record["reference"]) for record in records]
+        found = _means("", exact, f1)
+        for prefix, wanted in (("HasAns_", True), ("NoAns_", False)):
+            if wanted in answerable:
+                found |= _means(prefix, *(_those(each, answerable, wanted) for each in (exact, f1)))
+        if False in answerable and not self.always_answer:
+            odds, texts = [record["null_odds"] for record in records], [record["prediction"] for record in records]
+            for name, each in (("exact", exact), ("f1", f1)):
+                chosen, best = scores.official_threshold(odds, each, answerable, texts)
+                found |= {f"best_{name}": best, f"best_{name}_thresh": chosen}
+        return found
+
+    def details(self, records: Sequence[Record]) -> dict[str, Any]:
+        """Return the rule that was applied, and how often it could not do well.
+
+        ``too_long`` counts answers of more than `max_answer_length` tokens, which can never be predicted.
+        """
+        return {
+            "always_answer": bool(self.always_answer),
+            "null_score_diff_threshold": None if self.always_answer else self._threshold,
+            "no_candidate": sum(record["no_candidate"] for record in records),
+            "too_long": sum(record["answer_tokens"] > self.max_answer_length for record in records),
+            "unanswered": sum(record["prediction"] == "" for record in records),
+        }
+
+    def files(self, records: Sequence[Record]) -> Mapping[str, Any]:
+        """Return the official script's files; null odds only where a question may be left unanswered."""
+        made = {
+            "predictions.json": {record["id"]: record["prediction"] for record in records},
+            "nbest_predictions.json": {record["id"]: record["nbest"] for record in records},
+        }
+        if not self.always_answer:
+            made["null_odds.json"] = {record["id"]: record["null_odds"] for record in records}
+        return made
+
+    @property
+    def _threshold(self) -> float:
+        return self.null_score_diff_threshold or 0.0
+
+    def _record(self, found: nbest.Candidates, index: int, row: Mapping[str, Any]) -> Record:
+        context = row["context"]
+        indices, totals = nbest.ranked(found, index, n_best_size=self.n_best_size, null=not self.always_answer)
+        shares = nbest.probabilities(totals)
+        best = int(found.pointer[index]) if found.pointer[index] < found.pointer[index + 1] else None
+        null = found.null_score[index]
+        odds = float(null if best is None else (null - found.start_logit[best]) - found.end_logit[best])
+        answered = best is not None and (bool(self.always_answer) or not odds > self._threshold)
+        chosen = best if answered else None
+        place = _place(found, chosen)
+        reference = references_of(row)
+        return {
+            "id": str(index if row.get("id") in (None, "") else row["id"]),
+            "prediction": "" if chosen is None else context[slice(*place)],
+            "start_char": None if chosen is None else place[0],
+            "end_char": None if chosen is None else place[1],
+            "score": float(null if chosen is None else found.score[chosen]),
+            "probability": sum(
+                share for each, share in zip(indices, shares, strict=True) if _place(found, each) == place
+            ),
+            "null_odds": odds,
+            "no_candidate": best is None,
+            "best_answer": "" if best is None else context[slice(*_place(found, best))],
+            "nbest": [_entry(found, each, index, context, share) for each, share in zip(indices, shares, strict=True)],
+        } | ({} if reference is None else {"reference": reference})
+
+
+def _entry(found: nbest.Candidates, candidate: int, example: int, context: str, probability: float) -> dict[str, Any]:
+    if candidate < 0:
+        logits = found.null_start_logit[example], found.null_end_logit[example]
+        text = ""
+    else:
+        logits = found.start_logit[candidate], found.end_logit[candidate]
+        text = context[slice(*_place(found, candidate))]
+    return {"text": text, "start_logit": float(logits[0]), "end_logit": float(logits[1]), "probability": probability}
+
+
+def _place(found: nbest.Candidates, candidate: int | None) -> tuple[int, int]:
+    if candidate is None or candidate < 0:
+        return -1, -1
+    return int(found.start_char[candidate]), int(found.end_char[candidate])
+
+
+def _check(windows: nbest.Windows, logits: Any, examples: int) -> None:
+    if len(logits) != len(windows.example):
+        raise BadOptions(f"the model returned {len(logits)} rows of logits for {len(windows.example)} windows.")
+    without = np.flatnonzero(np.bincount(windows.example, minlength=examples) == 0)
+    if len(without):
+        raise BadOptions(f"example {int(without[0])} has no window; every example must have its features.")
+
+
+def _those(values: Sequence[float], answerable: Sequence[bool], wanted: bool) -> list[float]:
+    return [value for value, has in zip(values, answerable, strict=True) if has == wanted]
+
+
+def _means(prefix: str, exact: Sequence[float], f1: Sequence[float]) -> dict[str, float]:
+    count = len(exact)
+    return {
+        f"{prefix}exact": 100.0 * sum(exact) / max(count, 1),
+        f"{prefix}f1": 100.0 * sum(f1) / max(count, 1),
+        f"{prefix}total": count,
+    }

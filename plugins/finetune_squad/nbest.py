@@ -1,0 +1,245 @@
+"""Logits → the best answers of every example, searched in all windows at once.
+
+The published search (`postprocess_qa_predictions` of transformers' examples), in numpy: the n best starts and ends of
+each window, every pair of them that lies in the context, in order and not too long; the n best pairs of an example over
+its windows; the lowest "no answer" score of its windows. Scores are sums of float32, as there.
+
+Decided here, where the published search leaves it to chance: of equal logits the later token ranks first, and of equal
+scores the earlier window, then the better start, then the better end. Padding never competes, so that predictions do
+not depend on how windows were batched; and a pair that stands for no visible character is no candidate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetune.errors import TrainingFailed
+from finetune_squad.spans import Ints
+
+Floats = NDArray[np.float32]
+NEEDED = ("example", "input_ids", "context_first_token", "null_token", "start_chars", "end_chars")
+LABELS = ("start_positions", "end_positions")
+CHUNK = 2048
+"""Windows searched at a time: 400 pairs each, in several arrays, are some 30 MB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Windows:
+    """What the search needs to know of W windows, in the order of their examples."""
+
+    example: Ints
+    """Index of each window's example.  # (W,)"""
+    length: Ints
+    """Tokens of each window, without padding.  # (W,)"""
+    context_first_token: Ints
+    null_token: Ints
+    answer_tokens: Ints
+    """Tokens of the labelled answer; 0 for none, or none known.  # (W,)"""
+    pointer: Ints
+    """Where each window's context tokens begin in the two arrays below.  # (W + 1,)"""
+    start_chars: Ints
+    end_chars: Ints
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """The best answers of E examples, best first: those of example ``e`` are ``[pointer[e] : pointer[e + 1]]``."""
+
+    pointer: Ints
+    start_char: Ints
+    end_char: Ints
+    start_logit: Floats
+    end_logit: Floats
+    score: Floats
+    null_start_logit: Floats
+    """Logits of "no answer": those of the window where their sum is lowest.  # (E,)"""
+    null_end_logit: Floats
+    null_score: Floats
+
+
+def search(
+    windows: Windows, start_logits: Any, end_logits: Any, *, examples: int, n_best_size: int, max_answer_length: int
+) -> Candidates:
+    """Return the n best answers of every example.
+
+    Args:
+        windows: The windows.
+        start_logits: One row a window, of any width from its length on; what lies beyond is padding.  # (W, L)
+        end_logits: Likewise.
+        examples: How many there are; each has at least one window.
+        n_best_size: How many starts, ends and answers are kept.
+        max_answer_length: Longest answer, in tokens, both ends included.
+
+    Raises:
+        TrainingFailed: A logit is not a number.
+    """
+    starts, ends = _masked(start_logits, windows.length), _masked(end_logits, windows.length)
+    found = [
+        np.concatenate(column)
+        for column in zip(
+            *_pairs(windows, starts, ends, n_best_size=n_best_size, max_answer_length=max_answer_length), strict=True
+        )
+    ]
+    window, start_char, end_char, start_logit, end_logit, score = found
+    example = windows.example[window]
+    order = np.lexsort((-score, example))  # stable: ties keep window, start rank, end rank
+    counts = np.bincount(example, minlength=examples)
+    rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    order = order[rank < n_best_size]
+    null = _null(windows, starts, ends, examples)
+    return Candidates(
+        pointer=np.concatenate([[0], np.cumsum(np.minimum(counts, n_best_size))]),
+        start_char=start_char[order],
+        end_char=end_char[order],
+        start_logit=start_logit[order],
+        end_logit=end_logit[order],
+        score=score[order],
+        null_start_logit=null[0],
+        null_end_logit=null[1],
+        null_score=null[0] + null[1],
+    )
+
+
+def _masked(logits: Any, length: Ints) -> Floats:
+    """Return logits in float32 with −inf for padding, which must take no place among the best."""
+    array = np.asarray(logits, np.float32) + np.float32(0)  # −0.0 + 0 is 0.0: the two are equal, and must tie
+    padding = np.arange(array.shape[1]) >= length[:, None]
+    bad = np.isnan(array) & ~padding
+    if bad.any():
+        raise TrainingFailed(
+            f"the model returned NaN for window {int(np.argmax(bad.any(1)))}: it cannot predict. Its training "
+            "diverged; lower training.learning_rate."
+        )
+    array[padding] = -np.inf
+    return array
+
+
+def top(values: Floats, count: int) -> Ints:
+    """Return the positions of the greatest values of each row, greatest first; of equals, the later first.
+
+    >>> top(np.array([[1.0, 3.0, 1.0]], np.float32), 2).tolist()
+    [[1, 2]]
+    """
+    # One integer a value, ordered by value and then by position: no two are equal, so any sort gives one order.
+    bits = np.ascontiguousarray(values, np.float32).view(np.int32)
+    ordered = np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits)
+    keys = (ordered.astype(np.int64) << 32) | np.arange(values.shape[1])
+    count = min(count, values.shape[1])
+    best = np.partition(keys, values.shape[1] - count, axis=1)[:, values.shape[1] - count :] if count else keys[:, :0]
+    return np.sort(best, axis=1)[:, ::-1] & 0xFFFFFFFF
+
+
+def _pairs(
+    windows: Windows, starts: Floats, ends: Floats, *, n_best_size: int, max_answer_length: int
+) -> Iterator[tuple[Any, ...]]:
+    """Yield each chunk's best pairs of every window: window, characters, logits, score; in order of rank."""
+    held = np.diff(windows.pointer)
+    for chunk in range(0, max(len(starts), 1), CHUNK):
+        part = slice(chunk, chunk + CHUNK)
+        first, width = windows.context_first_token[part, None], held[part, None]
+        start, end = top(starts[part], n_best_size), top(ends[part], n_best_size)
+        start_logit = np.take_along_axis(starts[part], start, 1)
+        end_logit = np.take_along_axis(ends[part], end, 1)
+        start, end = start - first, end - first  # now counted from the context's first token
+        fits = ((start >= 0) & (start < width))[:, :, None] & ((end >= 0) & (end < width))[:, None, :]
+        span = end[:, None, :] - start[:, :, None]
+        fits &= (span >= 0) & (span < max_answer_length)
+        window, a, b = np.nonzero(fits)
+        base = windows.pointer[part][window]
+        start_char = windows.start_chars[base + start[window, a]]
+        end_char = windows.end_chars[base + end[window, b]]
+        score = start_logit[window, a] + end_logit[window, b]
+        kept = _best(window, score, start_char < end_char, n_best_size)
+        window, a, b = window[kept], a[kept], b[kept]
+        yield (
+            window + chunk,
+            start_char[kept],
+            end_char[kept],
+            start_logit[window, a],
+            end_logit[window, b],
+            score[kept],
+        )
+
+
+def _best(window: Ints, score: Floats, valid: Any, count: int) -> Ints:
+    """Return the indices of each window's best pairs; no example can keep more than these."""
+    indices = np.flatnonzero(valid)
+    order = indices[np.lexsort((-score[indices], window[indices]))]
+    counts = np.bincount(window[order])
+    rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    kept: Ints = order[rank < count]
+    return kept
+
+
+def _null(windows: Windows, starts: Floats, ends: Floats, examples: int) -> tuple[Floats, Floats]:
+    """Return the logits of "no answer" of each example: the first window where their sum is lowest."""
+    rows = np.arange(len(starts))
+    start, end = starts[rows, windows.null_token], ends[rows, windows.null_token]
+    order = np.lexsort((start + end, windows.example))
+    chosen = order[np.searchsorted(windows.example[order], np.arange(examples))]
+    return start[chosen], end[chosen]
+
+
+def ranked(candidates: Candidates, example: int, *, n_best_size: int, null: bool) -> tuple[list[int], Floats]:
+    """Return one example's n-best list, as indices of candidates with −1 for "no answer", and the scores.
+
+    "No answer" stands after candidates of its own score, and is put at the end when it falls out of the n best: the
+    list can hold n + 1.
+    """
+    first, last = candidates.pointer[example : example + 2].tolist()
+    indices, scores = list(range(first, last)), candidates.score[first:last]
+    if not null:
+        return indices, scores
+    score = candidates.null_score[example]
+    place = int(np.searchsorted(-scores, -score, side="right"))
+    indices.insert(place, -1)
+    scores = np.insert(scores, place, score)
+    if place < n_best_size:
+        return indices[:n_best_size], scores[:n_best_size]
+    return indices, scores
+
+
+def probabilities(scores: Floats) -> list[float]:
+    """Return the softmax of an n-best list's scores.
+
+    >>> probabilities(np.array([2.0, 2.0], np.float32))
+    [0.5, 0.5]
+    """
+    if not len(scores):
+        return []
+    powers = np.exp(scores - scores.max())
+    shares: list[float] = (powers / powers.sum()).tolist()
+    return shares
+
+
+def windows_of(rows: Sequence[Any]) -> Windows:
+    """Return what the search needs of feature rows, or of a `datasets.Dataset` of them."""
+    columns = _columns(rows)
+    held = np.array([len(each) for each in columns["start_chars"]], np.int64)
+    empty = np.zeros(0, np.int64)
+    example = np.asarray(columns["example"], np.int64)
+    labels = [np.asarray(columns[name], np.int64) for name in LABELS if name in columns]
+    null = np.asarray(columns["null_token"], np.int64)
+    answer = labels[1] - labels[0] + 1 if labels else np.zeros_like(example)
+    return Windows(
+        example=example,
+        length=np.array([len(each) for each in columns["input_ids"]], np.int64),
+        context_first_token=np.asarray(columns["context_first_token"], np.int64),
+        null_token=null,
+        answer_tokens=np.where(labels[0] == null, 0, answer) if labels else answer,
+        pointer=np.concatenate([[0], np.cumsum(held)]).astype(np.int64),
+        start_chars=np.concatenate([empty, *(np.asarray(each, np.int64) for each in columns["start_chars"])]),
+        end_chars=np.concatenate([empty, *(np.asarray(each, np.int64) for each in columns["end_chars"])]),
+    )
+
+
+def _columns(rows: Sequence[Any]) -> Mapping[str, Any]:
+    everything: Any = rows[:]  # a Dataset answers a slice with columns, a list with rows
+    if isinstance(everything, Mapping):
+        return everything
+    return {name: [row[name] for row in everything] for name in (everything[0] if everything else NEEDED)}

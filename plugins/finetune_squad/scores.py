@@ -1,0 +1,96 @@
+"""Exact match and F1, as the official SQuAD 2.0 evaluator counts them, in percent.
+
+Source: Rajpurkar, Jia & Liang 2018, "Know What You Don't Know"; evaluate-v2.0.py of the SQuAD explorer.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Sequence
+
+ARTICLES = re.compile(r"\b(a|an|the)\b")
+PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def normalised(text: str) -> str:
+    """Return a text in lower case, without ASCII punctuation, articles and superfluous space.
+
+    >>> normalised(" The  captain's (old) boat, a sloop")
+    'captains old boat sloop'
+    """
+    return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
+
+
+def exact(prediction: str, references: Sequence[str]) -> int:
+    """Return 1 where a prediction equals one of the references once normalised; ``[]`` means "no answer".
+
+    >>> exact("the Pier", ["a pier", "quay"]), exact("", []), exact("pier", [])
+    (1, 1, 0)
+    """
+    given = normalised(prediction)
+    return int(any(given == reference for reference in _golden(references)))
+
+
+def f1(prediction: str, references: Sequence[str]) -> float:
+    """Return the overlap in words with the nearest reference: the harmonic mean of precision and recall.
+
+    >>> f1("the old pier", ["pier", "old stone pier"])
+    0.8
+    """
+    given = normalised(prediction).split()
+    return max(_f1(given, reference.split()) for reference in _golden(references))
+
+
+def threshold(null_odds: Sequence[float], right: Sequence[float], answerable: Sequence[bool]) -> tuple[float, float]:
+    """Return the threshold of null odds that gives the highest total, and that total in percent.
+
+    A question is answered when its null odds are not above the threshold. ``right`` holds what answering it scores.
+    Only thresholds that can be applied count: questions with equal odds are answered together.
+
+    Examples:
+        >>> threshold([-1.0, 0.5, 2.0, 3.0], [1.0, 1.0, 0.0, 0.0], [True, True, False, False])
+        (0.5, 100.0)
+    """
+    order = sorted(range(len(null_odds)), key=lambda index: null_odds[index])
+    total = best = float(len(answerable) - sum(answerable))
+    chosen = null_odds[order[0]] - 1.0  # answers nothing
+    for rank, index in enumerate(order):
+        total += right[index] if answerable[index] else right[index] - 1.0
+        last_of_equals = rank + 1 == len(order) or null_odds[order[rank + 1]] > null_odds[index]
+        if last_of_equals and total > best:
+            best, chosen = total, null_odds[index]
+    return chosen, 100.0 * best / len(order)
+
+
+def official_threshold(
+    null_odds: Sequence[float], scores: Sequence[float], answerable: Sequence[bool], predictions: Sequence[str]
+) -> tuple[float, float]:
+    """Return the threshold and total that the official script reports as ``best_…``.
+
+    It reads the predictions as they were written, so a question left unanswered there stays so.
+    """
+    order = sorted(range(len(null_odds)), key=lambda index: null_odds[index])
+    total = best = float(len(answerable) - sum(answerable))
+    chosen = 0.0
+    for index in order:
+        total += scores[index] if answerable[index] else -float(bool(predictions[index]))
+        if total > best:
+            best, chosen = total, null_odds[index]
+    return chosen, 100.0 * best / len(order)
+
+
+def _golden(references: Sequence[str]) -> list[str]:
+    # The official script drops references that normalise to nothing, and takes "no answer" for what is left.
+    return [text for text in map(normalised, references) if text] or [""]
+
+
+def _f1(given: list[str], wanted: list[str]) -> float:
+    if not given or not wanted:
+        return float(given == wanted)
+    common = sum((Counter(given) & Counter(wanted)).values())
+    if not common:
+        return 0.0
+    precision, recall = common / len(given), common / len(wanted)
+    return 2 * precision * recall / (precision + recall)

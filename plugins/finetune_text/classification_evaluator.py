@@ -1,0 +1,104 @@
+"""How good single-label classification is; the arithmetic is scikit-learn's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    matthews_corrcoef,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
+
+from finetune.interfaces import Evaluator, Predictions, Record
+from finetune_text.outputs import label_names, logits_of, references, require_records, require_score
+
+SCORES = (
+    "accuracy", "balanced_accuracy", "precision_micro", "precision_macro", "recall_micro", "recall_macro", "f1_micro",
+    "f1_macro", "mcc", "roc_auc",
+)  # fmt: skip
+PER_LABEL = ("precision", "recall", "f1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationEvaluator(Evaluator):
+    """Accuracy and what it hides: each class by itself, chance-corrected scores, the confusion matrix."""
+
+    primary: str = "accuracy"
+    """The score to choose by: `accuracy`, `balanced_accuracy`, `f1_macro`, `mcc`, `roc_auc`, `f1/<label>`, …"""
+
+    def __post_init__(self) -> None:
+        require_score(self.primary, SCORES, PER_LABEL)
+
+    def records(self, predictions: Predictions) -> list[Record]:
+        """Return the most probable label of each example, with the probability of every label.
+
+        >>> records(predictions)[0]
+        {'prediction': 'pos', 'probability': 0.75, 'probabilities': {'neg': 0.25, 'pos': 0.75}, 'reference': 'pos'}
+        """
+        names = label_names(predictions)
+        probabilities = softmax(logits_of(predictions, width=len(names)), axis=-1)  # (N, L)
+        best = probabilities.argmax(axis=-1)
+        records: list[Record] = []
+        for row, position, reference in zip(probabilities, best, references(predictions), strict=True):
+            record: Record = {
+                "prediction": names[position],
+                "probability": float(row[position]),
+                "probabilities": dict(zip(names, map(float, row), strict=True)),
+            }
+            records.append(record if reference is None else {**record, "reference": names[reference]})
+        return records
+
+    def scores(self, records: Sequence[Record]) -> dict[str, float]:
+        """Return accuracy and its kin, of all classes and of each.
+
+        Classes that are neither a reference nor a prediction count nowhere; balanced accuracy averages the classes that
+        are a reference. ``roc_auc`` is that of the second label of two, else the mean of each against the rest, and is
+        absent where a class has no reference.
+        """
+        names, truth, guess = _ids(records)
+        present = np.union1d(truth, guess)
+        per_class = precision_recall_fscore_support(truth, guess, labels=present, average=None, zero_division=0)
+        scores = {
+            "accuracy": accuracy_score(truth, guess),
+            "balanced_accuracy": per_class[1][per_class[3] > 0].mean(),
+            "mcc": matthews_corrcoef(truth, guess),
+        }
+        for average in ("micro", "macro"):
+            found = precision_recall_fscore_support(truth, guess, labels=present, average=average, zero_division=0)
+            scores |= {f"{name}_{average}": value for name, value in zip(PER_LABEL, found[:3], strict=True)}
+        for name, values in zip(PER_LABEL, per_class[:3], strict=True):
+            scores |= {f"{name}/{names[k]}": value for k, value in zip(present, values, strict=True)}
+        scores |= _roc_auc(records, names, truth)
+        return {name: float(value) for name, value in scores.items()}
+
+    def details(self, records: Sequence[Record]) -> dict[str, Any]:
+        """Return the confusion matrix (a row a reference, a column a prediction) and the rows of each class."""
+        names, truth, guess = _ids(records)
+        matrix = confusion_matrix(truth, guess, labels=range(len(names)))
+        support = dict(zip(names, matrix.sum(axis=1).tolist(), strict=True))
+        return {"labels": list(names), "confusion_matrix": matrix.tolist(), "support": support}
+
+
+def _ids(records: Sequence[Record]) -> tuple[tuple[str, ...], Any, Any]:
+    require_records(records)
+    names = tuple(records[0]["probabilities"])
+    known = {name: position for position, name in enumerate(names)}
+    truth = np.array([known[record["reference"]] for record in records])
+    guess = np.array([known[record["prediction"]] for record in records])
+    return names, truth, guess
+
+
+def _roc_auc(records: Sequence[Record], names: Sequence[str], truth: Any) -> dict[str, float]:
+    if len(names) < 2 or len(np.unique(truth)) < len(names):
+        return {}
+    probabilities = np.array([list(record["probabilities"].values()) for record in records])  # (N, L)
+    if len(names) == 2:
+        return {"roc_auc": roc_auc_score(truth, probabilities[:, 1])}
+    return {"roc_auc": roc_auc_score(truth, probabilities, multi_class="ovr", average="macro")}

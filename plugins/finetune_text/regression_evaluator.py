@@ -1,0 +1,85 @@
+"""How good predicted numbers are; the arithmetic is SciPy's and scikit-learn's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import pearsonr, spearmanr
+from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
+
+from finetune.interfaces import Evaluator, Predictions, Record
+from finetune_text.outputs import logits_of, references, require_records, require_score
+
+ERRORS = ("mse", "rmse", "mae")
+SCORES = ("pearson", "spearman", "r2", *ERRORS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressionEvaluator(Evaluator):
+    """Correlations (the order), errors (the distance) and R² (against always saying the mean)."""
+
+    primary: str = "pearson"
+    """The score to choose by: `pearson`, `spearman`, `r2`, `mse`, `rmse` or `mae`."""
+
+    def __post_init__(self) -> None:
+        require_score(self.primary, SCORES)
+
+    @property
+    def greater_is_better(self) -> bool:
+        """Whether a greater primary score is a better one."""
+        return self.primary not in ERRORS
+
+    def records(self, predictions: Predictions) -> list[Record]:
+        """Return the predicted number of each example: ``{'prediction': 3.2, 'reference': 3.5}``."""
+        numbers = logits_of(predictions, width=1)[:, 0]
+        return [
+            {"prediction": float(value)} | ({} if reference is None else {"reference": float(reference)})
+            for value, reference in zip(numbers, references(predictions), strict=True)
+        ]
+
+    def scores(self, records: Sequence[Record]) -> dict[str, float]:
+        """Return correlations, errors and R².
+
+        A correlation needs two different predictions and two different references, R² two different references; what
+        cannot be computed is absent, and `details` says why.
+        """
+        truth, guess = _numbers(records)
+        squared = mean_squared_error(truth, guess)
+        scores = {"mse": squared, "rmse": np.sqrt(squared), "mae": mean_absolute_error(truth, guess)}
+        if not _constant(truth):
+            scores["r2"] = r2_score(truth, guess)
+            if not _constant(guess):
+                scores["pearson"] = pearsonr(truth, guess).statistic
+                scores["spearman"] = spearmanr(truth, guess).statistic
+        return {name: float(value) for name, value in scores.items()}
+
+    def details(self, records: Sequence[Record]) -> dict[str, Any]:
+        """Return the range of predictions and references, and why a score is absent."""
+        truth, guess = _numbers(records)
+        undefined: dict[str, str] = {}
+        for what, numbers, needed_by in (
+            ("prediction", guess, ("pearson", "spearman")),
+            ("reference", truth, ("pearson", "spearman", "r2")),
+        ):
+            if _constant(numbers):
+                undefined |= dict.fromkeys(needed_by, f"every {what} is {numbers[0]:g}")
+        return {
+            "prediction": {"least": float(guess.min()), "greatest": float(guess.max())},
+            "reference": {"least": float(truth.min()), "greatest": float(truth.max())},
+            "undefined": undefined,
+        }
+
+
+def _numbers(records: Sequence[Record]) -> tuple[Any, Any]:
+    require_records(records)
+    truth = np.array([record["reference"] for record in records], dtype=float)
+    guess = np.array([record["prediction"] for record in records], dtype=float)
+    return truth, guess
+
+
+def _constant(numbers: Any) -> bool:
+    """Say whether numbers do not vary beyond rounding: correlations of such are noise."""
+    return bool(np.ptp(numbers) <= 1e-9 * max(1.0, float(np.abs(numbers).max())))

@@ -1,0 +1,288 @@
+"""Malformed files: each is refused before any model is loaded, with code, file, line, column and level."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from finetune.data import CODES, load
+from finetune.data.findings import said
+from finetune.errors import BadData
+from finetune.interfaces import Batch, Finding, Preprocessor, Row
+from finetune.plugins import discover
+from finetune.recipe import Source
+
+PLUGINS = discover()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texts(Preprocessor):
+    columns = ("text",)
+    answers = ("label",)
+
+    def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
+        for i, row in enumerate(examples):
+            if row["label"] == "bad":
+                yield Finding(code="bad-label", message="this label is bad", row=i, column="label", value=row["label"])
+
+    def features(self, examples: Batch, tokenizer: Any) -> Batch:
+        return {}
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    content: bytes
+    code: str
+    line: int | None
+    level: str = "row"
+    column: str | None = None
+    says: str = ""
+    file: str = "a.csv"
+
+
+HEAD = b"text,label\n"
+GOOD = b"fine,1\n"
+
+
+def table(*names: str) -> bytes:
+    stream = io.BytesIO()
+    pq.write_table(pa.table({name: ["x", "y"] for name in names}), stream)
+    return stream.getvalue()
+
+
+CSV = [
+    Case("more fields", HEAD + GOOD + b"a,b,1\n" + GOOD, "ragged-row", 3, says="3 fields, the header has 2"),
+    Case("fewer fields", HEAD + GOOD * 2 + b"alone\n", "ragged-row", 4, column="label", says="1 fields"),
+    Case("every row one more", HEAD + b"0,fine,1\n" * 3, "ragged-row", 2),
+    Case("ragged after a quoted line end", HEAD + b'"a\r\nb",1\n' + b"a,b,c\n", "ragged-row", 4),
+    Case("ragged after blank lines", HEAD + b"\n\r\n\n" + b"a,b,c\n", "ragged-row", 5),
+    Case("NUL", HEAD + GOOD + b"a\0b,1\n", "nul", 3, column="text"),
+    Case("unclosed quote", HEAD + GOOD + b'"open,1\n' + GOOD, "unclosed-quote", 3, level="error"),
+    Case(
+        "unclosed quote and a later one", HEAD + b'"open,1\nx,"y"\n', "unclosed-quote", 2, level="error", says="line 3"
+    ),
+    Case("stray quotes", HEAD + b'"a "b" c",1\n', "stray-quote", 2, says="follows a closing quote"),
+    Case("quote in an unquoted field", HEAD + GOOD + b'5" wide,1\n', "stray-quote", 3),
+    Case("lone carriage return", HEAD + b"a\rb,1\n", "bare-carriage-return", 2),
+    Case("old Mac", b"text,label\rfine,1\rfine,0\r", "bare-carriage-return", 1, level="error", says="Mac"),
+    Case("duplicate column", b"text,label,text\n", "duplicate-column", 1, level="error", column="text"),
+    Case("duplicate after blank", b"\ntext,label,text\n", "duplicate-column", 2, level="error", column="text"),
+    Case("unnamed column", b",text,label\n0,fine,1\n", "empty-column-name", 1, level="error", says="index=False"),
+    Case("semicolons", b"text;label\nfine;1\n", "wrong-delimiter", 1, level="error", says="looks like ';'"),
+    Case("tabs in a csv", b"text\tlabel\nfine\t1\n", "wrong-delimiter", 1, level="error", says="dataset.format: tsv"),
+    Case(
+        "space in the header",
+        b"text, label\nfine,1\n",
+        "missing-column",
+        None,
+        level="error",
+        column="label",
+        says='{" label": label}',
+    ),
+    Case(
+        "case in the header",
+        b"Text,label\nfine,1\n",
+        "missing-column",
+        None,
+        level="error",
+        column="text",
+        says="{Text: text}",
+    ),
+    Case("header only", HEAD, "no-rows", None, level="error"),
+    Case("nothing", b"", "no-rows", None, level="error"),
+    Case("only blank lines", b"\n\n", "no-rows", None, level="error"),
+    Case("stray quote in the header", b'te"xt,label\nfine,1\n', "stray-quote", 1, level="error"),
+    Case(
+        "latin-1", HEAD + GOOD + "café,1\n".encode("latin-1"), "wrong-encoding", 3, level="error", says="byte 21 (0xe9)"
+    ),
+    Case("cut character", HEAD + GOOD + "é".encode()[:1], "wrong-encoding", 3, level="error"),
+    Case(
+        "UTF-16",
+        "text,label\nfine,1\n".encode("utf-16"),
+        "wrong-encoding",
+        1,
+        level="error",
+        says="dataset.encoding: utf-16",
+    ),
+    Case(
+        "UTF-16 without mark",
+        "text,label\nfine,1\n".encode("utf-16-le"),
+        "wrong-encoding",
+        1,
+        level="error",
+        says="utf-16-le",
+    ),
+    Case("a workbook", b"PK\x03\x04\xff\xfe\xfd", "wrong-encoding", 1, level="error", says="Excel"),
+    Case("by the preprocessor", HEAD + b'"a\n\nb",1\nno,bad\n', "bad-label", 5, column="label"),
+]
+GZ = [
+    Case(
+        "truncated gz",
+        gzip.compress(HEAD + GOOD * 99_999)[:-40],
+        "truncated-gzip",
+        None,
+        level="error",
+        file="a.csv.gz",
+    ),
+    Case("plain named gz", HEAD + GOOD, "not-gzip", None, level="error", file="a.csv.gz"),
+    Case("gz named plain", gzip.compress(HEAD + GOOD), "unnamed-gzip", None, level="error"),
+    Case(
+        "corrupt gz",
+        gzip.compress(HEAD + GOOD)[:-8] + b"12345678",
+        "corrupt-gzip",
+        None,
+        level="error",
+        file="a.csv.gz",
+    ),
+]
+TSV = [
+    Case("ragged tsv", b"text\tlabel\nfine\t1\nfine\n", "ragged-row", 3, column="label", file="a.tsv"),
+    Case("comma tsv", b"text,label\nfine,1\n", "wrong-delimiter", 1, level="error", file="a.tsv"),
+]
+ROW = b'{"text": "fine", "label": 1}\n'
+JSONL = [
+    Case("bad line", ROW + b'{"text": fine}\n' + ROW, "bad-json", 2, says="column 10", file="a.jsonl"),
+    Case("cut line", ROW + b"\n" + ROW + b'{"text": "fi', "bad-json", 4, says="ends too early", file="a.jsonl"),
+    Case("comma after the object", ROW + b'{"text": "a", "label": 1},\n', "bad-json", 2, says="trailing comma", file="a.jsonl"),
+    Case("comma in the object", ROW + b'{"text": "a", "label": 1,}\n', "bad-json", 2, says="trailing comma", file="a.jsonl"),
+    Case("comma in a list", ROW + b'{"text": "a", "label": [1,]}\n', "bad-json", 2, says="trailing comma", file="a.jsonl"),
+    Case("single quotes", ROW + b"{'text': 'a', 'label': 1}\n", "bad-json", 2, says="single quotes", file="a.jsonl"),
+    Case("Python's True", ROW + b'{"text": "a", "label": True}\n', "bad-json", 2, says="Python's True", file="a.jsonl"),
+    Case("raw tab", ROW + b'{"text": "a\tb", "label": 1}\n', "bad-json", 2, says="raw control", file="a.jsonl"),
+    Case("deep", ROW + b'{"text": ' + b"[" * 100_000 + b"\n", "bad-json", 2, says="nested too deeply", file="a.jsonl"),
+    Case("array in lines", b"[\n" + ROW + b"]\n", "bad-json", 1, says="dataset.format: json", file="a.jsonl"),
+    Case("a list", ROW + b"[1, 2]\n", "not-an-object", 2, file="a.jsonl"),
+    Case("an empty object", ROW + b"{}\n", "not-an-object", 2, file="a.jsonl"),
+    Case("a key twice", ROW + b'{"text": "a", "label": 1, "text": "b"}\n', "duplicate-key", 2, column="text", file="a.jsonl"),
+    Case("NaN", ROW + b'{"text": "a", "label": NaN}\n', "not-a-number", 2, file="a.jsonl"),
+    Case("Infinity", ROW + b'{"text": "a", "label": -Infinity}\n', "not-a-number", 2, file="a.jsonl"),
+    Case("65 bits", ROW + b'{"text": "a", "label": 9223372036854775808}\n', "number-too-large", 2, says="Quote it", file="a.jsonl"),
+    Case("a million digits", ROW + b'{"text": "a", "label": ' + b"9" * 10**6 + b"}\n", "number-too-large", 2, file="a.jsonl"),
+    Case("1e999", ROW + b'{"text": "a", "label": 1e999}\n', "number-too-large", 2, file="a.jsonl"),
+    Case("lone surrogate", ROW + b'{"text": "\\ud800", "label": 1}\n', "lone-surrogate", 2, column="text", file="a.jsonl"),
+    Case("escaped NUL", ROW + b'{"text": "a\\u0000", "label": 1}\n', "nul", 2, column="text", file="a.jsonl"),
+    Case("missing key", ROW * 2 + b'{"text": "a"}\n' + ROW, "missing-key", 3, column="label", file="a.jsonl"),
+    Case("number to text", ROW + b'{"text": "a", "label": "one"}\n', "type-changed", 2, column="label", says="text, where rows before have an integer", file="a.jsonl"),
+    Case("number to boolean", ROW + b'{"text": "a", "label": true}\n', "type-changed", 2, column="label", file="a.jsonl"),
+    Case("list to object", b'{"text": "a", "label": [1]}\n{"text": "a", "label": {"b": 1}}\n', "type-changed", 2, column="label", says="an object, where rows before have a list", file="a.jsonl"),
+    Case("deep inside", b'{"text": "a", "label": {"b": [1]}}\n{"text": "a", "label": {"b": ["1"]}}\n', "type-changed", 2, column="label.b", file="a.jsonl"),
+    Case("a list that mixes", b'{"text": "a", "label": [1, "b"]}\n' + ROW, "type-changed", 1, column="label", file="a.jsonl"),
+    Case("a great integer among numbers", ROW.replace(b"1}", b"1.5}") + ROW.replace(b"1}", b"9007199254740993}"), "number-too-large", 2, column="label", file="a.jsonl"),
+]  # fmt: skip
+ONE = b'{"text": "fine",\n "label": 1}'
+JSON = [
+    Case("truncated between", b"[" + ONE + b",\n" + ONE, "truncated-json", 4, level="error", file="a.json"),
+    Case("truncated inside", b"[" + ONE + b",\n" + ONE[:-4], "truncated-json", 4, level="error", says="line 3", file="a.json"),
+    Case("truncated in a string", b"[" + ONE + b",\n" + ONE[:12], "truncated-json", 3, level="error", file="a.json"),
+    Case("trailing comma", b"[" + ONE + b",\n\n]", "bad-json", 2, level="error", says="trailing comma", file="a.json"),
+    Case("text after the end", b"[" + ONE + b"]\n{}", "text-after-end", 3, level="error", file="a.json"),
+    Case("no comma", b"[" + ONE + b"\n" + ONE + b"]", "bad-json", 3, level="error", file="a.json"),
+    Case("bad element", b"[" + ONE + b",\n{'a': 1}]", "bad-json", 3, level="error", says="single quotes", file="a.json"),
+    Case("array of numbers", b"[" + ONE + b",\n12]", "not-an-object", 3, file="a.json"),
+    Case("NaN in an array", b"[" + ONE + b',\n{"text": "a",\n"label": NaN}]', "not-a-number", 3, file="a.json"),
+    Case("empty array", b"[ ]", "no-rows", None, level="error", file="a.json"),
+    Case("wrapper", b'{"rows": [' + ONE + b"]}", "unknown-format", None, level="error", says="one JSON object", file="a.json"),
+    Case("lines named json", ROW * 2, "unknown-format", None, level="error", says="JSON lines", file="a.json"),
+]  # fmt: skip
+BINARY = [
+    Case("truncated parquet", table("text", "label")[:-30], "corrupt-file", None, level="error", file="a.parquet"),
+    Case("no parquet", HEAD + GOOD, "corrupt-file", None, level="error", file="a.parquet"),
+    Case("no arrow", HEAD + GOOD, "corrupt-file", None, level="error", file="a.arrow"),
+    Case("empty parquet", b"", "corrupt-file", None, level="error", file="a.parquet"),
+]
+CASES = CSV + GZ + TSV + JSONL + JSON + BINARY
+
+
+def refused(source: Source) -> BadData:
+    with pytest.raises(BadData) as caught:
+        load(source, Texts(), plugins=PLUGINS, seed=0)
+    return caught.value
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
+def test_a_malformed_file_is_refused_with_its_place(case: Case, tmp_path: Path) -> None:
+    path = tmp_path / case.file
+    path.write_bytes(case.content)
+    error = refused(Source(path=str(path), validation_size=0))
+    finding = error.findings[0]
+    assert (finding.code, finding.line, finding.level) == (case.code, case.line, case.level)
+    assert finding.file == str(path)
+    if case.column:
+        assert finding.column == case.column
+    assert case.says in said(finding)
+    assert finding.code in CODES or finding.code == "bad-label"
+    assert error.exit_code == 2
+    assert str(path) in str(error)
+    assert finding.value is None or len(finding.value) <= 80
+
+
+def test_at_least_thirty_malformed_files_are_tried() -> None:
+    assert len(CASES) >= 30
+
+
+def test_20_findings_of_a_code_are_kept_and_all_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(HEAD + GOOD + b"a\n" * 50 + b"a,b,c\n" * 3)
+    error = refused(Source(path=str(tmp_path / "a.csv")))
+    assert error.counts == {"ragged-row": 53}
+    assert [finding.line for finding in error.findings] == list(range(3, 23))
+
+
+def test_all_problems_of_all_splits_are_told_together(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(HEAD + b"a\n" + b"x,bad\n")
+    (tmp_path / "b.jsonl").write_bytes(ROW + b"{,}\n")
+    (tmp_path / "c.csv").write_bytes(b"text\nx\n")
+    paths = {"train": "a.csv", "validation": "b.jsonl", "test": "c.csv"}
+    error = refused(Source(path={split: str(tmp_path / name) for split, name in paths.items()}))
+    assert {(f.split, f.code, f.line) for f in error.findings} == {
+        ("train", "ragged-row", 2),
+        ("train", "bad-label", 3),
+        ("validation", "bad-json", 2),
+        ("test", "missing-column", None),
+    }
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json"])
+def test_a_record_over_the_limit_is_refused_without_reading_it_all(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("text", "delimited", "jsonarray"):
+        monkeypatch.setattr(f"finetune.data.{module}.LONGEST", 3 << 20)
+    opening = {"a.csv": HEAD + GOOD + b"x" * 9, "a.jsonl": ROW + b' {"text": "', "a.json": b"[" + ONE + b',{"text": "'}[
+        name
+    ]
+    (tmp_path / name).write_bytes(opening + b"x" * (20 << 20))
+    error = refused(Source(path=str(tmp_path / name)))
+    assert [(f.code, f.line) for f in error.findings] == [("record-too-long", {"a.csv": 3}.get(name, 2))]
+
+
+def test_an_open_quote_stops_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finetune.data.delimited.LONGEST", 1 << 20)
+    (tmp_path / "a.csv").write_bytes(HEAD + GOOD + b'"open,1\n' + GOOD * 200_000)
+    error = refused(Source(path=str(tmp_path / "a.csv")))
+    assert [(f.code, f.line) for f in error.findings] == [("record-too-long", 3)]
+
+
+def test_flipped_bytes_in_a_parquet_page_with_checksums_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    texts = [f"row number {i}" for i in range(1_000)]
+    pq.write_table(pa.table({"text": texts, "label": texts}), path, write_page_checksum=True, compression="none")
+    content = bytearray(path.read_bytes())
+    place = content.index(b"row number 500")
+    content[place : place + 3] = b"cow"
+    path.write_bytes(content)
+    assert [f.code for f in refused(Source(path=str(path))).findings] == ["corrupt-file"]
+
+
+def test_an_encoding_that_python_does_not_know_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(HEAD + GOOD)
+    for encoding in ("utf-9", "base64"):
+        assert encoding in str(refused(Source(path=str(tmp_path / "a.csv"), encoding=encoding)))

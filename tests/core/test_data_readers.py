@@ -1,0 +1,224 @@
+"""Readers of text: whatever was written comes back exactly, with the line on which it stands."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from finetune.data.delimited import Csv, Tsv
+from finetune.data.findings import CODES, blank_line
+from finetune.data.jsonarray import JsonArray
+from finetune.data.jsonlines import JsonLines
+from finetune.data.text import Text, lines
+from finetune.interfaces import Finding, Reader
+
+ANY = st.characters(exclude_categories=["Cs"])
+PROSE = st.one_of(st.sampled_from(list('",\r\n\t \u2028\x0b\x85\0é😀;a1')), ANY)
+FIELD = st.text(PROSE, max_size=12)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> list[list[str]]:
+    width = draw(st.integers(1, 4))
+    return draw(st.lists(st.lists(FIELD, min_size=width, max_size=width), max_size=6))
+
+
+def chunks(text: str, cuts: Sequence[int]) -> Iterator[str]:
+    """Cut a text anywhere."""
+    places = sorted({min(cut, len(text)) for cut in cuts} | {0, len(text)})
+    for start, end in zip(places, places[1:], strict=False):
+        yield text[start:end]
+
+
+def rows(reader: Reader, text: str, cuts: Sequence[int] = ()) -> list[Any]:
+    return list(reader.rows(chunks(text, cuts), file="x"))
+
+
+CUTS = st.lists(st.integers(0, 300), max_size=30)
+
+
+@settings(max_examples=300, deadline=None)
+@given(tables(), st.sampled_from(["\n", "\r\n"]), st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]), CUTS)
+def test_a_table_that_python_wrote_as_csv_comes_back_with_its_lines(
+    table: list[list[str]], end: str, quoting: Any, cuts: list[int]
+) -> None:
+    names = [f"column {i}" for i in range(len(table[0]) if table else 1)]
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator=end, quoting=quoting)
+    writer.writerow(names)
+    expected = []
+    for values in table:
+        if quoting == csv.QUOTE_MINIMAL and end == "\n" and any("\r" in v and not set(v) & set('",\n') for v in values):
+            return  # Python 3.11 does not quote a lone carriage return then; RFC 4180 wants it quoted
+        expected.append((stream.getvalue().count("\n") + 1, dict(zip(names, values, strict=True))))
+        writer.writerow(values)
+    assert rows(Csv(), stream.getvalue(), cuts) == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\n\r")), min_size=2, max_size=2)), CUTS)  # fmt: skip
+@example([['"', 'a "quote" left open: "'], ["a\u2028b", "c\x0bd\x85e"]], [])
+def test_a_tab_separated_line_is_a_row_and_quotes_are_ordinary(table: list[list[str]], cuts: list[int]) -> None:
+    text = "a\tb\n" + "".join("\t".join(values) + "\n" for values in table)
+    assert rows(Tsv(), text, cuts) == [(i, {"a": a, "b": b}) for i, (a, b) in enumerate(table, 2)]
+
+
+def test_a_lone_carriage_return_in_a_tsv_is_data() -> None:
+    assert rows(Tsv(), "a\tb\r\nx\ry\tz\r\r\n") == [(2, {"a": "x\ry", "b": "z\r"})]
+
+
+NUMBERS = st.one_of(st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False, allow_infinity=False))
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), NUMBERS, st.text(PROSE, max_size=8)),
+    lambda below: st.one_of(
+        st.lists(below, max_size=3), st.dictionaries(st.text(PROSE, max_size=4), below, max_size=3)
+    ),
+    max_leaves=6,
+)
+OBJECTS = st.lists(st.dictionaries(st.text(PROSE, max_size=4), VALUES, max_size=4), max_size=6)
+
+
+@settings(max_examples=200, deadline=None)
+@given(OBJECTS, st.booleans(), CUTS, st.sampled_from(["\n", "\r\n", "\n\n \r\n"]))
+def test_objects_written_as_json_lines_come_back_with_their_lines(
+    objects: list[Any], ascii_only: bool, cuts: list[int], end: str
+) -> None:
+    text = "".join(json.dumps(value, ensure_ascii=ascii_only) + end for value in objects)
+    step = end.count("\n")
+    found = [item for item in rows(JsonLines(), text, cuts) if not isinstance(item, Finding)]
+    assert found == [(1 + step * i, value) for i, value in enumerate(objects)]
+
+
+@settings(max_examples=300, deadline=None)
+@given(OBJECTS, st.booleans(), CUTS, st.sampled_from([None, 1]), st.integers(1, 40))
+def test_objects_written_as_an_array_come_back_wherever_the_text_is_cut(
+    objects: list[Any], ascii_only: bool, cuts: list[int], indent: int | None, least: int
+) -> None:
+    text = json.dumps(objects, ensure_ascii=ascii_only, indent=indent)
+    expected, line = [], 1
+    for value in objects:
+        line += 1 if indent else 0
+        expected.append((line, value))
+        line += json.dumps(value, indent=indent).count("\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("finetune.data.jsonarray._LEAST", least)
+        assert rows(JsonArray(), text, cuts) == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(OBJECTS, st.integers(0, 200), st.integers(1, 40))
+def test_an_array_cut_anywhere_yields_only_whole_rows_and_one_error(objects: list[Any], cut: int, least: int) -> None:
+    text = json.dumps(objects, indent=1)[:-1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("finetune.data.jsonarray._LEAST", least)
+        found = rows(JsonArray(), text[:cut])
+    good = [item[1] for item in found if not isinstance(item, Finding)]
+    errors = [item for item in found if isinstance(item, Finding)]
+    assert good == objects[: len(good)]
+    assert [error.level for error in errors] == (["error"] if text[:cut].strip() else [])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(PROSE, max_size=60), CUTS)
+def test_only_a_line_feed_ends_a_line(text: str, cuts: list[int]) -> None:
+    expected = text.split("\n")
+    assert list(lines(chunks(text, cuts), file="x")) == (expected if expected[-1] else expected[:-1])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.text(ANY, max_size=60), st.sampled_from(["utf-8", "utf-16", "utf-16-le", "utf-32", "gb18030"]), st.integers(1, 7)
+)
+def test_text_is_decoded_whole_wherever_a_read_ends(text: str, encoding: str, piece: int) -> None:
+    import tempfile
+
+    text = "a" + text  # a byte order mark at the very begin is not text
+    if encoding == "utf-16-le" or "\0" in text:
+        text = text.replace("\0", "") + "é"
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("finetune.data.text.PIECE", piece)
+        path = Path(folder) / "a.txt"
+        path.write_bytes(text.encode(encoding))
+        assert "".join(Text(path, name="a", encoding=encoding)) == text
+
+
+def test_values_that_type_guessing_spoils_survive_as_text() -> None:
+    odd = [
+        "007",
+        "NA",
+        "None",
+        "null",
+        "nan",
+        "N/A",
+        "",
+        "1e5",
+        "True",
+        "4.50",
+        "2024-01-02",
+        "12345678901234567890",
+        " x ",
+    ]
+    text = "a,b\n" + "".join(f"{value},1\n" for value in odd)
+    assert [row["a"] for _, row in rows(Csv(), text)] == odd
+
+
+def test_separators_of_other_lines_stay_inside_a_value() -> None:
+    value = "a\u2028b\u2029c\x0bd\x0ce\x85f\x1cg"
+    assert rows(Csv(), f"a,b\n{value},1\n") == [(2, {"a": value, "b": "1"})]
+    assert rows(JsonLines(), json.dumps({"a": value}, ensure_ascii=False).replace("\x0b", "\\u000b").replace("\x0c", "\\f").replace("\x1c", "\\u001c")) == [(1, {"a": value})]  # fmt: skip
+
+
+def test_a_quoted_carriage_return_and_line_end_stay_in_the_value() -> None:
+    assert rows(Csv(), 'a,b\r\n"x\r\ny\rz\n",1\r\nlast,2') == [
+        (2, {"a": "x\r\ny\rz\n", "b": "1"}),
+        (4, {"a": "last", "b": "2"}),
+    ]
+
+
+def test_a_field_over_the_limit_of_python_s_csv_is_read() -> None:
+    value = "x" * 200_000 + '"' + "y" * 200_000
+    doubled = value.replace('"', '""')
+    assert rows(Csv(), f'a,b\n"{doubled}",1\n{"z" * 300_000},2\n') == [
+        (2, {"a": value, "b": "1"}),
+        (3, {"a": "z" * 300_000, "b": "2"}),
+    ]
+
+
+def test_blank_lines_are_told_apart_from_empty_values() -> None:
+    assert rows(Csv(), 'a\n\n""\n \n') == [blank_line(2), (3, {"a": ""}), (4, {"a": " "})]
+
+
+def test_after_a_bad_row_the_next_is_read() -> None:
+    found = rows(Csv(), 'a,b\nx,1\n"y"z,2\nv,w,3\nlast,4\n')
+    assert [item.code if isinstance(item, Finding) else item[0] for item in found] == [
+        2,
+        "stray-quote",
+        "ragged-row",
+        5,
+    ]
+
+
+def test_integers_of_64_bits_and_numbers_keep_every_digit() -> None:
+    text = '{"a": 9223372036854775807}\n{"a": -9223372036854775808}\n{"a": 0.1}\n{"a": 1e-300}\n'
+    assert [row["a"] for _, row in rows(JsonLines(), text)] == [2**63 - 1, -(2**63), 0.1, 1e-300]
+
+
+def test_every_code_that_the_readers_yield_is_listed_with_a_meaning() -> None:
+    import re
+
+    import finetune.data
+
+    source = "".join(path.read_text() for path in Path(finetune.data.__file__).parent.glob("*.py"))
+    used = set(re.findall(r'code="([a-z0-9-]+)"|(?:error|_error|_unreadable)\(\s*(?:\w+,\s*)?"([a-z0-9-]+)"', source))
+    names = {first or second for first, second in used} - {"blank-line"}
+    assert len(names) > 20
+    assert names <= CODES.keys()
+    assert all(code == code.lower() and " " not in code for code in CODES)
