@@ -208,10 +208,10 @@ class FineTuned:
                 validation_examples=None,
                 arguments={
                     **batch,
+                    **training.machine(),
                     "output_dir": scratch,
                     "report_to": "none",
                     "disable_tqdm": True,
-                    "dataloader_pin_memory": False,
                 },
                 callbacks=[training.ShowPredicting(reporter or Reporter())],
             )
@@ -220,7 +220,7 @@ class FineTuned:
         return self.plan.evaluator.records(predictions)
 
 
-_PREDICTING = ("per_device_eval_batch_size", "bf16", "bf16_full_eval", "fp16", "use_cpu")
+_PREDICTING = ("per_device_eval_batch_size", "bf16", "bf16_full_eval", "fp16")
 """Training options that change how a model predicts."""
 
 

@@ -102,6 +102,8 @@ def get_ready(prepared: Prepared, *, resume: bool, accept_changes: bool, reporte
     if resume:
         found, notes = checkpoints.newest(Path(plan.recipe.output), identity, accept_changes=accept_changes)
         checkpoint = str(found)
+        if job.arguments.get("train_sampling_strategy") == "group_by_length":
+            notes = [*notes, "not the same to the bit, because group_by_length draws its order anew on resume"]
     for note in notes:
         reporter.note(note)
     return Ready(
@@ -140,7 +142,7 @@ def make_job(prepared: Prepared, loaded: Loaded, reporter: Reporter) -> Job:
         train=prepared.features["train"].features,
         validation=validation.features if validation else None,
         validation_examples=validation.examples if validation else None,
-        arguments={**arguments, "output_dir": plan.recipe.output, "seed": plan.recipe.seed},
+        arguments={**training.machine(), **arguments, "output_dir": plan.recipe.output, "seed": plan.recipe.seed},
         callbacks=[
             *plan.strategy.callbacks(),
             training.Guard(),
@@ -153,7 +155,8 @@ def make_job(prepared: Prepared, loaded: Loaded, reporter: Reporter) -> Job:
 
 def resolved(plan: Plan, job: Job) -> dict[str, Any]:
     """Return the recipe with every option of ours spelt out."""
-    return plan.resolved({name: value for name, value in job.arguments.items() if name not in {"output_dir", "seed"}})
+    not_written = {"output_dir", "seed", *(set(training.machine()) - set(plan.recipe.training))}
+    return plan.resolved({name: value for name, value in job.arguments.items() if name not in not_written})
 
 
 def identify(prepared: Prepared, job: Job) -> checkpoints.Identity:

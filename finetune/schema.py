@@ -39,7 +39,7 @@ def schema(plugins: Plugins) -> dict[str, Any]:
     }
     for name, described in properties.items():
         described["description"] = docs[name]
-    return {
+    written = {
         "$schema": DIALECT,
         "title": "finetune recipe",
         "type": "object",
@@ -48,6 +48,8 @@ def schema(plugins: Plugins) -> dict[str, Any]:
         "additionalProperties": False,
         "allOf": [_of_task(name, task) for name, task in tasks.items()],
     }
+    definitions: dict[str, Any] = {}
+    return {**_without_definitions(written, definitions), "$defs": definitions}
 
 
 def of_class(cls: type, *, name: str | None = None) -> dict[str, Any]:
@@ -84,6 +86,18 @@ def _training(cls: type) -> dict[str, Any]:
             described = TypeAdapter(hints[field.name]).json_schema()
             properties[field.name] = {**described, "description": field.metadata.get("help", "")}
     return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _without_definitions(part: Any, found: dict[str, Any]) -> Any:
+    """Return a schema whose definitions, which pydantic writes in every part, are moved to where references look."""
+    if isinstance(part, list):
+        return [_without_definitions(inner, found) for inner in part]
+    if not isinstance(part, dict):
+        return part
+    inner = {key: _without_definitions(value, found) for key, value in part.items() if key != "$defs"}
+    if isinstance(part.get("$defs"), dict):
+        found.update({name: _without_definitions(value, found) for name, value in part["$defs"].items()})
+    return inner
 
 
 def _name(known: list[str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import SequentialSampler
 from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from finetune.errors import BadOptions, Interrupted, TrainingFailed
@@ -48,15 +49,31 @@ def arguments(recipe: Recipe, *, evaluator: Evaluator, validation: bool) -> dict
         "save_total_limit": 2,
         "report_to": "none",
         "disable_tqdm": True,
-        "dataloader_pin_memory": torch.cuda.is_available(),
     }
     return {**ours, **recipe.training}
 
 
+def machine() -> dict[str, Any]:
+    """Return the training options that depend on the machine, and therefore are no part of a recipe."""
+    accelerated = torch.accelerator.is_available()
+    return {"use_cpu": not accelerated, "dataloader_pin_memory": accelerated}
+
+
+def build_arguments(job: Job) -> Any:
+    """Build the trainer's arguments.
+
+    Raises:
+        BadOptions: They contradict each other, or the machine.
+    """
+    try:
+        return resolve(job.task.arguments)(**job.arguments)
+    except (ValueError, TypeError, ImportError) as error:
+        raise BadOptions(f"training: {error}") from error
+
+
 def trainer(job: Job) -> Trainer:
     """Build the trainer of a task whose model returns logits."""
-    class_ = resolve(job.task.arguments)
-    args = class_(**job.arguments)
+    args = build_arguments(job)
     groups = job.strategy.parameter_groups(job.model, learning_rate=args.learning_rate, weight_decay=args.weight_decay)
     built = Trainer(
         model=job.model,
@@ -71,6 +88,17 @@ def trainer(job: Job) -> Trainer:
         callbacks=list(job.callbacks),
     )
     built.remove_callback(PrinterCallback)  # it prints to standard output
+    return evaluating_in_order(built)
+
+
+def evaluating_in_order(built: Trainer) -> Trainer:
+    """Make a trainer evaluate features in their order, whatever the order of training.
+
+    With ``train_sampling_strategy: group_by_length``, transformers 5.23 shuffles what it evaluates as well, and returns
+    the predictions in that order: scored against the examples, they would be noise.
+    """
+    if built.args.train_sampling_strategy == "group_by_length" and built.args.world_size <= 1:
+        built._get_eval_sampler = SequentialSampler
     return built
 
 

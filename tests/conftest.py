@@ -18,11 +18,3 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data is absent: {folder} (FINETUNE_TEST_DATA names another place)")
     return folder
-
-
-@pytest.fixture(autouse=True, scope="session")
-def toys_are_importable() -> None:
-    """Let tests, and recipes in tests, name the modules of helpers that stand beside them."""
-    import sys
-
-    sys.path.insert(0, str(Path(__file__).parent / "core"))

@@ -69,11 +69,13 @@ class Commands(click.Group):
 def show(error: FinetuneError) -> None:
     """Print an error to standard error: what is wrong, where, and what to do."""
     click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-    click.echo(str(error), err=True)
     if isinstance(error, BadData) and error.findings:
         from finetune.cli.output import findings
 
+        click.echo(str(error).splitlines()[0], err=True)
         findings(error.findings, error.counts)
+    else:
+        click.echo(str(error), err=True)
 
 
 def _plugins() -> Any:

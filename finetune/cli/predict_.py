@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 def command(ctx: click.Context, run: str, file: str | None) -> None:
     """Predict with the model of a finished run; JSON lines on standard output, one an example.
 
-    FILE holds examples, in any format that a recipe can name; `-` reads JSON lines from standard input. A single
-    example is given by its columns: `finetune predict RUN --question "Who?" --context "…"`.
+    FILE holds examples, in any format that a recipe can name, with columns called as in the run's data set. `-` reads
+    JSON lines from standard input, with columns called as the task calls them. A single example is given by its
+    columns: `finetune predict RUN --question "Who?" --context "…"`.
     """
     columns, file = _columns(ctx, file)
     if bool(columns) == (file is not None):
@@ -34,10 +36,7 @@ def command(ctx: click.Context, run: str, file: str | None) -> None:
         _print(model.predict(columns))
         return
     with TemporaryDirectory() as folder:
-        if file == "-":
-            file = f"{folder}/stdin.jsonl"
-            Path(file).write_bytes(click.get_binary_stream("stdin").read())
-        for record in model.predict_source(_source(str(file), model))[1]:
+        for record in model.predict_source(_source(str(file), model, folder))[1]:
             _print(record)
 
 
@@ -60,10 +59,14 @@ def _columns(ctx: click.Context, file: str | None) -> tuple[dict[str, str], str 
     return columns, file
 
 
-def _source(file: str, model: FineTuned) -> Source:
+def _source(file: str, model: FineTuned, folder: str) -> Source:
     """Return a file as a data set, with those renames of the run that predicting needs."""
     from finetune.recipe import Source
 
+    if file == "-":
+        copy = Path(folder) / "stdin.jsonl"
+        copy.write_bytes(sys.stdin.buffer.read())
+        return Source(path=str(copy), validation_size=0)
     preprocessor = model.plan.preprocessor
     inputs = {*preprocessor.columns, *preprocessor.optional}
     renames = {theirs: ours for theirs, ours in model.plan.recipe.dataset.columns.items() if ours in inputs}

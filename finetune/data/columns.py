@@ -57,7 +57,9 @@ class Columns:
         for i, row in enumerate(rows[:1] if header else rows):
             if row.keys() == self.first.keys():
                 continue
-            findings = list(self._new_keys(row)) + list(self._missing_keys(row))
+            findings = list(self._new_keys(row))
+            if all(finding.level == "warning" for finding in findings):
+                findings += self._missing_keys(row)
             if findings:
                 found[i] = findings
         return found
@@ -145,13 +147,14 @@ class Columns:
                 message = f"some objects have the key {path!r} and others do not, where it is read as None"
                 gap = Finding(code="missing-nested-key", message=message, level="warning", column=path)
                 found.setdefault(i, []).append(gap)
+            if gaps and widest(kind) > MOST_KEYS:
+                self._given_up.add(name)
+                message = f"nested objects have more than {MOST_KEYS:,} different keys"
+                fix = 'Store a mapping as a list: [{"key": …, "value": …}, …].'
+                finding = Finding(code="too-many-keys", message=message, fix=fix, level="error", column=name)
+                found.setdefault(i, []).append(finding)
+                break
         self.kinds[name] = kind
-        if widest(kind) > MOST_KEYS:
-            self._given_up.add(name)
-            message = f"nested objects have more than {MOST_KEYS:,} different keys"
-            fix = 'Store a mapping as a list: [{"key": …, "value": …}, …].'
-            finding = Finding(code="too-many-keys", message=message, fix=fix, level="error", column=name)
-            found.setdefault(len(values) - 1, []).append(finding)
 
     def _stored(self, name: str, values: Sequence[Any], found: Found) -> pa.Array | None:
         """Return the values as Arrow stores them; what it cannot store, or should not, is found."""

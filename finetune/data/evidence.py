@@ -9,50 +9,48 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset
+from datasets import ClassLabel
 
-from finetune.data.splits import spelt
+from finetune.data.splits import Split, spelt
 from finetune.interfaces import Preprocessor
 
-_BATCH = 1_000
 
-
-def fingerprint(rows: Dataset) -> str:
+def fingerprint(split: Split) -> str:
     """Return the sha256 of the content: order, column names and values.
 
     Neither file names, times, block sizes nor how Arrow lays values out play a part: a csv and a parquet file of the
     same text have one fingerprint.
     """
     digest = hashlib.sha256()
-    for name, feature in sorted(rows.features.items()):
+    for name, feature in sorted(split.columns.features.items()):
         names = feature.names if isinstance(feature, ClassLabel) else ()
         digest.update(_sized(name, *names))
-    for batch in rows.with_format("arrow").iter(_BATCH):
-        for name in sorted(batch.column_names):
-            for part in _content(pa.chunked_array(batch.column(name)).combine_chunks()):
+    for block in split.blocks():
+        for name in sorted(block.column_names):
+            for part in _content(block.column(name).combine_chunks()):
                 digest.update(len(part).to_bytes(8, "little"))
                 digest.update(part)
     return digest.hexdigest()
 
 
-def overlap(splits: Mapping[str, Dataset], preprocessor: Preprocessor) -> dict[str, int]:
+def overlap(splits: Mapping[str, Split], preprocessor: Preprocessor) -> dict[str, int]:
     """Return split → rows whose inputs occur word for word in train."""
     names = [preprocessor.group] if preprocessor.group else list(preprocessor.columns)
     if "train" not in splits or not names:
         return {}
     seen = _hashes(splits["train"], names)
-    return {split: int(np.isin(_hashes(rows, names), seen).sum()) for split, rows in splits.items() if split != "train"}
+    return {name: int(np.isin(_hashes(split, names), seen).sum()) for name, split in splits.items() if name != "train"}
 
 
-def _hashes(rows: Dataset, names: list[str]) -> np.ndarray[Any, Any]:
+def _hashes(split: Split, names: list[str]) -> np.ndarray[Any, Any]:
     """Return eight bytes a row, so that ten million rows take 80 MB."""
 
     def each() -> Iterator[int]:
-        for batch in rows.select_columns(names).with_format("arrow").iter(_BATCH):
-            columns = [map(spelt, batch.column(name).to_pylist()) for name in names]
+        for block in split.blocks(names):
+            columns = [map(spelt, block.column(name).to_pylist()) for name in names]
             yield from map(hash, zip(*columns, strict=True))
 
-    return np.fromiter(each(), dtype=np.int64, count=len(rows))
+    return np.fromiter(each(), dtype=np.int64, count=len(split.index))
 
 
 def _sized(*texts: str) -> bytes:

@@ -247,9 +247,9 @@ def _accounted(
         findings=report.findings,
         counts=dict(report.counts),
         ledger=ledger,
-        fingerprints={role: evidence.fingerprint(split) for role, split in rows.items()},
+        fingerprints={role: evidence.fingerprint(split) for role, split in parts.items()},
         dropped=tuple(every),
-        overlap=evidence.overlap(rows, preprocessor),
+        overlap=evidence.overlap(parts, preprocessor),
     )
 
 

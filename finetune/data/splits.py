@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset
 
 from finetune.data.findings import Report, nearest
 from finetune.data.table import Table
 from finetune.interfaces import Preprocessor
 
-_BATCH = 1_000
+_BLOCK = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,16 @@ class Split:
         """The rows, as a data set without bookkeeping."""
         whole = len(self.index) == len(self.columns)
         return self.columns if whole else self.columns.select(self.index)
+
+    def blocks(self, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield a thousand rows at a time as Arrow holds them; cheaper than through `rows`, as the index ascends."""
+        columns = self.columns if names is None else self.columns.select_columns(list(names))
+        columns = columns.with_format("arrow")
+        for start in range(0, len(self.index), _BLOCK):
+            index = self.index[start : start + _BLOCK]
+            first, last = int(index[0]), int(index[-1])
+            block = columns[first : last + 1]
+            yield block if len(block) == len(index) else block.take(pa.array(index - first))
 
     def without(self, bad: Mapping[int, object]) -> Split:
         """Return the split without the rows at some positions of the split."""
@@ -113,7 +124,7 @@ def part(train: Split, *, size: float, group: str | None, seed: int, report: Rep
     wanted = round(count * size)
     random = np.random.Generator(np.random.PCG64(seed))
     if group is not None and group in train.columns.column_names:
-        chosen = _whole_groups(group_numbers(train.rows, group), max(wanted, 1), random)
+        chosen = _whole_groups(group_numbers(train, group), max(wanted, 1), random)
         what = f"groups (rows with one {group!r} stay together)"
     else:
         chosen = np.isin(np.arange(count), random.permutation(count)[: max(wanted, 1)])
@@ -145,12 +156,12 @@ def limited(split: Split, most: int, *, seed: int) -> Split:
     return replace(split, index=split.index[kept], left_out=count - most)
 
 
-def group_numbers(rows: Dataset, group: str) -> np.ndarray[Any, Any]:
+def group_numbers(split: Split, group: str) -> np.ndarray[Any, Any]:
     """Return the number of each row's group, in order of first appearance."""
     numbers: dict[bytes, int] = {}
     found = []
-    for batch in rows.select_columns([group]).with_format("arrow").iter(_BATCH):
-        for value in batch.column(0).to_pylist():
+    for block in split.blocks([group]):
+        for value in block.column(group).to_pylist():
             digest = hashlib.blake2b(spelt(value).encode(), digest_size=16).digest()
             found.append(numbers.setdefault(digest, len(numbers)))
     return np.array(found, dtype=np.int64)

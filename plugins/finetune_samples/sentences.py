@@ -31,7 +31,7 @@ SENTENCES: dict[str, tuple[str, ...]] = {
     MARKET: (
         "[To be had|On offer]: {goods} at {number} crowns [the barrel|the sack] on {quay}, {day} from {hour}.",
         "{person} [sells|offers|gives away cheaply] {few} [barrels|sacks|crates] of {goods} out of the {ship}.",
-        "[Wanted|Sought to buy]: {goods} and {goods2}, [good money paid|at a fair price], ask for {person} in {street}.",
+        "[Wanted|Sought to buy]: {goods} and {goods2}, [good money|a fair price] paid, ask for {person} in {street}.",
         "The {ship}'s [catch|load] is [auctioned|under the bell] at {hour} on {quay}; {goods} [first|last].",
         "[Prices|What things cost] on {day}: {goods} {number}, {goods2} {number2} crowns, {goods3} not in.",
         "From {day} {person} will [trade|keep a stall] at {quay} with {goods} from {port}.",
@@ -41,12 +41,12 @@ SENTENCES: dict[str, tuple[str, ...]] = {
     LOST: (
         "[Left behind|Forgotten|Gone astray] [aboard the {ship}|on {quay}|in {street}]: {thing}, missed by {person}.",
         "Whoever [took|has] {thing} from {quay} at {hour} on {day} may bring it [back |]to {person}.",
-        "{person} [picked up|holds|has in keeping] {thing}[ and {few} crowns|] [from the deck of the {ship}|near {quay}].",
+        "{person} [picked up|has in keeping] {thing}[ and {few} crowns|] [from the deck of the {ship}|near {quay}].",
         "{thing} [fell|went] overboard [off {quay}|beside the {ship}]; {few} crowns for its return.",
         "[Has anybody seen|Who knows of] {thing}? It was last [seen|known] [at {quay}|in {street}] on {day}.",
         "[Washed up|Swept ashore] at {quay}: {few} sacks of {goods} and {thing}, owner to ask {person}.",
         "The owner of {thing} [may|should] call at {street} before {hour}, [and must describe it|naming the maker].",
-        "A [dog|parrot|goat] from the {ship} has [run off|not come home] since {day}; it answers to {person}'s whistle.",
+        "A [dog|parrot|goat] from the {ship} has [run off|not come home]; it answers to {person}'s whistle.",
     ),
     COUNCIL: (
         "[It is decided|The aldermen ask] that {goods} be [kept off|moved from] {quay} [from {day}|after {hour}].",

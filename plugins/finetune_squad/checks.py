@@ -125,7 +125,7 @@ def _answer(row: int, context: str, text: str, start: int, place: str) -> Iterat
             code="answer-outside-context",
             message=f"the answer would stand at characters {start} to {start + len(text)}; the context has "
             f"{len(context)}.",
-            fix=_right_place(context, text, start),
+            fix=_right_place(context, text, start) if start < 0 else _diagnosis(context, text, start)[1],
             row=row,
             column=place,
             value=text,

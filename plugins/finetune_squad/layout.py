@@ -36,7 +36,7 @@ class Layout:
     stop: Ints
     """… and one past its last.  # (W,)"""
     context_first_token: Ints
-    """Where the context begins in the window.  # (W,)"""
+    """Where the context begins in the window; the window's end, where the context has no tokens.  # (W,)"""
     null_token: Ints
     """Where "no answer" points in the window.  # (W,)"""
     pointer: Ints
@@ -90,7 +90,7 @@ def by_template(
         text=context[example],
         begin=begin,
         stop=stop,
-        context_first_token=ends[:, 2],
+        context_first_token=np.where(stop > begin, ends[:, 2], ends[:, 4]),
         null_token=ends[:, 2 * part] - len(template.specials[part]) + offset,
         pointer=np.concatenate([[0], np.cumsum(ends[:, 4])]),
         input_ids=np.concatenate([*template.specials, question_ids, tokens.ids]).astype(np.int64)[index],
@@ -141,16 +141,22 @@ def by_overflow(tokenizer: Any, questions: Sequence[str], contexts: Sequence[str
     specials = [[owner is None for owner in each] for each in held]
     nulls = [null_position(tokenizer, each.ids, special) for each, special in zip(windows, specials, strict=True)]
     pointer, input_ids = _flat([each.ids for each in windows])
+    first = np.array([owner.index(1) if 1 in owner else len(owner) for owner in held], np.int64)
+    types = _flat([each.type_ids for each in windows])[1]
+    # In every window but an example's first, the tokenizers library gives the context type 1, whatever the template
+    # says; RoBERTa-like models have no type 1.
+    told_pointer, told_types = _flat([[each.type_ids[p] for p in ps] for each, ps in zip(pairs, told, strict=True)])
+    types[spread(pointer[:-1] + first, stop - begin)] = told_types[spread(told_pointer[example] + begin, stop - begin)]
     return Layout(
         example=example,
         text=example,
         begin=begin,
         stop=stop,
-        context_first_token=np.array([owner.index(1) if 1 in owner else len(owner) for owner in held], np.int64),
+        context_first_token=first,
         null_token=np.array(nulls, np.int64),
         pointer=pointer,
         input_ids=input_ids,
-        token_type_ids=_flat([each.type_ids for each in windows])[1],
+        token_type_ids=types,
         tokens=tokens_of(
             contexts,
             [[each.ids[place] for place in places] for each, places in zip(pairs, told, strict=True)],

@@ -107,7 +107,7 @@ def search(
 
 def _masked(logits: Any, length: Ints) -> Floats:
     """Return logits in float32 with −inf for padding, which must take no place among the best."""
-    array = np.asarray(logits, np.float32) + np.float32(0)  # −0.0 + 0 is 0.0: the two are equal, and must tie
+    array = np.array(logits, np.float32)
     padding = np.arange(array.shape[1]) >= length[:, None]
     bad = np.isnan(array) & ~padding
     if bad.any():
@@ -126,7 +126,7 @@ def top(values: Floats, count: int) -> Ints:
     [[1, 2]]
     """
     # One integer a value, ordered by value and then by position: no two are equal, so any sort gives one order.
-    bits = np.ascontiguousarray(values, np.float32).view(np.int32)
+    bits = (values + np.float32(0)).view(np.int32)  # −0.0 + 0 is 0.0: the two are equal, and must tie
     ordered = np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits)
     keys = (ordered.astype(np.int64) << 32) | np.arange(values.shape[1])
     count = min(count, values.shape[1])

@@ -56,7 +56,7 @@ def _file(scanner: Scanner, file: str) -> Iterator[tuple[int, Row] | Finding]:
             scanner.value(path=key)
             continue
         if found:
-            raise scanner.broken("the key 'data' stands here a second time", path="data", fix="Join the two lists.")
+            raise scanner.wrong("the key 'data' stands here a second time", path="data", fix="Join the two lists.")
         found = True
         if scanner.peek() != "[":
             raise scanner.broken("'data' is not a list of articles", path="data", fix="Put the articles in [ and ].")
@@ -64,7 +64,7 @@ def _file(scanner: Scanner, file: str) -> Iterator[tuple[int, Row] | Finding]:
             path = f"data[{number}]"
             yield from _article(scanner.value(path=path), path, file)
     if not found:
-        raise scanner.broken("there is no key 'data'", path="", fix="A SQuAD file holds its articles under 'data'.")
+        raise scanner.wrong("there is no key 'data'", path="", fix="A SQuAD file holds its articles under 'data'.")
     scanner.end()
 
 
@@ -131,8 +131,8 @@ def _wrong_answer(answers: Any) -> tuple[str, str, Any] | None:
         if not isinstance(answer, Located) or not isinstance(answer.get("text"), str):
             return f"[{number}]", "the answer has no text 'text'.", answer
         start = answer.get("answer_start")
-        if not isinstance(start, int) or isinstance(start, bool):
-            return f"[{number}].answer_start", "'answer_start' is not a whole number.", start
+        if not isinstance(start, int) or isinstance(start, bool) or abs(start) >= 2**53:
+            return f"[{number}].answer_start", "'answer_start' is not a whole number of sensible size.", start
     return None
 
 

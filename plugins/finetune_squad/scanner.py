@@ -117,11 +117,14 @@ class Scanner:
             raise self.broken("there is more after the end of the value", path="", fix="Keep one JSON value per file.")
 
     def broken(self, message: str, *, path: str, fix: str) -> Broken:
-        """Return the error for what stands here."""
-        at_end = not self.peek()
-        if at_end:
+        """Return the error for what stands here; at the end of the text, that it was cut off."""
+        if not self.peek():
             message, fix = f"the file ends inside {path or 'its value'}", "It was cut off: get it again."
-        value = None if at_end else self._text[self._place : self._place + 80]
+        return self.wrong(message, path=path, fix=fix)
+
+    def wrong(self, message: str, *, path: str, fix: str) -> Broken:
+        """Return the error for what the text says."""
+        value = self._text[self._place : self._place + 80] or None
         return Broken(message, line=self.line, path=path, fix=fix, value=value)
 
     def _at_once(self) -> Located | None:

@@ -99,7 +99,7 @@ class TextClassification(Preprocessor):
     def _check_train(self, rows: int) -> Iterator[Finding]:
         labels, counts = self.labels or (), self.class_counts or {}
         if len(labels) < 2:
-            given = f"all rows have the label {labels[0]!r}" if labels else "no row has a label"
+            given = f"all rows have the label {labels[0]!r}." if labels else "no row has a label."
             yield names.finding(
                 "one-class", given, level="error", fix="Classification needs at least two labels in train."
             )
@@ -107,7 +107,7 @@ class TextClassification(Preprocessor):
         for name in weights:
             if name not in labels:
                 yield names.finding(
-                    "weight-without-class", "class_weights names a label that does not exist", value=name,
+                    "weight-without-class", "class_weights names a label that does not exist.", value=name,
                     level="error", fix=f"The labels are: {', '.join(labels)}.",
                 )  # fmt: skip
         yield from names.check_names(labels)
@@ -117,8 +117,8 @@ class TextClassification(Preprocessor):
     def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
         """Return token ids and, where examples have labels, their ids.
 
-        >>> features({"text": ["Fog at dawn."], "label": ["weather"]}, minilm)
-        {'input_ids': [[101, 9666, 2012, 6440, 1012, 102]], ..., 'tokens_lost': [0], 'labels': [4]}
+        ``{"text": ["Fog"], "label": ["weather"]}`` gives
+        ``{'input_ids': [[101, 9666, 102]], …, 'tokens_lost': [0], 'labels': [4]}``.
         """
         encoded = texts.encode(examples, tokenizer, max_length=self.max_length)
         given = examples.get(LABEL, ())

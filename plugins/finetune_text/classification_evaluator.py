@@ -39,8 +39,7 @@ class ClassificationEvaluator(Evaluator):
     def records(self, predictions: Predictions) -> list[Record]:
         """Return the most probable label of each example, with the probability of every label.
 
-        >>> records(predictions)[0]
-        {'prediction': 'pos', 'probability': 0.75, 'probabilities': {'neg': 0.25, 'pos': 0.75}, 'reference': 'pos'}
+        ``{'prediction': 'pos', 'probability': 0.75, 'probabilities': {'neg': 0.25, 'pos': 0.75}, 'reference': 'pos'}``
         """
         names = label_names(predictions)
         probabilities = softmax(logits_of(predictions, width=len(names)), axis=-1)  # (N, L)

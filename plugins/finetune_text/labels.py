@@ -77,17 +77,17 @@ def check_label(value: Any, row: int, known: Mapping[str, int]) -> Finding | Non
     """Return what is wrong with the label of one row."""
     text = spelt(value)
     if text is None:
-        return finding("label-missing", "the row has no label", row=row, fix="Label the row, or drop it.")
+        return finding("label-missing", "the row has no label.", row=row, fix="Label the row, or drop it.")
     if isinstance(value, list | tuple | dict):
         return finding(
-            "label-not-single", "one label was wanted, not several", row=row, value=repr(value), level="error",
+            "label-not-single", "one label was wanted, not several.", row=row, value=repr(value), level="error",
             fix="Use the task multi-label-classification for lists of labels.",
         )  # fmt: skip
     if text in known:
         return None
     if isinstance(value, float):
         return finding(
-            "label-is-a-number", "a name or a whole number was wanted", row=row, value=text, level="error",
+            "label-is-a-number", "a name or a whole number was wanted.", row=row, value=text, level="error",
             fix="Use the task text-regression to learn numbers.",
         )  # fmt: skip
     return unseen(text, row, known)
@@ -96,14 +96,14 @@ def check_label(value: Any, row: int, known: Mapping[str, int]) -> Finding | Non
 def unseen(text: str, row: int, known: Mapping[str, int]) -> Finding:
     """Return the finding for a label that training knows nothing of."""
     if all(INTEGER.fullmatch(name) for name in known) and INTEGER.fullmatch(text):
-        wanted = f"labels are {', '.join(known)}" if len(known) <= 10 else f"labels are 0 … {len(known) - 1}"
+        wanted = f"the labels are {', '.join(known)}." if len(known) <= 10 else f"there are {len(known):,} labels."
         return finding(
             "label-out-of-range", wanted, row=row, value=text, level="error", fix="Correct the label, or drop the row."
         )
     alike = [name for name in known if folded(name) == folded(text)]
     hint = f" Did you mean {alike[0]!r}?" if alike else did_you_mean(text, known)
     return finding(
-        "unseen-label", "no training row has this label", row=row, value=text, level="error",
+        "unseen-label", "no training row has this label.", row=row, value=text, level="error",
         fix=f"Correct it, or add training rows with it.{hint}",
     )  # fmt: skip
 
@@ -116,7 +116,7 @@ def check_order(examples: Sequence[Row], labels: Sequence[str]) -> Iterator[Find
     names = class_label_names(examples)
     if names and names != tuple(labels) and not set(names).isdisjoint(labels):
         yield finding(
-            "label-order", f"the split numbers its labels {_listed(names)}, the model {_listed(labels)}", level="error",
+            "label-order", f"the split numbers its labels {_listed(names)}; the model: {_listed(labels)}.", level="error",
             fix="Encode all splits with one list of names, or give the labels as text.",
         )  # fmt: skip
 
@@ -129,13 +129,13 @@ def check_names(labels: Sequence[str]) -> Iterator[Finding]:
     alike = ["/".join(repr(name) for name in group) for group in groups.values() if len(group) > 1]
     if alike:
         yield finding(
-            "labels-alike", f"labels differ only by case, space or Unicode form: {', '.join(alike)}", level="error",
+            "labels-alike", f"labels differ only by case, space or Unicode form: {', '.join(alike)}.", level="error",
             fix="Spell each label one way.",
         )  # fmt: skip
     for name in labels:
         if any(unicodedata.category(character) in _UNPRINTABLE for character in name):
             yield finding(
-                "label-unprintable", "a label holds a line break or another control character", value=ascii(name),
+                "label-unprintable", "a label holds a line break or another control character.", value=ascii(name),
                 level="error", fix="Give the label a name that can be printed on one line.",
             )  # fmt: skip
 
@@ -147,7 +147,7 @@ def check_joined(labels: Sequence[str]) -> Iterator[Finding]:
             parts = [part.strip() for part in name.split(separator)]
             if len(parts) > 1 and set(parts) <= set(labels):
                 yield finding(
-                    "label-joined", f"the label joins others with {separator!r}", value=name, level="warning",
+                    "label-joined", f"the label joins others with {separator!r}.", value=name, level="warning",
                     fix=f"If a text may have several labels, use multi-label-classification, separator {separator!r}.",
                 )  # fmt: skip
 
@@ -157,17 +157,17 @@ def check_counts(counts: Mapping[str, int], *, rows: int, majority: bool = True)
     for name, count in counts.items():
         if count == 0:
             yield finding(
-                "class-without-rows", "no training row has this label", value=name, level="error",
+                "class-without-rows", "no training row has this label.", value=name, level="error",
                 fix="Take the label out of the option `labels`, or add rows with it.",
             )  # fmt: skip
         elif count == 1:
             yield finding(
-                "class-with-one-row", "one training row alone has this label", value=name, level="warning",
+                "class-with-one-row", "one training row alone has this label.", value=name, level="warning",
                 fix="Add rows with it: what is seen once is hardly learned, and cannot be split.",
             )  # fmt: skip
     if len(counts) * 2 > rows > 10:
         yield finding(
-            "many-labels", f"{len(counts):,} labels for {rows:,} training rows", level="warning",
+            "many-labels", f"{len(counts):,} labels for {rows:,} training rows.", level="warning",
             fix="Check that this is the label column; for numbers, use text-regression.",
         )  # fmt: skip
     least, most = min(counts.values(), default=0), max(counts.values(), default=0)
@@ -176,7 +176,7 @@ def check_counts(counts: Mapping[str, int], *, rows: int, majority: bool = True)
         share = most / sum(counts.values())
         yield finding(
             "imbalance", f"{most:,} rows of {largest!r} for {least:,} of the rarest label; always answering "
-            f"{largest!r} is right in {share:.1%}", level="warning",
+            f"{largest!r} is right in {share:.1%}.", level="warning",
             fix="Look at balanced accuracy and macro F1; consider class_weights: balanced.",
         )  # fmt: skip
 

@@ -95,7 +95,7 @@ class MultiLabel(Preprocessor):
     def _check_train(self, rows: int) -> Iterator[Finding]:
         counts = self.class_counts or {}
         if not any(counts.values()):
-            yield names.finding("one-class", "no row has a label", level="error", fix="Label some rows of train.")
+            yield names.finding("one-class", "no row has a label.", level="error", fix="Label some rows of train.")
             return
         yield from names.check_names(self.labels or ())
         yield from names.check_counts(counts, rows=rows, majority=False)
@@ -103,8 +103,8 @@ class MultiLabel(Preprocessor):
     def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
         """Return token ids and, where examples have labels, a 0 or 1 for every label.
 
-        >>> features({"text": ["Fog at dawn."], "label": [["weather"]]}, minilm)
-        {'input_ids': [[101, 9666, 2012, 6440, 1012, 102]], ..., 'tokens_lost': [0], 'labels': [[0.0, 1.0]]}
+        ``{"text": ["Fog"], "label": [["weather"]]}`` gives
+        ``{'input_ids': [[101, 9666, 102]], …, 'tokens_lost': [0], 'labels': [[0.0, 1.0]]}``.
         """
         encoded = texts.encode(examples, tokenizer, max_length=self.max_length)
         given = examples.get(LABEL, ())
@@ -153,18 +153,18 @@ class MultiLabel(Preprocessor):
     def _problem(self, value: Any, row: int) -> Finding | None:
         if isinstance(value, str) and value.strip().startswith("[") and value.strip().endswith("]"):
             return names.finding(
-                "label-list-as-text", "a list was written as text", row=row, value=value, level="error",
+                "label-list-as-text", "a list was written as text.", row=row, value=value, level="error",
                 fix=f"Write the labels with {self.separator!r} between them, or use JSON lines.",
             )  # fmt: skip
         parts = self._parts(value)
         if parts is None:
             fix = "Label the row (an empty list says that no label applies), or drop it."
-            return names.finding("label-missing", "the row has no labels", row=row, fix=fix)
+            return names.finding("label-missing", "the row has no labels.", row=row, fix=fix)
         wrong = self._wrong(parts)
         if wrong is None:
             return None
         if self.label_form == "vector":
-            message = f"{len(self.labels or ())} values were wanted, each 0 or 1"
+            message = f"{len(self.labels or ())} values were wanted, each 0 or 1."
             fix = "Correct the vector, or drop the row."
             return names.finding("label-vector", message, row=row, value=repr(value), level="error", fix=fix)
         return names.unseen(wrong, row, self._known())

@@ -48,8 +48,7 @@ class MultiLabelEvaluator(Evaluator):
     def records(self, predictions: Predictions) -> list[Record]:
         """Return the labels of each example that reach the threshold, with the probability of every label.
 
-        >>> records(predictions)[0]
-        {'prediction': ['pos'], 'probabilities': {'neg': 0.25, 'pos': 0.75}, 'reference': ['pos']}
+        ``{'prediction': ['pos'], 'probabilities': {'neg': 0.25, 'pos': 0.75}, 'reference': ['pos']}``
         """
         names = label_names(predictions)
         probabilities = expit(logits_of(predictions, width=len(names)))  # (N, L)

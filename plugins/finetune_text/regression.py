@@ -61,7 +61,7 @@ class Regression(Preprocessor):
         if len(found) == 1 and len(examples) > 1:
             (value,) = found
             yield names.finding(
-                "constant-label", f"every label is {value:g}: there is nothing to learn or to correlate with",
+                "constant-label", f"every label is {value:g}: there is nothing to learn or to correlate with.",
                 level="error" if self.label_range in {None, (value, value)} else "warning",
                 fix="Check that this is the label column.",
             )  # fmt: skip
@@ -69,8 +69,8 @@ class Regression(Preprocessor):
     def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
         """Return token ids and, where examples have labels, their numbers.
 
-        >>> features({"text": ["Fog at dawn."], "label": ["3.5"]}, minilm)
-        {'input_ids': [[101, 9666, 2012, 6440, 1012, 102]], ..., 'tokens_lost': [0], 'labels': [3.5]}
+        ``{"text": ["Fog"], "label": ["3.5"]}`` gives
+        ``{'input_ids': [[101, 9666, 102]], …, 'tokens_lost': [0], 'labels': [3.5]}``.
         """
         encoded = texts.encode(examples, tokenizer, max_length=self.max_length)
         given = examples.get(LABEL, ())
@@ -114,9 +114,9 @@ def number(value: Any) -> float | None:
 
 def _problem(value: Any, row: int) -> Finding:
     if names.spelt(value) is None:
-        return names.finding("label-missing", "the row has no label", row=row, fix="Label the row, or drop it.")
+        return names.finding("label-missing", "the row has no label.", row=row, fix="Label the row, or drop it.")
     fix = "Write a finite number, such as 3.5."
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+,\d+", value.strip()):
         fix = "Write a decimal point, not a comma."
-    message = "a finite number was wanted"
+    message = "a finite number was wanted."
     return names.finding("label-not-a-number", message, row=row, value=str(value), fix=fix, level="error")

@@ -41,15 +41,15 @@ def check_texts(row: Row, number: int, columns: Sequence[str]) -> Iterator[Findi
 
 def _problem(value: Any) -> dict[str, Any] | None:
     if value is None:
-        return {"code": "text-missing", "message": "the row has no text", "fix": "Fill it in, or drop the row."}
+        return {"code": "text-missing", "message": "the row has no text.", "fix": "Fill it in, or drop the row."}
     if not isinstance(value, str):
-        message = f"text was wanted, not {type(value).__name__}"
+        message = f"text was wanted, not {type(value).__name__}."
         return {"code": "text-not-text", "message": message, "fix": "Write the column as text.", "level": "error"}
     if not value or (not value[0].isalnum() and all(unicodedata.category(c) in _INVISIBLE for c in value)):
-        message = "nothing in the text can be seen"
+        message = "nothing in the text can be seen."
         return {"code": "text-empty", "message": message, "fix": "Fill it in, or drop the row."}
     if _SURROGATE.search(value):
-        message = "the text holds half of a surrogate pair, which no tokenizer reads"
+        message = "the text holds half of a surrogate pair, which no tokenizer reads."
         return {"code": "text-surrogate", "message": message, "fix": "Repair the encoding.", "level": "error"}
     return None
 
@@ -79,13 +79,13 @@ class Twins:
         same, differing = self._repeats
         if same:
             yield Finding(
-                code="duplicate-rows", message=f"{same:,} rows repeat an earlier text with the same label",
+                code="duplicate-rows", message=f"{same:,} rows repeat an earlier text with the same label.",
                 fix="Remove them, or know that they count more than once.", level="warning", column=TEXT,
                 row=self._first[0],
             )  # fmt: skip
         if differing:
             yield Finding(
-                code="label-conflict", message=f"{differing:,} rows repeat an earlier text with another label",
+                code="label-conflict", message=f"{differing:,} rows repeat an earlier text with another label.",
                 fix="Decide which label is right: no model can learn both.", level="warning", column=TEXT,
                 row=self._first[1],
             )  # fmt: skip
@@ -94,8 +94,9 @@ class Twins:
 def encode(examples: Batch, tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> dict[str, list[Any]]:
     """Return what the model takes of a batch of texts or pairs, at most ``max_length`` tokens each, and what was lost.
 
-    >>> encode({"text": ["a b c d"]}, words, max_length=4)  # [CLS] a b [SEP]
-    {'input_ids': [[2, 5, 6, 3]], 'attention_mask': [[1, 1, 1, 1]], 'tokens_lost': [2]}
+    >>> from finetune.testing.tokenizers import tokenizer
+    >>> encode({"text": ["tar", "salt, tar and nets"]}, tokenizer("bert"), max_length=4)["tokens_lost"]
+    [0, 3]
 
     Of a pair, tokens are taken from the end of whichever text is the longer.
 

@@ -245,6 +245,18 @@ def test_the_best_model_is_chosen_by_the_evaluator_s_own_direction(base: Path, e
     assert result.chosen_on == "validation"
 
 
+def test_grouping_by_length_trains_in_another_order_and_scores_in_the_same(
+    run: Path, base: Path, examples: Any, tmp_path: Path
+) -> None:
+    # transformers shuffles the evaluation features too: without our guard, validation and test scores are noise
+    training = {"train_sampling_strategy": "group_by_length", "eval_strategy": "steps", "eval_steps": 12}
+    result = finetune.train(**content(base, examples, tmp_path / "g", training={**training, "per_device_eval_batch_size": 2}))
+    evaluated = [entry["eval_accuracy"] for entry in result.log if "eval_accuracy" in entry]
+    assert evaluated[-1] == result.scores["validation"]["accuracy"]
+    assert finetune.evaluate(tmp_path / "g") == result.scores["test"]
+    assert not same(weights(run), weights(tmp_path / "g"))
+
+
 # --- what goes wrong while training -----------------------------------------------------------------------------------
 
 

@@ -25,20 +25,20 @@ def test_saved_and_loaded_it_gives_the_same_ids(family, tmp_path):
 
 def test_every_process_builds_the_same_vocabulary():
     program = (
-        "import zlib; from finetune.testing.tokenizers import *; "
-        "print(zlib.crc32(repr([sorted(tokenizer(f).get_vocab().items()) for f in FAMILIES]).encode()))"
+        "from finetune.testing.tokenizers import *; "
+        "print(*(ascii(sorted(tokenizer(family).get_vocab().items())) for family in FAMILIES), sep='\\n')"
     )
-    seen = {
-        subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(seen) == 1
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"}
+    )
+    here = [ascii(sorted(tokenizer(family).get_vocab().items())) for family in FAMILIES]
+    assert elsewhere.stdout.splitlines() == here
 
 
 def test_the_families_differ_in_what_matters():
-    joined = {name: tokenizer(name).convert_ids_to_tokens(tokenizer(name)("tar", "pier").input_ids) for name in FAMILIES}
+    joined = {
+        name: tokenizer(name).convert_ids_to_tokens(tokenizer(name)("tar", "pier").input_ids) for name in FAMILIES
+    }
     assert joined["bert"] == ["[CLS]", "tar", "[SEP]", "pier", "[SEP]"]
     assert joined["roberta"].count("</s>") == 3
     assert joined["xlnet"][-1] == "<cls>"

