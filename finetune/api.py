@@ -174,11 +174,16 @@ class FineTuned:
             recipe = recipes.from_mapping(content)
         elif recipe.dataset.path == ROWS:
             raise BadRecipe("the run was trained on examples given in Python; name a data set to score.")
+        # The run's own data is fitted and parted once more, as it was then; other data is taken as it is.
         found = data.load(
-            recipe.dataset, self.plan.preprocessor, plugins=self.plan.plugins, seed=recipe.seed, fit=False
+            recipe.dataset,
+            self.plan.preprocessor,
+            plugins=self.plan.plugins,
+            seed=recipe.seed,
+            fit=dataset is None,
         )
         parts = dict(found.splits)
-        chosen = parts.get(split) or (next(iter(parts.values())) if len(parts) == 1 else None)
+        chosen = next(iter(parts.values())) if dataset is not None and len(parts) == 1 else parts.get(split)
         if chosen is None:
             raise BadData(f"there is no split {split!r}; there are: {', '.join(parts)}.")
         return scoring.all_scores(self.plan.evaluator, self.plan, self._records(chosen, reporter=reporter))

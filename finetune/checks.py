@@ -111,8 +111,13 @@ def something_trains(model: Any, *, fresh: Collection[str]) -> tuple[int, int]:
 
 
 def _inside(parameter: str, module: str) -> bool:
-    """Tell whether a parameter is one of a module's, behind whatever wrappers."""
-    return f".{module}." in f".{parameter}"
+    """Tell whether a parameter is one of a module's, whatever wrappers stand in between.
+
+    >>> _inside("base_model.model.classifier.modules_to_save.default.dense.weight", "classifier.dense")
+    True
+    """
+    parts = iter(parameter.split("."))
+    return all(part in parts for part in module.split("."))
 
 
 @torch.no_grad()

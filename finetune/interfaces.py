@@ -89,6 +89,7 @@ class Predictions:
     outputs: Any
     """The model's outputs for every feature: an array or a tuple of arrays whose first axis is the feature."""
     tokenizer: PreTrainedTokenizerBase
+    """The one that made the features."""
     preprocessor: Preprocessor
     """The one that made the features, fitted: its `model_options` know the label names."""
 
@@ -269,11 +270,17 @@ class Job:
     """What a trainer needs."""
 
     task: Task
+    """What is learned."""
     model: Any
+    """As the strategy prepared it."""
     tokenizer: PreTrainedTokenizerBase
+    """The one that made the features."""
     preprocessor: Preprocessor
+    """Fitted; brings the collator and, where it has one, the loss."""
     strategy: Strategy
+    """Brings the optimizer's groups; its callbacks are among `callbacks`."""
     evaluator: Evaluator
+    """Scores the validation features while training."""
     train: Dataset | None
     """Features to train on; None where the job is to predict."""
     validation: Dataset | None
@@ -283,3 +290,4 @@ class Job:
     arguments: Mapping[str, Any]
     """The recipe's ``training`` section with the run's own settings."""
     callbacks: Sequence[TrainerCallback] = ()
+    """The strategy's and the run's own."""

@@ -68,7 +68,9 @@ class Choice:
     """A name with its options: `{name: lora, r: 8}`."""
 
     name: str
+    """A name of the catalogue, or Python: `my_module:MyStrategy`."""
     options: Mapping[str, Any] = field(default_factory=dict)
+    """What stands beside the name."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,7 @@ LOG = "log.jsonl"
 FORMAT = 1
 """Raised when the meaning of a field changes."""
 
-PACKAGES = ("finetune-kit", "torch", "transformers", "datasets", "accelerate", "peft", "tokenizers", "safetensors",
-            "numpy", "scikit-learn", "pyarrow")  # fmt: skip
+DISTRIBUTION = "finetune-kit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +125,7 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: installed for name in PACKAGES if (installed := _version(name))},
+        "versions": versions(),
         "processor": platform.processor() or platform.machine(),
         "cpu_count": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -133,11 +134,14 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+def versions() -> dict[str, str]:
+    """Return the versions of this package and of what it requires."""
+    required = [re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in requires(DISTRIBUTION) or ()]
+    found = {}
+    for name in dict.fromkeys([DISTRIBUTION, *required]):
+        with suppress(PackageNotFoundError):  # what an extra requires may be absent
+            found[name] = version(name)
+    return found
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -39,10 +39,10 @@ def recipe(task: str, strategy: str, base: Path, output: Path) -> dict[str, Any]
     return {
         "task": task,
         "model": str(base),
-        "dataset": {**source, "limit": {"train": 8, "validation": 16, "test": 16}},
+        "dataset": {**source, "limit": {"train": 64, "validation": 16, "test": 16}},
         "strategy": STRATEGIES[strategy],
         "preprocessor": {"max_length": 96, **({"stride": 24} if task == "question-answering" else {})},
-        "training": {"max_steps": 10, "per_device_train_batch_size": 8, "learning_rate": 5e-3, "logging_steps": 1,
+        "training": {"max_steps": 10, "per_device_train_batch_size": 64, "learning_rate": 5e-3, "logging_steps": 1,
                      "save_strategy": "no", "eval_strategy": "no", "lr_scheduler_type": "constant"},
         "output": str(output),
     }  # fmt: skip
@@ -59,9 +59,7 @@ def train_and_reload(task: str, strategy: str, base: Path, output: Path) -> fine
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("task", TASKS)
-def test_every_task_trains_by_every_strategy(
-    task: str, strategy: str, bases: dict[str, Path], tmp_path: Path
-) -> None:
+def test_every_task_trains_by_every_strategy(task: str, strategy: str, bases: dict[str, Path], tmp_path: Path) -> None:
     result = train_and_reload(task, strategy, bases["bert"], tmp_path / "run")
     assert (result.trainable_parameters == result.total_parameters) == (strategy == "full")
     assert result.born_random

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from finetune.hardware import bf16_is_fast
+
 
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -44,7 +46,7 @@ def problems(found: Any, torch: Any) -> dict[str, str]:
         told["finetune demo"] = "its model is not installed. pip install 'finetune-kit[demo]'."
     if not torch.cuda.is_available():
         told["training: {fp16: true}"] = "there is no GPU. On a CPU use bf16: true, or neither."
-        if not _bf16_is_fast():
+        if not bf16_is_fast():
             told["training: {bf16: true}"] = "this processor has no bfloat16 instructions, so it would be slow."
     if os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "ON", "YES", "TRUE"}:
         told["models and data sets from the Hub"] = "HF_HUB_OFFLINE is set; what is in the cache still works."
@@ -52,13 +54,3 @@ def problems(found: Any, torch: Any) -> dict[str, str]:
     if free < 5:
         told["long runs"] = f"{free:.1f} GiB are free here, and every checkpoint takes about three times the model."
     return told
-
-
-def _bf16_is_fast() -> bool:
-    """Tell whether the processor multiplies bfloat16 itself."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            flags = file.read()
-    except OSError:  # not Linux: no way to tell, so no warning
-        return True
-    return "bf16" in flags  # avx512_bf16, amx_bf16, and Arm's bf16

@@ -31,16 +31,11 @@ class JsonArray(Reader):
         """Yield the elements, each with the line on which it begins."""
         buffer = _Buffer(text, file=file)
         begin = buffer.peek()
-        if not begin:
-            return  # no rows: the core says so
+        if begin and begin != "[":
+            message = f"the file begins with {begin!r}, an array of objects with '['"
+            yield _error(buffer.line, "not-an-array", message, fix="One object a line is dataset.format: jsonl.")
         if begin != "[":
-            yield _error(
-                buffer.line,
-                "not-an-array",
-                f"the file begins with {begin!r}, an array of objects with '['",
-                fix="One object a line is dataset.format: jsonl.",
-            )
-            return
+            return  # where there is nothing, the core says that there are no rows
         buffer.skip()
         more = buffer.peek() != "]"
         if not more:
@@ -57,12 +52,8 @@ class JsonArray(Reader):
             elif type(value) is dict:
                 yield line, value
             else:
-                yield Finding(
-                    code="not-an-object",
-                    message="an element must be an object: {column: value, …}",
-                    line=line,
-                    value=str(value),
-                )
+                message = "an element must be an object: {column: value, …}"
+                yield Finding(code="not-an-object", message=message, line=line, value=str(value))
             wrong, more = buffer.between()
             if wrong:
                 yield wrong

@@ -51,7 +51,7 @@ def find(source: Source, *, plugins: Plugins, formats: Formats, report: Report) 
     scheme, colon, rest = source.path.partition(":")
     path = Path(source.path).expanduser()
     if "://" in source.path:
-        raise BadData(f"dataset.path: {source.path!r} is an address; download the file, and name it here.")
+        raise _failed(f"dataset.path: {source.path!r} is an address; download the file, and name it here.")
     if colon and not path.exists():
         _refuse(source, "name", "revision", "format", what="a Python function")
         if scheme in plugins.catalogues["sources"].targets:
@@ -60,7 +60,7 @@ def find(source: Source, *, plugins: Plugins, formats: Formats, report: Report) 
             return _called(resolve(source.path), source=source)
         if re.fullmatch(r"[\w.-]{2,}", scheme):  # not a drive of Windows
             known = plugins.catalogues["sources"].targets
-            raise BadData(
+            raise _failed(
                 f"dataset.path: {source.path!r}: no plugin brings the source {scheme!r}, and there is no such module."
                 f"{did_you_mean(scheme, known)} Installed: {_listed(known)}. A Python function is 'module:function'."
             )
@@ -83,7 +83,7 @@ def _refuse(source: Source, *keys: str, what: str) -> None:
     """Refuse keys that would be ignored."""
     for key in keys:
         if getattr(source, key):
-            raise BadData(f"dataset.{key} means nothing for {what} ({source.path!r}). Remove it.")
+            raise _failed(f"dataset.{key} means nothing for {what} ({source.path!r}). Remove it.")
 
 
 def _expanded(given: list[str], *, split: str | None, report: Report) -> Files:
@@ -133,14 +133,14 @@ def _folder(source: Source, folder: Path, *, formats: Formats) -> dict[str, Any]
         if stem is not None and path.is_file():
             split, sharded = _SHARD.sub("", stem), bool(_SHARD.search(stem))
             if split in found and not (sharded and (split, True) in stems):
-                raise BadData(
+                raise _failed(
                     f"{source.path}: both {Path(found[split][0]).name} and {path.name} could be {split!r}. "
                     f"Name the file: dataset.path: {{{split}: {path}}}."
                 )
             stems[split, sharded] = path.name
             found.setdefault(split, []).append(str(path))
     if not found:
-        raise BadData(
+        raise _failed(
             f"{source.path}: the folder holds no data file, such as train.csv. It holds: "
             f"{_listed(path.name for path in folder.iterdir())}. Suffixes read: {_listed(formats.suffixes())}."
         )
@@ -150,14 +150,14 @@ def _folder(source: Source, folder: Path, *, formats: Formats) -> dict[str, Any]
 def _called(function: Callable[..., Any], *arguments: str, source: Source) -> dict[str, Any]:
     """Return what a Python function gives, its arguments checked first."""
     if not callable(function):
-        raise BadData(f"{source.path!r} is {type(function).__name__}, and must be a function that returns rows.")
+        raise _failed(f"{source.path!r} is {type(function).__name__}, and must be a function that returns rows.")
     signature = inspect.signature(function)
     try:
         signature.bind(*arguments, **source.options)
     except TypeError as error:
         known = list(signature.parameters)[len(arguments) :]
         wrong = next((key for key in source.options if key not in known), "")
-        raise BadData(
+        raise _failed(
             f"dataset.options of {source.path!r}: {error}.{did_you_mean(wrong, known)} It takes: {_listed(known)}."
         ) from error
     return _splits(function(*arguments, **source.options), what=source.path)
@@ -168,7 +168,7 @@ def _splits(content: Any, *, what: object = "the source") -> dict[str, Any]:
         return dict(content)
     if isinstance(content, Iterable) and not isinstance(content, str | bytes):
         return {"train": content}
-    raise BadData(
+    raise _failed(
         f"{what!r} returned {type(content).__name__}; wanted rows (mappings of columns to values), "
         "or a mapping of splits to rows."
     )
@@ -184,11 +184,16 @@ def _hub(source: Source) -> dict[str, Any]:
         offline = " HF_HUB_OFFLINE forbids the network." if datasets.config.HF_HUB_OFFLINE else ""
         name = f", configuration {source.name!r}" if source.name else ""
         revision = f", revision {source.revision!r}" if source.revision else ""
-        raise BadData(
+        raise _failed(
             f"dataset.path: {source.path!r} is no file or folder here, and the data set of that name on the Hub "
             f"cannot be loaded: {str(error).strip().rstrip('.')}{cause}.{offline} "
             f"Tried: {Path(str(source.path)).resolve()}, then huggingface.co/datasets/{source.path}{name}{revision}."
         ) from error
+
+
+def _failed(message: str) -> BadData:
+    finding = Finding(code="source-failed", message=message, level="error")
+    return BadData(message, findings=[finding], counts={finding.code: 1})
 
 
 @contextlib.contextmanager
@@ -241,7 +246,7 @@ def _left_out(name: str, source: Source, *, given: bool, report: Report) -> None
     free = [role for role in ROLES if role not in source.splits]
     if given:
         fix = f"Call it one of {', '.join(ROLES)}."
-        report.error("unknown-split", f"dataset.path names the split {name!r}", fix=fix, split=name)
+        report.error("unknown-split", f"the split {name!r} is no part of a run", fix=fix, split=name)
         return
     fix = f"Name it under dataset.splits if it should: {{{(free or ROLES)[0]}: {name}}}."
     message = f"the split {name!r} of {source.path} plays no part"

@@ -117,10 +117,14 @@ class Text:
         line = self._lines + data[:start].count(b"\n") + 1
         disguise = next((what for mark, what in _SIGNATURES.items() if data.startswith(mark)), None)
         around = data[max(0, start - 200) : start + 200]
+        whole = data[data.rfind(b"\n", 0, start) + 1 :].partition(b"\n")[0]
+        guess = "utf-8" if _is_utf8(whole) else likely(around)
         if disguise and offset == 0:
             fix = f"The file looks like {disguise}."
+        elif guess:
+            fix = f"Its encoding is likely {guess}: set dataset.encoding: {guess}."
         else:
-            fix = f"The encoding is likely {likely(around) or 'cp1252'}: set dataset.encoding."
+            fix = "Set dataset.encoding to the one it was written in."
         return self._unreadable(
             "wrong-encoding",
             f"byte {offset + start:,} (0x{data[start]:02x}) is not {self.encoding}",
@@ -153,6 +157,14 @@ def likely(data: bytes) -> str | None:
         return "utf-16-le" if head[1::2].count(0) > head[0::2].count(0) else "utf-16-be"
     high = [byte for byte in head if byte >= 0x80]
     return "cp1252" if high and not set(high) & {0x81, 0x8D, 0x8F, 0x90, 0x9D} and 0 not in head else None
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def check_encoding(encoding: str) -> None:

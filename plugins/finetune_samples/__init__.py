@@ -10,3 +10,8 @@ from finetune import hookimpl
 @hookimpl
 def sources() -> Mapping[str, str]:
     return {"sample": "finetune_samples.catalogue:load"}
+
+
+@hookimpl
+def commands() -> Mapping[str, str]:
+    return {"demo": "finetune_samples.demo:command"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from finetune.errors import BadData
@@ -52,9 +52,9 @@ def first_answers(batch: Batch, *, flat: bool) -> list[tuple[str, int] | None] |
         return None
     found: list[tuple[str, int] | None] = []
     for index, context in enumerate(batch["context"]):
-        row = {column: batch[column][index] for column in columns if column in batch}
         try:
-            answers = answers_of(row, flat=flat) or []
+            row = {column: batch[column][index] for column in columns if column in batch}
+            answers = (_flat(row) if flat else _nested(row[NESTED])) or []
         except Malformed as error:
             raise BadData(f"{name_of(batch, index)}: {error} {error.fix}") from error
         if answers and not (answers[0][1] >= 0 and context.startswith(*answers[0])):
@@ -110,7 +110,7 @@ def _nested(answers: Any) -> list[tuple[str, int]]:
 
 
 def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    return isinstance(value, list | tuple)
 
 
 def _integer(value: Any, *, text_allowed: bool = False) -> int:

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from finetune.errors import BadOptions
-from finetune.interfaces import Evaluator, Predictions, Record
+from finetune.interfaces import Evaluator, Predictions, Record, Row
 from finetune_squad import nbest, scores
 from finetune_squad.answers import references_of
 
@@ -79,13 +79,12 @@ class SquadEvaluator(Evaluator):
             examples=count,
             n_best_size=self.n_best_size,
             max_answer_length=self.max_answer_length,
+            null=not self.always_answer,
         )
+        answered = (found.best >= 0) & (bool(self.always_answer) | ~(found.null_odds > self._threshold))
         tokens = np.zeros(count, np.int64)
         np.maximum.at(tokens, windows.example, windows.answer_tokens)
-        return [
-            {**self._record(found, index, row), "answer_tokens": int(tokens[index])}
-            for index, row in enumerate(predictions.examples)
-        ]
+        return _records(predictions.examples, found, answered, tokens)
 
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
         """Return exact match and F1 in percent, over all questions and over those with and without an answer.
@@ -134,47 +133,46 @@ class SquadEvaluator(Evaluator):
     def _threshold(self) -> float:
         return self.null_score_diff_threshold or 0.0
 
-    def _record(self, found: nbest.Candidates, index: int, row: Mapping[str, Any]) -> Record:
-        context = row["context"]
-        indices, totals = nbest.ranked(found, index, n_best_size=self.n_best_size, null=not self.always_answer)
-        shares = nbest.probabilities(totals)
-        best = int(found.pointer[index]) if found.pointer[index] < found.pointer[index + 1] else None
-        null = found.null_score[index]
-        odds = float(null if best is None else (null - found.start_logit[best]) - found.end_logit[best])
-        answered = best is not None and (bool(self.always_answer) or not odds > self._threshold)
-        chosen = best if answered else None
-        place = _place(found, chosen)
+
+def _records(rows: Sequence[Row], found: nbest.Answers, answered: Any, tokens: Any) -> list[Record]:
+    place = [np.where(answered, each[found.best], -1) for each in (found.start_char, found.end_char)]
+    owner = np.repeat(np.arange(len(rows)), np.diff(found.pointer))
+    same = (found.start_char == place[0][owner]) & (found.end_char == place[1][owner])
+    shares = np.bincount(owner, weights=np.where(same, found.probability, 0), minlength=len(rows)).tolist()
+    score = np.where(answered, found.score[found.best], found.null_score).tolist()
+    # Plain lists: an element of an array costs ten times one of a list.
+    starts, ends = found.start_char.tolist(), found.end_char.tolist()
+    entries = list(
+        zip(starts, ends, *(e.tolist() for e in (found.start_logit, found.end_logit, found.probability)), strict=True)
+    )
+    pointer, best, odds = found.pointer.tolist(), found.best.tolist(), found.null_odds.tolist()
+    records: list[Record] = []
+    for index, (row, is_answered) in enumerate(zip(rows, answered.tolist(), strict=True)):
+        context, chosen = row["context"], best[index]
+        answer = context[starts[chosen] : ends[chosen]] if chosen >= 0 else ""
         reference = references_of(row)
-        return {
-            "id": str(index if row.get("id") in (None, "") else row["id"]),
-            "prediction": "" if chosen is None else context[slice(*place)],
-            "start_char": None if chosen is None else place[0],
-            "end_char": None if chosen is None else place[1],
-            "score": float(null if chosen is None else found.score[chosen]),
-            "probability": sum(
-                share for each, share in zip(indices, shares, strict=True) if _place(found, each) == place
-            ),
-            "null_odds": odds,
-            "no_candidate": best is None,
-            "best_answer": "" if best is None else context[slice(*_place(found, best))],
-            "nbest": [_entry(found, each, index, context, share) for each, share in zip(indices, shares, strict=True)],
-        } | ({} if reference is None else {"reference": reference})
+        records.append(
+            {
+                "id": str(index if row.get("id") in (None, "") else row["id"]),
+                "prediction": answer if is_answered else "",
+                "start_char": starts[chosen] if is_answered else None,
+                "end_char": ends[chosen] if is_answered else None,
+                "score": score[index],
+                "probability": shares[index],
+                "null_odds": odds[index],
+                "no_candidate": chosen < 0,
+                "best_answer": answer,
+                "answer_tokens": int(tokens[index]),
+                "nbest": [_entry(context, *entry) for entry in entries[pointer[index] : pointer[index + 1]]],
+                **({} if reference is None else {"reference": reference}),
+            }
+        )
+    return records
 
 
-def _entry(found: nbest.Candidates, candidate: int, example: int, context: str, probability: float) -> dict[str, Any]:
-    if candidate < 0:
-        logits = found.null_start_logit[example], found.null_end_logit[example]
-        text = ""
-    else:
-        logits = found.start_logit[candidate], found.end_logit[candidate]
-        text = context[slice(*_place(found, candidate))]
-    return {"text": text, "start_logit": float(logits[0]), "end_logit": float(logits[1]), "probability": probability}
-
-
-def _place(found: nbest.Candidates, candidate: int | None) -> tuple[int, int]:
-    if candidate is None or candidate < 0:
-        return -1, -1
-    return int(found.start_char[candidate]), int(found.end_char[candidate])
+def _entry(context: str, start: int, end: int, start_logit: float, end_logit: float, share: float) -> dict[str, Any]:
+    text = context[start:end] if start >= 0 else ""
+    return {"text": text, "start_logit": start_logit, "end_logit": end_logit, "probability": share}
 
 
 def _check(windows: nbest.Windows, logits: Any, examples: int) -> None:

@@ -47,8 +47,12 @@ class Windows:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidates:
-    """The best answers of E examples, best first: those of example ``e`` are ``[pointer[e] : pointer[e + 1]]``."""
+class Answers:
+    """The n-best lists of E examples, best first: that of example ``e`` is ``[pointer[e] : pointer[e + 1]]``.
+
+    "No answer" stands in it as characters −1 to −1, after candidates of its own score. Where it falls out of the n
+    best it is put at the end, so that a list can hold n + 1.
+    """
 
     pointer: Ints
     start_char: Ints
@@ -56,15 +60,26 @@ class Candidates:
     start_logit: Floats
     end_logit: Floats
     score: Floats
-    null_start_logit: Floats
-    """Logits of "no answer": those of the window where their sum is lowest.  # (E,)"""
-    null_end_logit: Floats
+    probability: Any
+    """Softmax of the scores of a list."""
+    best: Ints
+    """Index of each example's best answer that is one; −1 where there is none.  # (E,)"""
     null_score: Floats
+    """Score of "no answer": the least of all windows.  # (E,)"""
+    null_odds: Floats
+    """That score less the best answer's, in float32: (null − start) − end; the score itself where there is none."""
 
 
 def search(
-    windows: Windows, start_logits: Any, end_logits: Any, *, examples: int, n_best_size: int, max_answer_length: int
-) -> Candidates:
+    windows: Windows,
+    start_logits: Any,
+    end_logits: Any,
+    *,
+    examples: int,
+    n_best_size: int,
+    max_answer_length: int,
+    null: bool = True,
+) -> Answers:
     """Return the n best answers of every example.
 
     Args:
@@ -74,34 +89,38 @@ def search(
         examples: How many there are; each has at least one window.
         n_best_size: How many starts, ends and answers are kept.
         max_answer_length: Longest answer, in tokens, both ends included.
+        null: Whether "no answer" is among the answers.
 
     Raises:
         TrainingFailed: A logit is not a number.
     """
     starts, ends = _masked(start_logits, windows.length), _masked(end_logits, windows.length)
-    found = [
-        np.concatenate(column)
-        for column in zip(
-            *_pairs(windows, starts, ends, n_best_size=n_best_size, max_answer_length=max_answer_length), strict=True
-        )
-    ]
-    window, start_char, end_char, start_logit, end_logit, score = found
-    example = windows.example[window]
+    nothing = _null(windows, starts, ends, examples)
+    parts = list(_pairs(windows, starts, ends, n_best_size=n_best_size, max_answer_length=max_answer_length))
+    if null:  # after all windows, so that of equal scores it stands last
+        parts.append((np.arange(examples), *[np.full(examples, -1)] * 2, *nothing, nothing[0] + nothing[1]))
+    example, start_char, end_char, start_logit, end_logit, score = map(np.concatenate, zip(*parts, strict=True))
     order = np.lexsort((-score, example))  # stable: ties keep window, start rank, end rank
     counts = np.bincount(example, minlength=examples)
     rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-    order = order[rank < n_best_size]
-    null = _null(windows, starts, ends, examples)
-    return Candidates(
-        pointer=np.concatenate([[0], np.cumsum(np.minimum(counts, n_best_size))]),
+    order = order[(rank < n_best_size) | (start_char[order] < 0)]
+    example, score = example[order], score[order]
+    pointer = np.searchsorted(example, np.arange(examples + 1))
+    best = _first(start_char[order] >= 0, example, pointer)
+    chosen = order[np.maximum(best, 0)] if len(order) else np.zeros(0, np.int64)
+    total = nothing[0] + nothing[1]
+    odds = (total - start_logit[chosen]) - end_logit[chosen] if len(order) else total
+    return Answers(
+        pointer=pointer,
         start_char=start_char[order],
         end_char=end_char[order],
         start_logit=start_logit[order],
         end_logit=end_logit[order],
-        score=score[order],
-        null_start_logit=null[0],
-        null_end_logit=null[1],
-        null_score=null[0] + null[1],
+        score=score,
+        probability=_softmax(score, example, pointer),
+        best=best,
+        null_score=total,
+        null_odds=np.where(best < 0, total, odds),
     )
 
 
@@ -137,7 +156,7 @@ def top(values: Floats, count: int) -> Ints:
 def _pairs(
     windows: Windows, starts: Floats, ends: Floats, *, n_best_size: int, max_answer_length: int
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield each chunk's best pairs of every window: window, characters, logits, score; in order of rank."""
+    """Yield each chunk's best pairs of every window: example, characters, logits, score; in order of rank."""
     held = np.diff(windows.pointer)
     for chunk in range(0, max(len(starts), 1), CHUNK):
         part = slice(chunk, chunk + CHUNK)
@@ -156,14 +175,8 @@ def _pairs(
         score = start_logit[window, a] + end_logit[window, b]
         kept = _best(window, score, start_char < end_char, n_best_size)
         window, a, b = window[kept], a[kept], b[kept]
-        yield (
-            window + chunk,
-            start_char[kept],
-            end_char[kept],
-            start_logit[window, a],
-            end_logit[window, b],
-            score[kept],
-        )
+        chars, logits = (start_char[kept], end_char[kept]), (start_logit[window, a], end_logit[window, b])
+        yield windows.example[part][window], *chars, *logits, score[kept]
 
 
 def _best(window: Ints, score: Floats, valid: Any, count: int) -> Ints:
@@ -185,36 +198,22 @@ def _null(windows: Windows, starts: Floats, ends: Floats, examples: int) -> tupl
     return start[chosen], end[chosen]
 
 
-def ranked(candidates: Candidates, example: int, *, n_best_size: int, null: bool) -> tuple[list[int], Floats]:
-    """Return one example's n-best list, as indices of candidates with −1 for "no answer", and the scores.
+def _first(wanted: Any, example: Ints, pointer: Ints) -> Ints:
+    """Return the index of each example's first wanted entry, or −1."""
+    indices = np.flatnonzero(wanted)
+    place = np.searchsorted(example[indices], np.arange(len(pointer) - 1))
+    found = np.append(indices, -1)[place]
+    return np.where((found >= 0) & (found < pointer[1:]), found, -1)
 
-    "No answer" stands after candidates of its own score, and is put at the end when it falls out of the n best: the
-    list can hold n + 1.
+
+def _softmax(score: Floats, example: Ints, pointer: Ints) -> Any:
+    """Return the softmax of each list; its first score is its greatest.
+
+    >>> _softmax(np.float32([2, 2, 5]), np.array([0, 0, 1]), np.array([0, 2, 3])).tolist()
+    [0.5, 0.5, 1.0]
     """
-    first, last = candidates.pointer[example : example + 2].tolist()
-    indices, scores = list(range(first, last)), candidates.score[first:last]
-    if not null:
-        return indices, scores
-    score = candidates.null_score[example]
-    place = int(np.searchsorted(-scores, -score, side="right"))
-    indices.insert(place, -1)
-    scores = np.insert(scores, place, score)
-    if place < n_best_size:
-        return indices[:n_best_size], scores[:n_best_size]
-    return indices, scores
-
-
-def probabilities(scores: Floats) -> list[float]:
-    """Return the softmax of an n-best list's scores.
-
-    >>> probabilities(np.array([2.0, 2.0], np.float32))
-    [0.5, 0.5]
-    """
-    if not len(scores):
-        return []
-    powers = np.exp(scores - scores.max())
-    shares: list[float] = (powers / powers.sum()).tolist()
-    return shares
+    power = np.exp(score - score[pointer[example]]) if len(score) else score
+    return power / np.bincount(example, weights=power, minlength=len(pointer) - 1)[example]
 
 
 def windows_of(rows: Sequence[Any]) -> Windows:

@@ -65,7 +65,9 @@ def _template(tokenizer: Any, question: str, context: str) -> Template | None:
         return None
     # Where each text begins and ends: (q0, q1) and (c0, c1).
     (q0, q1), (c0, c1) = ((sequence.index(n), len(sequence) - sequence[::-1].index(n)) for n in (0, 1))
-    alone = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in (question, context)]
+    alone = [
+        each.ids for each in tokenizer.backend_tokenizer.encode_batch([question, context], add_special_tokens=False)
+    ]
     if [ids[q0:q1], ids[c0:c1]] != alone or len(set(types[q0:q1])) != 1 or len(set(types[c0:c1])) != 1:
         return None
     return Template(

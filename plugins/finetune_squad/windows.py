@@ -12,7 +12,7 @@ from finetune.interfaces import Batch, Finding, Preprocessor, Row
 from finetune_squad import answers as answer
 from finetune_squad import checks
 from finetune_squad.collate import PadRight
-from finetune_squad.layout import Layout, Shape, encoded, layout, spread
+from finetune_squad.layout import Layout, Shape, alone, layout, spread
 from finetune_squad.spans import Ints, Tokens, touching
 
 NO_ANSWER, EXACT, WIDENED, NARROWED, LOST, UNSEEN = range(6)
@@ -211,12 +211,12 @@ def _fates(
 
 def _cut(tokenizer: Any, question: str, longest: int) -> tuple[str, int]:
     """Return a question cut to so many tokens, and how many it lost; a cut text may tokenise anew, so look again."""
-    encoding = encoded(tokenizer, [question])[0]
+    encoding = alone(tokenizer, [question])[0]
     length = kept = len(encoding)
     while kept > longest:
         end = min(encoding.offsets[longest - 1][1], len(question) - 1)
         question = question[:end].rstrip()
-        encoding = encoded(tokenizer, [question])[0]
+        encoding = alone(tokenizer, [question])[0]
         kept = len(encoding)
     return question, length - kept
 

@@ -67,7 +67,8 @@ class ClassificationEvaluator(Evaluator):
         scores = {
             "accuracy": accuracy_score(truth, guess),
             "balanced_accuracy": per_class[1][per_class[3] > 0].mean(),
-            "mcc": matthews_corrcoef(truth, guess),
+            # 0 by definition, where scikit-learn warns
+            "mcc": matthews_corrcoef(truth, guess) if len(present) > 1 else 0.0,
         }
         for average in ("micro", "macro"):
             found = precision_recall_fscore_support(truth, guess, labels=present, average=average, zero_division=0)

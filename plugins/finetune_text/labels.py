@@ -96,7 +96,8 @@ def check_label(value: Any, row: int, known: Mapping[str, int]) -> Finding | Non
 def unseen(text: str, row: int, known: Mapping[str, int]) -> Finding:
     """Return the finding for a label that training knows nothing of."""
     if all(INTEGER.fullmatch(name) for name in known) and INTEGER.fullmatch(text):
-        wanted = f"the labels are {', '.join(known)}." if len(known) <= 10 else f"there are {len(known):,} labels."
+        few = len(known) <= 10
+        wanted = f"the labels are {', '.join(known)}." if few else f"there are {len(known):,} labels."
         return finding(
             "label-out-of-range", wanted, row=row, value=text, level="error", fix="Correct the label, or drop the row."
         )

@@ -173,9 +173,7 @@ def test_a_malformed_file_ends_with_code_2_and_its_place_and_nothing_written(
     suffix, content, told = MALFORMED[kind]
     (tmp_path / f"bad.{suffix}").write_bytes(content)
     recipe = str(workplace / "recipe.yaml")
-    result = finetune(
-        "train", recipe, f"dataset={{path: {tmp_path}/bad.{suffix}}}", f"output={tmp_path}/run", code=2
-    )
+    result = finetune("train", recipe, f"dataset={{path: {tmp_path}/bad.{suffix}}}", f"output={tmp_path}/run", code=2)
     assert f"bad.{suffix}" in result.stderr or kind == "one class"  # which is true of a split, not of a file
     assert told in result.stderr
     assert "Traceback" not in result.stderr

@@ -377,6 +377,16 @@ def test_flipped_bytes_in_a_parquet_page_with_checksums_are_found(tmp_path: Path
     assert [f.code for f in refused(Source(path=str(path))).findings] == ["corrupt-file"]
 
 
+def test_the_likely_encoding_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(HEAD + "Größe,1\n".encode())
+    assert "set dataset.encoding: utf-8" in str(refused(Source(path=str(path), encoding="ascii")))
+    path.write_bytes(HEAD + "“Größe”,1\n".encode("cp1252"))
+    assert "set dataset.encoding: cp1252" in str(refused(Source(path=str(path))))
+    path.write_bytes(b"\xef\xbb\xbf" + HEAD + GOOD)
+    assert "likely utf-8" in str(refused(Source(path=str(path), encoding="cp1252")))
+
+
 def test_an_encoding_that_python_does_not_know_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(HEAD + GOOD)
     for encoding in ("utf-9", "base64"):

@@ -240,6 +240,17 @@ def test_a_key_that_would_be_ignored_is_refused(tmp_path: Path) -> None:
     assert "dataset.format means nothing" in str(refusal("sample:x", format="csv"))
 
 
+def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(path: Path, *arguments: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    path = write(tmp_path / "a.csv")
+    monkeypatch.setattr(Path, "open", forbidden)
+    error = refusal(path)
+    assert codes(error) == ["unreadable-file"]
+    assert "Permission denied" in str(error)
+
+
 # ---- plugins and Python
 
 
@@ -408,5 +419,5 @@ print(peak() - before, sum(map(len, examples.splits.values())))
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     megabytes, rows = map(int, answer.split())
     assert rows >= size * ((1 << 20) // len(line))
-    print(name, megabytes)
-    assert megabytes < 250, f"{megabytes} MiB above what the imports take"
+    # The table is mapped from disk, and pages of it that were looked at count as the process's.
+    assert megabytes < size + 150, f"{megabytes} MiB above what the imports take"

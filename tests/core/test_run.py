@@ -22,7 +22,7 @@ from transformers import AutoModelForSequenceClassification
 import finetune
 from finetune import recipe as recipes
 from finetune.checkpoints import MANIFEST, verify
-from finetune.errors import BadCheckpoint, BadOptions, BadRecipe, OutputExists, TrainingFailed
+from finetune.errors import BadCheckpoint, BadData, BadOptions, BadRecipe, OutputExists, TrainingFailed
 from finetune.result import Result
 
 HERE = Path(__file__).parent
@@ -161,6 +161,16 @@ def test_evaluating_again_gives_the_scores_of_the_result(run: Path, examples: An
     assert finetune.evaluate(run, examples["validation"]) == Result.load(run).scores["validation"]
 
 
+def test_a_validation_split_parted_from_train_is_the_same_when_evaluated_again(
+    base: Path, examples: Any, tmp_path: Path
+) -> None:
+    result = finetune.train(**content(base, {"path": examples["train"], "validation_size": 0.25}, tmp_path / "parted"))
+    assert result.ledger["validation"]["kept"] == 12
+    assert finetune.evaluate(tmp_path / "parted", split="validation") == result.scores["validation"]
+    with pytest.raises(BadData, match="no split 'test'; there are: train, validation"):
+        finetune.evaluate(tmp_path / "parted")
+
+
 def test_rows_given_in_python_train_as_files_do(run: Path, base: Path, tmp_path: Path) -> None:
     rows = {split: toy.rows(size, seed=size + len(split)) for split, size in (("train", 48), ("validation", 12))}
     finetune.train(**content(base, rows, tmp_path / "rows"))
@@ -231,7 +241,9 @@ def test_a_training_option_that_means_nothing_is_refused(
 
 
 def test_all_problems_of_a_recipe_are_told_together(base: Path, examples: Any, tmp_path: Path) -> None:
-    wrong = content(base, examples, tmp_path / "x", strategy="lroa", training={"learning_rat": 1}, model="package:no_such")
+    wrong = content(
+        base, examples, tmp_path / "x", strategy="lroa", training={"learning_rat": 1}, model="package:no_such"
+    )
     with pytest.raises(BadRecipe) as told:
         finetune.train(**wrong)
     assert all(part in str(told.value) for part in ("lroa", "learning_rat", "no_such"))
@@ -250,7 +262,9 @@ def test_grouping_by_length_trains_in_another_order_and_scores_in_the_same(
 ) -> None:
     # transformers shuffles the evaluation features too: without our guard, validation and test scores are noise
     training = {"train_sampling_strategy": "group_by_length", "eval_strategy": "steps", "eval_steps": 12}
-    result = finetune.train(**content(base, examples, tmp_path / "g", training={**training, "per_device_eval_batch_size": 2}))
+    result = finetune.train(
+        **content(base, examples, tmp_path / "g", training={**training, "per_device_eval_batch_size": 2})
+    )
     evaluated = [entry["eval_accuracy"] for entry in result.log if "eval_accuracy" in entry]
     assert evaluated[-1] == result.scores["validation"]["accuracy"]
     assert finetune.evaluate(tmp_path / "g") == result.scores["test"]

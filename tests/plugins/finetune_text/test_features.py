@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from finetune_text import tasks
-from finetune_text.classification import TextClassification
-from finetune_text.multilabel import MultiLabel
-from finetune_text.regression import Regression
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import ByT5Tokenizer
@@ -14,10 +10,16 @@ from transformers import ByT5Tokenizer
 from finetune.errors import BadData, BadOptions, Incompatible
 from finetune.testing.laws import check_preprocessor
 from finetune.testing.tokenizers import FAMILIES, tokenizer
+from finetune_text import tasks
+from finetune_text.classification import TextClassification
+from finetune_text.multilabel import MultiLabel
+from finetune_text.regression import Regression
 
 PADDING = [family for family in FAMILIES if tokenizer(family).pad_token is not None]
 TOKENIZERS = {family: tokenizer(family) for family in PADDING} | {"python": ByT5Tokenizer()}
-WORDS = st.lists(st.sampled_from(["salt", "harbour", "naïve", "Straße", "🙂", "1987", "ﬁsh"]), max_size=14).map(" ".join)
+WORDS = st.lists(st.sampled_from(["salt", "harbour", "naïve", "Straße", "🙂", "1987", "ﬁsh"]), max_size=14).map(
+    " ".join
+)
 TASKS = tasks()
 
 
@@ -131,7 +133,7 @@ def test_a_tokenizer_without_padding_token_is_refused_with_a_way_out():
 
 def test_lengths_that_cannot_be_are_refused():
     bert = tokenizer("bert")
-    with pytest.raises(BadOptions, match="max_length 2 leaves no room for text beside 2 special tokens. Set it to 3"):
+    with pytest.raises(BadOptions, match=r"max_length 2 leaves no room for text beside 2 special tokens\. Set it to 3"):
         TextClassification(max_length=2).features({"text": ["x"]}, bert)
     with pytest.raises(BadOptions, match="Set it to 5"):
         TextClassification(max_length=4).features({"text": ["x"], "text_pair": ["y"]}, bert)

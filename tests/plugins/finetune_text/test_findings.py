@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
+
+from finetune.testing.laws import check_finding
 from finetune_text.classification import TextClassification
 from finetune_text.multilabel import MultiLabel
 from finetune_text.regression import Regression
-
-from finetune.testing.laws import check_finding
 
 GOOD = [{"text": f"{kind} {number}", "label": kind} for kind in ("fog", "rain") for number in range(5)]
 
@@ -182,7 +182,12 @@ def test_repeated_rows_and_contradictions_are_counted_apart():
     rows = [*GOOD, GOOD[0], GOOD[1], {"text": GOOD[2]["text"], "label": "rain"}]
     same, differing = found(TextClassification(), rows)
     assert (same.code, same.level, same.row, same.message[:2]) == ("duplicate-rows", "warning", 10, "2 ")
-    assert (differing.code, differing.level, differing.row, differing.message[:2]) == ("label-conflict", "warning", 12, "1 ")
+    assert (differing.code, differing.level, differing.row, differing.message[:2]) == (
+        "label-conflict",
+        "warning",
+        12,
+        "1 ",
+    )
 
 
 def test_the_same_text_with_another_pair_is_no_repetition():
@@ -252,7 +257,9 @@ def test_a_multi_label_class_without_rows_is_an_error():
     assert (finding.code, finding.value) == ("class-without-rows", "hail")
 
 
-@pytest.mark.parametrize(("label", "fix"), [("3,5", "point, not a comma"), ("good", "finite"), (float("inf"), "finite")])
+@pytest.mark.parametrize(
+    ("label", "fix"), [("3,5", "point, not a comma"), ("good", "finite"), (float("inf"), "finite")]
+)
 def test_a_label_that_is_no_number_is_an_error_with_its_row(label, fix):
     finding = only(found(Regression(), labelled(1.0, label, "2")))
     assert (finding.code, finding.level, finding.row) == ("label-not-a-number", "error", 1)

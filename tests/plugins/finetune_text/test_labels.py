@@ -6,10 +6,6 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 from datasets import Sequence as ListOf
-from finetune_text.classification import TextClassification
-from finetune_text.labels import folded, ordered, spelt
-from finetune_text.multilabel import MultiLabel
-from finetune_text.regression import number
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +13,10 @@ from finetune.errors import BadData, BadOptions
 from finetune.options import build
 from finetune.plan import as_options
 from finetune.testing.tokenizers import tokenizer
+from finetune_text.classification import TextClassification
+from finetune_text.labels import folded, ordered, spelt
+from finetune_text.multilabel import MultiLabel
+from finetune_text.regression import number
 
 NAME = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=8)
 
@@ -137,7 +137,9 @@ def test_a_list_of_class_labels_is_read_by_position(bert):
     assert fitted.features(batch([0, 2], []), bert)["labels"] == [[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
 
 
-@pytest.mark.parametrize("values", [([0.0, 1.0, 1.0], [0.0, 0.0, 0.0]), ([0, 1, 1], [0, 0, 0]), ([False, True, True], [False] * 3)])
+@pytest.mark.parametrize(
+    "values", [([0.0, 1.0, 1.0], [0.0, 0.0, 0.0]), ([0, 1, 1], [0, 0, 0]), ([False, True, True], [False] * 3)]
+)
 def test_vectors_of_zeros_and_ones_are_read_as_vectors(bert, values):
     fitted = MultiLabel(labels=("a", "b", "c")).fit(rows(*values))
     assert fitted.label_form == "vector"

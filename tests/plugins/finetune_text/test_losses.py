@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from finetune_text.classification import TextClassification
-from finetune_text.multilabel import MultiLabel
-from finetune_text.regression import Regression
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
+
+from finetune_text.classification import TextClassification
+from finetune_text.multilabel import MultiLabel
+from finetune_text.regression import Regression
 
 
 def fitted(labels, **options):

@@ -1,0 +1,44 @@
+"""The plugin as a whole: its table of contents, its documentation, and real data."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+
+import pytest
+
+from finetune.interfaces import Evaluator, Preprocessor
+from finetune.options import document
+from finetune.plugins import resolve
+from finetune_text import tasks
+
+MODULES = ("classification", "classification_evaluator", "labels", "losses", "multilabel", "multilabel_evaluator",
+           "outputs", "regression", "regression_evaluator", "texts")  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "task"), tasks().items())
+def test_every_task_names_nouns_that_exist_and_are_documented(name, task):
+    for target, base in ((task.preprocessor, Preprocessor), (task.evaluator, Evaluator)):
+        cls = resolve(target)
+        assert issubclass(cls, base)
+        assert all(option.doc for option in document(cls))
+        assert cls().__class__ is cls
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_examples_in_docstrings_are_true(module):
+    assert doctest.testmod(importlib.import_module(f"finetune_text.{module}")).failed == 0
+
+
+def test_nothing_is_found_wrong_with_sst2(shared_data):
+    import csv
+
+    with (shared_data / "sst2" / "test.tsv").open(encoding="utf-8", newline="") as file:
+        rows = [
+            {"text": row["sentence"], "label": row["label"]}
+            for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        ]
+    preprocessor = resolve(tasks()["text-classification"].preprocessor)
+    fitted = preprocessor().fit(rows)
+    assert fitted.labels == ("0", "1")
+    assert {finding.code for finding in fitted.check(rows)} <= {"duplicate-rows", "label-conflict"}
