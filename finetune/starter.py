@@ -42,7 +42,8 @@ def write(name: str, plugins: Plugins, *, strategy: str, output: str, data: str 
         "training": (None, starter.get("training", {})),
     }
     lines = [
-        f"# {task.summary}",
+        f"# {task.summary.rstrip('.')}.",
+        f"# {columns(task)}",
         "# `finetune check` reads and checks the data, without weights; `finetune train` trains.",
         "# Every option stands here with its default; `training` takes those of transformers besides.",
         *_entry("task", name, docs),

@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from finetune import __version__
-from finetune.errors import BadData, FinetuneError
+from finetune.errors import BadData, FinetuneError, did_you_mean
+from finetune.plugins import Catalogue, discover
 
 COMMANDS = ("init", "check", "train", "evaluate", "predict", "list", "show", "schema", "doctor")
 """Our own, in the order of a first visit: each is the attribute `command` of a module here. Plugins bring more."""
@@ -22,20 +23,18 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return every name."""
-        return [*COMMANDS, *sorted(_plugins().targets)]
+        return [*COMMANDS, *sorted(_plugins(ctx).targets)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command of a name."""
         if cmd_name in COMMANDS:
             command: click.Command = importlib.import_module(f"finetune.cli.{cmd_name}_").command
             return command
-        catalogue = _plugins()
+        catalogue = _plugins(ctx)
         return catalogue.find(cmd_name) if cmd_name in catalogue.targets else None
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Answer a misspelt command with the nearest."""
-        from finetune.errors import did_you_mean
-
         if args and args[0] not in self.list_commands(ctx) and not args[0].startswith("-"):
             ctx.fail(f"no such command {args[0]!r}.{did_you_mean(args[0], self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)
@@ -45,7 +44,7 @@ class Commands(click.Group):
         rows = [(name, self._summary(ctx, name)) for name in COMMANDS]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
-        catalogue = _plugins()
+        catalogue = _plugins(ctx)
         if catalogue.targets:
             with formatter.section("Commands of plugins"):
                 formatter.write_dl([(name, f"from {catalogue.owners[name]}") for name in sorted(catalogue.targets)])
@@ -78,10 +77,12 @@ def show(error: FinetuneError) -> None:
         click.echo(str(error), err=True)
 
 
-def _plugins() -> Any:
-    from finetune.plugins import discover
-
-    return discover().catalogues["commands"]
+def _plugins(ctx: click.Context) -> Catalogue:
+    """Return the commands of plugins, discovered once an invocation."""
+    if "finetune.commands" not in ctx.meta:
+        ctx.meta["finetune.commands"] = discover().catalogues["commands"]
+    found: Catalogue = ctx.meta["finetune.commands"]
+    return found
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -44,10 +44,13 @@ def _rich_table(headers: Sequence[str], cells: list[list[str]], right: list[bool
 
 def findings(found: Sequence[Finding], counts: Mapping[str, int]) -> None:
     """Print findings by code, each with its place, and how many there are beyond those shown."""
-    for code, count in counts.items():
+    rank = {"error": 0, "row": 1, "warning": 2}
+    worst = {code: min((rank[f.level] for f in found if f.code == code), default=2) for code in counts}
+    for code, count in sorted(counts.items(), key=lambda item: worst[item[0]]):
         shown = [finding for finding in found if finding.code == code]
         click.secho(f"\n{code}", bold=True, nl=False, err=True)
-        click.echo(f"  {count} found" + (f", {len(shown)} shown" if len(shown) < count else ""), err=True)
+        told = f"  {count} {'warning' if worst[code] == 2 else 'found'}{'s' if worst[code] == 2 and count > 1 else ''}"
+        click.echo(told + (f", {len(shown)} shown" if len(shown) < count else ""), err=True)
         for finding in shown:
             click.echo(f"  {place(finding)}{finding.message}", err=True)
             if finding.fix:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import MISSING, asdict
 from typing import Any
 
@@ -30,7 +31,7 @@ def command(name: str, as_json: bool) -> None:
     for number, (title, cls, found) in enumerate(documented):
         click.echo("\n" if number else "", nl=False)
         click.secho(title, bold=True)
-        click.echo(f"{(cls.__doc__ or '').strip()}\n")
+        click.echo(f"{inspect.cleandoc(cls.__doc__ or '')}\n")
         for option in found:
             default = "required" if option.required else f"default {option.default!r}"
             click.echo(f"  {click.style(option.name, bold=True)}: {option.type} ({default})")

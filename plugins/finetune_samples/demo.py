@@ -52,9 +52,7 @@ def command(output: str, predictions: int) -> None:
 
     click.echo("Teaching MiniLM (22.7 million parameters) to find answers in passages about an invented harbour town.")
     training = {**RECIPE["training"], "bf16": bf16_is_fast()}
-    result = finetune.train(
-        **{**RECIPE, "training": training, "output": output}, overwrite=True, reporter=Console()
-    )
+    result = finetune.train(**{**RECIPE, "training": training, "output": output}, overwrite=True, reporter=Console())
     shown = {"exact": "exact match", "f1": "F1"}
     before, after = ({shown[n]: s["test"][n] for n in shown} for s in (result.untouched, result.scores))
     click.echo()

@@ -13,7 +13,7 @@ from finetune_samples.world import World
 SIZES: Sizes = {"train": 1500, "validation": 200, "test": 300}
 UNANSWERABLE = 0.2
 """Share of questions whose passage states what is asked only of another subject."""
-LONG = 0.06
+LONG = 0.04
 """Share of passages with six subjects, so that some need a second window."""
 OPEN, CLOSE = "<", ">"
 

@@ -53,7 +53,7 @@ def reviews(sizes: Sizes, *, seed: int, world: World) -> Rows:
         conceded = rng.choice((0, 1, 1)) if len(aspects) > 3 else rng.choice((0, 0, 1))
         values = [-sign if number < conceded else sign * rng.choice((1, 1, 2)) for number in range(len(aspects))]
         opinions = [rng.choice(aspect[value]) for aspect, value in zip(aspects, values, strict=True)]
-        story = rng.sample(NEUTRAL, rng.choice((2, 3, 4, 6, 9)))
+        story = rng.sample(NEUTRAL, rng.choice((3, 4, 6, 8, 11)))
         before = rng.randint(len(story) // 2, len(story))
         # What is left of the story stands between the opinions.
         body = [*opinions]

@@ -36,7 +36,7 @@ class Voice:
         ``{ship}`` is the same ship wherever it stands in one voice; ``{ship2}`` is another. A sentence begins with a
         capital.
         """
-        while "[" in template:
+        while _CHOICE.search(template):
             template = _CHOICE.sub(lambda found: self.rng.choice(found[1].split("|")), template)
         text = _SLOT.sub(lambda found: self.name(found[1], found[2]), template)
         text = _GAP.sub("", text)

@@ -15,7 +15,7 @@ def findings(examples: Sequence[Row], *, flat: bool = False, allow_unanswerable:
     """Yield what is wrong with the examples of one split, in order; what concerns several of them, last."""
     seen_ids: dict[str, int] = {}
     asked: dict[tuple[str, str], tuple[int, frozenset[str]]] = {}
-    several = 0
+    several = spaced = 0
     for row, example in enumerate(examples):
         yield from _id(row, example, seen_ids)
         problems = list(_texts(row, example))
@@ -33,15 +33,16 @@ def findings(examples: Sequence[Row], *, flat: bool = False, allow_unanswerable:
         if answers is None:
             continue
         several += len({text for text, _ in answers}) > 1
+        spaced += any(text != text.strip() and _seen(text) for text, _ in answers)
         yield from _answers(row, example, answers, column=column, allow_unanswerable=allow_unanswerable)
         yield from _conflict(row, example, answers, asked)
-    if several:
-        yield Finding(
-            code="several-answers",
-            message=f"{several:,} questions have several different answers; training uses the first, scoring all.",
-            level="warning",
-            column=FLAT[0] if flat else NESTED,
-        )
+    for code, count, what in (
+        ("several-answers", several, "several different answers; training uses the first, scoring all"),
+        ("answer-outer-space", spaced, "answers with white space at an end; the labels leave it out"),
+    ):
+        if count:
+            message = f"{count:,} questions have {what}."
+            yield Finding(code=code, message=message, level="warning", column=FLAT[0] if flat else NESTED)
 
 
 def _id(row: int, example: Row, seen: dict[str, int]) -> Iterator[Finding]:
@@ -137,15 +138,6 @@ def _answer(row: int, context: str, text: str, start: int, place: str) -> Iterat
             message=f"the answer is {_short(text)}, and at answer_start={start} the context says "
             f"{_short(context[start : start + len(text)])}.",
             fix=fix,
-            row=row,
-            column=place,
-            value=text,
-        )
-    elif text != text.strip():
-        yield Finding(
-            code="answer-outer-space",
-            message="the answer begins or ends with white space; the labels leave it out.",
-            level="warning",
             row=row,
             column=place,
             value=text,

@@ -34,7 +34,8 @@ class SquadEvaluator(Evaluator):
     """Leave a question unanswered when its null odds are above this. None tunes it on the validation questions, where
     some are unanswerable; 0 until then."""
     always_answer: bool | None = None
-    """Whether every question gets an answer, as in SQuAD 1.1. None: if no validation question is unanswerable."""
+    """Whether every question gets an answer, as in SQuAD 1.1. None: if no validation question is unanswerable; until
+    that is known, if none of the questions at hand is."""
     primary: Literal["f1", "exact"] = "f1"
     """Which score stands for the others, and is tuned for."""
 
@@ -48,9 +49,7 @@ class SquadEvaluator(Evaluator):
         known = [record for record in records if record.get("reference") is not None]
         if not known:
             return self
-        always = self.always_answer
-        if always is None:
-            always = all(record["reference"] for record in known)
+        always = self._always(records)
         fitted = replace(self, always_answer=always)
         if always or self.null_score_diff_threshold is not None:
             return fitted
@@ -71,6 +70,8 @@ class SquadEvaluator(Evaluator):
         windows = nbest.windows_of(predictions.features)
         start_logits, end_logits = predictions.outputs[:2]
         count = len(predictions.examples)
+        references = [references_of(row) for row in predictions.examples]
+        always = self._always([{"reference": each} for each in references])
         _check(windows, start_logits, count)
         found = nbest.search(
             windows,
@@ -79,12 +80,12 @@ class SquadEvaluator(Evaluator):
             examples=count,
             n_best_size=self.n_best_size,
             max_answer_length=self.max_answer_length,
-            null=not self.always_answer,
+            null=not always,
         )
-        answered = (found.best >= 0) & (bool(self.always_answer) | ~(found.null_odds > self._threshold))
+        answered = (found.best >= 0) & (always | ~(found.null_odds > self._threshold))
         tokens = np.zeros(count, np.int64)
         np.maximum.at(tokens, windows.example, windows.answer_tokens)
-        return _records(predictions.examples, found, answered, tokens)
+        return _records(predictions.examples, references, found, answered, tokens)
 
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
         """Return exact match and F1 in percent, over all questions and over those with and without an answer.
@@ -99,7 +100,7 @@ class SquadEvaluator(Evaluator):
         for prefix, wanted in (("HasAns_", True), ("NoAns_", False)):
             if wanted in answerable:
                 found |= _means(prefix, *(_those(each, answerable, wanted) for each in (exact, f1)))
-        if False in answerable and not self.always_answer:
+        if False in answerable and not self._always(records):
             odds, texts = [record["null_odds"] for record in records], [record["prediction"] for record in records]
             for name, each in (("exact", exact), ("f1", f1)):
                 chosen, best = scores.official_threshold(odds, each, answerable, texts)
@@ -111,9 +112,10 @@ class SquadEvaluator(Evaluator):
 
         ``too_long`` counts answers of more than `max_answer_length` tokens, which can never be predicted.
         """
+        always = self._always(records)
         return {
-            "always_answer": bool(self.always_answer),
-            "null_score_diff_threshold": None if self.always_answer else self._threshold,
+            "always_answer": always,
+            "null_score_diff_threshold": None if always else self._threshold,
             "no_candidate": sum(record["no_candidate"] for record in records),
             "too_long": sum(record["answer_tokens"] > self.max_answer_length for record in records),
             "unanswered": sum(record["prediction"] == "" for record in records),
@@ -125,21 +127,29 @@ class SquadEvaluator(Evaluator):
             "predictions.json": {record["id"]: record["prediction"] for record in records},
             "nbest_predictions.json": {record["id"]: record["nbest"] for record in records},
         }
-        if not self.always_answer:
+        if not self._always(records):
             made["null_odds.json"] = {record["id"]: record["null_odds"] for record in records}
         return made
+
+    def _always(self, records: Sequence[Record]) -> bool:
+        if self.always_answer is not None:
+            return self.always_answer
+        known = [record["reference"] for record in records if record.get("reference") is not None]
+        return bool(known) and all(known)
 
     @property
     def _threshold(self) -> float:
         return self.null_score_diff_threshold or 0.0
 
 
-def _records(rows: Sequence[Row], found: nbest.Answers, answered: Any, tokens: Any) -> list[Record]:
-    place = [np.where(answered, each[found.best], -1) for each in (found.start_char, found.end_char)]
+def _records(
+    rows: Sequence[Row], references: Sequence[list[str] | None], found: nbest.Answers, answered: Any, tokens: Any
+) -> list[Record]:
+    place = [np.where(answered, nbest.at(each, found.best), -1) for each in (found.start_char, found.end_char)]
     owner = np.repeat(np.arange(len(rows)), np.diff(found.pointer))
     same = (found.start_char == place[0][owner]) & (found.end_char == place[1][owner])
     shares = np.bincount(owner, weights=np.where(same, found.probability, 0), minlength=len(rows)).tolist()
-    score = np.where(answered, found.score[found.best], found.null_score).tolist()
+    score = np.where(answered, nbest.at(found.score, found.best), found.null_score).tolist()
     # Plain lists: an element of an array costs ten times one of a list.
     starts, ends = found.start_char.tolist(), found.end_char.tolist()
     entries = list(
@@ -150,7 +160,7 @@ def _records(rows: Sequence[Row], found: nbest.Answers, answered: Any, tokens: A
     for index, (row, is_answered) in enumerate(zip(rows, answered.tolist(), strict=True)):
         context, chosen = row["context"], best[index]
         answer = context[starts[chosen] : ends[chosen]] if chosen >= 0 else ""
-        reference = references_of(row)
+        reference = references[index]
         records.append(
             {
                 "id": str(index if row.get("id") in (None, "") else row["id"]),

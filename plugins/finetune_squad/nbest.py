@@ -107,21 +107,25 @@ def search(
     example, score = example[order], score[order]
     pointer = np.searchsorted(example, np.arange(examples + 1))
     best = _first(start_char[order] >= 0, example, pointer)
-    chosen = order[np.maximum(best, 0)] if len(order) else np.zeros(0, np.int64)
     total = nothing[0] + nothing[1]
-    odds = (total - start_logit[chosen]) - end_logit[chosen] if len(order) else total
+    start_logit, end_logit = start_logit[order], end_logit[order]
     return Answers(
         pointer=pointer,
         start_char=start_char[order],
         end_char=end_char[order],
-        start_logit=start_logit[order],
-        end_logit=end_logit[order],
+        start_logit=start_logit,
+        end_logit=end_logit,
         score=score,
         probability=_softmax(score, example, pointer),
         best=best,
         null_score=total,
-        null_odds=np.where(best < 0, total, odds),
+        null_odds=(total - at(start_logit, best)) - at(end_logit, best),
     )
+
+
+def at(values: Any, indices: Ints) -> Any:
+    """Return the values at indices, and 0 at −1."""
+    return np.append(values, values.dtype.type(0))[indices]
 
 
 def _masked(logits: Any, length: Ints) -> Floats:

@@ -117,9 +117,11 @@ def check_order(examples: Sequence[Row], labels: Sequence[str]) -> Iterator[Find
     names = class_label_names(examples)
     if names and names != tuple(labels) and not set(names).isdisjoint(labels):
         yield finding(
-            "label-order", f"the split numbers its labels {_listed(names)}; the model: {_listed(labels)}.", level="error",
+            "label-order",
+            f"the split numbers its labels {_listed(names)}; the model {_listed(labels)}.",
+            level="error",
             fix="Encode all splits with one list of names, or give the labels as text.",
-        )  # fmt: skip
+        )
 
 
 def check_names(labels: Sequence[str]) -> Iterator[Finding]:

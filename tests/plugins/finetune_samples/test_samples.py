@@ -94,7 +94,7 @@ def test_no_single_word_gives_the_label_away(name):
             words.setdefault(word, Counter())[row["label"]] += 1
     # The share of rows that knowing one word, and the majority of those with it and without it, gets right.
     everywhere = Counter(row["label"] for row in rows)
-    best = max(max(seen.values()) + max((everywhere - seen).values()) for seen in words.values()) / len(rows)
+    best = max(max(seen.values()) + max((everywhere - seen).values(), default=0) for seen in words.values()) / len(rows)
     assert best < 0.7
 
 
@@ -134,7 +134,7 @@ def test_ratings_span_their_range():
 def test_reviews_are_long_enough_for_truncation_to_matter():
     lengths = sorted(len(row["text"].split()) for row in sample("harbour-reviews")["train"])
     assert lengths[0] >= 35
-    assert lengths[-1] <= 300
+    assert 180 <= lengths[-1] <= 300
     assert lengths[len(lengths) // 2] > 90
 
 
@@ -168,11 +168,9 @@ def test_about_a_fifth_of_the_questions_has_no_answer():
 
 def test_a_question_without_answer_is_answered_for_another_subject_of_the_passage():
     unanswerable = [row for row in questions() if not row["answers"]["text"]]
-    # Subjects are named in the question; the passage must speak of them, or reading would not be needed.
-    named = sum(
-        any(word in row["context"] for word in row["question"].rstrip("?").split()[-2:]) for row in unanswerable
-    )
-    assert named == len(unanswerable)
+    for row in unanswerable:
+        # The subject ends the question or stands in it; the passage must name it, or no reading were needed.
+        assert any(word in row["context"] for word in re.findall(r"\w+", row["question"])[1:] if word[0].isupper())
 
 
 def test_position_matters():
@@ -227,4 +225,4 @@ def test_a_slot_keeps_its_name_and_two_slots_never_share_one():
     assert len({voice.say("{quay}") for _ in range(9)}) == 1
     assert voice.say("{quay}") != voice.say("{quay2}")
     assert voice.say("[a|b] x") in {"A x", "B x"}
-    assert voice.say("late[ {none|}.".replace("{none", "")) == "Late."
+    assert voice.say("late[ |].") == "Late."

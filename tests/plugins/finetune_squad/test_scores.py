@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -92,6 +93,31 @@ def test_questions_that_all_have_answers_are_scored_as_squad_1():
     assert set(evaluator.files(records)) == {"predictions.json", "nbest_predictions.json"}
 
 
+def test_before_it_is_fitted_questions_that_all_have_answers_get_one(family):
+    """A trainer scores while it trains, and chooses by it."""
+    from finetune.interfaces import Predictions
+    from finetune_squad.windows import SquadWindows
+
+    context = "tar pier"
+    example = {"question": "Who?", "context": context, "answers": {"text": ["tar"], "answer_start": [0]}}
+    columns = dict(SquadWindows().features({name: [value] for name, value in example.items()}, family("bert")))
+    columns["example"] = columns.pop("overflow_to_sample_mapping")
+    row = {name: values[0] for name, values in columns.items()}
+    logits = np.zeros((1, len(row["input_ids"])), np.float32)
+    logits[0, row["null_token"]] = 9  # surely no answer
+    found = []
+    for answers in (example["answers"], {"text": [], "answer_start": []}):
+        predictions = Predictions(
+            examples=[{**example, "answers": answers}],
+            features=[row],
+            outputs=(logits, logits),
+            tokenizer=None,
+            preprocessor=SquadWindows(),
+        )
+        found += SquadEvaluator().records(predictions)
+    assert [record["prediction"] == "" for record in found] == [False, True]
+
+
 def test_a_fixed_threshold_is_left_alone():
     records = [record("pier", ["pier"], odds=5.0), record("tar", [], odds=9.0)]
     fitted = SquadEvaluator(null_score_diff_threshold=0.0).fit(records)
@@ -130,7 +156,7 @@ def test_the_official_threshold_reads_predictions_as_they_were_written():
 def test_files_have_the_official_form():
     entry = {"text": "pier", "start_logit": 1.0, "end_logit": 2.0, "probability": 1.0}
     records = [{**record("pier", ["pier"], odds=-3.0, name="q1"), "nbest": [entry]}]
-    assert SquadEvaluator().files(records) == {
+    assert SquadEvaluator(always_answer=False).files(records) == {
         "predictions.json": {"q1": "pier"},
         "nbest_predictions.json": {"q1": [entry]},
         "null_odds.json": {"q1": -3.0},
