@@ -1,6 +1,6 @@
 """How long `finetune --help` takes, beside `trl --help` where TRL is installed; both in turn, in one run.
 
-    python tests/benchmarks/startup.py [--runs 20]
+python tests/benchmarks/startup.py [--runs 20]
 """
 
 from __future__ import annotations
