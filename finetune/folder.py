@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,9 @@ from finetune import recipe
 from finetune.errors import OutputExists
 from finetune.interfaces import Record, Row
 from finetune.result import DROPPED, LOG, RECIPE, RESULT, write_atomically
+
+if sys.platform != "win32":
+    import fcntl
 
 
 def check(output: Path, *, resume: bool, overwrite: bool) -> None:
@@ -49,6 +56,28 @@ def begin(output: Path, *, resume: bool, content: Mapping[str, Any], dropped: Se
         write_lines(output / DROPPED, dropped)
     if not resume:
         (output / LOG).touch()
+
+
+@contextmanager
+def held(output: Path) -> Iterator[None]:
+    """Hold a run folder, so that no second run writes into it; the system lets go when this process ends.
+
+    Raises:
+        OutputExists: Another run holds it.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    name = hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:16]
+    # Beside the folder's parent it would litter, and inside it would be swept away with an earlier run.
+    with (Path(tempfile.gettempdir()) / f"finetune-{name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputExists(
+                f"output: another run is writing into {str(output)!r}. Wait for it, or stop it."
+            ) from error
+        yield
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

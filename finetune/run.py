@@ -62,7 +62,7 @@ def run(
     output = Path(plan.recipe.output)
     folder.check(output, resume=resume, overwrite=overwrite)
     prepared = prepare(plan, rows=rows, reporter=reporter)
-    with models.quiet():
+    with models.quiet(), folder.held(output):
         with reporter.phase("load the model"):
             ready = get_ready(prepared, resume=resume, accept_changes=accept_changes, reporter=reporter)
         dropped = prepared.examples.dropped

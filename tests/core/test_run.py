@@ -213,6 +213,20 @@ def test_a_folder_that_holds_something_is_refused(run: Path, base: Path, example
         finetune.train(**content(base, examples, tmp_path / "nothing"), resume=True)
 
 
+def test_two_runs_never_write_into_one_folder(on_disk: tuple[Path, Path]) -> None:
+    recipe, output = on_disk
+    process = spawn(recipe)
+    try:
+        wait_for(output / "checkpoint-1" / MANIFEST, process)
+        with pytest.raises(OutputExists, match="another run is writing"):
+            finetune.train(recipe, overwrite=True)
+        assert output.is_dir()
+    finally:
+        process.kill()
+        process.communicate()
+    finetune.train(recipe, overwrite=True, training={"max_steps": 1})
+
+
 def test_overwriting_leaves_nothing_of_the_earlier_run(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "old")
     (tmp_path / "old" / "checkpoint-999").mkdir()
