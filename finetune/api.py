@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from finetune.errors import BadData, BadRecipe
 from finetune.interfaces import Evaluator, Job, Record, Row
 from finetune.plan import Plan
 from finetune.plugins import Plugins, discover, resolve
-from finetune.progress import Reporter
+from finetune.progress import Console, Reporter
 from finetune.recipe import Recipe, Source
 from finetune.result import RECIPE, Result
 
@@ -49,7 +50,7 @@ def train(
         accept_changes: Resume although the recipe or the data changed.
         overwrite: Replace an earlier run in the output folder.
         plugins: Where names are looked up; None to discover them.
-        reporter: Told what happens; None for silence.
+        reporter: Told what happens; None for bars on a terminal and silence elsewhere.
         **keywords: Keys of a recipe; they override those of the file. `dataset` may hold examples:
             ``{"train": rows, "validation": rows}``, each a `datasets.Dataset` or an iterable of mappings.
 
@@ -62,6 +63,8 @@ def train(
         rows = given
         keywords["dataset"] = {"path": ROWS}
     plan = plans.make(_recipe(recipe, keywords), plugins or discover())
+    if reporter is None and sys.stderr.isatty():
+        reporter = Console()
     return runs.run(
         plan, resume=resume, accept_changes=accept_changes, overwrite=overwrite, rows=rows, reporter=reporter
     )

