@@ -73,7 +73,13 @@ def build_arguments(job: Job) -> Any:
 
 def trainer(job: Job) -> Trainer:
     """Build the trainer of a task whose model returns logits."""
-    args = build_arguments(job)
+    args, loss = build_arguments(job), job.preprocessor.loss()
+    if loss is not None and args.label_smoothing_factor:
+        raise BadOptions(
+            "training: 'label_smoothing_factor' would be ignored without a word, because "
+            f"{type(job.preprocessor).__name__} brings a loss of its own. See whether it has an option for it: "
+            "`finetune show` and the task's name."
+        )
     groups = job.strategy.parameter_groups(job.model, learning_rate=args.learning_rate, weight_decay=args.weight_decay)
     built = Trainer(
         model=job.model,
@@ -82,7 +88,7 @@ def trainer(job: Job) -> Trainer:
         eval_dataset=model_columns(job.validation, job),
         processing_class=job.tokenizer,
         data_collator=job.preprocessor.collator(job.tokenizer, job.model) or DataCollatorWithPadding(job.tokenizer),
-        compute_loss_func=job.preprocessor.loss(),
+        compute_loss_func=loss,
         compute_metrics=validation_scores(job),
         optimizer_cls_and_kwargs=with_groups(args, job.model, groups),
         callbacks=list(job.callbacks),

@@ -115,8 +115,7 @@ kept = [len(ids) for ids in cut_at_end["input_ids"]]
 fig, ax = plt.subplots(figsize=(6.4, 2.8))
 ax.hist([k + n for k, n in zip(kept, lost)], bins=range(50, 270, 10))
 ax.axvline(64, color="C3")
-ax.annotate("max_length", (64, 1), (4, -10), color="C3",
-            xycoords=("data", "axes fraction"), textcoords="offset points")
+ax.text(62, 70, "max_length", color="C3", ha="right")
 ax.set(xlabel="tokens of a letter", ylabel="letters",
        title="Every letter is longer than the limit")
 plt.show()
@@ -461,7 +460,8 @@ for threshold in (0.1, 0.5, 0.9):
           f"| {s['recall/negative']:.2f} |")
 
 # %%
-# Down the table, recall is paid for with precision. No threshold is right in
+# Up the table, recall is bought with precision: fewer complaints are missed,
+# and more praise is read in vain. No threshold is right in
 # itself; choose it on a validation split, by what an error costs you.
 #
 # ## The worst errors
@@ -476,14 +476,21 @@ wrong = [
     if r["prediction"] != r["reference"]
 ]
 wrong.sort(reverse=True)
-print(f"{len(wrong)} of {len(records)} letters are wrong. The surest three:")
 
 # %% varies
+print(f"{len(wrong)} of {len(records)} are wrong. The end of the surest three, "
+      "which is\nabout what the model saw of them:\n")
 for probability, text, prediction in wrong[:3]:
     print(f"said {prediction}, with probability {probability:.2f}:")
     print(fill("… " + text[-300:].partition(" ")[2], 76), end="\n\n")
 
 # %%
+# Ask of each letter whether you would have known. In some, what decides was
+# cut off even now: that is the rest of truncation's bill. In others, the guest
+# praises one thing and blames the next, and the model was too quick. Neither
+# is cured by a better optimizer; the first is cured by a longer input, the
+# second by more letters of that kind.
+#
 # ## Next steps
 #
 # * Change `max_length` to 256 and nothing is lost, at two to three times the

@@ -254,6 +254,14 @@ def test_a_training_option_that_means_nothing_is_refused(
     assert not (tmp_path / "x").exists()
 
 
+def test_label_smoothing_that_a_loss_of_its_own_would_ignore_is_refused(
+    base: Path, examples: Any, tmp_path: Path
+) -> None:
+    smoothed = content(base, examples, tmp_path / "x", training={"label_smoothing_factor": 0.1})
+    with pytest.raises(BadOptions, match="would be ignored without a word"):
+        finetune.train(**{**smoothed, "preprocessor": {"poison": 10**6}})
+
+
 def test_all_problems_of_a_recipe_are_told_together(base: Path, examples: Any, tmp_path: Path) -> None:
     wrong = content(
         base, examples, tmp_path / "x", strategy="lroa", training={"learning_rat": 1}, model="package:no_such"
