@@ -122,10 +122,11 @@ def _inside(parameter: str, module: str) -> bool:
 
 @torch.no_grad()
 def outputs(model: Any, batch: dict[str, Any]) -> Any:
-    """Return the first output of a model in evaluation mode for a batch without labels."""
+    """Return the outputs of a model in evaluation mode, in its own precision, for a batch without labels."""
     was_training = model.training
     model.eval()
-    result = model(**batch).to_tuple()
+    # accelerate leaves its bf16 autocast on the trained object, as an attribute `forward`; the class's has none
+    result = type(model).forward(model, **batch).to_tuple()
     model.train(was_training)
     return result
 

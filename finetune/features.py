@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +43,8 @@ class Features:
         rows = [row for row, owner in enumerate(owners) if owner in place]
         features = self.features.select(rows)
         moved = [place[owner] for owner in features[EXAMPLE]]
-        features = features.remove_columns(EXAMPLE).add_column(EXAMPLE, moved)
+        with without_bars():
+            features = features.remove_columns(EXAMPLE).add_column(EXAMPLE, moved)
         return Features(
             examples=self.examples.select(chosen), features=features, ledger=self.ledger, longest=self.longest
         )
@@ -80,9 +82,7 @@ def make(
         reporter.step(indices[-1] + 1, len(examples))
         return {**made, EXAMPLE: [indices[owner] for owner in owners]}
 
-    shown = is_progress_bar_enabled()
-    disable_progress_bars()
-    try:
+    with without_bars():
         features = examples.map(
             batch,
             batched=True,
@@ -92,9 +92,6 @@ def make(
             load_from_cache_file=False,
             new_fingerprint=uuid.uuid4().hex,  # else datasets hashes the tokenizer, for a cache we do not use
         )
-    finally:
-        if shown:
-            enable_progress_bars()
     checks.features_fit_task(features, task, preprocessor, split=split, answers=answers)
     ledger: Counter[str] = Counter(features=len(features), tokens=0)
     longest = 0
@@ -104,3 +101,15 @@ def make(
         longest = max(longest, *lengths)
         ledger.update(preprocessor.ledger(part))
     return Features(examples=examples, features=features, ledger=dict(ledger), longest=longest)
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Silence the progress bars of datasets, whose place our own take."""
+    shown = is_progress_bar_enabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bars()

@@ -7,9 +7,8 @@ import os
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any
 
@@ -136,12 +135,9 @@ def environment() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Return the versions of this package and of what it requires."""
-    required = [re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in requires(DISTRIBUTION) or ()]
-    found = {}
-    for name in dict.fromkeys([DISTRIBUTION, *required]):
-        with suppress(PackageNotFoundError):  # what an extra requires may be absent
-            found[name] = version(name)
-    return found
+    needed = [line for line in requires(DISTRIBUTION) or () if "extra ==" not in line]
+    names = [DISTRIBUTION, *(re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in needed)]
+    return {name: version(name) for name in names}
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -198,6 +198,12 @@ def test_what_was_born_random_survives_a_reload(
             assert all(torch.equal(after[name], tensor) for name, tensor in untouched.items())
 
 
+@pytest.mark.parametrize("strategy", ["full", "lora"])
+def test_training_in_bf16_saves_what_it_trained(strategy: str, base: Path, examples: Any, tmp_path: Path) -> None:
+    result = finetune.train(**content(base, examples, tmp_path / "b", strategy=strategy, training={"bf16": True}))
+    assert finetune.evaluate(tmp_path / "b") == result.scores["test"]
+
+
 def test_a_folder_that_holds_something_is_refused(run: Path, base: Path, examples: Any, tmp_path: Path) -> None:
     with pytest.raises(OutputExists, match="--resume, start afresh with --overwrite"):
         finetune.train(**content(base, examples, run))
