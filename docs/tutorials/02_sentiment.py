@@ -461,8 +461,8 @@ for threshold in (0.1, 0.5, 0.9):
 
 # %%
 # Up the table, recall is bought with precision: fewer complaints are missed,
-# and more praise is read in vain. No threshold is right in
-# itself; choose it on a validation split, by what an error costs you.
+# and more praise is read in vain. No threshold is right in itself; choose it
+# on a validation split, by what an error costs you.
 #
 # ## The worst errors
 #

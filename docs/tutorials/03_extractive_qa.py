@@ -37,7 +37,7 @@ print(fill(context, 76), end="\n\n")
 for number, row in enumerate(about):
     said = ", ".join(row["answers"]["text"]) or "(no answer)"
     print(f"{number}: {row['question']} {said}")
-print(f"\nthe answers of 2, as the data have them: {about[2]['answers']}")
+print(f"\nthe answers of 2, as the data have them:\n{about[2]['answers']}")
 
 # %%
 # `answer_start` is where the answer begins: which **character** of the
@@ -146,8 +146,8 @@ for w, ids in enumerate(features["input_ids"]):
           f"| `{words}` |")
 
 # %%
-# Here is what they look like: each bar is a window, the dark part is in both,
-# and the line is the answer.
+# Here is what they look like: each bar is a window, the part in full colour is
+# in both, and the line is the answer.
 
 import matplotlib.pyplot as plt
 
@@ -187,8 +187,25 @@ for w in range(2):
 #
 # Without overlap, a window may end in the middle of an answer. Neither window
 # has all of it. To label what is left of it would teach the model to give half
-# answers, so both are labelled "no answer here", and the answer is lost. The
-# `ledger` counts such losses; shorter windows show more of them.
+# answers, so both are labelled "no answer here", and the answer is lost.
+
+from finetune_squad.windows import LOST
+
+abrupt = SquadWindows(max_length=96, stride=0)
+cut = abrupt.features(columns(train), tokenizer)
+w = cut["answer_fate"].index(LOST)
+row = train[cut["overflow_to_sample_mapping"][w]]
+text, labels = row["context"], cut["start_positions"]
+print(f"{row['question']} {row['answers']['text'][0]}")
+print(f"window 0 ends:   … {text[: cut['end_chars'][w][-1]][-40:]}")
+print(f"window 1 begins: {text[cut['start_chars'][w + 1][0] :][:40]} …")
+print(f"labels: {labels[w]} and {labels[w + 1]}, which is [CLS]")
+
+# %% hide
+assert labels[w] == labels[w + 1] == 0
+
+# %%
+# The `ledger` counts such losses.
 
 print("| stride | windows | answers | lost between windows |")
 print("|---:|---:|---:|---:|")
@@ -239,8 +256,8 @@ for name, rows, windows in (
 # `Job`, which holds what a trainer needs, and get a `transformers.Trainer`.
 # `arguments` are its own options. Small batches make many steps, which is what
 # a fresh head needs; windows of similar length go together, so that little is
-# padded. Where the processor multiplies in bfloat16, we let it: half the
-# digits, almost twice the speed.
+# padded. Where the processor multiplies in bfloat16, we let it: fewer digits,
+# more speed.
 
 import torch
 from finetune import training
@@ -385,12 +402,12 @@ for a, b in zip(best_starts, best_ends):
           f"| {b} `{tokens[b]}` | {ends[b]:.1f} |")
 
 # %%
-# The model wavers between two places, and the winners come from different
-# ones. The remedy is to look at *pairs*. Take the best 20 starts and the best
-# 20 ends; keep the pairs that lie in the context, with the end not before the
-# start, and that are not too long; rank them by the sum of both scores. This
-# is the **n-best search**. The evaluator has done it already, over all windows
-# of each question.
+# Two answers competed, and one won the start, the other the end. The remedy is
+# to look at *pairs*. Take the best 20 starts and the best 20 ends; keep the
+# pairs that lie in the context, with the end not before the start, and that
+# are not too long; rank them by the sum of both scores. This is the **n-best
+# search**. The evaluator has done it already, over all windows of each
+# question.
 
 # %% varies
 print("| answer | start | end | sum | probability |")
