@@ -113,7 +113,7 @@ import matplotlib.pyplot as plt
 lost = cut_at_end["tokens_lost"]
 kept = [len(ids) for ids in cut_at_end["input_ids"]]
 fig, ax = plt.subplots(figsize=(6.4, 2.8))
-ax.hist([k + n for k, n in zip(kept, lost)], bins=range(50, 270, 10))
+ax.hist([k + n for k, n in zip(kept, lost)], bins=range(0, 270, 10))
 ax.axvline(64, color="C3")
 ax.text(62, 70, "max_length", color="C3", ha="right")
 ax.set(xlabel="tokens of a letter", ylabel="letters",
@@ -149,7 +149,8 @@ print()
 show(cut_at_start, 2)
 
 # %%
-# The same count, to the token, and another letter. We shall train on both and
+# The same count, to the token, and another letter. (The first token is the end
+# of a word, `##erly`: a cut asks no word's leave.) We shall train on both and
 # see what the difference is worth.
 #
 # ## The model
