@@ -47,6 +47,7 @@ ENVIRONMENT = {
     "MPLBACKEND": "Agg",
     "NO_COLOR": "1",
     "OMP_NUM_THREADS": "2",
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin cost several times the work on busy cores
     "OMP_WAIT_POLICY": "PASSIVE",  # sums are added in one order on every machine
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONHASHSEED": "0",
