@@ -46,9 +46,8 @@ ENVIRONMENT = {
     "MATPLOTLIBRC": str(HERE / "matplotlibrc"),
     "MPLBACKEND": "Agg",
     "NO_COLOR": "1",
-    "OMP_NUM_THREADS": "2",
+    "OMP_NUM_THREADS": "2",  # sums are added in one order on every machine
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin cost several times the work on busy cores
-    "OMP_WAIT_POLICY": "PASSIVE",  # sums are added in one order on every machine
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONHASHSEED": "0",
     "PYTHONUTF8": "1",
