@@ -14,7 +14,7 @@ from finetune import plan as plans
 from finetune import recipe as recipes
 from finetune import run as runs
 from finetune.errors import BadData, BadRecipe
-from finetune.interfaces import Evaluator, Job, Record, Row
+from finetune.interfaces import Job, Record, Row
 from finetune.plan import Plan
 from finetune.plugins import Plugins, discover, resolve
 from finetune.progress import Console, Reporter
@@ -254,4 +254,4 @@ def _rebuild(described: Mapping[str, Any], *, where: str) -> Any:
     return options.build(cls, described["options"], where=where) if described["options"] else cls()
 
 
-__all__ = ["Evaluator", "FineTuned", "evaluate", "load", "train"]
+__all__ = ["FineTuned", "evaluate", "load", "train"]
