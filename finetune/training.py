@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -81,7 +82,7 @@ def trainer(job: Job) -> Trainer:
             "`finetune show` and the task's name."
         )
     groups = job.strategy.parameter_groups(job.model, learning_rate=args.learning_rate, weight_decay=args.weight_decay)
-    built = Trainer(
+    built = EvaluatingAside(
         model=job.model,
         args=args,
         train_dataset=model_columns(job.train, job),
@@ -94,18 +95,42 @@ def trainer(job: Job) -> Trainer:
         callbacks=list(job.callbacks),
     )
     built.remove_callback(PrinterCallback)  # it prints to standard output
-    return evaluating_in_order(built)
-
-
-def evaluating_in_order(built: Trainer) -> Trainer:
-    """Make a trainer evaluate features in their order, whatever the order of training.
-
-    With ``train_sampling_strategy: group_by_length``, transformers 5.23 shuffles what it evaluates as well, and returns
-    the predictions in that order: scored against the examples, they would be noise.
-    """
-    if built.args.train_sampling_strategy == "group_by_length" and built.args.world_size <= 1:
-        built._get_eval_sampler = SequentialSampler
     return built
+
+
+class EvaluatingAside(Trainer):
+    """A trainer whose evaluation sees the features in order, and leaves no trace in training.
+
+    Upstream's draws random numbers (a loader of batches draws one when it starts, whether or not it shuffles), so that
+    a run evaluated more often ends with other weights, and so does one killed between a checkpoint and the evaluation
+    after it. And with ``train_sampling_strategy: group_by_length``, transformers 5.23 shuffles what it evaluates and
+    returns predictions in that order: scored against the examples, they would be noise.
+
+    Put it before another trainer's class to give that one the same.
+    """
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate, and put every random number generator back as it was."""
+        with randomness_kept():
+            scores: dict[str, float] = super().evaluate(*args, **kwargs)
+        return scores
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        if self.args.train_sampling_strategy == "group_by_length" and self.args.world_size <= 1:
+            return SequentialSampler(eval_dataset)
+        return super()._get_eval_sampler(eval_dataset)
+
+
+@contextmanager
+def randomness_kept() -> Iterator[None]:
+    """Put the generators of Python, numpy and torch back as they were, on every device."""
+    own, numpys = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(own)
+        np.random.set_state(numpys)
 
 
 def model_columns(features: Any, job: Job) -> Any:

@@ -299,6 +299,14 @@ def test_grouping_by_length_trains_in_another_order_and_scores_in_the_same(
     assert not same(weights(run), weights(tmp_path / "g"))
 
 
+def test_evaluating_more_often_trains_the_same_weights(run: Path, base: Path, examples: Any, tmp_path: Path) -> None:
+    # a loader draws a random number when it starts: upstream, each evaluation changes what dropout drops after it,
+    # and a run killed between a checkpoint and an evaluation resumes to other weights
+    training = {"eval_strategy": "steps", "eval_steps": 1}
+    finetune.train(**content(base, examples, tmp_path / "often", training=training))
+    assert same(weights(run), weights(tmp_path / "often"))
+
+
 # --- what goes wrong while training -----------------------------------------------------------------------------------
 
 
