@@ -82,7 +82,7 @@ def trainer(job: Job) -> Trainer:
             "`finetune show` and the task's name."
         )
     groups = job.strategy.parameter_groups(job.model, learning_rate=args.learning_rate, weight_decay=args.weight_decay)
-    built = EvaluatingAside(
+    built = MendedTrainer(
         model=job.model,
         args=args,
         train_dataset=model_columns(job.train, job),
@@ -98,16 +98,36 @@ def trainer(job: Job) -> Trainer:
     return built
 
 
-class EvaluatingAside(Trainer):
-    """A trainer whose evaluation sees the features in order, and leaves no trace in training.
+class MendedTrainer(Trainer):
+    """transformers' trainer, without three things that transformers 5.23 does and does not say.
 
-    Upstream's draws random numbers (a loader of batches draws one when it starts, whether or not it shuffles), so that
-    a run evaluated more often ends with other weights, and so does one killed between a checkpoint and the evaluation
-    after it. And with ``train_sampling_strategy: group_by_length``, transformers 5.23 shuffles what it evaluates and
-    returns predictions in that order: scored against the examples, they would be noise.
+    - Evaluation draws random numbers (a loader of batches draws one when it starts, whether or not it shuffles): a run
+      evaluated more often ends with other weights, and so does one killed between a checkpoint and the evaluation after
+      it. Here evaluation leaves no trace in training.
+    - With ``train_sampling_strategy: group_by_length``, what is evaluated is shuffled too, and predictions come back in
+      that order: scored against the examples, they would be noise. Here evaluation keeps the order.
+    - With ``gradient_accumulation_steps: n``, the loss of a model that takes ``num_items_in_batch`` and ignores it
+      (BERT's classifiers, T5, BART) is n times what it should be, and so is its gradient. Here it is tried on one batch
+      whether the model's loss heeds that number.
 
-    Put it before another trainer's class to give that one the same.
+    Put it before another trainer's class to mend that one.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        accumulates = self.args.gradient_accumulation_steps > 1 and self.compute_loss_func is None
+        if accumulates and self.model_accepts_loss_kwargs:
+            self.model_accepts_loss_kwargs = self._loss_heeds_items()
+
+    def _loss_heeds_items(self) -> bool:
+        """Return whether the model's loss depends on the number of items that it is told."""
+        training = self.model.training
+        with randomness_kept(), torch.no_grad():
+            batch = next(iter(self.get_train_dataloader())).to(self.model.device)
+            self.model.eval()
+            one, two = (self.model(**batch, num_items_in_batch=torch.tensor(items)).loss for items in (1, 2))
+            self.model.train(training)
+        return not torch.equal(one, two)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate, and put every random number generator back as it was."""

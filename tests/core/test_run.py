@@ -307,6 +307,18 @@ def test_evaluating_more_often_trains_the_same_weights(run: Path, base: Path, ex
     assert same(weights(run), weights(tmp_path / "often"))
 
 
+def test_accumulated_gradients_are_those_of_one_batch(examples: Any, tmp_path: Path) -> None:
+    # upstream, the loss and gradient of a model that ignores num_items_in_batch come out four times as large
+    still = toy.base(tmp_path / "still", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    logs = []
+    for size, steps in ((12, 1), (3, 4)):
+        training = {"per_device_train_batch_size": size, "gradient_accumulation_steps": steps, "max_steps": 2}
+        recipe = content(still, examples, tmp_path / str(steps), training=training, untouched=False)
+        logs.append(finetune.train(**recipe).log[0])
+    for name in ("loss", "grad_norm"):
+        assert logs[0][name] == pytest.approx(logs[1][name], rel=1e-4)
+
+
 # --- what goes wrong while training -----------------------------------------------------------------------------------
 
 
