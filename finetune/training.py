@@ -113,6 +113,8 @@ class MendedTrainer(Trainer):
     Put it before another trainer's class to mend that one.
     """
 
+    model_accepts_loss_kwargs: bool
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         accumulates = self.args.gradient_accumulation_steps > 1 and self.compute_loss_func is None
