@@ -130,6 +130,16 @@ class FineTuned:
     tokenizer: Any
     model: Any
 
+    def writing(self, **generation: Any) -> FineTuned:
+        """Return the same model with other generation options: ``model.writing(num_beams=4).predict(…)``.
+
+        Raises:
+            BadOptions: The task writes no text, or an option is unknown or contradicts another.
+        """
+        recipe = replace(self.plan.recipe, generation={**self.plan.recipe.generation, **generation})
+        plans.check_generation(self.plan.task, recipe)
+        return replace(self, plan=replace(self.plan, recipe=recipe))
+
     def predict(self, examples: Row | Iterable[Row] | None = None, **columns: Any) -> Any:
         """Predict one example or many.
 
@@ -215,12 +225,14 @@ class FineTuned:
                 validation=None,
                 validation_examples=None,
                 arguments={
+                    **self.plan.task.training,
                     **batch,
                     **training.machine(),
                     "output_dir": scratch,
                     "report_to": "none",
                     "disable_tqdm": True,
                 },
+                generation=self.plan.recipe.generation,
                 callbacks=[training.ShowPredicting(reporter or Reporter())],
             )
             trainer = resolve(self.plan.task.trainer)(job)

@@ -23,7 +23,7 @@ def features_fit_task(
     if len(features) == 0:
         raise BadData(f"{type(preprocessor).__name__} made no features from {split!r}.")
     made = set(features.column_names)
-    needed = {"input_ids", *(task.labels if answers else ())}
+    needed = {*({"input_ids"} & task.features), *(task.labels if answers else ())}
     if needed - made:
         raise BadOptions(
             f"preprocessor {type(preprocessor).__name__} makes {', '.join(sorted(made))}; "

@@ -96,7 +96,7 @@ def make(
     ledger: Counter[str] = Counter(features=len(features), tokens=0)
     longest = 0
     for part in features.iter(BATCH):
-        lengths = [len(ids) for ids in part["input_ids"]]
+        lengths = preprocessor.lengths(part)
         ledger["tokens"] += sum(lengths)
         longest = max(longest, *lengths)
         ledger.update(preprocessor.ledger(part))

@@ -106,6 +106,8 @@ class Preprocessor(ABC):
     """Columns used when they are there."""
     answers: ClassVar[tuple[str, ...]] = ()
     """Columns that training and evaluation need and prediction does not."""
+    packs: ClassVar[bool] = False
+    """Whether one feature may hold several examples, so that features depend on how examples are batched."""
     group: ClassVar[str | None] = None
     """Column whose equal values must not be parted by a random split (a context that many questions share)."""
 
@@ -128,6 +130,10 @@ class Preprocessor(ABC):
         Where an example makes several features, the column ``overflow_to_sample_mapping`` says which example of the
         batch each came from. Columns that the model does not take may be kept for `ledger` and the evaluator.
         """
+
+    def lengths(self, features: Batch) -> Sequence[int]:
+        """Return how many tokens the model sees at once for each of a batch of features."""
+        return [len(ids) for ids in features["input_ids"]]
 
     def ledger(self, features: Batch) -> Mapping[str, int]:
         """Return counts of what was done to a batch of features (``truncated``, ``tokens_lost``); the core adds up."""
@@ -261,6 +267,10 @@ class Task:
     """Function from a `Job` to a `transformers.Trainer`."""
     arguments: str = "transformers:TrainingArguments"
     """Class that the recipe's ``training`` section is for."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Training options whose default is another for this task than upstream's: ``{"bf16": False}``."""
+    generates: bool = False
+    """Whether the model writes text, so that the recipe's ``generation`` section means something."""
     starter: Mapping[str, Any] = field(default_factory=dict)
     """Sections of the recipe that `finetune init` writes: a sample data set, a model, sensible training options."""
 
@@ -289,5 +299,7 @@ class Job:
     """The examples that they were made from."""
     arguments: Mapping[str, Any]
     """The recipe's ``training`` section with the run's own settings."""
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    """The recipe's ``generation`` section: arguments of ``generate``, upstream's names."""
     callbacks: Sequence[TrainerCallback] = ()
     """The strategy's and the run's own."""

@@ -93,6 +93,7 @@ def make(recipe: Recipe, plugins: Plugins) -> Plan:
         )
         evaluator = attempt(lambda: _chosen(plugins, "evaluators", recipe.evaluator, Evaluator, task.evaluator))
         attempt(lambda: check_arguments(resolve(task.arguments), recipe.training))
+        attempt(lambda: check_generation(task, recipe))
     if problems:
         if len(problems) == 1:
             raise problems[0]
@@ -128,6 +129,28 @@ def _chosen(plugins: Plugins, hook: str, choice: Choice | None, base: Any, defau
             raise BadOptions(f"{section}: {cls.__name__} takes no options; it is no dataclass.")
         return cls()
     return options.build(cls, choice.options, where=section)
+
+
+def check_generation(task: Task, recipe: Recipe) -> None:
+    """Check the recipe's generation options against `transformers.GenerationConfig`.
+
+    Raises:
+        BadOptions: The task writes no text, or an option is unknown or contradicts another.
+    """
+    if not recipe.generation:
+        return
+    if not task.generates:
+        raise BadOptions(f"generation: the task {recipe.task!r} writes no text. Leave the section out.")
+    from transformers import GenerationConfig
+
+    known = set(GenerationConfig().to_dict()) - {"transformers_version", "_from_model_config"}
+    for name in recipe.generation:
+        if name not in known:
+            raise BadOptions(f"generation: {name!r} is not an option of GenerationConfig.{did_you_mean(name, known)}")
+    try:
+        GenerationConfig(**recipe.generation).validate(strict=True)
+    except (ValueError, TypeError) as error:
+        raise BadOptions(f"generation: {' '.join(str(error).split())}") from error
 
 
 def check_arguments(cls: type, training: Mapping[str, Any]) -> None:

@@ -95,6 +95,9 @@ class Recipe:
     """Further metrics: names, or Python functions from records to `{name: score}`."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Options of the trainer, verbatim: `transformers.TrainingArguments`, or the task's own class."""
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    """How text is written, where the task writes any: arguments of `transformers.GenerationConfig`, verbatim, such as
+    `{num_beams: 4, max_new_tokens: 64}`."""
     seed: int = 42
     """Seed of everything that is random."""
     untouched: bool = True

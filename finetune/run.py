@@ -77,7 +77,7 @@ def run(
             set_seed(plan.recipe.seed)  # scoring draws random numbers too
             trainer.train(resume_from_checkpoint=ready.checkpoint)
         with reporter.phase("save, reload and compare"):
-            save(prepared, ready.job)
+            save(prepared, ready.job, trainer)
         with reporter.phase("score"):
             scored = score(prepared, ready.job, trainer)
     write_predictions(output, prepared, scored)
@@ -131,7 +131,7 @@ def load_model(prepared: Prepared) -> Loaded:
 def make_job(prepared: Prepared, loaded: Loaded, reporter: Reporter) -> Job:
     """Let the strategy prepare the model, and gather what the trainer needs."""
     plan, validation = prepared.plan, prepared.features.get("validation")
-    arguments = training.arguments(plan.recipe, evaluator=plan.evaluator, validation=validation is not None)
+    arguments = training.arguments(plan.recipe, plan.task, evaluator=plan.evaluator, validation=validation is not None)
     return Job(
         task=plan.task,
         model=plan.strategy.prepare(loaded.model, plan.task, fresh=loaded.fresh),
@@ -143,6 +143,7 @@ def make_job(prepared: Prepared, loaded: Loaded, reporter: Reporter) -> Job:
         validation=validation.features if validation else None,
         validation_examples=validation.examples if validation else None,
         arguments={**training.machine(), **arguments, "output_dir": plan.recipe.output, "seed": plan.recipe.seed},
+        generation=plan.recipe.generation,
         callbacks=[
             *plan.strategy.callbacks(),
             training.Guard(),
@@ -172,15 +173,13 @@ def identify(prepared: Prepared, job: Job) -> checkpoints.Identity:
     return checkpoints.Identity(facts, circumstances)
 
 
-def save(prepared: Prepared, job: Job) -> None:
+def save(prepared: Prepared, job: Job, trainer: Any) -> None:
     """Write model and tokenizer, load them as a user would, and compare outputs to the bit."""
     plan, output = prepared.plan, Path(prepared.plan.recipe.output)
     plan.strategy.save(job.model, output)
     job.tokenizer.save_pretrained(output)
     folder.readable(output)
-    few = prepared.features["train"].features.select(range(min(4, len(prepared.features["train"].features))))
-    inputs = [name for name in few.column_names if name in plan.task.features - plan.task.labels]
-    batch = job.tokenizer.pad(few.select_columns(inputs)[:], return_tensors="pt").to(job.model.device)
+    batch = training.batch(trainer, prepared.features["train"].features, job, size=4)
     reloaded = reload(plan, output).to(job.model.device)
     checks.reloads_equal(checks.outputs(job.model, batch), checks.outputs(reloaded, batch))
 

@@ -39,8 +39,10 @@ def write(name: str, plugins: Plugins, *, strategy: str, output: str, data: str 
         "preprocessor": (resolve(task.preprocessor), starter.get("preprocessor", {})),
         "strategy": (plugins.find("strategies", strategy), {"name": strategy, **starter.get("strategy", {})}),
         "evaluator": (resolve(task.evaluator), starter.get("evaluator", {})),
-        "training": (None, starter.get("training", {})),
+        "training": (None, {**task.training, **starter.get("training", {})}),
     }
+    if task.generates:
+        sections["generation"] = (None, starter.get("generation", {}))
     lines = [
         f"# {task.summary.rstrip('.')}.",
         f"# {columns(task)}",

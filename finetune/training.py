@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import random
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,14 +18,16 @@ from torch.utils.data import SequentialSampler
 from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from finetune.errors import BadOptions, Interrupted, TrainingFailed
-from finetune.interfaces import Evaluator, Job, Predictions
+from finetune.interfaces import Evaluator, Job, Predictions, Task
 from finetune.plugins import resolve
 from finetune.progress import Reporter
 from finetune.recipe import Recipe
 
+T = TypeVar("T", bound=Trainer)
 
-def arguments(recipe: Recipe, *, evaluator: Evaluator, validation: bool) -> dict[str, Any]:
-    """Return the training options of a recipe with our defaults, where they differ from upstream's.
+
+def arguments(recipe: Recipe, task: Task, *, evaluator: Evaluator, validation: bool) -> dict[str, Any]:
+    """Return the training options of a recipe with our defaults and the task's, where they differ from upstream's.
 
     They are written to the run's `recipe.yaml`.
 
@@ -51,7 +54,7 @@ def arguments(recipe: Recipe, *, evaluator: Evaluator, validation: bool) -> dict
         "report_to": "none",
         "disable_tqdm": True,
     }
-    return {**ours, **recipe.training}
+    return {**ours, **task.training, **recipe.training}
 
 
 def machine() -> dict[str, Any]:
@@ -74,6 +77,17 @@ def build_arguments(job: Job) -> Any:
 
 def trainer(job: Job) -> Trainer:
     """Build the trainer of a task whose model returns logits."""
+    return build(job, MendedTrainer)
+
+
+def build(job: Job, cls: Callable[..., T], **more: Any) -> T:
+    """Build a trainer of any class from a job.
+
+    Args:
+        job: What to train.
+        cls: `MendedTrainer`, or a subclass of it and of another trainer of transformers or TRL.
+        **more: Further arguments of the class, and those that shall be others than the job's.
+    """
     args, loss = build_arguments(job), job.preprocessor.loss()
     if loss is not None and args.label_smoothing_factor:
         raise BadOptions(
@@ -82,18 +96,20 @@ def trainer(job: Job) -> Trainer:
             "`finetune show` and the task's name."
         )
     groups = job.strategy.parameter_groups(job.model, learning_rate=args.learning_rate, weight_decay=args.weight_decay)
-    built = MendedTrainer(
-        model=job.model,
-        args=args,
-        train_dataset=model_columns(job.train, job),
-        eval_dataset=model_columns(job.validation, job),
-        processing_class=job.tokenizer,
-        data_collator=job.preprocessor.collator(job.tokenizer, job.model) or DataCollatorWithPadding(job.tokenizer),
-        compute_loss_func=loss,
-        compute_metrics=validation_scores(job),
-        optimizer_cls_and_kwargs=with_groups(args, job.model, groups),
-        callbacks=list(job.callbacks),
-    )
+    given: dict[str, Any] = {
+        "model": job.model,
+        "args": args,
+        "train_dataset": model_columns(job.train, job),
+        "eval_dataset": model_columns(job.validation, job),
+        "processing_class": job.tokenizer,
+        "data_collator": job.preprocessor.collator(job.tokenizer, job.model) or DataCollatorWithPadding(job.tokenizer),
+        "compute_loss_func": loss,
+        "compute_metrics": validation_scores(job),
+        "optimizer_cls_and_kwargs": with_groups(args, job.model, groups),
+        "callbacks": list(job.callbacks),
+    }
+    # TRL's trainers do not know every argument of transformers' own
+    built = cls(**{**{name: value for name, value in given.items() if value is not None}, **more})
     built.remove_callback(PrinterCallback)  # it prints to standard output
     return built
 
@@ -162,6 +178,20 @@ def model_columns(features: Any, job: Job) -> Any:
     return features.select_columns([name for name in features.column_names if name in job.task.features])
 
 
+def batch(built: Trainer, features: Any, job: Job, *, size: int) -> dict[str, Any]:
+    """Return the first features as a batch for the model's ``forward``, without labels if they are not needed."""
+    few = model_columns(features.select(range(min(size, len(features)))), job)
+    with randomness_kept():
+        made = built.data_collator(list(few))
+    if not isinstance(made, Mapping):  # trainers that generate have a collator that leaves rows alone
+        made = job.tokenizer.pad({"input_ids": few["input_ids"][:]}, return_tensors="pt")
+    model = job.model.get_base_model() if hasattr(job.model, "get_base_model") else job.model
+    takes = set(inspect.signature(type(model).forward).parameters)
+    if not model.config.is_encoder_decoder:  # its decoder inputs are made from the labels
+        takes -= job.task.labels
+    return {name: tensor.to(job.model.device) for name, tensor in made.items() if name in takes}
+
+
 def with_groups(args: TrainingArguments, model: Any, groups: list[dict[str, Any]] | None) -> Any:
     """Return what makes the trainer's optimizer hold a strategy's parameter groups, or None."""
     if groups is None:
@@ -191,7 +221,7 @@ def validation_scores(job: Job) -> Any:
 
 def predict(built: Trainer, *, examples: Any, features: Any, job: Job) -> Predictions:
     """Predict features, shortest first, so that batches hold little padding; the order given is kept."""
-    order = np.argsort([len(ids) for ids in features.with_format("numpy")["input_ids"]], kind="stable")
+    order = np.argsort(job.preprocessor.lengths(features), kind="stable")
     metrics, built.compute_metrics = built.compute_metrics, None  # it knows the validation examples alone
     try:
         predicted = built.predict(model_columns(features.select(order), job))

@@ -6,13 +6,15 @@ import json
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from finetune.api import FineTuned
     from finetune.recipe import Source
+
+GENERATION = "generation."
 
 
 @click.command("predict", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
@@ -24,14 +26,19 @@ def command(ctx: click.Context, run: str, file: str | None) -> None:
 
     FILE holds examples, in any format that a recipe can name, with columns called as in the run's data set. `-` reads
     JSON lines from standard input, with columns called as the task calls them. A single example is given by its
-    columns: `finetune predict RUN --question "Who?" --context "…"`.
+    columns: `finetune predict RUN --question "Who?" --context "…"`. Where the model writes text,
+    `generation.num_beams=4` and its like change how.
     """
-    columns, file = _columns(ctx, file)
+    words = [*([file] if file is not None else []), *ctx.args]
+    generation = [word for word in words if word.startswith(GENERATION)]
+    columns, file = _columns([word for word in words if word not in generation])
     if bool(columns) == (file is not None):
         raise click.UsageError("give a file, or - for standard input, or one example by its columns: --text '…'.")
     from finetune import api
 
     model = api.load(run)
+    if generation:
+        model = model.writing(**dict(_option(word) for word in generation))
     if columns:
         _print(model.predict(columns))
         return
@@ -40,11 +47,20 @@ def command(ctx: click.Context, run: str, file: str | None) -> None:
             _print(record)
 
 
-def _columns(ctx: click.Context, file: str | None) -> tuple[dict[str, str], str | None]:
-    """Return the columns given as flags, and the file if it is one."""
-    words = [*([file] if file is not None else []), *ctx.args]
+def _option(word: str) -> tuple[str, Any]:
+    """Read one generation option: ``generation.num_beams=4``."""
+    from finetune import recipe
+
+    name, equals, value = word.removeprefix(GENERATION).partition("=")
+    if not equals:
+        raise click.UsageError(f"{word} needs a value: {word}=4.")
+    return name, recipe.load(value, name=word)
+
+
+def _columns(words: list[str]) -> tuple[dict[str, str], str | None]:
+    """Return the columns given as flags, and the file if there is one."""
     columns: dict[str, str] = {}
-    file = None
+    file: str | None = None
     while words:
         word = words.pop(0)
         if word.startswith("--"):

@@ -25,6 +25,22 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
         {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "max_position_embeddings": 128},
     ),
     "deberta": ("DebertaV2Config", {**SIZE, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]}),
+    "gpt2": ("GPT2Config", {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 128}),
+    "llama": ("LlamaConfig", {**SIZE, "num_key_value_heads": 2}),
+    "t5": ("T5Config", {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2}),
+    "bart": (
+        "BartConfig",
+        {
+            "d_model": 32,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 2,
+            "decoder_attention_heads": 2,
+            "encoder_ffn_dim": 64,
+            "decoder_ffn_dim": 64,
+            "max_position_embeddings": 128,
+        },
+    ),
 }
 """Family → configuration class of transformers, and how to make it tiny."""
 
@@ -49,6 +65,9 @@ def tiny_model(
         for name in ("pad_token_id", "bos_token_id", "eos_token_id")
         if getattr(tokenizer, name) is not None
     }
+    start = {"t5": "pad_token_id", "bart": "eos_token_id"}.get(family)
+    if start:
+        special["decoder_start_token_id"] = getattr(tokenizer, start)
     config = getattr(transformers, config_class)(**{**size, "vocab_size": len(tokenizer), **special, **options})
     with torch.random.fork_rng():
         torch.manual_seed(seed)

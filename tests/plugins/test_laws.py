@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from cases import case
 from datasets import Dataset
 
 from finetune import features
@@ -21,53 +23,53 @@ from finetune.testing.tokenizers import tokenizer
 FOUND = discover()
 TASKS: dict[str, Task] = dict(FOUND.catalogues["tasks"].targets)
 STRATEGIES = sorted(FOUND.catalogues["strategies"].targets)
-OPTIONS: dict[str, dict[str, Any]] = {
-    "question-answering": {"max_length": 64, "stride": 16},
-    **{name: {"max_length": 32} for name in TASKS if name != "question-answering"},
-}
 
 
 def examples(task: Task, size: int = 40) -> list[dict[str, Any]]:
-    """Return rows of the task's sample."""
-    scheme, _, name = task.starter["dataset"]["path"].partition(":")
+    """Return rows of the task's sample, their columns renamed as its starter does."""
+    source = task.starter["dataset"]
+    scheme, _, name = source["path"].partition(":")
+    names = source.get("columns", {})
     rows: list[dict[str, Any]] = FOUND.find("sources", scheme)(name, size=size)["train"]
-    return rows
+    return [{names.get(column, column): value for column, value in row.items()} for row in rows]
+
+
+@cache
+def words_of(name: str) -> Any:
+    """Return the tokenizer that a task is tried with."""
+    return tokenizer(case(name).words, vocab_size=500)
 
 
 @pytest.fixture(scope="module")
 def words() -> Any:
-    return tokenizer("bert", vocab_size=500)
+    return words_of("text-classification")
 
 
-def fitted(task: Task, name: str) -> Preprocessor:
-    preprocessor: Preprocessor = resolve(task.preprocessor)(**OPTIONS[name])
-    return preprocessor.fit(examples(task))
+def built(task: Task, name: str) -> Preprocessor:
+    preprocessor: Preprocessor = resolve(task.preprocessor)(**case(name).preprocessor)
+    return preprocessor
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_our_preprocessors_obey_the_laws(name: str, words: Any) -> None:
+def test_our_preprocessors_obey_the_laws(name: str) -> None:
     task = TASKS[name]
-    preprocessor = resolve(task.preprocessor)(**OPTIONS[name])
-    check_preprocessor(preprocessor, examples=examples(task), tokenizer=words, task=task)
+    check_preprocessor(built(task, name), examples=examples(task), tokenizer=words_of(name), task=task)
 
 
-def predictions(name: str, words: Any) -> Predictions:
-    """Return predictions of random logits."""
-    task, preprocessor = TASKS[name], fitted(TASKS[name], name)
-    rows = Dataset.from_list(examples(task))
+def predictions(name: str) -> Predictions:
+    """Return predictions of random outputs."""
+    task, words = TASKS[name], words_of(name)
+    rows = examples(task)
+    preprocessor = built(task, name).fit(rows)
+    rows = Dataset.from_list(rows)
     made = features.make(rows, preprocessor=preprocessor, tokenizer=words, task=task, split="test").features
-    draw = np.random.default_rng(0)
-    if name == "question-answering":
-        width = max(map(len, made["input_ids"]))
-        outputs: Any = tuple(draw.normal(size=(len(made), width)).astype(np.float32) for _ in range(2))
-    else:
-        outputs = draw.normal(size=(len(made), preprocessor.model_options()["num_labels"])).astype(np.float32)
+    outputs = case(name).outputs(made, preprocessor, np.random.default_rng(0))
     return Predictions(examples=rows, features=made, outputs=outputs, tokenizer=words, preprocessor=preprocessor)
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_our_evaluators_obey_the_laws(name: str, words: Any) -> None:
-    check_evaluator(resolve(TASKS[name].evaluator)(), predictions=predictions(name, words))
+def test_our_evaluators_obey_the_laws(name: str) -> None:
+    check_evaluator(resolve(TASKS[name].evaluator)(), predictions=predictions(name))
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -133,7 +135,7 @@ def test_a_preprocessor_that_breaks_a_law_is_caught(words: Any) -> None:
 
 def test_an_evaluator_that_breaks_a_law_is_caught(words: Any) -> None:
     with pytest.raises(AssertionError, match="Thawed is not frozen"):
-        check_evaluator(Thawed(), predictions=predictions("text-classification", words))
+        check_evaluator(Thawed(), predictions=predictions("text-classification"))
 
 
 def test_a_strategy_that_breaks_a_law_is_caught(words: Any, tmp_path: Path) -> None:
