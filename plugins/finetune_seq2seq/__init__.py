@@ -1,0 +1,1 @@
+"""Summarisation and translation."""

@@ -1,0 +1,1 @@
+"""Instructions, preferences and rewards, by TRL's trainers."""
