@@ -5,16 +5,18 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+
+from transformers import TrainingArguments
 
 from finetune import data, features, models, options, scoring, training
 from finetune import plan as plans
 from finetune import recipe as recipes
 from finetune import run as runs
 from finetune.errors import BadData, BadRecipe
-from finetune.interfaces import Job, Record, Row
+from finetune.interfaces import Job, Record, Row, Task
 from finetune.plan import Plan
 from finetune.plugins import Plugins, discover, resolve
 from finetune.progress import Console, Reporter
@@ -199,7 +201,9 @@ class FineTuned:
         chosen = next(iter(parts.values())) if dataset is not None and len(parts) == 1 else parts.get(split)
         if chosen is None:
             raise BadData(f"there is no split {split!r}; there are: {', '.join(parts)}.")
-        return scoring.all_scores(self.plan.evaluator, self.plan, self._records(chosen, reporter=reporter))
+        return scoring.all_scores(
+            self.plan.evaluator, self.plan, self._records(chosen, reporter=reporter), examples=chosen
+        )
 
     def _records(self, examples: Any, *, answers: bool = True, reporter: Reporter | None = None) -> list[Record]:
         """Predict examples, by the task's own trainer."""
@@ -212,7 +216,8 @@ class FineTuned:
             answers=answers,
             reporter=reporter,
         )
-        batch = {key: self.plan.recipe.training[key] for key in _PREDICTING if key in self.plan.recipe.training}
+        known = predicting(self.plan.task)
+        given = {name: value for name, value in self.plan.recipe.training.items() if name in known}
         with tempfile.TemporaryDirectory() as scratch:
             job = Job(
                 task=self.plan.task,
@@ -226,13 +231,14 @@ class FineTuned:
                 validation_examples=None,
                 arguments={
                     **self.plan.task.training,
-                    **batch,
+                    **given,
                     **training.machine(),
                     "output_dir": scratch,
                     "report_to": "none",
                     "disable_tqdm": True,
                 },
                 generation=self.plan.recipe.generation,
+                base=lambda: runs.load_base(self.plan).model,
                 callbacks=[training.ShowPredicting(reporter or Reporter())],
             )
             trainer = resolve(self.plan.task.trainer)(job)
@@ -240,8 +246,15 @@ class FineTuned:
         return self.plan.evaluator.records(predictions)
 
 
-_PREDICTING = ("per_device_eval_batch_size", "bf16", "bf16_full_eval", "fp16")
-"""Training options that change how a model predicts."""
+def predicting(task: Task) -> set[str]:
+    """Return the training options that change how a model predicts.
+
+    What TRL's classes add is among them: DPO's ``beta`` scales the rewards, GRPO's ``max_completion_length`` cuts what
+    is rewarded.
+    """
+    arguments = resolve(task.arguments)
+    own = {f.name for f in fields(arguments)} - {f.name for f in fields(TrainingArguments)}
+    return {*own, "per_device_eval_batch_size", "bf16", "bf16_full_eval", "fp16"}
 
 
 def _recipe(recipe: str | Path | Recipe | None, keywords: Mapping[str, Any]) -> Recipe:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from datasets import Dataset, disable_progress_bars, enable_progress_bars
-from datasets.utils.logging import is_progress_bar_enabled
+from datasets import Dataset
 from numpy.random import default_rng
 
 from finetune import checks
+from finetune.data.bars import without_bars
 from finetune.interfaces import Preprocessor, Task
 from finetune.progress import Reporter
 
@@ -101,15 +100,3 @@ def make(
         longest = max(longest, *lengths)
         ledger.update(preprocessor.ledger(part))
     return Features(examples=examples, features=features, ledger=dict(ledger), longest=longest)
-
-
-@contextmanager
-def without_bars() -> Iterator[None]:
-    """Silence the progress bars of datasets, whose place our own take."""
-    shown = is_progress_bar_enabled()
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            enable_progress_bars()

@@ -301,5 +301,7 @@ class Job:
     """The recipe's ``training`` section with the run's own settings."""
     generation: Mapping[str, Any] = field(default_factory=dict)
     """The recipe's ``generation`` section: arguments of ``generate``, upstream's names."""
+    base: Callable[[], Any] | None = None
+    """Loads the pretrained model anew, as no strategy has touched it: what preference learning measures against."""
     callbacks: Sequence[TrainerCallback] = ()
     """The strategy's and the run's own."""

@@ -21,7 +21,7 @@ LARGEST = 1_000_000
 class Source:
     """Where the examples come from, and how they are named, split and checked."""
 
-    path: str | Mapping[str, str | list[str]]
+    path: str | Mapping[str, str | list[str]] = ""
     """A file, a folder of `train.*`, `validation.*` and `test.*`, a mapping split → file(s), the id of a data set on
     the Hub, a plugin's source (`sample:harbour-qa`), or a Python function (`my_module:load`)."""
     format: str | None = None
@@ -35,6 +35,14 @@ class Source:
     """Which of the source's splits plays which part: `{validation: dev}`."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Renames, theirs to ours: `{review: text, stars: label}`. Nothing is guessed."""
+    constants: Mapping[str, str] = field(default_factory=dict)
+    """Columns with one text in every row, by our names: `{prefix: "summarize: "}`."""
+    mixture: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Several data sets for one task instead of `path`: name → the keys of this section, and `weight`, how many times
+    its rows count in train (1): `{letters: {path: letters.csv}, reviews: {path: reviews.csv, weight: 2}}`."""
+    temperature: float = 1.0
+    """How the sizes of a mixture's data sets count: their shares of train are as weight × rows ^ (1 / temperature). 1
+    keeps the sizes; more evens them out. The epoch keeps its number of rows."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of a Python function or a plugin's source."""
     encoding: str = "utf-8"
@@ -143,9 +151,36 @@ def from_mapping(content: Mapping[str, Any], *, name: str = "recipe") -> Recipe:
         for section, cls in sections.items():
             if isinstance(content.get(section), Mapping):
                 content[section] = options.build(cls, content[section], where=f"{name}: {section}")
-        return options.build(Recipe, content, where=name)
+        recipe = options.build(Recipe, content, where=name)
+        parts(recipe.dataset, where=f"{name}: dataset")
+        return recipe
     except BadOptions as error:
         raise BadRecipe(str(error)) from error
+
+
+def parts(source: Source, *, where: str = "dataset") -> dict[str, tuple[Source, float]]:
+    """Return the data sets of a mixture with their weights, or nothing where there is no mixture.
+
+    Raises:
+        BadRecipe: Neither `path` nor `mixture` is there, or both; a data set of the mixture has a wrong key or weight.
+    """
+    if bool(source.path) == bool(source.mixture):
+        raise BadRecipe(f"{where}: give either `path` or `mixture`{', not both' if source.path else ''}.")
+    if source.temperature <= 0:
+        raise BadRecipe(f"{where}.temperature: more than 0 was wanted, not {source.temperature}.")
+    inherited = {"encoding": source.encoding, "validation_size": source.validation_size, "on_bad": source.on_bad}
+    found = {}
+    for name, given in source.mixture.items():
+        here, content = f"{where}.mixture.{name}", dict(given) if isinstance(given, Mapping) else {"path": given}
+        weight = content.pop("weight", 1)
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
+            raise BadRecipe(f"{here}.weight: a number above 0 was wanted, not {weight!r}.")
+        if "mixture" in content or "/" in name:
+            raise BadRecipe(f"{here}: {'a mixture holds no mixture' if 'mixture' in content else 'no / in a name'}.")
+        part = options.build(Source, {**inherited, **content}, where=here)
+        parts(part, where=here)
+        found[name] = (part, float(weight))
+    return found
 
 
 def to_mapping(recipe: Recipe) -> dict[str, Any]:

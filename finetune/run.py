@@ -119,13 +119,17 @@ def get_ready(prepared: Prepared, *, resume: bool, accept_changes: bool, reporte
 def load_model(prepared: Prepared) -> Loaded:
     """Load the pretrained model and check that it fits the data."""
     plan = prepared.plan
-    model_class = getattr(transformers, plan.task.model_class)
-    options = {**plan.preprocessor.model_options(), **plan.strategy.load_options()}
-    loaded = models.load(plan.recipe.model, model_class, options)
+    loaded = load_base(plan)
     longest = max(part.longest for part in prepared.features.values())
     checks.model_takes_features(loaded.model, prepared.tokenizer, longest=longest)
     checks.labels_mean_the_same(models.labels_of(plan.recipe.model), loaded.model, loaded.fresh)
     return loaded
+
+
+def load_base(plan: Plan) -> Loaded:
+    """Load the pretrained model as the plan's preprocessor and strategy want it."""
+    options = {**plan.preprocessor.model_options(), **plan.strategy.load_options()}
+    return models.load(plan.recipe.model, getattr(transformers, plan.task.model_class), options)
 
 
 def make_job(prepared: Prepared, loaded: Loaded, reporter: Reporter) -> Job:
@@ -144,6 +148,7 @@ def make_job(prepared: Prepared, loaded: Loaded, reporter: Reporter) -> Job:
         validation_examples=validation.examples if validation else None,
         arguments={**training.machine(), **arguments, "output_dir": plan.recipe.output, "seed": plan.recipe.seed},
         generation=plan.recipe.generation,
+        base=lambda: load_base(plan).model,
         callbacks=[
             *plan.strategy.callbacks(),
             training.Guard(),

@@ -33,6 +33,7 @@ def schema(plugins: Plugins) -> dict[str, Any]:
         "evaluator": {"type": "object"},
         "metrics": {"type": "array", "items": {"type": "string"}},
         "training": {"type": "object"},
+        "generation": {"type": "object"},
         "seed": {"type": "integer"},
         "untouched": {"type": "boolean"},
         "output": {"type": "string"},

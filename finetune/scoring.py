@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from finetune import folder, result, training
+from finetune.data import NAME
 from finetune.errors import BadOptions
 from finetune.interfaces import Evaluator, Job, Record
 from finetune.plan import Plan
@@ -46,12 +47,17 @@ def score(prepared: Prepared, job: Job, trainer: Any, *, held_out: bool = False)
     if "validation" in predictions:
         evaluator = evaluator.fit(evaluator.records(predictions["validation"]))
     records = {split: evaluator.records(predicted) for split, predicted in predictions.items()}
-    scores = {split: all_scores(evaluator, prepared.plan, part) for split, part in records.items()}
+    scores = {
+        split: all_scores(evaluator, prepared.plan, part, examples=predictions[split].examples)
+        for split, part in records.items()
+    }
     return Scored(evaluator=evaluator, records=records, scores=scores)
 
 
-def all_scores(evaluator: Evaluator, plan: Plan, records: list[Record]) -> dict[str, float]:
-    """Return the evaluator's scores and those of the recipe's further metrics.
+def all_scores(evaluator: Evaluator, plan: Plan, records: list[Record], *, examples: Any) -> dict[str, float]:
+    """Return the evaluator's scores, those of the recipe's further metrics, and each data set's of a mixture.
+
+    A data set's scores stand under ``score@name``.
 
     Raises:
         BadOptions: A metric brings a score of a name that is taken.
@@ -62,7 +68,17 @@ def all_scores(evaluator: Evaluator, plan: Plan, records: list[Record]) -> dict[
         if taken := set(more) & set(scores):
             raise BadOptions(f"metrics: {name!r} brings {', '.join(sorted(taken))}, which the evaluator brings.")
         scores = {**scores, **more}
+    if plan.recipe.dataset.mixture and NAME in examples.column_names:
+        scores = {**scores, **_by_data_set(evaluator, records, examples[NAME])}
     return scores
+
+
+def _by_data_set(evaluator: Evaluator, records: list[Record], names: Iterable[str]) -> dict[str, float]:
+    parts: dict[str, list[Record]] = {}
+    for record, name in zip(records, names, strict=True):
+        parts.setdefault(name, []).append(record)
+    scored = {name: evaluator.scores(part) for name, part in sorted(parts.items())}
+    return {f"{score}@{name}": value for name, scores in scored.items() for score, value in scores.items()}
 
 
 def write_predictions(output: Path, prepared: Prepared, scored: Scored) -> None:

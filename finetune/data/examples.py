@@ -11,6 +11,7 @@ import numpy as np
 from datasets import Dataset
 
 from finetune.data import evidence, files, sources, splits, text
+from finetune.data.bars import without_bars
 from finetune.data.findings import Report
 from finetune.data.formats import Formats
 from finetune.data.sources import ROLES, Files
@@ -67,7 +68,7 @@ def load(
     files.refuse_same(parts, report=report)
     if report.levels["error"]:
         report.stop()
-    needed = _needed(preprocessor, source.columns, answers=answers)
+    needed = _needed(preprocessor, source.columns, answers=answers) - source.constants.keys()
     tables = {}
     for role, content in parts.items():
         if isinstance(content, Files):
@@ -125,7 +126,7 @@ def _examples(
     parts = {
         role: split
         for role, table in tables.items()
-        if (split := _split(table, role, source.columns, preprocessor, answers=answers, report=report))
+        if (split := _split(table, role, source, preprocessor, answers=answers, report=report))
     }
     if fit and source.validation_size and "train" in parts and "validation" not in tables:
         both = splits.part(
@@ -146,7 +147,13 @@ def _examples(
 
 
 def _split(
-    table: Table, role: str, columns: Mapping[str, str], preprocessor: Preprocessor, *, answers: bool, report: Report
+    table: Table,
+    role: str,
+    source: Source,
+    preprocessor: Preprocessor,
+    *,
+    answers: bool,
+    report: Report,
 ) -> Split | None:
     """Return a split ready to be checked, or None where it cannot be; the report says why."""
     if table.rows is None or len(table.rows) == 0:
@@ -157,14 +164,16 @@ def _split(
         return None
     spared = frozenset() if answers else frozenset(preprocessor.answers)
     before = report.levels["error"]
-    rows = splits.renamed(table, split=role, columns=columns, spared=spared, report=report)
+    rows = splits.renamed(table, split=role, columns=source.columns, spared=spared, report=report)
+    with without_bars():
+        rows = splits.filled(rows, source.constants, split=role, report=report)
     whole = splits.require(
         rows,
         split=role,
         table=table,
         preprocessor=preprocessor,
         answers=answers,
-        lost=set(columns.values()) if report.levels["error"] > before else (),
+        lost=set(source.columns.values()) if report.levels["error"] > before else (),
         report=report,
     )
     if not whole or report.levels["error"] > before or not table.sound:

@@ -62,6 +62,7 @@ CODES: dict[str, str] = {
     # the table
     "unknown-rename": "a rename of a column that is not there",
     "rename-clash": "a rename onto a name that is taken",
+    "constant-exists": "a column given by `dataset.constants` is in the data already",
     "missing-column": "a column that the task needs is not there",
     "cannot-part": "too few rows or groups to part validation from train",
 }

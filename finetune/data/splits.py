@@ -84,6 +84,17 @@ def renamed(table: Table, *, split: str, columns: Mapping[str, str], spared: fro
     return rows.rename_columns(wanted) if wanted else rows
 
 
+def filled(rows: Dataset, constants: Mapping[str, str], *, split: str, report: Report) -> Dataset:
+    """Return rows with further columns that hold one text each; a column that is there already is reported."""
+    for name, text in constants.items():
+        if name in rows.column_names:
+            message = f"column {name!r} is there already, and dataset.constants gives it too"
+            report.error("constant-exists", message, fix="Rename one of them.", split=split, column=name)
+        else:
+            rows = rows.add_column(name, [text] * len(rows))
+    return rows
+
+
 def require(
     rows: Dataset,
     *,
