@@ -234,6 +234,7 @@ class FineTuned:
                     **given,
                     **training.machine(),
                     "output_dir": scratch,
+                    "seed": self.plan.recipe.seed,
                     "report_to": "none",
                     "disable_tqdm": True,
                 },

@@ -31,13 +31,14 @@ def features_fit_task(
         )
 
 
-def model_takes_features(model: Any, tokenizer: Any, *, longest: int) -> None:
+def model_takes_features(model: Any, tokenizer: Any, *, longest: int, padded: bool = True) -> None:
     """Check that every token id has an embedding, and every feature a position, before a step dies on it.
 
     Args:
         model: The pretrained model.
         tokenizer: The one that made the features.
         longest: Tokens of the longest feature.
+        padded: Whether the tokenizer pads; a preprocessor's own collator may need no token for it.
 
     Raises:
         BadOptions: Features are longer than the model's positions, or cannot be padded.
@@ -58,7 +59,7 @@ def model_takes_features(model: Any, tokenizer: Any, *, longest: int) -> None:
                 f"preprocessor: features of up to {longest} tokens, and the model has {positions - offset} positions. "
                 f"Set preprocessor.max_length to {positions - offset} or less."
             )
-    if tokenizer.pad_token_id is None:
+    if padded and tokenizer.pad_token_id is None:
         raise BadOptions("the tokenizer has no padding token, so features cannot be batched. Use one that has.")
 
 

@@ -104,6 +104,20 @@ def sources() -> Mapping[str, str]:  # type: ignore[empty-body]
 
 
 @hookspec
+def models() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Say which schemes of ``model.path`` you answer: functions from the rest of the path to the folder of a model.
+
+    ``model: "sample:decoder"`` calls the scheme ``sample`` with ``"decoder"``, whenever a recipe is planned: keep what
+    takes time in a cache.
+
+    Examples:
+        >>> @hookimpl
+        ... def models():
+        ...     return {"sample": "my_plugin.bases:base"}
+    """
+
+
+@hookspec
 def commands() -> Mapping[str, str]:  # type: ignore[empty-body]
     """Say which subcommands you add to ``finetune``: Click commands.
 
@@ -144,6 +158,7 @@ ASKING: dict[str, str] = {
     "metrics": "metric",
     "readers": "reader",
     "sources": "source",
+    "models": "model scheme",
     "commands": "command",
 }
 """Every hook that asks, and what one of its names is called in a message."""

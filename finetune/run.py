@@ -121,15 +121,16 @@ def load_model(prepared: Prepared) -> Loaded:
     plan = prepared.plan
     loaded = load_base(plan)
     longest = max(part.longest for part in prepared.features.values())
-    checks.model_takes_features(loaded.model, prepared.tokenizer, longest=longest)
-    checks.labels_mean_the_same(models.labels_of(plan.recipe.model), loaded.model, loaded.fresh)
+    collator = plan.preprocessor.collator(prepared.tokenizer, loaded.model)
+    checks.model_takes_features(loaded.model, prepared.tokenizer, longest=longest, padded=collator is None)
+    checks.labels_mean_the_same(models.labels_of(plan.model), loaded.model, loaded.fresh)
     return loaded
 
 
 def load_base(plan: Plan) -> Loaded:
     """Load the pretrained model as the plan's preprocessor and strategy want it."""
     options = {**plan.preprocessor.model_options(), **plan.strategy.load_options()}
-    return models.load(plan.recipe.model, getattr(transformers, plan.task.model_class), options)
+    return models.load(plan.model, getattr(transformers, plan.task.model_class), options)
 
 
 def make_job(prepared: Prepared, loaded: Loaded, reporter: Reporter) -> Job:
@@ -191,7 +192,7 @@ def save(prepared: Prepared, job: Job, trainer: Any) -> None:
 
 def reload(plan: Plan, directory: Path) -> Any:
     """Load the model that a run saved."""
-    model = plan.recipe.model
+    model = plan.model
     return plan.strategy.load(
         directory,
         model_class=getattr(transformers, plan.task.model_class),

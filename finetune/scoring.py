@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune import folder, result, training
+from finetune import features, folder, result, training
 from finetune.data import NAME
 from finetune.errors import BadOptions
+from finetune.features import Features
 from finetune.interfaces import Evaluator, Job, Record
 from finetune.plan import Plan
 from finetune.preparation import Prepared
@@ -39,7 +40,7 @@ def score(prepared: Prepared, job: Job, trainer: Any, *, held_out: bool = False)
     seed, evaluator = prepared.plan.recipe.seed, job.evaluator
     parts = {split: part for split, part in prepared.features.items() if split != "train"}
     if not held_out:
-        parts["train"] = prepared.features["train"].sample(SAMPLE, seed=seed)
+        parts["train"] = _sample(prepared, seed=seed)
     predictions = {
         split: training.predict(trainer, examples=part.examples, features=part.features, job=job)
         for split, part in parts.items()
@@ -52,6 +53,17 @@ def score(prepared: Prepared, job: Job, trainer: Any, *, held_out: bool = False)
         for split, part in records.items()
     }
     return Scored(evaluator=evaluator, records=records, scores=scores)
+
+
+def _sample(prepared: Prepared, *, seed: int) -> Features:
+    """Return the training examples to score; where one feature holds several, those are packed anew."""
+    plan, whole = prepared.plan, prepared.features["train"]
+    part = whole.sample(SAMPLE, seed=seed)
+    if part is whole or not plan.preprocessor.packs:
+        return part
+    return features.make(
+        part.examples, preprocessor=plan.preprocessor, tokenizer=prepared.tokenizer, task=plan.task, split="train"
+    )
 
 
 def all_scores(evaluator: Evaluator, plan: Plan, records: list[Record], *, examples: Any) -> dict[str, float]:

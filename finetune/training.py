@@ -189,7 +189,9 @@ def batch(built: Trainer, features: Any, job: Job, *, size: int) -> dict[str, An
     takes = set(inspect.signature(type(model).forward).parameters)
     if not model.config.is_encoder_decoder:  # its decoder inputs are made from the labels
         takes -= job.task.labels
-    return {name: tensor.to(job.model.device) for name, tensor in made.items() if name in takes}
+    # The trainer switches a decoder's cache off for training alone, so one model would return it and the other not.
+    more = {"use_cache": False} if "use_cache" in takes else {}
+    return {**{name: tensor.to(job.model.device) for name, tensor in made.items() if name in takes}, **more}
 
 
 def with_groups(args: TrainingArguments, model: Any, groups: list[dict[str, Any]] | None) -> Any:

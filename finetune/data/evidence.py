@@ -36,6 +36,7 @@ def fingerprint(split: Split) -> str:
 def overlap(splits: Mapping[str, Split], preprocessor: Preprocessor) -> dict[str, int]:
     """Return split → rows whose inputs occur word for word in train."""
     names = [preprocessor.group] if preprocessor.group else list(preprocessor.columns)
+    names = [name for name in names if all(name in split.columns.column_names for split in splits.values())]
     if "train" not in splits or not names:
         return {}
     seen = _hashes(splits["train"], names)

@@ -22,6 +22,12 @@ def spans(features: Any, preprocessor: Preprocessor, draw: np.random.Generator) 
     return tuple(draw.normal(size=(len(features), width)).astype(np.float32) for _ in range(2))
 
 
+def tags(features: Any, preprocessor: Preprocessor, draw: np.random.Generator) -> Any:
+    """Return random logits of every token."""
+    shape = (len(features), max(map(len, features["input_ids"])), preprocessor.model_options()["num_labels"])
+    return draw.normal(size=shape).astype(np.float32)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """How one task is tried on a tiny model."""
@@ -43,6 +49,7 @@ class Case:
 
 CASES: Mapping[str, Case] = {
     "question-answering": Case(preprocessor={"max_length": 96, "stride": 24}, outputs=spans),
+    "token-classification": Case(preprocessor={"max_length": 32}, outputs=tags),
 }
 """Task → its case; a task without one is tried as a classifier of short texts."""
 

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import toy
 
-from finetune.errors import BrokenPlugin, DuplicateName, UnknownName
+from finetune import plan, recipe
+from finetune.errors import BadRecipe, BrokenPlugin, DuplicateName, UnknownName
 from finetune.plugins import SWITCH, discover, resolve
 
 HEAVY = {"torch", "transformers", "datasets", "peft", "trl", "evaluate", "accelerate", "numpy", "pydantic", "yaml"}
@@ -49,10 +51,51 @@ def test_a_stranger_s_strategy_is_listed_beside_ours(install: Install) -> None:
     assert catalogue.owners["lora"] == "peft"
 
 
+def test_a_stranger_answers_for_models_of_a_scheme(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = toy.base(tmp_path / "bert")
+    monkeypatch.setenv("STRANGER_BASE", str(base))
+    install(
+        "stranger_zero",
+        """
+        import os
+
+        from finetune import hookimpl
+
+        def find(name):
+            return os.environ["STRANGER_BASE"] if name == "tiny" else f"/nowhere/{name}"
+
+        @hookimpl
+        def models():
+            return {"zoo": "stranger_zero:find"}
+        """,
+    )
+    written = {"task": "toy:TASK", "dataset": "rows.csv", "strategy": "full", "output": "run"}
+    planned = plan.make(recipe.from_mapping({**written, "model": "zoo:tiny"}), discover())
+    assert planned.model.path == str(base)
+    assert planned.recipe.model.path == "zoo:tiny"
+    with pytest.raises(BadRecipe, match="'/nowhere/large' is not a folder"):
+        plan.make(recipe.from_mapping({**written, "model": "zoo:large"}), discover())
+    with pytest.raises(BadRecipe, match=r"nothing answers for 'zu' in 'zu:tiny'\. Known: package"):
+        plan.make(recipe.from_mapping({**written, "model": "zu:tiny"}), discover())
+
+
 def test_a_broken_plugin_is_reported_and_harms_no_other(install: Install) -> None:
     install("stranger_two", "import a_module_that_is_not_there")
     found = discover()
     assert found.broken == {"stranger_two": "ModuleNotFoundError: No module named 'a_module_that_is_not_there'"}
+    assert "lora" in found.catalogues["strategies"].targets
+
+
+@pytest.mark.parametrize(
+    ("body", "told"), [("1 / 0", "ZeroDivisionError: division by zero"), ("return 3", "tasks() returns int, not a")]
+)
+def test_a_plugin_that_cannot_answer_is_reported_and_harms_no_other(body: str, told: str, install: Install) -> None:
+    name = f"stranger_answers_{body[:1]}".lower()
+    install(name, f"from finetune import hookimpl\n@hookimpl\ndef tasks():\n    {body}\n")
+    found = discover()
+    assert told in found.broken[name]
     assert "lora" in found.catalogues["strategies"].targets
 
 
