@@ -1,8 +1,9 @@
-"""Classification of texts and pairs of texts, single-label and multi-label, and regression."""
+"""Classification of texts, pairs of texts and words, single-label and multi-label, and regression."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from finetune import hookimpl
 from finetune.interfaces import Task
@@ -21,6 +22,10 @@ _TRAINING = {
 
 @hookimpl
 def tasks() -> Mapping[str, Task]:
+    words = _task(
+        "One tag for every word: named entities, parts of speech", "token_classification:TokenClassification",
+        "token_evaluator:TokenEvaluator", "sample:harbour-entities",
+    )  # fmt: skip
     return {
         "text-classification": _task(
             "One label for a text, or for a pair of texts", "classification:TextClassification",
@@ -34,7 +39,13 @@ def tasks() -> Mapping[str, Task]:
             "A number for a text, or for a pair of texts", "regression:Regression",
             "regression_evaluator:RegressionEvaluator", "sample:harbour-ratings",
         ),
+        "token-classification": replace(words, model_class="AutoModelForTokenClassification", peft_type="TOKEN_CLS"),
     }  # fmt: skip
+
+
+@hookimpl
+def readers() -> Mapping[str, str]:
+    return {"conll": "finetune_text.conll:Conll"}
 
 
 def _task(summary: str, preprocessor: str, evaluator: str, sample: str) -> Task:

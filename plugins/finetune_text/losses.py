@@ -13,6 +13,9 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from finetune.errors import Incompatible
+from finetune.interfaces import IGNORE_INDEX
+
 
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropy:
@@ -35,6 +38,38 @@ class CrossEntropy:
             logits, labels.view(-1), weight=weights, reduction="sum", label_smoothing=self.label_smoothing
         )
         return _share(total, num_items_in_batch, labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenCrossEntropy:
+    """Cross entropy of every labelled token: the mean over the labelled tokens of the step.
+
+    The mean of each batch's mean would weigh a word of a short sentence more than one of a long.
+    """
+
+    label_smoothing: float = 0.0
+
+    def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Return the loss of one batch, as its share of the ``num_items_in_batch`` labelled tokens of the step.
+
+        Raises:
+            Incompatible: The model gives logits for more tokens than it got, as with virtual ones.
+        """
+        logits = logits_of(outputs).float()  # (B, T, L)
+        if logits.shape[:2] != labels.shape:
+            raise Incompatible(
+                f"the model gives logits for {logits.shape[1]} tokens where it got {labels.shape[1]}: virtual tokens "
+                "(prompt tuning, P-tuning) shift the tags. Use another strategy, such as lora."
+            )
+        total = functional.cross_entropy(
+            logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE_INDEX, reduction="sum",
+            label_smoothing=self.label_smoothing,
+        )  # fmt: skip
+        if num_items_in_batch is None:
+            num_items_in_batch = (labels != IGNORE_INDEX).sum()
+        items = torch.as_tensor(num_items_in_batch, device=total.device)
+        share: torch.Tensor = total / items.clamp(min=1)  # a step may hold no labelled token: its loss is 0, not NaN
+        return share
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def encode(examples: Batch, tokenizer: PreTrainedTokenizerBase, *, max_length: i
     """
     texts = list(examples[TEXT])
     pairs = list(examples[PAIR]) if any(pair is not None for pair in examples.get(PAIR, ())) else None
-    _refuse(tokenizer, max_length, pair=pairs is not None)
+    refuse(tokenizer, max_length, pair=pairs is not None)
     # Whole first, so that what is lost can be counted for pairs and slow tokenizers too; only what is too long, again.
     whole = tokenizer(texts, pairs, verbose=False)
     encoded = {name: list(whole[name]) for name in _MODEL_INPUTS if name in whole}
@@ -126,7 +126,8 @@ def encode(examples: Batch, tokenizer: PreTrainedTokenizerBase, *, max_length: i
     return {**encoded, TOKENS_LOST: lost}
 
 
-def _refuse(tokenizer: PreTrainedTokenizerBase, max_length: int, *, pair: bool) -> None:
+def refuse(tokenizer: PreTrainedTokenizerBase, max_length: int, *, pair: bool) -> None:
+    """Refuse a tokenizer that cannot pad, and a length that the model cannot take or that leaves no room for text."""
     if tokenizer.pad_token is None:
         raise Incompatible(
             f"the tokenizer ({type(tokenizer).__name__}) has no padding token, so texts of different lengths cannot "

@@ -28,6 +28,36 @@ def tags(features: Any, preprocessor: Preprocessor, draw: np.random.Generator) -
     return draw.normal(size=shape).astype(np.float32)
 
 
+def surprises(features: Any, preprocessor: Preprocessor, draw: np.random.Generator) -> Any:
+    """Return the random negative log-likelihood of every token but the first."""
+    nll = draw.exponential(size=(len(features), max(map(len, features["input_ids"])))).astype(np.float32)
+    nll[:, 0] = -1
+    return nll
+
+
+def guesses(features: Any, preprocessor: Preprocessor, draw: np.random.Generator) -> Any:
+    """Return random negative log-likelihoods and guesses of some tokens, and no fillings."""
+    nll = surprises(features, preprocessor, draw)
+    nll[draw.random(nll.shape) < 0.85] = -1
+    none = np.zeros((len(features), 0, 5))
+    return nll, draw.integers(100, size=nll.shape), none.astype(np.int64), none
+
+
+def texts(features: Any, preprocessor: Preprocessor, draw: np.random.Generator) -> Any:
+    """Return the random ids of a text each, whether it is at its limit, and the loss of the target and its tokens."""
+    count = len(features)
+    at_limit, tokens = draw.integers(2, size=count), draw.integers(1, 9, size=count)
+    return draw.integers(5, 300, size=(count, 8)), at_limit, draw.exponential(size=count), tokens
+
+
+def replies(features: Any, preprocessor: Preprocessor, draw: np.random.Generator) -> Any:
+    """Return the random ids of a reply each, and nll, tokens, hits of the right one and whether the reply ended."""
+    count = len(features)
+    tokens, hits, ended = draw.integers(5, 9, size=count), draw.integers(5, size=count), draw.integers(2, size=count)
+    numbers = np.stack([draw.exponential(size=count), tokens, hits, ended], axis=1).astype(np.float32)
+    return draw.integers(5, 300, size=(count, 8)), numbers
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """How one task is tried on a tiny model."""
@@ -50,6 +80,39 @@ class Case:
 CASES: Mapping[str, Case] = {
     "question-answering": Case(preprocessor={"max_length": 96, "stride": 24}, outputs=spans),
     "token-classification": Case(preprocessor={"max_length": 32}, outputs=tags),
+    "masked-language-modeling": Case(
+        preprocessor={"max_length": 64}, training={"learning_rate": 2e-2}, outputs=guesses
+    ),
+    "causal-language-modeling": Case(
+        family="llama",
+        words="llama",
+        preprocessor={"max_length": 64},
+        training={"learning_rate": 2e-2},
+        outputs=surprises,
+    ),
+    "summarization": Case(
+        family="bart",
+        words="roberta",
+        preprocessor={"max_source_length": 96, "max_target_length": 16},
+        training={"learning_rate": 2e-2},
+        outputs=texts,
+        refused={"frozen": "has no head of its own"},
+    ),
+    "translation": Case(
+        family="t5",
+        words="xlm-roberta",
+        preprocessor={"max_source_length": 96, "max_target_length": 16, "source_lang": "en", "target_lang": "hb"},
+        training={"learning_rate": 2e-2},
+        outputs=texts,
+        refused={"frozen": "has no head of its own"},
+    ),
+    "sft": Case(
+        family="llama",
+        words="gpt2",
+        preprocessor={"max_length": 160, "chat_template": "plain", "tolerance": 1.0, "untrained_rows": "keep"},
+        training={"learning_rate": 2e-2},
+        outputs=replies,
+    ),
 }
 """Task → its case; a task without one is tried as a classifier of short texts."""
 
