@@ -96,7 +96,7 @@ def load(run: str | Path, *, plugins: Plugins | None = None) -> FineTuned:
 
     with models.quiet():
         tokenizer = AutoTokenizer.from_pretrained(run, trust_remote_code=False)
-        model = runs.reload(plan, Path(run))
+        model = runs.reload(plan, Path(run), tokenizer)
     return FineTuned(plan=plan, result=result, tokenizer=tokenizer, model=model)
 
 

@@ -101,7 +101,8 @@ def something_trains(model: Any, *, fresh: Collection[str]) -> tuple[int, int]:
     total = sum(p.numel() for p in model.parameters())
     if trainable == 0:
         raise Incompatible("the strategy leaves nothing to train. Is the head tied to a frozen embedding?")
-    names = [name for name, p in model.named_parameters() if p.requires_grad]
+    # under every name: what is tied to something else trains with it
+    names = [name for name, p in model.named_parameters(remove_duplicate=False) if p.requires_grad]
     for module in sorted(fresh):
         if module and not any(_inside(name, module) for name in names):
             raise Incompatible(

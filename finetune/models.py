@@ -129,6 +129,16 @@ def load(model: Model, model_class: Any, options: Mapping[str, Any]) -> Loaded:
     return Loaded(model=loaded, fresh=frozenset(key.rpartition(".")[0] for key in missing))
 
 
+def tell_padding(model: Any, tokenizer: Any) -> None:
+    """Tell a model which token is padding, where its configuration does not say.
+
+    A decoder that classifies looks for the last token that is none, and refuses batches without knowing.
+    """
+    config = model.config.get_text_config()
+    if getattr(config, "pad_token_id", None) is None:
+        config.pad_token_id = tokenizer.pad_token_id
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence what transformers says and draws meanwhile; what matters of it, the checks here say."""

@@ -27,6 +27,9 @@ OURS: Mapping[str, str] = {
     "push_to_hub": "a run is never pushed while it trains",
     "hub_token": "a token in the arguments ends up, readable, in every checkpoint; set HF_TOKEN",
     "hub_model_id": "a run is never pushed while it trains",
+    "generation_config": "how text is written stands in the recipe's `generation`",
+    "generation_max_length": "it is the recipe's `generation.max_length`",
+    "generation_num_beams": "it is the recipe's `generation.num_beams`",
 }
 """Training arguments that a recipe may not set, and why."""
 

@@ -120,6 +120,7 @@ def load_model(prepared: Prepared) -> Loaded:
     """Load the pretrained model and check that it fits the data."""
     plan = prepared.plan
     loaded = load_base(plan)
+    models.tell_padding(loaded.model, prepared.tokenizer)
     longest = max(part.longest for part in prepared.features.values())
     collator = plan.preprocessor.collator(prepared.tokenizer, loaded.model)
     checks.model_takes_features(loaded.model, prepared.tokenizer, longest=longest, padded=collator is None)
@@ -186,14 +187,14 @@ def save(prepared: Prepared, job: Job, trainer: Any) -> None:
     job.tokenizer.save_pretrained(output)
     folder.readable(output)
     batch = training.batch(trainer, prepared.features["train"].features, job, size=4)
-    reloaded = reload(plan, output).to(job.model.device)
+    reloaded = reload(plan, output, job.tokenizer).to(job.model.device)
     checks.reloads_equal(checks.outputs(job.model, batch), checks.outputs(reloaded, batch))
 
 
-def reload(plan: Plan, directory: Path) -> Any:
+def reload(plan: Plan, directory: Path, tokenizer: Any) -> Any:
     """Load the model that a run saved."""
     model = plan.model
-    return plan.strategy.load(
+    loaded = plan.strategy.load(
         directory,
         model_class=getattr(transformers, plan.task.model_class),
         base=models.locate(model),
@@ -201,6 +202,8 @@ def reload(plan: Plan, directory: Path) -> Any:
             model, {**plan.preprocessor.model_options(), **plan.strategy.load_options()}
         ),
     )
+    models.tell_padding(loaded, tokenizer)
+    return loaded
 
 
 def record(

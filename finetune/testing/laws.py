@@ -52,7 +52,9 @@ def check_preprocessor(preprocessor: Preprocessor, *, examples: Sequence[Row], t
     asked = [{key: value for key, value in example.items() if key not in fitted.answers} for example in examples]
     unexpected = task.labels & set(_features(fitted, asked, tokenizer))
     # without columns of answers, answers stand inside another column, where only its own tests can take them away
-    assert not (fitted.answers and unexpected), f"features have the labels {sorted(unexpected)} although there are no answers"
+    assert not (fitted.answers and unexpected), (
+        f"features have the labels {sorted(unexpected)} although there are no answers"
+    )
     counts = fitted.ledger(whole)
     assert all(isinstance(count, int) for count in counts.values()), f"ledger() counts in integers, not {counts}"
     json.dumps(fitted.model_options())

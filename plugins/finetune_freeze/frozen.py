@@ -36,9 +36,8 @@ class Frozen(Strategy):
                     f"strategy: train: {pattern!r} matches no parameter of {type(model).__name__}. "
                     f"They are called like {names[0]!r}."
                 )
-        body = f"{model.base_model_prefix}."
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(not name.startswith(body) or self._trains(name, fresh))
+            parameter.requires_grad_(not _in_body(model, name) or self._trains(name, fresh))
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise Incompatible(
                 f"strategy: {type(model).__name__} has no head of its own (it is tied to the embeddings of the body), "
@@ -50,3 +49,11 @@ class Frozen(Strategy):
     def _trains(self, name: str, fresh: Collection[str]) -> bool:
         chosen = any(fnmatchcase(name, pattern) for pattern in self.train)
         return chosen or any(name.startswith(f"{module}.") for module in fresh)
+
+
+def _in_body(model: Any, name: str) -> bool:
+    """Tell a parameter of the body from one of the head, also where the body has no name of its own, as in T5."""
+    if model.base_model is not model:
+        return name.startswith(f"{model.base_model_prefix}.")
+    head = model.get_output_embeddings()
+    return not any(module is head and name.startswith(f"{place}.") for place, module in model.named_modules())

@@ -1,1 +1,63 @@
-"""Summarisation and translation."""
+"""Texts from texts: summarisation and translation, with encoder-decoders such as T5, BART, mBART, M2M100 and NLLB."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from finetune import hookimpl
+from finetune.interfaces import Task
+
+_MODEL = {"path": "google-t5/t5-small"}
+_TRAINING = {
+    "learning_rate": 3e-4,
+    "num_train_epochs": 3,
+    "per_device_train_batch_size": 16,
+    "per_device_eval_batch_size": 32,
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 0.1,
+    "weight_decay": 0.01,
+}
+
+
+@hookimpl
+def tasks() -> Mapping[str, Task]:
+    return {
+        "summarization": _task(
+            "A short text that says what a long one or a dialogue says",
+            ("summarization:Summarization", "summaries:Summaries"),
+            dataset={"path": "sample:harbour-dialogues", "columns": {"dialogue": "document"}},
+            preprocessor={"max_source_length": 512, "max_target_length": 64, "prefix": "summarize: "},
+        ),
+        "translation": _task(
+            "The same in another language", ("translation:Translation", "translations:Translations"),
+            dataset={"path": "sample:harbour-translation"},
+            preprocessor={
+                "max_source_length": 128, "max_target_length": 128, "source_lang": "en", "target_lang": "hb",
+                "prefix": "translate English to Harbourish: ",
+            },
+        ),
+    }  # fmt: skip
+
+
+def _task(summary: str, nouns: tuple[str, str], *, dataset: Any, preprocessor: Any) -> Task:
+    return Task(
+        summary=summary,
+        model_class="AutoModelForSeq2SeqLM",
+        peft_type="SEQ_2_SEQ_LM",
+        features=frozenset({"input_ids", "attention_mask", "labels"}),
+        labels=frozenset({"labels"}),
+        preprocessor=f"finetune_seq2seq.{nouns[0]}",
+        evaluator=f"finetune_seq2seq.{nouns[1]}",
+        trainer="finetune_seq2seq.training:trainer",
+        arguments="transformers:Seq2SeqTrainingArguments",
+        training={"predict_with_generate": True},
+        generates=True,
+        starter={
+            "model": _MODEL,
+            "dataset": dataset,
+            "training": _TRAINING,
+            "generation": {"num_beams": 1, "max_new_tokens": 64},
+            "preprocessor": preprocessor,
+        },
+    )

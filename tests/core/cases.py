@@ -58,6 +58,26 @@ def replies(features: Any, preprocessor: Preprocessor, draw: np.random.Generator
     return draw.integers(5, 300, size=(count, 8)), numbers
 
 
+def preferences(features: Any, preprocessor: Preprocessor, draw: np.random.Generator) -> Any:
+    """Return random log-probabilities of both answers by model and reference, and rewards."""
+    return draw.normal(-20, 1, size=(len(features), 2, 2)), draw.normal(size=(len(features), 2))
+
+
+def opinions(features: Any, preprocessor: Preprocessor, draw: np.random.Generator) -> Any:
+    """Return random log-probabilities of one answer by model and reference, and rewards."""
+    return draw.normal(-20, 1, size=(len(features), 2)), draw.normal(size=len(features))
+
+
+def scores(features: Any, preprocessor: Preprocessor, draw: np.random.Generator) -> Any:
+    """Return random scores of both answers."""
+    return draw.normal(size=(len(features), 2))
+
+
+def rewarded(features: Any, preprocessor: Preprocessor, draw: np.random.Generator) -> Any:
+    """Return random answers and their rewards."""
+    return draw.integers(100, size=(len(features), 8)), draw.normal(size=len(features))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """How one task is tried on a tiny model."""
@@ -69,6 +89,8 @@ class Case:
     preprocessor: Mapping[str, Any] = field(default_factory=lambda: {"max_length": 96})
     training: Mapping[str, Any] = field(default_factory=dict)
     """Beside those of the composition test."""
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    """How text is written, where the task writes any."""
     outputs: Callable[[Any, Preprocessor, np.random.Generator], Any] = logits
     """Random outputs in the form that the evaluator takes."""
     refused: Mapping[str, str] = field(default_factory=dict)
@@ -76,6 +98,18 @@ class Case:
     learns: bool = True
     """Whether ten steps must lower the logged loss (a policy's loss does not fall)."""
 
+
+_DECODER: dict[str, Any] = {
+    "family": "llama",
+    "words": "llama",
+    "preprocessor": {"max_length": 96},
+    "training": {"learning_rate": 2e-2, "per_device_train_batch_size": 16, "per_device_eval_batch_size": 32},
+}
+_REINFORCED: dict[str, Any] = {
+    **_DECODER,
+    "preprocessor": {"reward": "finetune_samples.rewards:brevity"},
+    "training": {"per_device_train_batch_size": 8, "per_device_eval_batch_size": 32, "max_completion_length": 8},
+}
 
 CASES: Mapping[str, Case] = {
     "question-answering": Case(preprocessor={"max_length": 96, "stride": 24}, outputs=spans),
@@ -109,10 +143,16 @@ CASES: Mapping[str, Case] = {
     "sft": Case(
         family="llama",
         words="gpt2",
-        preprocessor={"max_length": 160, "chat_template": "plain", "tolerance": 1.0, "untrained_rows": "keep"},
-        training={"learning_rate": 2e-2},
+        preprocessor={"max_length": 128, "chat_template": "plain", "tolerance": 1.0, "untrained_rows": "keep"},
+        training={"learning_rate": 2e-2, "per_device_train_batch_size": 16, "per_device_eval_batch_size": 32},
+        generation={"max_new_tokens": 4},
         outputs=replies,
     ),
+    "dpo": Case(**_DECODER, outputs=preferences),
+    "kto": Case(**_DECODER, outputs=opinions),
+    "reward": Case(**_DECODER, outputs=scores),
+    "rloo": Case(**_REINFORCED, outputs=rewarded, learns=False),
+    "grpo": Case(**_REINFORCED, outputs=rewarded, learns=False),
 }
 """Task → its case; a task without one is tried as a classifier of short texts."""
 

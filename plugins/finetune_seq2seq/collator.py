@@ -1,0 +1,73 @@
+"""Features → batches: sources padded, labels padded with what the loss skips, decoder inputs made from the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import DataCollatorForSeq2Seq
+from transformers.models.bart.modeling_bart import shift_tokens_right
+
+from finetune.errors import Incompatible
+from finetune.interfaces import IGNORE_INDEX, Row
+from finetune_seq2seq.encoding import special_ids
+
+
+class Seq2SeqCollator:
+    """transformers' collator, and decoder inputs as the model makes them of labels.
+
+    Labels ``[[7, 8, 2], [9, 2]]`` become ``[[7, 8, 2], [9, 2, -100]]`` and, for a T5, whose decoder starts with its
+    padding token 0, decoder inputs ``[[0, 7, 8], [0, 9, 2]]``.
+
+    Raises:
+        Incompatible: The model cannot make decoder inputs, or the tokenizer pads on the left.
+    """
+
+    def __init__(self, tokenizer: Any, model: Any) -> None:
+        if tokenizer.padding_side != "right":
+            raise Incompatible(
+                f"the tokenizer ({type(tokenizer).__name__}) pads on the left, so decoder inputs would begin with "
+                "padding. Save a copy of it with `tokenizer.padding_side = 'right'`; name that under model.tokenizer."
+            )
+        self._model = plain(model)
+        self._pad = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORE_INDEX)
+        decoder_start(self._model, tokenizer)
+
+    def __call__(self, features: Sequence[Row]) -> dict[str, Any]:
+        """Return a batch; without labels there are no decoder inputs either."""
+        batch = self._pad([dict(feature) for feature in features])
+        made = {name: value for name, value in batch.items() if value is not None}
+        return {**made, "decoder_input_ids": decoder_inputs(self._model, made["labels"])} if "labels" in made else made
+
+
+def plain(model: Any) -> Any:
+    """Return a model without the wrapper of PEFT."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def decoder_inputs(model: Any, labels: torch.Tensor) -> Any:
+    """Return what the decoder reads while it learns to write the labels: one token behind."""
+    if hasattr(model, "prepare_decoder_input_ids_from_labels"):
+        return model.prepare_decoder_input_ids_from_labels(labels=labels)
+    # M2M100, NLLB and Blenderbot shift inside `forward` alone, by BART's rule; upstream's collator leaves them without
+    return shift_tokens_right(labels, model.config.pad_token_id, model.config.decoder_start_token_id)
+
+
+def decoder_start(model: Any, tokenizer: Any) -> int:
+    """Return the token that the model's decoder starts with while it is trained.
+
+    mBART takes it from the end of the target (its language), T5 and BART from their configuration.
+
+    Raises:
+        Incompatible: The model cannot tell.
+    """
+    target = torch.tensor([special_ids(tokenizer, target=True) or [0]], device=model.device)
+    try:
+        return int(decoder_inputs(model, target)[0, 0])
+    except (AttributeError, TypeError, ValueError) as error:
+        raise Incompatible(
+            f"{type(model).__name__} cannot make decoder inputs from labels: {error} Set "
+            "model.options: {decoder_start_token_id: …, pad_token_id: …} to what the model was pretrained with: for T5 "
+            "the id of its padding token, for BART that of its end token."
+        ) from error
