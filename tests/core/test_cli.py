@@ -91,6 +91,8 @@ def test_init_writes_a_complete_recipe_that_checks(
     else:  # on the Hub, and this is a test without a network
         of, folder = case(task), tmp_path_factory.mktemp("base")
         overrides.append(f"model.path={tiny_model(of.family, tokenizer(of.words, vocab_size=600), folder)}")
+        if "chat_template" in content["preprocessor"]:  # the chat model on the Hub has one
+            overrides.append("preprocessor.chat_template=plain")
     ledger = json.loads(finetune("check", str(recipe), *overrides, "--json").stdout)
     assert ledger["ledger"]["train"]["kept"] > 50
     assert len(ledger["samples"]) == 3
