@@ -1,0 +1,80 @@
+"""How well a causal language model predicts text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from finetune.interfaces import Evaluator, Predictions, Record
+from finetune_lm.attribution import judged, perplexity, require_score, scored
+from finetune_lm.texts import TEXT
+
+SCORES = ("perplexity", "bits_per_byte")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CausalEvaluator(Evaluator):
+    """Perplexity and bits per byte, of all tokens together: no mean of batches, blocks or documents.
+
+    Every token of every text counts once, and so does the end of each document. A document is read after those before
+    it in its block, and a block without the ones before it.
+    """
+
+    primary: str = "perplexity"
+    """The score to choose by: `perplexity` or `bits_per_byte`, which compares models of different tokenizers."""
+
+    def __post_init__(self) -> None:
+        require_score(self.primary, SCORES)
+
+    @property
+    def greater_is_better(self) -> bool:
+        """Never: both count surprise."""
+        return False
+
+    def records(self, predictions: Predictions) -> list[Record]:
+        """Return the perplexity of each document.
+
+        ``{'prediction': 23.4, 'reference': 1.0, 'nll': 315.2, 'tokens': 100, 'bytes': 420}``: the reference is the
+        perplexity of whoever knows the text by heart; ``nll`` is in nats.
+        """
+        nll = np.zeros(len(predictions.examples))
+        tokens = np.zeros(len(predictions.examples), dtype=np.int64)
+        for part in judged(predictions, predictions.outputs):
+            np.add.at(nll, part.documents, part.nll)
+            np.add.at(tokens, part.documents, 1)
+        return [
+            {
+                "prediction": perplexity(total, count),
+                "reference": 1.0,
+                "nll": total,
+                "tokens": count,
+                "bytes": len(example[TEXT].encode("utf-8")),
+            }
+            for example, total, count in zip(predictions.examples, nll.tolist(), tokens.tolist(), strict=True)
+        ]
+
+    def scores(self, records: Sequence[Record]) -> dict[str, float]:
+        """Return perplexity, bits per byte of the texts' UTF-8, and how many tokens were predicted."""
+        totals = _totals(records)
+        return {
+            "perplexity": perplexity(totals["nll"], totals["tokens"]),
+            "bits_per_byte": totals["nll"] / math.log(2) / totals["bytes"],
+            "tokens": totals["tokens"],
+        }
+
+    def details(self, records: Sequence[Record]) -> dict[str, Any]:
+        """Return what the scores are made of."""
+        return _totals(records)
+
+
+def _totals(records: Sequence[Record]) -> dict[str, Any]:
+    found = scored(records)
+    return {
+        "nll": math.fsum(record["nll"] for record in found),
+        "tokens": sum(record["tokens"] for record in found),
+        "bytes": sum(record["bytes"] for record in found),
+    }
