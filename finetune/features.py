@@ -99,4 +99,6 @@ def make(
         ledger["tokens"] += sum(lengths)
         longest = max(longest, *lengths)
         ledger.update(preprocessor.ledger(part))
+    if answers:
+        preprocessor.accept(ledger, split=split)
     return Features(examples=examples, features=features, ledger=dict(ledger), longest=longest)

@@ -139,6 +139,13 @@ class Preprocessor(ABC):
         """Return counts of what was done to a batch of features (``truncated``, ``tokens_lost``); the core adds up."""
         return {}
 
+    def accept(self, ledger: Mapping[str, int], *, split: str) -> None:  # noqa: B027, most accept everything
+        """Look at what became of a split, ``features`` and ``tokens`` among the counts, before any model is loaded.
+
+        Raises:
+            BadData: Too much was lost for a model to learn from it.
+        """
+
     def show(self, feature: Row, tokenizer: PreTrainedTokenizerBase) -> str:
         """Return one feature as a person reads it, with ``⟦…⟧`` round what the loss sees."""
         text: str = tokenizer.decode(feature["input_ids"])

@@ -128,33 +128,32 @@ def _pieces(words: Counter[str], first: str, later: str, size: int) -> dict[tupl
     return {piece: counts[piece] for piece in ranked[: max(size, 0)]}
 
 
-def _template(backend: Tokenizer, pair: str, special: list[str]) -> None:
-    single = pair.split(" $B")[0]
+def _template(backend: Tokenizer, single: str, pair: str, special: list[str]) -> None:
     ids = [(token, backend.token_to_id(token)) for token in special]
     backend.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=ids)
 
 
 def _xlm_roberta(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
     backend = _unigram(texts, vocab_size, ["<s>", "<pad>", "</s>", "<unk>", "<mask>"], "<unk>")
-    _template(backend, "<s> $A </s> </s> $B </s>", ["<s>", "</s>"])
+    _template(backend, "<s> $A </s>", "<s> $A </s> </s> $B </s>", ["<s>", "</s>"])
     return _wrapped(backend, **_ROBERTA_NAMES)
 
 
 def _deberta(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
     backend = _unigram(texts, vocab_size, ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], "[UNK]")
-    _template(backend, "[CLS] $A [SEP] $B:1 [SEP]:1", ["[CLS]", "[SEP]"])
+    _template(backend, "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", ["[CLS]", "[SEP]"])
     return _wrapped(backend, types=True, **_BERT_NAMES)
 
 
 def _albert(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
     backend = _unigram(texts, vocab_size, ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"], "<unk>", plain=True)
-    _template(backend, "[CLS] $A [SEP] $B:1 [SEP]:1", ["[CLS]", "[SEP]"])
+    _template(backend, "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", ["[CLS]", "[SEP]"])
     return _wrapped(backend, types=True, **{**_BERT_NAMES, "pad_token": "<pad>", "unk_token": "<unk>"})
 
 
 def _xlnet(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
     backend = _unigram(texts, vocab_size, ["<unk>", "<s>", "</s>", "<cls>", "<sep>", "<pad>", "<mask>"], "<unk>")
-    _template(backend, "$A <sep> $B:1 <sep>:1 <cls>:2", ["<sep>", "<cls>"])
+    _template(backend, "$A <sep> <cls>:2", "$A <sep> $B:1 <sep>:1 <cls>:2", ["<sep>", "<cls>"])
     names = {"cls_token": "<cls>", "sep_token": "<sep>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
     return _wrapped(backend, types=True, padding_side="left", unk_token="<unk>", mask_token="<mask>", **names)
 
@@ -168,7 +167,7 @@ def _llama(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
     backend.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
-    _template(backend, "<s> $A <s> $B", ["<s>"])
+    _template(backend, "<s> $A", "<s> $A <s> $B", ["<s>"])
     return _wrapped(
         backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="</s>", padding_side="left"
     )

@@ -18,8 +18,8 @@ class Lines(Reader):
     suffixes = (".txt",)
 
     def recognises(self, head: str) -> bool:
-        """Take every file of this suffix."""
-        return True
+        """Take every file of this suffix but those that say they hold tagged words (CoNLL)."""
+        return not head.lstrip("\ufeff \t\r\n").startswith("-DOCSTART-")
 
     def rows(self, text: Iterable[str], *, file: str) -> Iterator[tuple[int, Row] | Finding]:
         """Yield every line that holds something."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers.processors import TemplateProcessing
 
 from finetune.errors import BadOptions, Incompatible
 from finetune.interfaces import IGNORE_INDEX
@@ -161,8 +162,13 @@ def test_tokenizers_without_what_it_takes_are_refused_with_the_reason() -> None:
     lone.sep_token = None
     with pytest.raises(Incompatible, match="neither a separator"):
         MaskedBlocks().features({"text": ["tar"]}, lone)
+    framed = tokenizer("bert")
+    special = [(token, framed.convert_tokens_to_ids(token)) for token in ("[CLS]", "[SEP]")]
+    framed.backend_tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP] [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=special
+    )
     with pytest.raises(BadOptions, match="max_length 3 leaves no room for text beside 3 special tokens"):
-        MaskedBlocks(max_length=3).features({"text": ["tar"]}, words("xlm-roberta"))
+        MaskedBlocks(max_length=3).features({"text": ["tar"]}, framed)
 
 
 def test_a_block_is_shown_with_what_is_predicted_in_brackets() -> None:

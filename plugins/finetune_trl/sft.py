@@ -1,0 +1,267 @@
+"""Supervised fine-tuning: instructions and dialogues → token ids, and which of them the loss sees."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from finetune.errors import BadData
+from finetune.interfaces import IGNORE_INDEX, Batch, Finding, Preprocessor, Row
+from finetune_trl import chat, sft_checks, templates
+from finetune_trl.converters import CONVERTERS
+from finetune_trl.padding import PadSequences, ensure_pad
+from finetune_trl.sft_checks import COLUMNS, Form
+from finetune_trl.sft_faults import refuse_faults
+from finetune_trl.sft_labels import Fate, Labelled, LossOn, Pair, label, prompts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+COUNTED = {
+    "prompt_not_prefix": Fate.NOT_A_PREFIX,
+    "end_of_turn_outside_loss": Fate.END_OUTSIDE_LOSS,
+    "double_bos": Fate.DOUBLE_BOS,
+    "control_tokens": Fate.CONTROL_TOKENS,
+    "padded_with_eos": Fate.PADDED_WITH_EOS,
+}
+"""What the ledger counts rows of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sft(Preprocessor):
+    """Instructions with answers, as `messages`, as `prompt` and `completion` (texts or messages), or as `text`.
+
+    What is trained is decided here, and shown by `finetune check`: the trainer gets these ids and labels, and changes
+    neither. To predict, give a `prompt`, or `messages` that end with the user.
+    """
+
+    columns = ("messages",)  # what a recipe's comment names; an object asks for the columns of its own form
+    optional = ("prompt", "completion", "text")
+
+    max_length: int = 1024
+    """Longest row, in tokens; what is beyond is cut from the end, and counted. A prompt to answer is never cut."""
+    converter: Literal["alpaca", "sharegpt"] | None = None
+    """Whose columns the data has, where they are not ours: `alpaca` (instruction, input, output) or `sharegpt`
+    (conversations of from and value)."""
+    chat_template: str | None = None
+    """How messages become text: None for the tokenizer's own template; `chatml` or `plain`, for a model that has none;
+    or the path of a .jinja file. It is saved with the model. No token is added to the vocabulary."""
+    loss_on: LossOn | None = None
+    """What is trained: `completion` (the completion, or the last turn), `assistant` (every turn of the assistant) or
+    `all`. None for `assistant` with messages, `completion` with prompts, and `all` with texts."""
+    packing: bool = False
+    """Whether to put several rows into one sequence. Refused: rows would see each other."""
+    tolerance: float = 0.2
+    """Greatest share of training rows whose answer may be cut by `max_length`, be trained without its end, begin with
+    two BOS tokens, or follow other tokens than its prompt; beyond it, training is refused."""
+    untrained_rows: Literal["error", "keep"] = "error"
+    """What to do about training rows of which not one token is trained, since the prompt alone fills `max_length`."""
+    form: Form | None = None
+    """Which columns hold the examples; always learned."""
+    conversational: bool | None = None
+    """Whether prompts are messages, and a text given as a prompt becomes one; always learned."""
+
+    def __post_init__(self) -> None:
+        if self.packing:
+            raise ValueError(
+                "packing is refused: with PyTorch's attention the rows of one sequence would see each other, and no "
+                "test of ours proves a mask that parts them. Leave it out; sort by length instead, with training: "
+                "{train_sampling_strategy: group_by_length}"
+            )
+        if self.max_length < 2:
+            raise ValueError("max_length must be at least 2")
+        if not 0 <= self.tolerance <= 1:
+            raise ValueError("tolerance is a share, from 0 to 1")
+        columns, optional, answers, group = self._columns()
+        for name, value in (("columns", columns), ("optional", optional), ("answers", answers), ("group", group)):
+            object.__setattr__(self, name, value)  # what the core asks for, of this object alone
+
+    def _columns(self) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], str | None]:
+        if self.converter is not None:
+            theirs = CONVERTERS[self.converter]
+            return theirs.columns, theirs.optional, theirs.answers, (*theirs.columns, *theirs.answers)[0]
+        every = tuple(column for columns in COLUMNS.values() for column in columns)
+        if self.form is None:
+            return (), every, (), None
+        if self.form == "prompt-completion":
+            return ("prompt",), (), ("completion",), "prompt"
+        return (), ("prompt",), COLUMNS[self.form], COLUMNS[self.form][0]
+
+    def fit(self, train: Sequence[Row]) -> Self:
+        """Return a copy that knows the form of the data, and holds its chat template as text."""
+        form: Form | None = None
+        conversational = None
+        for row in map(self._ours, train):
+            known = sft_checks.forms(row)
+            if known and self._answered(row):
+                form = next(form for form in COLUMNS if form in known)
+                conversational = form == "messages" or chat.are_messages(row["prompt"]) if form != "text" else False
+                break
+        return replace(self, form=form, conversational=conversational, chat_template=templates.load(self.chat_template))
+
+    def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
+        """Yield what is wrong with one split; rows without any answer are rows to predict."""
+        rows = _Converted(examples, self)
+        answered = any(self._answered(row) for row in rows)
+        yield from sft_checks.check_mixture(rows if answered else (), self.form)
+        if self.form is None:
+            return
+        if self.form == "text" and self.loss_on not in (None, "all"):
+            yield Finding(
+                code="no-prompt", message=f"loss_on is {self.loss_on!r}, and a text has no prompt to leave out.",
+                fix="Set preprocessor.loss_on: all, or give prompt and completion.", level="error",
+            )  # fmt: skip
+        seen = sft_checks.Seen()
+        for number, row in enumerate(rows):
+            seen.add(number, row)
+            for finding in self._check_row(row, number, answered=answered):
+                yield replace(finding, column=self._place(finding.column))
+        yield from seen.findings()
+
+    def _check_row(self, row: Row, number: int, *, answered: bool) -> Iterator[Finding]:
+        asked = not answered and row.get("prompt") is not None
+        if self.form == "prompt-completion" or asked:
+            yield from sft_checks.check_pair(row, number, answered=answered)
+        elif self.form == "messages":
+            yield from chat.check(
+                row.get("messages"), row=number, column="messages", part="dialogue" if answered else "prompt"
+            )
+        else:
+            yield from sft_checks.check_text(row.get("text"), number, "text")
+
+    def _place(self, place: str | None) -> str | None:
+        """Return where something stands by the names of the data's own columns."""
+        if place is None or self.converter is None:
+            return place
+        if self.converter == "sharegpt":
+            return place.replace("messages", "conversations", 1)
+        return "output" if place.startswith("completion") else "instruction"
+
+    def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
+        """Return ids and, where there are answers, labels and the ids of the prompt alone.
+
+        Beside what the model takes: ``fate``, what became of the row, and ``tokens_lost`` to `max_length`.
+
+        Raises:
+            BadData: Some rows have answers and others do not, or the template refuses one.
+            BadOptions: The data are messages, and there is no chat template.
+        """
+        names = list(examples)
+        pairs = [self.pair(dict(zip(names, values, strict=True))) for values in zip(*examples.values(), strict=True)]
+        if self.conversational:
+            templates.ensure(tokenizer, self.chat_template)
+        shared = Fate.PADDED_WITH_EOS if ensure_pad(tokenizer) else Fate.FINE
+        answered = {pair.completion is not None for pair in pairs}
+        if len(answered) > 1:
+            raise BadData("some rows have answers and others have none. Give them as two data sets.")
+        if True not in answered:
+            ids = prompts(pairs, tokenizer)
+            return {"input_ids": ids, "fate": [int(shared)] * len(ids), "tokens_lost": [0] * len(ids)}
+        rows = label(pairs, tokenizer, loss_on=self._loss_on())
+        return {
+            "input_ids": [row.ids[: self.max_length] for row in rows],
+            "labels": [row.labels[: self.max_length] for row in rows],
+            "prompt_ids": [row.prompt for row in rows],
+            "fate": [int(row.fate | shared) for row in rows],
+            "tokens_lost": [max(len(row.ids) - self.max_length, 0) for row in rows],
+        }
+
+    def pair(self, row: Row) -> Pair:
+        """Return what a row asks, and what it answers."""
+        row = self._ours(row)
+        if row.get("messages") is not None:
+            messages = chat.messages_of(row["messages"])
+            if chat.answered(messages):
+                return Pair(prompt=messages[:-1], completion=messages[-1:])
+            return Pair(prompt=messages)
+        prompt, completion = row.get("prompt"), row.get("completion")
+        if prompt is None:
+            return Pair(prompt="", completion=row.get("text"), continues=True)
+        if isinstance(prompt, str) and self.conversational:
+            return Pair(prompt=[{"role": chat.USER, "content": prompt}])
+        if chat.are_messages(prompt):
+            answer = None if completion is None else chat.messages_of(completion)
+            return Pair(prompt=chat.messages_of(prompt), completion=answer)
+        return Pair(prompt=prompt, completion=completion)
+
+    def ledger(self, features: Batch) -> Mapping[str, int]:
+        """Count trained tokens, rows without any, what was cut, and what is odd about rows."""
+        lost = features["tokens_lost"]
+        counts = Counter({"truncated": sum(count > 0 for count in lost), "tokens_lost": sum(lost)})
+        if "labels" in features:
+            trained = [trained_tokens(labels) for labels in features["labels"]]
+            counts["trained_tokens"] = sum(trained)
+            counts["rows_without_trained_tokens"] = trained.count(0)
+        for name, fate in COUNTED.items():
+            counts[name] = sum(bool(value & fate) for value in features["fate"])
+        return counts
+
+    def accept(self, ledger: Mapping[str, int], *, split: str) -> None:
+        """Refuse training rows that spoil a model, beyond what `tolerance` and `untrained_rows` allow.
+
+        Raises:
+            BadData: With the number of such rows, and what to do.
+        """
+        if split == "train":
+            keep = self.untrained_rows == "keep"
+            refuse_faults(ledger, split=split, max_length=self.max_length, tolerance=self.tolerance, keep=keep)
+
+    def show(self, feature: Row, tokenizer: PreTrainedTokenizerBase) -> str:
+        """Return the row as the model reads it, the tokens that are trained in ``⟦…⟧``."""
+        ids, labels = feature["input_ids"], feature.get("labels") or [IGNORE_INDEX] * len(feature["input_ids"])
+        trained = [place > 0 and wanted != IGNORE_INDEX for place, wanted in enumerate(labels)]
+        changes = [place for place in range(1, len(ids)) if trained[place] != trained[place - 1]]
+        text = str(tokenizer.decode(ids))
+        for number, place in reversed(list(enumerate(changes))):
+            # Decoding a part alone would lose the space that SentencePiece keeps at its beginning.
+            at = len(str(tokenizer.decode(ids[:place])))
+            text = f"{text[:at]}{'⟧' if number % 2 else '⟦'}{text[at:]}"
+        return text + ("⟧" if len(changes) % 2 else "")
+
+    def collator(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Any:
+        """Return what pads rows on the right, and prompts to answer on the left."""
+        return PadSequences(int(tokenizer.pad_token_id))
+
+    def _loss_on(self) -> LossOn:
+        usual: dict[Form | None, LossOn] = {"messages": "assistant", "prompt-completion": "completion"}
+        return self.loss_on or usual.get(self.form, "all")
+
+    def _ours(self, row: Row) -> Row:
+        """Return a row with our columns."""
+        return CONVERTERS[self.converter].convert(row) if self.converter else row
+
+    def _answered(self, row: Row) -> bool:
+        """Say whether a row has an answer."""
+        if row.get("messages") is not None:
+            return chat.answered(row["messages"])
+        return row.get("completion") is not None or row.get("text") is not None
+
+
+class _Converted(Sequence[Row]):
+    """Examples with our columns, made as they are asked for."""
+
+    def __init__(self, examples: Sequence[Row], preprocessor: Sft) -> None:
+        self._examples, self._preprocessor = examples, preprocessor
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._preprocessor._ours(self._examples[index])
+
+    def __iter__(self) -> Iterator[Row]:
+        return map(self._preprocessor._ours, self._examples)
+
+
+def trained_tokens(labels: Sequence[int]) -> int:
+    """Return how many tokens the loss sees; the first is never predicted.
+
+    >>> trained_tokens([1, -100, 5, 2])
+    2
+    """
+    return sum(label != IGNORE_INDEX for label in labels[1:])
+
+
+__all__ = ["Labelled", "Sft", "trained_tokens"]
