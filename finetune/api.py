@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +138,10 @@ class FineTuned:
         Raises:
             BadOptions: The task writes no text, or an option is unknown or contradicts another.
         """
-        recipe = replace(self.plan.recipe, generation={**self.plan.recipe.generation, **generation})
+        given = dict(self.plan.recipe.generation)
+        if generation.keys() & LIMITS:
+            given = {name: value for name, value in given.items() if name not in LIMITS}
+        recipe = replace(self.plan.recipe, generation={**given, **generation})
         plans.check_generation(self.plan.task, recipe)
         return replace(self, plan=replace(self.plan, recipe=recipe))
 
@@ -156,12 +159,19 @@ class FineTuned:
             BadData: A column is missing or cannot be used.
         """
         one = examples is None or isinstance(examples, Mapping)
-        rows = [dict(columns if examples is None else examples)] if one else list(examples)  # type: ignore[arg-type]
+        rows: list[Row] = [dict(columns if examples is None else examples)] if one else list(examples)  # type: ignore[arg-type]
         if not rows:
             return []
+        constants = self._constants()
+        rows = [{**constants, **row} for row in rows]
         found = data.from_rows({"test": rows}, self.plan.preprocessor, fit=False, answers=False)
         records = self._records(found.splits["test"], answers=False)
         return records[0] if one else records
+
+    def _constants(self) -> dict[str, str]:
+        """Return the run's constants that the task reads when it predicts."""
+        inputs = {*self.plan.preprocessor.columns, *self.plan.preprocessor.optional}
+        return {name: text for name, text in self.plan.recipe.dataset.constants.items() if name in inputs}
 
     def predict_source(self, source: Source) -> tuple[Sequence[Row], list[Record]]:
         """Predict every example of a source, whatever its splits; return the examples and their records."""
@@ -172,6 +182,31 @@ class FineTuned:
             rows += list(part)
             records += self._records(part, answers=False)
         return rows, records
+
+    def source_like(self, path: str, **changes: Any) -> Source:
+        """Return another file as a data set with the columns and constants of the run's.
+
+        Raises:
+            BadRecipe: The run mixes data sets whose columns or constants differ, so that nobody can tell which it is.
+        """
+        source = self.plan.recipe.dataset
+        if source.mixture:
+            parts = [part for part, _ in recipes.parts(source).values()]
+            if any((part.columns, part.constants) != (parts[0].columns, parts[0].constants) for part in parts):
+                raise BadRecipe(
+                    f"the run mixes data sets with other columns or constants: say which {path} has, by a section: "
+                    "{path: …, columns: …, constants: …}."
+                )
+            source = parts[0]
+        fresh: dict[str, Any] = {
+            "name": None,
+            "revision": None,
+            "splits": {},
+            "limit": {},
+            "options": {},
+            "format": None,
+        }
+        return replace(source, path=path, validation_size=0, **{**fresh, **changes})
 
     def evaluate(
         self,
@@ -185,7 +220,7 @@ class FineTuned:
         if dataset is not None:
             content = {**recipes.to_mapping(recipe), "dataset": dataset}
             if not isinstance(dataset, Mapping):  # another file with the same columns
-                content["dataset"] = {"path": dataset, "columns": dict(recipe.dataset.columns), "validation_size": 0}
+                content["dataset"] = asdict(self.source_like(str(dataset)))
             recipe = recipes.from_mapping(content)
         elif recipe.dataset.path == ROWS:
             raise BadRecipe("the run was trained on examples given in Python; name a data set to score.")
@@ -245,6 +280,10 @@ class FineTuned:
             trainer = resolve(self.plan.task.trainer)(job)
             predictions = training.predict(trainer, examples=made.examples, features=made.features, job=job)
         return self.plan.evaluator.records(predictions)
+
+
+LIMITS = frozenset({"max_length", "max_new_tokens"})
+"""Generation options of which one takes the other's place."""
 
 
 def predicting(task: Task) -> set[str]:

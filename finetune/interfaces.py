@@ -210,7 +210,10 @@ class Strategy(ABC):
             base: Path or Hub id of the model that was fine-tuned.
             options: What `from_pretrained` of the base took, labels and all.
         """
-        return model_class.from_pretrained(directory, use_safetensors=True, trust_remote_code=False)
+        # The folder's configuration knows all but how to compute (``attn_implementation``), which changes last digits;
+        # a revision is the base's, and weights of another size must not be let pass.
+        chosen = {key: value for key, value in options.items() if key not in {"revision", "ignore_mismatched_sizes"}}
+        return model_class.from_pretrained(directory, **chosen)
 
 
 class Evaluator(ABC):

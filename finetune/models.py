@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import inspect
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -132,11 +133,23 @@ def load(model: Model, model_class: Any, options: Mapping[str, Any]) -> Loaded:
 def tell_padding(model: Any, tokenizer: Any) -> None:
     """Tell a model which token is padding, where its configuration does not say.
 
-    A decoder that classifies looks for the last token that is none, and refuses batches without knowing.
+    A decoder that classifies looks for the last token that is none, and refuses batches without knowing. What it is
+    told is the tokenizer's, whatever its configuration says: that is what its batches are padded with.
     """
     config = model.config.get_text_config()
-    if getattr(config, "pad_token_id", None) is None:
+    told = getattr(config, "pad_token_id", None) is not None
+    if not told or (tokenizer.pad_token_id is not None and _classifies_at_the_end(model)):
         config.pad_token_id = tokenizer.pad_token_id
+
+
+def _classifies_at_the_end(model: Any) -> bool:
+    """Say whether a model is a decoder with a classification head: one that can go on from a cache."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return (
+        type(base).__name__.endswith("ForSequenceClassification")
+        and not base.config.is_encoder_decoder
+        and "past_key_values" in inspect.signature(type(base).forward).parameters
+    )
 
 
 @contextmanager

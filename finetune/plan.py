@@ -44,6 +44,20 @@ REMOVED: Mapping[str, str] = {
 """Training arguments that transformers 5 dropped, and what to write instead."""
 
 
+_CODE = "transformers runs it as code from the Hub, and no remote code is ever run"
+UNSUPPORTED: Mapping[str, str] = {
+    "num_beam_groups": _CODE,
+    "diversity_penalty": _CODE,
+    "force_words_ids": _CODE,
+    "constraints": _CODE,
+    "dola_layers": _CODE,
+    "penalty_alpha": _CODE,
+    "stop_strings": "end tokens stop a text; cut what is written where you need it",
+    "guidance_scale": "it needs a second, unconditional prompt",
+}
+"""Options of `transformers.GenerationConfig` that would fail when the first text is written, and why."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """Names resolved and objects built; no data, no weights."""
@@ -172,6 +186,10 @@ def check_generation(task: Task, recipe: Recipe) -> None:
     for name in recipe.generation:
         if name not in known:
             raise BadOptions(f"generation: {name!r} is not an option of GenerationConfig.{did_you_mean(name, known)}")
+        if name in UNSUPPORTED:
+            raise BadOptions(f"generation: {name!r} cannot be used here: {UNSUPPORTED[name]}.")
+    if len(limits := recipe.generation.keys() & {"max_length", "max_new_tokens"}) > 1:
+        raise BadOptions(f"generation: give one of {', '.join(sorted(limits))}; transformers would ignore the first.")
     try:
         GenerationConfig(**recipe.generation).validate(strict=True)
     except (ValueError, TypeError) as error:
@@ -194,9 +212,11 @@ def check_arguments(cls: type, training: Mapping[str, Any]) -> None:
             told = f" {REMOVED[name][0].upper()}{REMOVED[name][1:]}." if name in REMOVED else did_you_mean(name, known)
             raise BadOptions(f"{where} is not an option of {cls.__name__}.{told}")
         try:
-            TypeAdapter(hints[name]).validate_python(value)
+            read = TypeAdapter(hints[name]).validate_python(value)
         except ValidationError as error:
             raise BadOptions(f"{where}: {error.errors()[0]['msg']}, not {value!r}.") from error
+        if isinstance(value, str) and isinstance(read, bool | int | float):  # upstream would take 'no' for true
+            raise BadOptions(f"{where}: {read!r} was wanted, without quotes, not the text {value!r}.")
     if training.get("save_total_limit") == 1:
         raise BadOptions(
             "training: 'save_total_limit' is 1: a crash while the only checkpoint is replaced would lose the run. "

@@ -169,6 +169,12 @@ def parts(source: Source, *, where: str = "dataset") -> dict[str, tuple[Source, 
         raise BadRecipe(f"{where}: give either `path` or `mixture`{', not both' if source.path else ''}.")
     if source.temperature <= 0:
         raise BadRecipe(f"{where}.temperature: more than 0 was wanted, not {source.temperature}.")
+    if source.mixture:
+        theirs = [f.name for f in fields(Source) if f.name not in _OF_MIXTURES and getattr(source, f.name)]
+        if theirs:
+            raise BadRecipe(f"{where}: {', '.join(theirs)}: write it in each data set of the mixture, not beside it.")
+    elif source.temperature != 1:
+        raise BadRecipe(f"{where}.temperature: only a mixture has one.")
     inherited = {"encoding": source.encoding, "validation_size": source.validation_size, "on_bad": source.on_bad}
     found = {}
     for name, given in source.mixture.items():
@@ -182,6 +188,10 @@ def parts(source: Source, *, where: str = "dataset") -> dict[str, tuple[Source, 
         parts(part, where=here)
         found[name] = (part, float(weight))
     return found
+
+
+_OF_MIXTURES = {"mixture", "temperature", "encoding", "validation_size", "on_bad"}
+"""Keys that mean something beside a mixture; the last three are what its data sets inherit."""
 
 
 def to_mapping(recipe: Recipe) -> dict[str, Any]:

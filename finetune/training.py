@@ -32,13 +32,19 @@ def arguments(recipe: Recipe, task: Task, *, evaluator: Evaluator, validation: b
     They are written to the run's `recipe.yaml`.
 
     Raises:
-        BadOptions: The best model is to be kept, and there is nothing to choose by.
+        BadOptions: The best model is to be kept, and there is nothing to choose by, or no direction to choose in.
     """
     epochs = recipe.training.get("num_train_epochs", 3)
     best: dict[str, Any] = {}
     if recipe.training.get("load_best_model_at_end"):
         if not validation:
             raise BadOptions("training: 'load_best_model_at_end' needs a validation split to choose by.")
+        asked = str(recipe.training.get("metric_for_best_model", evaluator.primary)).removeprefix("eval_")
+        if asked != evaluator.primary and "greater_is_better" not in recipe.training:
+            raise BadOptions(
+                f"training: 'metric_for_best_model' is {asked!r}, and the evaluator's primary score is "
+                f"{evaluator.primary!r}. Set evaluator.primary, or say greater_is_better beside it."
+            )
         # The trainer would guess the direction by the name, and takes perplexity for a score to raise.
         best = {"metric_for_best_model": evaluator.primary, "greater_is_better": evaluator.greater_is_better}
     ours: dict[str, Any] = {
@@ -114,6 +120,13 @@ def build(job: Job, cls: Callable[..., T], **more: Any) -> T:
     return built
 
 
+UNREAD = (
+    "past_key_values", "hidden_states", "attentions", "cross_attentions", "encoder_last_hidden_state",
+    "encoder_hidden_states", "encoder_attentions", "decoder_hidden_states", "decoder_attentions",
+)  # fmt: skip
+"""Outputs of models that no evaluator reads, and that would fill the memory: T5 gives the encoder's states always."""
+
+
 class MendedTrainer(Trainer):
     """transformers' trainer, without three things that transformers 5.23 does and does not say.
 
@@ -141,7 +154,7 @@ class MendedTrainer(Trainer):
         """Return whether the model's loss depends on the number of items that it is told."""
         training = self.model.training
         with randomness_kept(), torch.no_grad():
-            batch = next(iter(self.get_train_dataloader())).to(self.model.device)
+            batch = self._prepare_inputs(next(iter(self.get_train_dataloader())))
             self.model.eval()
             one, two = (self.model(**batch, num_items_in_batch=torch.tensor(items)).loss for items in (1, 2))
             self.model.train(training)
@@ -152,6 +165,14 @@ class MendedTrainer(Trainer):
         with randomness_kept():
             scores: dict[str, float] = super().evaluate(*args, **kwargs)
         return scores
+
+    def prediction_step(
+        self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None, **more: Any
+    ) -> Any:
+        """Predict a batch, and keep what no evaluator reads off the heap: hidden states and attentions."""
+        if ignore_keys is None:
+            ignore_keys = [*(getattr(model.config, "keys_to_ignore_at_inference", None) or ()), *UNREAD]
+        return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys=ignore_keys, **more)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         if self.args.train_sampling_strategy == "group_by_length" and self.args.world_size <= 1:
@@ -341,6 +362,12 @@ class StopOnSignal(TrainerCallback):
             raise Interrupted(
                 f"stopped by {self.received.name} at step {state.global_step} of {state.max_steps}; "
                 f"checkpoint-{state.global_step} is saved. Go on with --resume.",
+                signal=int(self.received),
+            )
+        if self.received:
+            raise Interrupted(
+                f"stopped by {self.received.name} when the last step was made; nothing is scored yet. "
+                "Go on with --resume.",
                 signal=int(self.received),
             )
 

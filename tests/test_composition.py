@@ -41,6 +41,15 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path
     return base
 
 
+NO_ATTENTION_DROPOUT: dict[str, dict[str, float]] = {
+    "question-answering": {"attention_probs_dropout_prob": 0.0},
+    "token-classification": {"attention_probs_dropout_prob": 0.0},
+    "summarization": {"attention_dropout": 0.0, "activation_dropout": 0.0},
+}
+TAGS = ["O", *(f"{place}-{kind}" for kind in ("DATE", "PER", "PLACE", "SHIP", "TRADE") for place in "BI")]
+TOLERANCE = {"question-answering": 1e-3, "token-classification": 1e-4, "summarization": 1e-4}
+
+
 def recipe(task: str, strategy: str, base: Path, output: Path) -> dict[str, Any]:
     source = TASKS[task].starter["dataset"]
     return {
@@ -91,6 +100,24 @@ def test_every_task_trains_by_every_strategy(task: str, strategy: str, bases: An
     assert (result.trainable_parameters == result.total_parameters) == (strategy == "full")
     if task == "text-classification":
         assert result.born_random == ["bert.pooler.dense", "classifier"]
+
+
+@pytest.mark.parametrize("task", ["question-answering", "token-classification", "summarization"])
+def test_accumulated_gradients_are_those_of_one_batch_whoever_makes_the_loss(
+    task: str, bases: Any, tmp_path: Path
+) -> None:
+    base, logs = bases(case(task).family, case(task).words), []
+    rows = {} if task != "token-classification" else {"labels": TAGS}
+    still = {"dropout": 0.0} if case(task).family == "bart" else {"hidden_dropout_prob": 0.0}
+    for size, steps in ((16, 1), (4, 4)):
+        written = recipe(task, "full", base, tmp_path / str(steps))
+        training = {"per_device_train_batch_size": size, "gradient_accumulation_steps": steps, "max_steps": 1}
+        model = {"path": str(base), "options": {**still, "attn_implementation": "eager", **NO_ATTENTION_DROPOUT[task]}}
+        source = {**written["dataset"], "limit": {"train": 16, "validation": 4, "test": 4}}
+        changes = {"training": {**written["training"], **training}, "model": model, "dataset": source}
+        changes["preprocessor"] = {**written["preprocessor"], **rows}
+        logs.append(finetune.train(**{**written, **changes, "untouched": False}).log[0])
+    assert logs[0]["loss"] == pytest.approx(logs[1]["loss"], rel=TOLERANCE[task])
 
 
 @pytest.mark.parametrize("strategy", ["frozen", "lora-all-linear"])

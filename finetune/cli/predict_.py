@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -77,16 +78,18 @@ def _columns(words: list[str]) -> tuple[dict[str, str], str | None]:
 
 def _source(file: str, model: FineTuned, folder: str) -> Source:
     """Return a file as a data set, with those renames of the run that predicting needs."""
-    from finetune.recipe import Source
-
     if file == "-":
         copy = Path(folder) / "stdin.jsonl"
         copy.write_bytes(sys.stdin.buffer.read())
-        return Source(path=str(copy), validation_size=0)
+        return model.source_like(str(copy), columns={}, encoding="utf-8")
     preprocessor = model.plan.preprocessor
     inputs = {*preprocessor.columns, *preprocessor.optional}
-    renames = {theirs: ours for theirs, ours in model.plan.recipe.dataset.columns.items() if ours in inputs}
-    return Source(path=file, columns=renames, validation_size=0)
+    source = model.source_like(file)
+    return replace(
+        source,
+        columns={theirs: ours for theirs, ours in source.columns.items() if ours in inputs},
+        constants={name: text for name, text in source.constants.items() if name in inputs},
+    )
 
 
 def _print(record: object) -> None:

@@ -14,7 +14,11 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 
+from finetune.data import evidence
 from finetune.data.examples import Examples
+from finetune.data.sources import ROLES
+from finetune.data.splits import Split
+from finetune.data.table import Table
 from finetune.errors import BadData
 from finetune.interfaces import Preprocessor
 
@@ -44,35 +48,52 @@ def mixed(
         raise BadData(
             f"dataset.mixture: {type(preprocessor).__name__} uses the column {NAME!r}, which a mixture needs."
         )
-    splits: dict[str, Dataset] = {}
-    ledger: dict[str, Counter[str]] = {}
-    for split in ("train", "validation", "test"):
-        parts = {name: one for name, one in loaded.items() if split in one.splits}
-        if not parts:
-            continue
-        ledger[split] = Counter()
-        for one in parts.values():
-            ledger[split].update(one.ledger[split])
-        rows = {name: _named(one.splits[split], name, used) for name, one in parts.items()}
-        if split == "train":
-            sizes = {name: len(part) for name, part in rows.items()}
-            drawn = {name: _draw(sizes[name], count, seed=seed) for name, count in counts(sizes, weights, temperature)}
-            rows = {name: part.select(drawn[name]) for name, part in rows.items()}
-            whole = sum(sizes.values())
-            kept = sum(len(np.unique(index)) for index in drawn.values())
-            repeated = sum(len(index) for index in drawn.values()) - kept
-            ledger[split].update(left_out=whole - kept, kept=kept - whole, repeated=repeated)
-        splits[split] = _joined(rows)
+    named = {name: {at: _named(rows, name, used) for at, rows in one.splits.items()} for name, one in loaded.items()}
+    present = [at for at in ROLES if any(at in parts for parts in named.values())]
+    joined = {at: _joined({name: parts[at] for name, parts in named.items() if at in parts}) for at in present}
+    # on all rows, so that a label whose rows are drawn away has an id all the same
+    fitted = preprocessor.fit(joined["train"]) if fit else preprocessor
+    ledger = {at: sum((Counter(one.ledger.get(at, {})) for one in loaded.values()), Counter()) for at in present}
+    if "train" in joined:
+        sizes = {name: len(parts["train"]) for name, parts in named.items() if "train" in parts}
+        drawn = _drawn(sizes, weights, temperature, seed=seed)
+        unique = len(np.unique(drawn))
+        kept = {"left_out": ledger["train"]["left_out"] + len(drawn) - unique, "kept": unique}
+        ledger["train"] = Counter({**ledger["train"], **kept, "repeated": len(drawn) - unique})
+        joined["train"] = joined["train"].select(drawn)
     return Examples(
-        splits=splits,
-        preprocessor=preprocessor.fit(splits["train"]) if fit else preprocessor,
+        splits=joined,
+        preprocessor=fitted,
         findings=tuple(finding for one in loaded.values() for finding in one.findings),
         counts=dict(sum((Counter(one.counts) for one in loaded.values()), Counter())),
-        ledger={split: dict(count) for split, count in ledger.items()},
-        fingerprints={split: _fingerprint(loaded, split, weights, temperature) for split in splits},
+        ledger={at: {key: count[key] for key in _keys(loaded, count)} for at, count in ledger.items()},
+        fingerprints={at: _fingerprint(loaded, at, weights, temperature) for at in joined},
         dropped=tuple(row for one in loaded.values() for row in one.dropped),
-        overlap=dict(sum((Counter(one.overlap) for one in loaded.values()), Counter())),
+        overlap=evidence.overlap({at: _whole(rows) for at, rows in joined.items()}, preprocessor),
     )
+
+
+def _keys(loaded: Mapping[str, Examples], count: Mapping[str, int]) -> list[str]:
+    """Return the ledger's keys in its order; `Counter` drops the ones that add up to zero."""
+    first = next(iter(loaded.values())).ledger
+    return list(dict.fromkeys([*next(iter(first.values())), *count]))
+
+
+def _drawn(
+    sizes: Mapping[str, int], weights: Mapping[str, float], temperature: float, *, seed: int
+) -> np.ndarray[Any, Any]:
+    """Return the positions that train has, in the data sets' rows one after the other."""
+    start, found = 0, []
+    for name, count in counts(sizes, weights, temperature):
+        if not count:
+            raise BadData(f"dataset.mixture: the weight of {name!r} leaves it no row of train. Raise it.")
+        found.append(start + _draw(sizes[name], count, seed=seed))
+        start += sizes[name]
+    return np.concatenate(found)
+
+
+def _whole(rows: Dataset) -> Split:
+    return Split(table=Table(rows=rows, read=len(rows)), columns=rows, index=np.arange(len(rows)), read=len(rows))
 
 
 def counts(sizes: Mapping[str, int], weights: Mapping[str, float], temperature: float) -> list[tuple[str, int]]:
@@ -115,5 +136,6 @@ def _joined(rows: Mapping[str, Dataset]) -> Dataset:
 
 
 def _fingerprint(loaded: Mapping[str, Examples], split: str, weights: Mapping[str, float], temperature: float) -> str:
-    parts = [(name, one.fingerprints.get(split), weights[name]) for name, one in loaded.items()]
-    return hashlib.sha256(repr((parts, temperature if split == "train" else None)).encode()).hexdigest()
+    parts = [(name, one.fingerprints.get(split)) for name, one in loaded.items()]
+    mixing = [temperature, *(weights[name] for name in loaded)] if split == "train" else []
+    return hashlib.sha256(repr((parts, mixing)).encode()).hexdigest()

@@ -70,6 +70,31 @@ def test_rows_are_repeated_and_left_out_evenly_and_counted(tmp_path: Path) -> No
     assert plain.fingerprints["test"] == even.fingerprints["test"]
 
 
+def test_weights_change_the_fingerprint_of_train_alone_and_overlap_is_counted_across(tmp_path: Path) -> None:
+    one, two = write(tmp_path, "one", 30, 1), write(tmp_path, "two", 30, 2)
+    leaked = (tmp_path / "one" / "test.jsonl").read_text().splitlines()[:3]
+    with (tmp_path / "two" / "train.jsonl").open("a") as file:
+        file.write("\n" + "\n".join(leaked))
+    found = [load(Source(mixture={"one": one, "two": {"path": two, "weight": weight}})) for weight in (1, 2)]  # type: ignore[dict-item]
+    assert found[0].overlap["test"] == 3
+    changed = {split: found[0].fingerprints[split] != found[1].fingerprints[split] for split in found[0].splits}
+    assert changed == {"train": True, "validation": False, "test": False}
+
+
+def test_a_label_whose_rows_are_drawn_away_keeps_its_id(tmp_path: Path) -> None:
+    rows = {"one": ["sea"] * 60, "two": ["land"] * 59 + ["air"]}
+    for name, labels in rows.items():
+        (tmp_path / f"{name}.jsonl").write_text(
+            "\n".join(json.dumps({"text": f"{name} {n}", "label": label}) for n, label in enumerate(labels))
+        )
+    mixture = {name: {"path": str(tmp_path / f"{name}.jsonl"), "validation_size": 0} for name in rows}
+    found: Any = load(Source(mixture={**mixture, "two": {**mixture["two"], "weight": 0.05}}))
+    assert "air" not in found.splits["train"]["label"]
+    assert found.preprocessor.labels == ("air", "land", "sea")
+    with pytest.raises(BadData, match="the weight of 'two' leaves it no row"):
+        load(Source(mixture={**mixture, "two": {**mixture["two"], "weight": 1e-6}}))
+
+
 def test_a_finding_names_the_file_of_the_data_set_it_is_in(tmp_path: Path) -> None:
     first, second = write(tmp_path, "first", 20, 1), write(tmp_path, "second", 20, 2)
     with (tmp_path / "second" / "train.jsonl").open("a") as file:
@@ -95,6 +120,8 @@ def test_constants_fill_a_column(tmp_path: Path) -> None:
         ({"mixture": {"b": {"path": "b.csv", "weight": 0}}}, r"mixture\.b\.weight: a number above 0"),
         ({"mixture": {"b": {"mixture": {}}}}, "a mixture holds no mixture"),
         ({"mixture": {"b": {"path": "b.csv"}}, "temperature": 0}, "temperature: more than 0"),
+        ({"mixture": {"b": {"path": "b.csv"}}, "limit": {"train": 5}}, "limit: write it in each data set"),
+        ({"path": "b.csv", "temperature": 2}, "temperature: only a mixture has one"),
     ],
 )
 def test_a_wrong_mixture_is_refused_by_name(dataset: Any, told: str) -> None:

@@ -299,6 +299,40 @@ def test_grouping_by_length_trains_in_another_order_and_scores_in_the_same(
     assert not same(weights(run), weights(tmp_path / "g"))
 
 
+def test_a_model_loaded_in_its_own_way_is_reloaded_in_that_way(base: Path, examples: Any, tmp_path: Path) -> None:
+    # another way to compute attention differs in the last digits, and no weight is lost by it
+    model = {"path": str(base), "options": {"attn_implementation": "eager"}}
+    written = content(base, examples, tmp_path / "eager", model=model, untouched=False, training={"max_steps": 1})
+    finetune.train(**written)
+    assert finetune.load(tmp_path / "eager").model.config._attn_implementation == "eager"
+
+
+@pytest.mark.parametrize(
+    ("training", "told"),
+    [
+        ({"bf16": "no"}, "'bf16': False was wanted, without quotes, not the text 'no'"),
+        ({"learning_rate": "3e-5"}, "3e-05 was wanted, without quotes"),
+        ({"load_best_model_at_end": True, "metric_for_best_model": "loss"}, "Set evaluator.primary, or say greater_is"),
+    ],
+)
+def test_a_training_option_that_would_act_otherwise_than_it_reads_is_refused(
+    training: dict[str, Any], told: str, base: Path, examples: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(BadOptions, match=told):
+        finetune.train(**content(base, examples, tmp_path / "run", training=training))
+
+
+def test_constants_of_a_run_come_with_it_when_it_is_used(base: Path, tmp_path: Path) -> None:
+    rows = [{"words": row["text"], "label": row["label"]} for row in toy.rows(24, seed=1)]
+    for name in ("train", "other"):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(json.dumps({"label": row["label"]}) for row in rows))
+    dataset = {"path": str(tmp_path / "train.jsonl"), "constants": {"text": "a wave"}}
+    finetune.train(**content(base, dataset, tmp_path / "run", training={"max_steps": 1}, untouched=False))
+    assert set(finetune.evaluate(tmp_path / "run", str(tmp_path / "other.jsonl"))) == {"accuracy"}
+    model = finetune.load(tmp_path / "run")
+    assert model.predict([{}])[0]["prediction"] == model.predict(text="a wave")["prediction"]
+
+
 def test_evaluating_more_often_trains_the_same_weights(run: Path, base: Path, examples: Any, tmp_path: Path) -> None:
     # a loader draws a random number when it starts: upstream, each evaluation changes what dropout drops after it,
     # and a run killed between a checkpoint and an evaluation resumes to other weights
