@@ -166,13 +166,12 @@ class MendedTrainer(Trainer):
             scores: dict[str, float] = super().evaluate(*args, **kwargs)
         return scores
 
-    def prediction_step(
-        self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None, **more: Any
-    ) -> Any:
-        """Predict a batch, and keep what no evaluator reads off the heap: hidden states and attentions."""
-        if ignore_keys is None:
-            ignore_keys = [*(getattr(model.config, "keys_to_ignore_at_inference", None) or ()), *UNREAD]
-        return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys=ignore_keys, **more)
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """Predict everything, and do not keep what no evaluator reads: hidden states and attentions."""
+        if kwargs.get("ignore_keys") is None:
+            known = getattr(self.model.config, "keys_to_ignore_at_inference", None) or ()
+            kwargs["ignore_keys"] = [*known, *UNREAD]
+        return super().evaluation_loop(*args, **kwargs)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         if self.args.train_sampling_strategy == "group_by_length" and self.args.world_size <= 1:

@@ -184,6 +184,7 @@ def test_one_text_is_written_from_the_command_line(bases, tmp_path):
     [
         ({"fp16": True}, "'fp16' with a t5 model: .*transformers#5651"),
         ({"predict_with_generate": False}, "what is scored are texts"),
+        ({"sortish_sampler": True}, "does nothing in transformers 5"),
         ({"generation_num_beams": 4}, r"it is the recipe's `generation\.num_beams`"),
         ({"generation_max_length": 4}, r"it is the recipe's `generation\.max_length`"),
         ({"label_smoothing_factor": 0.1}, "brings a loss of its own"),
