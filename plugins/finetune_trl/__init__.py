@@ -27,92 +27,108 @@ _RL = {
 @hookimpl
 def tasks() -> Mapping[str, Task]:
     return {
-        "sft": Task(
-            summary="Supervised fine-tuning: follow instructions, in dialogues or prompts with completions",
-            model_class="AutoModelForCausalLM",
-            peft_type="CAUSAL_LM",
-            features=frozenset({"input_ids", "labels", "prompt_ids"}),
-            labels=frozenset({"labels"}),
-            preprocessor="finetune_trl.sft:Sft",
-            evaluator="finetune_trl.sft_evaluator:SftEvaluator",
-            trainer="finetune_trl.sft_training:trainer",
-            arguments="trl:SFTConfig",
-            training=_CPU,
-            generates=True,
-            starter={
-                "model": {"path": "HuggingFaceTB/SmolLM2-135M"},
-                "dataset": {"path": "sample:harbour-instructions"},
-                "preprocessor": {"max_length": 256, "chat_template": "chatml"},
-                "training": {
-                    "learning_rate": 1e-4,
-                    "num_train_epochs": 2,
-                    "per_device_train_batch_size": 8,
-                    "per_device_eval_batch_size": 16,
-                    "lr_scheduler_type": "cosine",
-                    "warmup_steps": 0.03,
-                },
-                "generation": {"max_new_tokens": 64, "do_sample": False},
-            },
-        ),
-        "dpo": Task(
-            summary="Direct preference optimization: prefer the chosen answer of two",
-            model_class="AutoModelForCausalLM",
-            peft_type="CAUSAL_LM",
-            features=frozenset({"prompt_ids", "chosen_ids", "rejected_ids"}),
-            labels=frozenset({"chosen_ids", "rejected_ids"}),
-            preprocessor="finetune_trl.preferences:Preferences",
-            evaluator="finetune_trl.preference_evaluator:PreferenceEvaluator",
-            trainer="finetune_trl.preference_training:trainer",
-            arguments="trl:DPOConfig",
-            training={**_CPU, "max_length": None},
-            generates=True,
-            starter={
-                "model": _CHAT_MODEL,
-                "dataset": {"path": "sample:harbour-preferences"},
-                "preprocessor": _CHAT,
-                "training": {**_TRAINING, "learning_rate": 1e-5, "beta": 0.1},
-            },
-        ),
-        "kto": Task(
-            summary="Kahneman-Tversky optimization: more of what pleases, less of what does not",
-            model_class="AutoModelForCausalLM",
-            peft_type="CAUSAL_LM",
-            features=frozenset({"prompt_ids", "completion_ids", "label"}),
-            labels=frozenset({"completion_ids", "label"}),
-            preprocessor="finetune_trl.kto:Thumbs",
-            evaluator="finetune_trl.kto_training:ThumbsEvaluator",
-            trainer="finetune_trl.kto_training:trainer",
-            arguments="trl:KTOConfig",
-            training={**_CPU, "max_length": None},
-            generates=True,
-            starter={
-                "model": _CHAT_MODEL,
-                "dataset": {"path": "sample:harbour-thumbs"},
-                "preprocessor": _CHAT,
-                "training": {**_TRAINING, "learning_rate": 1e-5, "beta": 0.1},
-            },
-        ),
-        "reward": Task(
-            summary="Reward model: a score for an answer, learned from pairs",
-            model_class="AutoModelForSequenceClassification",
-            peft_type="SEQ_CLS",
-            features=frozenset({"chosen_ids", "rejected_ids", "completion_ids"}),
-            labels=frozenset({"chosen_ids", "rejected_ids"}),
-            preprocessor="finetune_trl.reward:Reward",
-            evaluator="finetune_trl.reward_training:RewardEvaluator",
-            trainer="finetune_trl.reward_training:trainer",
-            arguments="trl:RewardConfig",
-            training={**_CPU, "max_length": None},
-            starter={
-                "model": _CHAT_MODEL,
-                "dataset": {"path": "sample:harbour-preferences"},
-                "preprocessor": _CHAT,
-                "training": {**_TRAINING, "learning_rate": 1e-4},
-            },
-        ),
+        "sft": _sft(),
+        "dpo": _dpo(),
+        "kto": _kto(),
+        "reward": _reward(),
         "rloo": _reinforced("REINFORCE, leave one out: write what earns a reward", "rloo", "trl:RLOOConfig"),
         "grpo": _reinforced("Group relative policy optimization: write what earns a reward", "grpo", "trl:GRPOConfig"),
     }
+
+
+def _sft() -> Task:
+    return Task(
+        summary="Supervised fine-tuning: follow instructions, in dialogues or prompts with completions",
+        model_class="AutoModelForCausalLM",
+        peft_type="CAUSAL_LM",
+        features=frozenset({"input_ids", "labels", "prompt_ids"}),
+        labels=frozenset({"labels"}),
+        preprocessor="finetune_trl.sft:Sft",
+        evaluator="finetune_trl.sft_evaluator:SftEvaluator",
+        trainer="finetune_trl.sft_training:trainer",
+        arguments="trl:SFTConfig",
+        training=_CPU,
+        generates=True,
+        starter={
+            "model": {"path": "HuggingFaceTB/SmolLM2-135M"},
+            "dataset": {"path": "sample:harbour-instructions"},
+            "preprocessor": {"max_length": 256, "chat_template": "chatml"},
+            "training": {
+                "learning_rate": 1e-4,
+                "num_train_epochs": 2,
+                "per_device_train_batch_size": 8,
+                "per_device_eval_batch_size": 16,
+                "lr_scheduler_type": "cosine",
+                "warmup_steps": 0.03,
+            },
+            "generation": {"max_new_tokens": 64, "do_sample": False},
+        },
+    )
+
+
+def _dpo() -> Task:
+    return Task(
+        summary="Direct preference optimization: prefer the chosen answer of two",
+        model_class="AutoModelForCausalLM",
+        peft_type="CAUSAL_LM",
+        features=frozenset({"prompt_ids", "chosen_ids", "rejected_ids"}),
+        labels=frozenset({"chosen_ids", "rejected_ids"}),
+        preprocessor="finetune_trl.preferences:Preferences",
+        evaluator="finetune_trl.preference_evaluator:PreferenceEvaluator",
+        trainer="finetune_trl.preference_training:trainer",
+        arguments="trl:DPOConfig",
+        training={**_CPU, "max_length": None},
+        generates=True,
+        starter={
+            "model": _CHAT_MODEL,
+            "dataset": {"path": "sample:harbour-preferences"},
+            "preprocessor": _CHAT,
+            "training": {**_TRAINING, "learning_rate": 1e-5, "beta": 0.1},
+        },
+    )
+
+
+def _kto() -> Task:
+    return Task(
+        summary="Kahneman-Tversky optimization: more of what pleases, less of what does not",
+        model_class="AutoModelForCausalLM",
+        peft_type="CAUSAL_LM",
+        features=frozenset({"prompt_ids", "completion_ids", "label"}),
+        labels=frozenset({"completion_ids", "label"}),
+        preprocessor="finetune_trl.kto:Thumbs",
+        evaluator="finetune_trl.kto_training:ThumbsEvaluator",
+        trainer="finetune_trl.kto_training:trainer",
+        arguments="trl:KTOConfig",
+        training={**_CPU, "max_length": None},
+        generates=True,
+        starter={
+            "model": _CHAT_MODEL,
+            "dataset": {"path": "sample:harbour-thumbs"},
+            "preprocessor": _CHAT,
+            "training": {**_TRAINING, "learning_rate": 1e-5, "beta": 0.1},
+        },
+    )
+
+
+def _reward() -> Task:
+    return Task(
+        summary="Reward model: a score for an answer, learned from pairs",
+        model_class="AutoModelForSequenceClassification",
+        peft_type="SEQ_CLS",
+        features=frozenset({"chosen_ids", "rejected_ids", "completion_ids"}),
+        labels=frozenset({"chosen_ids", "rejected_ids"}),
+        preprocessor="finetune_trl.reward:Reward",
+        evaluator="finetune_trl.reward_training:RewardEvaluator",
+        trainer="finetune_trl.reward_training:trainer",
+        arguments="trl:RewardConfig",
+        training={**_CPU, "max_length": None},
+        starter={
+            "model": _CHAT_MODEL,
+            "dataset": {"path": "sample:harbour-preferences"},
+            "preprocessor": _CHAT,
+            "training": {**_TRAINING, "learning_rate": 1e-4},
+        },
+    )
 
 
 def _reinforced(summary: str, name: str, arguments: str) -> Task:

@@ -35,7 +35,7 @@ class Converter:
 
 
 def alpaca(row: Row) -> dict[str, Any]:
-    """Return an Alpaca row as a prompt and a completion.
+    """Return an Alpaca row as a prompt and a completion; what is malformed stays as it is, for the checks to say.
 
     >>> alpaca({"instruction": "Translate to French.", "input": "the pier", "output": "la jetée"})["prompt"]
     [{'role': 'user', 'content': 'Translate to French.\\n\\nthe pier'}]
@@ -43,10 +43,14 @@ def alpaca(row: Row) -> dict[str, Any]:
     Source: Taori et al. 2023, "Stanford Alpaca", for `instruction`, `input` and `output`; LLaMA-Factory's data format
     for `system` and `history`, pairs of what was asked and answered before.
     """
-    asked = "\n\n".join(part for part in (row.get("instruction"), row.get("input")) if part)
-    prompt = [message(SYSTEM, row["system"])] if row.get("system") else []
-    for before, after in row.get("history") or ():
-        prompt += [message(USER, before), message(ASSISTANT, after)]
+    parts = [part for part in (row.get("instruction"), row.get("input")) if part]
+    odd = [part for part in parts if not isinstance(part, str)]
+    asked = odd[0] if odd else "\n\n".join(parts)
+    prompt: list[Any] = [message(SYSTEM, row["system"])] if row.get("system") else []
+    history = row.get("history") or ()
+    for turn in history if isinstance(history, list | tuple) else [history]:
+        paired = isinstance(turn, list | tuple) and len(turn) == 2
+        prompt += [message(USER, turn[0]), message(ASSISTANT, turn[1])] if paired else [turn]
     answer = row.get("output")
     return {
         "prompt": [*prompt, message(USER, asked)],
@@ -74,11 +78,15 @@ def turn_of(turn: Any) -> Any:
     if not isinstance(turn, Mapping) or "from" not in turn:
         return turn
     others = {key: value for key, value in turn.items() if key not in ("from", "value")}
-    role = turn["from"]
-    return {**others, "role": SHAREGPT_ROLES.get(role, role), "content": turn.get("value")}
+    return {**others, "role": role_of(turn["from"]), "content": turn.get("value")}
 
 
-def message(role: str, content: str) -> Message:
+def role_of(role: Any) -> Any:
+    """Return what ShareGPT's name of a role means; any other name stays, to be found wrong."""
+    return SHAREGPT_ROLES.get(role, role) if isinstance(role, str) else role
+
+
+def message(role: str, content: Any) -> Message:
     """Return one message."""
     return {"role": role, "content": content}
 

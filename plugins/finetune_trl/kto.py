@@ -12,7 +12,7 @@ from finetune.interfaces import Batch, Finding, Preprocessor, Row
 from finetune_trl import chat, templates
 from finetune_trl.collate import COMPLETION_IDS, LABEL, PROMPT_IDS, PadThumbs
 from finetune_trl.padding import ensure_pad
-from finetune_trl.pair_checks import Joined, check_form
+from finetune_trl.pair_checks import Joined, check_form, check_forms_agree
 from finetune_trl.pairs import CHOSEN, COMPLETION, CONVERSATIONS, PROMPT, Converter, Pair, pair_of
 from finetune_trl.preferences import PROMPT_CUT, TOKENS_LOST, columns_of, has_messages, names_of, rows_of
 from finetune_trl.tokens import answers_after, asked_ids, prompt_ids, whole_ids
@@ -57,10 +57,13 @@ class Thumbs(Preprocessor):
         seen, joined = _Seen(), Joined()
         for position, row in enumerate(examples):
             pair = self._pair_of(row, conversational=False)
-            yield from check_form(pair.prompt, row=position, column=PROMPT, part="prompt", empty="prompt-missing")
+            form = [*check_form(pair.prompt, row=position, column=PROMPT, part="prompt", empty="prompt-missing")]
             if not answered:
+                yield from form
                 continue
-            yield from _check_answer(pair, row.get(LABEL), position)
+            form += check_form(pair.chosen, row=position, column=COMPLETION, part="completion", empty="answer-empty")
+            yield from form or check_forms_agree({PROMPT: pair.prompt, COMPLETION: pair.chosen}, row=position)
+            yield from _check_label(row.get(LABEL), position)
             if pair.chosen and not self.conversational:
                 joined.add(position, pair.prompt, pair.chosen)
             label = truth(row.get(LABEL))
@@ -157,8 +160,7 @@ def truth(value: Any) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
-def _check_answer(pair: Pair, label: Any, row: int) -> Iterator[Finding]:
-    yield from check_form(pair.chosen, row=row, column=COMPLETION, part="completion", empty="answer-empty")
+def _check_label(label: Any, row: int) -> Iterator[Finding]:
     if label is None:
         yield Finding(code="label-missing", message="the row has no label.", fix="Label the row, or drop it.",
                       row=row, column=LABEL)  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,11 +13,12 @@ from trl import KTOConfig, KTOTrainer
 
 from finetune.errors import BadOptions
 from finetune.interfaces import Evaluator, Job, Predictions, Record
-from finetune.training import build, model_columns
+from finetune.training import model_columns
 from finetune_trl.collate import COMPLETION_IDS, LABEL, PROMPT_IDS
-from finetune_trl.mended import refuse_options, train_features
+from finetune_trl.mended import built_by_trl, train_features
 from finetune_trl.preference_evaluator import wilson
 from finetune_trl.reference import AgainstReference, prepared, reference_of
+from finetune_trl.refused_options import KTO, refuse_options
 from finetune_trl.writing import texts, written
 
 
@@ -47,15 +48,16 @@ def trainer(job: Job) -> Kto:
     """Build the trainer; the training rows are shuffled once, for TRL then takes them in order.
 
     Raises:
-        BadOptions: The batches are too small, or drawn in another way than TRL's.
+        BadOptions: The batches are too small, or drawn in another way than TRL's; or see `refuse_options`.
+        Incompatible: The strategy and TRL's loss do not go together.
     """
-    refuse_options(job)
+    refuse_options(job, KTOConfig, KTO)
     refuse_batches(job)
     more = train_features(job, columns=(PROMPT_IDS, COMPLETION_IDS))
     if job.train is not None:
         # In the order of the file, a batch might hold one kind of label alone.
         more = {"train_dataset": model_columns(job.train.shuffle(seed=job.arguments["seed"]), job)}
-    return build(job, Kto, ref_model=reference_of(job), generation=prepared(job), **more)
+    return built_by_trl(job, Kto, ref_model=reference_of(job), generation=prepared(job), **more)
 
 
 def refuse_batches(job: Job) -> None:
@@ -91,7 +93,7 @@ class ThumbsEvaluator(Evaluator):
     What compares the two kinds is left out where there is only one. A prompt without an answer is answered.
     """
 
-    primary: str = "accuracy"
+    primary: Literal["accuracy", "auc", "margin"] = "accuracy"
     """The score that stands for the others: `accuracy`, `auc` or `margin`."""
 
     def records(self, predictions: Predictions) -> list[Record]:

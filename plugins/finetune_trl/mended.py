@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from accelerate.utils import is_peft_model
 from datasets import Dataset
 
-from finetune.errors import BadOptions, Incompatible
+from finetune.errors import Incompatible
 from finetune.interfaces import Job
-from finetune.training import MendedTrainer
+from finetune.training import MendedTrainer, build
+
+T = TypeVar("T")
 
 ADDED_BESIDE = ("gaussian", "orthogonal", "eva")
 """Ways to begin a LoRA adapter that leave the weights beside it alone, beside the usual one."""
@@ -71,25 +73,23 @@ def without_deprecations() -> Iterator[None]:
         yield
 
 
+def built_by_trl(job: Job, cls: Callable[..., T], **more: Any) -> T:
+    """Build a trainer; what TRL refuses, such as an adapter on the output embeddings, is ours to tell.
+
+    Raises:
+        Incompatible: TRL refuses the model or its adapter.
+    """
+    try:
+        return build(job, cls, **more)
+    except ValueError as error:
+        raise Incompatible(f"TRL refuses: {error}") from error
+
+
 def train_features(job: Job, *, columns: tuple[str, ...]) -> dict[str, Any]:
     """Return what to give as ``train_dataset`` where there is nothing to train on: TRL's trainers want one row."""
     if job.train is not None:
         return {}
     return {"train_dataset": Dataset.from_dict({name: [[0]] for name in columns})}
-
-
-def refuse_options(job: Job) -> None:
-    """Refuse training options of TRL's that would act, or not act, in silence.
-
-    Raises:
-        BadOptions: One is set.
-    """
-    if job.arguments.get("max_length") is not None:
-        raise BadOptions(
-            "training: 'max_length' would cut or drop rows without a count. Set preprocessor.max_length instead."
-        )
-    if job.arguments.get("gradient_checkpointing"):
-        raise BadOptions("training: call 'gradient_checkpointing' by its new name, 'activation_checkpointing'.")
 
 
 def refuse_moved_base(model: Any) -> None:

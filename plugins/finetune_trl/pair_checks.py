@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from typing import Any
 
@@ -14,8 +14,8 @@ from finetune_trl.pairs import CHOSEN, PROMPT, REJECTED, Pair
 PAIR_FORM = "Write prompt, chosen and rejected as text, or all as messages."
 
 
-def check_pair(pair: Pair, *, row: int) -> Iterator[Finding]:
-    """Yield what is wrong with one pair."""
+def check_pair(pair: Pair, *, row: int, conversational: bool = False) -> Iterator[Finding]:
+    """Yield what is wrong with one pair, of which turns are to be made where pairs are ``conversational``."""
     if not pair.implicit and all(begins_with(answer, pair.prompt) for answer in (pair.chosen, pair.rejected)):
         yield Finding(code="prompt-repeated", message="both answers begin with the prompt, which would come twice.",
                       fix="Leave the prompt out of the answers, or the column prompt out of the data.", row=row,
@@ -29,14 +29,29 @@ def check_pair(pair: Pair, *, row: int) -> Iterator[Finding]:
     yield from found
     if found:
         return
-    if len({chat.are_messages(part) for part in (pair.prompt, pair.chosen, pair.rejected)}) > 1:
-        yield Finding(code="mixed-forms", message="some of prompt, chosen and rejected are text, others messages.",
-                      fix=PAIR_FORM, row=row, column=PROMPT)  # fmt: skip
+    if conversational and pair.implicit and isinstance(pair.chosen, str):
+        yield Finding(code="no-prompt-for-turns", row=row, column=PROMPT, level="error",
+                      message="conversational makes turns of text, and there is no prompt to make the user's turn of.",
+                      fix="Give the prompt in its own column, or leave preprocessor.conversational out.")  # fmt: skip
+        return
+    mixed = list(check_forms_agree(
+        {PROMPT: pair.prompt, CHOSEN: pair.chosen, REJECTED: pair.rejected}, row=row))  # fmt: skip
+    yield from mixed
+    if mixed:
         return
     if _stripped(pair.chosen) == _stripped(pair.rejected):
         yield Finding(code="identical-answers", message="chosen and rejected are the same, but for outer space.",
                       fix="Drop the row: there is nothing to prefer.", row=row, column=CHOSEN,
                       value=chat.text_of(pair.chosen))  # fmt: skip
+
+
+def check_forms_agree(parts: Mapping[str, Any], *, row: int) -> Iterator[Finding]:
+    """Yield a finding where some parts of a row, by their columns, are text and others messages."""
+    if len({chat.are_messages(part) for part in parts.values()}) > 1:
+        *others, last = parts
+        names = f"{', '.join(others)} and {last}"
+        yield Finding(code="mixed-forms", message=f"some of {names} are text, others messages.",
+                      fix=f"Write {names} as text, or all as messages.", row=row, column=PROMPT)  # fmt: skip
 
 
 def check_form(value: Any, *, row: int, column: str, part: Part, empty: str) -> Iterator[Finding]:

@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 from finetune.interfaces import Row
 from finetune_trl import chat
-from finetune_trl.chat import ASSISTANT, SYSTEM, USER
+from finetune_trl.chat import ASSISTANT, USER
+from finetune_trl.converters import role_of
 
 PROMPT, CONVERSATIONS, CHOSEN, REJECTED = "prompt", "conversations", "chosen", "rejected"
 COMPLETION = "completion"
 """Columns; ``conversations`` is what ShareGPT calls the prompt."""
 Converter = Literal["sharegpt"]
-_SHAREGPT_ROLES = {"human": USER, "gpt": ASSISTANT, "system": SYSTEM}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ def as_turn(value: Any, role: str) -> Any:
 def _from_sharegpt(message: Mapping[str, Any]) -> dict[str, Any]:
     """Return a message of ShareGPT under our names; a role that is not ShareGPT's stays, to be found wrong."""
     renamed = {{"from": "role", "value": "content"}.get(key, key): value for key, value in message.items()}
-    return {**renamed, "role": _SHAREGPT_ROLES.get(renamed["role"], renamed["role"])} if "role" in renamed else renamed
+    return {**renamed, "role": role_of(renamed["role"])} if "role" in renamed else renamed
 
 
 def common_beginning(chosen: Any, rejected: Any) -> int:

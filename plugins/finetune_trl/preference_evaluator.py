@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -34,8 +34,8 @@ class PreferenceEvaluator(Evaluator):
     A prompt without answers is answered: its record's ``prediction`` is the text that the model writes.
     """
 
-    primary: str = "accuracy"
-    """The score that stands for the others: `accuracy`, `margin` or another."""
+    primary: Literal["accuracy", "margin"] = "accuracy"
+    """The score that stands for the others: `accuracy` or `margin`."""
 
     def records(self, predictions: Predictions) -> list[Record]:
         """Return a record for each pair: which answer the model prefers, and by how much."""

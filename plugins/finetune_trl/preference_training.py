@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from trl import DPOTrainer
+from trl import DPOConfig, DPOTrainer
 
 from finetune.errors import BadData
 from finetune.interfaces import Job
-from finetune.training import build
 from finetune_trl.collate import CHOSEN_IDS, PROMPT_IDS, REJECTED_IDS
-from finetune_trl.mended import refuse_options, train_features
+from finetune_trl.mended import built_by_trl, train_features
 from finetune_trl.reference import AgainstReference, prepared, reference_of
+from finetune_trl.refused_options import DPO, refuse_options
 from finetune_trl.writing import written
 
 MOST_IDENTICAL = 0.2
@@ -64,11 +64,12 @@ def trainer(job: Job) -> Dpo:
     Raises:
         BadData: A fifth of the training pairs or more do not differ within ``max_length``.
         BadOptions: See `refuse_options`.
+        Incompatible: The strategy and TRL's loss do not go together.
     """
-    refuse_options(job)
+    refuse_options(job, DPOConfig, DPO)
     refuse_identical(job)
     more = train_features(job, columns=(PROMPT_IDS, CHOSEN_IDS, REJECTED_IDS))
-    return build(job, Dpo, ref_model=reference_of(job), generation=prepared(job), **more)
+    return built_by_trl(job, Dpo, ref_model=reference_of(job), generation=prepared(job), **more)
 
 
 def refuse_identical(job: Job) -> None:

@@ -34,7 +34,7 @@ class Preferences(Preprocessor):
     chat_template: str | None = None
     """How messages are written: `chatml`, `plain`, a `.jinja` file or a template; None for the tokenizer's own."""
     converter: Converter | None = None
-    """`sharegpt` where messages are written `{from: human, value: …}`; the prompt may then be `be `conversations`."""
+    """`sharegpt` where messages are written `{from: human, value: …}`; the prompt may then be `conversations`."""
     conversational: bool | None = None
     """Whether the answers are turns of a chat. True makes turns of text, for a model that was trained on chats; None
     for what the data are."""
@@ -62,7 +62,7 @@ class Preferences(Preprocessor):
             if not answered:
                 yield from check_form(pair.prompt, row=position, column=PROMPT, part="prompt", empty="prompt-missing")
                 continue
-            found = list(check_pair(pair, row=position))
+            found = list(check_pair(pair, row=position, conversational=bool(self.conversational)))
             yield from found
             if not found:
                 seen.add(position, pair)

@@ -10,7 +10,7 @@ from finetune.interfaces import Batch, Finding, Preprocessor, Row
 from finetune_trl import chat, templates
 from finetune_trl.collate import CHOSEN_IDS, COMPLETION_IDS, REJECTED_IDS, PadWhole
 from finetune_trl.padding import ensure_pad
-from finetune_trl.pair_checks import Joined, Preferred, check_form, check_pair
+from finetune_trl.pair_checks import Joined, Preferred, check_form, check_forms_agree, check_pair
 from finetune_trl.pairs import CHOSEN, COMPLETION, CONVERSATIONS, PROMPT, REJECTED, Converter, Pair, pair_of
 from finetune_trl.preferences import TOKENS_LOST, columns_of, has_answers, has_messages, names_of, rows_of
 from finetune_trl.tokens import prompt_ids, whole_ids
@@ -59,7 +59,7 @@ class Reward(Preprocessor):
                 yield from self._check_single(row, position)
                 continue
             pair = pair_of(row, self.converter)
-            found = list(check_pair(pair, row=position))
+            found = list(check_pair(pair, row=position, conversational=bool(self.conversational)))
             yield from found
             if not found:
                 seen.add(position, pair)
@@ -70,8 +70,11 @@ class Reward(Preprocessor):
 
     def _check_single(self, row: Row, position: int) -> Iterator[Finding]:
         single = self._single(row)
-        yield from check_form(single.prompt, row=position, column=PROMPT, part="prompt", empty="prompt-missing")
-        yield from check_form(single.chosen, row=position, column=COMPLETION, part="completion", empty="answer-empty")
+        found = [
+            *check_form(single.prompt, row=position, column=PROMPT, part="prompt", empty="prompt-missing"),
+            *check_form(single.chosen, row=position, column=COMPLETION, part="completion", empty="answer-empty"),
+        ]
+        yield from found or check_forms_agree({PROMPT: single.prompt, COMPLETION: single.chosen}, row=position)
 
     def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
         """Return the ids of prompts with each of their answers.

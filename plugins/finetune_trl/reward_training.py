@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from trl import RewardTrainer
+from trl import RewardConfig, RewardTrainer
 
 from finetune.interfaces import Evaluator, Job, Predictions, Record
 from finetune.training import build
 from finetune_trl.collate import CHOSEN_IDS, REJECTED_IDS
-from finetune_trl.mended import TrlTrainer, refuse_options, train_features
+from finetune_trl.mended import TrlTrainer, train_features
 from finetune_trl.preference_evaluator import decided, preference_scores, preferred
 from finetune_trl.preference_training import refuse_identical
+from finetune_trl.refused_options import REWARD, refuse_options
 
 _PAIR = (CHOSEN_IDS, REJECTED_IDS)
 
@@ -54,7 +55,7 @@ def trainer(job: Job) -> RewardModelTrainer:
         BadData: A fifth of the training pairs or more do not differ within ``max_length``.
         BadOptions: See `refuse_options`.
     """
-    refuse_options(job)
+    refuse_options(job, RewardConfig, REWARD)
     refuse_identical(job)
     return build(job, RewardModelTrainer, **train_features(job, columns=_PAIR))
 
@@ -70,7 +71,7 @@ class RewardEvaluator(Evaluator):
     A single completion's record has its score under ``prediction``.
     """
 
-    primary: str = "accuracy"
+    primary: Literal["accuracy", "margin"] = "accuracy"
     """The score that stands for the others: `accuracy` or `margin`."""
 
     def records(self, predictions: Predictions) -> list[Record]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy import stats
@@ -26,7 +27,7 @@ class RewardedEvaluator(Evaluator):
     There is no right answer, so a record's ``reference`` is None.
     """
 
-    primary: str = "reward"
+    primary: Literal["reward"] = "reward"
     """The score that stands for the others."""
 
     def records(self, predictions: Predictions) -> list[Record]:

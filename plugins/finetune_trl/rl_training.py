@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -17,12 +19,13 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from finetune.errors import BadOptions
 from finetune.interfaces import IGNORE_INDEX, Job
-from finetune.training import build, build_arguments, randomness_kept
+from finetune.training import build_arguments, randomness_kept
 from finetune_trl.chat import ASSISTANT, are_messages, text_of
 from finetune_trl.collate import PROMPT_IDS, padded_prompts
-from finetune_trl.mended import TrlTrainer, forget_copied_adapter, refuse_moved_base, refuse_options
+from finetune_trl.mended import TrlTrainer, built_by_trl, forget_copied_adapter, refuse_moved_base
 from finetune_trl.pairs import PROMPT
-from finetune_trl.reference import prepared
+from finetune_trl.reference import prepared, reference_of
+from finetune_trl.refused_options import RL, refuse_options
 from finetune_trl.rewards import reward_of
 from finetune_trl.rl import GIVEN, Prompts
 from finetune_trl.tokens import asked_ids
@@ -44,9 +47,16 @@ class OnPolicy(TrlTrainer):
     processing_class: Any
     reward_weights: torch.Tensor
 
-    def __init__(self, *args: Any, data_collator: Any = None, compute_metrics: Any = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)  # neither of the two is an argument of TRL's
-        self.compute_metrics = compute_metrics
+    def __init__(
+        self,
+        *args: Any,
+        data_collator: Any = None,
+        compute_metrics: Any = None,
+        reward_columns: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)  # none of the three is an argument of TRL's
+        self.compute_metrics, self.reward_columns = compute_metrics, reward_columns
         forget_copied_adapter(self.model)
         self.add_callback(RewardWatch())
 
@@ -79,7 +89,12 @@ class OnPolicy(TrlTrainer):
         ]
 
     def rewarded(self, rows: Rows, ids: torch.Tensor, completions: list[Any]) -> torch.Tensor:
-        """Return the weighted sum of the rewards of each completion; NaN where no reward has an opinion."""
+        """Return the weighted sum of the rewards of each completion; NaN where no reward has an opinion.
+
+        Prompts alone, without the columns that rewards are given, have none.
+        """
+        if self.reward_columns and any(row.get(GIVEN) is None for row in rows):
+            return torch.full((len(rows),), torch.nan, device=ids.device)
         inputs = [{PROMPT: row[PROMPT], **(row.get(GIVEN) or {})} for row in rows]
         # TRL's own, so that what is scored is what is trained; it gathers the rewards of all processes
         each = self._calculate_rewards(inputs, [row[PROMPT] for row in rows], completions, _kept(ids))
@@ -120,27 +135,46 @@ def _build(job: Job, cls: Any, upstream: Any) -> Any:
 
     Raises:
         BadOptions: The batches hold no whole groups, the reward does not exist, or is the same for every answer.
+        Incompatible: The strategy and TRL's loss do not go together.
     """
     if not isinstance(job.preprocessor, Prompts):
         raise BadOptions(f"preprocessor: {type(job.preprocessor).__name__} names no reward; use `Prompts`.")
-    refuse_options(job)
+    refuse_options(job, upstream, RL)
     refuse_groups(job, upstream)
     refuse_moved_base(job.model)
     given = job if job.train is not None else replace(job, arguments=_to_write(job.arguments))
     generation = prepared(job)
     if "max_new_tokens" not in job.generation:
         generation["max_new_tokens"] = build_arguments(given).max_completion_length
-    built = build(
-        given,
-        cls,
-        reward_funcs=[reward_of(name) for name in job.preprocessor.rewards],
-        train_dataset=_train_rows(job.train),
-        generation=generation,
-    )
+    with _our_reference(given, cls):
+        built = built_by_trl(
+            given,
+            cls,
+            reward_funcs=[reward_of(name) for name in job.preprocessor.rewards],
+            reward_columns=job.preprocessor.reward_columns,
+            train_dataset=_train_rows(job.train),
+            generation=generation,
+        )
     if job.train is not None and not job.preprocessor.allow_constant:
         with randomness_kept():
             refuse_constant(built, job.train, job.preprocessor)
     return built
+
+
+@contextmanager
+def _our_reference(job: Job, cls: Any) -> Iterator[None]:
+    """Have TRL take the run's base as its reference where it would load one itself.
+
+    TRL 1.16 loads it by the name in the model's configuration: without the recipe's revision and options, and pickled
+    weights as well as safetensors. No argument of its trainers says otherwise.
+    """
+    module: Any = inspect.getmodule(cls.__bases__[-1])  # of TRL's own class
+    load = module.create_model_from_path
+    module.create_model_from_path = lambda *_, **__: reference_of(job)
+    try:
+        yield
+    finally:
+        module.create_model_from_path = load
 
 
 def refuse_groups(job: Job, upstream: Any) -> None:

@@ -123,7 +123,13 @@ class Sft(Preprocessor):
     def _check_row(self, row: Row, number: int, *, answered: bool) -> Iterator[Finding]:
         asked = not answered and row.get("prompt") is not None
         if self.form == "prompt-completion" or asked:
-            yield from sft_checks.check_pair(row, number, answered=answered)
+            found = list(sft_checks.check_pair(row, number, answered=answered))
+            yield from found
+            if not found and self.conversational is False and chat.are_messages(row["prompt"]):
+                yield Finding(
+                    code="mixed-forms", message="the prompt is messages, and the run was made for text.",
+                    fix="Write all rows in one way.", row=number, column="prompt",
+                )  # fmt: skip
         elif self.form == "messages":
             yield from chat.check(
                 row.get("messages"), row=number, column="messages", part="dialogue" if answered else "prompt"
@@ -177,10 +183,12 @@ class Sft(Preprocessor):
                 return Pair(prompt=messages[:-1], completion=messages[-1:])
             return Pair(prompt=messages)
         prompt, completion = row.get("prompt"), row.get("completion")
-        if prompt is None:
+        if prompt is None or (self.form == "text" and row.get("text") is not None):
             return Pair(prompt="", completion=row.get("text"), continues=True)
         if isinstance(prompt, str) and self.conversational:
-            return Pair(prompt=[{"role": chat.USER, "content": prompt}])
+            prompt = [{"role": chat.USER, "content": prompt}]
+            if isinstance(completion, str):
+                completion = [{"role": chat.ASSISTANT, "content": completion}]
         if chat.are_messages(prompt):
             answer = None if completion is None else chat.messages_of(completion)
             return Pair(prompt=chat.messages_of(prompt), completion=answer)

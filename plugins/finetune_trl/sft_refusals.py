@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from trl import SFTConfig
 
-from finetune.errors import BadOptions, Incompatible
+from finetune.errors import Incompatible
 from finetune.interfaces import Job
 from finetune.training import randomness_kept
+from finetune_trl.refused_options import ignored, refuse_options
 
 PREPARING: Mapping[str, str] = {
     "max_length": "preprocessor.max_length",
@@ -40,9 +42,7 @@ def refuse_preparing(job: Job) -> None:
     Raises:
         BadOptions: One is set.
     """
-    for name, ours in PREPARING.items():
-        if job.arguments.get(name) is not None:
-            raise BadOptions(f"training: {name!r} would be ignored: the features are made. What decides is {ours}.")
+    refuse_options(job, SFTConfig, {name: ignored(ours) for name, ours in PREPARING.items()})
 
 
 def refuse_other_loss(built: Any) -> None:

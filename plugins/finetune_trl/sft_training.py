@@ -11,11 +11,11 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig
 from trl import SFTTrainer
 
-from finetune.errors import BadOptions, Incompatible
+from finetune.errors import BadOptions
 from finetune.interfaces import IGNORE_INDEX, Job
-from finetune.training import build, model_columns
+from finetune.training import model_columns
 from finetune_trl import templates
-from finetune_trl.mended import TrlTrainer, train_features
+from finetune_trl.mended import TrlTrainer, built_by_trl, train_features
 from finetune_trl.sft_refusals import refuse_other_loss, refuse_preparing
 from finetune_trl.writing import DEFAULTS
 
@@ -114,10 +114,7 @@ def trainer(job: Job) -> SftTrainer:
     more = train_features(job, columns=("input_ids", "labels"))
     if job.train is not None:
         more = {"train_dataset": model_columns(job.train, job).select_columns(["input_ids", "labels"])}
-    try:
-        built = build(replace(job, arguments=given), SftTrainer, **more)
-    except ValueError as error:
-        raise Incompatible(f"TRL refuses: {error}") from error
+    built = built_by_trl(replace(job, arguments=given), SftTrainer, **more)
     built.generation, built.writes = generation, getattr(job.evaluator, "writes", True)
     if job.train is not None:
         refuse_other_loss(built)

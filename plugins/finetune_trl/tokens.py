@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from finetune.errors import Incompatible
 from finetune_trl import chat, templates
 from finetune_trl.sft_labels import Pair as Asked
+from finetune_trl.sft_labels import common_prefix
 from finetune_trl.sft_labels import prompts as asked
 
 if TYPE_CHECKING:
@@ -52,11 +53,5 @@ def answers_after(prompt: Sequence[int], wholes: Sequence[Sequence[int]]) -> tup
     >>> answers_after([1, 5], [[1, 5, 8, 2], [1, 7, 2]])
     ([1], [[5, 8, 2], [7, 2]], True)
     """
-    length = min(common_length(prompt, whole) for whole in wholes)
+    length = min(common_prefix(prompt, whole) for whole in wholes)
     return list(prompt[:length]), [list(whole[length:]) for whole in wholes], length < len(prompt)
-
-
-def common_length(one: Sequence[int], other: Sequence[int]) -> int:
-    """Return how many tokens two sequences begin with alike."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))

@@ -244,6 +244,7 @@ def thumb(label: Any, completion: Any = " Old Tomás.") -> dict[str, Any]:
         ("label-missing", "row", thumb(None)),
         ("answer-empty", "row", thumb(True, "")),
         ("prompt-missing", "row", {**thumb(True), "prompt": None}),
+        ("mixed-forms", "row", thumb(True, [GOOD])),
         ("duplicate-rows", "warning", thumb("True")),
         ("label-conflict", "warning", thumb(False)),
     ],
@@ -262,6 +263,22 @@ def test_thumbs_of_one_kind_are_refused_where_train_has_no_other() -> None:
     assert (found.code, found.level) == ("one-kind-of-label", "error") and "every label is true" in found.message
     (found,) = Thumbs().fit(both).check(only)
     assert (found.code, found.level) == ("one-kind-of-label", "warning")
+
+
+def test_a_completion_to_score_is_written_like_its_prompt() -> None:
+    learned = Reward().fit([TEXT])
+    for row in ({"prompt": "Who?", "completion": [GOOD]}, {"prompt": [U], "completion": " I."}):
+        (found,) = learned.check([row])
+        check_finding(found)
+        assert (found.code, found.row) == ("mixed-forms", 0)
+
+
+def test_text_without_a_prompt_cannot_become_turns() -> None:
+    for preprocessor in (Preferences(conversational=True), Reward(conversational=True)):
+        (found,) = preprocessor.fit([WHOLE_TEXT]).check([WHOLE_TEXT])
+        check_finding(found)
+        assert (found.code, found.level) == ("no-prompt-for-turns", "error")
+        assert not list(preprocessor.fit([WHOLE]).check([WHOLE]))
 
 
 def test_a_label_that_is_neither_true_nor_false_makes_no_feature() -> None:

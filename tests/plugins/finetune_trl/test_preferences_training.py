@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from trl import DPOConfig, GRPOConfig, KTOConfig, RewardConfig, RLOOConfig
 
 import finetune
 from finetune.errors import BadData, BadOptions, Incompatible
+from finetune_trl.refused_options import DPO, KTO, REWARD, RL, refuse_options
 
 PAIRS = [
     {"prompt": f"Who keeps {what}?", "chosen": f" Old Tomás keeps {what}.", "rejected": f" Nobody {does} {what} here."}
@@ -209,6 +213,7 @@ def test_the_best_checkpoint_can_be_chosen_by_accuracy(base: Path, tmp_path: Pat
     ("training", "message"),
     [
         ({"max_length": 16}, "would cut or drop rows without a count. Set preprocessor.max_length"),
+        ({"precompute_ref_log_probs": True}, "'precompute_ref_log_probs' would be ignored"),
         ({"gradient_checkpointing": True}, "its new name, 'activation_checkpointing'"),
     ],
 )
@@ -217,6 +222,48 @@ def test_options_that_would_act_in_silence_are_refused(
 ) -> None:
     with pytest.raises(BadOptions, match=message):
         finetune.train(**recipe("dpo", "full", base, tmp_path / "run", **training))
+
+
+KINDS = [(DPOConfig, DPO), (KTOConfig, KTO), (RewardConfig, REWARD), (RLOOConfig, RL), (GRPOConfig, RL)]
+
+
+@pytest.mark.parametrize(("config", "reasons"), KINDS)
+def test_every_refused_option_is_one_and_its_default_is_not_refused(config: Any, reasons: dict[str, str]) -> None:
+    defaults = {field.name: field.default for field in fields(config)}
+    assert reasons.keys() <= defaults.keys()
+    for name in reasons:
+        job: Any = SimpleNamespace(arguments={name: 7}, task=SimpleNamespace(training={}))
+        with pytest.raises(BadOptions, match=f"'{name}' would "):
+            refuse_options(job, config, reasons)
+    usual = {name: defaults[name] for name in reasons if name != "max_length"}
+    refuse_options(SimpleNamespace(arguments=usual, task=SimpleNamespace(training={})), config, reasons)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("task", ["dpo", "kto"])
+def test_an_adapter_on_the_output_embeddings_is_refused(task: str, base: Path, tmp_path: Path) -> None:
+    head = {"name": "lora", "config": {"target_modules": ["lm_head"]}}
+    with pytest.raises(Incompatible, match="TRL refuses: Applying a PEFT adapter to `lm_head`"):
+        finetune.train(**{**recipe(task, "lora", base, tmp_path / "run"), "strategy": head})
+
+
+@pytest.mark.parametrize(
+    ("task", "primary"), [("dpo", "kl"), ("kto", "undesirable_reward"), ("reward", "rejected_reward")]
+)
+def test_only_a_score_of_which_more_is_better_can_stand_for_the_others(
+    task: str, primary: str, base: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(BadOptions, match=f"primary: Input should be .*not '{primary}'"):
+        finetune.train(**recipe(task, "full", base, tmp_path / "run"), evaluator={"primary": primary})
+
+
+def test_a_reward_model_pads_with_its_tokenizers_token_when_it_is_loaded(
+    llama_base: Callable[..., Path], tmp_path: Path
+) -> None:
+    other = llama_base("roberta", pad_token_id=0)
+    words = AutoTokenizer.from_pretrained(other)
+    assert words.pad_token_id not in (None, 0)
+    finetune.train(**recipe("reward", "lora", other, tmp_path / "run"))
+    assert finetune.load(tmp_path / "run").model.config.pad_token_id == words.pad_token_id
 
 
 def test_an_adapter_that_changes_the_reference_is_refused(base: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -164,6 +165,31 @@ def test_rewards_are_given_the_columns_that_they_ask_for(base: Path, tmp_path: P
     assert "rewards/vowel/mean" in result.log[0]
 
 
+def test_prompts_without_the_columns_of_a_reward_are_answered_and_have_no_reward(base: Path, tmp_path: Path) -> None:
+    asked = {"reward": "test_rl:vowel", "reward_columns": ["vowel"], "allow_constant": True}
+    training = {"max_steps": 1, "save_strategy": "no"}
+    finetune.train(**recipe("rloo", "full", base, tmp_path / "run", preprocessor=asked, training=training))
+    model = finetune.load(tmp_path / "run")
+    records = model.predict([{"prompt": row["prompt"]} for row in PROMPTS[8:]])
+    assert [record["reward"] for record in records] == [None] * 4
+    assert all(isinstance(record["prediction"], str) for record in records)
+
+
+@pytest.mark.parametrize("task", ["rloo", "grpo"])
+def test_the_reference_is_the_runs_own_base(
+    task: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("TRL loads the reference by itself")
+
+    module = importlib.import_module(f"trl.trainer.{task}_trainer")
+    monkeypatch.setattr(module, "create_model_from_path", never)
+    result = finetune.train(**recipe(task, "full", base, tmp_path / "run", training={"beta": 0.1, "max_steps": 2}))
+    assert module.create_model_from_path is never
+    first, second = (entry["kl"] for entry in result.log if "kl" in entry)
+    assert first == pytest.approx(0, abs=1e-6) and abs(second) > 1e-6
+
+
 def test_a_reward_model_rewards_as_it_predicts(base: Path, tmp_path: Path) -> None:
     pairs = [{"prompt": row["prompt"], "chosen": f" Aye, {number}.", "rejected": f" No {number} here."}
              for number, row in enumerate(PROMPTS)]  # fmt: skip
@@ -223,6 +249,10 @@ def test_the_watch_warns_once_a_stretch() -> None:
         ({"preprocessor": {"reward": "no_such_rewards:any"}}, BadOptions, "there is no module 'no_such_rewards'"),
         ({"preprocessor": {"reward": "test_rl:PROMPTS"}}, BadOptions, "'PROMPTS' is no function of"),
         ({"training": {"per_device_train_batch_size": 6}}, BadOptions, "must hold whole groups of num_generations"),
+        ({"training": {"num_generations_eval": 2}}, BadOptions, "'num_generations_eval' would be ignored"),
+        ({"training": {"sync_ref_model": True}}, BadOptions, "'sync_ref_model' would move the reference"),
+        ({"training": {"chat_template_kwargs": {"a": 1}}}, BadOptions, "What decides is preprocessor.chat_template"),
+        ({"evaluator": {"primary": "length"}}, BadOptions, "primary: Input should be 'reward'"),
         ({"training": {"num_generations": 3}}, BadOptions, "or num_generations to a divisor of 8"),
         ({"training": {"steps_per_generation": 2, "num_generations": 5}}, BadOptions, "divisible by num_generations"),
     ],

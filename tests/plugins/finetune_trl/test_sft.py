@@ -25,6 +25,7 @@ from finetune.testing.laws import check_finding
 from finetune.testing.tokenizers import tokenizer
 from finetune_trl import templates
 from finetune_trl.sft import Sft
+from finetune_trl.sft_labels import Pair
 
 SAID = [
     "Fog.",
@@ -358,6 +359,42 @@ def test_rows_of_several_forms_are_an_error() -> None:
     assert ("mixed-forms", 1, None) in found(mixed)
     assert [code for code, *_ in found([{"question": "Who?", "answer": "I."}])] == ["no-form"]
     assert [code for code, *_ in found([{"messages": [user("Who?")]}])] == ["no-form"], "nobody answers"
+
+
+def test_a_text_with_a_prompt_beside_it_is_trained_as_text() -> None:
+    row = {"text": "Fog over the quay.", "prompt": "Who?"}
+    learned = Sft().fit([row])
+    assert learned.pair(row) == Pair(prompt="", completion="Fog over the quay.", continues=True)
+    assert learned.pair({"prompt": "Who?"}) == Pair(prompt="Who?")
+
+
+def test_a_completion_of_text_becomes_a_turn_where_the_data_are_chats() -> None:
+    learned = Sft().fit(CHATS)
+    assert learned.pair({"prompt": "Who?", "completion": "I."}) == Pair(
+        prompt=[user("Who?")], completion=[assistant("I.")]
+    )
+    assert not list(learned.check([{"prompt": "Who?", "completion": " I."}]))
+
+
+def test_messages_where_the_run_was_made_for_text_are_named() -> None:
+    chat = {"prompt": [user("Who?")], "completion": [assistant("I.")]}
+    assert found([TEXTS[0], chat]) == [("mixed-forms", 1, "prompt")]
+    asked = list(Sft().fit(TEXTS).check([{"prompt": [user("Who?")]}]))
+    assert [finding.code for finding in asked] == ["mixed-forms"]
+
+
+@pytest.mark.parametrize(
+    ("row", "code"),
+    [
+        ({"instruction": 7, "output": "Aye."}, "content-not-text"),
+        ({"instruction": "Fog?", "input": ["a"], "output": "Aye."}, "content-not-text"),
+        ({"instruction": "Fog?", "output": "Aye.", "history": "Gulls?"}, "message-not-an-object"),
+        ({"instruction": "Fog?", "output": "Aye.", "history": [["Gulls?"]]}, "message-not-an-object"),
+    ],
+)
+def test_an_odd_row_of_alpaca_is_named_and_nothing_crashes(row: dict[str, Any], code: str) -> None:
+    for rows, number in (([row], 0), ([{"instruction": "Fog?", "output": "Aye."}, row], 1)):
+        assert found(rows, converter="alpaca") == [(code, number, "instruction")]
 
 
 def test_an_empty_text_and_a_loss_on_what_a_text_has_not_are_named() -> None:

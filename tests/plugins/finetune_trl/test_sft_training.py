@@ -226,6 +226,13 @@ def test_an_option_of_the_trainer_that_would_be_ignored_is_refused(name: str, ll
         trainer(replace(job, arguments={**job.arguments, name: 1}))
 
 
+def test_defaults_may_be_named_and_an_old_name_is_refused(llama_base: Any) -> None:
+    job = training_job(llama_base("gpt2"), [{"prompt": "Who?", "completion": " I."}])
+    trainer(replace(job, arguments={**job.arguments, "packing": False, "padding_free": False}))
+    with pytest.raises(BadOptions, match="by its new name, 'activation_checkpointing'"):
+        trainer(replace(job, arguments={**job.arguments, "gradient_checkpointing": True}))
+
+
 def test_a_limit_that_counts_the_prompt_is_refused(llama_base: Any, tmp_path: Path) -> None:
     with pytest.raises(BadOptions, match=r"'max_length' counts the prompt as well\. Set max_new_tokens"):
         run(llama_base(), tmp_path / "run", generation={"max_length": 60})
