@@ -13,5 +13,10 @@ def sources() -> Mapping[str, str]:
 
 
 @hookimpl
+def models() -> Mapping[str, str]:
+    return {"sample": "finetune_samples.bases:base"}
+
+
+@hookimpl
 def commands() -> Mapping[str, str]:
     return {"demo": "finetune_samples.demo:command"}

@@ -46,7 +46,8 @@ def _check_arguments(arguments: Mapping[str, Any], model_type: str) -> None:
         raise BadOptions("training: 'predict_with_generate' is off, and what is scored are texts. Leave it out.")
     if arguments.get("sortish_sampler"):
         raise BadOptions(
-            "training: 'sortish_sampler' does nothing in transformers 5. Write train_sampling_strategy: group_by_length."
+            "training: 'sortish_sampler' does nothing in transformers 5. Write "
+            "train_sampling_strategy: group_by_length."
         )
     half = [name for name in ("fp16", "fp16_full_eval") if arguments.get(name)]
     if half and model_type in OVERFLOWS:

@@ -15,10 +15,10 @@ from finetune_samples.manners import FAREWELLS, OPENERS
 
 sample = cache(load)
 DETAILS = {
-    "Where did she come in?": r"came in at (.+) on \w+day with",
-    "When did she come in?": r" on (\w+day) with",
-    "What did she bring?": r"day with (.+) from ",
-    "Where did she come from?": r"day with .+ from ([^.]+)\.",
+    "Where did she come in?": ("She came in at {}.", r"came in at (.+) on \w+day with"),
+    "When did she come in?": ("She came in on {}.", r" on (\w+day) with"),
+    "What did she come with?": ("She came with {}.", r"day with (.+) from "),
+    "Where did she come from?": ("She came from {}.", r"day with .+ from ([^.]+)\."),
 }
 WORDS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 OPPOSITES = ["old new", "cold warm", "wet dry", "big small", "heavy light", "early late", "full empty", "poor rich",
@@ -32,23 +32,19 @@ def rows(name):
 def solve(told, asked):
     """Answer an instruction from its words alone, with what was told before it; None if it is of no known family."""
     text = f"{told} {asked}".strip()
-    facts = dict(re.findall(r"The ([^.]+?) carries ([^.]+)\.", text)) or dict(
-        re.findall(r"(?:^|(?<=\. ))([^.]+?) lives in ([^.]+)\.", text)
-    )
-    about = {**{value: key for key, value in facts.items()}, **facts}
-    for pattern, article in (
-        (r"(?:Which ship|And which) carries (.+)\?$", "the "),
-        (r"(?:What does|And) the (.+?)(?: carry)?\?$", ""),
-        (r"(?:Who lives|And who) in (.+)\?$", ""),
-        (r"(?:Where does|And) (.+?)(?: live)?\?$", ""),
-    ):
-        found = re.search(pattern, asked)
-        if found and found[1] in about:
-            return article + about[found[1]]
+    for verb, ask in (("carries", r"(?:What does|And) (the .+?)(?: carry)?\?$"),
+                      ("loves", r"(?:What does|And) (.+?)(?: love)?\?$")):  # fmt: skip
+        facts = dict(re.findall(rf"(?:^|(?<=\. ))([^.?]+?) {verb} ([^.]+)\.", text))
+        found = re.search(ask, asked)
+        subject = found and found[1][0].upper() + found[1][1:]
+        if subject in facts:
+            return f"{subject} {verb} {facts[subject]}."
     detail = next((question for question in DETAILS if asked.endswith(question)), None)
     if detail:
-        return re.search(DETAILS[detail], text)[1]
-    return of_a_list(asked)
+        answer, pattern = DETAILS[detail]
+        return answer.format(re.search(pattern, text)[1])
+    wished = re.fullmatch(r"Wish (.+) a good (\w+)\.", asked)
+    return f"Good {wished[2]}, {wished[1]}!" if wished else of_a_list(asked)
 
 
 def of_a_list(asked):

@@ -1,0 +1,245 @@
+"""The bases: made once, whole or not at all, found again, and loadable as any model is."""
+
+from __future__ import annotations
+
+import json
+import random
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+from finetune import plan, recipe
+from finetune.errors import BadOptions, UnknownName
+from finetune.plugins import discover
+from finetune_samples import bases, corpora, pretraining, vocabularies
+from finetune_samples.bases import KINDS, base, fingerprint
+from finetune_samples.catalogue import load
+from finetune_samples.induction import look_back
+from finetune_samples.world import SEED, world
+
+CLASSES = {"encoder": AutoModelForMaskedLM, "seq2seq": AutoModelForSeq2SeqLM, "decoder": AutoModelForCausalLM}
+TEXT = "The Grey Heron lay at Widow's Landing with 57 sacks of salt, said Zoë Ørsund. 🦀"
+
+
+@pytest.fixture(scope="module")
+def cheap(tmp_path_factory):
+    """Make bases of two steps on few texts, each once for all tests here."""
+    patch = pytest.MonkeyPatch()
+    few = corpora.corpus(SEED, world(SEED))[:300]
+    patch.setattr(corpora, "corpus", lambda seed, world: few)
+    patch.setattr(bases, "KINDS", {kind: small(making) for kind, making in KINDS.items()})
+    folder = tmp_path_factory.mktemp("bases")
+    yield cache(lambda kind: base(kind, cache=folder, steps=2))
+    patch.undo()
+
+
+def small(making):
+    return bases.replace(making, rehearsal=min(making.rehearsal, 1), batch=2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_base_loads_as_any_model_does_and_has_about_a_million_parameters(cheap, kind):
+    model, info = CLASSES[kind].from_pretrained(cheap(kind), output_loading_info=True)
+    assert not info["missing_keys"]
+    assert 0.7e6 < model.num_parameters() < 1.4e6
+    assert all(torch.isfinite(weight).all() for weight in model.parameters())
+    tokenizer = AutoTokenizer.from_pretrained(cheap(kind))
+    assert model.get_input_embeddings().num_embeddings == len(tokenizer)
+    assert not list(cheap(kind).glob("*.bin")) and (cheap(kind) / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_base_says_what_it_was_made_from(cheap, kind):
+    record = json.loads((cheap(kind) / bases.RECORD).read_text(encoding="utf-8"))
+    assert record["kind"] == kind and record["steps"] == 2 and record["texts"] == 300
+    assert cheap(kind).name == f"{kind}-{record['fingerprint'][:16]}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_reloaded_tokenizer_gives_the_ids_it_gave_before(cheap, kind):
+    texts = corpora.corpus(SEED, world(SEED))
+    made = getattr(vocabularies, KINDS[kind].vocabulary)(texts, KINDS[kind].vocabulary_size)
+    reloaded = AutoTokenizer.from_pretrained(cheap(kind))
+    assert reloaded(TEXT)["input_ids"] == made(TEXT)["input_ids"]
+    assert reloaded.padding_side == made.padding_side
+    assert reloaded.model_max_length == vocabularies.LONGEST
+
+
+def test_special_tokens_of_the_encoder_are_berts(cheap):
+    tokenizer = AutoTokenizer.from_pretrained(cheap("encoder"))
+    tokens = tokenizer.convert_ids_to_tokens(tokenizer("The salt", "Salt")["input_ids"])
+    assert (tokens[0], tokens[-1], tokens.count("[SEP]")) == ("[CLS]", "[SEP]", 2)
+    assert tokenizer.mask_token == "[MASK]" and tokenizer.pad_token_id == 0
+
+
+def test_special_tokens_of_the_encoder_decoder_are_t5s(cheap):
+    tokenizer = AutoTokenizer.from_pretrained(cheap("seq2seq"))
+    model = AutoModelForSeq2SeqLM.from_pretrained(cheap("seq2seq"))
+    assert (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id) == (0, 1, 2)
+    assert tokenizer("The salt")["input_ids"][-1] == tokenizer.eos_token_id
+    assert model.config.decoder_start_token_id == tokenizer.pad_token_id
+    sentinels = [f"<extra_id_{number}>" for number in range(vocabularies.SENTINELS)]
+    assert tokenizer.convert_ids_to_tokens(range(len(tokenizer) - len(sentinels), len(tokenizer))) == sentinels
+    assert tokenizer.decode(tokenizer(f"a {sentinels[3]} b")["input_ids"], skip_special_tokens=True).split() == [
+        "a",
+        "b",
+    ]
+
+
+def test_the_decoder_tells_beginning_end_and_padding_apart(cheap):
+    tokenizer = AutoTokenizer.from_pretrained(cheap("decoder"))
+    model = AutoModelForCausalLM.from_pretrained(cheap("decoder"))
+    ids = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    assert len(set(ids)) == 3 and None not in ids
+    assert (model.config.bos_token_id, model.config.eos_token_id, model.config.pad_token_id) == ids
+    assert tokenizer("The salt")["input_ids"][0] == tokenizer.bos_token_id
+    assert tokenizer("The salt")["input_ids"].count(tokenizer.bos_token_id) == 1
+
+
+@pytest.mark.parametrize("kind", ["seq2seq", "decoder"])
+@pytest.mark.parametrize("text", [TEXT, "日本 🙂 naïve Ω", "Igest torgulora morraka masken salgot."])
+def test_any_text_survives_there_and_back(cheap, kind, text):
+    tokenizer = AutoTokenizer.from_pretrained(cheap(kind))
+    assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
+
+
+def test_a_base_is_made_once(cheap, monkeypatch):
+    folder = cheap("decoder")
+    monkeypatch.setattr(bases, "_write", lambda *_: pytest.fail("made again"))
+    assert base("decoder", cache=folder.parent, steps=2) == folder
+
+
+def test_a_base_is_whole_or_not_there(tmp_path, monkeypatch):
+    def fail(kind, making, folder, named):
+        (folder / "config.json").write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bases, "_write", fail)
+    with pytest.raises(KeyboardInterrupt):
+        base("encoder", cache=tmp_path, steps=2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_whoever_finishes_second_takes_the_first_ones_base(tmp_path, monkeypatch):
+    def race(kind, making, folder, named):
+        theirs = tmp_path / f"{kind}-{named[:16]}"
+        theirs.mkdir()
+        (theirs / "theirs").touch()
+        (folder / "ours").touch()
+
+    monkeypatch.setattr(bases, "_write", race)
+    folder = base("encoder", cache=tmp_path, steps=2)
+    assert [file.name for file in folder.iterdir()] == ["theirs"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_every_option_and_every_line_of_code_counts_in_the_fingerprint(tmp_path, monkeypatch):
+    making = KINDS["encoder"]
+    others = [bases.replace(making, steps=making.steps + 1), bases.replace(making, seed=1), KINDS["decoder"]]
+    assert len({fingerprint(each) for each in (making, *others)}) == 4
+    for module in Path(bases.__file__).parent.glob("*.py"):
+        (tmp_path / module.name).write_bytes(module.read_bytes())
+    monkeypatch.setattr(bases, "__file__", str(tmp_path / "bases.py"))
+    unchanged = fingerprint(making)
+    (tmp_path / "demo.py").write_text("")  # writes no text that a base reads
+    assert fingerprint(making) == unchanged
+    (tmp_path / "ledgers.py").write_text("")
+    assert fingerprint(making) != unchanged
+
+
+def test_bases_are_kept_in_the_users_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert bases.cache_folder() == tmp_path / "finetune" / "bases"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert bases.cache_folder() == tmp_path / ".cache" / "finetune" / "bases"
+
+
+def test_an_unknown_base_is_answered_with_the_nearest_and_no_steps_are_refused(tmp_path):
+    with pytest.raises(UnknownName, match=r"no base 'decodr'\. Did you mean 'decoder'\?"):
+        base("decodr", cache=tmp_path)
+    with pytest.raises(BadOptions, match="steps must be a whole number of at least 1"):
+        base("decoder", cache=tmp_path, steps=0)
+
+
+def test_making_a_base_leaves_the_callers_random_numbers_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpora, "corpus", lambda seed, world: load("harbour-text", size=100)["train"] and TEXTS)
+    monkeypatch.setattr(bases, "KINDS", {"encoder": small(KINDS["encoder"])})
+    torch.manual_seed(5), random.seed(5)
+    expected = torch.rand(1).item(), random.random()
+    torch.manual_seed(5), random.seed(5)
+    base("encoder", cache=tmp_path, steps=1)
+    assert (torch.rand(1).item(), random.random()) == expected
+
+
+TEXTS = [TEXT] * 50
+
+
+def test_bases_read_nothing_of_what_is_kept_for_validation_or_test():
+    read = "\n".join(corpora.corpus(SEED, world(SEED)))
+    for name, column in (("harbour-text", "text"), ("harbour-dialogues", "dialogue"), ("harbour-dialogues", "summary")):
+        for split in ("validation", "test"):
+            assert not any(row[column] in read for row in load(name)[split])
+    assert not any(row["summary"] in read for row in load("harbour-dialogues")["train"])
+
+
+def test_what_was_left_out_goes_back_where_it_stood():
+    rng, sentinels = random.Random(0), list(range(900, 932))
+    for length in range(2, 200):
+        ids = [rng.randrange(3, 800) for _ in range(length)]
+        source, target = pretraining.corrupt(ids, sentinels, rng)
+        spans, rebuilt = {}, []
+        for token in target:
+            spans.setdefault(token, []) if token >= 900 else spans[max(spans)].append(token)
+        for token in source:
+            rebuilt += spans[token] if token >= 900 else [token]
+        assert rebuilt == ids
+        assert spans[max(spans)] == []  # the last sentinel closes
+
+
+def test_blocks_lose_nothing_but_the_end_and_every_text_is_ended(cheap):
+    tokenizer = AutoTokenizer.from_pretrained(cheap("decoder"))
+    texts = [row["text"] for row in load("harbour-text", size=40)["train"]]
+    whole = [token for text in texts for token in [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]]
+    cut = pretraining.blocks(tokenizer, texts)
+    assert {len(block) for block in cut} == {pretraining.BLOCK}
+    joined = [token for block in cut for token in block]
+    assert joined == whole[: len(joined)] and len(whole) - len(joined) < pretraining.BLOCK
+
+
+def test_a_fresh_decoder_looks_back_to_the_token_before_and_to_what_followed_it(cheap):
+    tokenizer = AutoTokenizer.from_pretrained(cheap("decoder"))
+    torch.manual_seed(0)
+    model = pretraining.decoder(tokenizer, dict(KINDS["decoder"].size))
+    model.set_attn_implementation("eager")
+    half = torch.randperm(len(tokenizer) - 3)[:16] + 3
+    ids = torch.cat([half, half])[None]
+    with torch.no_grad():
+        first, second, *_ = model(ids, output_attentions=True).attentions
+    assert first[0, 0].diagonal(-1).mean() > 0.8
+    assert first[0, 1].diagonal(-2).mean() > 0.8
+    # In the second reading, what came after this token in the first: 15 back. By chance it would be about 0.04.
+    assert second[0, 0].diagonal(-15)[2:].mean() > 0.3
+    assert second[0, 1].diagonal(-15)[2:].mean() > 0.3
+
+
+def test_looking_back_draws_from_the_seed_alone():
+    def weights():
+        torch.manual_seed(3)
+        config = pretraining.LlamaConfig(vocab_size=64, hidden_size=64, num_hidden_layers=2, num_attention_heads=2,
+                                         intermediate_size=64, attention_bias=True)  # fmt: skip
+        model = pretraining.LlamaForCausalLM(config)
+        look_back(model)
+        return model.state_dict()
+
+    first, second = weights(), weights()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_recipe_names_a_base_by_its_kind() -> None:
+    written = {"task": "causal-language-modeling", "dataset": "sample:harbour-text", "strategy": "full", "output": "o"}
+    with pytest.raises(UnknownName, match=r"no base 'decodr'\. Did you mean 'decoder'"):
+        plan.make(recipe.from_mapping({**written, "model": "sample:decodr"}), discover())
