@@ -1,4 +1,4 @@
-"""Pretrained models of about a million parameters that have read about Skerrow: made here, in two minutes, and kept.
+"""Pretrained models of about a million parameters that have read about Skerrow: made here, in a few minutes, and kept.
 
 Each is a folder as a Hub repository would be: configuration, safetensors, tokenizer. Nothing is downloaded.
 """
@@ -64,7 +64,7 @@ KINDS: dict[str, Making] = {
     ),
     "seq2seq": Making(
         vocabulary="sentencepiece",
-        vocabulary_size=2560,
+        vocabulary_size=2304,
         size={"d_model": 128, "d_kv": 32, "num_heads": 4, "d_ff": 512, "num_layers": 2, "num_decoder_layers": 2},
         rehearsal=150,
         steps=600,
@@ -85,7 +85,7 @@ KINDS: dict[str, Making] = {
 
 
 def base(kind: str, *, cache: Path | None = None, steps: int | None = None) -> Path:
-    """Return the folder of a base, making it first if it is not there: two minutes on two cores, then at once.
+    """Return the folder of a base, making it first if it is not there: some minutes, then at once.
 
     A base is looked up by the fingerprint of its configuration, of the code that makes it and of the code that writes
     its texts: whoever changes any of these gets another. Two processes that make the same one do not disturb each
@@ -129,7 +129,7 @@ def fingerprint(making: Making) -> str:
 
 def _make(kind: str, making: Making, folder: Path, named: str) -> None:
     """Make a base beside its place and move it there whole, so that what is there is never half of one."""
-    logger.info("making the base %s once, in about two minutes: %s", kind, folder)
+    logger.info("making the base %s once, in some minutes: %s", kind, folder)
     building = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         _write(kind, making, building, named)

@@ -58,16 +58,24 @@ def encoder(tokenizer: PreTrainedTokenizerFast, size: dict[str, int]) -> Any:
 
 
 def seq2seq(tokenizer: PreTrainedTokenizerFast, size: dict[str, int]) -> Any:
-    """Return a T5, its weights random; its decoder starts with the padding token, as T5's do."""
-    return T5ForConditionalGeneration(
+    """Return a T5, its weights random; its decoder starts with the padding token, as T5's do.
+
+    Input and output embeddings are two, as in T5 1.1: tied ones start at a size of 1, and with Adam's small steps a
+    short training hardly moves them.
+    """
+    model = T5ForConditionalGeneration(
         T5Config(
             vocab_size=len(tokenizer),
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
             decoder_start_token_id=tokenizer.pad_token_id,
+            tie_word_embeddings=False,
+            dropout_rate=0.0,
             **size,
         )
     )
+    torch.nn.init.normal_(model.lm_head.weight, std=0.05)
+    return model
 
 
 def decoder(tokenizer: PreTrainedTokenizerFast, size: dict[str, int]) -> Any:

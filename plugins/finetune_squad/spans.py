@@ -100,9 +100,9 @@ def kinds_of(text: str) -> NDArray[np.int8]:
 def touching(tokens: Tokens, text: Ints, start_char: Ints, end_char: Ints) -> tuple[Ints, Ints]:
     """Return the first and last token of each text that stand for a character of ``[start_char, end_char)``.
 
-    Positions count from the beginning of each text's tokens; the first is past the last where no token does. Right
-    for tokens out of order, too, and for several tokens that stand for the same character (an emoji in byte-level
-    BPE): all of them touch it.
+    Positions count from the beginning of each text's tokens; the first is past the last where no token does. Several
+    tokens may stand for the same character (an emoji in byte-level BPE): all of them touch it. Of tokens out of order,
+    or inside an earlier one, which no tokenizer known to us makes, the run holds all that touch, and maybe others.
     """
     stands = tokens.start_chars < tokens.end_chars
     shift = np.int64(1) << 32  # searches all texts in one sorted array: text * shift + character
