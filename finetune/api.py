@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from finetune import data, features, models, options, scoring, training
+from finetune import callbacks, data, features, models, options, scoring, training
 from finetune import plan as plans
 from finetune import recipe as recipes
 from finetune import run as runs
@@ -139,8 +139,8 @@ class FineTuned:
             BadOptions: The task writes no text, or an option is unknown or contradicts another.
         """
         given = dict(self.plan.recipe.generation)
-        if generation.keys() & LIMITS:
-            given = {name: value for name, value in given.items() if name not in LIMITS}
+        if generation.keys() & plans.LIMITS:
+            given = {name: value for name, value in given.items() if name not in plans.LIMITS}
         recipe = replace(self.plan.recipe, generation={**given, **generation})
         plans.check_generation(self.plan.task, recipe)
         return replace(self, plan=replace(self.plan, recipe=recipe))
@@ -198,15 +198,8 @@ class FineTuned:
                     "{path: …, columns: …, constants: …}."
                 )
             source = parts[0]
-        fresh: dict[str, Any] = {
-            "name": None,
-            "revision": None,
-            "splits": {},
-            "limit": {},
-            "options": {},
-            "format": None,
-        }
-        return replace(source, path=path, validation_size=0, **{**fresh, **changes})
+        same = {name: getattr(source, name) for name in ("columns", "constants", "encoding", "on_bad")}
+        return Source(path=path, validation_size=0, **{**same, **changes})
 
     def evaluate(
         self,
@@ -275,15 +268,11 @@ class FineTuned:
                 },
                 generation=self.plan.recipe.generation,
                 base=lambda: runs.load_base(self.plan).model,
-                callbacks=[training.ShowPredicting(reporter or Reporter())],
+                callbacks=[callbacks.ShowPredicting(reporter or Reporter())],
             )
             trainer = resolve(self.plan.task.trainer)(job)
             predictions = training.predict(trainer, examples=made.examples, features=made.features, job=job)
         return self.plan.evaluator.records(predictions)
-
-
-LIMITS = frozenset({"max_length", "max_new_tokens"})
-"""Generation options of which one takes the other's place."""
 
 
 def predicting(task: Task) -> set[str]:

@@ -44,6 +44,8 @@ REMOVED: Mapping[str, str] = {
 """Training arguments that transformers 5 dropped, and what to write instead."""
 
 
+LIMITS = frozenset({"max_length", "max_new_tokens"})
+"""Generation options of which one takes the other's place."""
 _CODE = "transformers runs it as code from the Hub, and no remote code is ever run"
 UNSUPPORTED: Mapping[str, str] = {
     "num_beam_groups": _CODE,
@@ -188,7 +190,7 @@ def check_generation(task: Task, recipe: Recipe) -> None:
             raise BadOptions(f"generation: {name!r} is not an option of GenerationConfig.{did_you_mean(name, known)}")
         if name in UNSUPPORTED:
             raise BadOptions(f"generation: {name!r} cannot be used here: {UNSUPPORTED[name]}.")
-    if len(limits := recipe.generation.keys() & {"max_length", "max_new_tokens"}) > 1:
+    if len(limits := recipe.generation.keys() & LIMITS) > 1:
         raise BadOptions(f"generation: give one of {', '.join(sorted(limits))}; transformers would ignore the first.")
     try:
         GenerationConfig(**recipe.generation).validate(strict=True)

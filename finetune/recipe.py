@@ -37,9 +37,9 @@ class Source:
     """Renames, theirs to ours: `{review: text, stars: label}`. Nothing is guessed."""
     constants: Mapping[str, str] = field(default_factory=dict)
     """Columns with one text in every row, by our names: `{prefix: "summarize: "}`."""
-    mixture: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Several data sets for one task instead of `path`: name → the keys of this section, and `weight`, how many times
-    its rows count in train (1): `{letters: {path: letters.csv}, reviews: {path: reviews.csv, weight: 2}}`."""
+    mixture: Mapping[str, str | Mapping[str, Any]] = field(default_factory=dict)
+    """Several data sets for one task instead of `path`: name → path, or the keys of this section and `weight`, how
+    many times its rows count in train (1): `{letters: letters.csv, reviews: {path: reviews.csv, weight: 2}}`."""
     temperature: float = 1.0
     """How the sizes of a mixture's data sets count: their shares of train are as weight × rows ^ (1 / temperature). 1
     keeps the sizes; more evens them out. The epoch keeps its number of rows."""

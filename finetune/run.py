@@ -11,7 +11,7 @@ from typing import Any
 import transformers
 from transformers import set_seed
 
-from finetune import checkpoints, checks, folder, models, training
+from finetune import callbacks, checkpoints, checks, folder, models, training
 from finetune import result as results
 from finetune.interfaces import Job
 from finetune.models import Loaded
@@ -73,7 +73,7 @@ def run(
         if plan.recipe.untouched:
             with reporter.phase("score the untouched model"):
                 untouched = score(prepared, ready.job, trainer, held_out=True)
-        with reporter.phase("train"), training.stopping_cleanly(trainer):
+        with reporter.phase("train"), callbacks.stopping_cleanly(trainer):
             set_seed(plan.recipe.seed)  # scoring draws random numbers too
             trainer.train(resume_from_checkpoint=ready.checkpoint)
         with reporter.phase("save, reload and compare"):
@@ -153,10 +153,10 @@ def make_job(prepared: Prepared, loaded: Loaded, reporter: Reporter) -> Job:
         base=lambda: load_base(plan).model,
         callbacks=[
             *plan.strategy.callbacks(),
-            training.Guard(),
-            training.KeepLog(Path(plan.recipe.output) / results.LOG, reporter),
-            training.ShowPredicting(reporter),
-            training.StopOnSignal(),
+            callbacks.Guard(),
+            callbacks.KeepLog(Path(plan.recipe.output) / results.LOG, reporter),
+            callbacks.ShowPredicting(reporter),
+            callbacks.StopOnSignal(),
         ],
     )
 

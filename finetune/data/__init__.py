@@ -1,8 +1,20 @@
 """The data ledger: read, rename, part, check, drop, and account for every row."""
 
 from finetune.data.examples import Examples, from_rows
-from finetune.data.findings import CODES
+from finetune.data.findings import CODES, UnreadableError, blank_line
 from finetune.data.loading import load
 from finetune.data.mixture import NAME
+from finetune.data.text import LONGEST, lines, too_long
 
-__all__ = ["CODES", "NAME", "Examples", "from_rows", "load"]
+__all__ = [
+    "CODES",
+    "LONGEST",
+    "NAME",
+    "Examples",
+    "UnreadableError",
+    "blank_line",
+    "from_rows",
+    "lines",
+    "load",
+    "too_long",
+]

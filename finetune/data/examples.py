@@ -11,7 +11,6 @@ import numpy as np
 from datasets import Dataset
 
 from finetune.data import evidence, files, sources, splits, text
-from finetune.data.bars import without_bars
 from finetune.data.findings import Report
 from finetune.data.formats import Formats
 from finetune.data.sources import ROLES, Files
@@ -165,8 +164,7 @@ def _split(
     spared = frozenset() if answers else frozenset(preprocessor.answers)
     before = report.levels["error"]
     rows = splits.renamed(table, split=role, columns=source.columns, spared=spared, report=report)
-    with without_bars():
-        rows = splits.filled(rows, source.constants, split=role, report=report)
+    rows = splits.filled(rows, source.constants, split=role, report=report)
     whole = splits.require(
         rows,
         split=role,

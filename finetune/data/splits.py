@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
+from finetune.data.bars import without_bars
 from finetune.data.findings import Report, nearest
 from finetune.data.table import Table
 from finetune.interfaces import Preprocessor
@@ -91,7 +92,8 @@ def filled(rows: Dataset, constants: Mapping[str, str], *, split: str, report: R
             message = f"column {name!r} is there already, and dataset.constants gives it too"
             report.error("constant-exists", message, fix="Rename one of them.", split=split, column=name)
         else:
-            rows = rows.add_column(name, [text] * len(rows))
+            with without_bars():
+                rows = rows.add_column(name, [text] * len(rows))
     return rows
 
 

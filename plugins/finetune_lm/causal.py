@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from finetune.interfaces import IGNORE_INDEX, Batch, Finding, Preprocessor, Row
+from finetune.losses import TokenCrossEntropy
 from finetune_lm import texts
 from finetune_lm.collate import PadRight
 from finetune_lm.frame import Ends, ends
-from finetune_lm.losses import TokenCrossEntropy
 from finetune_lm.packing import Piece, cut
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ import numpy as np
 
 from finetune.errors import BadOptions
 from finetune.interfaces import IGNORE_INDEX, Batch, Finding, Preprocessor, Row
+from finetune.losses import TokenCrossEntropy
 from finetune_lm import texts
 from finetune_lm.collate import MaskAndPad, PadRight
 from finetune_lm.frame import Frame, frame, separator
-from finetune_lm.losses import TokenCrossEntropy
 from finetune_lm.masking import Replacement
 from finetune_lm.packing import Piece, cut
 from finetune_lm.texts import NO_WORD, Encoded

@@ -12,9 +12,9 @@ from transformers import Trainer, TrainerCallback
 
 from finetune.errors import Incompatible
 from finetune.interfaces import IGNORE_INDEX, Job
+from finetune.losses import aligned
 from finetune.training import MendedTrainer, build
 from finetune_lm.collate import MaskAndPad
-from finetune_lm.losses import aligned
 
 NOT_PREDICTED = -1
 """Where a position has no label: less than any negative log-likelihood, as is the trainer's own padding, -100."""

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from finetune.errors import BadData
 from finetune.interfaces import Batch, Finding, Preprocessor, Row
+from finetune.losses import TokenCrossEntropy
 from finetune_seq2seq import languages
 from finetune_seq2seq.collator import Seq2SeqCollator
 from finetune_seq2seq.encoding import encode, is_bare
 from finetune_seq2seq.findings import Tally, check_source, check_target, first
-from finetune_seq2seq.losses import TokenCrossEntropy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 
+from finetune.data import LONGEST, lines, too_long
 from finetune.interfaces import Finding, Reader, Row
 from finetune_text.token_checks import TAGS
 from finetune_text.words import TOKENS
 
 DOCUMENT = "-DOCSTART-"
-LONGEST = 64 << 20
-"""Longest sentence, in characters: as long as the core lets a record be."""
 _KEY_VALUE = re.compile(r"#\s*\S+\s+=\s")
-
-
-@dataclass(kw_only=True)
-class _Sentence:
-    lines: list[tuple[int, str]] = field(default_factory=list)
-    """Number and text of each line."""
-    characters: int = 0
 
 
 class Conll(Reader):
@@ -43,11 +34,8 @@ class Conll(Reader):
     def rows(self, text: Iterable[str], *, file: str) -> Iterator[tuple[int, Row] | Finding]:
         """Yield every sentence with the line of its first word, or a finding in its place."""
         width: int | None = None
-        for sentence in _sentences(text):
-            if sentence.characters > LONGEST:
-                yield _too_long(sentence, file)
-                return
-            words = _without_comments(sentence.lines, width)
+        for sentence in _sentences(text, file=file):
+            words = _without_comments(sentence, width)
             if not words:
                 continue
             width = width or len(words[0][1])
@@ -59,9 +47,9 @@ def _row(words: Sequence[tuple[int, list[str]]], width: int) -> Row:
     return {**row, TAGS: [fields[-1] for _, fields in words]} if width > 1 else row
 
 
-def _without_comments(lines: Sequence[tuple[int, str]], width: int | None) -> list[tuple[int, list[str]]]:
+def _without_comments(found: Sequence[tuple[int, str]], width: int | None) -> list[tuple[int, list[str]]]:
     """Return the fields of a sentence's words."""
-    split = [(number, line, _fields(line)) for number, line in lines]
+    split = [(number, line, _fields(line)) for number, line in found]
     width = width or next((len(fields) for _, line, fields in split if not line.startswith("#")), None)
     first = 0
     for _, line, fields in split:
@@ -85,37 +73,22 @@ def _fields(line: str) -> list[str]:
     return [part for part in line.split(" ") if part]
 
 
-def _sentences(text: Iterable[str]) -> Iterator[_Sentence]:
-    """Yield what stands between blank lines; the last one yielded may be longer than `LONGEST`, and unfinished."""
-    sentence = _Sentence()
-    for number, line in _lines(text):
+def _sentences(text: Iterable[str], *, file: str) -> Iterator[list[tuple[int, str]]]:
+    """Yield number and text of the lines between blank ones."""
+    sentence: list[tuple[int, str]] = []
+    size = 0
+    for number, line in enumerate(lines(text, file=file), 1):
+        line = line.removesuffix("\r")
         if line.strip(" \t") and not line.startswith(DOCUMENT):
-            sentence.lines.append((number, line))
-            sentence.characters += len(line)
-            if sentence.characters > LONGEST:
-                break
-        elif sentence.lines:
+            sentence.append((number, line))
+            size += len(line)
+            if size > LONGEST:
+                raise too_long(file=file, line=sentence[0][0], what="sentence")
+        elif sentence:
             yield sentence
-            sentence = _Sentence()
-    if sentence.lines:
+            sentence, size = [], 0
+    if sentence:
         yield sentence
-
-
-def _lines(text: Iterable[str]) -> Iterator[tuple[int, str]]:
-    r"""Yield number and text of every line; ``\n`` and ``\r\n`` end one, and nothing else does.
-
-    A line that has not ended after `LONGEST` characters is yielded as it is, to be refused.
-    """
-    number, tail = 1, ""
-    for piece in text:
-        *ended, tail = (tail + piece).split("\n")
-        for line in ended:
-            yield number, line.removesuffix("\r")
-            number += 1
-        if len(tail) > LONGEST:
-            break
-    if tail:
-        yield number, tail.removesuffix("\r")
 
 
 def _ragged(words: Sequence[tuple[int, list[str]]], width: int, file: str) -> Finding | None:
@@ -132,15 +105,4 @@ def _ragged(words: Sequence[tuple[int, list[str]]], width: int, file: str) -> Fi
         file=file,
         line=number,
         value="\t".join(fields),
-    )
-
-
-def _too_long(sentence: _Sentence, file: str) -> Finding:
-    return Finding(
-        code="record-too-long",
-        message=f"the sentence that begins here has more than {LONGEST:,} characters.",
-        fix="Is this the right format? Sentences are parted by blank lines.",
-        level="error",
-        file=file,
-        line=sentence.lines[0][0],
     )

@@ -15,7 +15,7 @@ from finetune.errors import BadData
 from finetune.interfaces import IGNORE_INDEX, Batch, Finding, Preprocessor, Row
 from finetune_text import labels as names
 from finetune_text import tags, texts, token_checks, words
-from finetune_text.losses import TokenCrossEntropy
+from finetune_text.losses import TagCrossEntropy
 from finetune_text.tags import Scheme
 from finetune_text.token_checks import TAGS
 from finetune_text.words import NO_WORD, OWNER, TOKENS, WORD_IDS
@@ -178,9 +178,9 @@ class TokenClassification(Preprocessor):
         right.padding_side = "right"
         return DataCollatorForTokenClassification(right, label_pad_token_id=IGNORE_INDEX)
 
-    def loss(self) -> TokenCrossEntropy:
+    def loss(self) -> TagCrossEntropy:
         """Return the cross entropy of every labelled token: the mean over those of the step."""
-        return TokenCrossEntropy(label_smoothing=self.label_smoothing)
+        return TagCrossEntropy(label_smoothing=self.label_smoothing)
 
     def model_options(self) -> dict[str, Any]:
         """Return the names of the tags as the model's configuration holds them."""

@@ -14,7 +14,7 @@ from finetune_trl.collate import COMPLETION_IDS, LABEL, PROMPT_IDS, PadThumbs
 from finetune_trl.padding import ensure_pad
 from finetune_trl.pair_checks import Joined, check_form, check_forms_agree
 from finetune_trl.pairs import CHOSEN, COMPLETION, CONVERSATIONS, PROMPT, Converter, Pair, pair_of
-from finetune_trl.preferences import PROMPT_CUT, TOKENS_LOST, columns_of, has_messages, names_of, rows_of
+from finetune_trl.rows import PROMPT_CUT, TOKENS_LOST, columns_of, has_messages, names_of, rows_of
 from finetune_trl.tokens import answers_after, asked_ids, prompt_ids, whole_ids
 
 if TYPE_CHECKING:

@@ -7,16 +7,12 @@ from typing import Any
 import torch
 from trl import DPOConfig, DPOTrainer
 
-from finetune.errors import BadData
 from finetune.interfaces import Job
 from finetune_trl.collate import CHOSEN_IDS, PROMPT_IDS, REJECTED_IDS
 from finetune_trl.mended import built_by_trl, train_features
 from finetune_trl.reference import AgainstReference, prepared, reference_of
 from finetune_trl.refused_options import DPO, refuse_options
 from finetune_trl.writing import written
-
-MOST_IDENTICAL = 0.2
-"""Share of pairs without a difference within ``max_length`` from which there is no use in training."""
 
 
 class Dpo(AgainstReference, DPOTrainer):
@@ -62,28 +58,9 @@ def trainer(job: Job) -> Dpo:
     """Build the trainer.
 
     Raises:
-        BadData: A fifth of the training pairs or more do not differ within ``max_length``.
         BadOptions: See `refuse_options`.
         Incompatible: The strategy and TRL's loss do not go together.
     """
     refuse_options(job, DPOConfig, DPO)
-    refuse_identical(job)
     more = train_features(job, columns=(PROMPT_IDS, CHOSEN_IDS, REJECTED_IDS))
     return built_by_trl(job, Dpo, ref_model=reference_of(job), generation=prepared(job), **more)
-
-
-def refuse_identical(job: Job) -> None:
-    """Refuse training data in which too many pairs are cut to the same tokens.
-
-    Raises:
-        BadData: So it is.
-    """
-    if job.train is None:
-        return
-    pairs = zip(job.train[CHOSEN_IDS], job.train[REJECTED_IDS], strict=True)
-    same = sum(chosen == rejected for chosen, rejected in pairs)
-    if same >= MOST_IDENTICAL * len(job.train):
-        raise BadData(
-            f"train: {same:,} of {len(job.train):,} pairs have the same chosen and rejected tokens once cut to "
-            "max_length, so there is nothing to learn from them. Raise preprocessor.max_length, or leave them out."
-        )

@@ -3,73 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from finetune.interfaces import Batch, Finding, Preprocessor, Row
+from finetune.interfaces import Batch, Finding, Row
 from finetune_trl import chat, templates
 from finetune_trl.collate import CHOSEN_IDS, PROMPT_IDS, REJECTED_IDS, PadPairs
 from finetune_trl.padding import ensure_pad
-from finetune_trl.pair_checks import Joined, Preferred, check_form, check_pair
-from finetune_trl.pairs import CHOSEN, CONVERSATIONS, PROMPT, REJECTED, Converter, Pair, pair_of
+from finetune_trl.pair_checks import check_form
+from finetune_trl.pairs import PROMPT, Pair, pair_of
+from finetune_trl.pairwise import Pairwise
+from finetune_trl.rows import PROMPT_CUT, TOKENS_LOST, columns_of, has_answers, names_of, rows_of
 from finetune_trl.tokens import answers_after, asked_ids, prompt_ids, whole_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-TOKENS_LOST, PROMPT_CUT = "tokens_lost", "prompt_cut"
-"""Helper columns of the features: tokens that `max_length` cut off; whether the prompt's end went to the answers."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class Preferences(Preprocessor):
+class Preferences(Pairwise):
     """A prompt with two answers, as text or as messages, of which ``chosen`` is better than ``rejected``.
 
     Where there is no ``prompt``, it is what both answers begin with. Text is joined as it stands, without a space
     between prompt and answer, and ends with the end-of-sequence token; unless ``conversational`` makes turns of it.
     """
 
-    max_length: int = 1024
-    """Longest prompt with answer, in tokens; what is beyond is cut from the end and counted."""
-    chat_template: str | None = None
-    """How messages are written: `chatml`, `plain`, a `.jinja` file or a template; None for the tokenizer's own."""
-    converter: Converter | None = None
-    """`sharegpt` where messages are written `{from: human, value: …}`; the prompt may then be `conversations`."""
-    conversational: bool | None = None
-    """Whether the answers are turns of a chat. True makes turns of text, for a model that was trained on chats; None
-    for what the data are."""
-
-    optional: ClassVar[tuple[str, ...]] = (PROMPT, CONVERSATIONS)
-    answers: ClassVar[tuple[str, ...]] = (CHOSEN, REJECTED)
-    group: ClassVar[str | None] = PROMPT
-
-    def fit(self, train: Sequence[Row]) -> Self:
-        """Return a copy that knows whether the data are chats, and holds its chat template as text."""
-        return replace(
-            self,
-            chat_template=templates.load(self.chat_template),
-            conversational=has_messages(train, (PROMPT, CHOSEN))
-            if self.conversational is None
-            else self.conversational,
-        )
-
-    def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
-        """Yield what is wrong with one split; where no row has an answer, the prompts are to be answered."""
-        answered = has_answers(examples)
-        seen, joined = Preferred(), Joined()
-        for position, row in enumerate(examples):
-            pair = pair_of(row, self.converter)
-            if not answered:
-                yield from check_form(pair.prompt, row=position, column=PROMPT, part="prompt", empty="prompt-missing")
-                continue
-            found = list(check_pair(pair, row=position, conversational=bool(self.conversational)))
-            yield from found
-            if not found:
-                seen.add(position, pair)
-            if not found and not self.conversational and not pair.implicit:
-                joined.add(position, pair.prompt, pair.chosen, pair.rejected)
-        yield from seen.findings()
-        yield from joined.findings()
+    def check_asked(self, row: Row, position: int) -> Iterator[Finding]:
+        """Yield what is wrong with a prompt that is to be answered."""
+        prompt = pair_of(row, self.converter).prompt
+        yield from check_form(prompt, row=position, column=PROMPT, part="prompt", empty="prompt-missing")
 
     def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
         """Return the ids of prompts and, where there are any, of both answers.
@@ -134,30 +96,3 @@ class Preferences(Preprocessor):
     def collator(self, tokenizer: PreTrainedTokenizerBase, model: Any = None) -> PadPairs:
         """Return what pads pairs, or prompts alone."""
         return PadPairs(pad_token_id=tokenizer.pad_token_id)
-
-
-def has_messages(rows: Sequence[Row], columns: Sequence[str]) -> bool:
-    """Say whether the first row that fills one of the columns fills it with messages rather than text."""
-    values = (row.get(name) for row in rows for name in columns)
-    return not isinstance(next((value for value in values if value is not None), ""), str)
-
-
-def has_answers(rows: Sequence[Row]) -> bool:
-    """Say whether any row has an answer."""
-    return any(row.get(name) is not None for row in rows for name in (CHOSEN, REJECTED))
-
-
-def rows_of(examples: Batch) -> list[dict[str, Any]]:
-    """Return a batch row by row."""
-    names = list(examples)
-    return [dict(zip(names, values, strict=True)) for values in zip(*examples.values(), strict=True)]
-
-
-def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Return rows column by column."""
-    return {name: [row[name] for row in rows] for name in rows[0]}
-
-
-def names_of(features: Any) -> Sequence[str]:
-    """Return the columns of a batch, or of a data set."""
-    return getattr(features, "column_names", None) or list(features)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from finetune.interfaces import Batch, Finding, Preprocessor, Row
+from finetune.interfaces import Batch, Finding, Row
 from finetune_trl import chat, templates
 from finetune_trl.collate import CHOSEN_IDS, COMPLETION_IDS, REJECTED_IDS, PadWhole
 from finetune_trl.padding import ensure_pad
-from finetune_trl.pair_checks import Joined, Preferred, check_form, check_forms_agree, check_pair
-from finetune_trl.pairs import CHOSEN, COMPLETION, CONVERSATIONS, PROMPT, REJECTED, Converter, Pair, pair_of
-from finetune_trl.preferences import TOKENS_LOST, columns_of, has_answers, has_messages, names_of, rows_of
+from finetune_trl.pair_checks import check_form, check_forms_agree
+from finetune_trl.pairs import CHOSEN, COMPLETION, CONVERSATIONS, PROMPT, REJECTED, Pair, pair_of
+from finetune_trl.pairwise import Pairwise
+from finetune_trl.rows import TOKENS_LOST, columns_of, has_answers, names_of, rows_of
 from finetune_trl.tokens import prompt_ids, whole_ids
 
 if TYPE_CHECKING:
@@ -20,55 +21,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reward(Preprocessor):
+class Reward(Pairwise):
     """A prompt with two answers, as text or as messages, of which ``chosen`` is better than ``rejected``.
 
     To predict, give a `completion` with its `prompt`: it gets a score, which means something beside other scores alone.
     """
 
-    max_length: int = 1024
-    """Longest prompt with answer, in tokens; what is beyond is cut from the end and counted."""
-    chat_template: str | None = None
-    """How messages are written: `chatml`, `plain`, a `.jinja` file or a template; None for the tokenizer's own."""
-    converter: Converter | None = None
-    """`sharegpt` where messages are written `{from: human, value: …}`; the prompt may then be `conversations`."""
-    conversational: bool | None = None
-    """Whether the answers are turns of a chat. True makes turns of text, for a model that was trained on chats; None
-    for what the data are."""
-
     optional: ClassVar[tuple[str, ...]] = (PROMPT, CONVERSATIONS, COMPLETION)
-    answers: ClassVar[tuple[str, ...]] = (CHOSEN, REJECTED)
-    group: ClassVar[str | None] = PROMPT
 
-    def fit(self, train: Sequence[Row]) -> Self:
-        """Return a copy that knows whether the data are chats, and holds its chat template as text."""
-        return replace(
-            self,
-            chat_template=templates.load(self.chat_template),
-            conversational=has_messages(train, (PROMPT, CHOSEN))
-            if self.conversational is None
-            else self.conversational,
-        )
-
-    def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
-        """Yield what is wrong with one split; where no row has two answers, completions are to be scored."""
-        paired = has_answers(examples)
-        seen, joined = Preferred(), Joined()
-        for position, row in enumerate(examples):
-            if not paired:
-                yield from self._check_single(row, position)
-                continue
-            pair = pair_of(row, self.converter)
-            found = list(check_pair(pair, row=position, conversational=bool(self.conversational)))
-            yield from found
-            if not found:
-                seen.add(position, pair)
-            if not found and not self.conversational and not pair.implicit:
-                joined.add(position, pair.prompt, pair.chosen, pair.rejected)
-        yield from seen.findings()
-        yield from joined.findings()
-
-    def _check_single(self, row: Row, position: int) -> Iterator[Finding]:
+    def check_asked(self, row: Row, position: int) -> Iterator[Finding]:
+        """Yield what is wrong with an answer that is to be scored."""
         single = self._single(row)
         found = [
             *check_form(single.prompt, row=position, column=PROMPT, part="prompt", empty="prompt-missing"),

@@ -15,7 +15,6 @@ from finetune.training import build
 from finetune_trl.collate import CHOSEN_IDS, REJECTED_IDS
 from finetune_trl.mended import TrlTrainer, train_features
 from finetune_trl.preference_evaluator import decided, preference_scores, preferred
-from finetune_trl.preference_training import refuse_identical
 from finetune_trl.refused_options import REWARD, refuse_options
 
 _PAIR = (CHOSEN_IDS, REJECTED_IDS)
@@ -52,11 +51,9 @@ def trainer(job: Job) -> RewardModelTrainer:
     """Build the trainer.
 
     Raises:
-        BadData: A fifth of the training pairs or more do not differ within ``max_length``.
         BadOptions: See `refuse_options`.
     """
     refuse_options(job, RewardConfig, REWARD)
-    refuse_identical(job)
     return build(job, RewardModelTrainer, **train_features(job, columns=_PAIR))
 
 

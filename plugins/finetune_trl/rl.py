@@ -26,7 +26,7 @@ from finetune_trl.chat import USER
 from finetune_trl.padding import ensure_pad
 from finetune_trl.pair_checks import check_form
 from finetune_trl.pairs import CONVERSATIONS, PROMPT, Converter, as_turn, turns
-from finetune_trl.preferences import has_messages, rows_of
+from finetune_trl.rows import has_messages, rows_of
 from finetune_trl.tokens import asked_ids
 
 if TYPE_CHECKING:

@@ -75,7 +75,7 @@ def test_weights_change_the_fingerprint_of_train_alone_and_overlap_is_counted_ac
     leaked = (tmp_path / "one" / "test.jsonl").read_text().splitlines()[:3]
     with (tmp_path / "two" / "train.jsonl").open("a") as file:
         file.write("\n" + "\n".join(leaked))
-    found = [load(Source(mixture={"one": one, "two": {"path": two, "weight": weight}})) for weight in (1, 2)]  # type: ignore[dict-item]
+    found = [load(Source(mixture={"one": one, "two": {"path": two, "weight": weight}})) for weight in (1, 2)]
     assert found[0].overlap["test"] == 3
     changed = {split: found[0].fingerprints[split] != found[1].fingerprints[split] for split in found[0].splits}
     assert changed == {"train": True, "validation": False, "test": False}
@@ -100,7 +100,7 @@ def test_a_finding_names_the_file_of_the_data_set_it_is_in(tmp_path: Path) -> No
     with (tmp_path / "second" / "train.jsonl").open("a") as file:
         file.write('\n{"text": "  ", "label": "sea"}')
     with pytest.raises(BadData, match=r"second/train\.jsonl:21"):
-        load(Source(mixture={"first": {"path": first}, "second": {"path": second}}))
+        load(Source(mixture={"first": first, "second": second}))
 
 
 def test_constants_fill_a_column(tmp_path: Path) -> None:

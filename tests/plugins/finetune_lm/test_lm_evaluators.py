@@ -13,9 +13,9 @@ import torch
 
 from finetune.errors import BadData, TrainingFailed
 from finetune.interfaces import IGNORE_INDEX
+from finetune.losses import TokenCrossEntropy
 from finetune.testing.tokenizers import tokenizer
 from finetune_lm.causal_evaluator import CausalEvaluator
-from finetune_lm.losses import TokenCrossEntropy
 from finetune_lm.masked_evaluator import MaskedEvaluator
 from finetune_lm.training import fillings, judged
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import finetune_lm.plain as plain
 from finetune import data
+from finetune.data import UnreadableError
 from finetune.errors import BadData
 from finetune.interfaces import Finding
 from finetune.plugins import discover
@@ -60,12 +61,15 @@ def test_blank_lines_are_counted_and_numbers_stay_those_of_the_file() -> None:
 def test_a_file_that_is_one_huge_line_is_an_error_with_its_place(
     reader: Any, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("finetune.data.text.LONGEST", 20)
     monkeypatch.setattr(plain, "LONGEST", 20)
-    *before, last = list(reader.rows(pieces("short\n\n" + "long " * 3 + "\n" + "long " * 3, 8), file="x.txt"))
-    if what == "line":
-        *before, last = list(reader.rows(pieces("short\n\n" + "long " * 9, 8), file="x.txt"))
-    assert (last.code, last.level, last.line) == ("record-too-long", "error", 3)
-    assert what in last.message
+    long = "long " * 9 if what == "line" else "long " * 3 + "\n" + "long " * 3
+    before: list[Any] = []
+    with pytest.raises(UnreadableError) as raised:
+        before.extend(reader.rows(pieces("short\n\n" + long, 8), file="x.txt"))
+    finding = raised.value.finding
+    assert (finding.code, finding.level, finding.line) == ("record-too-long", "error", 3)
+    assert what in finding.message
     assert before[0] == (1, {"text": "short"})
 
 

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
 from finetune.errors import Incompatible
+from finetune.losses import TokenCrossEntropy
 from finetune.plugins import discover
 from finetune.testing.models import tiny_model
 from finetune_seq2seq import tasks
 from finetune_seq2seq.collator import Seq2SeqCollator
-from finetune_seq2seq.losses import TokenCrossEntropy, by_row
+from finetune_seq2seq.losses import by_row
 from finetune_seq2seq.summarization import Summarization
 
 FAMILIES = ("t5", "bart")

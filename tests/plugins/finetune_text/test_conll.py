@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune import data
+from finetune.data import UnreadableError
 from finetune.errors import BadData
 from finetune.interfaces import Finding
 from finetune.plugins import discover
@@ -91,12 +92,14 @@ def test_a_ragged_line_is_a_finding_with_its_line_in_place_of_its_sentence():
 
 
 def test_a_sentence_that_does_not_end_is_refused(monkeypatch):
+    monkeypatch.setattr("finetune.data.text.LONGEST", 30)
     monkeypatch.setattr(conll, "LONGEST", 30)
-    good, finding = read("Gulls O\n\n" + "circle O\n" * 9)
-    assert good[0] == 1
+    with pytest.raises(UnreadableError, match="the sentence that begins here has more than") as raised:
+        read("Gulls O\n\n" + "circle O\n" * 9)
+    finding = raised.value.finding
     assert (finding.code, finding.level, finding.line) == ("record-too-long", "error", 3)
-    (finding,) = read("", pieces=["x" * 20, "x" * 20, "never read"])
-    assert finding.code == "record-too-long"
+    with pytest.raises(UnreadableError, match="the line that begins here"):
+        read("", pieces=["x" * 20, "x" * 20, "never read"])
 
 
 ALPHABET = st.text(

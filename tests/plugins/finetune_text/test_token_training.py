@@ -14,7 +14,7 @@ import finetune
 from finetune.errors import Incompatible
 from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer
-from finetune_text.losses import TokenCrossEntropy
+from finetune_text.losses import TagCrossEntropy
 from finetune_text.token_classification import TokenClassification
 
 LABELS = st.lists(st.lists(st.sampled_from([-100, 0, 1, 2]), min_size=4, max_size=4), min_size=2, max_size=6)
@@ -25,7 +25,7 @@ LABELS = st.lists(st.lists(st.sampled_from([-100, 0, 1, 2]), min_size=4, max_siz
 def test_the_loss_is_torchs_and_the_shares_of_accumulated_batches_add_up_to_it(labels, smoothing, seed):
     labels = torch.tensor(labels)
     logits = torch.randn(*labels.shape, 3, generator=torch.Generator().manual_seed(seed))
-    loss = TokenCrossEntropy(label_smoothing=smoothing)
+    loss = TagCrossEntropy(label_smoothing=smoothing)
     items = (labels != -100).sum()
     if items == 0:
         assert loss({"logits": logits}, labels).item() == loss((logits,), labels, items).item() == 0.0
@@ -39,7 +39,7 @@ def test_the_loss_is_torchs_and_the_shares_of_accumulated_batches_add_up_to_it(l
 
 def test_logits_of_virtual_tokens_are_refused_before_they_shift_the_tags():
     with pytest.raises(Incompatible, match="logits for 9 tokens where it got 5"):
-        TokenCrossEntropy()({"logits": torch.zeros(2, 9, 3)}, torch.zeros(2, 5, dtype=torch.long))
+        TagCrossEntropy()({"logits": torch.zeros(2, 9, 3)}, torch.zeros(2, 5, dtype=torch.long))
 
 
 def one_step(folder, *, batch, accumulation):
