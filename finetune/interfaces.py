@@ -94,6 +94,22 @@ class Predictions:
     """The one that made the features, fitted: its `model_options` know the label names."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tallies:
+    """What scores are made of: numbers that add up over examples, and what becomes of their sums.
+
+    Accuracy is made of ``right`` and ``one``: ``values`` is ``[[1, 1], [0, 1], [1, 1]]``, and ``scores`` divides the
+    first sum by the second. Whoever draws the examples anew a thousand times needs only the sums.
+    """
+
+    values: Any
+    """An array (examples, K)."""
+    scores: Callable[[Any], dict[str, Any]]
+    """Sums (…, K) → score → array (…); NaN where a score has nothing to divide by."""
+    most: Mapping[str, float] = field(default_factory=dict)
+    """Score → greatest possible value, for scores that are means of values from 0 to that."""
+
+
 class Preprocessor(ABC):
     """Turns raw examples into features.
 
@@ -242,6 +258,24 @@ class Evaluator(ABC):
     @abstractmethod
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
         """Return the scores of records that hold a reference: name → number, flat (``f1/positive``)."""
+
+    def tallies(self, records: Sequence[Record]) -> Tallies | None:
+        """Return what scores of these records are made of, for the scores that are made of sums.
+
+        Intervals of these are computed in a moment; without them, the primary score has to be computed anew for each
+        resample.
+        """
+        return None
+
+    def baselines(self, predictions: Predictions, *, train: Predictions) -> Mapping[str, list[Record]]:
+        """Return the records of predictors that no one would need a model for: name → one record an example.
+
+        Args:
+            predictions: Examples with answers, as for `records`.
+            train: Training examples and their features, from which the most frequent answer can be taken; its outputs
+                are None.
+        """
+        return {}
 
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return what is not a single number, such as a confusion matrix, as JSON can hold it."""

@@ -21,7 +21,7 @@ PREDICTIONS = "predictions.jsonl"
 DROPPED = "dropped.jsonl"
 LOG = "log.jsonl"
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the meaning of a field changes."""
 
 DISTRIBUTION = "finetune-kit"
@@ -37,6 +37,15 @@ class Result:
     """Split → score → number, after training."""
     untouched: Mapping[str, Mapping[str, float]]
     """The same before the first step; empty where the recipe says so."""
+    units: Mapping[str, Mapping[str, Any]]
+    """Held-out split → its number of independent units (``size``), and the ``column`` whose equal values are one unit;
+    None where each row is. These are drawn anew for the intervals."""
+    intervals: Mapping[str, Mapping[str, Mapping[str, float]]]
+    """Held-out split → score → ``low`` and ``high`` of its 95 % interval."""
+    baselines: Mapping[str, Mapping[str, Mapping[str, float]]]
+    """Held-out split → predictor that needs no model → score → number."""
+    differences: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
+    """Held-out split → ``untouched`` or a baseline → score → ``value`` of trained − other, ``low`` and ``high``."""
     details: Mapping[str, Mapping[str, Any]]
     """Split → what is not a single number: a confusion matrix."""
     primary: str

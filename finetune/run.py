@@ -13,6 +13,7 @@ from transformers import set_seed
 
 from finetune import callbacks, checkpoints, checks, folder, models, training
 from finetune import result as results
+from finetune.evidence import Evidence, weigh
 from finetune.interfaces import Job
 from finetune.models import Loaded
 from finetune.plan import Plan, as_options
@@ -80,9 +81,11 @@ def run(
             save(prepared, ready.job, trainer)
         with reporter.phase("score"):
             scored = score(prepared, ready.job, trainer)
+        with reporter.phase("weigh the evidence"):
+            evidence = weigh(prepared, scored, untouched)
     write_predictions(output, prepared, scored)
     result = record(
-        prepared, ready, trainer, untouched=untouched, scored=scored, phases=reporter.phases, started=started
+        prepared, ready, trainer, untouched, scored=scored, evidence=evidence, phases=reporter.phases, started=started
     )
     result.save(output)
     plan.plugins.manager.hook.after_run(result=result, directory=output)
@@ -210,9 +213,10 @@ def record(
     prepared: Prepared,
     ready: Ready,
     trainer: Any,
-    *,
     untouched: Scored | None,
+    *,
     scored: Scored,
+    evidence: Evidence,
     phases: Sequence[Phase],
     started: str,
 ) -> Result:
@@ -223,6 +227,7 @@ def record(
         recipe=resolved(plan, ready.job),
         scores=scored.scores,
         untouched=untouched.scores if untouched else {},
+        **vars(evidence),
         details={split: evaluator.details(records) for split, records in scored.records.items()},
         primary=evaluator.primary,
         greater_is_better=evaluator.greater_is_better,

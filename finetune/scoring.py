@@ -11,7 +11,7 @@ from finetune import features, folder, result, training
 from finetune.data import NAME
 from finetune.errors import BadOptions
 from finetune.features import Features
-from finetune.interfaces import Evaluator, Job, Record
+from finetune.interfaces import Evaluator, Job, Predictions, Record
 from finetune.plan import Plan
 from finetune.preparation import Prepared
 
@@ -26,6 +26,8 @@ class Scored:
     evaluator: Evaluator
     records: Mapping[str, list[Record]]
     scores: Mapping[str, dict[str, float]]
+    baselines: Mapping[str, Mapping[str, list[Record]]]
+    """Split → trivial predictor → its records."""
 
 
 def score(prepared: Prepared, job: Job, trainer: Any, *, held_out: bool = False) -> Scored:
@@ -52,7 +54,24 @@ def score(prepared: Prepared, job: Job, trainer: Any, *, held_out: bool = False)
         split: all_scores(evaluator, prepared.plan, part, examples=predictions[split].examples)
         for split, part in records.items()
     }
-    return Scored(evaluator=evaluator, records=records, scores=scores)
+    baselines = {
+        split: evaluator.baselines(predicted, train=_known(prepared, job))
+        for split, predicted in predictions.items()
+        if split != "train" and not held_out
+    }
+    return Scored(evaluator=evaluator, records=records, scores=scores, baselines=baselines)
+
+
+def _known(prepared: Prepared, job: Job) -> Predictions:
+    """Return what a trivial predictor may learn from: the training examples."""
+    train = prepared.features["train"]
+    return Predictions(
+        examples=train.examples,
+        features=train.features,
+        outputs=None,
+        tokenizer=job.tokenizer,
+        preprocessor=job.preprocessor,
+    )
 
 
 def _sample(prepared: Prepared, *, seed: int) -> Features:

@@ -34,6 +34,7 @@ CODES: dict[str, str] = {
     "record-too-long": "one line or record is longer than 64 Mi characters",
     "corrupt-file": "a parquet or arrow file that cannot be read",
     "no-rows": "a split without a single row",
+    "blank-line": "a blank line in a plain text file: skipped, and counted in the ledger alone",
     # csv and tsv
     "ragged-row": "a row has more or fewer fields than the header",
     "stray-quote": "a quote inside a field that is not quoted, or text after a closing quote",

@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from finetune.features import OVERFLOW
-from finetune.interfaces import Evaluator, Finding, Predictions, Preprocessor, Row, Strategy, Task
+from finetune.interfaces import Evaluator, Finding, Predictions, Preprocessor, Record, Row, Strategy, Task
 from finetune.options import document
 
 
@@ -100,7 +101,8 @@ def check_evaluator(evaluator: Evaluator, *, predictions: Predictions) -> None:
 
     Laws: its options are frozen, keyword-only and documented; there is one record for each example, in order, with
     `prediction` and `reference`; records, details and files can be written as JSON, and scores read back from there
-    are the same; scores are finite numbers that hold the primary one; `fit` leaves the evaluator as it was.
+    are the same; scores are finite numbers that hold the primary one; `fit` leaves the evaluator as it was; `tallies`
+    add up to the scores; a baseline has one record for each example, and can be scored.
     """
     _check_options(evaluator)
     before = repr(evaluator)
@@ -119,6 +121,31 @@ def check_evaluator(evaluator: Evaluator, *, predictions: Predictions) -> None:
         assert isinstance(score, float | int), f"score {name!r} is a {type(score).__name__}"
         assert score == score and abs(score) != float("inf"), f"score {name!r} is {score}"
     json.dumps([evaluator.details(records), dict(evaluator.files(records))])
+    _check_tallies(evaluator, records, scores)
+    for name, guesses in evaluator.baselines(predictions, train=dataclasses.replace(predictions, outputs=None)).items():
+        assert len(guesses) == len(records), f"baseline {name!r} has {len(guesses)} records for {len(records)} examples"
+        assert evaluator.scores(json.loads(json.dumps(guesses))), f"baseline {name!r} has no score"
+
+
+def _check_tallies(evaluator: Evaluator, records: Sequence[Record], scores: Mapping[str, float]) -> None:
+    tallies = evaluator.tallies(records)
+    if tallies is None:
+        return
+    sums = np.asarray(tallies.values, dtype=float).sum(axis=0)
+    assert len(tallies.values) == len(records), "tallies() must have one row for each record"
+    found = tallies.scores(sums)
+    both = tallies.scores(np.stack([sums, sums]))
+    for name, score in found.items():
+        assert np.shape(score) == (), f"tallies: {name!r} has not the shape of its sums"
+        assert np.shape(both[name]) == (2,), f"tallies: {name!r} has not the shape of its sums"
+    for rows in (records, records[: (len(records) + 1) // 2]):
+        part = tallies.scores(np.asarray(tallies.values, dtype=float)[: len(rows)].sum(axis=0))
+        for name, score in evaluator.scores(rows).items():
+            if name in part and np.isfinite(part[name]):
+                near = abs(part[name] - score) <= 1e-6 * max(1.0, abs(score))
+                assert near, f"tallies of {len(rows)} records give {name} = {part[name]}, scores() gives {score}"
+    assert set(found) & set(scores), f"tallies give none of the scores: {sorted(found)}"
+    assert set(tallies.most) <= set(found), f"tallies: most names {sorted(set(tallies.most) - set(found))}, no score"
 
 
 def check_finding(finding: Finding) -> None:

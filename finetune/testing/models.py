@@ -25,8 +25,11 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
         {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "max_position_embeddings": 128},
     ),
     "deberta": ("DebertaV2Config", {**SIZE, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]}),
+    "albert": ("AlbertConfig", {**SIZE, "embedding_size": 16}),
     "gpt2": ("GPT2Config", {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 128}),
     "llama": ("LlamaConfig", {**SIZE, "num_key_value_heads": 2}),
+    "mistral": ("MistralConfig", {**SIZE, "num_key_value_heads": 2}),
+    "qwen": ("Qwen3Config", {**SIZE, "num_key_value_heads": 2, "head_dim": 16}),
     "t5": ("T5Config", {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2}),
     "bart": (
         "BartConfig",

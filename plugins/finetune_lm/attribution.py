@@ -55,7 +55,12 @@ def documents_of(feature: Any) -> Numbers:
 
 def perplexity(nll: float, tokens: int) -> float:
     """Return ``exp(nll / tokens)``; beyond what a float holds, the greatest of them, since JSON has no infinity."""
-    return float(np.exp(min(nll / tokens, np.log(np.finfo(np.float64).max))))
+    return float(perplexities(nll / tokens))
+
+
+def perplexities(surprise: Numbers) -> Numbers:
+    """Return the exponential of surprise by token, as `perplexity` does."""
+    return np.exp(np.minimum(surprise, np.log(np.finfo(np.float64).max)))
 
 
 def scored(records: Sequence[Record]) -> list[Record]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from finetune.interfaces import Evaluator, Predictions, Record
-from finetune_lm.attribution import judged, perplexity, require_score, scored
+from finetune.bootstrap import ratios
+from finetune.interfaces import Evaluator, Predictions, Record, Tallies
+from finetune_lm.attribution import judged, perplexities, perplexity, require_score, scored
 from finetune_lm.texts import TEXT
+from finetune_lm.unigrams import Unigrams
 
 SCORES = ("perplexity", "bits_per_byte")
 
@@ -65,6 +67,17 @@ class CausalEvaluator(Evaluator):
             "bits_per_byte": totals["nll"] / math.log(2) / totals["bytes"],
             "tokens": totals["tokens"],
         }
+
+    def tallies(self, records: Sequence[Record]) -> Tallies:
+        """Return surprise, tokens and bytes of each document."""
+        nll, tokens, size = (np.array([record[name] for record in records]) for name in ("nll", "tokens", "bytes"))
+        parts = {"perplexity": (nll, tokens), "bits_per_byte": (nll / math.log(2), size)}
+        return ratios(parts, through={"perplexity": perplexities})
+
+    def baselines(self, predictions: Predictions, *, train: Predictions) -> dict[str, list[Record]]:
+        """Return the surprise of whoever knows only how frequent each token is in the training texts."""
+        known = Unigrams.of(train)
+        return {"unigram": self.records(replace(predictions, outputs=known.instead(predictions, predictions.outputs)))}
 
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return what the scores are made of."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from finetune.interfaces import Evaluator, Predictions, Record
-from finetune_lm.attribution import documents_of, judged, perplexity, require_score, scored
+from finetune.bootstrap import ratios
+from finetune.interfaces import Evaluator, Predictions, Record, Tallies
+from finetune_lm.attribution import documents_of, judged, perplexities, perplexity, require_score, scored
+from finetune_lm.unigrams import Unigrams
 
 SCORES = ("perplexity", "accuracy")
 
@@ -76,6 +78,19 @@ class MaskedEvaluator(Evaluator):
             "accuracy": sum(record["correct"] for record in found) / tokens,
             "tokens": tokens,
         }
+
+    def tallies(self, records: Sequence[Record]) -> Tallies:
+        """Return surprise, hits and masked tokens of each document."""
+        nll, right, tokens = (np.array([record[name] for record in records]) for name in ("nll", "correct", "tokens"))
+        parts = {"perplexity": (nll, tokens), "accuracy": (right, tokens)}
+        return ratios(parts, most={"accuracy": 1.0}, through={"perplexity": perplexities})
+
+    def baselines(self, predictions: Predictions, *, train: Predictions) -> dict[str, list[Record]]:
+        """Return the guesses of whoever knows only how frequent each token is in the training texts."""
+        known = Unigrams.of(train)
+        nll, guesses, *best = (np.asarray(part) for part in predictions.outputs)
+        outputs = (known.instead(predictions, nll), np.full_like(guesses, known.likeliest), *best)
+        return {"unigram": self.records(replace(predictions, outputs=outputs))}
 
 
 Gap = list[tuple[int, float]]

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+from finetune.interfaces import Record
+from finetune_seq2seq.outputs import Pair
 from finetune_seq2seq.sentences import sentences, turns
+
+
+def as_written(pairs: Sequence[Pair], write: Callable[[str], str]) -> list[Record]:
+    """Return the records of whoever writes without a model; lengths are in words, and nothing is cut."""
+    texts = [write(str(pair.source)) for pair in pairs]
+    return [
+        {"prediction": text, "tokens": len(text.split()), "at_limit": False, "reference": pair.record["reference"]}
+        for text, pair in zip(texts, pairs, strict=True)
+    ]
 
 
 def lead_3(document: str) -> str:

@@ -85,6 +85,18 @@ def shared_scores(records: Sequence[Record]) -> dict[str, float]:
     return scores
 
 
+def shared_sums(records: Sequence[Record]) -> tuple[dict[str, tuple[Any, Any]], dict[str, Any]]:
+    """Return what `shared_scores` are made of, above and below the line, and what is made of the quotients."""
+    ones = np.ones(len(records))
+    parts = {name: (np.array([record[key] for record in records], dtype=np.float64), ones)
+             for name, key in (("length", "tokens"), ("at_limit", "at_limit"))}  # fmt: skip
+    if not all("loss" in record for record in records):
+        return parts, {}
+    loss, tokens = (np.array([record[name] for record in records]) for name in ("loss", "target_tokens"))
+    both = {"loss": (loss, tokens), "perplexity": (loss, tokens)}
+    return {**parts, **both}, {"perplexity": lambda surprise: np.exp(np.minimum(surprise, 700.0))}
+
+
 def references(records: Sequence[Record]) -> list[list[str]]:
     """Return the references of each record, one or several."""
     return [

@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]
 
+from finetune.bootstrap import ratios
 from finetune.errors import BadOptions
-from finetune.interfaces import Evaluator, Predictions, Record
-from finetune_seq2seq.baselines import lead_3
-from finetune_seq2seq.outputs import pairs, references, shared_scores
+from finetune.interfaces import Evaluator, Predictions, Record, Tallies
+from finetune_seq2seq.baselines import as_written, lead_3
+from finetune_seq2seq.outputs import pairs, references, shared_scores, shared_sums
 from finetune_seq2seq.sentences import sentences
 
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
@@ -67,11 +68,27 @@ class Summaries(Evaluator):
         shared = shared_scores(records)
         return {**self._rouge([record["prediction"] for record in records], records), **shared}
 
+    def tallies(self, records: Sequence[Record]) -> Tallies:
+        """Return ROUGE of each summary, and what `shared_scores` are made of."""
+        ones = [1] * len(records)
+        found = self._each([record["prediction"] for record in records], records)
+        rouge = {name: ([each[name] for each in found], ones) for name in ROUGE}
+        parts, through = shared_sums(records)
+        return ratios({**rouge, **parts}, most=dict.fromkeys(ROUGE, 1.0), through=through)
+
+    def baselines(self, predictions: Predictions, *, train: Predictions) -> dict[str, list[Record]]:
+        """Return the first three sentences, or turns, of each document."""
+        return {"lead-3": as_written(pairs(predictions), lead_3)}
+
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return what the first three sentences, or turns, would have scored."""
         return {"baseline": {"lead-3": self._rouge([record[LEAD] for record in records], records)}}
 
     def _rouge(self, texts: Sequence[str], records: Sequence[Record]) -> dict[str, float]:
+        found = self._each(texts, records)
+        return {name: sum(each[name] for each in found) / len(found) for name in ROUGE}
+
+    def _each(self, texts: Sequence[str], records: Sequence[Record]) -> list[dict[str, float]]:
         targets = references(records)
         if self.words == "ascii" and not any(_ASCII.search(text) for several in targets for text in several):
             raise BadOptions(
@@ -84,7 +101,7 @@ class Summaries(Evaluator):
             scorer.score_multi([lines(target) for target in several], lines(text))
             for several, text in zip(targets, texts, strict=True)
         ]
-        return {name: float(sum(each[name].fmeasure for each in found) / len(found)) for name in ROUGE}
+        return [{name: float(each[name].fmeasure) for name in ROUGE} for each in found]
 
 
 class UnicodeWords:

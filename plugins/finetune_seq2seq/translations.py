@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-from finetune.interfaces import Evaluator, Predictions, Record
-from finetune_seq2seq.baselines import copy
-from finetune_seq2seq.outputs import pairs, references, shared_scores
+from finetune.bootstrap import ratios
+from finetune.interfaces import Evaluator, Predictions, Record, Tallies
+from finetune_seq2seq.baselines import as_written, copy
+from finetune_seq2seq.outputs import pairs, references, shared_scores, shared_sums
 
 COPY = "copy"
 
@@ -55,19 +57,60 @@ class Translations(Evaluator):
         found, _ = self._sacrebleu([record["prediction"] for record in records], records)
         return {**found, **shared}
 
+    def tallies(self, records: Sequence[Record]) -> Tallies:
+        """Return the n-grams that BLEU and chrF count in each translation, and what `shared_scores` are made of."""
+        texts, streams = [record["prediction"] for record in records], self._streams(records)
+        parts, through = shared_sums(records)
+        rest = ratios(parts, through=through)
+        counted = [(name, metric, corpus_counts(metric, texts, streams)) for name, metric in self._metrics().items()]
+        ends = np.cumsum([counts.shape[1] for _, _, counts in counted]).tolist()
+
+        def scores(sums: Any) -> dict[str, Any]:
+            sums = np.asarray(sums)
+            found = rest.scores(sums[..., ends[-1] :])
+            for (name, metric, counts), end in zip(counted, ends, strict=True):
+                found[name] = corpus_scores(metric, sums[..., end - counts.shape[1] : end])
+            return found
+
+        values = np.concatenate([*(counts for _, _, counts in counted), rest.values], axis=1)
+        return Tallies(values=values, scores=scores)
+
+    def baselines(self, predictions: Predictions, *, train: Predictions) -> dict[str, list[Record]]:
+        """Return the sources as their own translations."""
+        return {"copy": as_written(pairs(predictions), copy)}
+
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return sacrebleu's signatures, and what the sources would have scored as their own translations."""
         copied, signature = self._sacrebleu([record[COPY] for record in records], records)
         return {"signature": signature, "baseline": {"copy": copied}}
 
     def _sacrebleu(self, texts: list[str], records: Sequence[Record]) -> tuple[dict[str, float], dict[str, str]]:
-        several = references(records)
-        most = max(map(len, several))
-        # one list for each reference that any row has; None where a row has fewer
-        streams: Any = [[each[k] if k < len(each) else None for each in several] for k in range(most)]
-        metrics = {
+        streams, metrics = self._streams(records), self._metrics()
+        found = {name: float(metric.corpus_score(texts, streams).score) for name, metric in metrics.items()}
+        return found, {name: str(metric.get_signature()) for name, metric in metrics.items()}
+
+    def _metrics(self) -> dict[str, Any]:
+        return {
             "bleu": BLEU(lowercase=self.lowercase, tokenize=self.tokenize),
             "chrf": CHRF(lowercase=self.lowercase),
         }
-        found = {name: float(metric.corpus_score(texts, streams).score) for name, metric in metrics.items()}
-        return found, {name: str(metric.get_signature()) for name, metric in metrics.items()}
+
+    def _streams(self, records: Sequence[Record]) -> Any:
+        """Return one list for each reference that any row has; None where a row has fewer."""
+        several = references(records)
+        return [[each[k] if k < len(each) else None for each in several] for k in range(max(map(len, several)))]
+
+
+def corpus_counts(metric: Any, texts: Sequence[str], streams: Any) -> Any:
+    """Return what a metric of sacrebleu counts in each text (N, K): its own bootstrap adds up the same.
+
+    Source: sacrebleu 2.6, ``Metric._extract_corpus_statistics``; there is no public name for it.
+    """
+    return np.array(metric._extract_corpus_statistics(texts, streams), dtype=np.float64)
+
+
+def corpus_scores(metric: Any, sums: Any) -> Any:
+    """Return a metric's score of sums of counts (…, K)."""
+    flat = np.asarray(sums).reshape(-1, np.shape(sums)[-1])
+    found = [metric._compute_score_from_stats(row).score for row in flat.round().astype(int).tolist()]
+    return np.array(found).reshape(np.shape(sums)[:-1])

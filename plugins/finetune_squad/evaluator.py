@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 import numpy as np
 
+from finetune.bootstrap import ratios
 from finetune.errors import BadOptions
-from finetune.interfaces import Evaluator, Predictions, Record, Row
+from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
 from finetune_squad import nbest, scores
 from finetune_squad.answers import references_of
 
@@ -107,6 +109,31 @@ class SquadEvaluator(Evaluator):
                 found |= {f"best_{name}": best, f"best_{name}_thresh": chosen}
         return found
 
+    def tallies(self, records: Sequence[Record]) -> Tallies:
+        """Return exact match and F1 of each question; all questions of a context are drawn together."""
+        exact = np.array([scores.exact(record["prediction"], record["reference"]) for record in records])
+        f1 = np.array([scores.f1(record["prediction"], record["reference"]) for record in records])
+        answerable = np.array([bool(record["reference"]) for record in records])
+        parts: dict[str, tuple[Any, Any]] = {}
+        for prefix, chosen in (("", np.ones(len(records))), ("HasAns_", answerable), ("NoAns_", ~answerable)):
+            parts |= {
+                f"{prefix}{name}": (100.0 * each * chosen, chosen) for name, each in (("exact", exact), ("f1", f1))
+            }
+        return ratios(parts, most=dict.fromkeys(parts, 100.0))
+
+    def baselines(self, predictions: Predictions, *, train: Predictions) -> Mapping[str, list[Record]]:
+        """Return what answers without a look at the question: the context's first sentence, or always "no answer"."""
+        rows = predictions.examples
+        wanted = [references_of(row) or [] for row in rows]
+        found = {
+            "first sentence": [
+                _said(first_sentence(row["context"]), each) for row, each in zip(rows, wanted, strict=True)
+            ]
+        }
+        if not all(wanted):
+            found["no answer"] = [_said("", each) for each in wanted]
+        return found
+
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return the rule that was applied, and how often it could not do well.
 
@@ -140,6 +167,20 @@ class SquadEvaluator(Evaluator):
     @property
     def _threshold(self) -> float:
         return self.null_score_diff_threshold or 0.0
+
+
+def first_sentence(context: str) -> str:
+    """Return a text's first sentence, as far as punctuation tells.
+
+    >>> first_sentence("The quay was built in 1702. It stands.")
+    'The quay was built in 1702.'
+    """
+    return re.split(r"(?<=[.!?…])\s", context.strip(), maxsplit=1)[0]
+
+
+def _said(answer: str, reference: list[str]) -> Record:
+    # Sure of it: no threshold makes another answer of it.
+    return {"prediction": answer, "best_answer": answer, "null_odds": 0.0, "reference": reference}
 
 
 def _records(

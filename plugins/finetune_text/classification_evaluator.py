@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,8 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from finetune.interfaces import Evaluator, Predictions, Record
+from finetune.bootstrap import divided
+from finetune.interfaces import Evaluator, Predictions, Record, Tallies
 from finetune_text.outputs import label_names, logits_of, references, require_records, require_score
 
 SCORES = (
@@ -78,6 +81,24 @@ class ClassificationEvaluator(Evaluator):
         scores |= _roc_auc(records, names, truth)
         return {name: float(value) for name, value in scores.items()}
 
+    def tallies(self, records: Sequence[Record]) -> Tallies:
+        """Return hits, predictions and references of each class; ``roc_auc`` is no sum."""
+        names, truth, guess = _ids(records)
+        classes = np.arange(len(names))
+        true, guessed = truth[:, None] == classes, guess[:, None] == classes  # (N, L)
+        values = np.concatenate([true & guessed, guessed, true], axis=1).astype(np.float64)
+        return Tallies(values=values, scores=partial(_of_sums, names=names), most=dict.fromkeys(SCORES[:-2], 1.0))
+
+    def baselines(self, predictions: Predictions, *, train: Predictions) -> dict[str, list[Record]]:
+        """Return the answers of whoever always gives the most frequent label of the training rows."""
+        names = label_names(predictions)
+        counts = Counter(references(train))
+        total = sum(counts.values())
+        shares = {name: counts[position] / total for position, name in enumerate(names)}
+        best = max(shares, key=lambda name: shares[name])
+        answer = {"prediction": best, "probability": shares[best], "probabilities": shares}
+        return {"majority": [{**answer, "reference": names[reference]} for reference in references(predictions)]}
+
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return the confusion matrix (a row a reference, a column a prediction) and the rows of each class."""
         names, truth, guess = _ids(records)
@@ -93,6 +114,32 @@ def _ids(records: Sequence[Record]) -> tuple[tuple[str, ...], Any, Any]:
     truth = np.array([known[record["reference"]] for record in records])
     guess = np.array([known[record["prediction"]] for record in records])
     return names, truth, guess
+
+
+def _of_sums(sums: Any, *, names: Sequence[str]) -> dict[str, Any]:
+    """Return the scores of hits, predictions and references of each class: (…, 3 L)."""
+    hits, guessed, true = np.split(sums, 3, axis=-1)
+    size, right = true.sum(axis=-1), hits.sum(axis=-1)
+    per_class = {
+        "precision": divided(hits, guessed, otherwise=0.0),
+        "recall": divided(hits, true, otherwise=0.0),
+        "f1": divided(2 * hits, guessed + true, otherwise=0.0),
+    }
+    present = guessed + true > 0
+    chance = (guessed * true).sum(axis=-1)
+    spread = np.sqrt((size**2 - (guessed**2).sum(axis=-1)) * (size**2 - (true**2).sum(axis=-1)))
+    scores = {
+        "accuracy": divided(right, size),
+        "balanced_accuracy": divided(per_class["recall"].sum(axis=-1), (true > 0).sum(axis=-1)),
+        "mcc": divided(right * size - chance, spread, otherwise=0.0),
+    }
+    for name, values in per_class.items():
+        scores |= {
+            f"{name}_micro": scores["accuracy"],
+            f"{name}_macro": divided((values * present).sum(axis=-1), present.sum(axis=-1)),
+            **{f"{name}/{label}": np.where(present[..., k], values[..., k], np.nan) for k, label in enumerate(names)},
+        }
+    return scores
 
 
 def _roc_auc(records: Sequence[Record], names: Sequence[str], truth: Any) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,15 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from finetune.interfaces import Evaluator, Predictions, Record
+from finetune.bootstrap import divided
+from finetune.interfaces import Evaluator, Predictions, Record, Tallies
 from finetune_text.outputs import label_names, logits_of, references, require_records, require_score
 
 SCORES = (
     "subset_accuracy", "hamming_loss", "precision_micro", "precision_macro", "precision_samples", "recall_micro",
     "recall_macro", "recall_samples", "f1_micro", "f1_macro", "f1_samples", "roc_auc_macro",
 )  # fmt: skip
+_SUMS = tuple(name for name in SCORES if not name.endswith("_samples") and name != "roc_auc_macro")
 PER_LABEL = ("precision", "recall", "f1")
 
 
@@ -83,6 +86,28 @@ class MultiLabelEvaluator(Evaluator):
             scores["roc_auc_macro"] = roc_auc_score(truth, probabilities, average="macro")
         return {name: float(value) for name, value in scores.items()}
 
+    def tallies(self, records: Sequence[Record]) -> Tallies:
+        """Return hits, predictions and references of each label, and the examples that are right throughout.
+
+        The scores of the mean example and ``roc_auc_macro`` are left to `scores`.
+        """
+        names, truth, guess = _indicators(records)
+        whole = np.stack([(truth == guess).all(axis=1), np.ones(len(truth))], axis=1)
+        values = np.concatenate([truth & guess, guess, truth, whole], axis=1).astype(np.float64)
+        return Tallies(values=values, scores=partial(_of_sums, names=names), most=dict.fromkeys(_SUMS, 1.0))
+
+    def baselines(self, predictions: Predictions, *, train: Predictions) -> dict[str, list[Record]]:
+        """Return the answers of whoever gives each label that most training rows have, or else the most frequent."""
+        names = label_names(predictions)
+        shares = np.mean([np.asarray(row, dtype=float) for row in references(train)], axis=0)
+        common = [name for name, share in zip(names, shares, strict=True) if share >= self.threshold]
+        answer = {
+            "prediction": common or [names[int(shares.argmax())]],
+            "probabilities": dict(zip(names, shares.tolist(), strict=True)),
+        }
+        wanted = [[name for name, value in zip(names, row, strict=True) if value] for row in references(predictions)]
+        return {"most frequent": [{**answer, "reference": reference} for reference in wanted]}
+
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return the rows of each label, and its two-by-two table (a row a reference, a column a prediction)."""
         names, truth, guess = _indicators(records)
@@ -101,6 +126,29 @@ def _indicators(records: Sequence[Record]) -> tuple[tuple[str, ...], Any, Any]:
     truth = np.array([[int(name in record["reference"]) for name in names] for record in records])
     guess = np.array([[int(name in record["prediction"]) for name in names] for record in records])
     return names, truth, guess
+
+
+def _of_sums(sums: Any, *, names: Sequence[str]) -> dict[str, Any]:
+    """Return the scores of hits, predictions and references of each label (…, 3 L), right examples and all."""
+    hits, guessed, true = np.split(sums[..., :-2], 3, axis=-1)
+    size = sums[..., -1]
+    per_label = {
+        "precision": divided(hits, guessed, otherwise=0.0),
+        "recall": divided(hits, true, otherwise=0.0),
+        "f1": divided(2 * hits, guessed + true, otherwise=0.0),
+    }
+    total, predicted, wanted = (each.sum(axis=-1) for each in (hits, guessed, true))
+    scores = {
+        "subset_accuracy": divided(sums[..., -2], size),
+        "hamming_loss": divided(predicted + wanted - 2 * total, size * len(names)),
+        "precision_micro": divided(total, predicted, otherwise=0.0),
+        "recall_micro": divided(total, wanted, otherwise=0.0),
+        "f1_micro": divided(2 * total, predicted + wanted, otherwise=0.0),
+    }
+    for name, values in per_label.items():
+        scores[f"{name}_macro"] = values.mean(axis=-1)
+        scores |= {f"{name}/{label}": values[..., k] for k, label in enumerate(names)}
+    return scores
 
 
 def _samples(truth: Any, guess: Any) -> dict[str, float]:

@@ -10,7 +10,8 @@ import numpy as np
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
-from finetune.interfaces import Evaluator, Predictions, Record
+from finetune.bootstrap import divided
+from finetune.interfaces import Evaluator, Predictions, Record, Tallies
 from finetune_text.outputs import logits_of, references, require_records, require_score
 
 ERRORS = ("mse", "rmse", "mae")
@@ -56,6 +57,19 @@ class RegressionEvaluator(Evaluator):
                 scores["spearman"] = spearmanr(truth, guess).statistic
         return {name: float(value) for name, value in scores.items()}
 
+    def tallies(self, records: Sequence[Record]) -> Tallies:
+        """Return the moments that errors, R² and Pearson's correlation are made of; ranks are no sums."""
+        truth, guess = _numbers(records)
+        middle = truth.mean()  # moments about 0 would lose digits
+        x, y = truth - middle, guess - middle
+        values = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y, np.abs(x - y)], axis=1)
+        return Tallies(values=values, scores=_of_moments)
+
+    def baselines(self, predictions: Predictions, *, train: Predictions) -> dict[str, list[Record]]:
+        """Return the answers of whoever always says the mean of the training rows."""
+        mean = float(np.mean(references(train)))
+        return {"mean": [{"prediction": mean, "reference": float(number)} for number in references(predictions)]}
+
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return the range of predictions and references, and why a score is absent."""
         truth, guess = _numbers(records)
@@ -78,6 +92,20 @@ def _numbers(records: Sequence[Record]) -> tuple[Any, Any]:
     truth = np.array([record["reference"] for record in records], dtype=float)
     guess = np.array([record["prediction"] for record in records], dtype=float)
     return truth, guess
+
+
+def _of_moments(sums: Any) -> dict[str, Any]:
+    size, x, y, xx, yy, xy, away = np.moveaxis(np.asarray(sums), -1, 0)
+    squared = np.maximum(xx - 2 * xy + yy, 0.0)
+    spread_x, spread_y = (np.maximum(size * square - first**2, 0.0) for square, first in ((xx, x), (yy, y)))
+    varied = np.where(np.minimum(spread_x, spread_y) > 1e-18 * size**2, spread_x * spread_y, 0.0)
+    return {
+        "mse": divided(squared, size),
+        "rmse": np.sqrt(divided(squared, size)),
+        "mae": divided(away, size),
+        "r2": 1 - divided(squared * size, spread_x),
+        "pearson": divided(size * xy - x * y, np.sqrt(varied)),
+    }
 
 
 def _constant(numbers: Any) -> bool:

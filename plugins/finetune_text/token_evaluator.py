@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
+from finetune.bootstrap import divided
 from finetune.errors import BadOptions, TrainingFailed
-from finetune.interfaces import Evaluator, Predictions, Record
+from finetune.interfaces import Evaluator, Predictions, Record, Tallies
 from finetune_text import tags
 from finetune_text.outputs import label_names, require_records, require_score
 from finetune_text.tags import Entity
@@ -74,6 +75,42 @@ class TokenEvaluator(Evaluator):
             scores[f"{name}_macro"] = sum(values) / len(values) if values else 0.0
         scores["accuracy"] = _accuracy(records)
         return scores | {f"{name}/{kind}": found[name] for kind, found in per_type.items() for name in PER_TYPE}
+
+    def tallies(self, records: Sequence[Record]) -> Tallies:
+        """Return entities right, predicted and true, words right and all, of each sentence; types are not told apart.
+
+        What is drawn anew is the sentence, or the document where rows are documents.
+        """
+        values = []
+        for record in records:
+            guess, truth = set(_spans(record, "prediction")), set(_spans(record, "reference"))
+            words = list(zip(_tags(record, "prediction"), _tags(record, "reference"), strict=True))
+            values.append([len(guess & truth), len(guess), len(truth), sum(a == b for a, b in words), len(words)])
+        most = dict.fromkeys(("f1", "precision", "recall", "accuracy"), 1.0)
+        return Tallies(values=np.array(values, dtype=np.float64), scores=_of_sums, most=most)
+
+    def baselines(self, predictions: Predictions, *, train: Predictions) -> dict[str, list[Record]]:
+        """Return what a dictionary would tag: each word as most often in training, unknown words as most words are.
+
+        Source: the unigram tagger that conlleval's shared tasks are measured against (Tjong Kim Sang and De Meulder
+        2003, section 3).
+        """
+        preprocessor = predictions.preprocessor
+        if not isinstance(preprocessor, TokenClassification):
+            return {}
+        seen: dict[str, Counter[str]] = {}
+        for example in train.examples:
+            for word, tag in zip(words_of(example[TOKENS]), preprocessor.tag_names(example) or (), strict=True):
+                seen.setdefault(word, Counter())[tag] += 1
+        usual = sum(seen.values(), Counter()).most_common(1)[0][0]
+        known = {word: tags.most_common(1)[0][0] for word, tags in seen.items()}
+        make = _by_word if preprocessor.tag_scheme == "none" else _by_entity
+        records = []
+        for example in predictions.examples:
+            row = words_of(example[TOKENS])
+            guess = [known.get(word, usual) for word in row]
+            records.append(make(row, guess, [1.0] * len(row), preprocessor.tag_names(example)))
+        return {"dictionary": records}
 
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return how many entities of each type there are, were found, and were found rightly; and the words."""
@@ -179,6 +216,16 @@ def _counts(records: Sequence[Record]) -> tuple[Counter[str], Counter[str], Coun
 def _scores(right: int, guessed: int, true: int) -> dict[str, float]:
     precision, recall = (right / total if total else 0.0 for total in (guessed, true))
     return {"f1": 2 * right / (guessed + true) if guessed + true else 0.0, "precision": precision, "recall": recall}
+
+
+def _of_sums(sums: Any) -> dict[str, Any]:
+    right, guessed, true, words_right, words = np.moveaxis(np.asarray(sums), -1, 0)
+    return {
+        "f1": divided(2 * right, guessed + true, otherwise=0.0),
+        "precision": divided(right, guessed, otherwise=0.0),
+        "recall": divided(right, true, otherwise=0.0),
+        "accuracy": divided(words_right, words, otherwise=0.0),
+    }
 
 
 def _accuracy(records: Sequence[Record]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,8 +11,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 from trl import KTOConfig, KTOTrainer
 
+from finetune.bootstrap import ratios
 from finetune.errors import BadOptions
-from finetune.interfaces import Evaluator, Job, Predictions, Record
+from finetune.interfaces import Evaluator, Job, Predictions, Record, Tallies
 from finetune.training import model_columns
 from finetune_trl.collate import COMPLETION_IDS, LABEL, PROMPT_IDS
 from finetune_trl.mended import built_by_trl, train_features
@@ -116,12 +117,37 @@ class ThumbsEvaluator(Evaluator):
 
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
         """Return accuracy with its interval, what compares the two kinds, and the distance from the reference."""
-        right = [0.5 if r["prediction"] is None else float(r["prediction"] == r["reference"]) for r in records]
-        accuracy = float(np.mean(right))
+        accuracy = float(np.mean(_rights(records)))
         low, high = wilson(accuracy, len(records))
         tokens = max(sum(record["tokens"] for record in records), 1)
         kl = sum(record["log_ratio"] for record in records) / tokens
         return {"accuracy": accuracy, "accuracy_low": low, "accuracy_high": high, **_compared(records), "kl": kl}
+
+    def tallies(self, records: Sequence[Record]) -> Tallies:
+        """Return whether each answer is on its side, and rewards of either kind; ``auc`` is no sum."""
+        good = np.array([record["reference"] for record in records], dtype=float)
+        reward, ratio, tokens = (
+            np.array([record[name] for record in records], dtype=float) for name in ("reward", "log_ratio", "tokens")
+        )
+        parts = ratios(
+            {
+                "accuracy": (_rights(records), np.ones(len(records))),
+                "desirable_reward": (reward * good, good),
+                "undesirable_reward": (reward * (1 - good), 1 - good),
+                "kl": (ratio, tokens),
+            },
+            most={"accuracy": 1.0},
+        )
+
+        def scores(sums: Any) -> dict[str, Any]:
+            found = parts.scores(sums)
+            return {**found, "margin": found["desirable_reward"] - found["undesirable_reward"]}
+
+        return replace(parts, scores=scores)
+
+
+def _rights(records: Sequence[Record]) -> list[float]:
+    return [0.5 if r["prediction"] is None else float(r["prediction"] == r["reference"]) for r in records]
 
 
 def _compared(records: Sequence[Record]) -> dict[str, float]:

@@ -9,11 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from finetune.interfaces import Evaluator, Predictions, Record
-from finetune_trl.collate import CHOSEN_IDS
+from finetune.bootstrap import ratios
+from finetune.interfaces import Evaluator, Predictions, Record, Tallies
+from finetune_trl.collate import CHOSEN_IDS, REJECTED_IDS
 from finetune_trl.writing import texts
 
 CHOSEN, REJECTED, TIE = "chosen", "rejected", "tie"
+_WORTH = {CHOSEN: 1.0, TIE: 0.5, REJECTED: 0.0}
 _LEVEL = 1.959964
 """Two-sided 95 % quantile of the normal distribution."""
 
@@ -61,6 +63,15 @@ class PreferenceEvaluator(Evaluator):
             "kl": sum(record["log_ratio"] for record in records) / max(tokens, 1),
         }
 
+    def tallies(self, records: Sequence[Record]) -> Tallies:
+        """Return who wins by how much in each pair; all pairs of a prompt are drawn together."""
+        ratio, tokens = ([record[name] for record in records] for name in ("log_ratio", "tokens"))
+        return ratios({**preference_sums(records), "kl": (ratio, tokens)}, most={"accuracy": 1.0})
+
+    def baselines(self, predictions: Predictions, *, train: Predictions) -> dict[str, list[Record]]:
+        """Return the choices of whoever prefers the longer answer: a bias that many preference data have."""
+        return {"longer": [longer(feature, CHOSEN_IDS, REJECTED_IDS) for feature in predictions.features]}
+
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return how many pairs the model decides which way."""
         return {"decided": decided(records)}
@@ -84,13 +95,28 @@ def preferred(chosen: float, rejected: float) -> Record:
 
 def preference_scores(records: Sequence[Record]) -> dict[str, float]:
     """Return accuracy, its interval, margin and mean rewards of records that `preferred` made."""
-    worth = {CHOSEN: 1.0, TIE: 0.5, REJECTED: 0.0}
-    accuracy = float(np.mean([worth[record["prediction"]] for record in records]))
+    accuracy = float(np.mean([_WORTH[record["prediction"]] for record in records]))
     low, high = wilson(accuracy, len(records))
     means = {
         name: float(np.mean([r[name] for r in records])) for name in ("margin", "chosen_reward", "rejected_reward")
     }
     return {"accuracy": accuracy, "accuracy_low": low, "accuracy_high": high, **means}
+
+
+def preference_sums(records: Sequence[Record]) -> dict[str, tuple[Any, Any]]:
+    """Return what `preference_scores` are made of, above and below the line."""
+    ones = np.ones(len(records))
+    means = {
+        name: (np.array([record[name] for record in records], dtype=float), ones)
+        for name in ("margin", "chosen_reward", "rejected_reward")
+    }
+    return {"accuracy": (np.array([_WORTH[record["prediction"]] for record in records]), ones), **means}
+
+
+def longer(feature: Any, chosen: str, rejected: str) -> Record:
+    """Return the record of whoever gives an answer its number of tokens as its reward."""
+    lengths = [len(feature[name]) for name in (chosen, rejected)]
+    return {**preferred(float(lengths[0]), float(lengths[1])), "log_ratio": 0.0, "tokens": lengths[0]}
 
 
 def decided(records: Sequence[Record]) -> Mapping[str, int]:

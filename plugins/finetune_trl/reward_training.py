@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from trl import RewardConfig, RewardTrainer
 
-from finetune.interfaces import Evaluator, Job, Predictions, Record
+from finetune.bootstrap import ratios
+from finetune.interfaces import Evaluator, Job, Predictions, Record, Tallies
 from finetune.training import build
 from finetune_trl.collate import CHOSEN_IDS, REJECTED_IDS
 from finetune_trl.mended import TrlTrainer, train_features
-from finetune_trl.preference_evaluator import decided, preference_scores, preferred
+from finetune_trl.preference_evaluator import decided, longer, preference_scores, preference_sums, preferred
 from finetune_trl.refused_options import REWARD, refuse_options
 
 _PAIR = (CHOSEN_IDS, REJECTED_IDS)
@@ -81,6 +82,14 @@ class RewardEvaluator(Evaluator):
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
         """Return accuracy with its interval, margin and mean scores."""
         return preference_scores(records)
+
+    def tallies(self, records: Sequence[Record]) -> Tallies:
+        """Return who wins by how much in each pair; all pairs of a prompt are drawn together."""
+        return ratios(preference_sums(records), most={"accuracy": 1.0})
+
+    def baselines(self, predictions: Predictions, *, train: Predictions) -> dict[str, list[Record]]:
+        """Return the choices of whoever prefers the longer answer: a bias that many preference data have."""
+        return {"longer": [longer(feature, CHOSEN_IDS, REJECTED_IDS) for feature in predictions.features]}
 
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return how many pairs the model decides which way."""

@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
+from finetune.bootstrap import ratios
 from finetune.errors import BadData
-from finetune.interfaces import IGNORE_INDEX, Evaluator, Predictions, Record
+from finetune.interfaces import IGNORE_INDEX, Evaluator, Predictions, Record, Tallies
 from finetune_trl.writing import ids_to_texts
 
 
@@ -62,6 +63,13 @@ class RewardedEvaluator(Evaluator):
             "reward_std": float(rewards.std()),
             "length": float(np.mean([record["length"] for record in records])),
         }
+
+    def tallies(self, records: Sequence[Record]) -> Tallies:
+        """Return reward and length of each answer; one without a reward counts for neither side of the mean."""
+        known = [float(record["reward"] is not None) for record in records]
+        rewards = [record["reward"] or 0.0 for record in records]
+        lengths = [record["length"] for record in records]
+        return ratios({"reward": (rewards, known), "length": (lengths, [1] * len(records))})
 
 
 def mean_interval(values: Sequence[float] | np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[float, float]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from finetune.bootstrap import ratios
 from finetune.errors import BadData, BadOptions
-from finetune.interfaces import IGNORE_INDEX, Evaluator, Predictions, Record
+from finetune.interfaces import IGNORE_INDEX, Evaluator, Predictions, Record, Row, Tallies
 from finetune_trl import chat
 from finetune_trl.sft import Sft
 from finetune_trl.sft_labels import Pair
@@ -87,3 +89,49 @@ class SftEvaluator(Evaluator):
         if self.primary not in scores:
             raise BadOptions(f"evaluator: primary is {self.primary!r}, and the data are texts: nothing is asked.")
         return scores
+
+    def tallies(self, records: Sequence[Record]) -> Tallies:
+        """Return surprise, hits and trained tokens of each answer, and which were written right, or ended."""
+        nll, hits, tokens = (np.array([record[name] for record in records]) for name in ("nll", "hits", "tokens"))
+        written = np.array([record["prediction"] is not None for record in records], dtype=float)
+        equal = [record["prediction"] == record["reference"].strip() for record in records]
+        stopped = [record.get("stopped", False) for record in records]
+        parts = {
+            "perplexity": (nll, tokens),
+            "token_accuracy": (hits, tokens),
+            "exact_match": (equal * written, written),
+            "stopped": (stopped * written, written),
+        }
+        most = dict.fromkeys(("token_accuracy", "exact_match", "stopped"), 1.0)
+        return ratios(parts, most=most, through={"perplexity": lambda mean: np.exp(np.minimum(mean, MOST))})
+
+    def baselines(self, predictions: Predictions, *, train: Predictions) -> dict[str, list[Record]]:
+        """Return the most frequent training answer for every prompt, and the surprise of whoever knows frequencies."""
+        preprocessor, records = predictions.preprocessor, self.records(predictions)
+        if not isinstance(preprocessor, Sft):
+            return {}
+        known = [preprocessor.pair(row).completion for row in train.examples]
+        usual = Counter(chat.text_of(answer).strip() for answer in known if answer is not None).most_common(1)
+        shares = np.ones(len(train.tokenizer))
+        for feature in train.features:
+            np.add.at(shares, _trained(feature), 1)
+        surprise = -np.log(shares / shares.sum())
+        frequent = float(surprise.min())
+        found = []
+        for record, feature in zip(records, predictions.features, strict=True):
+            labels = _trained(feature)
+            found.append(
+                {
+                    **record,
+                    "prediction": None if record["prediction"] is None else usual[0][0],
+                    "nll": float(surprise[labels].sum()),
+                    "hits": int((surprise[labels] == frequent).sum()),
+                }
+            )
+        return {"most frequent": found}
+
+
+def _trained(feature: Row) -> Any:
+    """Return the ids that the loss sees."""
+    labels = np.asarray(feature["labels"])
+    return labels[labels != IGNORE_INDEX]

@@ -22,7 +22,7 @@ PLUGINS = sorted(path for path in (ROOT / "plugins").glob("finetune_*") if path.
 LAYERS = (
     ("errors",),
     ("interfaces",),
-    ("hookspecs",),
+    ("hookspecs", "bootstrap"),
     ("plugins",),
     ("options",),
     ("recipe",),
@@ -32,6 +32,7 @@ LAYERS = (
     ("features", "training", "callbacks", "losses"),
     ("preparation",),
     ("scoring",),
+    ("evidence",),
     ("run",),
     ("api",),
     ("testing", "cli"),
@@ -105,6 +106,7 @@ def test_a_plugin_imports_public_core_and_itself(folder: Path) -> None:
     public = {
         "finetune",
         "finetune.interfaces",
+        "finetune.bootstrap",
         "finetune.errors",
         "finetune.testing",
         "finetune.cli",

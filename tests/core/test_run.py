@@ -110,7 +110,7 @@ def test_the_result_is_read_back_as_it_was(run: Path, tmp_path: Path) -> None:
     assert result.born_random == ["bert.pooler.dense", "classifier"]
     assert result.ledger["train"]["read"] == result.ledger["train"]["features"] == 48
     assert result.trainable_parameters == result.total_parameters > 0
-    assert [phase.name for phase in result.phases][-2:] == ["save, reload and compare", "score"]
+    assert [phase.name for phase in result.phases][-3:] == ["save, reload and compare", "score", "weigh the evidence"]
     assert all(phase.peak_memory_mb > 0 for phase in result.phases)
     assert result.arguments["learning_rate"] == 1e-3
     assert len(result.fingerprints) == 3

@@ -1,0 +1,131 @@
+"""Intervals cover what they promise to, pair by pair and unit by unit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import bootstrap as scipy_bootstrap
+
+from finetune import bootstrap
+from finetune.interfaces import Tallies
+
+
+def mean(values: Any, *, most: float | None = 1.0) -> Tallies:
+    numbers = np.asarray(values, dtype=float)
+    return Tallies(
+        values=np.stack([numbers, np.ones(len(numbers))], axis=1),
+        scores=lambda sums: {"mean": sums[..., 0] / sums[..., 1]},
+        most={} if most is None else {"mean": most},
+    )
+
+
+def f1(right: Any, guessed: Any, true: Any) -> Tallies:
+    return Tallies(
+        values=np.stack([right, guessed, true], axis=1),
+        scores=lambda sums: {"f1": 2 * sums[..., 0] / (sums[..., 1] + sums[..., 2])},
+    )
+
+
+def covered(draw: Any, truth: float, name: str, *, repeats: int = 1000) -> float:
+    """Return how often the interval of a sample holds the truth."""
+    rng = np.random.default_rng(11)
+    inside = 0
+    for repeat in range(repeats):
+        tallies, units = draw(rng)
+        found = bootstrap.intervals(tallies, units, seed=repeat)[name]
+        inside += found.low <= truth <= found.high
+    return inside / repeats
+
+
+def test_an_interval_of_accuracy_covers_the_truth_in_95_of_100_samples() -> None:
+    rate = covered(lambda rng: (mean(rng.random(300) < 0.8), None), 0.8, "mean")
+    assert 0.93 <= rate <= 0.97
+
+
+def test_an_interval_of_f1_over_sentences_covers_the_truth_in_95_of_100_samples() -> None:
+    def draw(rng: Any) -> tuple[Tallies, None]:
+        true = rng.poisson(2.0, size=250)
+        right = rng.binomial(true, 0.7)
+        return f1(right, right + rng.poisson(0.5, size=250), true), None
+
+    assert 0.93 <= covered(draw, 2 * 1.4 / (1.4 + 0.5 + 2.0), "f1") <= 0.97
+
+
+def test_questions_of_one_context_are_drawn_together() -> None:
+    def draw(rng: Any, *, told: bool) -> tuple[Tallies, Any]:
+        ease = rng.beta(2, 2, size=120)  # of each context
+        answers = rng.random((120, 8)) < ease[:, None]
+        return mean(answers.ravel()), np.repeat(np.arange(120), 8) if told else None
+
+    assert 0.93 <= covered(lambda rng: draw(rng, told=True), 0.5, "mean") <= 0.97
+    assert covered(lambda rng: draw(rng, told=False), 0.5, "mean", repeats=200) < 0.85
+
+
+def test_an_interval_of_a_paired_difference_covers_the_truth() -> None:
+    rng, inside = np.random.default_rng(5), 0
+    for repeat in range(1000):
+        hard = rng.random(300)
+        first, second = hard < 0.7, (hard < 0.6) ^ (rng.random(300) < 0.05)
+        found = bootstrap.differences(mean(first), mean(second), seed=repeat)["mean"]
+        assert found.value == pytest.approx(first.mean() - second.mean())
+        inside += found.low <= 0.7 - (0.6 * 0.95 + 0.4 * 0.05) <= found.high
+    assert 0.93 <= inside / 1000 <= 0.97
+
+
+def test_intervals_agree_with_scipys() -> None:
+    values = np.random.default_rng(3).gamma(1.5, size=80)
+    ours = bootstrap.intervals(mean(values, most=None))["mean"]
+    theirs = scipy_bootstrap((values,), np.mean, n_resamples=20_000, method="BCa", rng=1).confidence_interval
+    assert ours.low == pytest.approx(theirs.low, abs=0.04)
+    assert ours.high == pytest.approx(theirs.high, abs=0.04)
+
+
+def test_where_all_are_right_the_interval_still_says_how_few_they_are() -> None:
+    few, many = (bootstrap.intervals(mean(np.ones(size)))["mean"] for size in (8, 100))
+    assert few.low == pytest.approx(0.025 ** (1 / 8))
+    assert many.low == pytest.approx(0.9638, abs=1e-4)
+    assert few.high == many.high == 1.0
+    assert bootstrap.intervals(mean(np.zeros(100)))["mean"].high == pytest.approx(1 - 0.9638, abs=1e-4)
+
+
+@given(st.lists(st.booleans(), min_size=2, max_size=40))
+def test_a_predictor_is_not_told_apart_from_itself(right: list[bool]) -> None:
+    found = bootstrap.differences(mean(right), mean(right))["mean"]
+    assert (found.value, found.low, found.high, found.told_apart()) == (0, 0, 0, False)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), min_size=1, max_size=30))
+def test_units_only_add_up(rows: list[tuple[int, int]]) -> None:
+    units = bootstrap.numbered([unit for unit, _ in rows])
+    sums = bootstrap.by_unit(np.array([[value, 1] for _, value in rows]), units)
+    assert sums.sum(axis=0).tolist() == [sum(value for _, value in rows), len(rows)]
+    assert len(sums) == len({unit for unit, _ in rows})
+
+
+def test_scores_that_do_not_add_up_are_computed_anew() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=100)
+    y = x + rng.normal(size=100)
+
+    def correlation(places: Any) -> dict[str, float]:
+        return {"r": float(np.corrcoef(x[places], y[places])[0, 1])}
+
+    found = bootstrap.by_recomputing(correlation, 100)["r"]
+    assert found.low < np.corrcoef(x, y)[0, 1] < found.high
+    assert 0.05 < found.high - found.low < 0.4
+
+
+def test_ten_thousand_questions_take_no_loop_over_resamples() -> None:
+    calls: list[Any] = []
+
+    def scores(sums: Any) -> dict[str, Any]:
+        calls.append(sums.shape)
+        return {"mean": sums[..., 0] / sums[..., 1]}
+
+    values = np.stack([np.arange(10_000) % 2, np.ones(10_000)], axis=1)
+    bootstrap.intervals(Tallies(values=values, scores=scores))
+    assert len(calls) <= 10  # some chunks of resamples, the whole, and each left out

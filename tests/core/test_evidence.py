@@ -1,0 +1,135 @@
+"""What stands beside a score: its interval, the untouched model, and a predictor that learned nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import finetune
+from finetune import evidence
+from finetune.errors import BadData
+from finetune.interfaces import Tallies
+from finetune.result import Result
+from finetune.testing.models import tiny_model
+from finetune.testing.tokenizers import tokenizer
+from finetune_squad.evaluator import SquadEvaluator, first_sentence
+from finetune_text.classification_evaluator import ClassificationEvaluator
+from finetune_text.regression_evaluator import RegressionEvaluator
+from finetune_text.token_evaluator import TokenEvaluator
+
+
+def classified(pairs: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    names = sorted({name for pair in pairs for name in pair})
+    return [
+        {"prediction": guess, "reference": truth, "probabilities": {name: float(name == guess) for name in names}}
+        for guess, truth in pairs
+    ]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    folder = tmp_path_factory.mktemp("evidence")
+    base = tiny_model("bert", tokenizer("bert", vocab_size=400), folder / "base")
+    finetune.train(
+        task="text-classification",
+        model=str(base),
+        dataset={
+            "path": "sample:harbour-reviews",
+            "limit": {"train": 48, "validation": 16, "test": 40},
+            "splits": {"train": "train", "validation": "validation", "test": "test"},
+        },
+        strategy="full",
+        preprocessor={"max_length": 32},
+        training={"max_steps": 2, "save_strategy": "no", "eval_strategy": "no"},
+        output=str(folder / "run"),
+    )
+    return Result.load(folder / "run")
+
+
+def test_a_result_states_intervals_baselines_and_differences_of_the_held_out_splits(run: Result) -> None:
+    assert set(run.intervals) == set(run.baselines) == set(run.differences) == {"validation", "test"}
+    bounds = run.intervals["test"]["accuracy"]
+    assert bounds["low"] <= run.scores["test"]["accuracy"] <= bounds["high"]
+    assert bounds["high"] - bounds["low"] > 0.05
+    assert set(run.differences["test"]) == {"untouched", "majority"}
+    majority = run.differences["test"]["majority"]["accuracy"]
+    assert majority["value"] == pytest.approx(
+        run.scores["test"]["accuracy"] - run.baselines["test"]["majority"]["accuracy"]
+    )
+    assert run.units["test"] == {"column": None, "size": 40}
+
+
+def test_the_primary_score_has_an_interval_even_if_it_is_no_sum() -> None:
+    pairs = [(x, x + (-1) ** k * 0.4 * k) for k, x in enumerate([0.5 * n for n in range(12)])]
+    records = [{"prediction": guess, "reference": truth} for guess, truth in pairs]
+    found = evidence.intervals_of(RegressionEvaluator(primary="spearman"), records)
+    assert found["spearman"].low < found["spearman"].high
+    compared = evidence.compare(RegressionEvaluator(primary="spearman"), records, records)
+    assert compared["spearman"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+
+
+def test_a_baseline_without_the_primary_score_is_compared_by_the_others() -> None:
+    records = [{"prediction": float(n), "reference": n + 0.5 * (-1) ** n} for n in range(10)]
+    flat = [{**record, "prediction": 4.5} for record in records]
+    compared = evidence.compare(RegressionEvaluator(), records, flat)
+    assert "pearson" not in compared
+    assert compared["mae"]["value"] == pytest.approx(0.5 - 2.5, abs=0.11)
+    assert compared["mae"]["high"] < 0
+
+
+def test_questions_of_one_context_are_one_unit() -> None:
+    records = [{"prediction": "a", "reference": ["a" if n < 20 else "b"], "null_odds": 0.0} for n in range(40)]
+    alone = evidence.intervals_of(SquadEvaluator(always_answer=True), records)["exact"]
+    together = evidence.intervals_of(SquadEvaluator(always_answer=True), records, [n // 10 for n in range(40)])["exact"]
+    assert together.high - together.low > 1.5 * (alone.high - alone.low)
+
+
+def test_a_class_that_a_resample_lacks_counts_nowhere_in_it() -> None:
+    tallies = ClassificationEvaluator().tallies(classified([("a", "a"), ("b", "b"), ("a", "b")]))
+    sums = tallies.values[[0]].sum(axis=0)
+    found = tallies.scores(sums)
+    assert found["f1_macro"] == 1.0
+    assert found["f1/b"] != found["f1/b"]
+
+
+def test_a_score_outside_its_sums_is_caught_by_the_law() -> None:
+    from finetune.testing.laws import _check_tallies
+
+    class Wrong(ClassificationEvaluator):
+        def tallies(self, records: Any) -> Tallies:
+            right = super().tallies(records)
+            return Tallies(values=right.values, scores=lambda sums: {"accuracy": right.scores(sums)["accuracy"] / 2})
+
+    records = classified([("a", "a"), ("b", "b"), ("a", "b")])
+    with pytest.raises(AssertionError, match="give accuracy"):
+        _check_tallies(Wrong(), records, Wrong().scores(records))
+
+
+def test_a_first_sentence_ends_where_a_person_would_end_it() -> None:
+    assert first_sentence("Old. New.") == "Old."
+    assert first_sentence(" No end here") == "No end here"
+    assert first_sentence("Is it? Yes.") == "Is it?"
+
+
+def test_entities_are_counted_by_sentence() -> None:
+    entity = {"entity": "PER", "first_word": 0, "last_word": 0}
+    records = [
+        {"prediction": [entity], "tags": ["B-PER", "O"], "reference": [entity], "reference_tags": ["B-PER", "O"]},
+        {"prediction": [entity], "tags": ["B-PER", "O"], "reference": [], "reference_tags": ["O", "O"]},
+    ]
+    tallies = TokenEvaluator().tallies(records)
+    assert tallies.values.tolist() == [[1, 1, 1, 2, 2], [0, 1, 0, 1, 2]]
+
+
+def test_nothing_is_weighed_where_nothing_can_be_scored() -> None:
+    with pytest.raises(BadData, match="no example with a label"):
+        ClassificationEvaluator().tallies([])
+
+
+def test_the_folder_of_an_older_version_is_refused_by_name(tmp_path: Path, run: Result) -> None:
+    text = (Path(run.directory) / "result.json").read_text(encoding="utf-8")
+    (tmp_path / "result.json").write_text(text.replace('"format": 2', '"format": 1'), encoding="utf-8")
+    with pytest.raises(finetune.errors.FinetuneError, match="format 1"):
+        Result.load(tmp_path)
