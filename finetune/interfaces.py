@@ -213,6 +213,13 @@ class Strategy(ABC):
         """
         return ()
 
+    def notes(self, model: Any) -> Sequence[str]:
+        """Return what a person should know of how this model, as `prepare` made it, will be trained.
+
+        A sentence each: they are shown before the first step, and stand in the result.
+        """
+        return ()
+
     def save(self, model: Any, directory: Path) -> None:
         """Write the trained model to a folder, as safetensors."""
         model.save_pretrained(directory)

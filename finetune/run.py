@@ -101,10 +101,10 @@ def get_ready(prepared: Prepared, *, resume: bool, accept_changes: bool, reporte
     trainable, total = checks.something_trains(job.model, fresh=loaded.fresh)
     identity = identify(prepared, job)
     checkpoint: str | None = None
-    notes: list[str] = []
+    notes = list(plan.strategy.notes(job.model))
     if resume:
-        found, notes = checkpoints.newest(Path(plan.recipe.output), identity, accept_changes=accept_changes)
-        checkpoint = str(found)
+        found, skipped = checkpoints.newest(Path(plan.recipe.output), identity, accept_changes=accept_changes)
+        checkpoint, notes = str(found), [*notes, *skipped]
         if job.arguments.get("train_sampling_strategy") == "group_by_length":
             notes = [*notes, "not the same to the bit, because group_by_length draws its order anew on resume"]
     for note in notes:
@@ -235,7 +235,7 @@ def record(
         ledger=prepared.ledger,
         findings=found.counts,
         fingerprints=found.fingerprints,
-        overlap=found.overlap,
+        leakage=prepared.leakage,
         preprocessor=described(plan.preprocessor),
         evaluator=described(evaluator),
         trainable_parameters=ready.trainable,

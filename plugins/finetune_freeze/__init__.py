@@ -1,9 +1,14 @@
-"""Strategies that choose which of the model's own parameters train."""
+"""Strategies that choose which of the model's own parameters train, when, and how fast."""
 
 from finetune import hookimpl
 
 
 @hookimpl
 def strategies() -> dict[str, str]:
-    """Bring `full` and `frozen`."""
-    return {"full": "finetune_freeze.full:Full", "frozen": "finetune_freeze.frozen:Frozen"}
+    """Bring `full`, `frozen`, `gradual` and `discriminative`."""
+    return {
+        "full": "finetune_freeze.full:Full",
+        "frozen": "finetune_freeze.frozen:Frozen",
+        "gradual": "finetune_freeze.gradual:Gradual",
+        "discriminative": "finetune_freeze.discriminative:Discriminative",
+    }

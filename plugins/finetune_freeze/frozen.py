@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
 from finetune.errors import BadOptions, Incompatible
 from finetune.interfaces import Strategy, Task
+from finetune_freeze.groups import head, last_block, parameters_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +17,9 @@ class Frozen(Strategy):
     """Trains the head alone, on the features that the pretrained body extracts.
 
     What the base model lacks trains as well, wherever it is: BERT's pooler, say, which many checkpoints are saved
-    without.
+    without. Where the head is tied to the embeddings of the body (GPT-2, T5, BART, most small language models), there
+    is no head that could train alone: then the last block trains instead, of the decoder where there are two, with the
+    norm after it; or, if you name any, the parameters of `train`.
     """
 
     train: tuple[str, ...] = ()
@@ -26,7 +29,7 @@ class Frozen(Strategy):
         """Return the model with the body frozen.
 
         Raises:
-            Incompatible: There is no head apart from the body, so nothing would train.
+            Incompatible: There is neither a head apart from the body nor a list of blocks, so nothing would train.
             BadOptions: A pattern of `train` matches no parameter.
         """
         names = [name for name, _ in model.named_parameters()]
@@ -36,24 +39,33 @@ class Frozen(Strategy):
                     f"strategy: train: {pattern!r} matches no parameter of {type(model).__name__}. "
                     f"They are called like {names[0]!r}."
                 )
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(not _in_body(model, name) or self._trains(name, fresh))
-        if not any(parameter.requires_grad for parameter in model.parameters()):
+        chosen = [name for name in names if any(fnmatchcase(name, pattern) for pattern in self.train)]
+        trains = {*head(model), *parameters_of(model, fresh), *chosen} or set(last_block(model))
+        if not trains:
             raise Incompatible(
                 f"strategy: {type(model).__name__} has no head of its own (it is tied to the embeddings of the body), "
-                "so freezing the body leaves nothing to train. Name what shall train under strategy.train, or use "
-                "another strategy."
+                "and no list of blocks of which the last could train, so freezing the body leaves nothing to train. "
+                "Name what shall train under strategy.train, or use another strategy."
             )
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in trains)
         return model
 
-    def _trains(self, name: str, fresh: Collection[str]) -> bool:
-        chosen = any(fnmatchcase(name, pattern) for pattern in self.train)
-        return chosen or any(name.startswith(f"{module}.") for module in fresh)
+    def notes(self, model: Any) -> Sequence[str]:
+        """Return which modules train."""
+        return [f"frozen but for: {', '.join(whole_modules(model))}"]
 
 
-def _in_body(model: Any, name: str) -> bool:
-    """Tell a parameter of the body from one of the head, also where the body has no name of its own, as in T5."""
-    if model.base_model is not model:
-        return name.startswith(f"{model.base_model_prefix}.")
-    head = model.get_output_embeddings()
-    return not any(module is head and name.startswith(f"{place}.") for place, module in model.named_modules())
+def whole_modules(model: Any) -> list[str]:
+    """Return the outermost modules of which every parameter trains, and parameters that train without their module."""
+    found: list[str] = []
+    for path, module in model.named_modules():
+        parameters = list(module.parameters())
+        if (
+            parameters
+            and all(p.requires_grad for p in parameters)
+            and not path.startswith(tuple(f"{m}." for m in found))
+        ):
+            found.append(path or type(model).__name__)
+    alone = [name for name, p in model.named_parameters() if p.requires_grad]
+    return [*found, *(name for name in alone if not name.startswith(tuple(f"{m}." for m in found)))]

@@ -130,7 +130,6 @@ CASES: Mapping[str, Case] = {
         preprocessor={"max_source_length": 96, "max_target_length": 16},
         training={"learning_rate": 2e-2},
         outputs=texts,
-        refused={"frozen": "has no head of its own"},
     ),
     "translation": Case(
         family="t5",
@@ -138,7 +137,6 @@ CASES: Mapping[str, Case] = {
         preprocessor={"max_source_length": 96, "max_target_length": 16, "source_lang": "en", "target_lang": "hb"},
         training={"learning_rate": 2e-2},
         outputs=texts,
-        refused={"frozen": "has no head of its own"},
     ),
     "sft": Case(
         family="llama",
