@@ -20,6 +20,8 @@ class Prepared:
     plan: Plan
     """With the fitted preprocessor."""
     examples: Examples
+    leakage: Mapping[str, Mapping[str, Any]]
+    """Split → how many of its rows train holds too: see `finetune.data.leaks`."""
     tokenizer: Any
     features: Mapping[str, Features]
 
@@ -50,6 +52,8 @@ def prepare(plan: Plan, *, rows: Mapping[str, Any] | None = None, reporter: Repo
                 on_bad=source.on_bad,
             )
     plan = replace(plan, preprocessor=examples.preprocessor)
+    with reporter.phase("look for rows of train in other splits"):
+        leaked = data.leakage(examples.splits, plan.preprocessor)
     with reporter.phase("make features"):
         tokenizer = models.tokenizer(plan.model)
         made = {
@@ -63,4 +67,4 @@ def prepare(plan: Plan, *, rows: Mapping[str, Any] | None = None, reporter: Repo
             )
             for split, part in examples.splits.items()
         }
-    return Prepared(plan=plan, examples=examples, tokenizer=tokenizer, features=made)
+    return Prepared(plan=plan, examples=examples, leakage=leaked, tokenizer=tokenizer, features=made)

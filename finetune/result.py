@@ -60,8 +60,9 @@ class Result:
     """Code → how many."""
     fingerprints: Mapping[str, str]
     """Split → SHA-256 of the content of its kept rows."""
-    overlap: Mapping[str, int]
-    """Split → rows whose inputs occur word for word in `train`."""
+    leakage: Mapping[str, Mapping[str, Any]]
+    """Split → of its ``rows``, how many train holds too: ``exact``, ``normalised`` (but for case, punctuation and
+    space), ``near`` (None where there were too many to look); the ``columns`` compared, and some near ``pairs``."""
     preprocessor: Mapping[str, Any]
     """The fitted preprocessor: its class and its options."""
     evaluator: Mapping[str, Any]

@@ -19,6 +19,7 @@ def command(recipe: str, overrides: tuple[str, ...], samples: int, as_json: bool
 
     from finetune import plan as plans
     from finetune import recipe as recipes
+    from finetune import verdicts
     from finetune.cli import output
     from finetune.errors import BadData
     from finetune.plugins import discover
@@ -47,7 +48,7 @@ def command(recipe: str, overrides: tuple[str, ...], samples: int, as_json: bool
                 "findings": [asdict(finding) for finding in found.findings],
                 "counts": found.counts,
                 "fingerprints": found.fingerprints,
-                "overlap": found.overlap,
+                "leakage": prepared.leakage,
                 "samples": shown,
                 "preprocessor": described(prepared.plan.preprocessor),
             }
@@ -56,9 +57,8 @@ def command(recipe: str, overrides: tuple[str, ...], samples: int, as_json: bool
     splits = list(prepared.ledger)
     kinds = list(dict.fromkeys(kind for counts in prepared.ledger.values() for kind in counts))
     output.table(["", *splits], [[kind, *(prepared.ledger[split].get(kind, 0) for split in splits)] for kind in kinds])
-    for split, count in found.overlap.items():
-        if count:
-            click.echo(f"{count} rows of {split} have inputs that occur word for word in train.")
+    for sentence in verdicts.leaks(prepared.leakage):
+        click.echo(sentence)
     output.findings(found.findings, found.counts)
     for number, text in enumerate(shown, 1):
         click.echo(f"\nsample {number}: {text}")

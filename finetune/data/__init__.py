@@ -2,6 +2,7 @@
 
 from finetune.data.examples import Examples, from_rows
 from finetune.data.findings import CODES, UnreadableError, blank_line
+from finetune.data.leaks import leakage
 from finetune.data.loading import load
 from finetune.data.mixture import NAME
 from finetune.data.text import LONGEST, lines, too_long
@@ -14,6 +15,7 @@ __all__ = [
     "UnreadableError",
     "blank_line",
     "from_rows",
+    "leakage",
     "lines",
     "load",
     "too_long",

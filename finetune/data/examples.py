@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from datasets import Dataset
 
-from finetune.data import evidence, files, sources, splits, text
+from finetune.data import files, sources, splits, text
 from finetune.data.findings import Report
+from finetune.data.fingerprints import fingerprint
 from finetune.data.formats import Formats
 from finetune.data.sources import ROLES, Files
 from finetune.data.splits import Split
@@ -41,8 +42,6 @@ class Examples:
     """Split → sha256 of the content of its kept rows."""
     dropped: tuple[Mapping[str, Any], ...]
     """Every dropped row: split, file, line, row, codes, messages, example."""
-    overlap: Mapping[str, int]
-    """Split → rows whose inputs occur word for word in train."""
 
 
 def load(
@@ -254,9 +253,8 @@ def _accounted(
         findings=report.findings,
         counts=dict(report.counts),
         ledger=ledger,
-        fingerprints={role: evidence.fingerprint(split) for role, split in parts.items()},
+        fingerprints={role: fingerprint(split) for role, split in parts.items()},
         dropped=tuple(every),
-        overlap=evidence.overlap(parts, preprocessor),
     )
 
 

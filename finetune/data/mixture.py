@@ -14,11 +14,8 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 
-from finetune.data import evidence
 from finetune.data.examples import Examples
 from finetune.data.sources import ROLES
-from finetune.data.splits import Split
-from finetune.data.table import Table
 from finetune.errors import BadData
 from finetune.interfaces import Preprocessor
 
@@ -69,7 +66,6 @@ def mixed(
         ledger={at: {key: count[key] for key in _keys(loaded, count)} for at, count in ledger.items()},
         fingerprints={at: _fingerprint(loaded, at, weights, temperature) for at in joined},
         dropped=tuple(row for one in loaded.values() for row in one.dropped),
-        overlap=evidence.overlap({at: _whole(rows) for at, rows in joined.items()}, preprocessor),
     )
 
 
@@ -90,10 +86,6 @@ def _drawn(
         found.append(start + _draw(sizes[name], count, seed=seed))
         start += sizes[name]
     return np.concatenate(found)
-
-
-def _whole(rows: Dataset) -> Split:
-    return Split(table=Table(rows=rows, read=len(rows)), columns=rows, index=np.arange(len(rows)), read=len(rows))
 
 
 def counts(sizes: Mapping[str, int], weights: Mapping[str, float], temperature: float) -> list[tuple[str, int]]:

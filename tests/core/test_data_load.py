@@ -20,7 +20,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.data import Examples, from_rows, load
+from finetune.data import Examples, from_rows, leakage, load
 from finetune.errors import BadData
 from finetune.interfaces import Batch, Finding, Preprocessor, Row
 from finetune.plugins import discover
@@ -306,7 +306,6 @@ def test_no_group_is_parted_and_the_share_is_near(groups: list[int], size: float
     assert sorted(int(r["label"]) for s in examples.splits.values() for r in s) == list(range(len(groups)))
     largest = max(Counter(groups).values())
     assert abs(len(examples.splits["validation"]) - size * len(groups)) <= largest
-    assert examples.overlap == {"validation": 0}
 
 
 def test_parting_is_the_same_whatever_the_hash_seed_is() -> None:
@@ -321,7 +320,7 @@ class Grouped(Simple):
 rows = [{"text": f"text {i % 37}", "n": i} for i in range(400)]
 for preprocessor in (Simple(), Grouped()):
     parts = from_rows({"train": rows}, preprocessor, seed=3, validation_size=0.2)
-    print(parts.splits["validation"]["n"][:], parts.fingerprints, parts.overlap)
+    print(parts.splits["validation"]["n"][:], parts.fingerprints)
 """
     answers = [
         subprocess.run(
@@ -351,7 +350,7 @@ def test_a_validation_that_is_there_is_not_made(tmp_path: Path) -> None:
     write(tmp_path / "validation.jsonl", given_rows(3))
     examples = loaded(str(tmp_path), validation_size=0.5)
     assert {split: len(rows) for split, rows in examples.splits.items()} == {"train": 20, "validation": 3}
-    assert examples.overlap == {"validation": 3}
+    assert leakage(examples.splits, examples.preprocessor)["validation"]["exact"] == 3
 
 
 def test_one_group_cannot_be_parted() -> None:
@@ -375,7 +374,7 @@ def test_a_limit_draws_by_seed_keeps_order_and_is_accounted_for(tmp_path: Path) 
         loaded(path, limit={"trian": 10})
 
 
-# ---- fingerprints and overlap
+# ---- fingerprints and leakage
 
 
 def test_a_fingerprint_is_of_the_content_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -412,12 +411,12 @@ def test_text_that_is_parted_otherwise_has_another_fingerprint() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(-3, 3), min_size=1), st.lists(st.integers(-3, 3), min_size=1))
-def test_overlap_counts_rows_whose_inputs_stand_in_train(train: list[int], test: list[int]) -> None:
+def test_leakage_counts_rows_whose_inputs_stand_in_train(train: list[int], test: list[int]) -> None:
     def rows(values: list[int]) -> list[Row]:
         return [{"text": value, "label": str(i)} for i, value in enumerate(values)]
 
     examples = from_rows({"train": rows(train), "test": rows(test)}, Anything())
-    assert examples.overlap == {"test": sum(value in train for value in test)}
+    assert leakage(examples.splits, examples.preprocessor)["test"]["exact"] == sum(value in train for value in test)
 
 
 def test_no_bookkeeping_and_no_index_is_left_in_the_examples(tmp_path: Path) -> None:

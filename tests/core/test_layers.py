@@ -27,7 +27,7 @@ LAYERS = (
     ("options",),
     ("recipe",),
     ("models", "progress", "hardware"),
-    ("plan", "result", "starter"),
+    ("plan", "result", "starter", "verdicts"),
     ("data", "checks", "checkpoints", "folder", "schema"),
     ("features", "training", "callbacks", "losses"),
     ("preparation",),

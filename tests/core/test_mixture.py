@@ -70,13 +70,13 @@ def test_rows_are_repeated_and_left_out_evenly_and_counted(tmp_path: Path) -> No
     assert plain.fingerprints["test"] == even.fingerprints["test"]
 
 
-def test_weights_change_the_fingerprint_of_train_alone_and_overlap_is_counted_across(tmp_path: Path) -> None:
+def test_weights_change_the_fingerprint_of_train_alone_and_leakage_is_counted_across(tmp_path: Path) -> None:
     one, two = write(tmp_path, "one", 30, 1), write(tmp_path, "two", 30, 2)
     leaked = (tmp_path / "one" / "test.jsonl").read_text().splitlines()[:3]
     with (tmp_path / "two" / "train.jsonl").open("a") as file:
         file.write("\n" + "\n".join(leaked))
     found = [load(Source(mixture={"one": one, "two": {"path": two, "weight": weight}})) for weight in (1, 2)]
-    assert found[0].overlap["test"] == 3
+    assert data.leakage(found[0].splits, found[0].preprocessor)["test"]["exact"] == 3
     changed = {split: found[0].fingerprints[split] != found[1].fingerprints[split] for split in found[0].splits}
     assert changed == {"train": True, "validation": False, "test": False}
 

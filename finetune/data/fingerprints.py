@@ -1,18 +1,16 @@
-"""What can be said of kept rows: a fingerprint of their content, and how many of them train holds too."""
+"""A fingerprint of the content of kept rows."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel
 
-from finetune.data.splits import Split, spelt
-from finetune.interfaces import Preprocessor
+from finetune.data.splits import Split
 
 
 def fingerprint(split: Split) -> str:
@@ -31,27 +29,6 @@ def fingerprint(split: Split) -> str:
                 digest.update(len(part).to_bytes(8, "little"))
                 digest.update(part)
     return digest.hexdigest()
-
-
-def overlap(splits: Mapping[str, Split], preprocessor: Preprocessor) -> dict[str, int]:
-    """Return split → rows whose inputs occur word for word in train."""
-    names = [preprocessor.group] if preprocessor.group else list(preprocessor.columns)
-    names = [name for name in names if all(name in split.columns.column_names for split in splits.values())]
-    if "train" not in splits or not names:
-        return {}
-    seen = _hashes(splits["train"], names)
-    return {name: int(np.isin(_hashes(split, names), seen).sum()) for name, split in splits.items() if name != "train"}
-
-
-def _hashes(split: Split, names: list[str]) -> np.ndarray[Any, Any]:
-    """Return eight bytes a row, so that ten million rows take 80 MB."""
-
-    def each() -> Iterator[int]:
-        for block in split.blocks(names):
-            columns = [map(spelt, block.column(name).to_pylist()) for name in names]
-            yield from map(hash, zip(*columns, strict=True))
-
-    return np.fromiter(each(), dtype=np.int64, count=len(split.index))
 
 
 def _sized(*texts: str) -> bytes:

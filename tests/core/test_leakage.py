@@ -1,0 +1,122 @@
+"""Rows that stand in train and in a split by which it is judged are found, and others are not."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from datasets import Dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from finetune.data import leakage
+from finetune.data.leaks import SIMILAR, Index, normalised, runs, similarity
+from finetune.interfaces import Preprocessor
+from finetune.verdicts import leaks
+
+
+class ByText(Preprocessor):
+    columns = ("text",)
+
+    def features(self, examples: Any, tokenizer: Any) -> Any:
+        raise AssertionError
+
+
+class ByContext(ByText):
+    columns = ("question", "context")
+    group = "context"
+
+
+class Nothing(ByText):
+    columns = ()
+
+
+def words(rng: random.Random, size: int) -> str:
+    return " ".join("".join(rng.choices("abcdefghijklmnop", k=rng.randint(2, 8))) for _ in range(size))
+
+
+def edited(text: str, rng: random.Random) -> str:
+    """Return a text with a word in twenty replaced."""
+    parts = text.split()
+    for place in rng.sample(range(len(parts)), max(1, len(parts) // 20)):
+        parts[place] = words(rng, 1)
+    return " ".join(parts)
+
+
+def splits(train: list[str], test: list[str]) -> dict[str, Dataset]:
+    return {"train": Dataset.from_dict({"text": train}), "test": Dataset.from_dict({"text": test})}
+
+
+@pytest.fixture(scope="module")
+def planted() -> dict[str, Any]:
+    """Return what was found of duplicates that were planted among other texts."""
+    rng = random.Random(7)
+    train = [words(rng, rng.randint(15, 80)) for _ in range(2_000)]
+    chosen = rng.sample(train, 300)
+    exact = chosen[:100]
+    same = [text.upper().replace(" ", "  ", 1) + "!" for text in chosen[100:200]]
+    near = [edited(text, rng) for text in chosen[200:]]
+    fresh = [words(rng, rng.randint(15, 80)) for _ in range(500)]
+    return leakage(splits(train, [*exact, *same, *near, *fresh]), ByText())["test"]
+
+
+def test_planted_duplicates_are_found(planted: dict[str, Any]) -> None:
+    assert (planted["rows"], planted["exact"], planted["normalised"]) == (800, 100, 100)
+    assert planted["near"] >= 95
+
+
+def test_no_text_is_accused_that_is_not_alike(planted: dict[str, Any]) -> None:
+    assert planted["near"] <= 100
+    assert all(pair["similarity"] >= SIMILAR for pair in planted["pairs"])
+    assert planted["pairs"]
+
+
+def test_what_leaks_is_the_context_not_the_question() -> None:
+    rows = [{"question": f"What of {n}?", "context": f"the quay number {n % 5} of the old harbour"} for n in range(20)]
+    parts = {"train": Dataset.from_list(rows[:10]), "test": Dataset.from_list(rows[10:])}
+    assert leakage(parts, ByContext())["test"]["exact"] == 10
+    assert leakage(parts, ByContext())["test"]["columns"] == ["context"]
+
+
+def test_where_there_is_nothing_to_compare_nothing_is_claimed() -> None:
+    parts = splits(["a"], ["a"])
+    assert leakage(parts, Nothing()) == {}
+    assert leakage({"test": parts["test"]}, ByText()) == {}
+
+
+def test_too_many_rows_are_said_not_to_have_been_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finetune.data.leaks.MOST_ROWS", 3)
+    found = leakage(splits(["a b c", "d e f"], ["a b c", "d e g"]), ByText())
+    assert (found["test"]["exact"], found["test"]["near"]) == (1, None)
+    assert "was not searched" in list(leaks(found))[-1]
+
+
+@given(st.text(), st.text())
+@settings(deadline=None)
+def test_similarity_is_symmetric_and_one_for_what_is_the_same(one: str, other: str) -> None:
+    assert similarity(one, other) == similarity(other, one)
+    assert 0 <= similarity(one, other) <= 1
+    assert similarity(one, one) == 1
+
+
+@given(st.lists(st.text(alphabet="abcdef ", min_size=12, max_size=60), min_size=1, max_size=8))
+@settings(deadline=None)
+def test_what_is_in_the_index_is_found_again(texts: list[str]) -> None:
+    index = Index(texts)
+    for text in texts:
+        match = index.nearest(text)
+        assert match
+        assert normalised(match[0]) == normalised(text)
+
+
+def test_runs_are_counted_once() -> None:
+    assert len(runs("aaaaaaaaa")) == 1
+    assert len(runs("abcdef")) == 2
+    assert len(runs("")) == 1
+
+
+def test_scripts_without_spaces_are_compared_too() -> None:
+    one, other = "船は今日の午後に港を出ます。天気は晴れです。", "船は今日の午後に港を出ました。天気は晴れです。"
+    assert similarity(one, other) > 0.5
+    assert similarity(one, "猫が埠頭で寝ている。誰も起こさない。") < 0.1
