@@ -65,6 +65,9 @@ SAMPLES: dict[str, Sample] = {
         preferences.preferences, preferences.SIZES, "Prompts with a courteous reply and one that is not"
     ),
     "harbour-thumbs": Sample(preferences.thumbs, preferences.SIZES, "Prompts with one reply and whether it pleased"),
+    "harbour-replies": Sample(
+        preferences.replies, preferences.SIZES, "Prompts with one reply of either kind, as a chat"
+    ),
     "harbour-prompts": Sample(preferences.prompts, preferences.SIZES, "Prompts alone, for replies that earn a reward"),
 }
 

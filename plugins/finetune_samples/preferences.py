@@ -1,4 +1,4 @@
-"""`harbour-preferences`, `harbour-thumbs`, `harbour-prompts`: the manners of the harbour office, to be learned."""
+"""The manners of the harbour office, to be learned: `harbour-preferences`, `-thumbs`, `-replies` and `-prompts`."""
 
 from __future__ import annotations
 
@@ -37,6 +37,16 @@ def thumbs(sizes: Sizes, *, seed: int, world: World) -> Rows:
         return given, {"prompt": reply["prompt"], "completion": completion, "label": label}
 
     return distinct(sizes, make)
+
+
+def replies(sizes: Sizes, *, seed: int, world: World) -> Rows:
+    """Return ``{split: rows}`` of `messages`: the prompts and replies of `thumbs`, and not a word of what pleased."""
+
+    def chat(row: dict[str, Any]) -> dict[str, Any]:
+        said = (("user", row["prompt"]), ("assistant", row["completion"]))
+        return {"messages": [{"role": role, "content": content} for role, content in said]}
+
+    return {split: [chat(row) for row in rows] for split, rows in thumbs(sizes, seed=seed, world=world).items()}
 
 
 def prompts(sizes: Sizes, *, seed: int, world: World) -> Rows:

@@ -163,6 +163,13 @@ def test_thumbs_are_of_the_same_prompts_and_as_often_up_as_down():
             assert isinstance(row["label"], bool)
 
 
+def test_replies_are_those_of_the_thumbs_without_what_pleased():
+    for split, judged in sample("harbour-thumbs").items():
+        told = [(("user", row["prompt"]), ("assistant", row["completion"])) for row in judged]
+        chats = [row["messages"] for row in sample("harbour-replies")[split]]
+        assert [tuple((said["role"], said["content"]) for said in chat) for chat in chats] == told
+
+
 def test_prompts_are_those_of_the_preferences():
     for split, pairs in sample("harbour-preferences").items():
         assert sample("harbour-prompts")[split] == [{"prompt": row["prompt"]} for row in pairs]

@@ -1,0 +1,47 @@
+"""Chats as the assistant reads them: a template, and a loss on what it says itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerBase
+
+TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}{{ 'Assistant:' }}"
+    "{% generation %}{{ ' ' + message['content'] }}{{ eos_token }}{% endgeneration %}{{ '\\n' }}"
+    "{% elif message['role'] == 'user' %}{{ 'User: ' + message['content'] + '\\n' }}"
+    "{% else %}{{ message['content'] + '\\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+)
+"""Names and colons, and no token that a base does not know: what a turn ends with is the end of a text."""
+
+Chat = Sequence[Mapping[str, str]]
+
+
+def features(chats: Sequence[Chat], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
+    """Return the ids of chats, and as labels those that the assistant is to say; -100 stands for the others."""
+    made: Any = tokenizer.apply_chat_template(
+        [list(chat) for chat in chats], return_dict=True, return_assistant_tokens_mask=True
+    )
+    return [
+        {"input_ids": ids, "labels": [token if said else -100 for token, said in zip(ids, mask, strict=True)]}
+        for ids, mask in zip(made["input_ids"], made["assistant_masks"], strict=True)
+    ]
+
+
+def padded(pad_token_id: int) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, torch.Tensor]]:
+    """Return what makes a batch of features, padded on the right."""
+
+    def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        ids, labels = ([torch.tensor(row[name]) for row in rows] for name in ("input_ids", "labels"))
+        return {
+            "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad_token_id),
+            "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
+            "labels": pad_sequence(labels, batch_first=True, padding_value=-100),
+        }
+
+    return collate
