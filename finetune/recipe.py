@@ -111,6 +111,14 @@ class Recipe:
     """Seed of everything that is random."""
     untouched: bool = True
     """Whether the untouched model is scored too, so that the result says what training changed."""
+    general_text: str = "bundled"
+    """What forgetting is measured on: `bundled` (sentences of our own, in English), a text file (a text a line), or
+    `none`."""
+    slices: tuple[str, ...] = ()
+    """Columns of the data by which the scores are told apart: `[source, language]`."""
+    card: Mapping[str, Any] = field(default_factory=dict)
+    """What only you can say in the model card: `license`, `language`, `description`, `intended_use`, `limits`,
+    `dataset_license`."""
 
 
 def read(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:

@@ -46,6 +46,8 @@ class Result:
     """Held-out split → predictor that needs no model → score → number."""
     differences: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
     """Held-out split → ``untouched`` or a baseline → score → ``value`` of trained − other, ``low`` and ``high``."""
+    forgetting: Mapping[str, Any]
+    """Surprise at general text ``before`` and ``after`` training in nats a token, its ``growth``; or ``why_not``."""
     details: Mapping[str, Mapping[str, Any]]
     """Split → what is not a single number: a confusion matrix."""
     primary: str

@@ -11,7 +11,7 @@ from typing import Any
 import transformers
 from transformers import set_seed
 
-from finetune import callbacks, checkpoints, checks, folder, models, training
+from finetune import callbacks, checkpoints, checks, folder, forgetting, models, training
 from finetune import result as results
 from finetune.evidence import Evidence, weigh
 from finetune.interfaces import Job
@@ -19,7 +19,7 @@ from finetune.models import Loaded
 from finetune.plan import Plan, as_options
 from finetune.plugins import resolve
 from finetune.preparation import Prepared, prepare
-from finetune.progress import Phase, Reporter
+from finetune.progress import Reporter
 from finetune.result import Result
 from finetune.scoring import Scored, score, write_predictions
 
@@ -83,10 +83,10 @@ def run(
             scored = score(prepared, ready.job, trainer)
         with reporter.phase("weigh the evidence"):
             evidence = weigh(prepared, scored, untouched)
+            forgotten = forgetting.measure(prepared.plan, prepared.tokenizer, ready.job.model, seed=plan.recipe.seed)
     write_predictions(output, prepared, scored)
-    result = record(
-        prepared, ready, trainer, untouched, scored=scored, evidence=evidence, phases=reporter.phases, started=started
-    )
+    facts = {"forgetting": forgotten, "phases": reporter.phases, "started": started}
+    result = record(prepared, ready, trainer, untouched, scored=scored, evidence=evidence, facts=facts)
     result.save(output)
     plan.plugins.manager.hook.after_run(result=result, directory=output)
     return result
@@ -217,8 +217,7 @@ def record(
     *,
     scored: Scored,
     evidence: Evidence,
-    phases: Sequence[Phase],
-    started: str,
+    facts: Mapping[str, Any],
 ) -> Result:
     """Gather everything that happened."""
     plan, found, evaluator = prepared.plan, prepared.examples, scored.evaluator
@@ -228,6 +227,7 @@ def record(
         scores=scored.scores,
         untouched=untouched.scores if untouched else {},
         **vars(evidence),
+        **facts,
         details={split: evaluator.details(records) for split, records in scored.records.items()},
         primary=evaluator.primary,
         greater_is_better=evaluator.greater_is_better,
@@ -243,12 +243,10 @@ def record(
         born_random=ready.born_random,
         steps=trainer.state.global_step,
         log=trainer.state.log_history,
-        phases=phases,
         arguments=public_arguments(trainer.args),
         environment=results.environment(),
         notes=ready.notes,
         resumed_from=Path(ready.checkpoint).name if ready.checkpoint else None,
-        started=started,
         directory=plan.recipe.output,
     )
 

@@ -36,6 +36,9 @@ def schema(plugins: Plugins) -> dict[str, Any]:
         "generation": {"type": "object"},
         "seed": {"type": "integer"},
         "untouched": {"type": "boolean"},
+        "general_text": {"type": "string"},
+        "slices": {"type": "array", "items": {"type": "string"}},
+        "card": {"type": "object"},
         "output": {"type": "string"},
     }
     for name, described in properties.items():

@@ -54,7 +54,8 @@ def write(name: str, plugins: Plugins, *, strategy: str, output: str, data: str 
         lines += ["", *_comment(docs[key].split(";")[0].removesuffix(".") + ".", 0), f"{key}:"]
         lines += [f"  {line}" if line else "" for line in _section(cls, given)] or ["  {}"]
     lines += [""]
-    for key, value in (("metrics", []), ("seed", 42), ("untouched", True), ("output", output)):
+    last = {"metrics": [], "seed": 42, "untouched": True, "general_text": "bundled", "slices": [], "card": {}}
+    for key, value in {**last, "output": output}.items():
         lines += _entry(key, value, docs)
     return "\n".join(lines) + "\n"
 

@@ -32,7 +32,7 @@ LAYERS = (
     ("features", "training", "callbacks", "losses"),
     ("preparation",),
     ("scoring",),
-    ("evidence",),
+    ("evidence", "forgetting"),
     ("run",),
     ("api",),
     ("testing", "cli"),

@@ -1,0 +1,131 @@
+"""Forgetting is measured with the base's own head on the body that training leaves, whatever the task's head is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from finetune import forgetting, plan, recipe
+from finetune.errors import BadData
+from finetune.forgetting import measure
+from finetune.plugins import discover
+from finetune.testing.models import tiny_model
+from finetune.testing.tokenizers import tokenizer
+
+KINDS = {
+    "masked": ("bert", "bert", "AutoModelForMaskedLM", "AutoModelForSequenceClassification"),
+    "causal": ("llama", "llama", "AutoModelForCausalLM", "AutoModelForSequenceClassification"),
+    "denoising": ("bart", "roberta", "AutoModelForSeq2SeqLM", "AutoModelForSequenceClassification"),
+}
+
+
+def planned(base: Path, **changes: Any) -> plan.Plan:
+    content = {
+        "task": "text-classification",
+        "model": str(base),
+        "dataset": "sample:harbour-reviews",
+        "strategy": "full",
+        "output": "unused",
+    }
+    return plan.make(recipe.parse({**content, **changes}), discover())
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, Any, Any]:
+    """Return an objective, a base with its head, its tokenizer, and the base with another head."""
+    family, words, head, task = KINDS[request.param]
+    made = tokenizer(words, vocab_size=500)
+    base = tiny_model(family, made, tmp_path_factory.mktemp("base") / family, model_class=head)
+    model = getattr(transformers, task).from_pretrained(base, num_labels=2)
+    return request.param, base, made, model
+
+
+def test_a_body_that_did_not_move_forgot_nothing(kind: Any) -> None:
+    objective, base, words, model = kind
+    found = measure(planned(base), words, model)
+    assert found["objective"] == objective
+    assert found["texts"] == 48
+    assert found["before"] == found["after"] > 0
+    assert found["growth"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert not found["forgot"]
+
+
+def test_a_body_that_was_shaken_forgot(kind: Any) -> None:
+    objective, base, words, model = kind
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.base_model.parameters():
+            parameter.add_(3 * torch.randn_like(parameter))
+    found = measure(planned(base), words, model)
+    assert found["after"] - found["before"] == pytest.approx(found["growth"]["value"])
+    assert found["forgot"] == (found["growth"]["low"] > 0 and found["growth"]["value"] >= forgetting.NOTABLE)
+    assert found["growth"]["value"] != 0
+    assert found["forgot"] or objective == "causal"  # its last norm keeps an untrained model's guesses flat
+
+
+def test_an_adapter_is_measured_in_its_place(tmp_path: Path) -> None:
+    from finetune_peft.lora import Lora
+
+    words = tokenizer("bert", vocab_size=500)
+    base = tiny_model("bert", words, tmp_path / "bert", model_class="AutoModelForMaskedLM")
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
+    task = discover().find("tasks", "text-classification")
+    wrapped = Lora().prepare(model, task)
+    assert measure(planned(base), words, wrapped)["growth"]["value"] == 0
+    with torch.no_grad():
+        for name, parameter in wrapped.named_parameters():
+            if "lora_B" in name:
+                parameter.add_(torch.randn_like(parameter))
+    assert measure(planned(base), words, wrapped)["growth"]["value"] != 0
+
+
+def test_the_first_half_of_the_surprise_is_what_the_model_says_itself(tmp_path: Path) -> None:
+    words = tokenizer("llama", vocab_size=500)
+    base = tiny_model("llama", words, tmp_path / "llama", model_class="AutoModelForCausalLM")
+    model = transformers.AutoModelForCausalLM.from_pretrained(base).eval()
+    found = measure(planned(base), words, model)
+    nll = tokens = 0.0
+    for text in forgetting.general_texts("bundled"):
+        ids = words(text, return_tensors="pt", truncation=True, max_length=forgetting.LONGEST)["input_ids"]
+        with torch.no_grad():
+            nll += model(input_ids=ids, labels=ids).loss.item() * (ids.shape[1] - 1)
+        tokens += ids.shape[1] - 1
+    assert found["before"] == pytest.approx(nll / tokens, rel=1e-4)
+    assert found["tokens"] == tokens
+
+
+def test_what_cannot_be_measured_says_why(tmp_path: Path) -> None:
+    words = tokenizer("bert", vocab_size=500)
+    headless = tiny_model("bert", words, tmp_path / "bert")
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(headless, num_labels=2)
+    assert "came without the head it was pretrained with" in measure(planned(headless), words, model)["why_not"]
+    told = measure(planned(headless, general_text="none"), words, model)
+    assert told == {"why_not": "the recipe says general_text: none"}
+
+
+def test_general_text_of_ones_own_is_read_line_by_line(tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("One.\n\n Two. \n", encoding="utf-8")
+    assert forgetting.general_texts(str(path)) == ["One.", "Two."]
+    path.write_text("\n \n", encoding="utf-8")
+    with pytest.raises(BadData, match="holds no text"):
+        forgetting.general_texts(str(path))
+    with pytest.raises(BadData, match="cannot be read"):
+        forgetting.general_texts(str(tmp_path / "absent.txt"))
+
+
+def test_sentinels_stand_for_what_is_hidden() -> None:
+    words = tokenizer("xlm-roberta", vocab_size=500)
+    words.add_special_tokens({"additional_special_tokens": [f"<extra_id_{n}>" for n in range(9)]})
+    words.mask_token = None
+    make = forgetting._objective("denoising", words)
+    ids = words("the ferry is late because of fog in the outer harbour")["input_ids"]
+    pair = make("the ferry is late because of fog in the outer harbour")
+    sentinels = set(words.convert_tokens_to_ids([f"<extra_id_{n}>" for n in range(9)]))
+    assert pair["labels"][-1] == words.eos_token_id
+    assert set(pair["input_ids"]) & sentinels
+    assert sorted(t for t in [*pair["input_ids"], *pair["labels"][:-1]] if t not in sentinels) == sorted(ids)
