@@ -5,55 +5,31 @@ Each is a folder as a Hub repository would be: configuration, safetensors, token
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from finetune.errors import BadOptions, UnknownName, did_you_mean
-from finetune_samples.world import SEED, world
+from finetune_samples.ingredients import Made, Making, Teaching
 
 logger = logging.getLogger(__name__)
 
 RECORD = "base.json"
 """What a base was made from, and the loss it came to."""
-_NOT_READ = ("__init__.py", "demo.py", "rewards.py")
-"""Modules of this package on which no base depends."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Making:
-    """All that a base is made from, apart from code and text."""
-
-    vocabulary: str
-    """Function of `finetune_samples.vocabularies`."""
-    vocabulary_size: int
-    """Tokens at most."""
-    size: Mapping[str, int]
-    """Fields of the model's configuration."""
-    rehearsal: int
-    """Optimizer updates on roll calls, before."""
-    steps: int
-    """Optimizer updates on the corpus."""
-    batch: int
-    """Sequences an update."""
-    learning_rate: float
-    """Highest rate."""
-    seed: int = SEED
-    """Of the town, the weights and the order of the texts."""
-
-
 _BODY = {
     "hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "max_position_embeddings": 512,
 }  # fmt: skip
-KINDS: dict[str, Making] = {
+KINDS: dict[str, Making | Teaching] = {
     "encoder": Making(
+        module="encoders",
         vocabulary="wordpiece",
         vocabulary_size=2048,
         size={**_BODY, "intermediate_size": 512},
@@ -63,6 +39,7 @@ KINDS: dict[str, Making] = {
         learning_rate=2e-3,
     ),
     "seq2seq": Making(
+        module="encoder_decoders",
         vocabulary="sentencepiece",
         vocabulary_size=2304,
         size={"d_model": 128, "d_kv": 32, "num_heads": 4, "d_ff": 512, "num_layers": 2, "num_decoder_layers": 2},
@@ -72,6 +49,7 @@ KINDS: dict[str, Making] = {
         learning_rate=3e-3,
     ),
     "decoder": Making(
+        module="decoders",
         vocabulary="byte_level",
         vocabulary_size=2560,
         size={**_BODY, "intermediate_size": 344},
@@ -80,8 +58,15 @@ KINDS: dict[str, Making] = {
         batch=16,
         learning_rate=3e-3,
     ),
+    "assistant": Teaching(
+        after="decoder",
+        chats=("harbour-instructions", "harbour-replies"),
+        steps=750,
+        batch=16,
+        learning_rate=2e-3,
+    ),
 }
-"""The bases: like BERT, like T5, like Llama."""
+"""The bases: like BERT, like T5, like Llama; and that Llama after lessons, as the Hub's chat models are."""
 
 
 def base(kind: str, *, cache: Path | None = None, steps: int | None = None) -> Path:
@@ -92,7 +77,7 @@ def base(kind: str, *, cache: Path | None = None, steps: int | None = None) -> P
     other.
 
     Args:
-        kind: ``encoder``, ``seq2seq`` or ``decoder``.
+        kind: ``encoder``, ``seq2seq``, ``decoder`` or ``assistant``, which makes the decoder first.
         cache: Folder of all bases; `cache_folder` unless told.
         steps: Another number of optimizer updates; the result is another base.
 
@@ -118,16 +103,41 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "finetune" / "bases"
 
 
-def fingerprint(making: Making) -> str:
+def fingerprint(making: Making | Teaching) -> str:
     """Return the SHA-256 of what a base is made from: its options and the code that writes, reads and trains."""
     digest = hashlib.sha256(json.dumps(asdict(making), sort_keys=True).encode())
-    for module in sorted(Path(__file__).parent.glob("*.py")):
-        if module.name not in _NOT_READ:
-            digest.update(module.name.encode() + b"\0" + module.read_bytes() + b"\0")
+    if isinstance(making, Teaching):
+        digest.update(fingerprint(KINDS[making.after]).encode())
+    for name, source in sorted(sources(making).items()):
+        digest.update(name.encode() + b"\0" + source + b"\0")
     return digest.hexdigest()
 
 
-def _make(kind: str, making: Making, folder: Path, named: str) -> None:
+def sources(making: Making | Teaching) -> dict[str, bytes]:
+    """Return the modules of this package that the making of a base imports, by name, and what is written in each.
+
+    Where a base goes on from another, that one's are not among them.
+    """
+    waiting = ["assistants"] if isinstance(making, Teaching) else ["making", making.module]
+    found: dict[str, bytes] = {}
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found[name] = (Path(__file__).parent / f"{name}.py").read_bytes()
+            waiting += _imported(found[name])
+    return found
+
+
+def _imported(source: bytes) -> Iterator[str]:
+    """Yield the modules of this package that a module imports, wherever in it."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module == __package__:
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and str(node.module).startswith(f"{__package__}."):
+            yield str(node.module).removeprefix(f"{__package__}.")
+
+
+def _make(kind: str, making: Making | Teaching, folder: Path, named: str) -> None:
     """Make a base beside its place and move it there whole, so that what is there is never half of one."""
     logger.info("making the base %s once, in some minutes: %s", kind, folder)
     building = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -149,35 +159,29 @@ def _move(building: Path, folder: Path) -> None:
             raise
 
 
-def _write(kind: str, making: Making, folder: Path, named: str) -> None:
-    import torch
-
+def _write(kind: str, making: Making | Teaching, folder: Path, named: str) -> None:
     from finetune.models import quiet
-    from finetune_samples import pretraining, vocabularies
-    from finetune_samples.corpora import corpus, rehearsals
 
-    town = world(making.seed)
-    texts = corpus(making.seed, town)
-    tokenizer = getattr(vocabularies, making.vocabulary)(texts, making.vocabulary_size)
-    with torch.random.fork_rng():
-        torch.manual_seed(making.seed)
-        model = getattr(pretraining, kind)(tokenizer, dict(making.size))
-    schedule = pretraining.Schedule(
-        steps=making.steps, batch=making.batch, learning_rate=making.learning_rate, seed=making.seed
-    )
     with quiet():
-        if making.rehearsal:
-            rolls = rehearsals(making.seed, town, making.rehearsal * making.batch * 2)
-            pretraining.pretrain(model, tokenizer, rolls, replace(schedule, steps=making.rehearsal))
-        loss = pretraining.pretrain(model, tokenizer, texts, schedule)
-        model.cpu().save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        made = _made(making, folder.parent)
+        made.model.cpu().save_pretrained(folder)
+        made.tokenizer.save_pretrained(folder)
     record: dict[str, Any] = {
         "kind": kind,
         **asdict(making),
         "fingerprint": named,
-        "texts": len(texts),
-        "parameters": model.num_parameters(),
-        "loss": round(loss, 4),
+        "texts": made.texts,
+        "parameters": made.model.num_parameters(),
+        "loss": round(made.loss, 4),
     }
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _made(making: Making | Teaching, cache: Path) -> Made:
+    if isinstance(making, Teaching):
+        from finetune_samples.assistants import taught
+
+        return taught(making, base(making.after, cache=cache))
+    from finetune_samples.making import pretrained
+
+    return pretrained(making)

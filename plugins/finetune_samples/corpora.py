@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from random import Random
-from typing import Any
 
-from finetune_samples import catalogue, documents
+from finetune_samples import dialogues, documents, translation
 from finetune_samples.world import World
 
 DOCUMENTS = 12000
@@ -47,12 +46,13 @@ def corpus(seed: int, world: World) -> list[str]:
     Nothing here shows a task solved: no dialogue stands with its summary, no sentence with its translation, no
     question with its answer.
     """
-    kept = _of("harbour-text", seed, "validation", "test")
-    held = {row["text"] for row in kept}
+    shown = documents.documents(documents.SIZES, seed=seed, world=world)
+    held = {row["text"] for split in ("validation", "test") for row in shown[split]}
     read = documents.documents({"train": DOCUMENTS}, seed=seed, world=world)["train"]
     texts = [row["text"] for row in read if row["text"] not in held]
-    texts += [row["dialogue"] for row in _of("harbour-dialogues", seed, "train")]
-    pairs = [row["translation"] for row in _of("harbour-translation", seed, "train")]
+    texts += [row["dialogue"] for row in dialogues.dialogues(dialogues.SIZES, seed=seed, world=world)["train"]]
+    spoken = translation.translations(translation.SIZES, seed=seed, world=world)["train"]
+    pairs = [row["translation"] for row in spoken]
     for language in ("en", "hb"):
         said = [pair[language] for pair in pairs]
         # Each language in an order of its own, so that no place in the text joins a sentence to its translation.
@@ -61,8 +61,3 @@ def corpus(seed: int, world: World) -> list[str]:
     texts += rehearsals(seed, world, round(ROLL_CALLS * len(texts)))
     Random(f"harbour-corpus/{seed}").shuffle(texts)
     return texts
-
-
-def _of(name: str, seed: int, *splits: str) -> list[dict[str, Any]]:
-    made = catalogue.load(name, seed=seed)
-    return [row for split in splits for row in made[split]]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -14,13 +16,29 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelFo
 from finetune import plan, recipe
 from finetune.errors import BadOptions, UnknownName
 from finetune.plugins import discover
-from finetune_samples import bases, corpora, pretraining, vocabularies
+from finetune_samples import (
+    bases,
+    chats,
+    corpora,
+    decoders,
+    encoder_decoders,
+    pretraining,
+    vocabularies,
+)
+from finetune_samples import making as makings
 from finetune_samples.bases import KINDS, base, fingerprint
 from finetune_samples.catalogue import load
 from finetune_samples.induction import look_back
+from finetune_samples.ingredients import Teaching
 from finetune_samples.world import SEED, world
+from finetune_trl.sft import Sft
 
-CLASSES = {"encoder": AutoModelForMaskedLM, "seq2seq": AutoModelForSeq2SeqLM, "decoder": AutoModelForCausalLM}
+CLASSES = {
+    "encoder": AutoModelForMaskedLM,
+    "seq2seq": AutoModelForSeq2SeqLM,
+    "decoder": AutoModelForCausalLM,
+    "assistant": AutoModelForCausalLM,
+}
 TEXT = "The Grey Heron lay at Widow's Landing with 57 sacks of salt, said Zoë Ørsund. 🦀"
 
 
@@ -29,7 +47,7 @@ def cheap(tmp_path_factory):
     """Make bases of two steps on few texts, each once for all tests here."""
     patch = pytest.MonkeyPatch()
     few = corpora.corpus(SEED, world(SEED))[:300]
-    patch.setattr(corpora, "corpus", lambda seed, world: few)
+    patch.setattr(makings, "corpus", lambda seed, world: few)
     patch.setattr(bases, "KINDS", {kind: small(making) for kind, making in KINDS.items()})
     folder = tmp_path_factory.mktemp("bases")
     yield cache(lambda kind: base(kind, cache=folder, steps=2))
@@ -37,7 +55,8 @@ def cheap(tmp_path_factory):
 
 
 def small(making):
-    return bases.replace(making, rehearsal=min(making.rehearsal, 1), batch=2)
+    less = {"steps": 2, "batch": 2}
+    return bases.replace(making, **less if isinstance(making, Teaching) else {**less, "rehearsal": 1})
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -54,14 +73,16 @@ def test_a_base_loads_as_any_model_does_and_has_about_a_million_parameters(cheap
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_base_says_what_it_was_made_from(cheap, kind):
     record = json.loads((cheap(kind) / bases.RECORD).read_text(encoding="utf-8"))
-    assert record["kind"] == kind and record["steps"] == 2 and record["texts"] == 300
+    assert record["kind"] == kind and record["steps"] == 2
+    assert record["texts"] == (len(load("harbour-instructions")["train"]) + 2000 if kind == "assistant" else 300)
     assert cheap(kind).name == f"{kind}-{record['fingerprint'][:16]}"
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_reloaded_tokenizer_gives_the_ids_it_gave_before(cheap, kind):
-    texts = corpora.corpus(SEED, world(SEED))
-    made = getattr(vocabularies, KINDS[kind].vocabulary)(texts, KINDS[kind].vocabulary_size)
+    texts = makings.corpus(SEED, world(SEED))
+    making = KINDS[getattr(KINDS[kind], "after", kind)]
+    made = getattr(vocabularies, making.vocabulary)(texts, making.vocabulary_size)
     reloaded = AutoTokenizer.from_pretrained(cheap(kind))
     assert reloaded(TEXT)["input_ids"] == made(TEXT)["input_ids"]
     assert reloaded.padding_side == made.padding_side
@@ -106,6 +127,32 @@ def test_any_text_survives_there_and_back(cheap, kind, text):
     assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
 
 
+def test_the_assistant_is_another_where_the_decoder_is_another(monkeypatch):
+    before = fingerprint(KINDS["assistant"])
+    monkeypatch.setitem(bases.KINDS, "decoder", bases.replace(KINDS["decoder"], steps=1))
+    assert fingerprint(KINDS["assistant"]) != before
+
+
+def test_the_assistant_reads_and_learns_what_supervised_fine_tuning_would_have_it(cheap):
+    tokenizer = AutoTokenizer.from_pretrained(cheap("assistant"))
+    chatty = [row for row in load("harbour-instructions", size=60)["train"] if len(row["messages"]) > 2]
+    assert {message["role"] for row in chatty for message in row["messages"]} == {"system", "user", "assistant"}
+    made = chats.features([row["messages"] for row in chatty], tokenizer)
+    theirs = Sft(chat_template="plain").fit(chatty).features({"messages": [r["messages"] for r in chatty]}, tokenizer)
+    assert [row["input_ids"] for row in made] == theirs["input_ids"]
+    assert [row["labels"] for row in made] == theirs["labels"]
+
+
+def test_chats_are_padded_where_nothing_is_seen_or_learned(cheap):
+    rows = [{"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}, {"input_ids": [8], "labels": [8]}]
+    batch = {name: tensor.tolist() for name, tensor in chats.padded(pad_token_id=0)(rows).items()}
+    assert batch == {
+        "input_ids": [[5, 6, 7], [8, 0, 0]],
+        "attention_mask": [[1, 1, 1], [1, 0, 0]],
+        "labels": [[-100, 6, 7], [8, -100, -100]],
+    }
+
+
 def test_a_base_is_made_once(cheap, monkeypatch):
     folder = cheap("decoder")
     monkeypatch.setattr(bases, "_write", lambda *_: pytest.fail("made again"))
@@ -144,10 +191,37 @@ def test_every_option_and_every_line_of_code_counts_in_the_fingerprint(tmp_path,
         (tmp_path / module.name).write_bytes(module.read_bytes())
     monkeypatch.setattr(bases, "__file__", str(tmp_path / "bases.py"))
     unchanged = fingerprint(making)
-    (tmp_path / "demo.py").write_text("")  # writes no text that a base reads
+    for not_imported in ("bases", "demo", "decoders", "preferences"):
+        (tmp_path / f"{not_imported}.py").write_text("")
     assert fingerprint(making) == unchanged
     (tmp_path / "ledgers.py").write_text("")
     assert fingerprint(making) != unchanged
+
+
+MADE_ALONE = """
+import sys
+from pathlib import Path
+from finetune_samples import bases, corpora
+from finetune_samples.ingredients import Making
+whole = corpora.corpus
+corpora.corpus = lambda *given: whole(*given)[:300]
+for kind, made in bases.KINDS.items():
+    bases.KINDS[kind] = bases.replace(made, batch=2, **({"rehearsal": 1} if isinstance(made, Making) else {"steps": 1}))
+bases.base(sys.argv[1], cache=Path(sys.argv[2]), steps=1)
+print(*(name.partition(".")[2] for name in sys.modules if name.startswith("finetune_samples.")))
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fingerprint_covers_every_module_that_making_the_base_imports(kind, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", MADE_ALONE, kind, tmp_path], capture_output=True, text=True, check=True
+    )
+    imported = set(done.stdout.split()) - {"bases"}
+    covered = set(bases.sources(KINDS[kind]))
+    if isinstance(KINDS[kind], Teaching):
+        covered |= set(bases.sources(KINDS[KINDS[kind].after]))
+    assert imported == covered
 
 
 def test_bases_are_kept_in_the_users_cache(monkeypatch, tmp_path):
@@ -166,7 +240,7 @@ def test_an_unknown_base_is_answered_with_the_nearest_and_no_steps_are_refused(t
 
 
 def test_making_a_base_leaves_the_callers_random_numbers_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(corpora, "corpus", lambda seed, world: load("harbour-text", size=100)["train"] and TEXTS)
+    monkeypatch.setattr(makings, "corpus", lambda seed, world: load("harbour-text", size=100)["train"] and TEXTS)
     monkeypatch.setattr(bases, "KINDS", {"encoder": small(KINDS["encoder"])})
     torch.manual_seed(5), random.seed(5)
     expected = torch.rand(1).item(), random.random()
@@ -190,7 +264,7 @@ def test_what_was_left_out_goes_back_where_it_stood():
     rng, sentinels = random.Random(0), list(range(900, 932))
     for length in range(2, 200):
         ids = [rng.randrange(3, 800) for _ in range(length)]
-        source, target = pretraining.corrupt(ids, sentinels, rng)
+        source, target = encoder_decoders.corrupt(ids, sentinels, rng)
         spans, rebuilt = {}, []
         for token in target:
             spans.setdefault(token, []) if token >= 900 else spans[max(spans)].append(token)
@@ -213,7 +287,7 @@ def test_blocks_lose_nothing_but_the_end_and_every_text_is_ended(cheap):
 def test_a_fresh_decoder_looks_back_to_the_token_before_and_to_what_followed_it(cheap):
     tokenizer = AutoTokenizer.from_pretrained(cheap("decoder"))
     torch.manual_seed(0)
-    model = pretraining.decoder(tokenizer, dict(KINDS["decoder"].size))
+    model = decoders.model(tokenizer, dict(KINDS["decoder"].size))
     model.set_attn_implementation("eager")
     half = torch.randperm(len(tokenizer) - 3)[:16] + 3
     ids = torch.cat([half, half])[None]
@@ -229,9 +303,9 @@ def test_a_fresh_decoder_looks_back_to_the_token_before_and_to_what_followed_it(
 def test_looking_back_draws_from_the_seed_alone():
     def weights():
         torch.manual_seed(3)
-        config = pretraining.LlamaConfig(vocab_size=64, hidden_size=64, num_hidden_layers=2, num_attention_heads=2,
+        config = decoders.LlamaConfig(vocab_size=64, hidden_size=64, num_hidden_layers=2, num_attention_heads=2,
                                          intermediate_size=64, attention_bias=True)  # fmt: skip
-        model = pretraining.LlamaForCausalLM(config)
+        model = decoders.LlamaForCausalLM(config)
         look_back(model)
         return model.state_dict()
 

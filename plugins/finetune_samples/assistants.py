@@ -1,0 +1,23 @@
+"""A base that goes on from another: a decoder after lessons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from finetune_samples import catalogue, chats, pretraining
+from finetune_samples.ingredients import Made, Teaching
+
+
+def taught(teaching: Teaching, start: Path) -> Made:
+    """Return a base that has learned from chats, going on from a folder."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(start), AutoTokenizer.from_pretrained(start)
+    tokenizer.chat_template = chats.TEMPLATE
+    rows = [row for name in teaching.chats for row in catalogue.load(name, seed=teaching.seed)["train"]]
+    features = chats.features([row["messages"] for row in rows], tokenizer)
+    schedule = pretraining.Schedule(
+        steps=teaching.steps, batch=teaching.batch, learning_rate=teaching.learning_rate, seed=teaching.seed
+    )
+    loss = pretraining.fit(model, features, chats.padded(tokenizer.pad_token_id), schedule)
+    return Made(model=model, tokenizer=tokenizer, texts=len(rows), loss=loss)
