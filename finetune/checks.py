@@ -97,8 +97,8 @@ def something_trains(model: Any, *, fresh: Collection[str]) -> tuple[int, int]:
     Raises:
         Incompatible: Nothing trains, or a module that was born random does not, and would stay so.
     """
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    total = sum(p.numel() for p in model.parameters())
+    trainable = sum(_size(p) for p in model.parameters() if p.requires_grad)
+    total = sum(_size(p) for p in model.parameters())
     if trainable == 0:
         raise Incompatible("the strategy leaves nothing to train. Is the head tied to a frozen embedding?")
     # under every name: what is tied to something else trains with it
@@ -110,6 +110,12 @@ def something_trains(model: Any, *, fresh: Collection[str]) -> tuple[int, int]:
                 "train it. Its output would be noise. Use a strategy that trains and saves it."
             )
     return trainable, total
+
+
+def _size(parameter: Any) -> int:
+    """Return how many numbers a parameter holds; a quantised one packs several into each of its own."""
+    state = getattr(parameter, "quant_state", None)
+    return int(parameter.numel() if state is None else state.shape.numel())
 
 
 def _inside(parameter: str, module: str) -> bool:

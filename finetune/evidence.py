@@ -37,20 +37,20 @@ def weigh(prepared: Prepared, scored: Scored, untouched: Scored | None) -> Evide
     for split in scored.records:
         if split == "train":
             continue
-        records, owners = scored.records[split], _owners(prepared, split)
+        records, own = scored.records[split], owners(prepared, split)
         others = dict(scored.baselines.get(split, {}))
         baselines[split] = {name: evaluator.scores(each) for name, each in others.items()}
         if untouched is not None:
             others = {UNTOUCHED: untouched.records[split], **others}
         units[split] = {
-            "column": prepared.plan.preprocessor.group if owners is not None else None,
-            "size": len(set(owners.tolist())) if owners is not None else len(records),
+            "column": prepared.plan.preprocessor.group if own is not None else None,
+            "size": len(set(own.tolist())) if own is not None else len(records),
         }
         intervals[split] = {
-            name: asdict(each) for name, each in intervals_of(evaluator, records, owners, seed=seed).items()
+            name: asdict(each) for name, each in intervals_of(evaluator, records, own, seed=seed).items()
         }
         compared = {
-            name: compare(evaluator, records, each, units=owners, seed=seed)
+            name: compare(evaluator, records, each, units=own, seed=seed)
             for name, each in others.items()
             if len(each) == len(records)
         }
@@ -105,7 +105,7 @@ def _primary(
     return {name: one[name] - other[name] for name in (evaluator.primary,) if name in one and name in other}
 
 
-def _owners(prepared: Prepared, split: str) -> Any:
+def owners(prepared: Prepared, split: str) -> Any:
     """Return which independent unit each example belongs to; None where each is its own."""
     examples, column = prepared.features[split].examples, prepared.plan.preprocessor.group
     return bootstrap.numbered(examples[column]) if column in examples.column_names else None

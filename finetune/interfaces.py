@@ -220,6 +220,13 @@ class Strategy(ABC):
         """
         return ()
 
+    def write_checkpoint(self, model: Any, directory: Path) -> None:  # noqa: B027, most have nothing to add
+        """Write into a checkpoint what the trainer does not, which knows nothing but `save_pretrained`."""
+
+    def read_checkpoint(self, model: Any, directory: Path) -> bool:
+        """Put a checkpoint's weights into the model, to go on from or as the best; False leaves that to the trainer."""
+        return False
+
     def save(self, model: Any, directory: Path) -> None:
         """Write the trained model to a folder, as safetensors."""
         model.save_pretrained(directory)
@@ -282,6 +289,14 @@ class Evaluator(ABC):
             train: Training examples and their features, from which the most frequent answer can be taken; its outputs
                 are None.
         """
+        return {}
+
+    def costs(self, records: Sequence[Record]) -> Sequence[float]:
+        """Return how wrong each record is: the greater the worse, 0 where nothing is; the worst are shown first."""
+        return [float(record["prediction"] != record["reference"]) for record in records]
+
+    def slices(self, records: Sequence[Record], examples: Sequence[Row]) -> Mapping[str, Sequence[str]]:
+        """Return by what the scores are told apart: name → a value for each example (``question word`` → ``who``)."""
         return {}
 
     def details(self, records: Sequence[Record]) -> dict[str, Any]:

@@ -46,6 +46,10 @@ class Result:
     """Held-out split → predictor that needs no model → score → number."""
     differences: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
     """Held-out split → ``untouched`` or a baseline → score → ``value`` of trained − other, ``low`` and ``high``."""
+    slices: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
+    """Held-out split → by what → for each value its ``size``, primary ``score``, and ``low`` and ``high`` of that."""
+    worst: Mapping[str, Sequence[Mapping[str, Any]]]
+    """Held-out split → its worst errors: ``index``, ``cost``, ``example`` and ``record``."""
     forgetting: Mapping[str, Any]
     """Surprise at general text ``before`` and ``after`` training in nats a token, its ``growth``; or ``why_not``."""
     details: Mapping[str, Mapping[str, Any]]

@@ -13,6 +13,7 @@ from transformers import set_seed
 
 from finetune import callbacks, checkpoints, checks, folder, forgetting, models, training
 from finetune import result as results
+from finetune.analysis import analyse
 from finetune.evidence import Evidence, weigh
 from finetune.interfaces import Job
 from finetune.models import Loaded
@@ -82,10 +83,10 @@ def run(
         with reporter.phase("score"):
             scored = score(prepared, ready.job, trainer)
         with reporter.phase("weigh the evidence"):
-            evidence = weigh(prepared, scored, untouched)
+            evidence, analysis = weigh(prepared, scored, untouched), analyse(prepared, scored)
             forgotten = forgetting.measure(prepared.plan, prepared.tokenizer, ready.job.model, seed=plan.recipe.seed)
     write_predictions(output, prepared, scored)
-    facts = {"forgetting": forgotten, "phases": reporter.phases, "started": started}
+    facts = {**vars(analysis), "forgetting": forgotten, "phases": reporter.phases, "started": started}
     result = record(prepared, ready, trainer, untouched, scored=scored, evidence=evidence, facts=facts)
     result.save(output)
     plan.plugins.manager.hook.after_run(result=result, directory=output)

@@ -6,6 +6,7 @@ import inspect
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch.utils.data import SequentialSampler
 from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments
 
 from finetune.errors import BadOptions
-from finetune.interfaces import Evaluator, Job, Predictions, Task
+from finetune.interfaces import Evaluator, Job, Predictions, Strategy, Task
 from finetune.plugins import resolve
 from finetune.recipe import Recipe
 
@@ -112,6 +113,8 @@ def build(job: Job, cls: Callable[..., T], **more: Any) -> T:
     # TRL's trainers do not know every argument of transformers' own
     built = cls(**{**{name: value for name, value in given.items() if value is not None}, **more})
     built.remove_callback(PrinterCallback)  # it prints to standard output
+    if isinstance(built, MendedTrainer):
+        built.strategy = job.strategy
     return built
 
 
@@ -135,10 +138,14 @@ class MendedTrainer(Trainer):
       whether the model's loss heeds that number.
     - Predictions hold whatever a model returns beside its logits. Here they hold nothing that no evaluator reads.
 
+    And a strategy may add to checkpoints what `save_pretrained` leaves out, and read it back.
+
     Put it before another trainer's class to mend that one.
     """
 
     model_accepts_loss_kwargs: bool
+    strategy: Strategy | None = None
+    """Asked to add to checkpoints, and to read them."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -155,6 +162,22 @@ class MendedTrainer(Trainer):
             one, two = (self.model(**batch, num_items_in_batch=torch.tensor(items)).loss for items in (1, 2))
             self.model.train(training)
         return not torch.equal(one, two)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.strategy is not None and self.args.should_save:
+            directory = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+            self.strategy.write_checkpoint(self.model, directory)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        read = self.strategy is not None and self.strategy.read_checkpoint(self.model, Path(resume_from_checkpoint))
+        if not read:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        best = Path(str(self.state.best_model_checkpoint))
+        if self.strategy is None or not self.strategy.read_checkpoint(self.model, best):
+            super()._load_best_model()
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate, and put every random number generator back as it was."""

@@ -102,7 +102,8 @@ def check_evaluator(evaluator: Evaluator, *, predictions: Predictions) -> None:
     Laws: its options are frozen, keyword-only and documented; there is one record for each example, in order, with
     `prediction` and `reference`; records, details and files can be written as JSON, and scores read back from there
     are the same; scores are finite numbers that hold the primary one; `fit` leaves the evaluator as it was; `tallies`
-    add up to the scores; a baseline has one record for each example, and can be scored.
+    add up to the scores; costs are not negative, slices are texts, and both have one for each record; a baseline has
+    one record for each example, and can be scored.
     """
     _check_options(evaluator)
     before = repr(evaluator)
@@ -122,6 +123,12 @@ def check_evaluator(evaluator: Evaluator, *, predictions: Predictions) -> None:
         assert score == score and abs(score) != float("inf"), f"score {name!r} is {score}"
     json.dumps([evaluator.details(records), dict(evaluator.files(records))])
     _check_tallies(evaluator, records, scores)
+    costs = evaluator.costs(records)
+    assert len(costs) == len(records), f"there are {len(costs)} costs for {len(records)} records"
+    assert all(cost >= 0 for cost in costs), "costs() gave a negative cost"
+    for by, values in evaluator.slices(records, predictions.examples).items():
+        assert len(values) == len(records), f"slice {by!r} has {len(values)} values for {len(records)} records"
+        assert all(isinstance(value, str) for value in values), f"slice {by!r} has a value that is no text"
     for name, guesses in evaluator.baselines(predictions, train=dataclasses.replace(predictions, outputs=None)).items():
         assert len(guesses) == len(records), f"baseline {name!r} has {len(guesses)} records for {len(records)} examples"
         assert evaluator.scores(json.loads(json.dumps(guesses))), f"baseline {name!r} has no score"

@@ -68,6 +68,10 @@ class CausalEvaluator(Evaluator):
             "tokens": totals["tokens"],
         }
 
+    def costs(self, records: Sequence[Record]) -> list[float]:
+        """Return the mean surprise at a token of each document, in nats."""
+        return [record["nll"] / record["tokens"] if record.get("tokens") else 0.0 for record in records]
+
     def tallies(self, records: Sequence[Record]) -> Tallies:
         """Return surprise, tokens and bytes of each document."""
         nll, tokens, size = (np.array([record[name] for record in records]) for name in ("nll", "tokens", "bytes"))

@@ -79,6 +79,10 @@ class MaskedEvaluator(Evaluator):
             "tokens": tokens,
         }
 
+    def costs(self, records: Sequence[Record]) -> list[float]:
+        """Return the mean surprise at a token of each document, in nats."""
+        return [record["nll"] / record["tokens"] if record.get("tokens") else 0.0 for record in records]
+
     def tallies(self, records: Sequence[Record]) -> Tallies:
         """Return surprise, hits and masked tokens of each document."""
         nll, right, tokens = (np.array([record[name] for record in records]) for name in ("nll", "correct", "tokens"))

@@ -97,6 +97,17 @@ def shared_sums(records: Sequence[Record]) -> tuple[dict[str, tuple[Any, Any]], 
     return {**parts, **both}, {"perplexity": lambda surprise: np.exp(np.minimum(surprise, 700.0))}
 
 
+def written_slices(records: Sequence[Record]) -> dict[str, list[str]]:
+    """Return whether each text is longer or shorter than its reference, in words, and whether it ended by itself."""
+    ratios = [
+        len(record["prediction"].split()) / max(len(several[0].split()), 1)
+        for record, several in zip(records, references(records), strict=True)
+    ]
+    names = ["under 0.8" if ratio < 0.8 else "over 1.25" if ratio > 1.25 else "0.8 to 1.25" for ratio in ratios]
+    ends = ["cut at the limit" if record["at_limit"] else "ended by itself" for record in records]
+    return {"words written for each word of the reference": names, "end": ends}
+
+
 def references(records: Sequence[Record]) -> list[list[str]]:
     """Return the references of each record, one or several."""
     return [

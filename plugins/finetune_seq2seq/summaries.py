@@ -11,9 +11,9 @@ from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]
 
 from finetune.bootstrap import ratios
 from finetune.errors import BadOptions
-from finetune.interfaces import Evaluator, Predictions, Record, Tallies
+from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
 from finetune_seq2seq.baselines import as_written, lead_3
-from finetune_seq2seq.outputs import pairs, references, shared_scores, shared_sums
+from finetune_seq2seq.outputs import pairs, references, shared_scores, shared_sums, written_slices
 from finetune_seq2seq.sentences import sentences
 
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
@@ -67,6 +67,14 @@ class Summaries(Evaluator):
         """
         shared = shared_scores(records)
         return {**self._rouge([record["prediction"] for record in records], records), **shared}
+
+    def costs(self, records: Sequence[Record]) -> list[float]:
+        """Return what each text lacks of a perfect ROUGE-L."""
+        return [1.0 - each["rougeL"] for each in self._each([record["prediction"] for record in records], records)]
+
+    def slices(self, records: Sequence[Record], examples: Sequence[Row]) -> dict[str, list[str]]:
+        """Tell apart how long a text was written, and whether it was cut."""
+        return written_slices(records)
 
     def tallies(self, records: Sequence[Record]) -> Tallies:
         """Return ROUGE of each summary, and what `shared_scores` are made of."""

@@ -11,9 +11,9 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from finetune.bootstrap import ratios
-from finetune.interfaces import Evaluator, Predictions, Record, Tallies
+from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
 from finetune_seq2seq.baselines import as_written, copy
-from finetune_seq2seq.outputs import pairs, references, shared_scores, shared_sums
+from finetune_seq2seq.outputs import pairs, references, shared_scores, shared_sums, written_slices
 
 COPY = "copy"
 
@@ -56,6 +56,18 @@ class Translations(Evaluator):
         shared = shared_scores(records)
         found, _ = self._sacrebleu([record["prediction"] for record in records], records)
         return {**found, **shared}
+
+    def costs(self, records: Sequence[Record]) -> list[float]:
+        """Return what each text lacks of a perfect chrF."""
+        metric = self._metrics()["chrf"]
+        return [
+            100.0 - float(metric.sentence_score(record["prediction"], several).score)
+            for record, several in zip(records, references(records), strict=True)
+        ]
+
+    def slices(self, records: Sequence[Record], examples: Sequence[Row]) -> dict[str, list[str]]:
+        """Tell apart how long a text was written, and whether it was cut."""
+        return written_slices(records)
 
     def tallies(self, records: Sequence[Record]) -> Tallies:
         """Return the n-grams that BLEU and chrF count in each translation, and what `shared_scores` are made of."""

@@ -12,7 +12,7 @@ import numpy as np
 from finetune.bootstrap import ratios
 from finetune.errors import BadOptions
 from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
-from finetune_squad import nbest, scores
+from finetune_squad import errors, nbest, scores
 from finetune_squad.answers import references_of
 
 
@@ -87,7 +87,8 @@ class SquadEvaluator(Evaluator):
         answered = (found.best >= 0) & (always | ~(found.null_odds > self._threshold))
         tokens = np.zeros(count, np.int64)
         np.maximum.at(tokens, windows.example, windows.answer_tokens)
-        return _records(predictions.examples, references, found, answered, tokens)
+        sizes = np.bincount(windows.example, minlength=count)
+        return _records(predictions.examples, references, found, answered, tokens, sizes)
 
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
         """Return exact match and F1 in percent, over all questions and over those with and without an answer.
@@ -134,6 +135,18 @@ class SquadEvaluator(Evaluator):
             found["no answer"] = [_said("", each) for each in wanted]
         return found
 
+    def costs(self, records: Sequence[Record]) -> list[float]:
+        """Return for each wrong answer what it lacks of F1, and how sure the model was of it."""
+        return [
+            0.0 if kind == errors.RIGHT
+            else 1 - scores.f1(record["prediction"], record["reference"]) + min(record["probability"], 1.0)
+            for kind, record in zip(map(errors.kind, records), records, strict=True)
+        ]  # fmt: skip
+
+    def slices(self, records: Sequence[Record], examples: Sequence[Row]) -> dict[str, list[str]]:
+        """Tell apart question words, answerable or not, lengths of answers, numbers of windows, places in the text."""
+        return errors.slices(records, examples)
+
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return the rule that was applied, and how often it could not do well.
 
@@ -146,6 +159,7 @@ class SquadEvaluator(Evaluator):
             "no_candidate": sum(record["no_candidate"] for record in records),
             "too_long": sum(record["answer_tokens"] > self.max_answer_length for record in records),
             "unanswered": sum(record["prediction"] == "" for record in records),
+            "errors": errors.counts(records),
         }
 
     def files(self, records: Sequence[Record]) -> Mapping[str, Any]:
@@ -184,7 +198,12 @@ def _said(answer: str, reference: list[str]) -> Record:
 
 
 def _records(
-    rows: Sequence[Row], references: Sequence[list[str] | None], found: nbest.Answers, answered: Any, tokens: Any
+    rows: Sequence[Row],
+    references: Sequence[list[str] | None],
+    found: nbest.Answers,
+    answered: Any,
+    tokens: Any,
+    windows: Any,
 ) -> list[Record]:
     place = [np.where(answered, nbest.at(each, found.best), -1) for each in (found.start_char, found.end_char)]
     owner = np.repeat(np.arange(len(rows)), np.diff(found.pointer))
@@ -214,6 +233,7 @@ def _records(
                 "no_candidate": chosen < 0,
                 "best_answer": answer,
                 "answer_tokens": int(tokens[index]),
+                "windows": int(windows[index]),
                 "nbest": [_entry(context, *entry) for entry in entries[pointer[index] : pointer[index + 1]]],
                 **({} if reference is None else {"reference": reference}),
             }

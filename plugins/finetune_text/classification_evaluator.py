@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,13 +20,14 @@ from sklearn.metrics import (
 )
 
 from finetune.bootstrap import divided
-from finetune.interfaces import Evaluator, Predictions, Record, Tallies
+from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
 from finetune_text.outputs import label_names, logits_of, references, require_records, require_score
 
 SCORES = (
     "accuracy", "balanced_accuracy", "precision_micro", "precision_macro", "recall_micro", "recall_macro", "f1_micro",
     "f1_macro", "mcc", "roc_auc",
 )  # fmt: skip
+BINS = 10
 PER_LABEL = ("precision", "recall", "f1")
 
 
@@ -99,12 +101,63 @@ class ClassificationEvaluator(Evaluator):
         answer = {"prediction": best, "probability": shares[best], "probabilities": shares}
         return {"majority": [{**answer, "reference": names[reference]} for reference in references(predictions)]}
 
+    def costs(self, records: Sequence[Record]) -> list[float]:
+        """Return for each wrong record how sure the model was: the negative log-likelihood of the right label."""
+        return [
+            0.0 if record["prediction"] == record["reference"]
+            else -math.log(max(record["probabilities"][record["reference"]], 1e-300))
+            for record in records
+        ]  # fmt: skip
+
+    def slices(self, records: Sequence[Record], examples: Sequence[Row]) -> dict[str, list[str]]:
+        """Tell apart how sure the model was."""
+        return {"probability": [_bin_name(record["probability"]) for record in records]}
+
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
-        """Return the confusion matrix (a row a reference, a column a prediction) and the rows of each class."""
+        """Return the confusion matrix (a row a reference, a column a prediction), the rows of each class, calibration.
+
+        Of ``calibration``, each of ``bins`` tells in what range the probabilities of its ``size`` predictions lay, how
+        sure they were (``confidence``, their mean) and how often right (``accuracy``); ``ece`` is the mean distance of
+        the two.
+
+        Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3.
+        """
         names, truth, guess = _ids(records)
         matrix = confusion_matrix(truth, guess, labels=range(len(names)))
         support = dict(zip(names, matrix.sum(axis=1).tolist(), strict=True))
-        return {"labels": list(names), "confusion_matrix": matrix.tolist(), "support": support}
+        return {
+            "labels": list(names),
+            "confusion_matrix": matrix.tolist(),
+            "support": support,
+            "calibration": calibration([record["probability"] for record in records], truth == guess),
+        }
+
+
+def calibration(probabilities: Sequence[float], right: Any) -> dict[str, Any]:
+    """Return how often predictions of a probability are right, in ten equal ranges, and the mean distance.
+
+    >>> calibration([0.95, 0.95, 0.85, 0.85], [True, True, True, False])["ece"]
+    0.2
+    """
+    sure, right = np.asarray(probabilities, dtype=np.float64), np.asarray(right, dtype=np.float64)
+    places = np.minimum((sure * BINS).astype(int), BINS - 1)
+    bins = [
+        {
+            "low": place / BINS,
+            "high": (place + 1) / BINS,
+            "size": int((places == place).sum()),
+            "confidence": float(sure[places == place].mean()),
+            "accuracy": float(right[places == place].mean()),
+        }
+        for place in np.unique(places).tolist()
+    ]
+    away = sum(each["size"] * abs(each["confidence"] - each["accuracy"]) for each in bins)
+    return {"bins": bins, "ece": round(away / len(sure), 12)}
+
+
+def _bin_name(probability: float) -> str:
+    place = min(int(probability * BINS), BINS - 1)
+    return f"{place / BINS:.1f} to {(place + 1) / BINS:.1f}"
 
 
 def _ids(records: Sequence[Record]) -> tuple[tuple[str, ...], Any, Any]:

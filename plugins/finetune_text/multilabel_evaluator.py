@@ -108,6 +108,10 @@ class MultiLabelEvaluator(Evaluator):
         wanted = [[name for name, value in zip(names, row, strict=True) if value] for row in references(predictions)]
         return {"most frequent": [{**answer, "reference": reference} for reference in wanted]}
 
+    def costs(self, records: Sequence[Record]) -> list[float]:
+        """Return how many labels of each record are wrong."""
+        return [float(len(set(record["prediction"]) ^ set(record["reference"]))) for record in records]
+
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return the rows of each label, and its two-by-two table (a row a reference, a column a prediction)."""
         names, truth, guess = _indicators(records)

@@ -70,6 +70,10 @@ class RegressionEvaluator(Evaluator):
         mean = float(np.mean(references(train)))
         return {"mean": [{"prediction": mean, "reference": float(number)} for number in references(predictions)]}
 
+    def costs(self, records: Sequence[Record]) -> list[float]:
+        """Return how far each number is from the right one."""
+        return [abs(record["prediction"] - record["reference"]) for record in records]
+
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return the range of predictions and references, and why a score is absent."""
         truth, guess = _numbers(records)

@@ -12,7 +12,7 @@ from scipy.special import softmax
 
 from finetune.bootstrap import divided
 from finetune.errors import BadOptions, TrainingFailed
-from finetune.interfaces import Evaluator, Predictions, Record, Tallies
+from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
 from finetune_text import tags
 from finetune_text.outputs import label_names, require_records, require_score
 from finetune_text.tags import Entity
@@ -111,6 +111,14 @@ class TokenEvaluator(Evaluator):
             guess = [known.get(word, usual) for word in row]
             records.append(make(row, guess, [1.0] * len(row), preprocessor.tag_names(example)))
         return {"dictionary": records}
+
+    def costs(self, records: Sequence[Record]) -> list[float]:
+        """Return how many entities of each record are missed or made up."""
+        return [float(len(set(_spans(record, "prediction")) ^ set(_spans(record, "reference")))) for record in records]
+
+    def slices(self, records: Sequence[Record], examples: Sequence[Row]) -> dict[str, list[str]]:
+        """Tell apart how many entities there are to find."""
+        return {"entities": [str(min(len(record["reference"]), 5)).replace("5", "5 or more") for record in records]}
 
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return how many entities of each type there are, were found, and were found rightly; and the words."""

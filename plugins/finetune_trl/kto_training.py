@@ -123,6 +123,10 @@ class ThumbsEvaluator(Evaluator):
         kl = sum(record["log_ratio"] for record in records) / tokens
         return {"accuracy": accuracy, "accuracy_low": low, "accuracy_high": high, **_compared(records), "kl": kl}
 
+    def costs(self, records: Sequence[Record]) -> list[float]:
+        """Return how far each reward lies on the wrong side."""
+        return [max(-record["reward"] if record["reference"] else record["reward"], 0.0) for record in records]
+
     def tallies(self, records: Sequence[Record]) -> Tallies:
         """Return whether each answer is on its side, and rewards of either kind; ``auc`` is no sum."""
         good = np.array([record["reference"] for record in records], dtype=float)

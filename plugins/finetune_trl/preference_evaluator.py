@@ -63,6 +63,10 @@ class PreferenceEvaluator(Evaluator):
             "kl": sum(record["log_ratio"] for record in records) / max(tokens, 1),
         }
 
+    def costs(self, records: Sequence[Record]) -> list[float]:
+        """Return by how much each rejected answer is preferred."""
+        return [max(-record["margin"], 0.0) for record in records]
+
     def tallies(self, records: Sequence[Record]) -> Tallies:
         """Return who wins by how much in each pair; all pairs of a prompt are drawn together."""
         ratio, tokens = ([record[name] for record in records] for name in ("log_ratio", "tokens"))

@@ -83,6 +83,10 @@ class RewardEvaluator(Evaluator):
         """Return accuracy with its interval, margin and mean scores."""
         return preference_scores(records)
 
+    def costs(self, records: Sequence[Record]) -> list[float]:
+        """Return by how much each rejected answer is preferred."""
+        return [max(-record["margin"], 0.0) for record in records]
+
     def tallies(self, records: Sequence[Record]) -> Tallies:
         """Return who wins by how much in each pair; all pairs of a prompt are drawn together."""
         return ratios(preference_sums(records), most={"accuracy": 1.0})

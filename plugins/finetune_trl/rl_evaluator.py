@@ -64,6 +64,11 @@ class RewardedEvaluator(Evaluator):
             "length": float(np.mean([record["length"] for record in records])),
         }
 
+    def costs(self, records: Sequence[Record]) -> list[float]:
+        """Return how far each reward is below the greatest."""
+        rewards = [record["reward"] for record in records if record["reward"] is not None]
+        return [0.0 if record["reward"] is None else max(rewards) - record["reward"] for record in records]
+
     def tallies(self, records: Sequence[Record]) -> Tallies:
         """Return reward and length of each answer; one without a reward counts for neither side of the mean."""
         known = [float(record["reward"] is not None) for record in records]

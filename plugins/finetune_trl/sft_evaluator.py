@@ -90,6 +90,17 @@ class SftEvaluator(Evaluator):
             raise BadOptions(f"evaluator: primary is {self.primary!r}, and the data are texts: nothing is asked.")
         return scores
 
+    def costs(self, records: Sequence[Record]) -> list[float]:
+        """Return the mean surprise at a token of each right answer, in nats."""
+        return [record["nll"] / max(record["tokens"], 1) for record in records]
+
+    def slices(self, records: Sequence[Record], examples: Sequence[Row]) -> dict[str, list[str]]:
+        """Tell apart what was written right and what was not, as far as anything was."""
+        if any(record["prediction"] is None for record in records):
+            return {}
+        equal = [record["prediction"] == record["reference"].strip() for record in records]
+        return {"written": ["as the right answer" if each else "otherwise" for each in equal]}
+
     def tallies(self, records: Sequence[Record]) -> Tallies:
         """Return surprise, hits and trained tokens of each answer, and which were written right, or ended."""
         nll, hits, tokens = (np.array([record[name] for record in records]) for name in ("nll", "hits", "tokens"))

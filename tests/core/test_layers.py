@@ -33,6 +33,7 @@ LAYERS = (
     ("preparation",),
     ("scoring",),
     ("evidence", "forgetting"),
+    ("analysis",),
     ("run",),
     ("api",),
     ("testing", "cli"),

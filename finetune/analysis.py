@@ -1,0 +1,134 @@
+"""Where a model errs: the scores of parts of a split, and its worst errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from finetune import bootstrap
+from finetune.errors import BadOptions
+from finetune.evidence import intervals_of, owners
+from finetune.interfaces import Evaluator, Record
+from finetune.preparation import Prepared
+from finetune.scoring import Scored
+
+WORST = 20
+"""Worst errors of each split that a result holds; `predictions.jsonl` holds all."""
+MOST_VALUES = 12
+"""Most frequent values of a slice that are scored each; the others are one."""
+LEAST = 2
+"""Examples that a part has at least."""
+OTHERS = "others"
+_SHOWN = 2000
+"""Characters of a text that a result holds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysis:
+    """Where a model errs, for every held-out split."""
+
+    slices: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
+    """Split → by what → for each value its ``size``, primary ``score`` and the ``low`` and ``high`` of its interval."""
+    worst: Mapping[str, Sequence[Mapping[str, Any]]]
+    """Split → its worst errors: where each stands, its ``cost``, the example and its record."""
+
+
+def analyse(prepared: Prepared, scored: Scored) -> Analysis:
+    """Tell apart the parts of every held-out split, and find the worst errors."""
+    slices, worst = {}, {}
+    for split, records in scored.records.items():
+        if split == "train":
+            continue
+        examples = prepared.features[split].examples
+        by = {
+            **scored.evaluator.slices(records, examples),
+            **_by_length(prepared, split),
+            **_by_column(prepared, split),
+        }
+        units, seed = owners(prepared, split), prepared.plan.recipe.seed
+        slices[split] = {
+            name: parts
+            for name, values in by.items()
+            if len(parts := sliced(scored.evaluator, records, values, units=units, seed=seed)) > 1
+        }
+        worst[split] = _worst(scored.evaluator, records, examples)
+    return Analysis(slices=slices, worst=worst)
+
+
+def sliced(
+    evaluator: Evaluator, records: Sequence[Record], values: Sequence[str], *, units: Any = None, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Return size, primary score and its 95 % interval for every value, the most frequent first."""
+    known, counts = np.unique(np.asarray(values, dtype=object), return_counts=True)
+    often = known[np.argsort(-counts, kind="stable")].tolist()
+    names = often if len(often) <= MOST_VALUES else often[: MOST_VALUES - 1]
+    told = np.array([value if value in names else OTHERS for value in values], dtype=object)
+    found = []
+    for value in [*names, *([OTHERS] if len(often) > len(names) else [])]:
+        places = np.flatnonzero(told == value)
+        part = [records[place] for place in places.tolist()]
+        score = evaluator.scores(part).get(evaluator.primary) if len(part) >= LEAST else None
+        if score is None:
+            continue
+        own = None if units is None else bootstrap.numbered(np.asarray(units)[places].tolist())
+        bounds = intervals_of(evaluator, part, own, seed=seed).get(evaluator.primary)
+        found.append({"value": value, "size": len(part), "score": score, **(asdict(bounds) if bounds else {})})
+    return found
+
+
+def _by_length(prepared: Prepared, split: str) -> dict[str, list[str]]:
+    """Return the quarter of the examples that each belongs to by the length of its longest text column."""
+    examples = prepared.features[split].examples
+    columns = [name for name in prepared.plan.preprocessor.columns if name in examples.column_names]
+    texts = {name: examples[name][:] for name in columns}
+    sizes = {name: [len(text) for text in column if isinstance(text, str)] for name, column in texts.items()}
+    whole = {name: np.array(lengths) for name, lengths in sizes.items() if len(lengths) == len(examples)}
+    if not whole:
+        return {}
+    name = max(whole, key=lambda column: int(whole[column].sum()))
+    edges = np.unique(np.quantile(whole[name], [0.25, 0.5, 0.75]).astype(int)).tolist()
+    between = [f"{below + 1:,} to {edge:,}" for below, edge in pairwise(edges)]
+    labels = [f"up to {edges[0]:,}", *between, f"over {edges[-1]:,}"]
+    places = np.searchsorted(edges, whole[name], side="left").tolist()
+    return {f"characters of {name}": [labels[place] for place in places]}
+
+
+def _by_column(prepared: Prepared, split: str) -> dict[str, list[str]]:
+    """Return the values of the columns that the recipe names.
+
+    Raises:
+        BadOptions: There is no such column.
+    """
+    examples = prepared.features[split].examples
+    for name in prepared.plan.recipe.slices:
+        if name not in examples.column_names:
+            raise BadOptions(
+                f"slices: {split} has no column {name!r}; it has: {', '.join(examples.column_names)}. "
+                "Name one of these, or leave it out."
+            )
+    return {name: [str(value) for value in examples[name]] for name in prepared.plan.recipe.slices}
+
+
+def _worst(evaluator: Evaluator, records: Sequence[Record], examples: Any) -> list[dict[str, Any]]:
+    costs = np.nan_to_num(np.asarray(evaluator.costs(records), dtype=np.float64), nan=np.inf)
+    order = [place for place in np.argsort(-costs, kind="stable")[:WORST].tolist() if costs[place] > 0]
+    return [
+        {"index": place, "cost": float(min(costs[place], np.finfo(np.float64).max)),
+         "example": _cut(dict(examples[place])), "record": _cut(records[place])}
+        for place in order
+    ]  # fmt: skip
+
+
+def _cut(value: Any) -> Any:
+    """Return what JSON can hold of a value, its texts no longer than `_SHOWN`."""
+    if isinstance(value, str):
+        return value if len(value) <= _SHOWN else value[:_SHOWN] + "…"
+    if isinstance(value, Mapping):
+        return {name: _cut(each) for name, each in value.items() if name != "nbest"}
+    if isinstance(value, list | tuple):
+        return [_cut(each) for each in value[:_SHOWN]]
+    return value if isinstance(value, bool | int | float | None) else str(value)
