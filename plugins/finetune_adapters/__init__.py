@@ -1,0 +1,9 @@
+"""Bottleneck adapters: small modules of their own between the layers of a frozen model."""
+
+from finetune import hookimpl
+
+
+@hookimpl
+def strategies() -> dict[str, str]:
+    """Bring `bottleneck`."""
+    return {"bottleneck": "finetune_adapters.bottleneck:BottleneckAdapters"}
