@@ -148,6 +148,7 @@ def _reinforced(summary: str, name: str, arguments: str) -> Task:
             "model": _CHAT_MODEL,
             "dataset": {"path": "sample:harbour-prompts"},
             "preprocessor": {"reward": "finetune_samples.rewards:brevity", "conversational": True},
-            "training": {**_TRAINING, "learning_rate": 1e-5},
+            # two prompts a step, as batches of 8 would be, say too little of which answers are good
+            "training": {**_TRAINING, "per_device_train_batch_size": 32, "learning_rate": 1e-5},
         },
     )
