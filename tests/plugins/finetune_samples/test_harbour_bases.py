@@ -274,6 +274,45 @@ def test_what_was_left_out_goes_back_where_it_stood():
         assert spans[max(spans)] == []  # the last sentinel closes
 
 
+def test_what_is_looked_up_is_the_stretch_that_begins_as_asked():
+    rng, text = random.Random(0), list(range(100, 228))
+    for _ in range(50):
+        source, target = encoder_decoders.look_up(text, 90, rng)
+        assert source[4:] == text and source[0] == source[3] == 90
+        at = text.index(source[1])
+        assert target == text[at : at + encoder_decoders.STRETCH] and source[1:3] == target[: encoder_decoders.CUE]
+        assert len(target) == encoder_decoders.STRETCH
+    assert encoder_decoders.look_up([5, 6, 7], 90, rng) == ([90, 5, 6, 90, 5, 6, 7], [5, 6, 7])
+
+
+def test_a_fresh_encoder_decoder_finds_in_the_source_what_comes_next(cheap):
+    tokenizer = AutoTokenizer.from_pretrained(cheap("seq2seq"))
+    torch.manual_seed(0)
+    model = encoder_decoders.model(tokenizer, dict(KINDS["seq2seq"].size))
+    model.set_attn_implementation("eager")
+    ids = torch.randperm(len(tokenizer) - 3)[:24][None] + 3
+    with torch.no_grad():
+        seen = model(input_ids=ids, labels=ids, output_attentions=True)
+    encoder, decoder, across = (part[0][0] for part in (seen.encoder_attentions, seen.decoder_attentions,
+                                                        seen.cross_attentions))  # fmt: skip
+    assert encoder[0].diagonal(-1).mean() > 0.8 and encoder[1].diagonal(-2).mean() > 0.8
+    assert decoder[0].diagonal(-1).mean() > 0.8
+    # While the decoder reads the token before, both heads look at the one to be written. By chance: about 0.04.
+    assert across[0].diagonal()[1:].mean() > 0.3
+    assert across[1].diagonal()[2:].mean() > 0.3
+
+
+def test_a_few_steps_of_pretraining_lower_the_loss_of_the_encoder_decoder(cheap):
+    tokenizer = AutoTokenizer.from_pretrained(cheap("seq2seq"))
+    model = AutoModelForSeq2SeqLM.from_pretrained(cheap("seq2seq"))
+    learned = encoder_decoders.objective(tokenizer, corpora.corpus(SEED, world(SEED))[:150], SEED)
+    losses = [
+        pretraining.fit(model, *learned, pretraining.Schedule(steps=12, batch=4, learning_rate=3e-3, seed=SEED))
+        for _ in range(2)
+    ]
+    assert losses[1] < losses[0] - 0.3
+
+
 def test_blocks_lose_nothing_but_the_end_and_every_text_is_ended(cheap):
     tokenizer = AutoTokenizer.from_pretrained(cheap("decoder"))
     texts = [row["text"] for row in load("harbour-text", size=40)["train"]]
