@@ -52,13 +52,19 @@ class PadSequences:
         self.pad_token_id = pad_token_id
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """Return a batch; rows without labels are prompts themselves."""
+        """Return a batch; rows without labels are prompts themselves.
+
+        Packed sequences have positions instead of a mask: from where these begin anew, the model makes one itself.
+        """
         ids = [row["input_ids"] for row in rows]
         side = "right" if "labels" in rows[0] else "left"
         batch = {
             "input_ids": self._pad(ids, self.pad_token_id, side=side),
             "attention_mask": self._mask(ids, side=side),
         }
+        if "position_ids" in rows[0]:
+            del batch["attention_mask"]
+            batch["position_ids"] = self._pad([row["position_ids"] for row in rows], 0)
         if "labels" in rows[0]:
             batch["labels"] = self._pad([row["labels"] for row in rows], IGNORE_INDEX)
         if "prompt_ids" in rows[0]:

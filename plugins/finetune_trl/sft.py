@@ -52,7 +52,9 @@ class Sft(Preprocessor):
     """What is trained: `completion` (the completion, or the last turn), `assistant` (every turn of the assistant) or
     `all`. None for `assistant` with messages, `completion` with prompts, and `all` with texts."""
     packing: bool = False
-    """Whether to put several rows into one sequence. Refused: rows would see each other."""
+    """Whether training puts several rows into one sequence of at most `max_length` tokens, so that less is padding. No
+    row is cut for it, none sees another, and `per_device_train_batch_size` counts sequences. Models that cannot keep
+    rows apart are refused."""
     tolerance: float = 0.2
     """Greatest share of training rows whose answer may be cut by `max_length`, be trained without its end, begin with
     two BOS tokens, or follow other tokens than its prompt; beyond it, training is refused."""
@@ -64,12 +66,6 @@ class Sft(Preprocessor):
     """Whether prompts are messages, and a text given as a prompt becomes one; always learned."""
 
     def __post_init__(self) -> None:
-        if self.packing:
-            raise ValueError(
-                "packing is refused: with PyTorch's attention the rows of one sequence would see each other, and no "
-                "test of ours proves a mask that parts them. Leave it out; sort by length instead, with training: "
-                "{train_sampling_strategy: group_by_length}"
-            )
         if self.max_length < 2:
             raise ValueError("max_length must be at least 2")
         if not 0 <= self.tolerance <= 1:

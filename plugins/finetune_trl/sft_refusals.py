@@ -58,6 +58,7 @@ def refuse_other_loss(built: Any) -> None:
     with randomness_kept(), torch.no_grad():
         batch = {name: part.to(model.device) for name, part in next(iter(built.get_train_dataloader())).items()}
         model.eval()
+        batch |= {"use_cache": False}
         own, fused = model(**batch).loss, model(**batch, fused_lm_head=True).loss
         model.train(training)
     if not torch.isclose(own.float(), fused.float(), rtol=0.02, atol=1e-3):

@@ -7,15 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from datasets import Dataset
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig
-from trl import SFTTrainer
+from trl import SFTConfig, SFTTrainer
 
 from finetune.errors import BadOptions
 from finetune.interfaces import IGNORE_INDEX, Job
-from finetune.training import model_columns
 from finetune_trl import templates
 from finetune_trl.mended import TrlTrainer, built_by_trl, train_features
+from finetune_trl.packing import POSITIONS, packed, probe, refuse_crossing
+from finetune_trl.sft import Sft
 from finetune_trl.sft_refusals import refuse_other_loss, refuse_preparing
 from finetune_trl.writing import DEFAULTS
 
@@ -31,7 +33,7 @@ class SftTrainer(TrlTrainer, SFTTrainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:
-            self._signature_columns = ["input_ids", "labels", "prompt_ids"]
+            self._signature_columns = ["input_ids", "labels", "prompt_ids", POSITIONS]
 
     def prediction_step(
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None
@@ -113,13 +115,27 @@ def trainer(job: Job) -> SftTrainer:
     given = {**job.arguments, "dataset_kwargs": {"skip_prepare_dataset": True}}
     more = train_features(job, columns=("input_ids", "labels"))
     if job.train is not None:
-        more = {"train_dataset": model_columns(job.train, job).select_columns(["input_ids", "labels"])}
+        more = {"train_dataset": rows_to_train(job, job.train)}
     built = built_by_trl(replace(job, arguments=given), SftTrainer, **more)
     built.generation, built.writes = generation, getattr(job.evaluator, "writes", True)
     if job.train is not None:
         refuse_other_loss(built)
         stops_there(job, generation)
     return built
+
+
+def rows_to_train(job: Job, features: Dataset) -> Dataset:
+    """Return ids and labels to train on; several rows in one sequence where the preprocessor says so.
+
+    Raises:
+        Incompatible: They are to be packed, and the model cannot keep them apart.
+    """
+    rows = features.select_columns(["input_ids", "labels"])
+    if not isinstance(job.preprocessor, Sft) or not job.preprocessor.packing:
+        return rows
+    size = job.arguments.get("per_device_train_batch_size", SFTConfig.per_device_train_batch_size)
+    refuse_crossing(job.model, probe(rows, sequences=min(size, 2)))
+    return packed(rows, room=job.preprocessor.max_length)
 
 
 def forget_fused_head(model: Any) -> None:

@@ -16,7 +16,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM
 from trl import SFTConfig, SFTTrainer
 
-from finetune.errors import BadData, BadOptions, Incompatible
+from finetune.errors import BadData, Incompatible
 from finetune.options import build
 from finetune.plan import as_options
 from finetune.plugins import discover
@@ -430,11 +430,6 @@ def test_answered_and_unanswered_rows_do_not_go_together() -> None:
     rows = {"prompt": ["Who?", "Why?"], "completion": [" I.", None]}
     with pytest.raises(BadData, match="some rows have answers and others have none"):
         Sft().fit(TEXTS).features(rows, llama3())
-
-
-def test_packing_is_refused_with_the_reason() -> None:
-    with pytest.raises(BadOptions, match="rows of one sequence would see each other"):
-        build(Sft, {"packing": True}, where="preprocessor")
 
 
 def test_what_was_learned_is_plain_data_and_builds_the_same_preprocessor(tmp_path: Path) -> None:
