@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def moved(run: Path, base: Path) -> dict[str, list[int]]:
     steps: dict[str, list[int]] = {}
     for group, pattern in GROUPS.items():
         names = [name for name in states[1] if fnmatchcase(name, pattern) and name in states[0]]
-        pairs = enumerate(zip(states, states[1:], strict=False))
+        pairs = enumerate(pairwise(states))
         steps[group] = [step for step, (a, b) in pairs if any(not torch.equal(a[name], b[name]) for name in names)]
     return steps
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from finetune_freeze.groups import head, last_block, layer_groups, parameters_of
 
 from finetune.errors import BadOptions, Incompatible
 from finetune.testing.models import ARCHITECTURES
+from finetune_freeze.groups import head, last_block, layer_groups, parameters_of
 
 CLASSIFIER, MASKED, CAUSAL, WRITER, ANSWERER = (
     f"AutoModelFor{name}"

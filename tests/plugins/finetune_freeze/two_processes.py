@@ -10,10 +10,10 @@ from copy import copy
 
 import torch
 import toy
-from finetune_freeze.gradual import Gradual
 from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
 
 from finetune.errors import Incompatible
+from finetune_freeze.gradual import Gradual
 
 base, output = sys.argv[1:]
 model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
