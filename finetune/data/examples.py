@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, chain
 from typing import Any, Literal
 
 import numpy as np
@@ -44,6 +46,18 @@ class Examples:
     """Every dropped row: split, file, line, row, codes, messages, example."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Gathered:
+    """The rows of one data set, before they are checked and while they are."""
+
+    parts: dict[str, Split]
+    """Split → its rows, the ones that are left."""
+    report: Report
+    """What was found."""
+    gone: list[Mapping[str, Any]] = field(default_factory=list)
+    """Every row dropped by a check."""
+
+
 def load(
     source: Source, preprocessor: Preprocessor, *, plugins: Plugins, seed: int, fit: bool = True, answers: bool = True
 ) -> Examples:
@@ -55,6 +69,18 @@ def load(
 
     Raises:
         BadData: Something stops the run; all that was found in all splits is told, with its place.
+    """
+    gathered = gather(source, preprocessor, plugins=plugins, seed=seed, fit=fit, answers=answers)
+    return settle({"": gathered}, preprocessor, fit=fit)[""]
+
+
+def gather(
+    source: Source, preprocessor: Preprocessor, *, plugins: Plugins, seed: int, fit: bool, answers: bool
+) -> Gathered:
+    """Return the rows of a source as it has them, parted and limited, before any is checked; see `load`.
+
+    Raises:
+        BadData: There is nothing to fit on, so that nothing more can be found.
     """
     report = Report(on_bad=source.on_bad)
     formats = Formats(plugins)
@@ -73,9 +99,7 @@ def load(
             tables[role] = files.read(content, split=role, source=source, formats=formats, needed=needed, report=report)
         else:
             tables[role] = _table(content, split=role, needed=needed, report=report)
-    return _examples(
-        tables, source, preprocessor, report=report, seed=seed, fit=fit, answers=answers, found=list(found)
-    )
+    return _parted(tables, source, preprocessor, report=report, seed=seed, fit=fit, answers=answers, found=list(found))
 
 
 def from_rows(
@@ -99,12 +123,13 @@ def from_rows(
     parts = sources.assigned(splits, source, report=report)
     needed = _needed(preprocessor, columns, answers=answers)
     tables = {role: _table(content, split=role, needed=needed, report=report) for role, content in parts.items()}
-    return _examples(
+    gathered = _parted(
         tables, source, preprocessor, report=report, seed=seed, fit=fit, answers=answers, found=list(parts)
     )
+    return settle({"": gathered}, preprocessor, fit=fit)[""]
 
 
-def _examples(
+def _parted(
     tables: Mapping[str, Table],
     source: Source,
     preprocessor: Preprocessor,
@@ -114,7 +139,7 @@ def _examples(
     fit: bool,
     answers: bool,
     found: list[str],
-) -> Examples:
+) -> Gathered:
     if fit and "train" not in tables:
         message = f"there is no split 'train'; there are: {', '.join(found) or 'none'}"
         report.error("unknown-split", message, fix="Name it: dataset.splits: {train: theirs}.", split="train")
@@ -137,11 +162,7 @@ def _examples(
             parts[role] = splits.limited(parts[role], most, seed=seed)
     if fit and "train" not in parts:
         report.stop()  # nothing to fit on, so nothing more to find
-    parts, fitted, gone = _checked(
-        {role: parts[role] for role in ROLES if role in parts}, preprocessor, fit=fit, report=report
-    )
-    report.stop()
-    return _accounted(parts, fitted, gone, report=report)
+    return Gathered(parts={role: parts[role] for role in ROLES if role in parts}, report=report)
 
 
 def _split(
@@ -178,38 +199,110 @@ def _split(
     return Split(table=table, columns=rows, index=np.arange(len(rows)), read=table.read)
 
 
-def _checked(
-    parts: dict[str, Split], preprocessor: Preprocessor, *, fit: bool, report: Report
-) -> tuple[dict[str, Split], Preprocessor, list[Mapping[str, Any]]]:
-    """Fit, check and drop until nothing more is found: what is dropped from train may change what fits the rest."""
-    gone: list[Mapping[str, Any]] = []
+def settle(gathered: Mapping[str, Gathered], preprocessor: Preprocessor, *, fit: bool) -> dict[str, Examples]:
+    """Fit, check and drop until nothing more is found: what is dropped from train may change what fits the rest.
+
+    Several data sets are fitted and checked as one, so that each may lack what another has, such as a label; a finding
+    that no row has is told of the first.
+
+    Raises:
+        BadData: Something stops the run.
+    """
     while True:
-        fitted = preprocessor.fit(parts["train"].rows) if fit else preprocessor
-        found = Report(on_bad="drop" if report.drops else "error")
-        before = {role: len(split.index) for role, split in parts.items()}
-        for role, split in parts.items():
-            bad = _bad_rows(fitted, split, role, found)
-            if report.drops:
-                gone += [dropped(bad[i], example=split.rows[i]) for i in sorted(bad)]
-                parts[role] = split.without(bad)
-        for role, split in parts.items():
-            if not len(split.index) and not found.levels["error"]:
-                report.error("no-rows", f"no good row of {role} is left", split=role)
-        shrunk = before != {role: len(split.index) for role, split in parts.items()}
-        again = shrunk and not found.stops and not report.stops
-        report.merge(found, warnings=not again)
+        fitted = preprocessor.fit(_together(gathered, "train").rows) if fit else preprocessor
+        found = {name: Report(on_bad="drop" if one.report.drops else "error") for name, one in gathered.items()}
+        shrunk = False
+        for role in ROLES:
+            together = _together(gathered, role)
+            if not together.parts:
+                continue
+            for name, bad in _bad_rows(fitted, together, role, found).items():
+                one = gathered[name]
+                if bad and one.report.drops:
+                    split, shrunk = one.parts[role], True
+                    one.gone.extend(dropped(bad[row], example=split.rows[row]) for row in sorted(bad))
+                    one.parts[role] = split.without(bad)
+        stops = any(report.stops for report in found.values())
+        for name, one in gathered.items():
+            for role, split in one.parts.items():
+                if not len(split.index) and not found[name].levels["error"]:
+                    one.report.error("no-rows", f"no good row of {role} is left", split=role)
+        again = shrunk and not stops and not any(one.report.stops for one in gathered.values())
+        for name, one in gathered.items():
+            one.report.merge(found[name], warnings=not again)
         if not again:
-            return parts, fitted, gone
+            _stop([one.report for one in gathered.values()])
+            return {name: _accounted(one, fitted) for name, one in gathered.items()}
 
 
-def _bad_rows(preprocessor: Preprocessor, split: Split, role: str, report: Report) -> dict[int, list[Finding]]:
-    """Check a split; report what is found with its place, and return the findings of each bad row."""
-    bad: dict[int, list[Finding]] = {}
-    for finding in preprocessor.check(split.rows):
+def _stop(reports: Sequence[Report]) -> None:
+    """Raise `BadData` if what was found in any data set stops the run, and tell what was found in all."""
+    if len(reports) == 1:
+        reports[0].stop()
+    elif any(report.stops for report in reports):
+        every = Report()
+        for report in reports:
+            every.merge(report)
+        every.stop()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Together:
+    """One split of several data sets."""
+
+    parts: Mapping[str, Split]
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """The rows of all, one data set after the other."""
+        rows: list[Any] = [split.rows for split in self.parts.values()]
+        return rows[0] if len(rows) == 1 else _Chain(rows)
+
+    def at(self, row: int) -> tuple[str, int]:
+        """Return of which data set a row is, and where it stands among the rows of that."""
+        for name, split in self.parts.items():
+            if row < len(split.index):
+                return name, row
+            row -= len(split.index)
+        raise IndexError(row)
+
+
+class _Chain(Sequence[Row]):
+    """The rows of several data sets, one after the other."""
+
+    def __init__(self, parts: Sequence[Sequence[Row]]) -> None:
+        self._parts = parts
+        self._ends = list(accumulate(map(len, parts)))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __iter__(self) -> Iterator[Row]:
+        return chain.from_iterable(self._parts)
+
+    def __getitem__(self, index: Any) -> Any:
+        place = range(len(self))[index]
+        part = bisect_right(self._ends, place)
+        return self._parts[part][place - (self._ends[part - 1] if part else 0)]
+
+
+def _together(gathered: Mapping[str, Gathered], role: str) -> _Together:
+    return _Together(parts={name: one.parts[role] for name, one in gathered.items() if role in one.parts})
+
+
+def _bad_rows(
+    preprocessor: Preprocessor, together: _Together, role: str, reports: Mapping[str, Report]
+) -> dict[str, dict[int, list[Finding]]]:
+    """Check a split; report what is found with its place, and return the findings of each data set's bad rows."""
+    bad: dict[str, dict[int, list[Finding]]] = {name: {} for name in together.parts}
+    for finding in preprocessor.check(together.rows):
+        name, number = next(iter(together.parts)), None
         place: dict[str, Any] = {}
         level = finding.level
         if finding.row is not None:
-            place = split.table.place(int(split.index[finding.row]))
+            name, number = together.at(finding.row)
+            split = together.parts[name]
+            place = split.table.place(int(split.index[number]))
         elif level == "row":
             level = "error"  # a row that nobody can name cannot be dropped
         placed = replace(
@@ -220,19 +313,18 @@ def _bad_rows(preprocessor: Preprocessor, split: Split, role: str, report: Repor
             split=role,
             level=level,
         )
-        report.add(placed)
-        if level == "row" and finding.row is not None:
-            kept = bad.setdefault(finding.row, [])
-            if report.drops or not kept:
+        reports[name].add(placed)
+        if level == "row" and number is not None:
+            kept = bad[name].setdefault(number, [])
+            if reports[name].drops or not kept:
                 kept.append(placed)
     return bad
 
 
-def _accounted(
-    parts: Mapping[str, Split], preprocessor: Preprocessor, gone: list[Mapping[str, Any]], *, report: Report
-) -> Examples:
+def _accounted(gathered: Gathered, preprocessor: Preprocessor) -> Examples:
+    parts, report = gathered.parts, gathered.report
     rows = {role: split.rows for role, split in parts.items()}
-    every = [row for split in parts.values() for row in split.table.broken] + gone
+    every = [row for split in parts.values() for row in split.table.broken] + gathered.gone
     lost = Counter(row["split"] for row in every)
     ledger = {
         role: {

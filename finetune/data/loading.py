@@ -22,10 +22,11 @@ def load(
     parts = recipe.parts(source)
     if not parts:
         return examples.load(source, preprocessor, plugins=plugins, seed=seed, fit=fit, answers=answers)
-    loaded = {
-        name: examples.load(part, preprocessor, plugins=plugins, seed=seed, fit=fit, answers=answers)
+    gathered = {
+        name: examples.gather(part, preprocessor, plugins=plugins, seed=seed, fit=fit, answers=answers)
         for name, (part, _) in parts.items()
     }
+    loaded = examples.settle(gathered, preprocessor, fit=fit)
     weights = {name: weight for name, (_, weight) in parts.items()}
     with without_bars():
-        return mixture.mixed(loaded, preprocessor, weights=weights, temperature=source.temperature, seed=seed, fit=fit)
+        return mixture.mixed(loaded, weights=weights, temperature=source.temperature, seed=seed)

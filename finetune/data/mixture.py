@@ -1,4 +1,4 @@
-"""Several data sets for one task: each read and checked by itself, then mixed by weight and temperature.
+"""Several data sets for one task: read one by one, checked as one, and mixed by weight and temperature.
 
 Source: Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer", §3.5.2
 (temperature-scaled mixing); Arivazhagan et al. 2019 for the temperature itself.
@@ -17,7 +17,6 @@ from datasets import Dataset, concatenate_datasets
 from finetune.data.examples import Examples
 from finetune.data.sources import ROLES
 from finetune.errors import BadData
-from finetune.interfaces import Preprocessor
 
 NAME = "dataset"
 """Column that says which data set of the mixture a row came from."""
@@ -25,12 +24,10 @@ NAME = "dataset"
 
 def mixed(
     loaded: Mapping[str, Examples],
-    preprocessor: Preprocessor,
     *,
     weights: Mapping[str, float],
     temperature: float,
     seed: int,
-    fit: bool,
 ) -> Examples:
     """Return one set of examples of several.
 
@@ -40,6 +37,8 @@ def mixed(
     Raises:
         BadData: A data set has a column called `dataset` that the task uses, or columns of other types than another's.
     """
+    # fitted on all rows, so that a label whose rows are drawn away has an id all the same
+    preprocessor = next(iter(loaded.values())).preprocessor
     used = (*preprocessor.columns, *preprocessor.optional, *preprocessor.answers)
     if NAME in used:
         raise BadData(
@@ -48,8 +47,6 @@ def mixed(
     named = {name: {at: _named(rows, name, used) for at, rows in one.splits.items()} for name, one in loaded.items()}
     present = [at for at in ROLES if any(at in parts for parts in named.values())]
     joined = {at: _joined({name: parts[at] for name, parts in named.items() if at in parts}) for at in present}
-    # on all rows, so that a label whose rows are drawn away has an id all the same
-    fitted = preprocessor.fit(joined["train"]) if fit else preprocessor
     ledger = {at: sum((Counter(one.ledger.get(at, {})) for one in loaded.values()), Counter()) for at in present}
     if "train" in joined:
         sizes = {name: len(parts["train"]) for name, parts in named.items() if "train" in parts}
@@ -60,7 +57,7 @@ def mixed(
         joined["train"] = joined["train"].select(drawn)
     return Examples(
         splits=joined,
-        preprocessor=fitted,
+        preprocessor=preprocessor,
         findings=tuple(finding for one in loaded.values() for finding in one.findings),
         counts=dict(sum((Counter(one.counts) for one in loaded.values()), Counter())),
         ledger={at: {key: count[key] for key in _keys(loaded, count)} for at, count in ledger.items()},

@@ -16,7 +16,7 @@ import finetune
 from finetune import data
 from finetune.data.mixture import counts
 from finetune.errors import BadData, BadRecipe
-from finetune.plugins import discover
+from finetune.plugins import discover, resolve
 from finetune.recipe import Source, from_mapping, parts
 
 
@@ -100,6 +100,35 @@ def test_a_finding_names_the_file_of_the_data_set_it_is_in(tmp_path: Path) -> No
     with (tmp_path / "second" / "train.jsonl").open("a") as file:
         file.write('\n{"text": "  ", "label": "sea"}')
     with pytest.raises(BadData, match=r"second/train\.jsonl:21"):
+        load(Source(mixture={"first": first, "second": second}))
+
+
+@pytest.mark.parametrize("dropping", [False, True])
+def test_data_sets_of_one_label_each_make_a_mixture_of_two(dropping: bool, tmp_path: Path) -> None:
+    for name, label in (("wet", "sea"), ("dry", "land")):
+        lines = [json.dumps({"text": f"{name} {n}", "label": label}) for n in range(20)]
+        bad = [json.dumps({"text": " ", "label": label})] * dropping
+        (tmp_path / f"{name}.jsonl").write_text("\n".join([*lines, *bad]))
+    mixture = {name: {"path": str(tmp_path / f"{name}.jsonl")} for name in ("wet", "dry")}
+    task: Any = discover().find("tasks", "text-classification")
+    preprocessor = resolve(task.preprocessor)()
+    source = Source(mixture=mixture, on_bad="drop" if dropping else "error", validation_size=0)
+    found = data.load(source, preprocessor, plugins=discover(), seed=3)
+    assert found.preprocessor.labels == ("land", "sea")
+    assert Counter(found.splits["train"]["label"]) == {"sea": 20, "land": 20}
+    assert [(row["file"], row["line"]) for row in found.dropped] == [
+        (mixture[name]["path"], 21) for name in mixture if dropping
+    ]
+    with pytest.raises(BadData, match="all rows have the label"):
+        data.load(Source(path=mixture["wet"]["path"], on_bad=source.on_bad), preprocessor, plugins=discover(), seed=3)
+
+
+def test_what_is_wrong_in_each_data_set_is_told_at_once(tmp_path: Path) -> None:
+    first, second = write(tmp_path, "first", 20, 1), write(tmp_path, "second", 20, 2)
+    for name in ("first", "second"):
+        with (tmp_path / name / "train.jsonl").open("a") as file:
+            file.write('\n{"text": "  ", "label": "sea"}')
+    with pytest.raises(BadData, match=r"(?s)first/train\.jsonl:21.*second/train\.jsonl:21"):
         load(Source(mixture={"first": first, "second": second}))
 
 
