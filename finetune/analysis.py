@@ -23,8 +23,8 @@ MOST_VALUES = 12
 LEAST = 2
 """Examples that a part has at least."""
 OTHERS = "others"
-_SHOWN = 2000
-"""Characters of a text that a result holds."""
+_SHOWN, _ROUND = 2000, 400
+"""Characters of a text that a result holds, and round what is marked in a longer one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,10 +117,30 @@ def _worst(evaluator: Evaluator, records: Sequence[Record], examples: Any) -> li
     costs = np.nan_to_num(np.asarray(evaluator.costs(records), dtype=np.float64), nan=np.inf)
     order = [place for place in np.argsort(-costs, kind="stable")[:WORST].tolist() if costs[place] > 0]
     return [
-        {"index": place, "cost": float(min(costs[place], np.finfo(np.float64).max)),
-         "example": _cut(dict(examples[place])), "record": _cut(records[place])}
+        {
+            "index": place,
+            "cost": float(min(costs[place], np.finfo(np.float64).max)),
+            **_marked(dict(examples[place]), evaluator.marks(records[place], examples[place])),
+            "record": _cut(records[place]),
+        }
         for place in order
-    ]  # fmt: skip
+    ]
+
+
+def _marked(example: dict[str, Any], marks: Mapping[str, Sequence[tuple[int, int, str]]]) -> dict[str, Any]:
+    """Return an example as a result holds it, long texts cut round what is marked in them, and the marks."""
+    moved: dict[str, list[list[Any]]] = {}
+    for column, spans in marks.items():
+        text = example[column]
+        first = max(min((start for start, _, _ in spans), default=0) - _ROUND, 0)
+        last = max((end for _, end, _ in spans), default=0) + _ROUND
+        if len(text) <= _SHOWN or last - first > _SHOWN:
+            first, last = 0, len(text)
+        before, after = "…" if first else "", "…" if last < len(text) else ""
+        example[column] = before + text[first:last] + after
+        shift = len(before) - first
+        moved[column] = [[start + shift, end + shift, kind] for start, end, kind in spans]
+    return {"example": _cut(example), "marks": moved}
 
 
 def _cut(value: Any) -> Any:

@@ -165,8 +165,12 @@ class FineTuned:
         constants = self._constants()
         rows = [{**constants, **row} for row in rows]
         found = data.from_rows({"test": rows}, self.plan.preprocessor, fit=False, answers=False)
-        records = self._records(found.splits["test"], answers=False)
+        records = self._alone()._records(found.splits["test"], answers=False)
         return records[0] if one else records
+
+    def _alone(self) -> FineTuned:
+        """Return the same model, which predicts each example by itself."""
+        return replace(self, plan=replace(self.plan, preprocessor=self.plan.preprocessor.alone()))
 
     def _constants(self) -> dict[str, str]:
         """Return the run's constants that the task reads when it predicts."""
@@ -176,11 +180,12 @@ class FineTuned:
     def predict_source(self, source: Source) -> tuple[Sequence[Row], list[Record]]:
         """Predict every example of a source, whatever its splits; return the examples and their records."""
         found = data.load(source, self.plan.preprocessor, plugins=self.plan.plugins, seed=0, fit=False, answers=False)
+        alone = self._alone()
         rows: list[Row] = []
         records: list[Record] = []
         for part in found.splits.values():
             rows += list(part)
-            records += self._records(part, answers=False)
+            records += alone._records(part, answers=False)
         return rows, records
 
     def source_like(self, path: str, **changes: Any) -> Source:

@@ -51,10 +51,11 @@ class Difference:
 
 
 def intervals(tallies: Tallies, units: Sequence[int] | Array | None = None, *, seed: int = 0) -> dict[str, Interval]:
-    """Return the 95 % interval of every score that is a number.
+    """Return the 95 % interval of every score that is a number and of which anything can be said.
 
     Where all units are alike at the edge of what is possible (every answer right), no resample differs, and the
-    interval is what a mean of bounded values can be at that confidence: with 100 of 100 right, from 0.964 to 1.
+    interval is what a mean of bounded values can be at that confidence: with 100 of 100 right, from 0.964 to 1. Where
+    no resample differs and no bound is known, there is none.
 
     Args:
         tallies: What the scores are made of, a row an example.
@@ -65,11 +66,12 @@ def intervals(tallies: Tallies, units: Sequence[int] | Array | None = None, *, s
     scores = tallies.scores(sums.sum(axis=0))
     drawn = _resampled(lambda weights: tallies.scores(weights @ sums), len(sums), seed)
     left_out = tallies.scores(sums.sum(axis=0) - sums) if len(sums) > 1 else {}
-    return {
+    found = {
         name: _interval(float(score), drawn[name], left_out.get(name), most=tallies.most.get(name), size=len(sums))
         for name, score in scores.items()
         if np.isfinite(score)
     }
+    return {name: bounds for name, bounds in found.items() if bounds.low < bounds.high}
 
 
 def differences(

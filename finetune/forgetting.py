@@ -141,7 +141,7 @@ def _pretrained(plan: Plan) -> tuple[str, Any]:
     prefix = loaded.model.base_model_prefix
     lacking = sorted(module for module in loaded.fresh if not module.startswith(f"{prefix}."))
     if lacking:
-        raise Unmeasurable(f"the base came without the head it was pretrained with ({', '.join(lacking)})")
+        raise Unmeasurable(f"the base came without the head it was pretrained with ({lacking[0]})")
     return objective, loaded.model
 
 

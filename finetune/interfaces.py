@@ -147,6 +147,14 @@ class Preprocessor(ABC):
         batch each came from. Columns that the model does not take may be kept for `ledger` and the evaluator.
         """
 
+    def alone(self) -> Preprocessor:
+        """Return what makes the features of examples that a person wants predictions of, each by itself.
+
+        Where examples are packed, this one does not pack: what is predicted for one must not depend on the others. And
+        where the model can do more than is scored, such as go on with a text, its features may say so.
+        """
+        return self
+
     def lengths(self, features: Batch) -> Sequence[int]:
         """Return how many tokens the model sees at once for each of a batch of features."""
         return [len(ids) for ids in features["input_ids"]]
@@ -297,6 +305,13 @@ class Evaluator(ABC):
 
     def slices(self, records: Sequence[Record], examples: Sequence[Row]) -> Mapping[str, Sequence[str]]:
         """Return by what the scores are told apart: name → a value for each example (``question word`` → ``who``)."""
+        return {}
+
+    def marks(self, record: Record, example: Row) -> Mapping[str, Sequence[tuple[int, int, str]]]:
+        """Return what is to be marked in an example's texts: column → first character, end, what it is.
+
+        What it is says ``prediction`` or ``reference``. Characters are half-open.
+        """
         return {}
 
     def details(self, records: Sequence[Record]) -> dict[str, Any]:

@@ -150,7 +150,9 @@ def from_mapping(content: Mapping[str, Any], *, name: str = "recipe") -> Recipe:
     """
     content = dict(content)
     for section in ("model", "dataset"):
-        if isinstance(content.get(section), str) or (section == "dataset" and _is_files(content.get(section))):
+        if isinstance(content.get(section), str) or (
+            section == "dataset" and _is_files(content.get(section), where=f"{name}: dataset")
+        ):
             content[section] = {"path": content[section]}
     for section, needs_name in (("strategy", True), ("preprocessor", False), ("evaluator", False)):
         if content.get(section) is not None:
@@ -330,9 +332,19 @@ def _choice(given: Any, *, where: str, needs_name: bool) -> Choice:
     return Choice(name=given.get("name", ""), options=rest)
 
 
-def _is_files(dataset: Any) -> bool:
-    """Tell `dataset: {train: a.csv, validation: b.csv}` from a section."""
-    return isinstance(dataset, Mapping) and "path" not in dataset and "train" in dataset
+def _is_files(dataset: Any, *, where: str) -> bool:
+    """Tell `dataset: {train: a.csv, validation: b.csv}` from a section.
+
+    Raises:
+        BadRecipe: It is something of both.
+    """
+    if not isinstance(dataset, Mapping) or "path" in dataset or "train" not in dataset:
+        return False
+    if beside := sorted(dataset.keys() & {f.name for f in fields(Source)}):
+        raise BadRecipe(
+            f"{where}: 'train' is a split, and splits stand under `path`: {{path: {{train: …}}, {beside[0]}: …}}."
+        )
+    return True
 
 
 def _copied(content: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import transformers
 from transformers import set_seed
 
-from finetune import callbacks, checkpoints, checks, folder, forgetting, models, training
+from finetune import callbacks, checkpoints, checks, folder, forgetting, models, report, training
 from finetune import result as results
 from finetune.analysis import analyse
 from finetune.evidence import Evidence, weigh
@@ -89,6 +89,7 @@ def run(
     facts = {**vars(analysis), "forgetting": forgotten, "phases": reporter.phases, "started": started}
     result = record(prepared, ready, trainer, untouched, scored=scored, evidence=evidence, facts=facts)
     result.save(output)
+    report.write(result, output)
     plan.plugins.manager.hook.after_run(result=result, directory=output)
     return result
 

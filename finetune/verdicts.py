@@ -1,9 +1,128 @@
-"""What numbers of a result mean, in words: for a terminal, a report and a card alike."""
+"""What the numbers of a result mean, in words: for a terminal, a report and a card alike."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from finetune.result import Result
+
+GAP = 0.05
+"""Share of the train score by which a held-out score must lie below it to be called overfitted."""
+RISE = 0.05
+"""Share by which the validation loss must have risen from its lowest to be called overfitted."""
+FALL = 0.05
+"""Share by which the training loss must still fall from one fifth of a run to the next to be called unfinished."""
+FIFTHS = 5
+LEAST_ENTRIES = 10
+"""Logged losses from which a curve is read."""
+
+
+def held_out(result: Result) -> str | None:
+    """Return the split whose scores stand for the run: `test` where there is one, else `validation`, else None."""
+    return next((split for split in ("test", "validation") if split in result.scores), None)
+
+
+def headline(result: Result) -> Iterator[str]:
+    """Yield the primary score with its interval, and how it stands to the untouched model and to each baseline."""
+    split, name = held_out(result), result.primary
+    if split is None:
+        yield f"Nothing was held out, so the {name} of train alone is known, and it flatters."
+        return
+    score = result.scores[split].get(name)
+    if score is None:
+        yield f"{name} cannot be computed on {split}."
+        return
+    yield f"{name} {number(score)}{_interval(result.intervals.get(split, {}).get(name))} on {where(result, split)}."
+    others = {"untouched": result.untouched.get(split, {}), **result.baselines.get(split, {})}
+    for other, scores in others.items():
+        if name in scores:
+            difference = result.differences.get(split, {}).get(other, {}).get(name)
+            yield f"{_named(other)}: {number(scores[name])}{_change(difference, result)}."
+
+
+def where(result: Result, split: str) -> str:
+    """Return what a split is, in words: how many rows or units, and whether something was chosen by it."""
+    units = result.units.get(split, {})
+    size = result.ledger.get(split, {}).get("kept", units.get("size", 0))
+    told = f"{size:,} rows of {split}"
+    if units.get("column"):
+        told += f" ({units['size']:,} different {units['column']}s)"
+    return told + (", by which the model was chosen: it flatters" if result.chosen_on == split else "")
+
+
+def better(difference: Mapping[str, float], *, greater_is_better: bool) -> str:
+    """Return `better`, `worse` or `not told apart` of a difference with its interval.
+
+    >>> better({"value": 0.1, "low": 0.02, "high": 0.2}, greater_is_better=True)
+    'better'
+    >>> better({"value": 0.1, "low": -0.02, "high": 0.2}, greater_is_better=True)
+    'not told apart'
+    """
+    if difference["low"] <= 0 <= difference["high"]:
+        return "not told apart"
+    return "better" if (difference["value"] > 0) == greater_is_better else "worse"
+
+
+def fit(result: Result) -> Iterator[str]:
+    """Yield what the scores and the curves say of over- and underfitting; nothing where they say neither."""
+    split, name = held_out(result), result.primary
+    train = result.scores.get("train", {}).get(name)
+    here = result.scores[split].get(name) if split else None
+    if split and train is not None and here is not None:
+        bounds = result.intervals.get(split, {}).get(name, {"low": here, "high": here})
+        gap = (train - here) if result.greater_is_better else (here - train)
+        outside = train > bounds["high"] if result.greater_is_better else train < bounds["low"]
+        if outside and gap > GAP * abs(train):
+            yield (
+                f"Overfitted: {name} is {number(train)} on rows it learned from and {number(here)} on {split}. More "
+                "data, fewer epochs, a lower learning rate, weight decay or a strategy that moves less would help."
+            )
+    yield from _curve(result)
+    if split and here is not None:
+        for other in result.baselines.get(split, {}):
+            difference = result.differences.get(split, {}).get(other, {}).get(name)
+            if difference and better(difference, greater_is_better=result.greater_is_better) != "better":
+                yield (
+                    f"Underfitted: by {name}, {split} does not show it to be better than "
+                    f"{_named(other).lower()}, which needs no model."
+                )
+
+
+def _curve(result: Result) -> Iterator[str]:
+    losses = [entry["eval_loss"] for entry in result.log if _finite(entry.get("eval_loss"))]
+    steps = [entry["step"] for entry in result.log if _finite(entry.get("eval_loss"))]
+    if len(losses) > 1 and losses[-1] > (1 + RISE) * min(losses):
+        lowest = steps[losses.index(min(losses))]
+        yield (
+            f"Overfitted in the end: the loss on validation was lowest at step {lowest:,} ({number(min(losses))}) and "
+            f"rose to {number(losses[-1])}. Stop there: training.load_best_model_at_end: true."
+        )
+        return
+    trained = [entry["loss"] for entry in result.log if _finite(entry.get("loss"))]
+    if len(trained) >= LEAST_ENTRIES:
+        size = len(trained) // FIFTHS
+        before, last = (sum(part) / len(part) for part in (trained[-2 * size : -size], trained[-size:]))
+        if before > 0 and last < (1 - FALL) * before:
+            yield (
+                f"Not finished: the training loss still fell at the end, from {number(before)} to {number(last)} in "
+                "the last two fifths of the run. Train longer, or with a higher learning rate."
+            )
+
+
+def forgetting(result: Result) -> Iterator[str]:
+    """Yield what became of the model's surprise at general text."""
+    found = result.forgetting
+    if "why_not" in found:
+        yield f"Forgetting was not measured: {found['why_not']}."
+        return
+    growth = found["growth"]
+    change = f"{growth['value']:+.3f} nats a token, 95 % interval {growth['low']:+.3f} to {growth['high']:+.3f}"
+    before, after = (math.exp(min(found[side], 700)) for side in ("before", "after"))
+    told = f"surprise at general text ({found['objective']}): perplexity {number(before)} before, {number(after)} after"
+    yield f"{'Forgot: ' if found['forgot'] else ''}{told} ({change})."
 
 
 def leaks(leakage: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -22,3 +141,61 @@ def leaks(leakage: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             yield f"{total:,} of {found['rows']:,} rows of {split} are in train too, by {by}: {told}."
         if found["near"] is None:
             yield f"{split} was not searched for rows that are nearly in train: there are too many."
+
+
+def weak_slices(result: Result) -> Iterator[str]:
+    """Yield the parts of the held-out split whose interval lies wholly on the bad side of the whole's score."""
+    split = held_out(result)
+    whole = result.scores[split].get(result.primary) if split else None
+    if split is None or whole is None:
+        return
+    for by, parts in result.slices.get(split, {}).items():
+        for part in parts:
+            if "low" not in part:
+                continue
+            bad = part["high"] < whole if result.greater_is_better else part["low"] > whole
+            if bad:
+                yield (
+                    f"{by} = {part['value']}: {result.primary} {number(part['score'])}{_interval(part)} on "
+                    f"{part['size']:,} rows, against {number(whole)} on all."
+                )
+
+
+def everything(result: Result) -> list[str]:
+    """Return all that must be known before a model is trusted, the score first."""
+    parts: Sequence[Iterator[str]] = (headline(result), fit(result), forgetting(result), leaks(result.leakage))
+    return [sentence for part in parts for sentence in part]
+
+
+def number(value: float) -> str:
+    """Return a score as people read it: three digits after the point below 10, two below 1,000.
+
+    >>> number(0.84063), number(66.5512), number(50050.2)
+    ('0.841', '66.55', '50,050')
+    """
+    size = abs(value)
+    return f"{value:.3f}" if size < 10 else f"{value:.2f}" if size < 1000 else f"{value:,.0f}"
+
+
+def _named(other: str) -> str:
+    return "The untouched model" if other == "untouched" else f"The baseline “{other}”"
+
+
+def _interval(bounds: Mapping[str, float] | None) -> str:
+    return f" (95 % interval {number(bounds['low'])} to {number(bounds['high'])})" if bounds else ""
+
+
+def _change(difference: Mapping[str, float] | None, result: Result) -> str:
+    if difference is None:
+        return ""
+    verdict = better(difference, greater_is_better=result.greater_is_better)
+    value, low, high = (_signed(difference[name]) for name in ("value", "low", "high"))
+    return f"; trained − this = {value} ({low} to {high}): {verdict}"
+
+
+def _signed(value: float) -> str:
+    return ("+" if value >= 0 else "−") + number(abs(value))
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -29,6 +29,7 @@ def command(
     from dataclasses import asdict
 
     from finetune import recipe as recipes
+    from finetune import verdicts
     from finetune.cli import output
     from finetune.progress import Console, Reporter
 
@@ -51,6 +52,6 @@ def command(
         f"\n{result.trainable_parameters:,} of {result.total_parameters:,} parameters trained ({share:.2%}), "
         f"{result.steps} steps, {sum(phase.seconds for phase in result.phases):.0f} s."
     )
-    if result.chosen_on:
-        click.echo(f"Something was chosen on {result.chosen_on}: its scores flatter. Trust the test split.")
+    for sentence in verdicts.everything(result):
+        click.echo(sentence)
     click.echo(f"Run folder: {result.directory}")

@@ -13,7 +13,7 @@ from finetune.bootstrap import ratios
 from finetune.errors import BadOptions
 from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
 from finetune_squad import errors, nbest, scores
-from finetune_squad.answers import references_of
+from finetune_squad.answers import answers_of, references_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +146,14 @@ class SquadEvaluator(Evaluator):
     def slices(self, records: Sequence[Record], examples: Sequence[Row]) -> dict[str, list[str]]:
         """Tell apart question words, answerable or not, lengths of answers, numbers of windows, places in the text."""
         return errors.slices(records, examples)
+
+    def marks(self, record: Record, example: Row) -> dict[str, list[tuple[int, int, str]]]:
+        """Mark the predicted answer in the context, and the right ones."""
+        right = answers_of(example, flat="answers" not in example) or []
+        found = [(start, start + len(text), "reference") for text, start in dict.fromkeys(right)]
+        if record["start_char"] is not None:
+            found.append((record["start_char"], record["end_char"], "prediction"))
+        return {"context": found}
 
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return the rule that was applied, and how often it could not do well.

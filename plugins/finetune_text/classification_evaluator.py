@@ -110,8 +110,8 @@ class ClassificationEvaluator(Evaluator):
         ]  # fmt: skip
 
     def slices(self, records: Sequence[Record], examples: Sequence[Row]) -> dict[str, list[str]]:
-        """Tell apart how sure the model was."""
-        return {"probability": [_bin_name(record["probability"]) for record in records]}
+        """Tell apart the right labels."""
+        return {"label": [record["reference"] for record in records]}
 
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return the confusion matrix (a row a reference, a column a prediction), the rows of each class, calibration.
@@ -153,11 +153,6 @@ def calibration(probabilities: Sequence[float], right: Any) -> dict[str, Any]:
     ]
     away = sum(each["size"] * abs(each["confidence"] - each["accuracy"]) for each in bins)
     return {"bins": bins, "ece": round(away / len(sure), 12)}
-
-
-def _bin_name(probability: float) -> str:
-    place = min(int(probability * BINS), BINS - 1)
-    return f"{place / BINS:.1f} to {(place + 1) / BINS:.1f}"
 
 
 def _ids(records: Sequence[Record]) -> tuple[tuple[str, ...], Any, Any]:

@@ -29,11 +29,12 @@ LAYERS = (
     ("models", "progress", "hardware"),
     ("plan", "result", "starter", "verdicts"),
     ("data", "checks", "checkpoints", "folder", "schema"),
-    ("features", "training", "callbacks", "losses"),
+    ("features", "training", "callbacks", "losses", "writing"),
     ("preparation",),
     ("scoring",),
     ("evidence", "forgetting"),
-    ("analysis",),
+    ("analysis", "comparison"),
+    ("report",),
     ("run",),
     ("api",),
     ("testing", "cli"),
@@ -118,6 +119,7 @@ def test_a_plugin_imports_public_core_and_itself(folder: Path) -> None:
         "finetune.models",
         "finetune.data",
         "finetune.losses",
+        "finetune.writing",
     }
     for path in folder.rglob("*.py"):
         for module in imports(path):

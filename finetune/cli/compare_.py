@@ -1,0 +1,87 @@
+"""`finetune compare`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from finetune.comparison import Comparison
+
+NOT_BETTER = 3
+"""Exit status of ``--require-better`` where the last run is not better than the first."""
+
+
+@click.command("compare")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...")
+@click.option("--split", help="Which split to compare on: test where there is one, else validation.")
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+@click.option("--html", type=click.Path(dir_okay=False), help="Write the comparison as a page.")
+@click.option("--require-better", is_flag=True, help="Exit with 3 unless the last run is better than the first.")
+def command(runs: tuple[str, ...], split: str | None, as_json: bool, html: str | None, require_better: bool) -> None:
+    """Compare finished runs with the first of them, row by row.
+
+    Better and worse are said where the 95 % interval of the paired difference leaves out 0.
+    """
+    from dataclasses import asdict
+    from pathlib import Path
+
+    from finetune import comparison
+    from finetune.cli import output
+    from finetune.report import comparison_page
+
+    if len(runs) < 2:
+        raise click.UsageError("name two runs or more.")
+    found = comparison.compare(runs, split=split)
+    if html:
+        Path(html).write_text(comparison_page(found), encoding="utf-8")
+    if as_json:
+        output.as_json(asdict(found))
+    else:
+        show(found)
+    if require_better and found.runs[-1].verdict != "better":
+        click.get_current_context().exit(NOT_BETTER)
+
+
+def show(found: Comparison) -> None:
+    """Print a comparison: scores, then what they cost, then what differs between the recipes."""
+    from finetune.cli import output
+    from finetune.verdicts import number
+
+    first = found.runs[0]
+    output.table(
+        ["run", f"{found.split} {found.primary}", "95 % interval", "less the first", "interval of that", "verdict"],
+        [
+            [run.run, number(run.score), _span(run.interval), number(run.difference["value"]) if run.difference else "",
+             _span(run.difference), run.verdict]
+            for run in found.runs
+        ],
+        title=f"{found.size:,} rows of {found.split}",
+    )  # fmt: skip
+    click.echo()
+    output.table(
+        ["run", "trained", "share", "steps", "seconds", "memory MiB"],
+        [
+            [run.run, run.trainable_parameters, f"{run.trainable_parameters / run.total_parameters:.2%}", run.steps,
+             round(run.training_seconds, 1), round(run.peak_memory_mb)]
+            for run in found.runs
+        ],
+    )  # fmt: skip
+    if found.recipes:
+        click.echo()
+        names = [run.run for run in found.runs]
+        output.table(["recipe", *names], [[key, *map(_short, values)] for key, values in found.recipes.items()])
+    else:
+        click.echo(f"\nThe recipes of {first.run} and the others are the same.")
+
+
+def _span(bounds: Any) -> str:
+    from finetune.verdicts import number
+
+    return f"{number(bounds['low'])} to {number(bounds['high'])}" if bounds else ""
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:39] + "…"

@@ -1,0 +1,24 @@
+"""`finetune report`."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("report")
+@click.argument("run", type=click.Path(file_okay=False))
+@click.option("--output", type=click.Path(dir_okay=False), help="Where to write it: report.html of the run folder.")
+def command(run: str, output: str | None) -> None:
+    """Write the report of a finished run again, from its result.json."""
+    from pathlib import Path
+
+    from finetune import report
+    from finetune.result import Result
+
+    result = Result.load(run)
+    if output:
+        path = Path(output)
+        path.write_text(report.page(result), encoding="utf-8")
+    else:
+        path = report.write(result, Path(run))
+    click.echo(str(path))

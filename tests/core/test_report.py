@@ -1,0 +1,196 @@
+"""Reports and comparisons: all from the result, nothing that data can inject, verdicts by paired intervals."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import finetune
+from finetune import comparison, report, verdicts
+from finetune.cli import main
+from finetune.errors import BadData
+from finetune.report.page import segments
+from finetune.result import Result
+from finetune.testing.models import tiny_model
+from finetune.testing.tokenizers import tokenizer
+
+HOSTILE = '</td><script>alert(1)</script><img src=x onerror="alert(2)">{{ 7 * 7 }}'
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Return two runs on the same rows, of which the second learned more; labels and texts are hostile."""
+    folder = tmp_path_factory.mktemp("report")
+    base = tiny_model("bert", tokenizer("bert", vocab_size=400), folder / "base")
+    rows = [{"text": f"{word} {HOSTILE} {n}", "label": label} for n in range(40)
+            for word, label in (("fog", "bad" + HOSTILE), ("salt", "good"))]  # fmt: skip
+    outputs = []
+    for name, steps in (("short", 1), ("long", 40)):
+        outputs.append(folder / name)
+        finetune.train(
+            task="text-classification",
+            model=str(base),
+            dataset={"train": rows, "validation": rows[:20], "test": rows},
+            strategy="full",
+            preprocessor={"max_length": 16},
+            training={
+                "max_steps": steps, "learning_rate": 3e-3, "logging_steps": 1, "save_strategy": "no",
+                "eval_strategy": "steps", "eval_steps": 10,
+            },
+            output=str(outputs[-1]),
+        )  # fmt: skip
+    return outputs
+
+
+class Seen(HTMLParser):
+    """Keeps the tags of a page, what they ask for from elsewhere, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.fetched: list[str] = []
+        self.handlers: list[str] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in {"src", "href", "xlink:href"} and not (value or "").startswith("#"):
+                self.fetched.append(value)
+            if name.startswith("on"):
+                self.handlers.append(name)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_a_hostile_label_or_text_cannot_inject_markup(runs: list[Path]) -> None:
+    page = Seen((runs[0] / "report.html").read_text(encoding="utf-8"))
+    assert "script" not in page.tags
+    assert "img" not in page.tags
+    assert not page.handlers
+    assert "<script>alert(1)</script>" in page.text
+    assert "{{ 7 * 7 }}" in page.text
+
+
+def test_a_report_fetches_nothing(runs: list[Path]) -> None:
+    text = (runs[1] / "report.html").read_text(encoding="utf-8")
+    page = Seen(text)
+    assert page.fetched == []
+    assert "link" not in page.tags
+    assert "url(http" not in text
+    assert "@import" not in text
+
+
+def test_a_report_shows_the_headline_the_curves_the_matrix_and_the_worst(runs: list[Path]) -> None:
+    page = Seen((runs[1] / "report.html").read_text(encoding="utf-8"))
+    result = Result.load(runs[1])
+    for sentence in verdicts.headline(result):
+        assert sentence in page.text
+    assert page.tags.count("svg") == 2  # losses and calibration
+    assert "Confusion" in page.text
+    assert result.fingerprints["test"] in page.text
+    assert "majority" in page.text
+    first = Seen((runs[0] / "report.html").read_text(encoding="utf-8"))
+    assert "Worst errors" in first.text
+
+
+def test_a_report_is_made_again_from_the_result_alone(runs: list[Path], tmp_path: Path) -> None:
+    shutil.copy(runs[1] / "result.json", tmp_path)
+    done = CliRunner().invoke(main, ["report", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "report.html").read_bytes() == (runs[1] / "report.html").read_bytes()
+    done = CliRunner().invoke(main, ["report", str(runs[1]), "--output", str(tmp_path / "other.html")])
+    assert done.output.strip() == str(tmp_path / "other.html")
+
+
+def test_the_better_run_is_called_better_and_a_run_is_not_told_apart_from_itself(runs: list[Path]) -> None:
+    found = comparison.compare([*runs, runs[0]])
+    assert [run.verdict for run in found.runs] == ["first", "better", "not told apart"]
+    assert found.runs[1].difference is not None
+    assert found.runs[1].difference["low"] > 0
+    assert found.runs[1].difference["value"] == pytest.approx(found.runs[1].score - found.runs[0].score)
+    assert found.recipes["training.max_steps"] == [1, 40, 1]
+    assert not any(key.startswith("output") for key in found.recipes)
+
+
+def test_compare_says_by_its_exit_status_whether_the_last_is_better(runs: list[Path], tmp_path: Path) -> None:
+    short, long = map(str, runs)
+    assert CliRunner().invoke(main, ["compare", short, long, "--require-better"]).exit_code == 0
+    assert CliRunner().invoke(main, ["compare", long, short, "--require-better"]).exit_code == 3
+    told = CliRunner().invoke(main, ["compare", short, long, "--json", "--html", str(tmp_path / "both.html")])
+    assert [run["verdict"] for run in json.loads(told.output)["runs"]] == ["first", "better"]
+    assert "better" in Seen((tmp_path / "both.html").read_text(encoding="utf-8")).text
+    shown = CliRunner().invoke(main, ["compare", short, long])
+    assert "training.max_steps" in shown.output
+    assert CliRunner().invoke(main, ["compare", short]).exit_code == 2
+
+
+def test_runs_on_other_rows_or_by_another_score_are_not_compared(runs: list[Path], tmp_path: Path) -> None:
+    for change, told in (
+        ({"fingerprints": {"test": "0" * 64, "validation": "1", "train": "2"}}, "judged on other rows"),
+        ({"primary": "mcc"}, "is judged by 'accuracy'"),
+    ):
+        folder = tmp_path / told.replace(" ", "-")
+        folder.mkdir()
+        content = json.loads((runs[0] / "result.json").read_text(encoding="utf-8"))
+        (folder / "result.json").write_text(json.dumps({**content, **change}), encoding="utf-8")
+        with pytest.raises(BadData, match=told):
+            comparison.compare([runs[0], folder])
+
+
+def test_damaged_predictions_are_refused_with_their_line(runs: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(runs[0], folder)
+    with (folder / "predictions.jsonl").open("a", encoding="utf-8") as file:
+        file.write("{\n")
+    with pytest.raises(BadData, match=r"predictions.jsonl:101: this is no line that a run wrote"):
+        comparison.compare([runs[0], folder])
+
+
+def test_curves_that_turn_up_are_called_overfitted(runs: list[Path]) -> None:
+    result = Result.load(runs[1])
+    log = [{"step": step, "eval_loss": loss} for step, loss in ((1, 0.9), (2, 0.5), (3, 0.8))]
+    assert any("lowest at step 2" in sentence for sentence in verdicts.fit(replace(result, log=log)))
+    falling = [{"step": step, "loss": 1 / step} for step in range(1, 21)]
+    assert any("Not finished" in sentence for sentence in verdicts.fit(replace(result, log=falling)))
+    flat = [{"step": step, "loss": 0.5, "eval_loss": 0.5} for step in range(1, 21)]
+    assert not any("loss" in sentence for sentence in verdicts.fit(replace(result, log=flat)))
+
+
+def test_a_model_that_is_no_better_than_a_baseline_is_called_so(runs: list[Path]) -> None:
+    assert any("Underfitted" in sentence for sentence in verdicts.fit(Result.load(runs[0])))
+    assert not any("Underfitted" in sentence for sentence in verdicts.fit(Result.load(runs[1])))
+
+
+def test_validation_that_chose_is_named_as_such(runs: list[Path]) -> None:
+    result = Result.load(runs[1])
+    scores = {split: score for split, score in result.scores.items() if split != "test"}
+    told = list(verdicts.headline(replace(result, scores=scores, chosen_on="validation")))
+    assert "by which the model was chosen: it flatters" in told[0]
+
+
+def test_marks_part_a_text_where_they_begin_and_end() -> None:
+    assert segments("abcdef", [[1, 3, "prediction"], [2, 5, "reference"]]) == [
+        ("a", ""), ("b", "prediction"), ("c", "prediction reference"), ("de", "reference"), ("f", ""),
+    ]  # fmt: skip
+    assert segments("ab", []) == [("ab", "")]
+    assert segments("ab", [[0, 99, "reference"]]) == [("ab", "reference")]
+
+
+def test_a_report_of_numbers_needs_no_torch() -> None:
+    import subprocess
+    import sys
+
+    program = "import sys, finetune.report; print(sorted({'torch', 'transformers', 'datasets'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+    assert report.REPORT == "report.html"
