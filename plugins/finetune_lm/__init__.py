@@ -40,19 +40,23 @@ def tasks() -> Mapping[str, Task]:
             },
         ),
         "causal-language-modeling": Task(
-            summary="Guess the next word of a text: adapts a decoder to a kind of text",
+            summary="Guess the next word of a text: adapts a decoder to a kind of text, and goes on with it",
             model_class="AutoModelForCausalLM",
             peft_type="CAUSAL_LM",
-            features=frozenset({"input_ids", "labels"}),
+            features=frozenset(
+                {"input_ids", "labels", "prompt_ids"}
+            ),  # prompts only where a text is to be gone on with
             labels=frozenset(),
             preprocessor="finetune_lm.causal:CausalBlocks",
             evaluator="finetune_lm.causal_evaluator:CausalEvaluator",
             trainer="finetune_lm.training:causal_trainer",
+            generates=True,
             starter={
                 "model": {"path": "HuggingFaceTB/SmolLM2-135M"},
                 "dataset": _DATASET,
                 "preprocessor": {"max_length": 256},
                 "training": {"learning_rate": 5e-5, **_TRAINING},
+                "generation": {"max_new_tokens": 64, "do_sample": False},
             },
         ),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from finetune.interfaces import IGNORE_INDEX, Batch, Finding, Preprocessor, Row
@@ -12,6 +12,7 @@ from finetune_lm import texts
 from finetune_lm.collate import PadRight
 from finetune_lm.frame import Ends, ends
 from finetune_lm.packing import Piece, cut
+from finetune_lm.prompts import Prompts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -61,6 +62,10 @@ class CausalBlocks(Preprocessor):
                 made[name].append(value)
             made["overflow_to_sample_mapping"].append(block[0].document)
         return made
+
+    def alone(self) -> Prompts:
+        """Return what makes each text a prompt to go on with, beside its own blocks."""
+        return Prompts(blocks=replace(self, packing=False))
 
     def ledger(self, features: Batch) -> Mapping[str, int]:
         """Return how many tokens are predicted: every one of every text, and the ends."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from finetune.bootstrap import ratios
-from finetune.interfaces import Evaluator, Predictions, Record, Tallies
+from finetune.interfaces import IGNORE_INDEX, Evaluator, Predictions, Record, Tallies
 from finetune_lm.attribution import judged, perplexities, perplexity, require_score, scored
+from finetune_lm.prompts import PROMPT
 from finetune_lm.texts import TEXT
 from finetune_lm.unigrams import Unigrams
 
@@ -38,26 +39,29 @@ class CausalEvaluator(Evaluator):
         return False
 
     def records(self, predictions: Predictions) -> list[Record]:
-        """Return the perplexity of each document.
+        """Return the perplexity of each document and, where the model was to go on with it, what it wrote.
 
         ``{'prediction': 23.4, 'reference': 1.0, 'nll': 315.2, 'tokens': 100, 'bytes': 420}``: the reference is the
-        perplexity of whoever knows the text by heart; ``nll`` is in nats.
+        perplexity of whoever knows the text by heart; ``nll`` is in nats. Of a text to go on with,
+        ``{'prediction': ' of the pier.', 'stopped': True, 'perplexity': 23.4, 'nll': 315.2, 'tokens': 100,
+        'bytes': 420}``: ``stopped`` says whether the model ended the text, or `max_new_tokens` did.
         """
+        parts = predictions.outputs
+        nll_of, *written = parts if isinstance(parts, tuple | list) else (parts,)
         nll = np.zeros(len(predictions.examples))
         tokens = np.zeros(len(predictions.examples), dtype=np.int64)
-        for part in judged(predictions, predictions.outputs):
+        for part in judged(predictions, nll_of):
             np.add.at(nll, part.documents, part.nll)
             np.add.at(tokens, part.documents, 1)
-        return [
-            {
-                "prediction": perplexity(total, count),
-                "reference": 1.0,
-                "nll": total,
-                "tokens": count,
-                "bytes": len(example[TEXT].encode("utf-8")),
-            }
-            for example, total, count in zip(predictions.examples, nll.tolist(), tokens.tolist(), strict=True)
-        ]
+        told = dict(continuations(predictions, *written)) if written else {}
+        found = []
+        for number, (example, total, count) in enumerate(
+            zip(predictions.examples, nll.tolist(), tokens.tolist(), strict=True)
+        ):
+            known = perplexity(total, count)
+            first = {**told[number], "perplexity": known} if told else {"prediction": known, "reference": 1.0}
+            found.append({**first, "nll": total, "tokens": count, "bytes": len(example[TEXT].encode("utf-8"))})
+        return found
 
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
         """Return perplexity, bits per byte of the texts' UTF-8, and how many tokens were predicted."""
@@ -86,6 +90,18 @@ class CausalEvaluator(Evaluator):
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return what the scores are made of."""
         return _totals(records)
+
+
+def continuations(predictions: Predictions, ids: Any, ended: Any) -> Iterator[tuple[int, Record]]:
+    """Yield each example with what was written after it, so that text and prediction together are the whole."""
+    for feature, row, stopped in zip(predictions.features, np.asarray(ids), np.asarray(ended).tolist(), strict=True):
+        prompt = list(feature[PROMPT])
+        if prompt:
+            begin, whole = (
+                str(predictions.tokenizer.decode(part, skip_special_tokens=True))
+                for part in (prompt, [*prompt, *row[row != IGNORE_INDEX].tolist()])
+            )
+            yield feature["example"], {"prediction": whole.removeprefix(begin), "stopped": bool(stopped)}
 
 
 def _totals(records: Sequence[Record]) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -89,6 +89,10 @@ class MaskedBlocks(Preprocessor):
             for name in made.keys() & feature.keys():
                 made[name].append(feature[name])
         return made
+
+    def alone(self) -> Self:
+        """Return one that does not pack: a gap is filled from its own text."""
+        return replace(self, packing=False)
 
     def show(self, feature: Row, tokenizer: PreTrainedTokenizerBase) -> str:
         """Return a block with ``⟦…⟧`` round what one mask would hide."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,11 +10,13 @@ import torch
 from torch.nn import functional
 from transformers import Trainer, TrainerCallback
 
+from finetune import writing
 from finetune.errors import Incompatible
 from finetune.interfaces import IGNORE_INDEX, Job
 from finetune.losses import aligned
-from finetune.training import MendedTrainer, build
+from finetune.training import MendedTrainer, build, randomness_kept
 from finetune_lm.collate import MaskAndPad
+from finetune_lm.prompts import MASK, PROMPT
 
 NOT_PREDICTED = -1
 """Where a position has no label: less than any negative log-likelihood, as is the trainer's own padding, -100."""
@@ -26,11 +28,16 @@ def causal_trainer(job: Job) -> Trainer:
     """Build the trainer of a causal language model.
 
     Raises:
+        BadOptions: What is to be written has no room, or its options contradict each other.
         Incompatible: The model sees the tokens that it is to predict.
     """
     if job.train is not None:
         require_causal(job.model, list(job.train[0]["input_ids"][:16]))
-    return build(job, CausalTrainer)
+    wanted = writing.options(job.model, job.tokenizer, job.generation)
+    room = writing.room_for_prompts(job.model, wanted)
+    built = build(job, CausalTrainer)
+    built.wanted, built.room = wanted, room
+    return built
 
 
 def masked_trainer(job: Job) -> Trainer:
@@ -39,17 +46,51 @@ def masked_trainer(job: Job) -> Trainer:
 
 
 class CausalTrainer(MendedTrainer):
-    """Evaluates to the negative log-likelihood of every token: (B, T), in nats."""
+    """Evaluates to the negative log-likelihood of every token, (B, T), in nats.
+
+    Where a block has a prompt, to that and to what the model writes after it: ids, (B, T), `IGNORE_INDEX` from their
+    end on, and whether they ended by themselves, (B,). What is drawn at random depends on the seed alone.
+    """
+
+    wanted: Mapping[str, Any]
+    """Options of ``generate``."""
+    room: int | None
+    """How many tokens a prompt may have."""
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate or predict, by the seed."""
+        with randomness_kept():
+            torch.manual_seed(self.args.seed)
+            return super().evaluation_loop(*args, **kwargs)
+
+    def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
+        return dataset  # the core has left those that the collator takes; the model takes fewer
 
     def prediction_step(
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[Any, Any, Any]:
         """Predict one batch, and let its logits go."""
+        asked = {name: inputs.pop(name) for name in (PROMPT, MASK) if name in inputs}
         loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         if logits is None:
             return loss, None, labels
         nll, _ = judged(first(logits), labels, shift=True)
-        return loss, functional.pad(nll, (1, 0), value=NOT_PREDICTED), labels
+        nll = functional.pad(nll, (1, 0), value=NOT_PREDICTED)
+        return loss, (nll, *self.written(**self._prepare_inputs(asked))) if asked else nll, labels
+
+    def written(self, prompt_ids: torch.Tensor, prompt_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what the model writes after each prompt, and whether that ended; nothing after no prompt."""
+        rows = prompt_mask.any(dim=1)
+        if not rows.any():
+            return prompt_ids.new_full((len(rows), 1), IGNORE_INDEX), rows
+        room = self.room or prompt_ids.shape[1]
+        inputs = {"input_ids": prompt_ids[rows, -room:], "attention_mask": prompt_mask[rows, -room:]}
+        with self.accelerator.autocast():
+            ids = writing.go_on(self.accelerator.unwrap_model(self.model), inputs, self.wanted)
+        ids, ended = writing.to_the_end(ids, self.wanted["eos_token_id"])
+        every = ids.new_full((len(rows), ids.shape[1]), IGNORE_INDEX)
+        every[rows] = ids
+        return every, rows.masked_scatter(rows, ended)
 
 
 class MaskedTrainer(MendedTrainer):

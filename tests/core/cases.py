@@ -138,6 +138,13 @@ CASES: Mapping[str, Case] = {
         training={"learning_rate": 2e-2},
         outputs=texts,
     ),
+    "text-to-text": Case(
+        family="t5",
+        words="xlm-roberta",
+        preprocessor={"max_source_length": 96, "max_target_length": 16},
+        training={"learning_rate": 2e-2},
+        outputs=texts,
+    ),
     "sft": Case(
         family="llama",
         words="gpt2",

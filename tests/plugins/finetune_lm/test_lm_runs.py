@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 import finetune
 from finetune import recipe as recipes
 from finetune import scoring
-from finetune.errors import Incompatible
+from finetune.errors import BadOptions, Incompatible
 from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer
 from finetune_lm import collate
@@ -131,6 +131,16 @@ def test_a_gap_is_filled_as_the_fill_mask_pipeline_fills_it(adapted: Path) -> No
     assert len(gap) == 5 and record["prediction"] == [gap[0]["token"]]
 
 
+def test_what_is_hidden_and_filled_in_one_text_does_not_depend_on_the_others(adapted: Path) -> None:
+    model = finetune.load(adapted)
+    rows = [{"text": "gull [MASK] tar"}, *DATA["test"], {"text": "[MASK] pier"}]
+    assert model.plan.preprocessor.packing
+    for row, record in zip(rows, model.predict(rows), strict=True):
+        alone = model.predict(row)
+        assert alone["prediction"] == record["prediction"]
+        assert alone.get("nll") == (pytest.approx(record["nll"], rel=1e-4) if "nll" in record else None)
+
+
 def test_an_adapted_model_is_a_base_for_another_task(adapted: Path, tmp_path: Path) -> None:
     rows = [{"text": row["text"], "label": "even" if number % 2 else "odd"} for number, row in enumerate(DATA["train"])]
     result = train(
@@ -163,6 +173,42 @@ def test_a_causal_run_scores_what_the_saved_model_says_of_each_text(
         assert (record["tokens"], record["bytes"]) == (len(ids) - 1, len(row["text"]))
         total, count = total + nll, count + len(ids) - 1
     assert result.scores["test"]["perplexity"] == pytest.approx(math.exp(total / count), rel=1e-5)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_text_is_gone_on_with_as_its_own_model_would_and_each_by_itself(
+    family: str, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    train(CAUSAL, bases[family], tmp_path / "run", untouched=False, generation={"max_new_tokens": 6})
+    model, plain = finetune.load(tmp_path / "run"), transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "run")
+    long = {"text": " ".join(WORDS * 3)}  # several blocks of 24
+    rows = [*DATA["test"], long]
+    many = model.predict(rows)
+    for row, record in zip(rows, many, strict=True):
+        alone = model.predict(row)
+        assert (alone["prediction"], alone["tokens"]) == (record["prediction"], record["tokens"])
+        assert alone["perplexity"] == pytest.approx(record["perplexity"], rel=1e-5)
+        begin = plain.config.bos_token_id if family == "llama" else plain.config.eos_token_id
+        ids = [begin, *model.tokenizer(row["text"], add_special_tokens=False).input_ids][-24:]
+        with torch.no_grad():
+            whole = plain.generate(torch.tensor([ids]), max_new_tokens=6, do_sample=False,
+                                   eos_token_id=model.tokenizer.eos_token_id, pad_token_id=0)[0].tolist()  # fmt: skip
+        text, start = (model.tokenizer.decode(part, skip_special_tokens=True) for part in (whole, ids))
+        assert start + record["prediction"] == text
+        assert record["stopped"] == (model.tokenizer.eos_token_id in whole[len(ids) :])
+        assert "reference" not in record
+    assert any(record["prediction"] for record in many)
+
+
+def test_writing_on_follows_the_options_and_the_seed(bases: dict[str, Path], tmp_path: Path) -> None:
+    train(CAUSAL, bases["llama"], tmp_path / "run", untouched=False)
+    model = finetune.load(tmp_path / "run")
+    drawn = [model.writing(max_new_tokens=9, do_sample=True, temperature=5.0).predict(text="tide") for _ in range(2)]
+    assert drawn[0] == drawn[1] != model.writing(max_new_tokens=9).predict(text="tide")
+    with pytest.raises(BadOptions, match="max_new_tokens is 128, and the model has 128 positions"):
+        model.writing(max_new_tokens=128).predict(text="tide")
+    with pytest.raises(BadOptions, match="'max_length' counts the prompt"):
+        model.writing(max_length=20).predict(text="tide")
 
 
 def test_lora_adapts_a_causal_model_by_adapter_alone(bases: dict[str, Path], tmp_path: Path) -> None:

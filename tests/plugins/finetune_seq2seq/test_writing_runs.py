@@ -232,3 +232,33 @@ def test_a_strategys_parameter_groups_reach_the_optimizer(bases, tmp_path, monke
     train(bases["bart"], tmp_path / "run", strategy="grouped:Grouped")
     assert seen
     assert seen[0]
+
+
+def test_several_tasks_in_one_model_have_scores_of_their_own_and_a_usual_answer_each(bases, tmp_path):
+    tasks = {
+        "where": [{"text": row["document"], "label": "quay"} for row in DIALOGUES],  # always the same answer
+        "load": [{"source": row["document"], "target": row["summary"].split()[0]} for row in DIALOGUES],  # never twice
+    }
+    for name, rows in tasks.items():
+        (tmp_path / name).mkdir()
+        for split, part in {"train": rows[:6], "test": rows[6:]}.items():
+            (tmp_path / name / f"{split}.jsonl").write_text("\n".join(map(json.dumps, part)))
+    result = finetune.train(
+        task="text-to-text", model=str(bases["t5"]), strategy="full", output=str(tmp_path / "run"), untouched=False,
+        dataset={"validation_size": 0, "mixture": {
+            "where": {"path": str(tmp_path / "where"), "columns": {"text": "source", "label": "target"},
+                      "constants": {"prefix": "where: "}},
+            "load": {"path": str(tmp_path / "load"), "constants": {"prefix": "load: "}},
+        }},
+        preprocessor={"max_source_length": 64, "max_target_length": 12},
+        training={"max_steps": 60, "per_device_train_batch_size": 8, "learning_rate": 1e-2, "save_strategy": "no",
+                  "eval_strategy": "no"},
+    )  # fmt: skip
+    scores = result.scores["test"]
+    assert scores["exact_match@where"] == 1.0, "what to do stands before the source, so one answer is easily learned"
+    assert scores["exact_match"] == pytest.approx((scores["exact_match@where"] + scores["exact_match@load"]) / 2)
+    assert {"rougeL@load", "chrf@where", "loss"} <= scores.keys() and "bleu" not in scores
+    usual = result.baselines["test"]["most frequent"]
+    assert usual["exact_match"] == 0.5, "always right of one task, never of the other"
+    model = finetune.load(tmp_path / "run")
+    assert model.predict(source=DIALOGUES[0]["document"], prefix="where: ")["prediction"] == "quay"

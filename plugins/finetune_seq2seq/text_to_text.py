@@ -1,0 +1,43 @@
+"""Any task as text from text: what to do stands before the source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from finetune.interfaces import Row
+from finetune_seq2seq.pairs import PREFIX, Pairs
+from finetune_seq2seq.translation import SOURCE, TARGET
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextToText(Pairs):
+    """A text to read and one to write, or several, of which training uses the first and scoring all.
+
+    Several tasks are a mixture of data sets, each with a prefix of its own in `dataset.mixture.NAME.constants`:
+    ``{prefix: "heading: "}``. A label is a target like any other. Rename what is called otherwise:
+    ``columns: {question: source, answer: target}``.
+
+    Source: Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer".
+    """
+
+    lang: str | None = None
+    """Language code of source and target, for a multilingual tokenizer: `en_XX` for mBART, `en` for M2M100."""
+
+    columns: ClassVar[tuple[str, ...]] = (SOURCE,)
+    optional: ClassVar[tuple[str, ...]] = (PREFIX,)
+    answers: ClassVar[tuple[str, ...]] = (TARGET,)
+    group: ClassVar[str | None] = SOURCE
+
+    def pair(self, row: Row) -> tuple[str | None, str | None]:
+        """Return source and target."""
+        return row.get(SOURCE), row.get(TARGET)
+
+    def places(self, row: Row) -> tuple[str, str]:
+        """Return their columns."""
+        return SOURCE, TARGET
+
+    def languages(self) -> Mapping[str, str | None]:
+        """Return the one language of both."""
+        return {"lang": self.lang}
