@@ -62,15 +62,18 @@ class PadThumbs:
 
     pad_token_id: int
     max_length: int
+    spare: Sequence[int] = ()
+    """An answer of another row, for a batch of one: its own would make the estimate the reward itself."""
 
     def __call__(self, features: Features) -> dict[str, torch.Tensor]:
         """Return what TRL's collator does: three tables of answers, three called ``KL_…``, and ``label``."""
         if COMPLETION_IDS not in features[0]:
             return padded_prompts(features, self.pad_token_id)
         prompts, answers = ([row[name] for row in features] for name in (PROMPT_IDS, COMPLETION_IDS))
+        shifted = [answers[-1], *answers[:-1]] if len(answers) > 1 or not self.spare else [list(self.spare)]
         elsewhere = [
             (prompt, answer[: max(self.max_length - len(prompt), 0)])
-            for prompt, answer in zip(prompts, [answers[-1], *answers[:-1]], strict=True)
+            for prompt, answer in zip(prompts, shifted, strict=True)
         ]
         matched = padded_answers(list(zip(prompts, answers, strict=True)), self.pad_token_id)
         mismatched = padded_answers(elsewhere, self.pad_token_id)

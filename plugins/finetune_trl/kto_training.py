@@ -15,7 +15,7 @@ from finetune.bootstrap import ratios
 from finetune.errors import BadOptions
 from finetune.interfaces import Evaluator, Job, Predictions, Record, Tallies
 from finetune.training import model_columns
-from finetune_trl.collate import COMPLETION_IDS, LABEL, PROMPT_IDS
+from finetune_trl.collate import COMPLETION_IDS, LABEL, PROMPT_IDS, PadThumbs
 from finetune_trl.mended import built_by_trl, train_features
 from finetune_trl.preference_evaluator import wilson
 from finetune_trl.reference import AgainstReference, prepared, reference_of
@@ -57,8 +57,23 @@ def trainer(job: Job) -> Kto:
     more = train_features(job, columns=(PROMPT_IDS, COMPLETION_IDS))
     if job.train is not None:
         # In the order of the file, a batch might hold one kind of label alone.
-        more = {"train_dataset": model_columns(job.train.shuffle(seed=job.arguments["seed"]), job)}
+        rows = model_columns(job.train.shuffle(seed=job.arguments["seed"]), job)
+        more = {"train_dataset": rows, "data_collator": with_spare(job, rows)}
     return built_by_trl(job, Kto, ref_model=reference_of(job), generation=prepared(job), **more)
+
+
+def with_spare(job: Job, rows: Any) -> Any:
+    """Return what pads a batch; where the last holds one row, its answer is held against the first row's.
+
+    Raises:
+        BadOptions: There is one row to train on, and TRL's estimate needs two.
+    """
+    collator = job.preprocessor.collator(job.tokenizer, job.model)
+    if not isinstance(collator, PadThumbs):
+        return collator
+    if len(rows) < 2:
+        raise BadOptions("training: KTO needs two rows at least: it puts each answer after the prompt of another.")
+    return replace(collator, spare=rows[0][COMPLETION_IDS])
 
 
 def refuse_batches(job: Job) -> None:

@@ -59,6 +59,7 @@ class OnPolicy(TrlTrainer):
         self.compute_metrics, self.reward_columns = compute_metrics, reward_columns
         forget_copied_adapter(self.model)
         self.add_callback(RewardWatch())
+        self.add_callback(KeepStep(self))
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         return SequentialSampler(eval_dataset)
@@ -249,6 +250,30 @@ def _constant(preprocessor: Prompts, rewards: Sequence[float], prompts: int, sam
         "training.max_completion_length or training.temperature. To train all the same, set "
         "preprocessor.allow_constant: true."
     )
+
+
+class KeepStep(TrainerCallback):
+    """Tells TRL 1.16 at which batch a resumed run stands: it would count from 0, and write answers out of step."""
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
+        """Count on, and warn where answers that are to be used once more are written anew."""
+        if not state.global_step:
+            return
+        accumulated = args.gradient_accumulation_steps
+        epoch = max(-(-len(train_dataloader) // accumulated), 1)
+        every = args.steps_per_generation * self.trainer.num_iterations
+        self.trainer._step = state.global_step % epoch * accumulated
+        if self.trainer._step % every:
+            warnings.warn(
+                f"step {state.global_step}: not the same to the bit, because the checkpoint stands between two rounds "
+                f"of answers, which no checkpoint holds: those in use are written anew. Where steps_per_generation × "
+                f"num_iterations is {every}, save every {math.lcm(every, accumulated) // accumulated} steps or a "
+                "multiple of that.",
+                stacklevel=2,
+            )
 
 
 class RewardWatch(TrainerCallback):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -17,6 +18,9 @@ from trl import DPOConfig, GRPOConfig, KTOConfig, RewardConfig, RLOOConfig
 
 import finetune
 from finetune.errors import BadData, BadOptions, Incompatible
+from finetune_trl.collate import PadThumbs
+from finetune_trl.kto import Thumbs
+from finetune_trl.kto_training import with_spare
 from finetune_trl.refused_options import DPO, KTO, REWARD, RL, refuse_options
 
 PAIRS = [
@@ -241,7 +245,7 @@ def test_every_refused_option_is_one_and_its_default_is_not_refused(config: Any,
 
 @pytest.mark.parametrize("task", ["dpo", "kto"])
 def test_an_adapter_on_the_output_embeddings_is_refused(task: str, base: Path, tmp_path: Path) -> None:
-    head = {"name": "lora", "config": {"target_modules": ["lm_head"]}}
+    head = {"name": "lora", "target_modules": ["lm_head"]}
     with pytest.raises(Incompatible, match="TRL refuses: Applying a PEFT adapter to `lm_head`"):
         finetune.train(**{**recipe(task, "lora", base, tmp_path / "run"), "strategy": head})
 
@@ -286,6 +290,23 @@ def test_batches_of_one_are_refused_for_kto(base: Path, tmp_path: Path) -> None:
         finetune.train(**recipe("kto", "full", base, tmp_path / "one", per_device_train_batch_size=1))
     with pytest.raises(BadOptions, match="leave 'train_sampling_strategy' out"):
         finetune.train(**recipe("kto", "full", base, tmp_path / "two", train_sampling_strategy="random"))
+
+
+def test_a_last_batch_of_one_is_held_against_another_rows_answer(base: Path, tmp_path: Path) -> None:
+    rows = [{"prompt_ids": [5, 6], "completion_ids": [7, 8], "label": True}]
+    own, other = (PadThumbs(pad_token_id=0, max_length=9, spare=spare)(rows) for spare in ((), (9, 10, 11)))
+    assert own["KL_input_ids"].tolist() == [[5, 6, 7, 8]] and other["KL_input_ids"].tolist() == [[5, 6, 9, 10, 11]]
+    assert other["KL_completion_mask"].tolist() == [[0, 0, 1, 1, 1]] and other["input_ids"].tolist() == [[5, 6, 7, 8]]
+    two = PadThumbs(pad_token_id=0, max_length=9, spare=(9,))(rows * 2)
+    assert two["KL_input_ids"].tolist() == [[5, 6, 7, 8]] * 2
+    given = recipe("kto", "full", base, tmp_path / "run", max_steps=3)
+    given["dataset"] = {"train": THUMBS[:9], "test": THUMBS[12:]}
+    result = finetune.train(**given, untouched=False)
+    last = [entry for entry in result.log if "loss" in entry][-1]
+    assert last["step"] == 3 and last["kl"] >= 0 and math.isfinite(last["loss"])
+    words = AutoTokenizer.from_pretrained(base)
+    with pytest.raises(BadOptions, match="KTO needs two rows at least"):
+        with_spare(cast(Any, SimpleNamespace(preprocessor=Thumbs(), tokenizer=words, model=None)), THUMBS[:1])
 
 
 @pytest.mark.parametrize("task", ["dpo", "reward"])

@@ -6,6 +6,7 @@ import importlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -143,6 +144,24 @@ def test_a_resumed_run_ends_with_the_same_bits(strategy: str, base: Path, runs: 
     name = "adapter_model.safetensors" if strategy == "lora" else "model.safetensors"
     ours, theirs = load_file(cut / name), load_file(folder / name)
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+@pytest.mark.parametrize(("cut_at", "exact"), [(4, True), (3, False)])
+def test_a_run_that_uses_answers_again_resumes_in_step_or_says_that_it_does_not(
+    cut_at: int, exact: bool, base: Path, tmp_path: Path
+) -> None:
+    again = {"num_iterations": 2, "max_steps": 6, "save_steps": 1, "save_total_limit": 9}
+    whole = tmp_path / "whole"
+    finetune.train(**recipe("rloo", "full", base, whole, training=again), untouched=False)
+    cut = shutil.copytree(whole, tmp_path / "cut")
+    for step in range(cut_at + 1, 7):
+        shutil.rmtree(cut / f"checkpoint-{step}")
+    (cut / "result.json").unlink()
+    told = nullcontext() if exact else pytest.warns(UserWarning, match="not the same to the bit.* save every 2 steps")
+    with told:
+        finetune.train(**recipe("rloo", "full", base, cut, training=again), untouched=False, resume=True)
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (cut, whole))
+    assert not exact or all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
 def test_validation_prompts_are_scored_while_training(base: Path, tmp_path: Path) -> None:
