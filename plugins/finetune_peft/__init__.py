@@ -1,9 +1,36 @@
 """Parameter-efficient strategies, by PEFT."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from finetune import hookimpl
+
+if TYPE_CHECKING:
+    from finetune.interfaces import Job
 
 
 @hookimpl
-def strategies() -> dict[str, str]:
-    """Bring `lora`."""
-    return {"lora": "finetune_peft.lora:Lora"}
+def strategies() -> Mapping[str, str]:
+    return {
+        "lora": "finetune_peft.lora:Lora",
+        "qlora": "finetune_peft.qlora:QLora",
+        "prefix": "finetune_peft.prefix:Prefix",
+        "prompt": "finetune_peft.prompt:Prompt",
+        "ptuning": "finetune_peft.ptuning:PTuning",
+        "ia3": "finetune_peft.ia3:IA3",
+        "layernorm": "finetune_peft.layernorm:LayerNorm",
+    }
+
+
+@hookimpl
+def commands() -> Mapping[str, str]:
+    return {"merge": "finetune_peft.merge_command:command"}
+
+
+@hookimpl
+def before_training(job: Job) -> None:
+    from finetune_peft.refusals import refuse
+
+    refuse(job)

@@ -1,12 +1,15 @@
-"""Which modules must train whole."""
+"""Which modules must train whole, and which no adapter may touch."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from typing import Any
 
+HEADED = frozenset({"SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"})
+"""Types of PEFT whose head it trains whole, whether or not it was born random."""
 
-def born_outside_lora(model: Any, fresh: Collection[str]) -> set[str]:
+
+def trained_whole(model: Any, fresh: Collection[str]) -> set[str]:
     """Return the modules that hold what was born random, as PEFT names them.
 
     A part of the head stands for the whole head, since PEFT wraps heads whole: with RoBERTa, ``classifier.dense`` and
@@ -14,3 +17,10 @@ def born_outside_lora(model: Any, fresh: Collection[str]) -> set[str]:
     """
     body = model.base_model_prefix
     return {name if name.startswith(f"{body}.") else name.split(".")[0] for name in fresh if name}
+
+
+def head(model: Any, peft_type: str | None) -> set[str]:
+    """Return the modules beside the body that PEFT trains whole for a type: there, no adapter is wanted beside."""
+    if peft_type not in HEADED or not hasattr(model, model.base_model_prefix):
+        return set()
+    return {name for name, _ in model.named_children() if name != model.base_model_prefix}

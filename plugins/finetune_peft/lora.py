@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig
 
-from finetune.errors import BadOptions, Incompatible
-from finetune.interfaces import Strategy, Task
-from finetune_peft.heads import born_outside_lora
-
-ALL_LINEAR = "all-linear"
+from finetune.interfaces import Task
+from finetune_peft.heads import head
+from finetune_peft.strategy import PeftStrategy
+from finetune_peft.targets import has_transposed_weights, low_rank
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lora(Strategy):
+class Lora(PeftStrategy):
     """Trains two thin matrices beside each chosen weight, and the head; the rest stays as it is.
 
     The options are those of `peft.LoraConfig`, by its names.
 
     Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models".
     """
+
+    method: ClassVar[type[LoraConfig]] = LoraConfig
 
     r: int = 8
     """Rank of the update: columns of the thin matrices."""
@@ -36,56 +34,29 @@ class Lora(Strategy):
     target_modules: str | tuple[str, ...] | None = None
     """Modules to update: ends of their names, a regular expression, or `all-linear`; None for PEFT's choice for the
     model (queries and values of the attention, mostly)."""
+    use_dora: bool = False
+    """DoRA: the length of each weight's columns trains apart from their direction, which the matrices turn.
+    Source: Liu et al. 2024, "DoRA: Weight-Decomposed Low-Rank Adaptation"."""
+    use_rslora: bool = False
+    """rsLoRA: the scale is `lora_alpha / sqrt(r)`, so that a high rank is not scaled away.
+    Source: Kalajdzievski 2023, "A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA"."""
     modules_to_save: tuple[str, ...] = ()
     """Modules to train whole, beside the head and whatever the base model lacks."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of `peft.LoraConfig`, verbatim: `{bias: lora_only}`."""
 
-    def prepare(self, model: Any, task: Task, *, fresh: Collection[str] = ()) -> Any:
-        """Return the model wrapped by PEFT.
-
-        What was born random is trained whole and saved with the adapter: with low-rank updates beside it, its random
-        weights would be lost, and every prediction after a reload be noise.
-
-        Raises:
-            Incompatible: The model has no modules of the names to target.
-            BadOptions: A field is unknown to `peft.LoraConfig`.
-        """
-        born = born_outside_lora(model, fresh)
-        given = self.target_modules
-        options: dict[str, Any] = {
+    def options(self, model: Any, task: Task, *, whole: Collection[str]) -> dict[str, Any]:
+        """Return fields of `peft.LoraConfig`."""
+        given: Any = self.target_modules
+        if given is None and "target_parameters" not in self.config:
+            given = low_rank(model)
+        return {
             "r": self.r,
             "lora_alpha": self.lora_alpha,
             "lora_dropout": self.lora_dropout,
             "target_modules": list(given) if isinstance(given, tuple) else given,
-            "modules_to_save": sorted({*born, *self.modules_to_save}) or None,
-            "exclude_modules": sorted(born) or None,
-            "task_type": task.peft_type,
+            "use_dora": self.use_dora,
+            "use_rslora": self.use_rslora,
+            "exclude_modules": sorted({*whole, *head(model, task.peft_type)}) or None,
+            "fan_in_fan_out": has_transposed_weights(model),
         }
-        try:
-            config = LoraConfig(**{**options, **self.config})
-        except TypeError as error:
-            raise BadOptions(f"strategy: config: {error}") from error
-        try:
-            with without_deprecations():
-                return get_peft_model(model, config)
-        except ValueError as error:
-            raise Incompatible(f"strategy: {error} Name modules of {type(model).__name__}.") from error
-
-    def save(self, model: Any, directory: Path) -> None:
-        """Write the adapter, and what trained whole, as `adapter_model.safetensors`."""
-        model.save_pretrained(directory, save_embedding_layers=False)
-        (directory / "README.md").unlink(missing_ok=True)  # PEFT's form, not filled in: a card that says nothing
-
-    def load(self, directory: Path, *, model_class: Any, base: str, options: Mapping[str, Any]) -> Any:
-        """Load the base model, and the adapter onto it."""
-        with without_deprecations():
-            return PeftModel.from_pretrained(model_class.from_pretrained(base, **options), directory)
-
-
-@contextmanager
-def without_deprecations() -> Iterator[None]:
-    """Silence PEFT 0.21's use of a name that transformers 5.23 deprecates."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
-        yield

@@ -1,0 +1,231 @@
+"""Each method: what trains, what is saved, and that a run killed in the middle goes on as if it had not been."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import toy
+from click.testing import CliRunner
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification
+
+import finetune
+from finetune import checks, options
+from finetune import recipe as recipes
+from finetune.cli import main
+from finetune.errors import BadCheckpoint, BadOptions, Incompatible, TrainingFailed
+from finetune.plugins import discover
+from finetune.result import Result
+
+FEW = {"num_virtual_tokens": 3}
+WHOLE = r"\.(classifier|bert\.pooler\.dense)\.modules_to_save\."
+"""The head, and what the base lacks."""
+METHODS: dict[str, tuple[dict[str, Any], str]] = {
+    "lora": ({"name": "lora"}, r"(query|value)\.lora_[AB]\."),
+    "all-linear": ({"name": "lora", "target_modules": "all-linear"}, r"bert\.encoder\..*\.lora_[AB]\."),
+    "dora": ({"name": "lora", "use_dora": True}, r"(query|value)\.lora_([AB]|magnitude_vector)\."),
+    "rslora": ({"name": "lora", "use_rslora": True}, r"(query|value)\.lora_[AB]\."),
+    "qlora": ({"name": "qlora"}, r"bert\.encoder\..*\.lora_[AB]\."),
+    "prefix": ({"name": "prefix", **FEW}, r"^prompt_encoder\."),
+    "projection": ({"name": "prefix", "prefix_projection": True, **FEW}, r"^prompt_encoder\.default\."),
+    "prompt": ({"name": "prompt", **FEW}, r"^prompt_encoder\."),
+    "ptuning": ({"name": "ptuning", **FEW}, r"^prompt_encoder\.default\.(embedding|mlp_head)"),
+    "lstm": ({"name": "ptuning", "encoder_reparameterization_type": "LSTM", **FEW}, r"^prompt_encoder\."),
+    "ia3": ({"name": "ia3"}, r"\.(key|value|output\.dense)\.ia3_l\."),
+    "layernorm": ({"name": "layernorm"}, r"LayerNorm\.ln_tuning_layers\."),
+}
+"""Name → the recipe's strategy section, and what finds every parameter that the method adds to train, and no other."""
+FOLDED = ("lora", "all-linear", "dora", "rslora", "ia3", "layernorm")
+ROWS = {"train": toy.rows(32, seed=1), "validation": toy.rows(12, seed=2)}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy.base(tmp_path_factory.mktemp("base") / "bert", hidden_dropout_prob=0.1)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("data")
+    for split, rows in ROWS.items():
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {split: str(folder / f"{split}.jsonl") for split in ROWS}
+
+
+def train(base: Path, data: Any, output: Path, strategy: Any, **training: Any) -> Result:
+    usual = {
+        "max_steps": 4, "per_device_train_batch_size": 8, "learning_rate": 1e-2, "logging_steps": 1,
+        "save_strategy": "steps", "save_steps": 2, "save_total_limit": 9, "eval_strategy": "no",
+    }  # fmt: skip
+    return finetune.train(
+        task="toy:TASK", model=str(base), dataset=data, strategy=strategy, output=str(output), untouched=False,
+        general_text="none", training={**usual, **training},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(base: Path, data: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return what trains by a method, once."""
+    folder = tmp_path_factory.mktemp("runs")
+
+    def run(name: str) -> Path:
+        if not (folder / name).exists():
+            train(base, data, folder / name, METHODS[name][0])
+        return folder / name
+
+    return run
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_trains_is_what_the_method_adds_and_what_was_born_random(name: str, base: Path) -> None:
+    section, adds = METHODS[name]
+    given = {option: value for option, value in section.items() if option != "name"}
+    built = options.build(discover().find("strategies", section["name"]), given, where="strategy")
+    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=2, **built.load_options())
+    model = built.prepare(model, toy.TASK, fresh={"classifier", "bert.pooler.dense"})
+    trains = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    whole = {name for name in trains if re.search(WHOLE, name)}
+    assert len(whole) == 4
+    added = {name for name, _ in model.named_parameters() if re.search(adds, name)}
+    assert added
+    assert trains == whole | added
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run_that_is_resumed_ends_with_the_bits_of_one_that_was_never_stopped(
+    name: str, runs: Any, tmp_path: Path
+) -> None:
+    straight, resumed = runs(name), tmp_path / "run"
+    shutil.copytree(straight, resumed)
+    shutil.rmtree(resumed / "checkpoint-4")
+    for left in ("result.json", "adapter_model.safetensors", "predictions.jsonl"):
+        (resumed / left).unlink()
+    written = {**recipes.to_mapping(recipes.read(straight / "recipe.yaml")), "output": str(resumed)}
+    assert finetune.train(**written, resume=True).resumed_from == "checkpoint-2"
+    folders = (straight, resumed, resumed / "checkpoint-2")
+    one, two, half = (load_file(path / "adapter_model.safetensors") for path in folders)
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert not any(torch.equal(one[key], half[key]) for key in one)  # a control that the comparison can fail
+
+
+@pytest.mark.parametrize("name", ["lora", "qlora", "prefix", "projection", "prompt", "ptuning", "dora"])
+def test_the_best_checkpoint_is_what_is_saved(name: str, base: Path, data: Any, tmp_path: Path) -> None:
+    # without progress in between every checkpoint is as good as the first
+    best_of = {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 2}
+    train(base, data, tmp_path / "run", METHODS[name][0], metric_for_best_model="accuracy", **best_of)
+    state = json.loads((tmp_path / "run" / "checkpoint-4" / "trainer_state.json").read_text())
+    best = Path(state["best_model_checkpoint"]).name
+    saved, kept = (
+        load_file(path / "adapter_model.safetensors") for path in (tmp_path / "run", tmp_path / "run" / best)
+    )
+    assert all(torch.equal(saved[key], kept[key]) for key in saved)
+
+
+def test_a_checkpoint_without_its_network_is_refused(runs: Any, tmp_path: Path) -> None:
+    from finetune_peft.virtual import read_all
+
+    with pytest.raises(BadCheckpoint, match="the network that makes the virtual tokens is lost"):
+        read_all(torch.nn.Linear(1, 1), tmp_path)
+
+
+# --- merging ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FOLDED)
+def test_a_merged_model_computes_what_the_run_s_does(name: str, runs: Any, tmp_path: Path) -> None:
+    run, output = runs(name), tmp_path / "merged"
+    told = CliRunner(catch_exceptions=False).invoke(main, ["merge", str(run), "--output", str(output)])
+    assert told.exit_code == 0, told.output
+    assert re.search(r"plain weights; outputs differ by \S+ at most", told.output)
+    assert not (output / "adapter_config.json").exists()
+    assert (output / "model.safetensors").is_file() and (output / "tokenizer.json").is_file()
+    rows = [{"text": row["text"]} for row in ROWS["validation"]]
+    one, two = finetune.load(run), finetune.load(output)
+    assert one.predict(rows) == two.predict(rows)
+    plain = AutoModelForSequenceClassification.from_pretrained(output)
+    batch = dict(one.tokenizer([row["text"] for row in rows], padding=True, return_tensors="pt"))
+    assert torch.allclose(checks.outputs(one.model, batch)[0], plain.eval()(**batch).logits, atol=1e-5)
+    assert Result.load(output).recipe["strategy"]["trained_by"]["name"] == METHODS[name][0]["name"]
+    assert Result.load(output).scores == Result.load(run).scores
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("qlora", "the base was loaded in 4 bits"), ("prefix", "put virtual tokens"), ("prompt", "no weight")],
+)  # fmt: skip
+def test_what_cannot_be_folded_is_refused_with_the_reason(name: str, why: str, runs: Any, tmp_path: Path) -> None:
+    told = CliRunner().invoke(main, ["merge", str(runs(name)), "--output", str(tmp_path / "merged")])
+    assert told.exit_code == 2
+    assert why in told.stderr
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_merge_that_would_change_the_model_keeps_nothing(runs: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    from finetune_peft import merging
+
+    monkeypatch.setattr(merging, "TOLERANCE", -1.0)
+    with pytest.raises(TrainingFailed, match="the merged model would not be the run's"):
+        merging.merge(runs("lora"), tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_merged_folder_s_recipe_says_how_it_was_trained_and_trains_nothing(
+    runs: Any, base: Path, data: Any, tmp_path: Path
+) -> None:
+    from finetune_peft import merging
+
+    merging.merge(runs("lora"), tmp_path / "merged")
+    content = recipes.to_mapping(recipes.read(tmp_path / "merged" / "recipe.yaml"))
+    with pytest.raises(Incompatible, match=r"put what stands under\s+strategy.trained_by"):
+        finetune.train(**{**content, "output": str(tmp_path / "again")})
+
+
+# --- options ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("section", "told"),
+    [
+        ({"name": "lora", "config": {"biass": "all"}}, r"'biass' is not a field of LoraConfig. Did you mean 'bias'\?"),
+        ({"name": "ia3", "config": {"task_type": "SEQ_CLS"}}, "'task_type' cannot be set here: the task tells it"),
+        ({"name": "lora", "config": {"r": 4}}, "'r' is an option of the strategy itself"),
+        ({"name": "qlora", "bits": 3}, "bits: Input should be 4 or 8"),
+        ({"name": "lora", "config": {"bias": "some"}}, "strategy: "),
+        ({"name": "prompt", "prompt_tuning_init": "TEXT"}, "prompt_tuning_init_text can't be None"),
+        ({"name": "lora", "target_modules": ["qeury"]}, "qeury"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(section: Any, told: str, base: Path, data: Any, tmp_path: Path) -> None:
+    with pytest.raises((BadOptions, Incompatible), match=told):
+        train(base, data, tmp_path / "run", section)
+
+
+def test_fields_of_peft_pass_through(base: Path, data: Any, tmp_path: Path) -> None:
+    train(
+        base, data, tmp_path / "run", {"name": "lora", "config": {"init_lora_weights": "gaussian", "bias": "lora_only"}}
+    )
+    written = json.loads((tmp_path / "run" / "adapter_config.json").read_text())
+    assert (written["init_lora_weights"], written["bias"]) == ("gaussian", "lora_only")
+
+
+# --- what cannot go together ------------------------------------------------------------------------------------------
+
+
+def test_a_prefix_under_activation_checkpointing_is_refused(base: Path, data: Any, tmp_path: Path) -> None:
+    with pytest.raises(Incompatible, match="prefix tuning keeps its keys and values in a cache"):
+        train(base, data, tmp_path / "run", METHODS["prefix"][0], activation_checkpointing=True)
+
+
+@pytest.mark.parametrize("name", ["prefix", "prompt", "ptuning"])
+def test_virtual_tokens_that_leave_the_text_no_room_are_refused(
+    name: str, base: Path, data: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(Incompatible, match=r"600 virtual tokens .* and the model has \d+ positions"):
+        train(base, data, tmp_path / "run", {"name": name, "num_virtual_tokens": 600})
