@@ -29,7 +29,8 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
 }
 _HEAD = re.compile(r"\A.*?(?=<svg)", re.DOTALL)
-_SIZE = re.compile(r'(<svg[^>]*?) width="[^"]*"| height="[^"]*"')
+_TAG = re.compile(r"<svg[^>]*>")
+_SIZE = re.compile(r' (?:width|height)="[^"]*"')
 MOST_LABELS = 30
 """Classes up to which a confusion matrix is drawn."""
 
@@ -91,7 +92,7 @@ class _Drawing:
 def _themed(svg: str, title: str) -> Markup:
     """Return a drawing that stands in a page: without a prologue, in the page's colours and width, with a name."""
     svg = _HEAD.sub("", svg)
-    svg = _SIZE.sub(lambda found: found.group(1) or "", svg)
+    svg = _TAG.sub(lambda found: _SIZE.sub("", found.group()), svg, count=1)
     for stand_in, colour in _COLOURS.items():
         svg = svg.replace(stand_in, colour)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)

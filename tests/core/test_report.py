@@ -57,10 +57,13 @@ class Seen(HTMLParser):
         self.tags: list[str] = []
         self.fetched: list[str] = []
         self.handlers: list[str] = []
+        self.clips: list[str] = []
         self.text = ""
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: Any) -> None:
+        if tag == "rect" and self.tags[-1] == "clippath":
+            self.clips.append(dict(attrs).get("height", ""))
         self.tags.append(tag)
         for name, value in attrs:
             if name in {"src", "href", "xlink:href"} and not (value or "").startswith("#"):
@@ -96,6 +99,7 @@ def test_a_report_shows_the_headline_the_curves_the_matrix_and_the_worst(runs: l
     for sentence in verdicts.headline(result):
         assert sentence in page.text
     assert page.tags.count("svg") == 2  # losses and calibration
+    assert page.clips.count("") == 0  # a clip without a height hides the curves
     assert "Confusion" in page.text
     assert result.fingerprints["test"] in page.text
     assert "majority" in page.text
