@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from transformers.activations import ACT2FN
 
@@ -15,7 +15,6 @@ from finetune.errors import BadOptions, Incompatible, did_you_mean
 from finetune.interfaces import Strategy, Task
 from finetune_adapters import adapters, places
 from finetune_adapters.checkpoint import KeepSmall
-from finetune_adapters.places import Placement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +28,7 @@ class BottleneckAdapters(Strategy):
     Source: Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP".
     """
 
-    placement: Placement = "houlsby"
+    placement: Literal["houlsby", "pfeiffer"] = "houlsby"
     """Behind attention and feed-forward network (`houlsby`), or behind the feed-forward network alone, which Pfeiffer
     et al. 2021 ("AdapterFusion") found to do as well with half the parameters (`pfeiffer`). The adapter is Houlsby's
     either way."""
