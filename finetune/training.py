@@ -97,7 +97,10 @@ def build(job: Job, cls: Callable[..., T], **more: Any) -> T:
             f"{type(job.preprocessor).__name__} brings a loss of its own. See whether it has an option for it: "
             "`finetune show` and the task's name."
         )
-    groups = job.strategy.parameter_groups(job.model, learning_rate=args.learning_rate, weight_decay=args.weight_decay)
+    groups = None
+    if job.train is not None:  # a strategy knows the groups of a model that it prepared, not of one that was loaded
+        rates = {"learning_rate": args.learning_rate, "weight_decay": args.weight_decay}
+        groups = job.strategy.parameter_groups(job.model, **rates)
     given: dict[str, Any] = {
         "model": job.model,
         "args": args,
