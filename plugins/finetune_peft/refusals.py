@@ -23,6 +23,8 @@ def refuse(job: Job) -> None:
         return
     if job.model.active_peft_config.peft_type == "PREFIX_TUNING":
         refuse_checkpointing(job)
+    else:
+        refuse_lost_positions(job)
     refuse_crowding(job)
 
 
@@ -37,6 +39,21 @@ def refuse_checkpointing(job: Job) -> None:
         raise Incompatible(
             "strategy: prefix tuning keeps its keys and values in a cache, and activation checkpointing lets no cache "
             "through. Set training.activation_checkpointing: false, or use another strategy: `prompt`, say."
+        )
+
+
+def refuse_lost_positions(job: Job) -> None:
+    """Refuse virtual tokens before what a decoder writes, where it learnt its positions.
+
+    Raises:
+        Incompatible: It did.
+    """
+    model = job.model.get_base_model()
+    if job.model.active_peft_config.task_type == "CAUSAL_LM" and any(positions(model)):
+        raise Incompatible(
+            f"strategy: {type(model).__name__} learnt a vector for each position, and PEFT drops the positions of a "
+            "batch that is padded on the left: what is written to one prompt would depend on the others. Use `prefix`, "
+            "which keeps them, or another strategy."
         )
 
 

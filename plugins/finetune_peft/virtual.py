@@ -45,12 +45,29 @@ def unshifted(model: Any) -> Any:
     Here labels are padded and positions shifted on the way in, and logits cut on the way out.
     """
     config = model.active_peft_config
+    if config.task_type == "CAUSAL_LM":
+        _forget_positions(model)
     outputs, count = PER_TOKEN.get(config.task_type, ()), config.num_virtual_tokens
     if outputs:
         base = model.get_base_model()
         base.register_forward_pre_hook(lambda _, args, kwargs: (args, _moved(kwargs, count)), with_kwargs=True)
         base.register_forward_hook(lambda _, __, kwargs, made: _cut(made, kwargs, outputs, count), with_kwargs=True)
     return model
+
+
+def _forget_positions(model: Any) -> None:
+    """Drop positions, as PEFT does, but without a warning at every text that is written.
+
+    Where positions are learnt, that is no trifle, and `refusals` says so; where they are relative, it is none.
+    """
+    adjust = model._adjust_prompt_learning_kwargs
+
+    def adjusted(config: Any, *, kwargs: dict[str, Any], **more: Any) -> None:
+        if "position_ids" in kwargs:
+            kwargs["position_ids"] = None
+        adjust(config, kwargs=kwargs, **more)
+
+    model._adjust_prompt_learning_kwargs = adjusted
 
 
 def _moved(kwargs: dict[str, Any], count: int) -> dict[str, Any]:

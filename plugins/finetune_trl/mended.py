@@ -67,8 +67,9 @@ class TrlTrainer(MendedTrainer):
 
 @contextmanager
 def without_deprecations() -> Iterator[None]:
-    """Silence TRL 1.16's use of names that transformers 5.23 deprecates."""
+    """Silence TRL 1.16's use of names that transformers 5.23 deprecates, and PEFT's of a copy soon deleted."""
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Adapter name 'ref' should not be contained in the prefix")
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
         yield
 
