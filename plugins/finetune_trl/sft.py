@@ -109,6 +109,13 @@ class Sft(Preprocessor):
                 code="no-prompt", message=f"loss_on is {self.loss_on!r}, and a text has no prompt to leave out.",
                 fix="Set preprocessor.loss_on: all, or give prompt and completion.", level="error",
             )  # fmt: skip
+        if self.chat_template is not None and not self.conversational:
+            yield Finding(
+                code="chat-template-unused", level="warning",
+                message="chat_template is set, and the data are texts and no chats, so that it is not used.",
+                fix="Leave it out. Or, to make a question and an answer turns of a chat, rename their columns to "
+                "instruction and output, and set preprocessor.converter: alpaca.",
+            )  # fmt: skip
         seen = sft_checks.Seen()
         for number, row in enumerate(rows):
             seen.add(number, row)

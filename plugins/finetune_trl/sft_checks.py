@@ -116,7 +116,10 @@ class Seen:
             yield _warning("control-token-in-text", self._control, message, fix)
         if self._glued:
             message = f"in {len(self._glued):,} rows the completion follows the prompt without a space."
-            fix = "Begin completions with the space or line break that shall stand there."
+            fix = (
+                "Begin completions with the space or line break that shall stand there. Or make turns of a chat of "
+                "them: rename the columns to instruction and output, and set preprocessor.converter: alpaca."
+            )
             yield _warning("no-space-between", self._glued, message, fix)
 
 

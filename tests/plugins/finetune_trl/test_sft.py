@@ -439,3 +439,14 @@ def test_what_was_learned_is_plain_data_and_builds_the_same_preprocessor(tmp_pat
     file.unlink()
     again = build(Sft, json.loads(json.dumps(as_options(fitted))), where="preprocessor")
     assert again == fitted and again.answers == ("messages",)
+
+
+def test_a_chat_template_that_no_row_needs_is_told_with_how_to_make_chats() -> None:
+    rows = [{"prompt": f"What is {number}?", "completion": " A number."} for number in range(3)]
+    sft = Sft(chat_template="plain").fit(rows)
+    (finding,) = [found for found in sft.check(rows) if found.code == "chat-template-unused"]
+    check_finding(finding)
+    assert finding.level == "warning" and "converter: alpaca" in finding.fix
+    asked = [{"instruction": row["prompt"], "output": row["completion"]} for row in rows]
+    chats = Sft(chat_template="plain", converter="alpaca").fit(asked)
+    assert not [found for found in chats.check(asked) if found.code == "chat-template-unused"]
