@@ -5,8 +5,8 @@ and all at once, as `induction` says of the decoder; left to chance, ours did no
 copying takes are laid out in the first weights (mimetic initialisation, Trockman & Kolter 2023). In the encoder, one
 head notes at every token which token came before it, and one which came two before; in the decoder, one notes what was
 written before the last token. One head of the decoder's attention to the source finds what comes after the token that
-was written last, another what comes two after the one before, and both pass on what stands there. All weights stay
-free, and training decides what becomes of them.
+was written last, another what comes two after the one before. Every head that looks at the source passes on what stands
+there; where the others look, training finds out. All weights stay free.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LOUD = 2.0
 def look_across(model: Any) -> None:
     """Lay out the heads in a fresh T5; draws from torch's random numbers. Needs two heads or more on both sides."""
     width = model.config.d_kv
-    read, *notes, first, second = (_directions(width, model.config.d_model) for _ in range(5))
+    read, *notes = (_directions(width, model.config.d_model) for _ in range(3))
     encoder, decoder = model.encoder.block[0].layer, model.decoder.block[0].layer
     with torch.no_grad():
         model.shared.weight.normal_(0, EMBEDDED)
@@ -41,11 +41,12 @@ def look_across(model: Any) -> None:
         for at, note in enumerate(notes):
             _point_back(encoder[0].SelfAttention, _rows(at, width), distance=at + 1, value=read, note=note)
         _point_back(decoder[0].SelfAttention, _rows(0, width), distance=1, value=read, note=notes[0])
+        for block in model.decoder.block:
+            _pass_on(block.layer[1].EncDecAttention)
         # What was written last is sought among the notes of what came before; what was written before it, two before.
-        for at, (sought, found, passed) in enumerate(((read, notes[0], first), (notes[0], notes[1], second))):
+        for at, (sought, found) in enumerate(((read, notes[0]), (notes[0], notes[1]))):
             rows, attention = _rows(at, width), decoder[1].EncDecAttention
             attention.q.weight[rows], attention.k.weight[rows] = sought, found
-            attention.v.weight[rows], attention.o.weight[:, rows] = passed, PASSED * passed.T
 
 
 def _point_back(attention: Any, rows: slice, *, distance: int, value: torch.Tensor, note: torch.Tensor) -> None:
@@ -60,6 +61,17 @@ def _point_back(attention: Any, rows: slice, *, distance: int, value: torch.Tens
     attention.relative_attention_bias.weight[:, head] = bias
     attention.q.weight[rows] *= QUIET
     attention.v.weight[rows], attention.o.weight[:, rows] = value, NOTE * note.T
+
+
+def _pass_on(attention: Any) -> None:
+    """Make every head write what it looks at, each some directions of it and all together everything.
+
+    Then it is enough to learn where to look, and that is learned at once: whatever a head looks at becomes likelier.
+    """
+    inner, dimensions = attention.v.weight.shape
+    everything = torch.cat([_directions(min(inner, dimensions), dimensions)] * -(-inner // dimensions))[:inner]
+    attention.v.weight.copy_(everything)
+    attention.o.weight.copy_(PASSED * everything.T)
 
 
 def _rows(head: int, width: int) -> slice:

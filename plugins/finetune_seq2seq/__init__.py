@@ -12,7 +12,7 @@ _MODEL = {"path": "sample:seq2seq"}
 _TRAINING = {
     "learning_rate": 3e-3,  # the base is small and young; a T5 from the Hub takes a tenth of it
     "num_train_epochs": 3,
-    "per_device_train_batch_size": 16,
+    "per_device_train_batch_size": 8,
     "per_device_eval_batch_size": 32,
     "lr_scheduler_type": "linear",
     "warmup_steps": 0.1,
