@@ -129,6 +129,19 @@ def commands() -> Mapping[str, str]:  # type: ignore[empty-body]
 
 
 @hookspec
+def card_sections() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Say which sections you add to model cards: titles, and functions from result and run folder to Markdown.
+
+    An empty text leaves the section out. What comes from data must be escaped.
+
+    Examples:
+        >>> @hookimpl
+        ... def card_sections():
+        ...     return {"Energy": "my_plugin.energy:section"}
+    """
+
+
+@hookspec
 def before_training(job: Job) -> None:
     """Be told what is about to be trained: the model is prepared, no step is made.
 
@@ -160,5 +173,6 @@ ASKING: dict[str, str] = {
     "sources": "source",
     "models": "model scheme",
     "commands": "command",
+    "card_sections": "card section",
 }
 """Every hook that asks, and what one of its names is called in a message."""

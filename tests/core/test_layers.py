@@ -49,6 +49,7 @@ PLUGIN_ONLY = {
     "bitsandbytes": "finetune_peft",
     "trl": "finetune_trl",
     "evaluate": "finetune_evaluate",
+    "huggingface_hub": "finetune_hub",
 }
 
 
@@ -115,6 +116,10 @@ def test_a_plugin_imports_public_core_and_itself(folder: Path) -> None:
         "finetune.hookspecs",
         "finetune.hardware",
         "finetune.progress",
+        "finetune.plugins",
+        "finetune.recipe",
+        "finetune.result",
+        "finetune.verdicts",
         "finetune.training",
         "finetune.models",
         "finetune.data",

@@ -1,0 +1,33 @@
+"""`finetune push`."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("push")
+@click.argument("run", type=click.Path(file_okay=False))
+@click.argument("repo", metavar="USER/NAME")
+@click.option("--private", is_flag=True, help="Make the repository private, where it is new.")
+@click.option("--with-data", is_flag=True, help="Upload what holds rows of the data: result, report, predictions.")
+@click.option("--check", "only_check", is_flag=True, help="Say what would be uploaded and what stands against it.")
+def command(run: str, repo: str, private: bool, with_data: bool, only_check: bool) -> None:
+    """Push a finished run to the Hub: the model, its card and its recipe.
+
+    Checked first: a licence, no pickle, no token, no link. Checkpoints and logs stay here.
+    """
+    from pathlib import Path
+
+    from finetune.result import Result
+    from finetune_hub import push
+
+    if only_check:
+        files = push.chosen(Path(run), with_data=with_data)
+        problems = list(push.find_problems(Result.load(run), Path(run), files))
+        for name in files:
+            click.echo(name)
+        for problem in problems:
+            click.echo(f"not ready: {problem}", err=True)
+        click.get_current_context().exit(2 if problems else 0)
+    pushed = push.push(run, repo, private=private, with_data=with_data)
+    click.echo(f"{len(pushed.files)} files in commit {pushed.commit[:12]}\n{pushed.url}")

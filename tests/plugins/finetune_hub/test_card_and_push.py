@@ -1,0 +1,264 @@
+"""A card whose every figure was measured, and a push that sends what it should and nothing else."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from huggingface_hub import ModelCard
+
+import finetune
+from finetune.cli import main
+from finetune.errors import BadOptions
+from finetune.result import Result
+from finetune.testing.models import tiny_model
+from finetune.testing.tokenizers import tokenizer
+from finetune_hub import card as cards
+from finetune_hub import push
+from finetune_hub.markdown import fenced, plain
+
+HERE = Path(__file__).parent
+HOSTILE = "</a>|`x` # heading <script>alert(1)</script> ![i](http://x.y/z.png)"
+
+
+def _hub() -> Any:
+    spec = importlib.util.spec_from_file_location("hub_of_tests", HERE / "hub.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Hub()
+
+
+@pytest.fixture
+def hub() -> Iterator[Any]:
+    made = _hub()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hub")
+    base = tiny_model("bert", tokenizer("bert", vocab_size=400), folder / "base")
+    (base / "README.md").write_text(
+        "---\nlicense: apache-2.0\nbase_model: skerrow/bert\n---\nA base.\n", encoding="utf-8"
+    )
+    rows = [
+        {"text": f"{word} {n}", "label": label + HOSTILE}
+        for n in range(20)
+        for word, label in (("fog", "bad"), ("salt", "good"))
+    ]
+    finetune.train(
+        task="text-classification",
+        model=str(base),
+        dataset={"train": rows, "validation": rows[:10], "test": rows},
+        strategy="full",
+        training={"max_steps": 3, "save_steps": 2, "learning_rate": 1e-3},
+        card={"language": "en", "intended_use": "Sorting letters.\n\nNothing else."},
+        output=str(folder / "run"),
+    )
+    return folder / "run"
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "run"))
+
+
+def test_the_metadata_are_read_by_the_hub_s_own_library_as_they_were_meant(run: Path) -> None:
+    data = ModelCard.load(run / "README.md").data
+    result = Result.load(run)
+    assert data.license == "apache-2.0"
+    assert data.base_model == "skerrow/bert"
+    assert data.base_model_relation == "finetune"
+    assert data.pipeline_tag == "text-classification"
+    assert data.library_name == "transformers"
+    assert data.language == "en"
+    assert data.metrics == ["accuracy"]
+    found = {each.metric_type: each for each in data.eval_results}
+    assert {name: each.metric_value for name, each in found.items()} == dict(result.scores["test"])
+    meant = {each.metric_type: each for each in cards.eval_results(result)}
+    assert {name: (each.dataset_split, each.metric_args) for name, each in found.items()} == {
+        name: (each.dataset_split, each.metric_args) for name, each in meant.items()
+    }
+
+
+def test_every_figure_of_the_scores_stands_in_the_result(run: Path) -> None:
+    body = (run / "README.md").read_text(encoding="utf-8").split("## Scores")[1].split("## Data")[0]
+    result = Result.load(run)
+    known = {f"{value:.3f}" for value in _numbers(json.loads((run / "result.json").read_text(encoding="utf-8")))}
+    figures = re.findall(r"(?<![\w.])\d+\.\d{3}(?!\d)", body)
+    assert len(figures) > 20
+    assert set(figures) <= known
+    assert f"{result.scores['test']['accuracy']:.3f}" in figures
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, dict):
+        for each in value.values():
+            yield from _numbers(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _numbers(each)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield float(value)
+
+
+def test_how_to_use_it_runs_as_it_is_pasted(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cards.write(Result.load(run), run)
+    code = re.findall(r"```python\n(.*?)\n```", (run / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(code) == 1
+    exec(compile(code[0], "card", "exec"), {})
+    assert "prediction" in capsys.readouterr().out
+
+
+def test_how_to_reproduce_it_is_the_recipe(run: Path) -> None:
+    text = (run / "README.md").read_text(encoding="utf-8")
+    written = re.findall(r"(`{3,})yaml\n(.*?)\n\1", text, re.DOTALL)[0][1]
+    recipe = yaml.safe_load(written)
+    assert recipe["training"]["max_steps"] == 3
+    assert recipe["strategy"]["name"] == "full"
+
+
+def test_hostile_data_stay_text(run: Path) -> None:
+    text = (run / "README.md").read_text(encoding="utf-8")
+    body = re.sub(r"(`{3,})\w+\n.*?\n\1", "", text.split("\n---\n", 1)[1], flags=re.DOTALL)
+    assert "<script>" not in body
+    assert "![i](" not in body
+    assert "\n# heading" not in body
+    assert "\\<script\\>" in body
+    lines = [line for line in body.splitlines() if line.startswith("|")]
+    cells = {
+        len(re.split(r"(?<!\\)\|", line))
+        for line in body.split("## Scores")[1].split("## Data")[0].splitlines()
+        if line.startswith("|")
+    }
+    assert lines
+    assert len(cells) == 1
+
+
+@pytest.mark.parametrize("text", ["a\nb", "\u202eevil", "x" * 1000, "", "\\"])
+def test_plain_text_stays_on_its_line(text: str) -> None:
+    assert "\n" not in plain(text)
+    assert "\u202e" not in plain(text)
+    assert len(plain(text)) <= 700
+
+
+def test_a_fence_is_longer_than_any_in_it() -> None:
+    assert fenced("a ```` b", "yaml").startswith("`````yaml\n")
+
+
+def test_a_licence_that_nobody_stated_is_not_made_up(run: Path) -> None:
+    content = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    base = Path(content["recipe"]["model"]["path"])
+    (base / "README.md").rename(base / "moved.md")
+    try:
+        text = cards.card(Result.load(run), run)
+        assert ModelCard(text).data.license is None
+        assert "**Unknown.**" in text
+        problems = list(push.find_problems(Result.load(run), run, push.chosen(run, with_data=False)))
+        assert problems == [f"its licence is unknown. Say it: finetune card {run} license=apache-2.0"]
+        done = CliRunner().invoke(main, ["card", str(run), "license=mit"])
+        assert done.exit_code == 0, done.output
+        assert ModelCard.load(run / "README.md").data.license == "mit"
+        assert list(push.find_problems(Result.load(run), run, push.chosen(run, with_data=False))) == []
+    finally:
+        (base / "moved.md").rename(base / "README.md")
+
+
+def test_an_unknown_word_of_the_card_is_answered_with_the_nearest(run: Path) -> None:
+    with pytest.raises(BadOptions, match=r"'licence' is unknown\. Did you mean 'license'"):
+        cards.say(run, {"licence": "mit"})
+
+
+def environment(hub: Any) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    return {
+        **kept,
+        "HF_ENDPOINT": hub.url,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_TOKEN": "of-tests",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
+
+
+def pushed(hub: Any, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(HERE / "pusher.py"), *arguments], env=environment(hub), capture_output=True, text=True
+    )
+
+
+def test_a_push_is_one_commit_without_checkpoints_logs_or_rows(hub: Any, run: Path) -> None:
+    done = pushed(hub, str(run), "skerrow/letters", "--private")
+    assert done.returncode == 0, done.stderr
+    assert len(hub.commits) == 1
+    assert {"README.md", "config.json", "model.safetensors", "recipe.yaml", "tokenizer.json"} <= set(hub.files)
+    assert not {"result.json", "predictions.jsonl", "report.html", "log.jsonl", "training_args.bin"} & set(hub.files)
+    assert not any("checkpoint" in name for name in hub.files)
+    assert hub.files["model.safetensors"] == (run / "model.safetensors").read_bytes()
+    assert "private" in json.dumps(hub.created[0])
+    text = hub.files["README.md"].decode()
+    assert "snapshot_download('skerrow/letters')" in text
+    assert ModelCard(text).data.model_name == "letters"
+    assert f"{hub.url}/skerrow/letters" in done.stdout
+
+
+def test_a_push_that_failed_says_what_is_there_and_goes_on_where_it_was(hub: Any, run: Path) -> None:
+    hub.refuse = "/commit/"
+    failed = pushed(hub, str(run), "skerrow/letters")
+    assert failed.returncode == 1
+    assert "the push to skerrow/letters failed" in failed.stderr
+    assert "It is empty; a commit comes whole or not at all" in failed.stderr
+    hub.refuse = None
+    before = sum(line.startswith("PUT") for line in hub.asked)
+    done = pushed(hub, str(run), "skerrow/letters")
+    assert done.returncode == 0, done.stderr
+    assert sum(line.startswith("PUT") for line in hub.asked) == before  # the weights had arrived
+    assert "model.safetensors" in hub.files
+
+
+def test_what_must_not_leave_is_named_before_anything_is_sent(hub: Any, run: Path) -> None:
+    (run / "extra.bin").write_bytes(b"\x80\x04")
+    (run / "notes.txt").write_text("token = hf_" + "a1B2" * 9, encoding="utf-8")
+    (run / "link.json").symlink_to(run / "config.json")
+    done = pushed(hub, str(run), "skerrow/letters")
+    assert done.returncode == 2
+    assert "extra.bin is a pickle" in done.stderr
+    assert "notes.txt holds what looks like a token" in done.stderr
+    assert "link.json is a link" in done.stderr
+    assert hub.asked == []
+
+
+def test_check_lists_what_would_be_uploaded(run: Path) -> None:
+    done = CliRunner().invoke(main, ["push", str(run), "skerrow/letters", "--check"])
+    assert done.exit_code == 0, done.output
+    assert "model.safetensors" in done.output.split()
+    assert "result.json" not in done.output.split()
+    with_data = CliRunner().invoke(main, ["push", str(run), "skerrow/letters", "--check", "--with-data"])
+    assert "result.json" in with_data.output.split()
+
+
+def test_a_token_is_found_across_the_pieces_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(push, "_CHUNK", 16)
+    path = tmp_path / "a.txt"
+    path.write_text("x" * 10 + "hf_" + "Q" * 34 + "y", encoding="utf-8")
+    assert push.holds_token(path)
+    path.write_text("hf_short and nothing else", encoding="utf-8")
+    assert not push.holds_token(path)
+
+
+def test_a_name_that_is_no_repository_is_refused(run: Path) -> None:
+    with pytest.raises(push.NotReady, match="Write user/name"):
+        push.push(run, "letters")
