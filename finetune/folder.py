@@ -105,3 +105,8 @@ def readable(output: Path) -> None:
     os.umask(mask)
     for path in output.glob("*.safetensors"):
         path.chmod(0o666 & ~mask)
+
+
+def size_of_weights(output: Path) -> int:
+    """Return how many bytes the weights on the root of a run folder take, those of checkpoints left out."""
+    return sum(path.stat().st_size for path in output.glob("*.safetensors"))

@@ -89,6 +89,8 @@ class Result:
     """Every training argument, upstream's defaults included."""
     environment: Mapping[str, Any]
     """Versions, hardware, threads."""
+    saved_bytes: int = 0
+    """Size of the weights that were saved: a whole model's, or an adapter's alone; 0 where an older version ran."""
     notes: Sequence[str] = ()
     """What a reader of the result should know: skipped checkpoints, dropped rows."""
     resumed_from: str | None = None
@@ -126,6 +128,11 @@ class Result:
         content["phases"] = [Phase(**phase) for phase in content["phases"]]
         content["directory"] = str(directory)
         return cls(**content)
+
+    @property
+    def peak_memory_mb(self) -> float:
+        """Highest memory of the process in any phase, in MiB."""
+        return max((phase.peak_memory_mb for phase in self.phases), default=0.0)
 
     def score(self, split: str) -> float:
         """Return the primary score of a split."""

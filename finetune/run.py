@@ -242,6 +242,7 @@ def record(
         evaluator=described(evaluator),
         trainable_parameters=ready.trainable,
         total_parameters=ready.total,
+        saved_bytes=folder.size_of_weights(Path(plan.recipe.output)),
         born_random=ready.born_random,
         steps=trainer.state.global_step,
         log=trainer.state.log_history,

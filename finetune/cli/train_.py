@@ -50,6 +50,7 @@ def command(
     share = result.trainable_parameters / result.total_parameters
     click.echo(
         f"\n{result.trainable_parameters:,} of {result.total_parameters:,} parameters trained ({share:.2%}), "
+        f"{result.saved_bytes / 1e6:.3g} MB saved, {result.peak_memory_mb:,.0f} MiB of memory at most, "
         f"{result.steps} steps, {sum(phase.seconds for phase in result.phases):.0f} s."
     )
     for sentence in verdicts.everything(result):

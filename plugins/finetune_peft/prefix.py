@@ -24,7 +24,7 @@ class Prefix(PeftStrategy):
     method: ClassVar[type[PrefixTuningConfig]] = PrefixTuningConfig
 
     num_virtual_tokens: int = 20
-    """How many."""
+    """How many virtual tokens."""
     prefix_projection: bool = False
     """Make keys and values by a network of two layers, which trains in their stead and is then left away. Steadier at
     the start, and many more parameters while it trains."""

@@ -25,7 +25,7 @@ class Prompt(PeftStrategy):
     method: ClassVar[type[PromptTuningConfig]] = PromptTuningConfig
 
     num_virtual_tokens: int = 20
-    """How many."""
+    """How many virtual tokens."""
     prompt_tuning_init: Literal["RANDOM", "SAMPLE_VOCAB", "TEXT"] = "SAMPLE_VOCAB"
     """What they are at first: random, those of words drawn from the vocabulary, or those of a text."""
     prompt_tuning_init_text: str | None = None

@@ -26,7 +26,7 @@ class PTuning(PeftStrategy):
     method: ClassVar[type[PromptEncoderConfig]] = PromptEncoderConfig
 
     num_virtual_tokens: int = 20
-    """How many."""
+    """How many virtual tokens."""
     encoder_reparameterization_type: Literal["MLP", "LSTM"] = "MLP"
     """Kind of network."""
     encoder_hidden_size: int | None = None
