@@ -11,6 +11,8 @@ from cells import parse
 from page import render
 
 SCRIPTS = tutorials.scripts()
+QUICK = {"02_sentiment", "03_extractive_qa"}
+"""Run in the suite; all in `pytest -m slow`, where the bases of the small world are made first."""
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*(?:e[-+]?\d+)?")
 PASSING = re.compile(r'<p class="ft-meta".*|<div class="ft-output ft-varies" markdown>.*?</div>', re.DOTALL)
 """The time it took, and what may differ between machines."""
@@ -51,7 +53,10 @@ def test_no_page_is_out_of_date():
     assert list(tutorials.check(SCRIPTS)) == []
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(path, id=path.stem, marks=() if path.stem in QUICK else pytest.mark.slow) for path in SCRIPTS],
+)
 def test_a_new_run_says_what_the_page_says(script: Path, tmp_path: Path):
     record = tutorials.run(script, tmp_path)
     again = render(script.stem, parse(script.read_text(encoding="utf-8")), record)
