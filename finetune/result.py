@@ -104,7 +104,11 @@ class Result:
 
     def save(self, directory: Path) -> None:
         """Write `result.json`."""
-        write_atomically(directory / RESULT, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
+        write_atomically(directory / RESULT, self.text())
+
+    def text(self) -> str:
+        """Return what `result.json` holds."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def load(cls, directory: str | Path) -> Result:

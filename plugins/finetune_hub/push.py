@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from huggingface_hub import HfApi
+from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from finetune.errors import FinetuneError
@@ -18,7 +18,7 @@ from finetune_hub.facts import facts_of
 
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 """Files that can run code when they are loaded."""
-HOLDS_DATA = (RESULT, PREDICTIONS, DROPPED, "report.html")
+HOLDS_DATA = (PREDICTIONS, DROPPED, "report.html")
 """Files of a run that hold rows of its data; they stay here unless asked for."""
 STAYS = (LOG,)
 _TOKEN = re.compile(rb"hf_[A-Za-z0-9]{30,}")
@@ -50,14 +50,15 @@ def push(
 ) -> Pushed:
     """Write the card for the repository, check the folder, and upload it in one commit.
 
-    Checkpoints, logs and pickles never leave; the rows of the data (predictions, report) only with ``with_data``. To
-    push again after a failure is safe: what the Hub has already is not sent twice.
+    Checkpoints, logs and pickles never leave; the rows of the data (predictions, report, the worst errors in
+    `result.json`) only with ``with_data``. To push again after a failure is safe: what the Hub has already is not sent
+    twice.
 
     Args:
         run: A finished run's folder.
         repo: ``user/name``.
         private: Whether to make the repository private, where it is new.
-        with_data: Whether to upload `result.json`, `report.html` and `predictions.jsonl`.
+        with_data: Whether to upload `report.html`, `predictions.jsonl` and the rows that `result.json` holds.
         token: Of the Hub; None for the one that is logged in, or ``HF_TOKEN``.
 
     Raises:
@@ -74,15 +75,26 @@ def push(
     api = HfApi(token=token)
     try:
         api.create_repo(repo, private=private, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=repo,
-            folder_path=directory,
-            allow_patterns=list(files),
+        commit = api.create_commit(
+            repo,
+            operations=[_operation(directory, name, result, with_data=with_data) for name in files],
             commit_message=f"{result.recipe['task']} by finetune-kit",
         )
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise PushFailed(f"the push to {repo} failed: {_said(error)}. {_there(api, repo)}") from error
     return Pushed(url=f"{api.endpoint}/{repo}", commit=commit.oid, files=files)
+
+
+def _operation(directory: Path, name: str, result: Result, *, with_data: bool) -> CommitOperationAdd:
+    if name != RESULT or with_data:
+        return CommitOperationAdd(path_in_repo=name, path_or_fileobj=directory / name)
+    return CommitOperationAdd(path_in_repo=name, path_or_fileobj=without_rows(result).text().encode())
+
+
+def without_rows(result: Result) -> Result:
+    """Return a result without the rows of data that it holds, with which a model can be loaded all the same."""
+    leakage = {split: {**found, "pairs": []} for split, found in result.leakage.items()}
+    return replace(result, worst={split: [] for split in result.worst}, leakage=leakage)
 
 
 def chosen(directory: Path, *, with_data: bool) -> list[str]:

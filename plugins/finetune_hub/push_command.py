@@ -9,7 +9,7 @@ import click
 @click.argument("run", type=click.Path(file_okay=False))
 @click.argument("repo", metavar="USER/NAME")
 @click.option("--private", is_flag=True, help="Make the repository private, where it is new.")
-@click.option("--with-data", is_flag=True, help="Upload what holds rows of the data: result, report, predictions.")
+@click.option("--with-data", is_flag=True, help="Upload rows of the data too: report, predictions, worst errors.")
 @click.option("--check", "only_check", is_flag=True, help="Say what would be uploaded and what stands against it.")
 def command(run: str, repo: str, private: bool, with_data: bool, only_check: bool) -> None:
     """Push a finished run to the Hub: the model, its card and its recipe.

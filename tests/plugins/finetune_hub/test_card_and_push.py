@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -27,23 +26,15 @@ from finetune.testing.tokenizers import tokenizer
 from finetune_hub import card as cards
 from finetune_hub import push
 from finetune_hub.markdown import fenced, plain
+from finetune_hub.testing import LocalHub
 
 HERE = Path(__file__).parent
 HOSTILE = "</a>|`x` # heading <script>alert(1)</script> ![i](http://x.y/z.png)"
 
 
-def _hub() -> Any:
-    spec = importlib.util.spec_from_file_location("hub_of_tests", HERE / "hub.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.Hub()
-
-
 @pytest.fixture
 def hub() -> Iterator[Any]:
-    made = _hub()
+    made = LocalHub()
     yield made
     made.close()
 
@@ -205,7 +196,7 @@ def test_a_push_is_one_commit_without_checkpoints_logs_or_rows(hub: Any, run: Pa
     assert done.returncode == 0, done.stderr
     assert len(hub.commits) == 1
     assert {"README.md", "config.json", "model.safetensors", "recipe.yaml", "tokenizer.json"} <= set(hub.files)
-    assert not {"result.json", "predictions.jsonl", "report.html", "log.jsonl", "training_args.bin"} & set(hub.files)
+    assert not {"predictions.jsonl", "report.html", "log.jsonl", "training_args.bin"} & set(hub.files)
     assert not any("checkpoint" in name for name in hub.files)
     assert hub.files["model.safetensors"] == (run / "model.safetensors").read_bytes()
     assert "private" in json.dumps(hub.created[0])
@@ -213,6 +204,15 @@ def test_a_push_is_one_commit_without_checkpoints_logs_or_rows(hub: Any, run: Pa
     assert "snapshot_download('skerrow/letters')" in text
     assert ModelCard(text).data.model_name == "letters"
     assert f"{hub.url}/skerrow/letters" in done.stdout
+
+
+def test_what_was_pushed_predicts_and_holds_no_row(hub: Any, run: Path, tmp_path: Path) -> None:
+    assert Result.load(run).worst["test"]
+    assert pushed(hub, str(run), "skerrow/letters").returncode == 0
+    there = hub.download(tmp_path / "there")
+    assert Result.load(there).worst["test"] == []
+    one, other = (finetune.load(folder).predict(text="fog 3") for folder in (run, there))
+    assert one == other
 
 
 def test_a_push_that_failed_says_what_is_there_and_goes_on_where_it_was(hub: Any, run: Path) -> None:
@@ -245,9 +245,9 @@ def test_check_lists_what_would_be_uploaded(run: Path) -> None:
     done = CliRunner().invoke(main, ["push", str(run), "skerrow/letters", "--check"])
     assert done.exit_code == 0, done.output
     assert "model.safetensors" in done.output.split()
-    assert "result.json" not in done.output.split()
+    assert "predictions.jsonl" not in done.output.split()
     with_data = CliRunner().invoke(main, ["push", str(run), "skerrow/letters", "--check", "--with-data"])
-    assert "result.json" in with_data.output.split()
+    assert "predictions.jsonl" in with_data.output.split()
 
 
 def test_a_token_is_found_across_the_pieces_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

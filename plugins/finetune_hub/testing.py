@@ -6,11 +6,15 @@ import base64
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 
-class Hub:
-    """Keeps what was uploaded; can be told to fail."""
+class LocalHub:
+    """A Hub for one process's lifetime: keeps what is pushed to it, and can be told to fail.
+
+    Before huggingface_hub is imported, ``HF_ENDPOINT`` must be its `url` and ``HF_HUB_DISABLE_XET`` be set.
+    """
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -26,12 +30,22 @@ class Hub:
 
     @property
     def url(self) -> str:
+        """Where it listens."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def close(self) -> None:
+        """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+    def download(self, folder: Path) -> Path:
+        """Write what was pushed into a folder, as `huggingface_hub.snapshot_download` would, and return it."""
+        for name, data in self.files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        return folder
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
         """Return status and content of an answer."""
@@ -95,11 +109,8 @@ class Hub:
             protocol_version = "HTTP/1.1"
 
             def _reply(self) -> None:
-                body = (
-                    self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                    if not self._chunked()
-                    else b"".join(self._chunks())
-                )
+                size = int(self.headers.get("Content-Length") or 0)
+                body = b"".join(self._chunks()) if self._chunked() else self.rfile.read(size)
                 status, content = hub.answer(self.command, self.path.split("?")[0], body)
                 data = json.dumps(content).encode()
                 self.send_response(status)
@@ -107,7 +118,7 @@ class Hub:
                 self.send_header("Content-Length", str(len(data)))
                 if status == 500:
                     self.send_header("X-Error-Message", content["error"])
-                    self.send_header("X-Request-Id", "of-tests")
+                    self.send_header("X-Request-Id", "local")
                 if status == 404:
                     self.send_header("X-Error-Code", "EntryNotFound")
                 self.end_headers()
