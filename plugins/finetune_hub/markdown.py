@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-_MEANING = re.compile(r"([\\`*_{}\[\]()#+\-.!|~<>&$@:/])")
+_MEANING = re.compile(r"([\\`*_{}\[\]()#!|~<>&$])")
+_ADDRESS = re.compile(r"(?i)(https?|ftp)://|www\.")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 LONGEST = 300
 
@@ -17,7 +18,9 @@ def plain(value: object) -> str:
     '\\<b\\>\\|\\`x\\`'
     """
     text = _CONTROL.sub(" ", str(value)).strip()
-    return _MEANING.sub(r"\\\1", text if len(text) <= LONGEST else text[:LONGEST] + "…")
+    shown = _MEANING.sub(r"\\\1", text if len(text) <= LONGEST else text[:LONGEST] + "…")
+    # a bare address would become a link
+    return _ADDRESS.sub(lambda found: found.group().replace(":", "\\:").replace(".", "\\."), shown)
 
 
 def fenced(text: str, language: str) -> str:
