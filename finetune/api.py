@@ -87,8 +87,11 @@ def load(run: str | Path, *, plugins: Plugins | None = None) -> FineTuned:
     result = Result.load(run)
     recipe = recipes.from_mapping(result.recipe, name=str(Path(run) / RECIPE))
     # The run's own classes and options, fitted; a recipe's default may mean another class in a later version.
+    plan = plans.make(replace(recipe, preprocessor=None, evaluator=None, metrics=()), plugins)
     plan = replace(
-        plans.make(replace(recipe, preprocessor=None, evaluator=None), plugins),
+        plan,
+        # Further metrics may be code from elsewhere: they are loaded when something is scored, and not before.
+        recipe=replace(plan.recipe, metrics=recipe.metrics),
         preprocessor=_rebuild(result.preprocessor, where="preprocessor"),
         evaluator=_rebuild(result.evaluator, where="evaluator"),
     )
@@ -215,6 +218,7 @@ class FineTuned:
     ) -> dict[str, float]:
         """Score the model on examples with answers; see `finetune.evaluate`."""
         recipe = self.plan.recipe
+        plan = replace(self.plan, metrics=plans.find_metrics(recipe, self.plan.plugins))
         if dataset is not None:
             content = {**recipes.to_mapping(recipe), "dataset": dataset}
             if not isinstance(dataset, Mapping):  # another file with the same columns
@@ -234,9 +238,7 @@ class FineTuned:
         chosen = next(iter(parts.values())) if dataset is not None and len(parts) == 1 else parts.get(split)
         if chosen is None:
             raise BadData(f"there is no split {split!r}; there are: {', '.join(parts)}.")
-        return scoring.all_scores(
-            self.plan.evaluator, self.plan, self._records(chosen, reporter=reporter), examples=chosen
-        )
+        return scoring.all_scores(plan.evaluator, plan, self._records(chosen, reporter=reporter), examples=chosen)
 
     def _records(self, examples: Any, *, answers: bool = True, reporter: Reporter | None = None) -> list[Record]:
         """Predict examples, by the task's own trainer."""

@@ -69,6 +69,9 @@ def evaluators() -> Mapping[str, str]:  # type: ignore[empty-body]
 def metrics() -> Mapping[str, str]:  # type: ignore[empty-body]
     """Say which extra metrics you bring: functions from records to ``{name: score}``.
 
+    A name that ends with a colon is a scheme: ``brier:macro`` calls what ``brier:`` names with ``"macro"``, whenever a
+    recipe is planned, and gets such a function.
+
     Examples:
         >>> @hookimpl
         ... def metrics():

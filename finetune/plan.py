@@ -103,7 +103,7 @@ def make(recipe: Recipe, plugins: Plugins) -> Plan:
 
     task = attempt(lambda: plugins.find("tasks", recipe.task))
     strategy = attempt(lambda: _chosen(plugins, "strategies", recipe.strategy, Strategy))
-    metrics = attempt(lambda: {name: plugins.find("metrics", name) for name in recipe.metrics})
+    metrics = attempt(lambda: find_metrics(recipe, plugins))
     model = attempt(lambda: _model(recipe.model, plugins))
     preprocessor = evaluator = None
     if task is not None:
@@ -137,6 +137,33 @@ def as_options(built: Any) -> dict[str, Any]:
     if not is_dataclass(built):
         return {}
     return {f.name: getattr(built, f.name) for f in fields(built) if f.init}
+
+
+def find_metrics(recipe: Recipe, plugins: Plugins) -> dict[str, Metric]:
+    """Return the recipe's further metrics, each under its name.
+
+    Raises:
+        FinetuneError: One does not exist, or is no function from records to scores.
+    """
+    return {name: _metric(name, plugins) for name in recipe.metrics}
+
+
+def _metric(name: str, plugins: Plugins) -> Metric:
+    """Return a further metric; what follows a scheme is the business of the plugin that brings the scheme."""
+    targets = plugins.catalogues["metrics"].targets
+    scheme, colon, rest = name.partition(":")
+    if colon and f"{scheme}:" in targets:
+        made: Metric = resolve(targets[f"{scheme}:"])(rest)
+        return made
+    found = plugins.find("metrics", name)
+    if isinstance(found, type) or not callable(found):
+        schemes = ", ".join(f"{known}{name}" for known in sorted(targets) if known.endswith(":"))
+        raise BadRecipe(
+            f"metrics: {name!r} is {found!r}; a function from records to {{name: score}} was wanted."
+            + (f" If it is what one of these takes, write so: {schemes}." if schemes else "")
+        )
+    function: Metric = found
+    return function
 
 
 def _chosen(plugins: Plugins, hook: str, choice: Choice | None, base: Any, default: str = "") -> Any:

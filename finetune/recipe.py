@@ -101,7 +101,8 @@ class Recipe:
     evaluator: Choice | None = None
     """Options of the task's evaluator; with `name`, another one."""
     metrics: tuple[str, ...] = ()
-    """Further metrics: names, or Python functions from records to `{name: score}`."""
+    """Further metrics: names, Python functions from records to `{name: score}`, or what a plugin's scheme answers
+    for."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Options of the trainer, verbatim: `transformers.TrainingArguments`, or the task's own class."""
     generation: Mapping[str, Any] = field(default_factory=dict)
