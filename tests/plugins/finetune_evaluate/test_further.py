@@ -250,7 +250,7 @@ def recipe(tmp_path: Path, **changes: Any) -> dict[str, Any]:
         "strategy": "full",
         "training": {"max_steps": 2, "per_device_train_batch_size": 8},
         "output": str(tmp_path / "run"),
-        "general_text": None,
+        "general_text": "none",
         **changes,
     }
 
