@@ -44,9 +44,9 @@ KINDS: dict[str, Making | Teaching] = {
         vocabulary_size=2304,
         size={"d_model": 128, "d_kv": 32, "num_heads": 4, "d_ff": 512, "num_layers": 2, "num_decoder_layers": 2},
         rehearsal=0,
-        steps=800,
+        steps=400,
         batch=16,
-        learning_rate=3e-3,
+        learning_rate=2e-3,
     ),
     "decoder": Making(
         module="decoders",

@@ -260,20 +260,6 @@ def test_bases_read_nothing_of_what_is_kept_for_validation_or_test():
     assert not any(row["summary"] in read for row in load("harbour-dialogues")["train"])
 
 
-def test_what_was_left_out_goes_back_where_it_stood():
-    rng, sentinels = random.Random(0), list(range(900, 932))
-    for length in range(2, 200):
-        ids = [rng.randrange(3, 800) for _ in range(length)]
-        source, target = encoder_decoders.corrupt(ids, sentinels, rng)
-        spans, rebuilt = {}, []
-        for token in target:
-            spans.setdefault(token, []) if token >= 900 else spans[max(spans)].append(token)
-        for token in source:
-            rebuilt += spans[token] if token >= 900 else [token]
-        assert rebuilt == ids
-        assert spans[max(spans)] == []  # the last sentinel closes
-
-
 def test_what_is_looked_up_is_the_stretch_that_begins_as_asked():
     rng, text = random.Random(0), list(range(100, 228))
     for _ in range(50):
