@@ -193,7 +193,8 @@ def save(prepared: Prepared, job: Job, trainer: Any) -> None:
     folder.readable(output)
     batch = training.batch(trainer, prepared.features["train"].features, job, size=4)
     reloaded = reload(plan, output, job.tokenizer).to(job.model.device)
-    checks.reloads_equal(checks.outputs(job.model, batch), checks.outputs(reloaded, batch))
+    trained, read = (checks.outputs(checks.align(model), batch) for model in (job.model, reloaded))
+    checks.reloads_equal(trained, read)
 
 
 def reload(plan: Plan, directory: Path, tokenizer: Any) -> Any:

@@ -143,3 +143,13 @@ def test_a_fresh_module_that_does_not_train_is_refused(base: Path) -> None:
     loaded.model.bert.pooler.requires_grad_(True)
     trainable, total = checks.something_trains(loaded.model, fresh=loaded.fresh)
     assert 0 < trainable < total
+
+
+def test_equal_models_give_equal_outputs_wherever_their_weights_lie(base: Path) -> None:
+    one, other = (AutoModelForSequenceClassification.from_pretrained(base, num_labels=1) for _ in range(2))
+    one.load_state_dict(other.state_dict())
+    for parameter in other.parameters():  # four bytes beside where torch would put them
+        moved = torch.empty(parameter.numel() + 1)[1:].view(parameter.shape)
+        parameter.data = moved.copy_(parameter.data)
+    batch = {"input_ids": torch.arange(5, 41).view(3, 12), "attention_mask": torch.ones(3, 12, dtype=torch.long)}
+    checks.reloads_equal(*(checks.outputs(checks.align(model), batch) for model in (one, other)))
