@@ -344,3 +344,5 @@ for text in (question, "Sing me a song about the Grey Heron."):
 # * `strategy.save(model, folder)` writes the thin matrices alone, about 1.2 MB.
 # * Train all parameters instead: `Full` from `finetune_freeze.full`, with a
 #   learning rate of 2e-3. Is it better, and by how much?
+# * Next tutorial: [preferences](11_preferences.md), where two answers are
+#   compared, and nobody says which words are right.
