@@ -72,13 +72,25 @@ def test_our_evaluators_obey_the_laws(name: str) -> None:
     check_evaluator(resolve(TASKS[name].evaluator)(), predictions=predictions(name))
 
 
+VIRTUAL = {"prefix", "prompt", "ptuning"}
+"""Put tokens of no text before every text."""
+
+
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_our_strategies_obey_the_laws(name: str, words: Any, tmp_path: Path) -> None:
     task = TASKS["text-classification"]
     base = tiny_model("bert", words, tmp_path / "base", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    model = getattr(transformers, task.model_class).from_pretrained(base, num_labels=3)
+    strategy = FOUND.find("strategies", name)()
+    torch.manual_seed(0)
+    model = getattr(transformers, task.model_class).from_pretrained(base, num_labels=3, **strategy.load_options())
     batch = dict(words(["gulls circle", "a pier", "the tide"], padding=True, return_tensors="pt"))
-    check_strategy(FOUND.find("strategies", name)(), model=model, task=task, batch={**batch, "labels": torch.arange(3)})
+    check_strategy(
+        strategy,
+        model=model,
+        task=task,
+        batch={**batch, "labels": torch.arange(3)},
+        begins_as_the_base=name not in VIRTUAL,
+    )
 
 
 # --- the laws can be broken -------------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ def test_tags_belong_to_the_tokens_of_the_text(strategy: Any, base: Any) -> None
     made = model(**batch(), labels=labels)
     assert made.logits.shape == (4, 9, 2)
     expected = cross_entropy(made.logits.reshape(-1, 2), labels.reshape(-1), ignore_index=IGNORE_INDEX)
-    assert torch.equal(made.loss, expected)
+    torch.testing.assert_close(made.loss, expected)  # summed in another order
     raw = without_hooks(model)(**batch()).logits
     assert torch.equal(made.logits, raw[:, -9:])
 

@@ -26,9 +26,12 @@ def predicted(written: list[str], numbers: list[list[float]], rows: Any = ROWS) 
     width = max([1, *map(len, ids)])
     padded = np.array([[*row, *[-100] * (width - len(row))] for row in ids])
     return Predictions(
-        examples=rows, features=[], outputs=(padded, np.array(numbers, dtype=np.float32)), tokenizer=WORDS,
+        examples=rows,
+        features=[{"labels": [-100, 5, 7]} for _ in rows],
+        outputs=(padded, np.array(numbers, dtype=np.float32)),
+        tokenizer=WORDS,
         preprocessor=Sft(form="prompt-completion", conversational=False),
-    )  # fmt: skip
+    )
 
 
 def test_scores_are_those_of_a_table_worked_out_by_hand() -> None:

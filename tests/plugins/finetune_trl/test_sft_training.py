@@ -62,7 +62,8 @@ def test_a_run_learns_saves_its_template_and_reloads(strategy: Any, llama_base: 
     assert [record["prediction"] for record in asked] == [record["prediction"] for record in mine]
     assert model.predict(prompt="What is 21?") == model.predict(messages=ROWS["test"][0]["messages"][:1])
     assert all(record["reference"] in ("Aye.", "It is not, sir.") for record in mine)
-    assert not any(path.name == "README.md" for path in tmp_path.rglob("*")), "TRL wrote a card"
+    cards = [path.read_text() for path in tmp_path.rglob("README.md")]
+    assert all("finetune-kit" in text for text in cards), "TRL wrote a card"
 
 
 def test_a_model_saved_whole_stops_by_itself_whoever_loads_it(llama_base: Any, tmp_path: Path) -> None:
