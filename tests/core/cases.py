@@ -89,6 +89,8 @@ class Case:
     preprocessor: Mapping[str, Any] = field(default_factory=lambda: {"max_length": 96})
     training: Mapping[str, Any] = field(default_factory=dict)
     """Beside those of the composition test."""
+    rows: int = 32
+    """Examples that the composition test trains on, two batches an epoch; more where a loss is noisy."""
     generation: Mapping[str, Any] = field(default_factory=dict)
     """How text is written, where the task writes any."""
     outputs: Callable[[Any, Preprocessor, np.random.Generator], Any] = logits
@@ -115,7 +117,7 @@ CASES: Mapping[str, Case] = {
     "question-answering": Case(preprocessor={"max_length": 96, "stride": 24}, outputs=spans),
     "token-classification": Case(preprocessor={"max_length": 32}, outputs=tags),
     "masked-language-modeling": Case(
-        preprocessor={"max_length": 64}, training={"learning_rate": 2e-2}, outputs=guesses
+        preprocessor={"max_length": 64}, training={"learning_rate": 2e-2}, rows=128, outputs=guesses
     ),
     "causal-language-modeling": Case(
         family="llama",
