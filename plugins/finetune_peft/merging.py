@@ -56,11 +56,15 @@ def merge(run: str | Path, output: str | Path) -> float:
     content = {**finished.recipe, "strategy": merged_strategy(finished.recipe["strategy"])}
     note = f"merged from {run.name}: what the strategy learned is folded into the weights"
     result.write_atomically(output / result.RECIPE, recipe.dump(content))
-    replace(finished, recipe=content, notes=[*finished.notes, note]).save(output)
+    record = replace(finished, recipe=content, notes=[*finished.notes, note], directory=str(output))
+    record = replace(record, saved_bytes=folder.size_of_weights(output))
+    record.save(output)
     for name in KEPT:
         if (run / name).is_file():
             shutil.copy2(run / name, output / name)
-    return compared(before, checks.outputs(finetune.load(output).model, batch), output)
+    worst = compared(before, checks.outputs(finetune.load(output).model, batch), output)
+    fitted.plan.plugins.manager.hook.after_run(result=record, directory=output)  # its card is no longer an adapter's
+    return worst
 
 
 def folded(model: Any) -> Any:

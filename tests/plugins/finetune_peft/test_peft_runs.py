@@ -153,6 +153,8 @@ def test_a_merged_model_computes_what_the_run_s_does(name: str, runs: Any, tmp_p
     batch = dict(one.tokenizer([row["text"] for row in rows], padding=True, return_tensors="pt"))
     assert torch.allclose(checks.outputs(one.model, batch)[0], plain.eval()(**batch).logits, atol=1e-5)
     assert Result.load(output).recipe["strategy"]["trained_by"]["name"] == METHODS[name][0]["name"]
+    assert "library_name: transformers" in (output / "README.md").read_text(encoding="utf-8")
+    assert Result.load(output).saved_bytes > Result.load(run).saved_bytes > 0
     assert Result.load(output).scores == Result.load(run).scores
 
 
