@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from finetune import bootstrap
-from finetune.errors import BadOptions
+from finetune.errors import BadData, BadOptions
 from finetune.evidence import intervals_of, owners
 from finetune.interfaces import Evaluator, Record
 from finetune.preparation import Prepared
@@ -71,13 +71,21 @@ def sliced(
     for value in [*names, *([OTHERS] if len(often) > len(names) else [])]:
         places = np.flatnonzero(told == value)
         part = [records[place] for place in places.tolist()]
-        score = evaluator.scores(part).get(evaluator.primary) if len(part) >= LEAST else None
+        score = _score(evaluator, part) if len(part) >= LEAST else None
         if score is None:
             continue
         own = None if units is None else bootstrap.numbered(np.asarray(units)[places].tolist())
         bounds = intervals_of(evaluator, part, own, seed=seed).get(evaluator.primary)
         found.append({"value": value, "size": len(part), "score": score, **(asdict(bounds) if bounds else {})})
     return found
+
+
+def _score(evaluator: Evaluator, part: Sequence[Record]) -> float | None:
+    """Return the primary score of a part; None where there is nothing in it that can be scored."""
+    try:
+        return evaluator.scores(part).get(evaluator.primary)
+    except (BadData, BadOptions):  # the whole was scored: this part has no masked token, no reward, no word of ROUGE's
+        return None
 
 
 def _by_length(prepared: Prepared, split: str) -> dict[str, list[str]]:

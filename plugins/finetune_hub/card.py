@@ -229,7 +229,7 @@ def _more(result: Result, directory: Path) -> Iterator[tuple[str, str]]:
 
 def plain_sentence(text: str) -> str:
     """Return a sentence of ours, in which names from the data may stand."""
-    return plain(text).replace("\\(", "(").replace("\\)", ")")
+    return plain(text, longest=None).replace("\\(", "(").replace("\\)", ")")
 
 
 def plain_paragraph(text: object) -> str:

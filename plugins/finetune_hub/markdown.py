@@ -11,14 +11,15 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 LONGEST = 300
 
 
-def plain(value: object) -> str:
-    r"""Return a value as Markdown that a reader sees as it is, on one line, at most `LONGEST` characters of it.
+def plain(value: object, *, longest: int | None = LONGEST) -> str:
+    r"""Return a value as Markdown that a reader sees as it is, on one line, at most `longest` characters of it.
 
     >>> plain("<b>|`x`")
     '\\<b\\>\\|\\`x\\`'
     """
     text = _CONTROL.sub(" ", str(value)).strip()
-    shown = _MEANING.sub(r"\\\1", text if len(text) <= LONGEST else text[:LONGEST] + "…")
+    kept = text if longest is None or len(text) <= longest else text[:longest] + "…"
+    shown = _MEANING.sub(r"\\\1", kept)
     # a bare address would become a link
     return _ADDRESS.sub(lambda found: found.group().replace(":", "\\:").replace(".", "\\."), shown)
 

@@ -85,7 +85,9 @@ class MaskedEvaluator(Evaluator):
 
     def tallies(self, records: Sequence[Record]) -> Tallies:
         """Return surprise, hits and masked tokens of each document."""
-        nll, right, tokens = (np.array([record[name] for record in records]) for name in ("nll", "correct", "tokens"))
+        nll, right, tokens = (
+            np.array([record.get(name, 0) for record in records]) for name in ("nll", "correct", "tokens")
+        )
         parts = {"perplexity": (nll, tokens), "accuracy": (right, tokens)}
         return ratios(parts, most={"accuracy": 1.0}, through={"perplexity": perplexities})
 

@@ -14,6 +14,7 @@ from finetune.errors import BadOptions
 from finetune.result import Result
 from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer
+from finetune_lm.masked_evaluator import MaskedEvaluator
 from finetune_squad import errors
 from finetune_text.classification_evaluator import ClassificationEvaluator, calibration
 
@@ -68,6 +69,15 @@ def test_rare_values_are_scored_together() -> None:
     assert len(parts) == MOST_VALUES
     assert parts[-1]["value"] == OTHERS
     assert sum(part["size"] for part in parts) == len(values)
+
+
+def test_a_part_with_nothing_to_score_has_no_row_and_ends_no_run() -> None:
+    scored = {"prediction": ["fog"], "reference": ["tide"], "correct": 0, "tokens": 1, "nll": 2.0}
+    gap = {"prediction": ["ship"], "fillings": [[{"token": "ship", "probability": 0.4}]]}
+    records = [scored, scored, gap, gap]
+    parts = sliced(MaskedEvaluator(), records, ["long", "long", "short", "short"])
+    assert [part["value"] for part in parts] == ["long"]
+    assert MaskedEvaluator().tallies(records).values.sum(axis=0).tolist() == [4.0, 2.0, 0.0, 2.0]
 
 
 def test_calibration_adds_up_by_hand() -> None:

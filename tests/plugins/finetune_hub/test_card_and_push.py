@@ -147,6 +147,11 @@ def test_plain_text_stays_on_its_line(text: str) -> None:
     assert len(plain(text)) <= 700
 
 
+def test_what_an_author_wrote_is_not_cut() -> None:
+    said = "Sorting letters. " * 50
+    assert cards.plain_paragraph(f"{said}\n\n{said}") == f"{said.strip()}\n\n{said.strip()}"
+
+
 def test_a_fence_is_longer_than_any_in_it() -> None:
     assert fenced("a ```` b", "yaml").startswith("`````yaml\n")
 
