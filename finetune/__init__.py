@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from finetune.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from finetune.api import evaluate, load, train
+
+# transformers imports peft, and peft this: on a CPU with AVX512-BF16 it complains of a kernel that it did not fetch.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 __version__ = "0.1.0"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -10,9 +9,6 @@ from finetune import hookimpl
 
 if TYPE_CHECKING:
     from finetune.interfaces import Job
-
-# Imported by peft on a CPU with AVX512-BF16, it complains of a kernel that it would have fetched from the network.
-logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 @hookimpl
