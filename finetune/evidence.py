@@ -10,7 +10,7 @@ from finetune import bootstrap
 from finetune.bootstrap import Interval
 from finetune.interfaces import Evaluator, Record
 from finetune.preparation import Prepared
-from finetune.scoring import Scored
+from finetune.scoring import Scored, by_data_set
 
 UNTOUCHED = "untouched"
 """The model before the first step, among those that the trained one is compared with."""
@@ -39,7 +39,7 @@ def weigh(prepared: Prepared, scored: Scored, untouched: Scored | None) -> Evide
             continue
         records, own = scored.records[split], owners(prepared, split)
         others = dict(scored.baselines.get(split, {}))
-        baselines[split] = {name: evaluator.scores(each) for name, each in others.items()}
+        baselines[split] = {name: _scores(prepared, evaluator, each, split) for name, each in others.items()}
         if untouched is not None:
             others = {UNTOUCHED: untouched.records[split], **others}
         units[split] = {
@@ -56,6 +56,14 @@ def weigh(prepared: Prepared, scored: Scored, untouched: Scored | None) -> Evide
         }
         differences[split] = {name: found for name, found in compared.items() if found}
     return Evidence(units=units, intervals=intervals, baselines=baselines, differences=differences)
+
+
+def _scores(prepared: Prepared, evaluator: Evaluator, records: Sequence[Record], split: str) -> dict[str, float]:
+    """Return a baseline's scores and, where it has a record of each example, those of each data set of a mixture."""
+    examples, scores = prepared.features[split].examples, evaluator.scores(records)
+    if len(records) != len(examples):
+        return scores
+    return {**scores, **by_data_set(evaluator, prepared.plan, records, examples=examples)}
 
 
 def intervals_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,14 +99,15 @@ def all_scores(evaluator: Evaluator, plan: Plan, records: list[Record], *, examp
         if taken := set(more) & set(scores):
             raise BadOptions(f"metrics: {name!r} brings {', '.join(sorted(taken))}, which the evaluator brings.")
         scores = {**scores, **more}
-    if plan.recipe.dataset.mixture and NAME in examples.column_names:
-        scores = {**scores, **_by_data_set(evaluator, records, examples[NAME])}
-    return scores
+    return {**scores, **by_data_set(evaluator, plan, records, examples=examples)}
 
 
-def _by_data_set(evaluator: Evaluator, records: list[Record], names: Iterable[str]) -> dict[str, float]:
+def by_data_set(evaluator: Evaluator, plan: Plan, records: Sequence[Record], *, examples: Any) -> dict[str, float]:
+    """Return the scores of each data set of a mixture, under ``score@name``; nothing where there is no mixture."""
+    if not plan.recipe.dataset.mixture or NAME not in examples.column_names:
+        return {}
     parts: dict[str, list[Record]] = {}
-    for record, name in zip(records, names, strict=True):
+    for record, name in zip(records, examples[NAME], strict=True):
         parts.setdefault(name, []).append(record)
     scored = {name: evaluator.scores(part) for name, part in sorted(parts.items())}
     return {f"{score}@{name}": value for name, scores in scored.items() for score, value in scores.items()}

@@ -175,3 +175,15 @@ def test_a_run_scores_each_data_set_of_its_mixture(tmp_path: Path) -> None:
     assert test["accuracy"] == pytest.approx((test["accuracy@one"] + test["accuracy@two"]) / 2)
     assert finetune.evaluate(tmp_path / "run") == test
     assert result.ledger["train"]["repeated"] > 0
+
+
+def test_what_needs_no_model_is_scored_on_each_data_set_too(tmp_path: Path) -> None:
+    one, two = write(tmp_path, "one", 24, 1), write(tmp_path, "two", 24, 2)
+    result = finetune.train(
+        task="text-classification", model=str(toy.base(tmp_path / "bert")), strategy="full",
+        output=str(tmp_path / "run"), dataset={"mixture": {"one": {"path": one}, "two": {"path": two}}},
+        training={"max_steps": 1}, untouched=False, general_text="none",
+    )  # fmt: skip
+    majority = result.baselines["test"]["majority"]
+    assert majority["accuracy@one"] != majority["accuracy@two"]
+    assert majority["accuracy"] == pytest.approx((majority["accuracy@one"] + majority["accuracy@two"]) / 2)
