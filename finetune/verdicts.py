@@ -68,20 +68,11 @@ def better(difference: Mapping[str, float], *, greater_is_better: bool) -> str:
 
 def fit(result: Result) -> Iterator[str]:
     """Yield what the scores and the curves say of over- and underfitting; nothing where they say neither."""
+    overfitted = [*_gap(result), *_risen(result)]
+    # More of what overfits is no cure: a loss that still falls is told of where nothing is overfitted.
+    yield from overfitted or _falling(result)
     split, name = held_out(result), result.primary
-    train = result.scores.get("train", {}).get(name)
-    here = result.scores[split].get(name) if split else None
-    if split and train is not None and here is not None:
-        bounds = result.intervals.get(split, {}).get(name, {"low": here, "high": here})
-        gap = (train - here) if result.greater_is_better else (here - train)
-        outside = train > bounds["high"] if result.greater_is_better else train < bounds["low"]
-        if outside and gap > GAP * abs(train):
-            yield (
-                f"Overfitted: {name} is {number(train)} on rows it learned from and {number(here)} on {split}. More "
-                "data, fewer epochs, a lower learning rate, weight decay or a strategy that moves less would help."
-            )
-    yield from _curve(result)
-    if split and here is not None:
+    if split and name in result.scores[split]:
         for other in result.baselines.get(split, {}):
             difference = result.differences.get(split, {}).get(other, {}).get(name)
             if difference and better(difference, greater_is_better=result.greater_is_better) != "better":
@@ -91,7 +82,23 @@ def fit(result: Result) -> Iterator[str]:
                 )
 
 
-def _curve(result: Result) -> Iterator[str]:
+def _gap(result: Result) -> Iterator[str]:
+    split, name = held_out(result), result.primary
+    train = result.scores.get("train", {}).get(name)
+    here = result.scores[split].get(name) if split else None
+    if split is None or train is None or here is None:
+        return
+    bounds = result.intervals.get(split, {}).get(name, {"low": here, "high": here})
+    gap = (train - here) if result.greater_is_better else (here - train)
+    outside = train > bounds["high"] if result.greater_is_better else train < bounds["low"]
+    if outside and gap > GAP * abs(train):
+        yield (
+            f"Overfitted: {name} is {number(train)} on rows it learned from and {number(here)} on {split}. More "
+            "data, fewer epochs, a lower learning rate, weight decay or a strategy that moves less would help."
+        )
+
+
+def _risen(result: Result) -> Iterator[str]:
     losses = [entry["eval_loss"] for entry in result.log if _finite(entry.get("eval_loss"))]
     steps = [entry["step"] for entry in result.log if _finite(entry.get("eval_loss"))]
     if len(losses) > 1 and losses[-1] > (1 + RISE) * min(losses):
@@ -100,7 +107,9 @@ def _curve(result: Result) -> Iterator[str]:
             f"Overfitted in the end: the loss on validation was lowest at step {lowest:,} ({number(min(losses))}) and "
             f"rose to {number(losses[-1])}. Stop there: training.load_best_model_at_end: true."
         )
-        return
+
+
+def _falling(result: Result) -> Iterator[str]:
     trained = [entry["loss"] for entry in result.log if _finite(entry.get("loss"))]
     if len(trained) >= LEAST_ENTRIES:
         size = len(trained) // FIFTHS

@@ -166,6 +166,12 @@ def test_curves_that_turn_up_are_called_overfitted(runs: list[Path]) -> None:
     assert any("lowest at step 2" in sentence for sentence in verdicts.fit(replace(result, log=log)))
     falling = [{"step": step, "loss": 1 / step} for step in range(1, 21)]
     assert any("Not finished" in sentence for sentence in verdicts.fit(replace(result, log=falling)))
+    split = verdicts.held_out(result) or ""
+    apart = {"train": {result.primary: 1.0}, split: {result.primary: 0.5}}
+    bounds = {split: {result.primary: {"low": 0.4, "high": 0.6}}}
+    told = list(verdicts.fit(replace(result, log=falling, scores=apart, intervals=bounds)))
+    assert told[0].startswith("Overfitted"), told
+    assert not any("Train longer" in sentence for sentence in told), "more of what overfits is no cure"
     flat = [{"step": step, "loss": 0.5, "eval_loss": 0.5} for step in range(1, 21)]
     assert not any("loss" in sentence for sentence in verdicts.fit(replace(result, log=flat)))
 
