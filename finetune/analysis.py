@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -23,6 +24,7 @@ MOST_VALUES = 12
 LEAST = 2
 """Examples that a part has at least."""
 OTHERS = "others"
+_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 _SHOWN, _ROUND = 2000, 400
 """Characters of a text that a result holds, and round what is marked in a longer one."""
 
@@ -43,30 +45,61 @@ def analyse(prepared: Prepared, scored: Scored) -> Analysis:
     for split, records in scored.records.items():
         if split == "train":
             continue
-        examples = prepared.features[split].examples
-        by = {
-            **scored.evaluator.slices(records, examples),
-            **_by_length(prepared, split),
-            **_by_column(prepared, split),
-        }
-        units, seed = owners(prepared, split), prepared.plan.recipe.seed
+        by, units, seed = _parts(prepared, scored, split), owners(prepared, split), prepared.plan.recipe.seed
         slices[split] = {
             name: parts
             for name, values in by.items()
             if len(parts := sliced(scored.evaluator, records, values, units=units, seed=seed)) > 1
         }
-        worst[split] = _worst(scored.evaluator, records, examples)
+        worst[split] = _worst(scored.evaluator, records, prepared.features[split].examples)
     return Analysis(slices=slices, worst=worst)
+
+
+def judge(prepared: Prepared, scored: Scored) -> dict[str, list[dict[str, Any]]]:
+    """Return how every held-out example is judged, for whoever reads `predictions.jsonl`.
+
+    ``score`` is the primary score of that example alone (None where one example has none, as of a correlation),
+    ``cost`` how wrong its record is, and ``parts`` the part that it belongs to, of each way to tell parts apart.
+    """
+    return {
+        split: _judged(scored.evaluator, records, _parts(prepared, scored, split))
+        for split, records in scored.records.items()
+        if split != "train"
+    }
+
+
+def _judged(
+    evaluator: Evaluator, records: Sequence[Record], parts: Mapping[str, Sequence[str]]
+) -> list[dict[str, Any]]:
+    tallies = evaluator.tallies(records)
+    alone = {} if tallies is None else tallies.scores(np.asarray(tallies.values, dtype=np.float64))
+    nothing = np.full(len(records), np.nan)
+    numbers = zip(alone.get(evaluator.primary, nothing).tolist(), map(float, evaluator.costs(records)), strict=True)
+    return [
+        {
+            "score": score if np.isfinite(score) else None,
+            "cost": cost if np.isfinite(cost) else None,
+            "parts": {name: values[place] for name, values in parts.items()},
+        }
+        for place, (score, cost) in enumerate(numbers)
+    ]
+
+
+def _parts(prepared: Prepared, scored: Scored, split: str) -> dict[str, Sequence[str]]:
+    """Return all the ways to tell apart the examples of a split: name → a value for each."""
+    own = scored.evaluator.slices(scored.records[split], prepared.features[split].examples)
+    return {**own, **_by_length(prepared, split), **_by_column(prepared, split)}
 
 
 def sliced(
     evaluator: Evaluator, records: Sequence[Record], values: Sequence[str], *, units: Any = None, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Return size, primary score and its 95 % interval for every value, the most frequent first."""
+    """Return size, primary score and its 95 % interval for every value: numbers in order, others by frequency."""
     known, counts = np.unique(np.asarray(values, dtype=object), return_counts=True)
     often = known[np.argsort(-counts, kind="stable")].tolist()
     names = often if len(often) <= MOST_VALUES else often[: MOST_VALUES - 1]
     told = np.array([value if value in names else OTHERS for value in values], dtype=object)
+    names = sorted(names, key=in_order) if sum(_NUMBER.search(name) is not None for name in names) > 1 else names
     found = []
     for value in [*names, *([OTHERS] if len(often) > len(names) else [])]:
         places = np.flatnonzero(told == value)
@@ -78,6 +111,16 @@ def sliced(
         bounds = intervals_of(evaluator, part, own, seed=seed).get(evaluator.primary)
         found.append({"value": value, "size": len(part), "score": score, **(asdict(bounds) if bounds else {})})
     return found
+
+
+def in_order(value: str) -> tuple[bool, float, bool]:
+    """Return by what a range of numbers is put in its place; what holds no number comes last.
+
+    >>> sorted(["over 1,390", "69 to 1,390", "no answer", "up to 68"], key=in_order)
+    ['up to 68', '69 to 1,390', 'over 1,390', 'no answer']
+    """
+    found = _NUMBER.search(value)
+    return found is None, float(found[0].replace(",", "")) if found else 0.0, value.startswith("over")
 
 
 def _score(evaluator: Evaluator, part: Sequence[Record]) -> float | None:
@@ -106,18 +149,8 @@ def _by_length(prepared: Prepared, split: str) -> dict[str, list[str]]:
 
 
 def _by_column(prepared: Prepared, split: str) -> dict[str, list[str]]:
-    """Return the values of the columns that the recipe names.
-
-    Raises:
-        BadOptions: There is no such column.
-    """
+    """Return the values of the columns that the recipe names."""
     examples = prepared.features[split].examples
-    for name in prepared.plan.recipe.slices:
-        if name not in examples.column_names:
-            raise BadOptions(
-                f"slices: {split} has no column {name!r}; it has: {', '.join(examples.column_names)}. "
-                "Name one of these, or leave it out."
-            )
     return {name: [str(value) for value in examples[name]] for name in prepared.plan.recipe.slices}
 
 

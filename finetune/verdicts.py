@@ -186,6 +186,16 @@ def number(value: float) -> str:
     return f"{value:.3f}" if size < 10 else f"{value:.2f}" if size < 1000 else f"{value:,.0f}"
 
 
+def share(part: float, whole: float) -> str:
+    """Return a share in percent: two digits after the point, or as many as a small one needs to be told from none.
+
+    >>> share(1, 3), share(770, 22_713_986), share(0, 9)
+    ('33.33%', '0.0034%', '0.00%')
+    """
+    percent = 100 * part / max(whole, 1)
+    return f"{percent:.2g}%" if 0 < percent < 0.01 else f"{percent:.2f}%"
+
+
 def _named(other: str) -> str:
     return "The untouched model" if other == "untouched" else f"The baseline “{other}”"
 

@@ -47,9 +47,9 @@ def command(
         output.as_json(asdict(result))
         return
     output.scores(result.scores, result.untouched)
-    share = result.trainable_parameters / result.total_parameters
+    share = verdicts.share(result.trainable_parameters, result.total_parameters)
     click.echo(
-        f"\n{result.trainable_parameters:,} of {result.total_parameters:,} parameters trained ({share:.2%}), "
+        f"\n{result.trainable_parameters:,} of {result.total_parameters:,} parameters trained ({share}), "
         f"{result.saved_bytes / 1e6:.3g} MB saved, {result.peak_memory_mb:,.0f} MiB of memory at most, "
         f"{result.steps} steps, {sum(phase.seconds for phase in result.phases):.0f} s."
     )

@@ -70,7 +70,7 @@ def _templates() -> Environment:
         loader=PackageLoader("finetune.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    filters: dict[str, Any] = {"number": verdicts.number, "pretty": _pretty, "share": "{:.2%}".format, "span": _span}
+    filters: dict[str, Any] = {"number": verdicts.number, "pretty": _pretty, "share": verdicts.share, "span": _span}
     made.filters |= filters
     return made
 

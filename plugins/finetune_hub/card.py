@@ -158,12 +158,12 @@ def _data(result: Result, facts: Facts) -> str:
 
 
 def _training(result: Result) -> str:
-    share = result.trainable_parameters / result.total_parameters
+    share = verdicts.share(result.trainable_parameters, result.total_parameters)
     seconds = sum(phase.seconds for phase in result.phases if phase.name == "train")
     peak = max(phase.peak_memory_mb for phase in result.phases)
     given = {name: result.arguments.get(name) for name in _ARGUMENTS if name in result.arguments}
     facts = [
-        f"{result.trainable_parameters:,} of {result.total_parameters:,} parameters trained ({share:.2%}).",
+        f"{result.trainable_parameters:,} of {result.total_parameters:,} parameters trained ({share}).",
         f"{result.steps:,} optimizer updates in {seconds:,.0f} s; at most {peak:,.0f} MiB of memory.",
         *map(plain_sentence, verdicts.fit(result)),
         *map(plain_sentence, verdicts.forgetting(result)),

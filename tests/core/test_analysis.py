@@ -71,6 +71,15 @@ def test_rare_values_are_scored_together() -> None:
     assert sum(part["size"] for part in parts) == len(values)
 
 
+def test_parts_that_are_numbers_stand_in_their_order() -> None:
+    values = [
+        value for size, value in enumerate(["over 139", "up to 68", "104 to 139", "69 to 103"], 2) for _ in range(size)
+    ]
+    records = [{"prediction": "a", "reference": "a", "probabilities": {"a": 1.0}} for _ in values]
+    parts = sliced(ClassificationEvaluator(), records, values)
+    assert [part["value"] for part in parts] == ["up to 68", "69 to 103", "104 to 139", "over 139"]
+
+
 def test_a_part_with_nothing_to_score_has_no_row_and_ends_no_run() -> None:
     scored = {"prediction": ["fog"], "reference": ["tide"], "correct": 0, "tokens": 1, "nll": 2.0}
     gap = {"prediction": ["ship"], "fillings": [[{"token": "ship", "probability": 0.4}]]}
