@@ -53,9 +53,9 @@ class Difference:
 def intervals(tallies: Tallies, units: Sequence[int] | Array | None = None, *, seed: int = 0) -> dict[str, Interval]:
     """Return the 95 % interval of every score that is a number and of which anything can be said.
 
-    Where all units are alike at the edge of what is possible (every answer right), no resample differs, and the
-    interval is what a mean of bounded values can be at that confidence: with 100 of 100 right, from 0.964 to 1. Where
-    no resample differs and no bound is known, there is none.
+    Where all units are alike (every answer right, or a single unit), no resample differs, and the interval is what a
+    mean of bounded values can be at that confidence: with 100 of 100 right, from 0.964 to 1. Where no resample differs
+    and no bound is known, there is none.
 
     Args:
         tallies: What the scores are made of, a row an example.
@@ -66,12 +66,14 @@ def intervals(tallies: Tallies, units: Sequence[int] | Array | None = None, *, s
     scores = tallies.scores(sums.sum(axis=0))
     drawn = _resampled(lambda weights: tallies.scores(weights @ sums), len(sums), seed)
     left_out = tallies.scores(sums.sum(axis=0) - sums) if len(sums) > 1 else {}
-    found = {
-        name: _interval(float(score), drawn[name], left_out.get(name), most=tallies.most.get(name), size=len(sums))
-        for name, score in scores.items()
-        if np.isfinite(score)
-    }
-    return {name: bounds for name, bounds in found.items() if bounds.low < bounds.high}
+    found = {}
+    for name, score in scores.items():
+        edges = (0.0, tallies.most[name]) if name in tallies.most else None
+        if np.isfinite(score) and (
+            bounds := _interval(float(score), drawn[name], left_out.get(name), edges=edges, size=len(sums))
+        ):
+            found[name] = bounds
+    return found
 
 
 def differences(
@@ -79,7 +81,8 @@ def differences(
 ) -> dict[str, Difference]:
     """Return, score by score, by how much the first is greater than the second, with its 95 % interval.
 
-    Both are drawn anew together, example by example, so that what is hard for both counts for neither.
+    Both are drawn anew together, example by example, so that what is hard for both counts for neither. Where no
+    resample differs, see `intervals`: one unit tells nothing apart.
     """
     a, b = by_unit(first.values, units), by_unit(second.values, units)
 
@@ -93,8 +96,11 @@ def differences(
     found = {}
     for name, value in values.items():
         if np.isfinite(value):
-            bounds = _interval(float(value), drawn[name], left_out.get(name), most=None, size=len(a))
-            found[name] = Difference(value=float(value), low=bounds.low, high=bounds.high)
+            most = max(first.most[name], second.most[name]) if name in first.most and name in second.most else None
+            edges = None if most is None else (-most, most)
+            bounds = _interval(float(value), drawn[name], left_out.get(name), edges=edges, size=len(a))
+            if bounds is not None:
+                found[name] = Difference(value=float(value), low=bounds.low, high=bounds.high)
     return found
 
 
@@ -158,11 +164,13 @@ def by_recomputing(
         chosen = np.concatenate([members[unit] for unit in rng.integers(len(members), size=len(members))])
         for name, score in scores(chosen.tolist()).items():
             drawn.setdefault(name, []).append(score)
-    return {
-        name: Interval(low=float(low), high=float(high))
-        for name, values in drawn.items()
-        for low, high in [np.nanquantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])]
-    }
+    found = {}
+    for name, values in drawn.items():
+        known = np.array(values)[np.isfinite(values)]
+        if len(known) and not alike(known, float(known[0])):  # else one unit, or equals: nothing can be said
+            low, high = np.quantile(known, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+            found[name] = Interval(low=float(low), high=float(high))
+    return found
 
 
 def numbered(values: Sequence[Any]) -> Array:
@@ -201,12 +209,19 @@ def _weights(size: int, seed: int) -> Iterator[Array]:
         left -= count
 
 
-def _interval(score: float, drawn: Array, left_out: Array | None, *, most: float | None, size: int) -> Interval:
+def _interval(
+    score: float, drawn: Array, left_out: Array | None, *, edges: tuple[float, float] | None, size: int
+) -> Interval | None:
     drawn = drawn[np.isfinite(drawn)]
-    if not len(drawn) or np.ptp(drawn) <= 1e-12 * max(1.0, abs(score)):
-        return _at_the_edge(score, most=most, size=size)
+    if not len(drawn) or alike(drawn, score):
+        return None if edges is None else _unmoved(score, edges=edges, size=size)
     low, high = np.quantile(drawn, _levels(score, drawn, left_out))
     return Interval(low=float(low), high=float(high))
+
+
+def alike(drawn: Array, score: float) -> bool:
+    """Say whether no resample differs, but for the last digits of its sums."""
+    return bool(np.ptp(drawn) <= 1e-12 * max(1.0, abs(score)))
 
 
 def _levels(score: float, drawn: Array, left_out: Array | None) -> tuple[float, float]:
@@ -226,20 +241,16 @@ def _levels(score: float, drawn: Array, left_out: Array | None) -> tuple[float, 
     return float(low), float(high)
 
 
-def _at_the_edge(score: float, *, most: float | None, size: int) -> Interval:
-    """Return what can be said where no resample differs.
+def _unmoved(score: float, *, edges: tuple[float, float], size: int) -> Interval:
+    """Return what can be said where no resample differs: all units are alike, or there is one.
 
-    Of n independent values of which all are at the edge, a share of at most 1 - (α/2)^(1/n) of all can be elsewhere
-    (Clopper and Pearson 1934), and so far can the mean be away.
+    Of n independent values that are all alike, a share of at most 1 - (α/2)^(1/n) of all can be elsewhere (Clopper and
+    Pearson 1934), at the worst at an edge of what is possible; and so far can the mean be away.
     """
-    if most is None:
-        return Interval(low=score, high=score)
-    room = most * (1 - ((1 - CONFIDENCE) / 2) ** (1 / size))
-    if score >= most:
-        return Interval(low=most - room, high=most)
-    if score <= 0:
-        return Interval(low=0.0, high=room)
-    return Interval(low=score, high=score)
+    elsewhere = 1 - ((1 - CONFIDENCE) / 2) ** (1 / size)
+    least, most = edges
+    score = min(max(score, least), most)
+    return Interval(low=score - elsewhere * (score - least), high=score + elsewhere * (most - score))
 
 
 def _members(units: Array) -> list[Array]:

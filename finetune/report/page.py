@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from finetune.comparison import Comparison
 
 REPORT = "report.html"
+ONE_LINE = 200
+"""Most characters of JSON that stand on one line."""
 _DRAWN = {"confusion_matrix", "labels", "support", "calibration"}
 """Details that are shown as more than their JSON."""
 
@@ -139,7 +141,17 @@ def segments(text: str, marks: Sequence[Sequence[Any]]) -> list[tuple[str, str]]
 
 
 def _pretty(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
+    """Return a value as text: several texts one after the other, what is short on one line.
+
+    >>> _pretty(["the pier", "pier"]), _pretty({"text": ["pier"], "answer_start": [4]})
+    ('the pier · pier', '{"text": ["pier"], "answer_start": [4]}')
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+        return " · ".join(value)
+    line = json.dumps(value, ensure_ascii=False)
+    return line if len(line) <= ONE_LINE else json.dumps(value, ensure_ascii=False, indent=1)
 
 
 def _span(bounds: Mapping[str, float] | None) -> str:

@@ -95,7 +95,21 @@ def test_where_all_are_right_the_interval_still_says_how_few_they_are() -> None:
 @given(st.lists(st.booleans(), min_size=2, max_size=40))
 def test_a_predictor_is_not_told_apart_from_itself(right: list[bool]) -> None:
     found = bootstrap.differences(mean(right), mean(right))["mean"]
-    assert (found.value, found.low, found.high, found.told_apart()) == (0, 0, 0, False)
+    assert found.value == 0 and found.low == -found.high and not found.told_apart()
+
+
+def test_a_handful_of_rows_tells_nothing_apart() -> None:
+    for size in range(1, 6):  # one of five could be elsewhere, and reverse it: 0.025 ** (1 / 5) < 1 / 2
+        found = bootstrap.differences(mean(np.ones(size)), mean(np.zeros(size)))["mean"]
+        assert found.value == 1 and not found.told_apart(), size
+    assert bootstrap.differences(mean(np.ones(6)), mean(np.zeros(6)))["mean"].told_apart()
+
+
+def test_a_single_unit_has_no_narrow_interval() -> None:
+    one = mean(np.array([1.0, 1.0, 0.0]))
+    bounds = bootstrap.intervals(one, [0, 0, 0])["mean"]
+    assert bounds.low < 0.02 and bounds.high > 0.99
+    assert bootstrap.by_recomputing(lambda places: {"mean": 0.7}, 3, [0, 0, 0]) == {}
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), min_size=1, max_size=30))

@@ -66,8 +66,9 @@ def test_the_primary_score_has_an_interval_even_if_it_is_no_sum() -> None:
     records = [{"prediction": guess, "reference": truth} for guess, truth in pairs]
     found = evidence.intervals_of(RegressionEvaluator(primary="spearman"), records)
     assert found["spearman"].low < found["spearman"].high
-    compared = evidence.compare(RegressionEvaluator(primary="spearman"), records, records)
-    assert compared["spearman"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    other = [{**record, "prediction": -record["prediction"]} for record in records]
+    compared = evidence.compare(RegressionEvaluator(primary="spearman"), records, other)["spearman"]
+    assert compared["low"] < compared["value"] < compared["high"] and compared["value"] > 1
 
 
 def test_a_baseline_without_the_primary_score_is_compared_by_the_others() -> None:
