@@ -99,14 +99,27 @@ def _gap(result: Result) -> Iterator[str]:
 
 
 def _risen(result: Result) -> Iterator[str]:
-    losses = [entry["eval_loss"] for entry in result.log if _finite(entry.get("eval_loss"))]
-    steps = [entry["step"] for entry in result.log if _finite(entry.get("eval_loss"))]
-    if len(losses) > 1 and losses[-1] > (1 + RISE) * min(losses):
-        lowest = steps[losses.index(min(losses))]
+    seen = [entry for entry in result.log if _finite(entry.get("eval_loss"))]
+    losses = [entry["eval_loss"] for entry in seen]
+    if len(losses) < 2 or losses[-1] <= (1 + RISE) * min(losses):
+        return
+    lowest, last = seen[losses.index(min(losses))], seen[-1]
+    name = f"eval_{result.primary}"
+    scores = [entry[name] for entry in (lowest, last) if _finite(entry.get(name))]
+    told = (
+        f"Overfitted in the end: the loss on validation was lowest at step {lowest['step']:,} ({number(min(losses))}) "
+        f"and rose to {number(losses[-1])}"
+    )
+    if len(scores) == 2 and scores[0] != scores[1] and (scores[1] > scores[0]) == result.greater_is_better:
+        # Who stopped there would have the worse model.
         yield (
-            f"Overfitted in the end: the loss on validation was lowest at step {lowest:,} ({number(min(losses))}) and "
-            f"rose to {number(losses[-1])}. Stop there: training.load_best_model_at_end: true."
+            f"{told}, while {result.primary} became better, from {number(scores[0])} to {number(scores[1])}: it errs less, and "
+            "is the surer of what errors are left. Choose by the score, and do not trust how sure it is."
         )
+    elif result.arguments.get("load_best_model_at_end"):
+        yield f"{told}. The best checkpoint was kept."
+    else:
+        yield f"{told}. Stop there: training.load_best_model_at_end: true."
 
 
 def _falling(result: Result) -> Iterator[str]:

@@ -176,6 +176,22 @@ def test_curves_that_turn_up_are_called_overfitted(runs: list[Path]) -> None:
     assert not any("loss" in sentence for sentence in verdicts.fit(replace(result, log=flat)))
 
 
+def test_who_did_better_or_kept_the_best_is_not_told_to_stop_where_the_loss_was_lowest(runs: list[Path]) -> None:
+    result = Result.load(runs[1])
+    name = f"eval_{result.primary}"
+
+    def told(*scores: float, **arguments: bool) -> str:
+        log = [{"step": n, "eval_loss": loss, name: score}
+               for n, loss, score in zip((1, 2, 3), (0.9, 0.5, 0.8), scores, strict=True)]  # fmt: skip
+        changed = replace(result, log=log, arguments={**result.arguments, **arguments})
+        return next(sentence for sentence in verdicts.fit(changed) if "lowest at step 2" in sentence)
+
+    assert "Stop there" in told(0.4, 0.6, 0.5)
+    assert "from 0.500 to 0.700" in told(0.4, 0.5, 0.7) and "Stop there" not in told(0.4, 0.5, 0.7)
+    assert "best checkpoint was kept" in told(0.4, 0.6, 0.5, load_best_model_at_end=True)
+    assert "Stop there" not in told(0.4, 0.6, 0.5, load_best_model_at_end=True)
+
+
 def test_a_model_that_is_no_better_than_a_baseline_is_called_so(runs: list[Path]) -> None:
     assert any("Underfitted" in sentence for sentence in verdicts.fit(Result.load(runs[0])))
     assert not any("Underfitted" in sentence for sentence in verdicts.fit(Result.load(runs[1])))
