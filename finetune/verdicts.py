@@ -113,8 +113,8 @@ def _risen(result: Result) -> Iterator[str]:
     if len(scores) == 2 and scores[0] != scores[1] and (scores[1] > scores[0]) == result.greater_is_better:
         # Who stopped there would have the worse model.
         yield (
-            f"{told}, while {result.primary} became better, from {number(scores[0])} to {number(scores[1])}: it errs less, and "
-            "is the surer of what errors are left. Choose by the score, and do not trust how sure it is."
+            f"{told}, while {result.primary} became better, from {number(scores[0])} to {number(scores[1])}: it errs "
+            "less, and is the surer of what errors are left. Choose by the score, and do not trust how sure it is."
         )
     elif result.arguments.get("load_best_model_at_end"):
         yield f"{told}. The best checkpoint was kept."
