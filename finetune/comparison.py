@@ -14,7 +14,7 @@ from finetune.interfaces import Evaluator, Record
 from finetune.plugins import resolve
 from finetune.result import PREDICTIONS, Result
 
-_OURS = {"split", "index", "example"}
+_OURS = {"split", "index", "example", "judged"}
 """What stands in a line of `predictions.jsonl` beside the record."""
 _EXPECTED = {"output"}
 """Sections of a recipe that always differ, and say nothing."""
@@ -71,6 +71,7 @@ def compare(directories: Sequence[str | Path], *, split: str | None = None) -> C
         )
     _refuse_unlike(results, chosen)
     records = [records_of(result.directory, chosen) for result in results]
+    _refuse_torn(results, records, chosen)
     evaluator, units = evaluator_of(first), units_of(first, chosen)
     return Comparison(
         split=chosen,
@@ -172,6 +173,23 @@ def _refuse_unlike(results: Sequence[Result], split: str) -> None:
             raise BadData(
                 f"{first.directory} is judged by {first.primary!r} of {first.evaluator['class']}, "
                 f"{result.directory} by {result.primary!r} of {result.evaluator['class']}. Give both one evaluator."
+            )
+    for result in results:
+        if result.primary not in result.scores[split]:
+            why = result.details.get(split, {}).get("undefined", {}).get(result.primary)
+            raise BadData(
+                f"{result.directory} has no {result.primary} on {split}{f': {why}' if why else ''}. Choose a score "
+                "that is always there (evaluator.primary), or another split."
+            )
+
+
+def _refuse_torn(results: Sequence[Result], records: Sequence[Sequence[Record]], split: str) -> None:
+    for result, own in zip(results, records, strict=True):
+        wanted = result.ledger.get(split, {}).get("kept", len(own))
+        if not own or len(own) != wanted:
+            raise BadData(
+                f"{Path(result.directory) / PREDICTIONS} holds {len(own):,} of {wanted:,} rows of {split}."
+                + (" Rows of train are not kept; compare on another split." if split == "train" else "")
             )
 
 

@@ -85,10 +85,12 @@ def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write_atomically(path, "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows))
 
 
-def lines_of(split: str, examples: Iterable[Row], records: Iterable[Record]) -> Iterable[dict[str, Any]]:
-    """Return the lines of `predictions.jsonl` for one split: where the example stands, the example, its record."""
-    for index, (example, record) in enumerate(zip(examples, records, strict=True)):
-        yield {"split": split, "index": index, "example": dict(example), **record}
+def lines_of(
+    split: str, examples: Iterable[Row], records: Iterable[Record], judged: Iterable[Mapping[str, Any]]
+) -> Iterable[dict[str, Any]]:
+    """Return the lines of `predictions.jsonl` for one split: place, example, record, and how it is judged."""
+    for index, (example, record, verdict) in enumerate(zip(examples, records, judged, strict=True)):
+        yield {"split": split, "index": index, "example": dict(example), **record, "judged": dict(verdict)}
 
 
 def write_files(directory: Path, files: Mapping[str, Any]) -> None:

@@ -61,6 +61,16 @@ class Surprise:
     tokens: Sequence[int]
 
 
+def require(general_text: str) -> None:
+    """Check that there is something to measure on, where something is to be measured, before anything is trained.
+
+    Raises:
+        BadData: The recipe's file of general text cannot be read, or is empty.
+    """
+    if general_text != NONE:
+        general_texts(general_text)
+
+
 def measure(plan: Plan, tokenizer: Any, trained: Any, *, seed: int = 0) -> dict[str, Any]:
     """Return what training did to the surprise at general text, as data.
 

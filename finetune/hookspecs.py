@@ -70,7 +70,8 @@ def metrics() -> Mapping[str, str]:  # type: ignore[empty-body]
     """Say which extra metrics you bring: functions from records to ``{name: score}``.
 
     A name that ends with a colon is a scheme: ``brier:macro`` calls what ``brier:`` names with ``"macro"``, whenever a
-    recipe is planned, and gets such a function.
+    recipe is planned, and gets such a function. One that has a method ``check`` is shown some records of the untouched
+    model before the first step, and may refuse their form.
 
     Examples:
         >>> @hookimpl

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from finetune import data, features, models
 from finetune.data import Examples
+from finetune.errors import BadOptions
 from finetune.features import Features
 from finetune.plan import Plan
 from finetune.progress import Reporter
@@ -51,6 +52,7 @@ def prepare(plan: Plan, *, rows: Mapping[str, Any] | None = None, reporter: Repo
                 columns=source.columns,
                 on_bad=source.on_bad,
             )
+    _require_slices(examples, plan.recipe.slices)
     plan = replace(plan, preprocessor=examples.preprocessor)
     with reporter.phase("look for rows of train in other splits"):
         leaked = data.leakage(examples.splits, plan.preprocessor)
@@ -68,3 +70,14 @@ def prepare(plan: Plan, *, rows: Mapping[str, Any] | None = None, reporter: Repo
             for split, part in examples.splits.items()
         }
     return Prepared(plan=plan, examples=examples, leakage=leaked, tokenizer=tokenizer, features=made)
+
+
+def _require_slices(examples: Examples, names: Sequence[str]) -> None:
+    """Refuse a column of the recipe's `slices` that a held-out split lacks, before anything is trained."""
+    for split, rows in examples.splits.items():
+        for name in names:
+            if split != "train" and name not in rows.column_names:
+                raise BadOptions(
+                    f"slices: {split} has no column {name!r}; it has: {', '.join(rows.column_names)}. "
+                    "Name one of these, or leave it out."
+                )

@@ -13,7 +13,7 @@ from transformers import set_seed
 
 from finetune import callbacks, checkpoints, checks, folder, forgetting, models, report, training
 from finetune import result as results
-from finetune.analysis import analyse
+from finetune.analysis import analyse, judge
 from finetune.evidence import Evidence, weigh
 from finetune.interfaces import Job
 from finetune.models import Loaded
@@ -22,7 +22,7 @@ from finetune.plugins import resolve
 from finetune.preparation import Prepared, prepare
 from finetune.progress import Reporter
 from finetune.result import Result
-from finetune.scoring import Scored, score, write_predictions
+from finetune.scoring import Scored, score, try_metrics, write_predictions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +63,7 @@ def run(
     reporter, started = reporter or Reporter(), datetime.now(UTC).isoformat(timespec="seconds")
     output = Path(plan.recipe.output)
     folder.check(output, resume=resume, overwrite=overwrite)
+    forgetting.require(plan.recipe.general_text)
     prepared = prepare(plan, rows=rows, reporter=reporter)
     with models.quiet(), folder.held(output):
         with reporter.phase("load the model"):
@@ -75,6 +76,8 @@ def run(
         if plan.recipe.untouched:
             with reporter.phase("score the untouched model"):
                 untouched = score(prepared, ready.job, trainer, held_out=True)
+        else:
+            try_metrics(prepared, ready.job, trainer)
         with reporter.phase("train"), callbacks.stopping_cleanly(trainer):
             set_seed(plan.recipe.seed)  # scoring draws random numbers too
             trainer.train(resume_from_checkpoint=ready.checkpoint)
@@ -85,7 +88,7 @@ def run(
         with reporter.phase("weigh the evidence"):
             evidence, analysis = weigh(prepared, scored, untouched), analyse(prepared, scored)
             forgotten = forgetting.measure(prepared.plan, prepared.tokenizer, ready.job.model, seed=plan.recipe.seed)
-    write_predictions(output, prepared, scored)
+    write_predictions(output, prepared, scored, judge(prepared, scored))
     facts = {**vars(analysis), "forgetting": forgotten, "phases": reporter.phases, "started": started}
     result = record(prepared, ready, trainer, untouched, scored=scored, evidence=evidence, facts=facts)
     result.save(output)

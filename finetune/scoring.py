@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from finetune.preparation import Prepared
 
 SAMPLE = 500
 """Training examples that are scored, beside the held-out ones: enough to see a gap."""
+TRIED = 8
+"""Examples whose records are shown to further metrics before the first step, where no other are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ def score(prepared: Prepared, job: Job, trainer: Any, *, held_out: bool = False)
     seed, evaluator = prepared.plan.recipe.seed, job.evaluator
     parts = {split: part for split, part in prepared.features.items() if split != "train"}
     if not held_out:
-        parts["train"] = _sample(prepared, seed=seed)
+        parts["train"] = _sample(prepared, SAMPLE, seed=seed)
     predictions = {
         split: training.predict(trainer, examples=part.examples, features=part.features, job=job)
         for split, part in parts.items()
@@ -74,10 +76,27 @@ def _known(prepared: Prepared, job: Job) -> Predictions:
     )
 
 
-def _sample(prepared: Prepared, *, seed: int) -> Features:
-    """Return the training examples to score; where one feature holds several, those are packed anew."""
+def try_metrics(prepared: Prepared, job: Job, trainer: Any) -> None:
+    """Show some records to the further metrics that can say whether records are of their form.
+
+    Where the untouched model is scored, that says it; where it is not, nobody should learn it after the training.
+
+    Raises:
+        BadOptions: One of them wants records of another form.
+    """
+    checks = [metric.check for metric in prepared.plan.metrics.values() if hasattr(metric, "check")]
+    if not checks:
+        return
+    part = _sample(prepared, TRIED, seed=prepared.plan.recipe.seed)
+    records = job.evaluator.records(training.predict(trainer, examples=part.examples, features=part.features, job=job))
+    for check in checks:
+        check(records)
+
+
+def _sample(prepared: Prepared, size: int, *, seed: int) -> Features:
+    """Return some training examples to score; where one feature holds several, those are packed anew."""
     plan, whole = prepared.plan, prepared.features["train"]
-    part = whole.sample(SAMPLE, seed=seed)
+    part = whole.sample(size, seed=seed)
     if part is whole or not plan.preprocessor.packs:
         return part
     return features.make(
@@ -113,13 +132,15 @@ def by_data_set(evaluator: Evaluator, plan: Plan, records: Sequence[Record], *, 
     return {f"{score}@{name}": value for name, scores in scored.items() for score, value in scores.items()}
 
 
-def write_predictions(output: Path, prepared: Prepared, scored: Scored) -> None:
-    """Write the records of the held-out splits, and the files that a benchmark wants."""
+def write_predictions(
+    output: Path, prepared: Prepared, scored: Scored, judged: Mapping[str, Iterable[Mapping[str, Any]]]
+) -> None:
+    """Write the records of the held-out splits with how each is judged, and the files that a benchmark wants."""
     held_out = {split: records for split, records in scored.records.items() if split != "train"}
     lines = (
         line
         for split, records in held_out.items()
-        for line in folder.lines_of(split, prepared.features[split].examples, records)
+        for line in folder.lines_of(split, prepared.features[split].examples, records, judged[split])
     )
     folder.write_lines(output / result.PREDICTIONS, lines)
     for split, records in held_out.items():

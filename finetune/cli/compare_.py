@@ -35,7 +35,7 @@ def command(runs: tuple[str, ...], split: str | None, as_json: bool, html: str |
         raise click.UsageError("name two runs or more.")
     found = comparison.compare(runs, split=split)
     if html:
-        Path(html).write_text(comparison_page(found), encoding="utf-8")
+        output.page(Path(html), comparison_page(found))
     if as_json:
         output.as_json(asdict(found))
     else:
@@ -47,7 +47,7 @@ def command(runs: tuple[str, ...], split: str | None, as_json: bool, html: str |
 def show(found: Comparison) -> None:
     """Print a comparison: scores, then what they cost, then what differs between the recipes."""
     from finetune.cli import output
-    from finetune.verdicts import number
+    from finetune.verdicts import number, share
 
     first = found.runs[0]
     output.table(
@@ -63,7 +63,7 @@ def show(found: Comparison) -> None:
     output.table(
         ["run", "trained", "share", "steps", "seconds", "memory MiB"],
         [
-            [run.run, run.trainable_parameters, f"{run.trainable_parameters / run.total_parameters:.2%}", run.steps,
+            [run.run, run.trainable_parameters, share(run.trainable_parameters, run.total_parameters), run.steps,
              round(run.training_seconds, 1), round(run.peak_memory_mb)]
             for run in found.runs
         ],

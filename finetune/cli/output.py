@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
+from finetune.errors import BadOptions
 from finetune.interfaces import Finding
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Characters of a label that would move the cursor, colour the terminal or turn a line round."""
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
@@ -83,8 +89,23 @@ def scores(result_scores: Mapping[str, Mapping[str, float]], untouched: Mapping[
     table(["score", *(f"{split} {kind}" for split, kind in columns)], rows)
 
 
+def page(path: Path, text: str) -> None:
+    """Write a page where the user wants it.
+
+    Raises:
+        BadOptions: It cannot be written there.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadOptions(
+            f"{path} cannot be written: {error.strerror}. Name a file in a folder that is there."
+        ) from error
+
+
 def _text(cell: object) -> str:
-    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+    shown = f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+    return _CONTROL.sub(lambda found: ascii(found.group())[1:-1], shown)
 
 
 def _is_number(cell: str) -> bool:

@@ -13,12 +13,13 @@ def command(run: str, output: str | None) -> None:
     from pathlib import Path
 
     from finetune import report
+    from finetune.cli.output import page as write_page
     from finetune.result import Result
 
     result = Result.load(run)
     if output:
         path = Path(output)
-        path.write_text(report.page(result), encoding="utf-8")
+        write_page(path, report.page(result))
     else:
         path = report.write(result, Path(run))
     click.echo(str(path))

@@ -25,6 +25,14 @@ class Further:
     arguments: Mapping[str, Any]
     """What its ``compute`` takes besides predictions and references."""
 
+    def check(self, records: Sequence[Record]) -> None:
+        """Say before the first step whether records are of a form that the module takes.
+
+        Raises:
+            BadOptions: They are not.
+        """
+        forms.inputs(self.module, records, name=self.name)
+
     def __call__(self, records: Sequence[Record]) -> dict[str, float]:
         """Return the scores of records that hold a reference.
 

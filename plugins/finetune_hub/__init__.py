@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from finetune import hookimpl
 
 if TYPE_CHECKING:
+    from finetune.interfaces import Job
     from finetune.result import Result
 
 
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
 def commands() -> Mapping[str, str]:
     """Bring `card` and `push`."""
     return {"card": "finetune_hub.card_command:command", "push": "finetune_hub.push_command:command"}
+
+
+@hookimpl
+def before_training(job: Job) -> None:
+    """Refuse an unknown word of the recipe's `card` section before the first step."""
+    from finetune.recipe import read
+    from finetune.result import RECIPE
+    from finetune_hub.facts import require_words
+
+    require_words(read(Path(job.arguments["output_dir"]) / RECIPE).card)
 
 
 @hookimpl

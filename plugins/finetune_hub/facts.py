@@ -62,9 +62,7 @@ def facts_of(result: Result, directory: Path) -> Facts:
         BadOptions: The recipe's `card` section has an unknown word.
     """
     said = dict(result.recipe.get("card") or {})
-    for word in said:
-        if word not in WORDS:
-            raise BadOptions(f"card: {word!r} is unknown.{did_you_mean(word, WORDS)} There are: {', '.join(WORDS)}.")
+    require_words(said)
     own = _of_base(result)
     inherited = own.get("license")
     adapter = any(directory.glob("adapter_config.json"))
@@ -77,6 +75,17 @@ def facts_of(result: Result, directory: Path) -> Facts:
         pipeline_tag=_pipeline_tag(result, directory),
         said=said,
     )
+
+
+def require_words(said: Mapping[str, Any]) -> None:
+    """Check the words of a recipe's `card` section.
+
+    Raises:
+        BadOptions: One is unknown.
+    """
+    for word in said:
+        if word not in WORDS:
+            raise BadOptions(f"card: {word!r} is unknown.{did_you_mean(word, WORDS)} There are: {', '.join(WORDS)}.")
 
 
 def _id(path: str) -> str | None:

@@ -267,6 +267,20 @@ def test_a_run_has_the_scores_of_a_class_and_so_has_its_evaluation(tmp_path: Pat
 
 
 @pytest.mark.usefixtures("named")
+def test_a_metric_that_does_not_fit_is_refused_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_lists = evaluate.MetricInfo(
+        description="", citation="", inputs_description="", features=both(datasets.List(Value("float64")))
+    )
+    monkeypatch.setattr(Hits, "_info", lambda self: of_lists)
+    content = recipe(tmp_path, metrics=["evaluate:toy:Hits"], untouched=False)
+    with pytest.raises(BadOptions, match="'toy:Hits' does not fit this task"):
+        finetune.train(from_mapping(content))
+    assert (tmp_path / "run" / "log.jsonl").read_text(encoding="utf-8") == ""
+
+
+@pytest.mark.usefixtures("named")
 def test_a_class_without_the_scheme_is_answered_with_the_scheme(tmp_path: Path) -> None:
     with pytest.raises(BadRecipe, match="evaluate:toy:Hits"):
         make(from_mapping(recipe(tmp_path, metrics=["toy:Hits"])), discover())

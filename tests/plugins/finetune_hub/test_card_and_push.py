@@ -179,6 +179,22 @@ def test_an_unknown_word_of_the_card_is_answered_with_the_nearest(run: Path) -> 
         cards.say(run, {"licence": "mit"})
 
 
+def test_an_unknown_word_of_a_recipe_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    base = tiny_model("bert", tokenizer("bert", vocab_size=400), tmp_path / "base")
+    rows = [{"text": f"{n} boats", "label": "ab"[n % 2]} for n in range(8)]
+    with pytest.raises(BadOptions, match=r"card: 'licence' is unknown\. Did you mean 'license'"):
+        finetune.train(
+            task="text-classification",
+            model=str(base),
+            dataset={"train": rows, "validation": rows},
+            strategy="full",
+            card={"licence": "mit"},
+            output=str(tmp_path / "run"),
+        )
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert (tmp_path / "run" / "log.jsonl").read_text(encoding="utf-8") == ""
+
+
 def environment(hub: Any) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
     return {

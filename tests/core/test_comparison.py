@@ -1,0 +1,72 @@
+"""What cannot be compared is refused by name, and nothing ends in a traceback."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import finetune
+from finetune import comparison
+from finetune.cli import main
+from finetune.cli.output import table
+from finetune.errors import BadData
+from finetune.result import PREDICTIONS
+from finetune.testing.models import tiny_model
+from finetune.testing.tokenizers import tokenizer
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run whose test split has one number throughout, so that nothing correlates with it."""
+    folder = tmp_path_factory.mktemp("compared")
+    base = tiny_model("bert", tokenizer("bert", vocab_size=400), folder / "base")
+    rows = [{"text": f"{n} boats at the quay", "label": n / 2} for n in range(12)]
+    finetune.train(
+        task="text-regression",
+        model=str(base),
+        dataset={"train": rows, "validation": rows[:6], "test": [{**row, "label": 2.0} for row in rows]},
+        strategy="full",
+        preprocessor={"max_length": 16},
+        training={"max_steps": 1, "save_strategy": "no"},
+        output=str(folder / "run"),
+    )
+    return folder / "run"
+
+
+def test_a_score_that_a_run_lacks_is_named_with_its_reason(run: Path) -> None:
+    with pytest.raises(BadData, match=r"has no pearson on test: every reference is 2\. Choose"):
+        comparison.compare([run, run])
+    assert comparison.compare([run, run], split="validation").runs[1].verdict == "not told apart"
+
+
+def test_rows_that_are_not_there_are_counted(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadData, match=r"holds 0 of 12 rows of train\. Rows of train are not kept"):
+        comparison.compare([run, run], split="train")
+    torn = tmp_path / "torn"
+    shutil.copytree(run, torn)
+    lines = (run / PREDICTIONS).read_text(encoding="utf-8").splitlines(keepends=True)
+    (torn / PREDICTIONS).write_text("".join(lines[:4]), encoding="utf-8")
+    with pytest.raises(BadData, match="holds 4 of 6 rows of validation"):
+        comparison.compare([run, torn], split="validation")
+
+
+def test_a_page_that_cannot_be_written_is_refused_without_a_traceback(run: Path, tmp_path: Path) -> None:
+    nowhere = str(tmp_path / "no" / "page.html")
+    for words in (["compare", str(run), str(run), "--split", "validation", "--html"], ["report", str(run), "--output"]):
+        done = CliRunner().invoke(main, [*words, nowhere])
+        assert (done.exit_code, "cannot be written" in done.output) == (2, True), done.output
+
+
+def test_a_label_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    table(["score", "test"], [["f1/\x1b[31mred\nand\u202eright", 0.5]])
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[1] == "f1/\\x1b[31mred\\nand\\u202eright   0.5"
+
+
+def test_three_runs_are_compared_as_json(run: Path) -> None:
+    done = CliRunner().invoke(main, ["compare", *[str(run)] * 3, "--split", "validation", "--json"])
+    assert [each["verdict"] for each in json.loads(done.output)["runs"]] == ["first", *["not told apart"] * 2]
