@@ -206,6 +206,20 @@ def test_validation_that_chose_is_named_as_such(runs: list[Path]) -> None:
     assert "by which the model was chosen: it flatters" in told[0]
 
 
+def test_a_score_on_rows_of_train_is_said_to_flatter(runs: list[Path]) -> None:
+    result = Result.load(runs[1])
+    split = verdicts.held_out(result) or ""
+    found = {"rows": 80, "exact": 3, "normalised": 2, "near": None, "columns": ["text"], "pairs": []}
+
+    def told(**changed: int) -> str:
+        return next(verdicts.headline(replace(result, leakage={split: {**found, **changed}})))
+
+    assert told().endswith("of which 5 are in train too: it flatters.")
+    assert "flatters" not in told(exact=2), "a row or two do not change a score, and are counted elsewhere"
+    chosen = replace(result, leakage={split: found}, chosen_on=split)
+    assert "in train too and by which the model was chosen: it flatters" in next(verdicts.headline(chosen))
+
+
 def test_marks_part_a_text_where_they_begin_and_end() -> None:
     assert segments("abcdef", [[1, 3, "prediction"], [2, 5, "reference"]]) == [
         ("a", ""), ("b", "prediction"), ("c", "prediction reference"), ("de", "reference"), ("f", ""),
