@@ -166,7 +166,7 @@ def test_curves_that_turn_up_are_called_overfitted(runs: list[Path]) -> None:
     assert any("lowest at step 2" in sentence for sentence in verdicts.fit(replace(result, log=log)))
     falling = [{"step": step, "loss": 1 - step / 25} for step in range(1, 21)]
     assert any("Not finished" in sentence for sentence in verdicts.fit(replace(result, log=falling)))
-    ended = [{"step": step, "loss": max(1 - step / 15, 0.04 / step)} for step in range(1, 21)]
+    ended = [{"step": step, "loss": max(1 - step / 10, 0.4 / step)} for step in range(1, 21)]
     assert not any("Not finished" in sentence for sentence in verdicts.fit(replace(result, log=ended)))
     split = verdicts.held_out(result) or ""
     apart = {"train": {result.primary: 1.0}, split: {result.primary: 0.5}}
