@@ -99,6 +99,8 @@ def differences(
             most = max(first.most[name], second.most[name]) if name in first.most and name in second.most else None
             edges = None if most is None else (-most, most)
             bounds = _interval(float(value), drawn[name], left_out.get(name), edges=edges, size=len(a))
+            if bounds is None and value == 0:  # the same numbers, row by row
+                bounds = Interval(low=0.0, high=0.0)
             if bounds is not None:
                 found[name] = Difference(value=float(value), low=bounds.low, high=bounds.high)
     return found

@@ -10,6 +10,7 @@ general text as in Gururangan et al. 2020, "Don't Stop Pretraining", table 3.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -75,8 +76,8 @@ def measure(plan: Plan, tokenizer: Any, trained: Any, *, seed: int = 0) -> dict[
     """Return what training did to the surprise at general text, as data.
 
     ``before``, ``after`` and ``growth`` (``value``, ``low``, ``high``: with a 95 % interval over texts) are in nats a
-    token; ``forgot`` says whether the growth is told apart from 0 and at least `NOTABLE`. Where nothing can be
-    measured there is ``why_not`` alone.
+    token; ``forgot`` says whether the growth is told apart from 0 and at least `NOTABLE`; ``guessing`` is the surprise
+    of whoever holds all tokens for equally likely. Where nothing can be measured there is ``why_not`` alone.
 
     Args:
         plan: Says which base and which general text.
@@ -95,15 +96,18 @@ def measure(plan: Plan, tokenizer: Any, trained: Any, *, seed: int = 0) -> dict[
         make = _objective(objective, tokenizer)
         pairs = [make(text) for text in texts]
         before = _read(base, pairs, tokenizer, objective=objective)
+        guessing = math.log(base.get_input_embeddings().weight.shape[0])
         after = _read(_with_body_of(base, trained), pairs, tokenizer, objective=objective)
+        return {**_compared(objective, before, after, seed=seed), "guessing": guessing}
     except Unmeasurable as reason:
         return {"why_not": str(reason)}
-    return _compared(objective, before, after, seed=seed)
 
 
 def _compared(objective: str, before: Surprise, after: Surprise, *, seed: int) -> dict[str, Any]:
     tallies = [bootstrap.ratios({"nats": (side.nll, side.tokens)}) for side in (after, before)]
-    growth = bootstrap.differences(*tallies, seed=seed)["nats"]
+    growth = bootstrap.differences(*tallies, seed=seed).get("nats")
+    if growth is None:
+        raise Unmeasurable("one text alone has no interval; write several, a line each")
     return {
         "objective": objective,
         "texts": len(before.nll),

@@ -51,7 +51,8 @@ class Result:
     worst: Mapping[str, Sequence[Mapping[str, Any]]]
     """Held-out split → its worst errors: ``index``, ``cost``, ``example`` and ``record``."""
     forgetting: Mapping[str, Any]
-    """Surprise at general text ``before`` and ``after`` training in nats a token, its ``growth``; or ``why_not``."""
+    """Surprise at general text ``before`` and ``after`` training in nats a token, its ``growth``, and what ``guessing``
+    would give; or ``why_not``."""
     details: Mapping[str, Mapping[str, Any]]
     """Split → what is not a single number: a confusion matrix."""
     primary: str

@@ -156,6 +156,11 @@ def forgetting(result: Result) -> Iterator[str]:
     before, after = (math.exp(min(found[side], 700)) for side in ("before", "after"))
     told = f"surprise at general text ({found['objective']}): perplexity {number(before)} before, {number(after)} after"
     yield f"{'Forgot: ' if found['forgot'] else ''}{told} ({change})."
+    if found["before"] > found.get("guessing", math.inf):
+        yield (
+            "The base itself is worse than guessing at that text, so this says nothing of what it knew. Name a file of "
+            "texts that it can read: general_text."
+        )
 
 
 def leaks(leakage: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

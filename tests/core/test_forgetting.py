@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import transformers
 
-from finetune import forgetting, plan, recipe
+from finetune import forgetting, plan, recipe, verdicts
 from finetune.errors import BadData
 from finetune.forgetting import measure
 from finetune.plugins import discover
@@ -105,6 +106,26 @@ def test_what_cannot_be_measured_says_why(tmp_path: Path) -> None:
     assert "came without the head it was pretrained with" in measure(planned(headless), words, model)["why_not"]
     told = measure(planned(headless, general_text="none"), words, model)
     assert told == {"why_not": "the recipe says general_text: none"}
+
+
+def test_one_text_is_no_measure(tmp_path: Path) -> None:
+    words = tokenizer("bert", vocab_size=500)
+    base = tiny_model("bert", words, tmp_path / "bert", model_class="AutoModelForMaskedLM")
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
+    with torch.no_grad():
+        for parameter in model.base_model.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    (tmp_path / "one.txt").write_text("The tide is out, and the boats lie on their sides.\n")
+    told = measure(planned(base, general_text=str(tmp_path / "one.txt")), words, model)
+    assert told == {"why_not": "one text alone has no interval; write several, a line each"}
+
+
+def test_a_base_that_cannot_read_the_text_is_said_to_know_nothing_of_it() -> None:
+    growth = {"value": -0.5, "low": -0.6, "high": -0.4}
+    found = {"objective": "causal", "before": 9.2, "after": 8.7, "growth": growth, "forgot": False, "guessing": 7.8}
+    told = list(verdicts.forgetting(SimpleNamespace(forgetting=found)))
+    assert len(told) == 2 and "worse than guessing" in told[1]
+    assert len(list(verdicts.forgetting(SimpleNamespace(forgetting={**found, "before": 3.0})))) == 1
 
 
 def test_general_text_of_ones_own_is_read_line_by_line(tmp_path: Path) -> None:
