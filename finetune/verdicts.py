@@ -178,7 +178,7 @@ def leaks(leakage: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             by = " and ".join(found["columns"])
             yield f"{total:,} of {found['rows']:,} rows of {split} are in train too, by {by}: {told}."
         if found["near"] is None:
-            yield f"{split} was not searched for rows that are nearly in train: there are too many."
+            yield f"{split} was not searched for rows that are nearly in train: there is too much to look through."
 
 
 def weak_slices(result: Result) -> Iterator[str]:

@@ -29,6 +29,8 @@ SIMILAR = 0.7
 """Share of runs of five characters, of those in either text, from which two texts count as nearly the same."""
 MOST_ROWS = 200_000
 """Rows of train and a split together up to which near duplicates are looked for: some minutes."""
+MOST_CHARACTERS = 500_000_000
+"""Their characters, up to which it is done: on one core, 40 million of them took 22 s."""
 BANDS, ROWS = 32, 4
 """Hashes of a signature: pairs as alike as `SIMILAR` share a band in 9,998 of 10,000 cases (1 - (1 - 0.7⁴)³²)."""
 CANDIDATES = 20
@@ -45,14 +47,14 @@ def leakage(splits: Mapping[str, Dataset], preprocessor: Preprocessor) -> dict[s
     """Return for each split but train how many of its rows train holds too; ``{}`` where nothing can be compared.
 
     ``exact``, ``normalised`` (the same but for case, punctuation and space) and ``near`` count each row once, the
-    first that applies; ``near`` is None where there are too many rows to look. ``columns`` is what was compared,
+    first that applies; ``near`` is None where there is too much to look through. ``columns`` is what was compared,
     ``pairs`` holds some near duplicates with their ``similarity``.
     """
     names = [preprocessor.group] if preprocessor.group else list(preprocessor.columns)
     names = [name for name in names if all(name in rows.column_names for rows in splits.values())]
     if "train" not in splits or not names:
         return {}
-    train = _hashed(splits["train"], names)
+    train, long = _hashed(splits["train"], names), _characters(splits["train"], names)
     index: Index | None = None
     found = {}
     for name, rows in splits.items():
@@ -63,7 +65,7 @@ def leakage(splits: Mapping[str, Dataset], preprocessor: Preprocessor) -> dict[s
         same = np.isin(own[:, 1], train[:, 1]) & ~exact
         near: dict[str, tuple[str, float]] | None = None
         rest = Counter(text for text, told in zip(_texts(rows, names), exact | same, strict=True) if not told)
-        if len(train) + len(own) <= MOST_ROWS:
+        if len(train) + len(own) <= MOST_ROWS and long + _characters(rows, names) <= MOST_CHARACTERS:
             index = index or Index(list(dict.fromkeys(_texts(splits["train"], names))))
             near = {text: match for text in rest if (match := index.nearest(text))}
         found[name] = {
@@ -118,7 +120,7 @@ class Index:
         return (self.texts[place], best) if best >= SIMILAR else None
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)  # of long texts, each takes as many bytes as it has runs, eightfold
 def runs(text: str) -> Array:
     """Return the hashes of the different runs of five characters in a text; a shorter text is one run."""
     points = np.frombuffer(text.ljust(_RUN).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
@@ -148,6 +150,10 @@ def _hashed(rows: Dataset, names: Sequence[str]) -> Array:
     """Return sixteen bytes a row, so that ten million take 160 MB: of the text, and of what is normalised (rows, 2)."""
     numbers = (number for text in _texts(rows, names) for number in (hash(text), hash(normalised(text))))
     return np.fromiter(numbers, dtype=np.int64, count=2 * len(rows)).reshape(-1, 2)
+
+
+def _characters(rows: Dataset, names: Sequence[str]) -> int:
+    return sum(map(len, _texts(rows, names)))
 
 
 def _texts(rows: Dataset, names: Sequence[str]) -> Iterator[str]:

@@ -85,11 +85,16 @@ def test_where_there_is_nothing_to_compare_nothing_is_claimed() -> None:
     assert leakage({"test": parts["test"]}, ByText()) == {}
 
 
-def test_too_many_rows_are_said_not_to_have_been_searched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finetune.data.leaks.MOST_ROWS", 3)
+@pytest.mark.parametrize(("bound", "most"), [("MOST_ROWS", 3), ("MOST_CHARACTERS", 19)])
+def test_what_is_too_much_is_said_not_to_have_been_searched(
+    bound: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"finetune.data.leaks.{bound}", most)
     found = leakage(splits(["a b c", "d e f"], ["a b c", "d e g"]), ByText())
     assert (found["test"]["exact"], found["test"]["near"]) == (1, None)
     assert "was not searched" in list(leaks(found))[-1]
+    monkeypatch.setattr(f"finetune.data.leaks.{bound}", most + 1)
+    assert leakage(splits(["a b c", "d e f"], ["a b c", "d e g"]), ByText())["test"]["near"] is not None
 
 
 @given(st.text(), st.text())
