@@ -176,7 +176,8 @@ def leaks(leakage: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         if total := sum(kinds.values()):
             told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
             by = " and ".join(found["columns"])
-            yield f"{total:,} of {found['rows']:,} rows of {split} are in train too, by {by}: {told}."
+            verb = "is" if total == 1 else "are"
+            yield f"{total:,} of {found['rows']:,} rows of {split} {verb} in train too, by {by}: {told}."
         if found["near"] is None:
             yield f"{split} was not searched for rows that are nearly in train: there is too much to look through."
 

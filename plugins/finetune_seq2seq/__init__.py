@@ -36,6 +36,7 @@ def tasks() -> Mapping[str, Task]:
                 "max_source_length": 128, "max_target_length": 128, "source_lang": "en", "target_lang": "hb",
                 "prefix": "",
             },
+            training={"num_train_epochs": 6, "per_device_train_batch_size": 32},
         ),
         "text-to-text": _task(
             "Any task as text from text, and several in one model, each with its prefix",
@@ -46,7 +47,7 @@ def tasks() -> Mapping[str, Task]:
     }  # fmt: skip
 
 
-def _task(summary: str, nouns: tuple[str, str], *, dataset: Any, preprocessor: Any) -> Task:
+def _task(summary: str, nouns: tuple[str, str], *, dataset: Any, preprocessor: Any, training: Any = None) -> Task:
     return Task(
         summary=summary,
         model_class="AutoModelForSeq2SeqLM",
@@ -62,7 +63,7 @@ def _task(summary: str, nouns: tuple[str, str], *, dataset: Any, preprocessor: A
         starter={
             "model": _MODEL,
             "dataset": dataset,
-            "training": _TRAINING,
+            "training": {**_TRAINING, **(training or {})},
             "generation": {"num_beams": 1, "max_new_tokens": 64},
             "preprocessor": preprocessor,
         },
