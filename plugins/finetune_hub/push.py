@@ -16,8 +16,11 @@ from finetune.result import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result
 from finetune_hub.card import CARD, write
 from finetune_hub.facts import facts_of
 
-PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
+PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill"}
 """Files that can run code when they are loaded."""
+_PICKLED = re.compile(rb"\x80[\x02-\x05]|PK\x03\x04")
+"""How a pickle begins, whatever it is called, and the archive in which torch keeps one."""
+_LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 HOLDS_DATA = (PREDICTIONS, DROPPED, "report.html")
 """Files of a run that hold rows of its data; they stay here unless asked for."""
 STAYS = (LOG,)
@@ -106,20 +109,34 @@ def chosen(directory: Path, *, with_data: bool) -> list[str]:
 
 def find_problems(result: Result, directory: Path, files: Sequence[str]) -> Iterator[str]:
     """Yield every reason why a folder must not be pushed."""
-    if facts_of(result, directory).license is None:
+    licence = facts_of(result, directory).license
+    if licence is None:
         yield f"its licence is unknown. Say it: finetune card {directory} license=apache-2.0"
+    elif not _LICENSE.fullmatch(licence):
+        yield (
+            f"its licence is {licence!r}, and the Hub takes a short name such as apache-2.0, cc-by-4.0, or other. "
+            f"Say it: finetune card {directory} license=other"
+        )
     if not any(name.endswith(".safetensors") for name in files):
         yield "it holds no weights (*.safetensors)."
     if RECIPE not in files:
         yield f"it holds no {RECIPE}."
     for name in files:
         path = directory / name
-        if path.suffix in PICKLES:
+        if path.suffix in PICKLES or is_pickle(path):
             yield f"{name} is a pickle, which can run code when it is loaded. Remove it."
         elif path.is_symlink():
             yield f"{name} is a link to {os.readlink(path)}. Copy the file, or remove it."
         elif path.is_file() and holds_token(path):
             yield f"{name} holds what looks like a token of the Hub (hf_…). Remove it, and revoke the token."
+
+
+def is_pickle(path: Path) -> bool:
+    """Say whether a file begins as a pickle does; the length that begins a safetensors file may look like one."""
+    if path.suffix == ".safetensors" or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return _PICKLED.match(file.read(4)) is not None
 
 
 def holds_token(path: Path) -> bool:

@@ -262,6 +262,21 @@ def test_what_must_not_leave_is_named_before_anything_is_sent(hub: Any, run: Pat
     assert hub.asked == []
 
 
+@pytest.mark.parametrize(
+    ("name", "begin"), [("scaler.joblib", b""), ("weights", b"\x80\x04"), ("w.dat", b"PK\x03\x04")]
+)
+def test_a_pickle_is_known_by_its_name_or_by_how_it_begins(run: Path, name: str, begin: bytes) -> None:
+    (run / name).write_bytes(begin + b"rest")
+    problems = list(push.find_problems(Result.load(run), run, push.chosen(run, with_data=False)))
+    assert problems == [f"{name} is a pickle, which can run code when it is loaded. Remove it."]
+
+
+def test_a_licence_that_is_no_short_name_is_refused(run: Path) -> None:
+    cards.say(run, {"license": "Apache License: 2.0\nor later"})
+    (problem,) = push.find_problems(Result.load(run), run, push.chosen(run, with_data=False))
+    assert problem.startswith(r"its licence is 'Apache License: 2.0\nor later', and the Hub takes a short name")
+
+
 def test_check_lists_what_would_be_uploaded(run: Path) -> None:
     done = CliRunner().invoke(main, ["push", str(run), "skerrow/letters", "--check"])
     assert done.exit_code == 0, done.output
