@@ -33,7 +33,9 @@ SEEDS = (1, 2, 3)
 EPOCHS = 2
 VALIDATION = 500
 LOW, MIDDLE, HIGH = (5e-5, 1.5e-4, 5e-4), (5e-4, 1.5e-3, 5e-3), (3e-3, 1e-2, 3e-2)
-"""Rates for a whole model; for matrices beside it; for the few numbers that scales, prompts and heads are."""
+"""Rates for a whole model; for matrices beside it; for the few numbers that scales and prefixes are."""
+HIGHER, HIGHEST = (1e-2, 3e-2, 1e-1), (3e-2, 1e-1, 3e-1)
+"""For a head alone; for virtual tokens, as their papers have it."""
 BEGIN, END = "<!-- begin: made by tests/benchmarks/strategies.py -->", "<!-- end -->"
 
 
@@ -49,7 +51,7 @@ CONTENDERS: Mapping[str, Contender] = {
     "full": Contender(rates=LOW, strategy={"name": "full"}),
     "gradual": Contender(rates=LOW, strategy={"name": "gradual"}),
     "discriminative": Contender(rates=LOW, strategy={"name": "discriminative"}),
-    "frozen": Contender(rates=HIGH, strategy={"name": "frozen", "cache": True}),
+    "frozen": Contender(rates=HIGHER, strategy={"name": "frozen", "cache": True}),
     "lora": Contender(rates=MIDDLE, strategy={"name": "lora"}),
     "lora, all-linear": Contender(rates=MIDDLE, strategy={"name": "lora", "target_modules": "all-linear"}),
     "lora, DoRA": Contender(rates=MIDDLE, strategy={"name": "lora", "use_dora": True}),
@@ -60,7 +62,7 @@ CONTENDERS: Mapping[str, Contender] = {
     "ia3": Contender(rates=HIGH, strategy={"name": "ia3"}),
     "layernorm": Contender(rates=HIGH, strategy={"name": "layernorm"}),
     "prefix": Contender(rates=HIGH, strategy={"name": "prefix"}),
-    "prompt": Contender(rates=HIGH, strategy={"name": "prompt"}),
+    "prompt": Contender(rates=HIGHEST, strategy={"name": "prompt"}),
     "ptuning": Contender(rates=MIDDLE, strategy={"name": "ptuning"}),
 }
 
