@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from finetune import data, options, verdicts
 from finetune import recipe as recipes
-from finetune import verdicts
+from finetune.errors import BadData
+from finetune.interfaces import Preprocessor
 from finetune.plugins import discover, resolve
 from finetune.result import PREDICTIONS, RECIPE, Result, write_atomically
 from finetune.verdicts import number
@@ -168,8 +170,8 @@ def _training(result: Result) -> str:
         *map(plain_sentence, verdicts.fit(result)),
         *map(plain_sentence, verdicts.forgetting(result)),
     ]
-    options = table(["option", "value"], [[f"`{name}`", plain(value)] for name, value in given.items()])
-    return f"{bullets(facts)}\n\n{options}"
+    chosen = table(["option", "value"], [[f"`{name}`", plain(value)] for name, value in given.items()])
+    return f"{bullets(facts)}\n\n{chosen}"
 
 
 _ARGUMENTS = (
@@ -192,8 +194,8 @@ def _limits(result: Result, facts: Facts) -> str:
 
 
 def _usage(result: Result, directory: Path, repo: str | None) -> str:
-    columns = resolve(result.preprocessor["class"]).columns
     example = _first_example(directory)
+    columns = _asked(result, example)
     given = {name: _placeholder(example.get(name)) for name in columns}
     call = ", ".join(f"{name}={value!r}" for name, value in given.items())
     head = "import finetune\n"
@@ -204,6 +206,27 @@ def _usage(result: Result, directory: Path, repo: str | None) -> str:
         head += f"\nfolder = {folder}\n"
     code = f"{head}model = finetune.load(folder)\nprint(model.predict({call}))"
     return f"With `finetune-kit`:\n\n{fenced(code, 'python')}"
+
+
+def _asked(result: Result, example: Mapping[str, Any]) -> list[str]:
+    """Return the columns that a prediction needs: where rows may have several forms, the least that is taken."""
+    cls, given = resolve(result.preprocessor["class"]), result.preprocessor["options"]
+    made = options.build(cls, given, where="preprocessor") if given else cls()
+    if made.columns:
+        return [name for name in made.columns if name not in made.answers]
+    known = [name for name in made.optional if name not in made.answers]
+    own = [name for name in known if example.get(name) is not None]
+    forms = [*([name] for name in own), own, *([*own, name] for name in known if name not in own)]
+    return next((form for form in forms if _is_taken(made, form, example)), own)
+
+
+def _is_taken(preprocessor: Preprocessor, columns: Sequence[str], example: Mapping[str, Any]) -> bool:
+    row = {name: _placeholder(example.get(name)) for name in columns}
+    try:
+        data.from_rows({"test": [row]}, preprocessor, fit=False, answers=False)
+    except BadData:
+        return False
+    return True
 
 
 def _reproduce(result: Result) -> str:

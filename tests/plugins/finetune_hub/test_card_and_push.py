@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,21 @@ def test_how_to_use_it_runs_as_it_is_pasted(run: Path, capsys: pytest.CaptureFix
     assert len(code) == 1
     exec(compile(code[0], "card", "exec"), {})
     assert "prediction" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("target", "example", "asked"),
+    [
+        ("finetune_trl.preferences:Preferences", {"prompt": "a", "chosen": "b", "rejected": "c"}, ["prompt"]),
+        ("finetune_trl.reward:Reward", {"prompt": "a", "chosen": "b", "rejected": "c"}, ["prompt", "completion"]),
+        ("finetune_seq2seq.translation:Translation", {"source": "a", "target": "b"}, ["source"]),
+    ],
+)
+def test_what_a_prediction_is_asked_of_is_what_the_task_takes(
+    run: Path, target: str, example: dict[str, str], asked: list[str]
+) -> None:
+    described = {"class": target, "options": {}}
+    assert cards._asked(replace(Result.load(run), preprocessor=described), example) == asked
 
 
 def test_how_to_reproduce_it_is_the_recipe(run: Path) -> None:
