@@ -53,6 +53,8 @@ def where(result: Result, split: str) -> str:
     told = f"{size:,} rows of {split}"
     if units.get("column"):
         told += f" ({units['size']:,} different {units['column']}s)"
+    if split == "validation" and result.chosen_on != split and "test" not in result.scores:
+        told += ", used for selection (no test was held out)"
     leaked = _leaked(result.leakage[split]) if split in result.leakage else 0
     why = [f"of which {leaked:,} are in train too"] if leaked > LEAKED * size else []
     why += ["by which the model was chosen"] if result.chosen_on == split else []

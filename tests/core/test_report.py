@@ -204,6 +204,9 @@ def test_validation_that_chose_is_named_as_such(runs: list[Path]) -> None:
     scores = {split: score for split, score in result.scores.items() if split != "test"}
     told = list(verdicts.headline(replace(result, scores=scores, chosen_on="validation")))
     assert "by which the model was chosen: it flatters" in told[0]
+    told = list(verdicts.headline(replace(result, scores=scores, chosen_on=None)))
+    assert "rows of validation, used for selection (no test was held out)" in told[0]
+    assert not any("selection" in sentence for sentence in verdicts.headline(result))
 
 
 def test_a_score_on_rows_of_train_is_said_to_flatter(runs: list[Path]) -> None:
