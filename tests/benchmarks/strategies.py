@@ -35,7 +35,7 @@ VALIDATION = 500
 LOW, MIDDLE, HIGH = (5e-5, 1.5e-4, 5e-4), (5e-4, 1.5e-3, 5e-3), (3e-3, 1e-2, 3e-2)
 """Rates for a whole model; for matrices beside it; for the few numbers that scales and prefixes are."""
 HIGHER, HIGHEST = (1e-2, 3e-2, 1e-1), (3e-2, 1e-1, 3e-1)
-"""For a head alone; for virtual tokens, as their papers have it."""
+"""For a head alone; for virtual tokens without a network."""
 BEGIN, END = "<!-- begin: made by tests/benchmarks/strategies.py -->", "<!-- end -->"
 
 
@@ -63,7 +63,7 @@ CONTENDERS: Mapping[str, Contender] = {
     "layernorm": Contender(rates=HIGH, strategy={"name": "layernorm"}),
     "prefix": Contender(rates=HIGH, strategy={"name": "prefix"}),
     "prompt": Contender(rates=HIGHEST, strategy={"name": "prompt"}),
-    "ptuning": Contender(rates=MIDDLE, strategy={"name": "ptuning"}),
+    "ptuning": Contender(rates=(5e-3, 1.5e-2, 5e-2), strategy={"name": "ptuning"}),
 }
 
 WORK = """
