@@ -24,7 +24,7 @@ MOST_VALUES = 12
 LEAST = 2
 """Examples that a part has at least."""
 OTHERS = "others"
-_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
+_NUMBER = re.compile(r"(?:up to |over )?(\d[\d,]*(?:\.\d+)?)")
 _SHOWN, _ROUND = 2000, 400
 """Characters of a text that a result holds, and round what is marked in a longer one."""
 
@@ -39,33 +39,44 @@ class Analysis:
     """Split → its worst errors: where each stands, its ``cost``, the example and its record."""
 
 
-def analyse(prepared: Prepared, scored: Scored) -> Analysis:
-    """Tell apart the parts of every held-out split, and find the worst errors."""
+Parts = Mapping[str, Mapping[str, Sequence[str]]]
+"""Held-out split → each way to tell its examples apart → the part of each."""
+
+
+def told_apart(prepared: Prepared, scored: Scored) -> Parts:
+    """Return into which parts the examples of every held-out split fall."""
+    return {
+        split: {
+            **scored.evaluator.slices(records, prepared.features[split].examples),
+            **_by_length(prepared, split),
+            **_by_column(prepared, split),
+        }
+        for split, records in scored.records.items()
+        if split != "train"
+    }
+
+
+def analyse(prepared: Prepared, scored: Scored, parts: Parts) -> Analysis:
+    """Score the parts of every held-out split, and find the worst errors."""
     slices, worst = {}, {}
-    for split, records in scored.records.items():
-        if split == "train":
-            continue
-        by, units, seed = _parts(prepared, scored, split), owners(prepared, split), prepared.plan.recipe.seed
+    for split, by in parts.items():
+        records, units, seed = scored.records[split], owners(prepared, split), prepared.plan.recipe.seed
         slices[split] = {
-            name: parts
+            name: found
             for name, values in by.items()
-            if len(parts := sliced(scored.evaluator, records, values, units=units, seed=seed)) > 1
+            if len(found := sliced(scored.evaluator, records, values, units=units, seed=seed)) > 1
         }
         worst[split] = _worst(scored.evaluator, records, prepared.features[split].examples)
     return Analysis(slices=slices, worst=worst)
 
 
-def judge(prepared: Prepared, scored: Scored) -> dict[str, list[dict[str, Any]]]:
+def judge(scored: Scored, parts: Parts) -> dict[str, list[dict[str, Any]]]:
     """Return how every held-out example is judged, for whoever reads `predictions.jsonl`.
 
     ``score`` is the primary score of that example alone (None where one example has none, as of a correlation),
     ``cost`` how wrong its record is, and ``parts`` the part that it belongs to, of each way to tell parts apart.
     """
-    return {
-        split: _judged(scored.evaluator, records, _parts(prepared, scored, split))
-        for split, records in scored.records.items()
-        if split != "train"
-    }
+    return {split: _judged(scored.evaluator, scored.records[split], by) for split, by in parts.items()}
 
 
 def _judged(
@@ -85,12 +96,6 @@ def _judged(
     ]
 
 
-def _parts(prepared: Prepared, scored: Scored, split: str) -> dict[str, Sequence[str]]:
-    """Return all the ways to tell apart the examples of a split: name → a value for each."""
-    own = scored.evaluator.slices(scored.records[split], prepared.features[split].examples)
-    return {**own, **_by_length(prepared, split), **_by_column(prepared, split)}
-
-
 def sliced(
     evaluator: Evaluator, records: Sequence[Record], values: Sequence[str], *, units: Any = None, seed: int = 0
 ) -> list[dict[str, Any]]:
@@ -99,7 +104,7 @@ def sliced(
     often = known[np.argsort(-counts, kind="stable")].tolist()
     names = often if len(often) <= MOST_VALUES else often[: MOST_VALUES - 1]
     told = np.array([value if value in names else OTHERS for value in values], dtype=object)
-    names = sorted(names, key=in_order) if sum(_NUMBER.search(name) is not None for name in names) > 1 else names
+    names = sorted(names, key=in_order) if sum(_NUMBER.match(name) is not None for name in names) > 1 else names
     found = []
     for value in [*names, *([OTHERS] if len(often) > len(names) else [])]:
         places = np.flatnonzero(told == value)
@@ -119,8 +124,8 @@ def in_order(value: str) -> tuple[bool, float, bool]:
     >>> sorted(["over 1,390", "69 to 1,390", "no answer", "up to 68"], key=in_order)
     ['up to 68', '69 to 1,390', 'over 1,390', 'no answer']
     """
-    found = _NUMBER.search(value)
-    return found is None, float(found[0].replace(",", "")) if found else 0.0, value.startswith("over")
+    found = _NUMBER.match(value)
+    return found is None, float(found[1].replace(",", "")) if found else 0.0, value.startswith("over")
 
 
 def _score(evaluator: Evaluator, part: Sequence[Record]) -> float | None:

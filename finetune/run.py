@@ -13,7 +13,7 @@ from transformers import set_seed
 
 from finetune import callbacks, checkpoints, checks, folder, forgetting, models, report, training
 from finetune import result as results
-from finetune.analysis import analyse, judge
+from finetune.analysis import analyse, judge, told_apart
 from finetune.evidence import Evidence, weigh
 from finetune.interfaces import Job
 from finetune.models import Loaded
@@ -86,9 +86,10 @@ def run(
         with reporter.phase("score"):
             scored = score(prepared, ready.job, trainer)
         with reporter.phase("weigh the evidence"):
-            evidence, analysis = weigh(prepared, scored, untouched), analyse(prepared, scored)
+            evidence, parts = weigh(prepared, scored, untouched), told_apart(prepared, scored)
+            analysis = analyse(prepared, scored, parts)
             forgotten = forgetting.measure(prepared.plan, prepared.tokenizer, ready.job.model, seed=plan.recipe.seed)
-    write_predictions(output, prepared, scored, judge(prepared, scored))
+    write_predictions(output, prepared, scored, judge(scored, parts))
     facts = {**vars(analysis), "forgetting": forgotten, "phases": reporter.phases, "started": started}
     result = record(prepared, ready, trainer, untouched, scored=scored, evidence=evidence, facts=facts)
     result.save(output)

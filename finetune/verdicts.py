@@ -175,7 +175,7 @@ def leaks(leakage: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for split, found in leakage.items():
         kinds = {"word for word": found["exact"], "but for case and punctuation": found["normalised"],
                  "nearly": found["near"] or 0}  # fmt: skip
-        if total := sum(kinds.values()):
+        if total := _leaked(found):
             told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
             by = " and ".join(found["columns"])
             verb = "is" if total == 1 else "are"

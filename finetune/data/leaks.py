@@ -30,7 +30,7 @@ SIMILAR = 0.7
 MOST_ROWS = 200_000
 """Rows of train and a split together up to which near duplicates are looked for: some minutes."""
 MOST_CHARACTERS = 500_000_000
-"""Their characters, up to which it is done: on one core, 40 million of them took 22 s."""
+"""Their characters, up to which it is done: on one core, 40 million of them took 20 s."""
 BANDS, ROWS = 32, 4
 """Hashes of a signature: pairs as alike as `SIMILAR` share a band in 9,998 of 10,000 cases (1 - (1 - 0.7⁴)³²)."""
 CANDIDATES = 20

@@ -80,6 +80,12 @@ def test_parts_that_are_numbers_stand_in_their_order() -> None:
     assert [part["value"] for part in parts] == ["up to 68", "69 to 103", "104 to 139", "over 139"]
 
 
+def test_names_that_hold_a_number_are_no_numbers() -> None:
+    values = ["Web3"] * 3 + ["B2B"] * 2
+    records = [{"prediction": "a", "reference": "a", "probabilities": {"a": 1.0}} for _ in values]
+    assert [part["value"] for part in sliced(ClassificationEvaluator(), records, values)] == ["Web3", "B2B"]
+
+
 def test_a_part_with_nothing_to_score_has_no_row_and_ends_no_run() -> None:
     scored = {"prediction": ["fog"], "reference": ["tide"], "correct": 0, "tokens": 1, "nll": 2.0}
     gap = {"prediction": ["ship"], "fillings": [[{"token": "ship", "probability": 0.4}]]}
