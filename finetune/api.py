@@ -11,17 +11,22 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from finetune import callbacks, data, features, models, options, scoring, training
+from finetune import data, models
 from finetune import plan as plans
 from finetune import recipe as recipes
 from finetune import run as runs
+from finetune.data import features
 from finetune.errors import BadData, BadRecipe
+from finetune.evaluation import scoring
 from finetune.interfaces import Job, Record, Row, Task
 from finetune.plan import Plan
 from finetune.plugins import Plugins, discover, resolve
 from finetune.progress import Console, Reporter
-from finetune.recipe import Recipe, Source
+from finetune.recipe import Recipe, Source, options
 from finetune.result import RECIPE, Result
+from finetune.training import callbacks
+from finetune.training import trainer as training
+from finetune.training.arguments import LIMITS, check_generation, device_arguments
 
 ROWS = "rows:"
 """Path of a recipe whose examples were given in Python."""
@@ -92,12 +97,12 @@ def load(run: str | Path, *, plugins: Plugins | None = None) -> FineTuned:
         plan,
         # Further metrics may be code from elsewhere: they are loaded when something is scored, and not before.
         recipe=replace(plan.recipe, metrics=recipe.metrics),
-        preprocessor=_rebuild(result.preprocessor, where="preprocessor"),
-        evaluator=_rebuild(result.evaluator, where="evaluator"),
+        preprocessor=options.rebuild(result.preprocessor, where="preprocessor"),
+        evaluator=options.rebuild(result.evaluator, where="evaluator"),
     )
     from transformers import AutoTokenizer
 
-    with models.quiet():
+    with models.suppress_output():
         tokenizer = AutoTokenizer.from_pretrained(run, trust_remote_code=False)
         model = runs.reload(plan, Path(run), tokenizer)
     return FineTuned(plan=plan, result=result, tokenizer=tokenizer, model=model)
@@ -135,17 +140,17 @@ class FineTuned:
     tokenizer: Any
     model: Any
 
-    def writing(self, **generation: Any) -> FineTuned:
-        """Return the same model with other generation options: ``model.writing(num_beams=4).predict(…)``.
+    def with_generation(self, **generation: Any) -> FineTuned:
+        """Return the same model with other generation options: ``model.with_generation(num_beams=4).predict(…)``.
 
         Raises:
             BadOptions: The task writes no text, or an option is unknown or contradicts another.
         """
         given = dict(self.plan.recipe.generation)
-        if generation.keys() & plans.LIMITS:
-            given = {name: value for name, value in given.items() if name not in plans.LIMITS}
+        if generation.keys() & LIMITS:
+            given = {name: value for name, value in given.items() if name not in LIMITS}
         recipe = replace(self.plan.recipe, generation={**given, **generation})
-        plans.check_generation(self.plan.task, recipe)
+        check_generation(self.plan.task, recipe)
         return replace(self, plan=replace(self.plan, recipe=recipe))
 
     def predict(self, examples: Row | Iterable[Row] | None = None, **columns: Any) -> Any:
@@ -173,11 +178,11 @@ class FineTuned:
 
     def _alone(self) -> FineTuned:
         """Return the same model, which predicts each example by itself."""
-        return replace(self, plan=replace(self.plan, preprocessor=self.plan.preprocessor.alone()))
+        return replace(self, plan=replace(self.plan, preprocessor=self.plan.preprocessor.for_inference()))
 
     def _constants(self) -> dict[str, str]:
         """Return the run's constants that the task reads when it predicts."""
-        inputs = {*self.plan.preprocessor.columns, *self.plan.preprocessor.optional}
+        inputs = self.plan.preprocessor.needs().inputs
         return {name: text for name, text in self.plan.recipe.dataset.constants.items() if name in inputs}
 
     def predict_source(self, source: Source) -> tuple[Sequence[Row], list[Record]]:
@@ -256,6 +261,9 @@ class FineTuned:
         with tempfile.TemporaryDirectory() as scratch:
             job = Job(
                 task=self.plan.task,
+                recipe=self.plan.recipe,
+                output=Path(scratch),
+                seed=self.plan.recipe.seed,
                 model=self.model,
                 tokenizer=self.tokenizer,
                 preprocessor=self.plan.preprocessor,
@@ -267,7 +275,7 @@ class FineTuned:
                 arguments={
                     **self.plan.task.training,
                     **given,
-                    **training.machine(),
+                    **device_arguments(),
                     "output_dir": scratch,
                     "seed": self.plan.recipe.seed,
                     "report_to": "none",
@@ -275,7 +283,7 @@ class FineTuned:
                 },
                 generation=self.plan.recipe.generation,
                 base=lambda: runs.load_base(self.plan).model,
-                callbacks=[callbacks.ShowPredicting(reporter or Reporter())],
+                callbacks=[callbacks.ShowPredictionProgress(reporter or Reporter())],
             )
             trainer = resolve(self.plan.task.trainer)(job)
             predictions = training.predict(trainer, examples=made.examples, features=made.features, job=job)
@@ -308,11 +316,6 @@ def _holds_examples(dataset: Any) -> bool:
         return False
     part = next(iter(dataset.values()))
     return not isinstance(part, str | Path) and not (isinstance(part, list) and part and isinstance(part[0], str))
-
-
-def _rebuild(described: Mapping[str, Any], *, where: str) -> Any:
-    cls = resolve(described["class"])
-    return options.build(cls, described["options"], where=where) if described["options"] else cls()
 
 
 __all__ = ["FineTuned", "evaluate", "load", "train"]

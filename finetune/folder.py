@@ -46,7 +46,7 @@ def check(output: Path, *, resume: bool, overwrite: bool) -> None:
         raise OutputExists(f"output: {str(output)!r} holds something that is no run of ours; it is left alone.")
 
 
-def begin(output: Path, *, resume: bool, content: Mapping[str, Any], dropped: Sequence[Mapping[str, Any]]) -> None:
+def create(output: Path, *, resume: bool, content: Mapping[str, Any], dropped: Sequence[Mapping[str, Any]]) -> None:
     """Make the folder, empty unless resuming, and write what is known before the first step."""
     if output.exists() and not resume:
         shutil.rmtree(output)
@@ -59,7 +59,7 @@ def begin(output: Path, *, resume: bool, content: Mapping[str, Any], dropped: Se
 
 
 @contextmanager
-def held(output: Path) -> Iterator[None]:
+def lock(output: Path) -> Iterator[None]:
     """Hold a run folder, so that no second run writes into it; the system lets go when this process ends.
 
     Raises:
@@ -101,7 +101,7 @@ def write_files(directory: Path, files: Mapping[str, Any]) -> None:
         write_atomically(directory / name, json.dumps(content, indent=1, ensure_ascii=False))
 
 
-def readable(output: Path) -> None:
+def make_readable(output: Path) -> None:
     """Give weights the mode of other files; safetensors writes them for their owner alone."""
     mask = os.umask(0)
     os.umask(mask)
@@ -112,3 +112,9 @@ def readable(output: Path) -> None:
 def size_of_weights(output: Path) -> int:
     """Return how many bytes the weights on the root of a run folder take, those of checkpoints left out."""
     return sum(path.stat().st_size for path in output.glob("*.safetensors"))
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
+    from finetune.recipe import Recipe
+
 IGNORE_INDEX = -100
 """The label that `torch.nn.CrossEntropyLoss` skips."""
 
@@ -110,22 +112,38 @@ class Tallies:
     """Score → greatest possible value, for scores that are means of values from 0 to that."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """The columns of the data that a preprocessor reads."""
+
+    required: tuple[str, ...] = ()
+    """Columns that every example must have, for training and for prediction."""
+    optional: tuple[str, ...] = ()
+    """Columns that are used if they are there."""
+    answers: tuple[str, ...] = ()
+    """Columns that training and evaluation need and prediction does not."""
+    group: str | None = None
+    """Column whose equal values make one independent unit, such as a context that many questions share: a random split
+    keeps them together, and intervals resample them together."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Columns that prediction reads."""
+        return (*self.required, *self.optional)
+
+
 class Preprocessor(ABC):
     """Turns raw examples into features.
 
     One `features` serves training, evaluation and prediction: labels appear when answers do.
     """
 
-    columns: ClassVar[tuple[str, ...]] = ()
-    """Columns that every example must have."""
-    optional: ClassVar[tuple[str, ...]] = ()
-    """Columns used when they are there."""
-    answers: ClassVar[tuple[str, ...]] = ()
-    """Columns that training and evaluation need and prediction does not."""
-    packs: ClassVar[bool] = False
+    is_packed: ClassVar[bool] = False
     """Whether one feature may hold several examples, so that features depend on how examples are batched."""
-    group: ClassVar[str | None] = None
-    """Column whose equal values must not be parted by a random split (a context that many questions share)."""
+
+    @abstractmethod
+    def needs(self) -> Columns:
+        """Return the columns of the data that this preprocessor reads; they may depend on its options."""
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows what only the training examples can tell, such as the label names.
@@ -144,10 +162,10 @@ class Preprocessor(ABC):
         """Return the features of a batch of examples.
 
         Where an example makes several features, the column ``overflow_to_sample_mapping`` says which example of the
-        batch each came from. Columns that the model does not take may be kept for `ledger` and the evaluator.
+        batch each came from. Columns that the model does not take may be kept for `counts` and the evaluator.
         """
 
-    def alone(self) -> Preprocessor:
+    def for_inference(self) -> Preprocessor:
         """Return what makes the features of examples that a person wants predictions of, each by itself.
 
         Where examples are packed, this one does not pack: what is predicted for one must not depend on the others. And
@@ -155,15 +173,46 @@ class Preprocessor(ABC):
         """
         return self
 
-    def lengths(self, features: Batch) -> Sequence[int]:
-        """Return how many tokens the model sees at once for each of a batch of features."""
-        return [len(ids) for ids in features["input_ids"]]
+    def canonical(self, example: Row) -> Row:
+        """Return an example under the names that the task's evaluator reads, whatever form the data has.
 
-    def ledger(self, features: Batch) -> Mapping[str, int]:
+        Examples:
+            >>> preprocessor.canonical({"dialogue": "A: Tea? B: Yes.", "summary": "B wants tea."})  # doctest: +SKIP
+            {'source': 'A: Tea? B: Yes.', 'target': 'B wants tea.'}
+        """
+        return example
+
+    def trainer_options(self) -> Mapping[str, Any]:
+        """Return what the task's trainer needs to know beside the features: ``{"packing": True, "max_length": 1024}``.
+
+        Which names a trainer reads is documented with the trainer; it ignores the others.
+        """
+        return {}
+
+    def lengths(self, features: Batch) -> Sequence[int]:
+        """Return how many tokens each of a batch of features holds, in all.
+
+        Nested ``input_ids``, such as the choices of a multiple-choice question, count together. Override it where
+        ``input_ids`` is not the column that holds the tokens.
+        """
+        return [_count(ids) for ids in features["input_ids"]]
+
+    def longest(self, features: Batch) -> int:
+        """Return the length in tokens of the longest sequence in a batch of features.
+
+        The model must have a position for each of its tokens. Of nested ``input_ids`` this is the longest inner list;
+        of others, the greatest of `lengths`.
+        """
+        nested = [ids for ids in features["input_ids"] if _is_nested(ids)] if "input_ids" in features else []
+        if nested:
+            return max(_longest(ids) for ids in nested)
+        return max(self.lengths(features), default=0)
+
+    def counts(self, features: Batch) -> Mapping[str, int]:
         """Return counts of what was done to a batch of features (``truncated``, ``tokens_lost``); the core adds up."""
         return {}
 
-    def accept(self, ledger: Mapping[str, int], *, split: str) -> None:  # noqa: B027, most accept everything
+    def validate_counts(self, counts: Mapping[str, int], *, split: str) -> None:  # noqa: B027, most accept everything
         """Look at what became of a split, ``features`` and ``tokens`` among the counts, before any model is loaded.
 
         Raises:
@@ -172,8 +221,8 @@ class Preprocessor(ABC):
 
     def show(self, feature: Row, tokenizer: PreTrainedTokenizerBase) -> str:
         """Return one feature as a person reads it, with ``⟦…⟧`` round what the loss sees."""
-        text: str = tokenizer.decode(feature["input_ids"])
-        return text
+        sequences = _sequences(feature["input_ids"])
+        return "\n".join(tokenizer.decode(ids) for ids in sequences)
 
     def collator(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Any:
         """Return what makes a padded batch of features; None for `transformers.DataCollatorWithPadding`."""
@@ -196,13 +245,13 @@ class Strategy(ABC):
         return {}
 
     @abstractmethod
-    def prepare(self, model: PreTrainedModel, task: Task, *, fresh: Collection[str] = ()) -> Any:
+    def prepare(self, model: PreTrainedModel, task: Task, *, newly_initialized: Collection[str] = ()) -> Any:
         """Return the model with the right parameters trainable, wrapped if need be.
 
         Args:
             model: As loaded; every parameter trainable.
             task: What is learned; tells the type of head.
-            fresh: Names of modules whose weights were born random, because the base has none. They must train, and
+            newly_initialized: Names of modules whose weights were newly initialized, because the base has none. They must train, and
                 must be saved.
 
         Raises:
@@ -265,6 +314,10 @@ class Evaluator(ABC):
         """Whether a greater primary score is a better one."""
         return True
 
+    def trainer_options(self) -> Mapping[str, Any]:
+        """Return what the task's trainer must know to predict what this evaluator scores: ``{"generate": False}``."""
+        return {}
+
     def fit(self, records: Sequence[Record]) -> Self:
         """Return a copy that knows what only the validation records can tell, such as a threshold."""
         return self
@@ -299,7 +352,7 @@ class Evaluator(ABC):
         """
         return {}
 
-    def costs(self, records: Sequence[Record]) -> Sequence[float]:
+    def losses(self, records: Sequence[Record]) -> Sequence[float]:
         """Return how wrong each record is: the greater the worse, 0 where nothing is; the worst are shown first."""
         return [float(record["prediction"] != record["reference"]) for record in records]
 
@@ -307,7 +360,7 @@ class Evaluator(ABC):
         """Return by what the scores are told apart: name → a value for each example (``question word`` → ``who``)."""
         return {}
 
-    def marks(self, record: Record, example: Row) -> Mapping[str, Sequence[tuple[int, int, str]]]:
+    def highlights(self, record: Record, example: Row) -> Mapping[str, Sequence[tuple[int, int, str]]]:
         """Return what is to be marked in an example's texts: column → first character, end, what it is.
 
         What it is says ``prediction`` or ``reference``. Characters are half-open.
@@ -344,7 +397,7 @@ class Task:
     """Default preprocessor."""
     evaluator: str
     """Default evaluator."""
-    trainer: str = "finetune.training:trainer"
+    trainer: str = "finetune.training.trainer:trainer"
     """Function from a `Job` to a `transformers.Trainer`."""
     arguments: str = "transformers:TrainingArguments"
     """Class that the recipe's ``training`` section is for."""
@@ -366,6 +419,12 @@ class Job:
     """As the strategy prepared it."""
     tokenizer: PreTrainedTokenizerBase
     """The one that made the features."""
+    recipe: Recipe
+    """What the user wrote."""
+    output: Path
+    """The run folder; when predicting, an empty scratch folder."""
+    seed: int
+    """Seed of everything that is random."""
     preprocessor: Preprocessor
     """Fitted; brings the collator and, where it has one, the loss."""
     strategy: Strategy
@@ -379,10 +438,31 @@ class Job:
     validation_examples: Dataset | None
     """The examples that they were made from."""
     arguments: Mapping[str, Any]
-    """The recipe's ``training`` section with the run's own settings."""
+    """The recipe's ``training`` section with our defaults and the run's own values: arguments of `Task.arguments`."""
     generation: Mapping[str, Any] = field(default_factory=dict)
     """The recipe's ``generation`` section: arguments of ``generate``, upstream's names."""
     base: Callable[[], Any] | None = None
     """Loads the pretrained model anew, as no strategy has touched it: what preference learning measures against."""
     callbacks: Sequence[TrainerCallback] = ()
     """The strategy's and the run's own."""
+
+
+def _is_nested(ids: Any) -> bool:
+    return len(ids) > 0 and hasattr(ids[0], "__len__")
+
+
+def _sequences(ids: Any) -> Iterator[Any]:
+    """Yield the sequences of token ids in one feature, however deep they are nested."""
+    if not _is_nested(ids):
+        yield ids
+        return
+    for inner in ids:
+        yield from _sequences(inner)
+
+
+def _count(ids: Any) -> int:
+    return sum(len(sequence) for sequence in _sequences(ids))
+
+
+def _longest(ids: Any) -> int:
+    return max(len(sequence) for sequence in _sequences(ids))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import inspect
 import os
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.errors import BadRecipe, Incompatible
+from finetune.folder import file_sha256
 from finetune.recipe import Model
 
 PACKAGE = "package:"
@@ -24,8 +24,8 @@ class Loaded:
     """A model as it came from disk, and what was missing there."""
 
     model: Any
-    fresh: frozenset[str]
-    """Names of the modules whose weights the base lacks: born random, they must train and be saved."""
+    newly_initialized: frozenset[str]
+    """Names of the modules whose weights the base lacks: newly initialized, they must train and be saved."""
 
 
 def check(model: Model) -> None:
@@ -77,12 +77,6 @@ def _verify(weights: Path, expected: str) -> None:
         raise BadRecipe(f"model: {weights} has sha256 {digest}, not {expected}: these are other weights.")
 
 
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def tokenizer(model: Model) -> Any:
     """Load the tokenizer of a model.
 
@@ -127,10 +121,10 @@ def load(model: Model, model_class: Any, options: Mapping[str, Any]) -> Loaded:
     except (OSError, ValueError) as error:
         raise BadRecipe(f"model: {model.path!r} cannot be loaded: {_first_line(error)}") from error
     missing = {*info["missing_keys"], *(key for key, *_ in info.get("mismatched_keys", ()))}
-    return Loaded(model=loaded, fresh=frozenset(key.rpartition(".")[0] for key in missing))
+    return Loaded(model=loaded, newly_initialized=frozenset(key.rpartition(".")[0] for key in missing))
 
 
-def tell_padding(model: Any, tokenizer: Any) -> None:
+def set_pad_token(model: Any, tokenizer: Any) -> None:
     """Tell a model which token is padding, where its configuration does not say.
 
     A decoder that classifies looks for the last token that is none, and refuses batches without knowing. What it is
@@ -153,7 +147,7 @@ def _classifies_at_the_end(model: Any) -> bool:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def suppress_output() -> Iterator[None]:
     """Silence what transformers says and draws meanwhile; what matters of it, the checks here say."""
     from transformers.utils import logging
 
@@ -190,3 +184,12 @@ def from_pretrained_options(model: Model, options: Mapping[str, Any]) -> dict[st
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def bf16_is_fast() -> bool:
+    """Tell whether the processor multiplies bfloat16 itself, as far as can be told."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:  # not Linux
+        return False
+    return "bf16" in flags  # avx512_bf16, amx_bf16, and Arm's bf16

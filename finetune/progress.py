@@ -161,3 +161,17 @@ def _gpu() -> Any:
 
     torch = sys.modules.get("torch")
     return torch.cuda if torch is not None and torch.cuda.is_available() else None
+
+
+@contextmanager
+def suppress_progress_bars() -> Iterator[None]:
+    """Hide the progress bars of `datasets`, which take no argument for it; ours stand in their place."""
+    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bars()

@@ -35,7 +35,7 @@ class Result:
     """The recipe, every option spelt out."""
     scores: Mapping[str, Mapping[str, float]]
     """Split → score → number, after training."""
-    untouched: Mapping[str, Mapping[str, float]]
+    base_model_scores: Mapping[str, Mapping[str, float]]
     """The same before the first step; empty where the recipe says so."""
     units: Mapping[str, Mapping[str, Any]]
     """Held-out split → its number of independent units (``size``), and the ``column`` whose equal values are one unit;
@@ -45,7 +45,7 @@ class Result:
     baselines: Mapping[str, Mapping[str, Mapping[str, float]]]
     """Held-out split → predictor that needs no model → score → number."""
     differences: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
-    """Held-out split → ``untouched`` or a baseline → score → ``value`` of trained − other, ``low`` and ``high``."""
+    """Held-out split → ``base_model`` or a baseline → score → ``value`` of trained − other, ``low`` and ``high``."""
     slices: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
     """Held-out split → by what → for each value its ``size``, primary ``score``, and ``low`` and ``high`` of that."""
     worst: Mapping[str, Sequence[Mapping[str, Any]]]
@@ -59,9 +59,9 @@ class Result:
     """Name of the score that stands for the others."""
     greater_is_better: bool
     """Whether a greater primary score is a better one."""
-    chosen_on: str | None
+    selection_split: str | None
     """Split by which a checkpoint or a threshold was chosen: its scores flatter."""
-    ledger: Mapping[str, Mapping[str, int]]
+    data_report: Mapping[str, Mapping[str, int]]
     """Split → what became of it: rows read, bad, dropped, left out and kept; features, tokens, tokens lost."""
     findings: Mapping[str, int]
     """Code → how many."""
@@ -78,7 +78,7 @@ class Result:
     """Parameters that trained."""
     total_parameters: int
     """Parameters, wrappers included."""
-    born_random: Sequence[str]
+    newly_initialized: Sequence[str]
     """Modules that the base model lacks."""
     steps: int
     """Optimizer updates, those before a resume included."""

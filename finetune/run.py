@@ -11,26 +11,31 @@ from typing import Any
 import transformers
 from transformers import set_seed
 
-from finetune import callbacks, checkpoints, checks, folder, forgetting, models, report, training
+from finetune import folder, models, report
 from finetune import result as results
-from finetune.analysis import analyse, judge, told_apart
-from finetune.evidence import Evidence, weigh
+from finetune.data.preparation import Prepared, prepare
+from finetune.evaluation import forgetting
+from finetune.evaluation.analysis import analyse, score_examples, split_into_slices
+from finetune.evaluation.evidence import Evidence, compute_evidence
+from finetune.evaluation.scoring import Scored, score, try_metrics, write_predictions
 from finetune.interfaces import Job
 from finetune.models import Loaded
-from finetune.plan import Plan, as_options
+from finetune.plan import Plan
 from finetune.plugins import resolve
-from finetune.preparation import Prepared, prepare
 from finetune.progress import Reporter
+from finetune.recipe.options import describe
 from finetune.result import Result
-from finetune.scoring import Scored, score, try_metrics, write_predictions
+from finetune.training import arguments as training_arguments
+from finetune.training import callbacks, checkpoints, checks
+from finetune.training import trainer as training
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ready:
+class TrainingSetup:
     """A model loaded and prepared, and where training begins."""
 
     job: Job
-    born_random: Sequence[str]
+    newly_initialized: Sequence[str]
     trainable: int
     total: int
     checkpoint: str | None
@@ -63,19 +68,19 @@ def run(
     reporter, started = reporter or Reporter(), datetime.now(UTC).isoformat(timespec="seconds")
     output = Path(plan.recipe.output)
     folder.check(output, resume=resume, overwrite=overwrite)
-    forgetting.require(plan.recipe.general_text)
+    forgetting.require_general_text(plan.recipe.general_text)
     prepared = prepare(plan, rows=rows, reporter=reporter)
-    with models.quiet(), folder.held(output):
+    with models.suppress_output(), folder.lock(output):
         with reporter.phase("load the model"):
-            ready = get_ready(prepared, resume=resume, accept_changes=accept_changes, reporter=reporter)
+            ready = prepare_training(prepared, resume=resume, accept_changes=accept_changes, reporter=reporter)
         dropped = prepared.examples.dropped
-        folder.begin(output, resume=resume, content=resolved(prepared.plan, ready.job), dropped=dropped)
+        folder.create(output, resume=resume, content=resolved(prepared.plan, ready.job), dropped=dropped)
         plan.plugins.manager.hook.before_training(job=ready.job)
         trainer = resolve(plan.task.trainer)(ready.job)
-        untouched = None
-        if plan.recipe.untouched:
-            with reporter.phase("score the untouched model"):
-                untouched = score(prepared, ready.job, trainer, held_out=True)
+        base = None
+        if plan.recipe.score_base_model:
+            with reporter.phase("score the base model"):
+                base = score(prepared, ready.job, trainer, held_out_only=True)
         else:
             try_metrics(prepared, ready.job, trainer)
         with reporter.phase("train"), callbacks.stopping_cleanly(trainer):
@@ -86,25 +91,25 @@ def run(
         with reporter.phase("score"):
             scored = score(prepared, ready.job, trainer)
         with reporter.phase("weigh the evidence"):
-            evidence, parts = weigh(prepared, scored, untouched), told_apart(prepared, scored)
+            evidence, parts = compute_evidence(prepared, scored, base), split_into_slices(prepared, scored)
             analysis = analyse(prepared, scored, parts)
             forgotten = forgetting.measure(prepared.plan, prepared.tokenizer, ready.job.model, seed=plan.recipe.seed)
-    write_predictions(output, prepared, scored, judge(scored, parts))
+    write_predictions(output, prepared, scored, score_examples(scored, parts))
     facts = {**vars(analysis), "forgetting": forgotten, "phases": reporter.phases, "started": started}
-    result = record(prepared, ready, trainer, untouched, scored=scored, evidence=evidence, facts=facts)
+    result = record(prepared, ready, trainer, base, scored=scored, evidence=evidence, facts=facts)
     result.save(output)
     report.write(result, output)
     plan.plugins.manager.hook.after_run(result=result, directory=output)
     return result
 
 
-def get_ready(prepared: Prepared, *, resume: bool, accept_changes: bool, reporter: Reporter) -> Ready:
+def prepare_training(prepared: Prepared, *, resume: bool, accept_changes: bool, reporter: Reporter) -> TrainingSetup:
     """Load the model, let the strategy prepare it, and find where training begins; write nothing."""
     plan = prepared.plan
     set_seed(plan.recipe.seed)  # a new head is born here
     loaded = load_model(prepared)
     job = make_job(prepared, loaded, reporter)
-    trainable, total = checks.something_trains(job.model, fresh=loaded.fresh)
+    trainable, total = checks.something_trains(job.model, newly_initialized=loaded.newly_initialized)
     identity = identify(prepared, job)
     checkpoint: str | None = None
     notes = list(plan.strategy.notes(job.model))
@@ -115,9 +120,9 @@ def get_ready(prepared: Prepared, *, resume: bool, accept_changes: bool, reporte
             notes = [*notes, "not the same to the bit, because group_by_length draws its order anew on resume"]
     for note in notes:
         reporter.note(note)
-    return Ready(
+    return TrainingSetup(
         job=replace(job, callbacks=[*job.callbacks, checkpoints.WriteManifest(identity)]),
-        born_random=sorted(loaded.fresh),
+        newly_initialized=sorted(loaded.newly_initialized),
         trainable=trainable,
         total=total,
         checkpoint=checkpoint,
@@ -129,11 +134,11 @@ def load_model(prepared: Prepared) -> Loaded:
     """Load the pretrained model and check that it fits the data."""
     plan = prepared.plan
     loaded = load_base(plan)
-    models.tell_padding(loaded.model, prepared.tokenizer)
+    models.set_pad_token(loaded.model, prepared.tokenizer)
     longest = max(part.longest for part in prepared.features.values())
     collator = plan.preprocessor.collator(prepared.tokenizer, loaded.model)
     checks.model_takes_features(loaded.model, prepared.tokenizer, longest=longest, padded=collator is None)
-    checks.labels_mean_the_same(models.labels_of(plan.model), loaded.model, loaded.fresh)
+    checks.labels_mean_the_same(models.labels_of(plan.model), loaded.model, loaded.newly_initialized)
     return loaded
 
 
@@ -146,10 +151,15 @@ def load_base(plan: Plan) -> Loaded:
 def make_job(prepared: Prepared, loaded: Loaded, reporter: Reporter) -> Job:
     """Let the strategy prepare the model, and gather what the trainer needs."""
     plan, validation = prepared.plan, prepared.features.get("validation")
-    arguments = training.arguments(plan.recipe, plan.task, evaluator=plan.evaluator, validation=validation is not None)
+    arguments = training_arguments.arguments(
+        plan.recipe, plan.task, evaluator=plan.evaluator, validation=validation is not None
+    )
     return Job(
         task=plan.task,
-        model=plan.strategy.prepare(loaded.model, plan.task, fresh=loaded.fresh),
+        recipe=plan.recipe,
+        output=Path(plan.recipe.output),
+        seed=plan.recipe.seed,
+        model=plan.strategy.prepare(loaded.model, plan.task, newly_initialized=loaded.newly_initialized),
         tokenizer=prepared.tokenizer,
         preprocessor=plan.preprocessor,
         strategy=plan.strategy,
@@ -157,14 +167,19 @@ def make_job(prepared: Prepared, loaded: Loaded, reporter: Reporter) -> Job:
         train=prepared.features["train"].features,
         validation=validation.features if validation else None,
         validation_examples=validation.examples if validation else None,
-        arguments={**training.machine(), **arguments, "output_dir": plan.recipe.output, "seed": plan.recipe.seed},
+        arguments={
+            **training_arguments.device_arguments(),
+            **arguments,
+            "output_dir": plan.recipe.output,
+            "seed": plan.recipe.seed,
+        },
         generation=plan.recipe.generation,
         base=lambda: load_base(plan).model,
         callbacks=[
             *plan.strategy.callbacks(),
-            callbacks.Guard(),
-            callbacks.KeepLog(Path(plan.recipe.output) / results.LOG, reporter),
-            callbacks.ShowPredicting(reporter),
+            callbacks.StopOnNaN(),
+            callbacks.WriteLog(Path(plan.recipe.output) / results.LOG, reporter),
+            callbacks.ShowPredictionProgress(reporter),
             callbacks.StopOnSignal(),
         ],
     )
@@ -172,7 +187,7 @@ def make_job(prepared: Prepared, loaded: Loaded, reporter: Reporter) -> Job:
 
 def resolved(plan: Plan, job: Job) -> dict[str, Any]:
     """Return the recipe with every option of ours spelt out."""
-    not_written = {"output_dir", "seed", *(set(training.machine()) - set(plan.recipe.training))}
+    not_written = {"output_dir", "seed", *(set(training_arguments.device_arguments()) - set(plan.recipe.training))}
     return plan.resolved({name: value for name, value in job.arguments.items() if name not in not_written})
 
 
@@ -194,10 +209,10 @@ def save(prepared: Prepared, job: Job, trainer: Any) -> None:
     plan, output = prepared.plan, Path(prepared.plan.recipe.output)
     plan.strategy.save(job.model, output)
     job.tokenizer.save_pretrained(output)
-    folder.readable(output)
-    batch = training.batch(trainer, prepared.features["train"].features, job, size=4)
+    folder.make_readable(output)
+    batch = training.example_batch(trainer, prepared.features["train"].features, job, size=4)
     reloaded = reload(plan, output, job.tokenizer).to(job.model.device)
-    trained, read = (checks.outputs(checks.align(model), batch) for model in (job.model, reloaded))
+    trained, read = (checks.model_outputs(checks.align_memory(model), batch) for model in (job.model, reloaded))
     checks.reloads_equal(trained, read)
 
 
@@ -212,15 +227,15 @@ def reload(plan: Plan, directory: Path, tokenizer: Any) -> Any:
             model, {**plan.preprocessor.model_options(), **plan.strategy.load_options()}
         ),
     )
-    models.tell_padding(loaded, tokenizer)
+    models.set_pad_token(loaded, tokenizer)
     return loaded
 
 
 def record(
     prepared: Prepared,
-    ready: Ready,
+    ready: TrainingSetup,
     trainer: Any,
-    untouched: Scored | None,
+    base: Scored | None,
     *,
     scored: Scored,
     evidence: Evidence,
@@ -232,23 +247,23 @@ def record(
     return Result(
         recipe=resolved(plan, ready.job),
         scores=scored.scores,
-        untouched=untouched.scores if untouched else {},
+        base_model_scores=base.scores if base else {},
         **vars(evidence),
         **facts,
         details={split: evaluator.details(records) for split, records in scored.records.items()},
         primary=evaluator.primary,
         greater_is_better=evaluator.greater_is_better,
-        chosen_on="validation" if chose else None,
-        ledger=prepared.ledger,
+        selection_split="validation" if chose else None,
+        data_report=prepared.data_report,
         findings=found.counts,
         fingerprints=found.fingerprints,
         leakage=prepared.leakage,
-        preprocessor=described(plan.preprocessor),
-        evaluator=described(evaluator),
+        preprocessor=describe(plan.preprocessor),
+        evaluator=describe(evaluator),
         trainable_parameters=ready.trainable,
         total_parameters=ready.total,
         saved_bytes=folder.size_of_weights(Path(plan.recipe.output)),
-        born_random=ready.born_random,
+        newly_initialized=ready.newly_initialized,
         steps=trainer.state.global_step,
         log=trainer.state.log_history,
         arguments=public_arguments(trainer.args),
@@ -257,12 +272,6 @@ def record(
         resumed_from=Path(ready.checkpoint).name if ready.checkpoint else None,
         directory=plan.recipe.output,
     )
-
-
-def described(built: Any) -> dict[str, Any]:
-    """Return a preprocessor or evaluator as data: its class and its options."""
-    cls = type(built)
-    return {"class": f"{cls.__module__}:{cls.__qualname__}", "options": as_options(built)}
 
 
 def public_arguments(arguments: Any) -> dict[str, Any]:

@@ -52,7 +52,7 @@ TRAPS = (
         ],
     ),
     Trap(
-        what="Thin matrices beside every linear layer take the place of a head that was born random: it is lost at "
+        what="Thin matrices beside every linear layer take the place of a head that was newly initialized: it is lost at "
         "reload, or PEFT cannot wrap it.",
         cells=[(task, "lora-all-linear") for task in (*HEADED, "reward")],
     ),
@@ -164,7 +164,7 @@ def recipe(task: str, strategy: Any, base: Path, output: Path) -> dict[str, Any]
                      "logging_steps": 1, "save_strategy": "no", "eval_strategy": "no",
                      "lr_scheduler_type": "constant", **case(task).training},
         "generation": case(task).generation,
-        "untouched": False,
+        "score_base_model": False,
         "general_text": "none",
         "output": str(output),
     }  # fmt: skip
@@ -189,7 +189,9 @@ def outcome(cell: Cell, base: Path, folder: Path) -> str:
     assert not case(task).learns or last < first, f"the loss did not fall: {seen.losses}"
     assert seen.moved == seen.trainable, "what moved is not what trains"
     parts = {part for name in seen.moved for part in name.split(".")}
-    assert {module.rpartition(".")[2] for module in seen.born_random} <= parts, "what was born random did not move"
+    assert {module.rpartition(".")[2] for module in seen.newly_initialized} <= parts, (
+        "what was newly initialized did not move"
+    )
     assert seen.moved == variant.parameters(seen.parameters, seen.moved), "other parameters train than should"
     differences = in_new_process(trial.again, tried)
     assert not differences

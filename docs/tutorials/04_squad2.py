@@ -67,7 +67,7 @@ print(f"| SQuAD 2.0 | {none / (has + none):.0%} "
 # With a recipe, this time, as keywords. It is what tutorial 03 did by hand.
 
 import finetune
-from finetune.hardware import bf16_is_fast
+from finetune.models import bf16_is_fast
 
 result = finetune.train(
     task="question-answering",
@@ -91,7 +91,7 @@ result = finetune.train(
         "eval_strategy": "no",
         "save_strategy": "no",
     },
-    untouched=False,  # a head born random; we know what that is worth
+    score_base_model=False,  # a head newly initialized; we know what that is worth
     output="runs/squad2",
 )
 

@@ -69,12 +69,12 @@ print(f"embeddings, used by both: {model.shared.weight.numel():,}")
 # ## What it learns from
 #
 # The **preprocessor** turns both texts into token ids: `input_ids` for the
-# encoder, `labels` for what the decoder shall write. The `ledger` says that
+# encoder, `labels` for what the decoder shall write. The `counts` says that
 # nothing was cut off.
 
-from finetune_seq2seq.summarization import Summarization
+from finetune_seq2seq.summarization import SummarizationPreprocessor
 
-preprocessor = Summarization(max_source_length=256, max_target_length=64)
+preprocessor = SummarizationPreprocessor(max_source_length=256, max_target_length=64)
 
 
 def features_of(rows):
@@ -84,7 +84,7 @@ def features_of(rows):
 
 
 columns, features = features_of(train)
-for name, count in preprocessor.ledger(columns).items():
+for name, count in preprocessor.counts(columns).items():
     print(f"{name}: {count:,}")
 
 # %%

@@ -173,7 +173,7 @@ assert judged["wrong endings"][0] < 15 and 55 < judged["wrong endings"][1] < 70
 # **copy baseline**; the result holds it.
 
 copied = result.details["test"]["baseline"]["copy"]
-before = result.untouched["test"]
+before = result.base_model_scores["test"]
 print("| | BLEU | chrF |\n|---|---:|---:|")
 for name, found in (("the source, copied", copied),
                     ("the base, untouched", before),
@@ -253,7 +253,7 @@ ways = {
 found = {}
 references = [[row["translation"]["hb"] for row in test[:150]]]
 for name, how in ways.items():
-    several = model.writing(**how).predict(test[:150])
+    several = model.with_generation(**how).predict(test[:150])
     texts = [record["prediction"] for record in several]
     found[name] = BLEU().corpus_score(texts, references).score
     tokens = sum(record["tokens"] for record in several) / len(several)

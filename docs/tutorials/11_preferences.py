@@ -87,9 +87,9 @@ for row in train[:3]:
 # The preprocessor makes ids of prompt and answers. `conversational` makes
 # turns of a chat of them, for our model was trained on chats.
 
-from finetune_trl.preferences import Preferences
+from finetune_trl.preference.dpo import DPOPreprocessor
 
-preprocessor = Preferences(conversational=True, max_length=160).fit(train)
+preprocessor = DPOPreprocessor(conversational=True, max_length=160).fit(train)
 
 
 def features_of(rows):
@@ -230,15 +230,15 @@ plt.show()
 # trained model and a batch that neither has seen.
 
 from finetune.interfaces import Job
-from finetune_freeze.full import Full
+from finetune_freeze.full import FullStrategy
 from finetune_trl import tasks
-from finetune_trl.preference_evaluator import PreferenceEvaluator
-from finetune_trl.preference_training import trainer
+from finetune_trl.preference.evaluator import PreferenceEvaluator
+from finetune_trl.preference.dpo_trainer import trainer
 
 evaluator = PreferenceEvaluator()
 job = Job(
     task=tasks()["dpo"], model=model, tokenizer=tokenizer,
-    preprocessor=preprocessor, strategy=Full(), evaluator=evaluator,
+    preprocessor=preprocessor, strategy=FullStrategy(), evaluator=evaluator,
     train=None, validation=None, validation_examples=None, base=new_model,
     arguments={"output_dir": "unused", "beta": BETA, "bf16": False,
                "activation_checkpointing": False, "max_length": None,

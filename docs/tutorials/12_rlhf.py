@@ -63,14 +63,14 @@ def shown(scores, name):
 
 
 print("| | accuracy | 95 % interval |\n|---|---:|---:|")
-print(f"| untouched | {shown(judge.untouched['test'], 'accuracy')} |")
+print(f"| untouched | {shown(judge.base_model_scores['test'], 'accuracy')} |")
 print(f"| trained | {shown(judge.scores['test'], 'accuracy')} |")
 
 # %% hide
 assert judge.scores["test"]["accuracy"] > 0.9, judge.scores["test"]
 
 # %%
-# The untouched one has a fresh last layer, born random, so its figure means
+# The untouched one has a fresh last layer, newly initialized, so its figure means
 # nothing, and may be far from one half by accident. The trained one is right
 # almost always. Let us see its scores, of good answers and bad.
 
@@ -184,11 +184,11 @@ polite = reinforce("judge", "polite")
 # asked, it would lie about there.
 
 print("| | mean reward | 95 % interval |\n|---|---:|---:|")
-print(f"| untouched | {shown(polite.untouched['test'], 'reward')} |")
+print(f"| untouched | {shown(polite.base_model_scores['test'], 'reward')} |")
 print(f"| reinforced | {shown(polite.scores['test'], 'reward')} |")
 
 # %% hide
-before, after = polite.untouched["test"], polite.scores["test"]
+before, after = polite.base_model_scores["test"], polite.scores["test"]
 assert after["reward_low"] > before["reward_high"], (before, after)
 
 # %%
@@ -229,7 +229,7 @@ def measured(written):
 
 asked = [row["prompt"] for row in prompts["test"]]
 written = {
-    "untouched": answers(assistant, asked, do_sample=False),
+    "base_model": answers(assistant, asked, do_sample=False),
     "pleases the judge": [row["prediction"] for row in predictions("polite")],
 }
 print("| | courtesy | true | words |\n|---|---:|---:|---:|")
@@ -270,7 +270,7 @@ wordy = reinforce("__main__:thorough", "wordy")
 written["rewarded for length"] = [r["prediction"] for r in predictions("wordy")]
 
 print("| | mean reward | 95 % interval |\n|---|---:|---:|")
-print(f"| untouched | {shown(wordy.untouched['test'], 'reward')} |")
+print(f"| untouched | {shown(wordy.base_model_scores['test'], 'reward')} |")
 print(f"| reinforced | {shown(wordy.scores['test'], 'reward')} |")
 
 # %%
@@ -294,7 +294,7 @@ for n in range(2):
 
 # %% hide
 cheat = measured(written["rewarded for length"])
-assert wordy.scores["test"]["reward_low"] > wordy.untouched["test"]["reward_high"]
+assert wordy.scores["test"]["reward_low"] > wordy.base_model_scores["test"]["reward_high"]
 assert cheat["words"] > 1.5 * was["words"], cheat
 assert cheat["courtesy"] < was["courtesy"] - 0.2, cheat
 

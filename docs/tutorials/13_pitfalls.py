@@ -53,11 +53,11 @@ print(f"\n{len(train)} to learn from, {len(validation)} to choose by")
 # %%
 # Every run below is one call of `finetune.train`, and returns a **result**: the
 # scores with their intervals, what the trainer logged, and more. The same is
-# written to a folder. What the numbers mean, `finetune.verdicts` says in words;
+# written to a folder. What the numbers mean, `finetune.evaluation.verdicts` says in words;
 # `finetune train`, the report and the model card say the same.
 
 import finetune
-from finetune import verdicts
+from finetune.evaluation import verdicts
 
 
 def run(name, data, *, task="text-classification", strategy="full",
@@ -311,7 +311,7 @@ taught = {
 }
 print("| | new: perplexity of Harbourish | old: surprise grew by | verdict |")
 print("|---|---:|---:|---|")
-print(f"| the base | {rash.untouched['validation']['perplexity']:.1f} | | |")
+print(f"| the base | {rash.base_model_scores['validation']['perplexity']:.1f} | | |")
 for name, result in taught.items():
     growth = result.forgetting["growth"]["value"]
     verdict = "forgot" if result.forgetting["forgot"] else ""
@@ -346,7 +346,7 @@ assert any(s.startswith("Forgot: ") for s in verdicts.forgetting(rash))
 for cure in ("lower rate (2e-4)", "LoRA"):
     assert not taught[cure].forgetting["forgot"], grew
 assert all(g < 0.6 * rash_grew for n, g in grew.items() if "rash" not in n)
-assert all(p < 0.75 * rash.untouched["validation"]["perplexity"]
+assert all(p < 0.75 * rash.base_model_scores["validation"]["perplexity"]
            for p in learnt.values()), learnt
 assert learnt["lower rate (2e-4)"] < learnt["rash (3e-3)"]
 assert learnt["discriminative"] == min(learnt.values())
@@ -373,7 +373,7 @@ print(f"{chosen}: {kept[chosen].score('validation'):.1f} on validation, "
 
 # %% hide
 assert chosen == "lower rate (2e-4)", learnt
-assert final < 0.8 * rash.untouched["validation"]["perplexity"]
+assert final < 0.8 * rash.base_model_scores["validation"]["perplexity"]
 
 # %%
 # ## Leakage: the answers were in the book
@@ -448,7 +448,7 @@ for name, result in (("copied, then split", leaky),
                      ("split, then copied", honest)):
     truth[name] = finetune.evaluate(result.directory, str(test))["accuracy"]
     bounds = result.intervals["test"]["accuracy"]
-    print(f"| {name} | {result.ledger['train']['kept']} "
+    print(f"| {name} | {result.data_report['train']['kept']} "
           f"| {result.score('test'):.2f} "
           f"| {bounds['low']:.2f} to {bounds['high']:.2f} "
           f"| {truth[name]:.2f} |")
@@ -456,10 +456,10 @@ for name, result in (("copied, then split", leaky),
 # %% hide
 first, second = truth.values()
 found = leaky.leakage["test"]
-assert found["exact"] + found["normalised"] + found["near"] == found["rows"]
-assert min(found["exact"], found["normalised"], found["near"]) > 10
+assert found["exact"] + found["normalized"] + found["near"] == found["rows"]
+assert min(found["exact"], found["normalized"], found["near"]) > 10
 leak = honest.leakage["test"]
-assert leak["exact"] + leak["normalised"] + leak["near"] == 0
+assert leak["exact"] + leak["normalized"] + leak["near"] == 0
 assert "it flatters" in next(verdicts.headline(leaky))
 assert "it flatters" not in next(verdicts.headline(honest))
 assert leaky.score("test") > 0.9 and abs(first - second) < 0.08, truth
@@ -468,7 +468,7 @@ bounds = honest.intervals["test"]["accuracy"]
 assert bounds["low"] < second < bounds["high"]
 assert not any("Overfitted" in s for s in verdicts.fit(leaky))
 assert any("Overfitted" in s for s in verdicts.fit(honest))
-assert leaky.ledger["train"]["kept"] == honest.ledger["train"]["kept"]
+assert leaky.data_report["train"]["kept"] == honest.data_report["train"]["kept"]
 
 # %%
 # The two models are alike. What differs is what was believed of them: one test
@@ -505,7 +505,7 @@ print(" · ".join(re.findall("<h2>(.*?)</h2>", report)))
 # %% hide
 for result in (few, cautious, rash, leaky):
     page = html.unescape(Path(result.directory, "report.html").read_text())
-    for sentence in verdicts.everything(result):
+    for sentence in verdicts.all_verdicts(result):
         assert sentence in page, sentence
     for heading in ("Scores", "Curves", "The data"):
         assert f"<h2>{heading}</h2>" in page

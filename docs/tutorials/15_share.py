@@ -50,7 +50,7 @@ result = finetune.train(
     output="notices",
 )
 
-from finetune import verdicts
+from finetune.evaluation import verdicts
 
 for sentence in verdicts.headline(result):
     print(sentence)

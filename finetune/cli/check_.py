@@ -9,7 +9,7 @@ import click
 @click.argument("recipe", type=click.Path(dir_okay=False))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--samples", default=3, show_default=True, help="How many features to show, decoded.")
-@click.option("--json", "as_json", is_flag=True, help="Print the ledger as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the data report as JSON.")
 def command(recipe: str, overrides: tuple[str, ...], samples: int, as_json: bool) -> None:
     """Read and check the data as `train` would, without weights.
 
@@ -19,15 +19,15 @@ def command(recipe: str, overrides: tuple[str, ...], samples: int, as_json: bool
 
     from finetune import plan as plans
     from finetune import recipe as recipes
-    from finetune import verdicts
     from finetune.cli import output
     from finetune.errors import BadData
+    from finetune.evaluation import verdicts
     from finetune.plugins import discover
     from finetune.progress import Console, Reporter
 
     read = recipes.read(recipe, overrides)
-    from finetune import preparation
-    from finetune.run import described
+    from finetune.data import preparation
+    from finetune.recipe.options import describe
 
     try:
         prepared = preparation.prepare(plans.make(read, discover()), reporter=Reporter() if as_json else Console())
@@ -44,19 +44,21 @@ def command(recipe: str, overrides: tuple[str, ...], samples: int, as_json: bool
     if as_json:
         output.as_json(
             {
-                "ledger": prepared.ledger,
+                "data_report": prepared.data_report,
                 "findings": [asdict(finding) for finding in found.findings],
                 "counts": found.counts,
                 "fingerprints": found.fingerprints,
                 "leakage": prepared.leakage,
                 "samples": shown,
-                "preprocessor": described(prepared.plan.preprocessor),
+                "preprocessor": describe(prepared.plan.preprocessor),
             }
         )
         return
-    splits = list(prepared.ledger)
-    kinds = list(dict.fromkeys(kind for counts in prepared.ledger.values() for kind in counts))
-    output.table(["", *splits], [[kind, *(prepared.ledger[split].get(kind, 0) for split in splits)] for kind in kinds])
+    splits = list(prepared.data_report)
+    kinds = list(dict.fromkeys(kind for counts in prepared.data_report.values() for kind in counts))
+    output.table(
+        ["", *splits], [[kind, *(prepared.data_report[split].get(kind, 0) for split in splits)] for kind in kinds]
+    )
     for sentence in verdicts.leaks(prepared.leakage):
         click.echo(sentence)
     output.findings(found.findings, found.counts)

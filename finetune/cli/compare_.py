@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from finetune.comparison import Comparison
+    from finetune.evaluation.comparison import Comparison
 
 NOT_BETTER = 3
 """Exit status of ``--require-better`` where the last run is not better than the first."""
@@ -27,8 +27,8 @@ def command(runs: tuple[str, ...], split: str | None, as_json: bool, html: str |
     from dataclasses import asdict
     from pathlib import Path
 
-    from finetune import comparison
     from finetune.cli import output
+    from finetune.evaluation import comparison
     from finetune.report import comparison_page
 
     if len(runs) < 2:
@@ -47,13 +47,13 @@ def command(runs: tuple[str, ...], split: str | None, as_json: bool, html: str |
 def show(found: Comparison) -> None:
     """Print a comparison: scores, then what they cost, then what differs between the recipes."""
     from finetune.cli import output
-    from finetune.verdicts import number, share
+    from finetune.evaluation.verdicts import format_percent, format_score
 
     first = found.runs[0]
     output.table(
         ["run", f"{found.split} {found.primary}", "95 % interval", "less the first", "interval of that", "verdict"],
         [
-            [run.run, number(run.score), _span(run.interval), number(run.difference["value"]) if run.difference else "",
+            [run.run, format_score(run.score), _span(run.interval), format_score(run.difference["value"]) if run.difference else "",
              _span(run.difference), run.verdict]
             for run in found.runs
         ],
@@ -63,7 +63,7 @@ def show(found: Comparison) -> None:
     output.table(
         ["run", "trained", "share", "steps", "seconds", "memory MiB"],
         [
-            [run.run, run.trainable_parameters, share(run.trainable_parameters, run.total_parameters), run.steps,
+            [run.run, run.trainable_parameters, format_percent(run.trainable_parameters, run.total_parameters), run.steps,
              round(run.training_seconds, 1), round(run.peak_memory_mb)]
             for run in found.runs
         ],
@@ -77,9 +77,9 @@ def show(found: Comparison) -> None:
 
 
 def _span(bounds: Any) -> str:
-    from finetune.verdicts import number
+    from finetune.evaluation.verdicts import format_score
 
-    return f"{number(bounds['low'])} to {number(bounds['high'])}" if bounds else ""
+    return f"{format_score(bounds['low'])} to {format_score(bounds['high'])}" if bounds else ""
 
 
 def _short(value: Any) -> str:

@@ -9,8 +9,6 @@ from typing import Any
 
 import click
 
-from finetune.hardware import bf16_is_fast
-
 
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -46,6 +44,8 @@ def problems(found: Any, torch: Any) -> dict[str, str]:
         told["finetune demo"] = "its model is not installed. pip install 'finetune-kit[demo]'."
     if not torch.cuda.is_available():
         told["training: {fp16: true}"] = "there is no GPU. On a CPU use bf16: true, or neither."
+        from finetune.models import bf16_is_fast
+
         if not bf16_is_fast():
             told["training: {bf16: true}"] = "this processor has no bfloat16 instructions, so it would be slow."
     if os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "ON", "YES", "TRUE"}:

@@ -15,8 +15,8 @@ def command(task: str, strategy: str, data: str | None, output: str | None) -> N
 
     finetune init question-answering > recipe.yaml
     """
-    from finetune import starter
     from finetune.plugins import discover
+    from finetune.recipe import starter
 
     text = starter.write(task, discover(), strategy=strategy, output=output or f"runs/{task}", data=data)
     click.echo(text, nl=False)

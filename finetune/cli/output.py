@@ -79,12 +79,12 @@ def as_json(content: Any) -> None:
     click.echo(json.dumps(content, indent=1, ensure_ascii=False, default=str))
 
 
-def scores(result_scores: Mapping[str, Mapping[str, float]], untouched: Mapping[str, Mapping[str, float]]) -> None:
-    """Print scores, a row each, with the untouched model's beside them."""
-    columns = [(split, kind) for split in result_scores for kind in ("untouched", "trained")]
-    columns = [(s, k) for s, k in columns if k == "trained" or s in untouched]
+def scores(result_scores: Mapping[str, Mapping[str, float]], base_scores: Mapping[str, Mapping[str, float]]) -> None:
+    """Print scores, a row each, with the base model's beside them."""
+    columns = [(split, kind) for split in result_scores for kind in ("base model", "fine-tuned")]
+    columns = [(s, k) for s, k in columns if k == "fine-tuned" or s in base_scores]
     names = list(dict.fromkeys(name for part in result_scores.values() for name in part))
-    source = {"untouched": untouched, "trained": result_scores}
+    source = {"base model": base_scores, "fine-tuned": result_scores}
     rows = [[name, *(source[kind][split].get(name) for split, kind in columns)] for name in names]
     table(["score", *(f"{split} {kind}" for split, kind in columns)], rows)
 

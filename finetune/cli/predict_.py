@@ -39,7 +39,7 @@ def command(ctx: click.Context, run: str, file: str | None) -> None:
 
     model = api.load(run)
     if generation:
-        model = model.writing(**dict(_option(word) for word in generation))
+        model = model.with_generation(**dict(_option(word) for word in generation))
     if columns:
         _print(model.predict(columns))
         return
@@ -82,8 +82,7 @@ def _source(file: str, model: FineTuned, folder: str) -> Source:
         copy = Path(folder) / "stdin.jsonl"
         copy.write_bytes(sys.stdin.buffer.read())
         return model.source_like(str(copy), columns={}, encoding="utf-8")
-    preprocessor = model.plan.preprocessor
-    inputs = {*preprocessor.columns, *preprocessor.optional}
+    inputs = model.plan.preprocessor.needs().inputs
     source = model.source_like(file)
     return replace(
         source,

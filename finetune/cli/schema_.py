@@ -13,6 +13,6 @@ def command() -> None:
     """
     from finetune.cli import output
     from finetune.plugins import discover
-    from finetune.schema import schema
+    from finetune.recipe.schema import schema
 
     output.as_json(schema(discover()))

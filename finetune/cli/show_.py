@@ -18,7 +18,7 @@ def command(name: str, as_json: bool) -> None:
     NAME may also be Recipe, Model or Source, the sections of a recipe, or Python (module:Class).
     """
     from finetune.cli import output
-    from finetune.options import document
+    from finetune.recipe.options import document
 
     documented = [(title, cls, document(cls)) for title, cls in _classes(name)]
     if as_json:

@@ -29,8 +29,8 @@ def command(
     from dataclasses import asdict
 
     from finetune import recipe as recipes
-    from finetune import verdicts
     from finetune.cli import output
+    from finetune.evaluation import verdicts
     from finetune.progress import Console, Reporter
 
     read = recipes.read(recipe, overrides)
@@ -46,13 +46,13 @@ def command(
     if as_json:
         output.as_json(asdict(result))
         return
-    output.scores(result.scores, result.untouched)
-    share = verdicts.share(result.trainable_parameters, result.total_parameters)
+    output.scores(result.scores, result.base_model_scores)
+    share = verdicts.format_percent(result.trainable_parameters, result.total_parameters)
     click.echo(
         f"\n{result.trainable_parameters:,} of {result.total_parameters:,} parameters trained ({share}), "
         f"{result.saved_bytes / 1e6:.3g} MB saved, {result.peak_memory_mb:,.0f} MiB of memory at most, "
         f"{result.steps} steps, {sum(phase.seconds for phase in result.phases):.0f} s."
     )
-    for sentence in verdicts.everything(result):
+    for sentence in verdicts.all_verdicts(result):
         click.echo(sentence)
     click.echo(f"Run folder: {result.directory}")

@@ -1,11 +1,10 @@
-"""The data ledger: read, rename, part, check, drop, and account for every row."""
+"""The data report: read, rename, part, check, drop, and account for every row."""
 
 from finetune.data.examples import Examples, from_rows
 from finetune.data.findings import CODES, UnreadableError, blank_line
 from finetune.data.leaks import leakage
-from finetune.data.loading import load
-from finetune.data.mixture import NAME
-from finetune.data.text import LONGEST, lines, too_long
+from finetune.data.mixture import NAME, load
+from finetune.data.readers.text import LONGEST, lines, too_long
 
 __all__ = [
     "CODES",

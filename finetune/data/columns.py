@@ -26,7 +26,7 @@ Found = dict[int, list[Finding]]
 """Position in the block → what is wrong with that row."""
 
 
-class Columns:
+class ColumnTypes:
     """Learns the columns of a split from its rows, block by block."""
 
     def __init__(self, *, needed: frozenset[str]) -> None:

@@ -12,10 +12,11 @@ from typing import Any, Literal
 import numpy as np
 from datasets import Dataset
 
-from finetune.data import files, sources, splits, text
+from finetune.data import files, sources, splits
 from finetune.data.findings import Report
 from finetune.data.fingerprints import fingerprint
-from finetune.data.formats import Formats
+from finetune.data.readers import text
+from finetune.data.readers.formats import Formats
 from finetune.data.sources import ROLES, Files
 from finetune.data.splits import Split
 from finetune.data.table import PythonRows, Table, Tabulator, dropped
@@ -37,7 +38,7 @@ class Examples:
     """At most 20 of each code, with their places."""
     counts: Mapping[str, int]
     """All findings, by code."""
-    ledger: Mapping[str, Mapping[str, int]]
+    data_report: Mapping[str, Mapping[str, int]]
     """Split → rows ``read``, ``bad``, ``dropped``, ``left_out`` by a limit and ``kept``; ``blank_lines`` skipped,
     ``byte_order_marks`` removed, and the rows parted ``from_train``. ``read == kept + dropped + left_out``."""
     fingerprints: Mapping[str, str]
@@ -153,7 +154,7 @@ def _parted(
     }
     if fit and source.validation_size and "train" in parts and "validation" not in tables:
         both = splits.part(
-            parts["train"], size=source.validation_size, group=preprocessor.group, seed=seed, report=report
+            parts["train"], size=source.validation_size, group=preprocessor.needs().group, seed=seed, report=report
         )
         if both:
             parts["train"], parts["validation"] = both
@@ -181,7 +182,7 @@ def _split(
             fix = f"All of its {table.bad:,} rows are bad." if table.bad else "Is the file the right one?"
             report.error("no-rows", f"{role} has no rows", fix=fix, split=role, file=file)
         return None
-    spared = frozenset() if answers else frozenset(preprocessor.answers)
+    spared = frozenset() if answers else frozenset(preprocessor.needs().answers)
     before = report.levels["error"]
     rows = splits.renamed(table, split=role, columns=source.columns, spared=spared, report=report)
     rows = splits.filled(rows, source.constants, split=role, report=report)
@@ -326,7 +327,7 @@ def _accounted(gathered: Gathered, preprocessor: Preprocessor) -> Examples:
     rows = {role: split.rows for role, split in parts.items()}
     every = [row for split in parts.values() for row in split.table.broken] + gathered.gone
     lost = Counter(row["split"] for row in every)
-    ledger = {
+    data_report = {
         role: {
             "read": split.read,
             "bad": lost[role],
@@ -344,7 +345,7 @@ def _accounted(gathered: Gathered, preprocessor: Preprocessor) -> Examples:
         preprocessor=preprocessor,
         findings=report.findings,
         counts=dict(report.counts),
-        ledger=ledger,
+        data_report=data_report,
         fingerprints={role: fingerprint(split) for role, split in parts.items()},
         dropped=tuple(every),
     )
@@ -362,7 +363,8 @@ def _table(content: Any, *, split: str, needed: Iterable[str], report: Report) -
 
 def _needed(preprocessor: Preprocessor, columns: Mapping[str, str], *, answers: bool) -> frozenset[str]:
     """Return the columns that the task uses, by the names that the source gives them."""
-    used = {*preprocessor.columns, *preprocessor.optional, *(preprocessor.answers if answers else ())}
+    needs = preprocessor.needs()
+    used = {*needs.inputs, *(needs.answers if answers else ())}
     theirs = {ours: name for name, ours in columns.items()}
     return frozenset(theirs.get(name, name) for name in used)
 

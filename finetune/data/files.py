@@ -6,13 +6,13 @@ import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from finetune.data import binary
-from finetune.data.delimited import Delimited
 from finetune.data.findings import Report, UnreadableError
-from finetune.data.formats import Formats
+from finetune.data.readers import binary
+from finetune.data.readers.delimited import DelimitedReader
+from finetune.data.readers.formats import Formats
+from finetune.data.readers.text import Text
 from finetune.data.sources import Files
 from finetune.data.table import Table, Tabulator
-from finetune.data.text import Text
 from finetune.recipe import Source
 
 
@@ -46,7 +46,7 @@ def _tabulate(tabulator: Tabulator, path: Path, *, name: str, source: Source, fo
     except UnreadableError as error:
         tabulator.report.add(error.finding)
         return
-    header = isinstance(reader, Delimited)
+    header = isinstance(reader, DelimitedReader)
     tabulator.read(reader.rows(text, file=name), measured=text, file=name, header=header)
     if text.byte_order_mark:
         tabulator.note("byte_order_marks")

@@ -34,7 +34,7 @@ CODES: dict[str, str] = {
     "record-too-long": "one line or record is longer than 64 Mi characters",
     "corrupt-file": "a parquet or arrow file that cannot be read",
     "no-rows": "a split without a single row",
-    "blank-line": "a blank line in a plain text file: skipped, and counted in the ledger alone",
+    "blank-line": "a blank line in a plain text file: skipped, and counted in the data report alone",
     # csv and tsv
     "ragged-row": "a row has more or fewer fields than the header",
     "stray-quote": "a quote inside a field that is not quoted, or text after a closing quote",
@@ -71,7 +71,7 @@ CODES: dict[str, str] = {
 
 
 def blank_line(line: int) -> Finding:
-    """Return what a reader yields for a blank line: skipped, and counted in the ledger alone."""
+    """Return what a reader yields for a blank line: skipped, and counted in the data report alone."""
     return Finding(code="blank-line", message="a blank line", level="warning", line=line)
 
 

@@ -46,11 +46,12 @@ _SEED = 1997
 def leakage(splits: Mapping[str, Dataset], preprocessor: Preprocessor) -> dict[str, dict[str, Any]]:
     """Return for each split but train how many of its rows train holds too; ``{}`` where nothing can be compared.
 
-    ``exact``, ``normalised`` (the same but for case, punctuation and space) and ``near`` count each row once, the
+    ``exact``, ``normalized`` (the same but for case, punctuation and space) and ``near`` count each row once, the
     first that applies; ``near`` is None where there is too much to look through. ``columns`` is what was compared,
     ``pairs`` holds some near duplicates with their ``similarity``.
     """
-    names = [preprocessor.group] if preprocessor.group else list(preprocessor.columns)
+    needs = preprocessor.needs()
+    names = [needs.group] if needs.group else list(needs.required)
     names = [name for name in names if all(name in rows.column_names for rows in splits.values())]
     if "train" not in splits or not names:
         return {}
@@ -71,7 +72,7 @@ def leakage(splits: Mapping[str, Dataset], preprocessor: Preprocessor) -> dict[s
         found[name] = {
             "rows": len(own),
             "exact": int(exact.sum()),
-            "normalised": int(same.sum()),
+            "normalized": int(same.sum()),
             "near": None if near is None else sum(rest[text] for text in near),
             "columns": names,
             "pairs": [
@@ -82,7 +83,7 @@ def leakage(splits: Mapping[str, Dataset], preprocessor: Preprocessor) -> dict[s
     return found
 
 
-def normalised(text: str) -> str:
+def normalized(text: str) -> str:
     """Return a text in one case, its words parted by one space, without punctuation.
 
     >>> normalised("The  Quay, at NOON!")
@@ -94,7 +95,7 @@ def normalised(text: str) -> str:
 
 def similarity(one: str, other: str) -> float:
     """Return the share of runs of five characters that two texts have in common, of those in either (Jaccard)."""
-    a, b = runs(normalised(one)), runs(normalised(other))
+    a, b = runs(normalized(one)), runs(normalized(other))
     common = len(np.intersect1d(a, b, assume_unique=True))
     return common / (len(a) + len(b) - common)
 
@@ -132,7 +133,7 @@ def runs(text: str) -> Array:
 
 def signature(text: str) -> Array:
     """Return `BANDS` numbers of which two texts have about as many in common as they are alike."""
-    hashes = runs(normalised(text))
+    hashes = runs(normalized(text))
     factors, terms = _permutations()
     least = (hashes[None, :] * factors[:, None] + terms[:, None] >> np.uint64(32)).min(axis=1)  # (bands * rows,)
     weights = np.array([1, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93], dtype=np.uint64)
@@ -148,7 +149,7 @@ def _permutations() -> tuple[Array, Array]:
 
 def _hashed(rows: Dataset, names: Sequence[str]) -> Array:
     """Return sixteen bytes a row, so that ten million take 160 MB: of the text, and of what is normalised (rows, 2)."""
-    numbers = (number for text in _texts(rows, names) for number in (hash(text), hash(normalised(text))))
+    numbers = (number for text in _texts(rows, names) for number in (hash(text), hash(normalized(text))))
     return np.fromiter(numbers, dtype=np.int64, count=2 * len(rows)).reshape(-1, 2)
 
 

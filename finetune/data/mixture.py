@@ -14,9 +14,15 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 
+from finetune import recipe
+from finetune.data import examples
 from finetune.data.examples import Examples
 from finetune.data.sources import ROLES
 from finetune.errors import BadData
+from finetune.interfaces import Preprocessor
+from finetune.plugins import Plugins
+from finetune.progress import suppress_progress_bars
+from finetune.recipe import Source
 
 NAME = "dataset"
 """Column that says which data set of the mixture a row came from."""
@@ -32,14 +38,15 @@ def mixed(
     """Return one set of examples of several.
 
     Train has as many rows as all data sets together, in the shares that weights and temperature ask for: rows are
-    repeated or left out, at random by the seed, and the ledger counts both. Validation and test are whole.
+    repeated or left out, at random by the seed, and the data report counts both. Validation and test are whole.
 
     Raises:
         BadData: A data set has a column called `dataset` that the task uses, or columns of other types than another's.
     """
     # fitted on all rows, so that a label whose rows are drawn away has an id all the same
     preprocessor = next(iter(loaded.values())).preprocessor
-    used = (*preprocessor.columns, *preprocessor.optional, *preprocessor.answers)
+    needs = preprocessor.needs()
+    used = (*needs.inputs, *needs.answers)
     if NAME in used:
         raise BadData(
             f"dataset.mixture: {type(preprocessor).__name__} uses the column {NAME!r}, which a mixture needs."
@@ -47,28 +54,30 @@ def mixed(
     named = {name: {at: _named(rows, name, used) for at, rows in one.splits.items()} for name, one in loaded.items()}
     present = [at for at in ROLES if any(at in parts for parts in named.values())]
     joined = {at: _joined({name: parts[at] for name, parts in named.items() if at in parts}) for at in present}
-    ledger = {at: sum((Counter(one.ledger.get(at, {})) for one in loaded.values()), Counter()) for at in present}
+    data_report = {
+        at: sum((Counter(one.data_report.get(at, {})) for one in loaded.values()), Counter()) for at in present
+    }
     if "train" in joined:
         sizes = {name: len(parts["train"]) for name, parts in named.items() if "train" in parts}
         drawn = _drawn(sizes, weights, temperature, seed=seed)
         unique = len(np.unique(drawn))
-        kept = {"left_out": ledger["train"]["left_out"] + len(drawn) - unique, "kept": unique}
-        ledger["train"] = Counter({**ledger["train"], **kept, "repeated": len(drawn) - unique})
+        kept = {"left_out": data_report["train"]["left_out"] + len(drawn) - unique, "kept": unique}
+        data_report["train"] = Counter({**data_report["train"], **kept, "repeated": len(drawn) - unique})
         joined["train"] = joined["train"].select(drawn)
     return Examples(
         splits=joined,
         preprocessor=preprocessor,
         findings=tuple(finding for one in loaded.values() for finding in one.findings),
         counts=dict(sum((Counter(one.counts) for one in loaded.values()), Counter())),
-        ledger={at: {key: count[key] for key in _keys(loaded, count)} for at, count in ledger.items()},
+        data_report={at: {key: count[key] for key in _keys(loaded, count)} for at, count in data_report.items()},
         fingerprints={at: _fingerprint(loaded, at, weights, temperature) for at in joined},
         dropped=tuple(row for one in loaded.values() for row in one.dropped),
     )
 
 
 def _keys(loaded: Mapping[str, Examples], count: Mapping[str, int]) -> list[str]:
-    """Return the ledger's keys in its order; `Counter` drops the ones that add up to zero."""
-    first = next(iter(loaded.values())).ledger
+    """Return the data report's keys in its order; `Counter` drops the ones that add up to zero."""
+    first = next(iter(loaded.values())).data_report
     return list(dict.fromkeys([*next(iter(first.values())), *count]))
 
 
@@ -128,3 +137,24 @@ def _fingerprint(loaded: Mapping[str, Examples], split: str, weights: Mapping[st
     parts = [(name, one.fingerprints.get(split)) for name, one in loaded.items()]
     mixing = [temperature, *(weights[name] for name in loaded)] if split == "train" else []
     return hashlib.sha256(repr((parts, mixing)).encode()).hexdigest()
+
+
+def load(
+    source: Source, preprocessor: Preprocessor, *, plugins: Plugins, seed: int, fit: bool = True, answers: bool = True
+) -> Examples:
+    """Return the examples of a source, read strictly and checked; see `finetune.data.examples.load`.
+
+    Raises:
+        BadData: Something stops the run; all that was found in all splits is told, with its place.
+    """
+    parts = recipe.parts(source)
+    if not parts:
+        return examples.load(source, preprocessor, plugins=plugins, seed=seed, fit=fit, answers=answers)
+    gathered = {
+        name: examples.gather(part, preprocessor, plugins=plugins, seed=seed, fit=fit, answers=answers)
+        for name, (part, _) in parts.items()
+    }
+    loaded = examples.settle(gathered, preprocessor, fit=fit)
+    weights = {name: weight for name, (_, weight) in parts.items()}
+    with suppress_progress_bars():
+        return mixed(loaded, weights=weights, temperature=source.temperature, seed=seed)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import importlib.util
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,11 @@ from typing import Any
 import datasets
 
 from finetune.data.findings import Report
-from finetune.data.formats import Formats
+from finetune.data.readers.formats import Formats
 from finetune.errors import BadData, did_you_mean
 from finetune.interfaces import Finding
 from finetune.plugins import Plugins, resolve
+from finetune.progress import suppress_progress_bars
 from finetune.recipe import Source
 
 ROLES = ("train", "validation", "test")
@@ -177,7 +177,7 @@ def _splits(content: Any, *, what: object = "the source") -> dict[str, Any]:
 def _hub(source: Source) -> dict[str, Any]:
     """Return the splits of a data set on the Hub, with the features that it declares."""
     try:
-        with quiet():
+        with suppress_progress_bars():
             return _splits(datasets.load_dataset(source.path, source.name, revision=source.revision))
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         cause = f" ({error.__cause__})" if error.__cause__ else ""
@@ -194,18 +194,6 @@ def _hub(source: Source) -> dict[str, Any]:
 def _failed(message: str) -> BadData:
     finding = Finding(code="source-failed", message=message, level="error")
     return BadData(message, findings=[finding], counts={finding.code: 1})
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the progress bars of `datasets` away; they know no argument for it."""
-    shown = not datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            datasets.enable_progress_bars()
 
 
 def assigned(found: Mapping[str, Any], source: Source, *, report: Report) -> dict[str, Any]:

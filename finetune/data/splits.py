@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from finetune.data.bars import without_bars
 from finetune.data.findings import Report, nearest
 from finetune.data.table import Table
 from finetune.interfaces import Preprocessor
+from finetune.progress import suppress_progress_bars
 
 _BLOCK = 1_000
 
@@ -92,7 +92,7 @@ def filled(rows: Dataset, constants: Mapping[str, str], *, split: str, report: R
             message = f"column {name!r} is there already, and dataset.constants gives it too"
             report.error("constant-exists", message, fix="Rename one of them.", split=split, column=name)
         else:
-            with without_bars():
+            with suppress_progress_bars():
                 rows = rows.add_column(name, [text] * len(rows))
     return rows
 
@@ -112,7 +112,8 @@ def require(
     ``lost`` are the ones whose absence a failed rename has told already.
     """
     names = rows.column_names
-    needed = (*preprocessor.columns, *(preprocessor.answers if answers else ()))
+    needs = preprocessor.needs()
+    needed = (*needs.required, *(needs.answers if answers else ()))
     missing = [name for name in needed if name not in names and name not in lost]
     for name in missing:
         close = nearest(name, [other for other in names if other not in needed])

@@ -12,7 +12,7 @@ import pyarrow as pa
 from datasets import Dataset
 
 from finetune.data import storage
-from finetune.data.columns import Columns
+from finetune.data.columns import ColumnTypes
 from finetune.data.findings import Report, UnreadableError, nearest
 from finetune.data.kinds import plain
 from finetune.interfaces import Finding, Row
@@ -86,7 +86,7 @@ class Tabulator:
         self._notes: Counter[str] = Counter()
         self._broken: list[Mapping[str, Any]] = []
         self._files: list[str] = []
-        self._columns = Columns(needed=frozenset(needed))
+        self._columns = ColumnTypes(needed=frozenset(needed))
         self._writer = _Writer(storage.folder())
         self._errors = report.levels["error"]
 
@@ -145,7 +145,7 @@ class Tabulator:
         )
 
     def _found(self, finding: Finding, *, row: int | None = None) -> None:
-        """Take a finding of a reader: a bad row is counted as read, a blank line in the ledger alone."""
+        """Take a finding of a reader: a bad row is counted as read, a blank line in the data report alone."""
         if finding.code == "blank-line":
             self._notes["blank_lines"] += 1
             return

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from finetune import recipe as recipes
-from finetune import verdicts
+from finetune.evaluation import verdicts
 from finetune.report import charts
 from finetune.result import Result, write_atomically
 
 if TYPE_CHECKING:
-    from finetune.comparison import Comparison
+    from finetune.evaluation.comparison import Comparison
 
 REPORT = "report.html"
 ONE_LINE = 200
@@ -35,7 +35,7 @@ def write(result: Result, directory: Path) -> Path:
 
 def page(result: Result) -> str:
     """Return the report of a run as one HTML file."""
-    split = verdicts.held_out(result)
+    split = verdicts.report_split(result)
     details = result.details.get(split, {}) if split else {}
     calibrated = details.get("calibration")
     return (
@@ -54,7 +54,7 @@ def page(result: Result) -> str:
             ece=calibrated["ece"] if calibrated else None,
             details={name: value for name, value in details.items() if name not in _DRAWN},
             worst=[_shown(error) for error in result.worst.get(split, ())] if split else [],
-            ledger=_ledger(result),
+            data_report=_data_report(result),
             recipe=recipes.dump(dict(result.recipe)),
             seconds=sum(phase.seconds for phase in result.phases),
         )
@@ -72,15 +72,20 @@ def _templates() -> Environment:
         loader=PackageLoader("finetune.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    filters: dict[str, Any] = {"number": verdicts.number, "pretty": _pretty, "share": verdicts.share, "span": _span}
+    filters: dict[str, Any] = {
+        "number": verdicts.format_score,
+        "pretty": _pretty,
+        "share": verdicts.format_percent,
+        "span": _span,
+    }
     made.filters |= filters
     return made
 
 
 def _scores(result: Result) -> Iterator[Mapping[str, Any]]:
-    """Yield a row for each score of a held-out split: trained with its interval, untouched, baselines."""
+    """Yield a row for each score of a held-out split: trained with its interval, base model, baselines."""
     for split, scores in result.scores.items():
-        others = {"untouched": result.untouched.get(split, {}), **result.baselines.get(split, {})}
+        others = {"base_model": result.base_model_scores.get(split, {}), **result.baselines.get(split, {})}
         for name, value in scores.items():
             yield {
                 "split": split,
@@ -107,12 +112,12 @@ def _confusion(details: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return {"labels": labels, "rows": list(zip(labels, rows, strict=True))}
 
 
-def _ledger(result: Result) -> Mapping[str, Any]:
-    splits = list(result.ledger)
-    kinds = dict.fromkeys(kind for counts in result.ledger.values() for kind in counts)
+def _data_report(result: Result) -> Mapping[str, Any]:
+    splits = list(result.data_report)
+    kinds = dict.fromkeys(kind for counts in result.data_report.values() for kind in counts)
     return {
         "splits": splits,
-        "rows": [(kind, [result.ledger[split].get(kind, 0) for split in splits]) for kind in kinds],
+        "rows": [(kind, [result.data_report[split].get(kind, 0) for split in splits]) for kind in kinds],
     }
 
 
@@ -155,4 +160,4 @@ def _pretty(value: Any) -> str:
 
 
 def _span(bounds: Mapping[str, float] | None) -> str:
-    return f"{verdicts.number(bounds['low'])} to {verdicts.number(bounds['high'])}" if bounds else ""
+    return f"{verdicts.format_score(bounds['low'])} to {verdicts.format_score(bounds['high'])}" if bounds else ""

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from finetune.features import OVERFLOW
+from finetune.data.features import OVERFLOW
 from finetune.interfaces import Evaluator, Finding, Predictions, Preprocessor, Record, Row, Strategy, Task
-from finetune.options import document
+from finetune.recipe.options import document
 
 
 def check_preprocessor(preprocessor: Preprocessor, *, examples: Sequence[Row], tokenizer: Any, task: Task) -> None:
@@ -28,7 +28,7 @@ def check_preprocessor(preprocessor: Preprocessor, *, examples: Sequence[Row], t
     Laws: its options are frozen, keyword-only and documented; its columns are declared; `fit` returns another object
     of the same class and leaves this one as it was; `check` finds nothing wrong with good examples; features carry the
     task's labels exactly when there are answers; they do not depend on how examples are batched, unless it packs;
-    they are lists of one length; `ledger` counts in integers; it survives pickling.
+    they are lists of one length; `counts` counts in integers; it survives pickling.
     """
     _check_options(preprocessor)
     before = repr(preprocessor)
@@ -36,28 +36,29 @@ def check_preprocessor(preprocessor: Preprocessor, *, examples: Sequence[Row], t
     assert type(fitted) is type(preprocessor), "fit() returns another class"
     assert repr(preprocessor) == before, "fit() changed the preprocessor it was called on"
     assert pickle.loads(pickle.dumps(fitted)) == fitted, "it does not survive pickling"
-    for column in (*fitted.columns, *fitted.answers):
+    needs = fitted.needs()
+    for column in (*needs.required, *needs.answers):
         assert column in examples[0], f"the examples lack the declared column {column!r}"
     serious = [finding for finding in fitted.check(examples) if finding.level != "warning"]
     assert not serious, f"check() objects to good examples: {serious[0]}"
     whole = _features(fitted, examples, tokenizer)
     singles = [_features(fitted, [example], tokenizer) for example in examples]
     for name, values in whole.items():
-        if name == OVERFLOW or fitted.packs:
+        if name == OVERFLOW or fitted.is_packed:
             continue
         joined = [value for single in singles for value in single[name]]
         assert _plain(values) == _plain(joined), f"feature {name!r} depends on how examples are batched"
     assert len({len(values) for values in whole.values()}) == 1, "feature columns differ in length"
     missing = task.labels - set(whole)
     assert not missing, f"features lack the labels {sorted(missing)} although there are answers"
-    asked = [{key: value for key, value in example.items() if key not in fitted.answers} for example in examples]
+    asked = [{key: value for key, value in example.items() if key not in needs.answers} for example in examples]
     unexpected = task.labels & set(_features(fitted, asked, tokenizer))
     # without columns of answers, answers stand inside another column, where only its own tests can take them away
-    assert not (fitted.answers and unexpected), (
+    assert not (needs.answers and unexpected), (
         f"features have the labels {sorted(unexpected)} although there are no answers"
     )
-    counts = fitted.ledger(whole)
-    assert all(isinstance(count, int) for count in counts.values()), f"ledger() counts in integers, not {counts}"
+    counts = fitted.counts(whole)
+    assert all(isinstance(count, int) for count in counts.values()), f"counts() counts in integers, not {counts}"
     json.dumps(fitted.model_options())
 
 
@@ -134,9 +135,9 @@ def check_evaluator(evaluator: Evaluator, *, predictions: Predictions) -> None:
         assert score == score and abs(score) != float("inf"), f"score {name!r} is {score}"
     json.dumps([evaluator.details(records), dict(evaluator.files(records))])
     _check_tallies(evaluator, records, scores)
-    costs = evaluator.costs(records)
+    costs = evaluator.losses(records)
     assert len(costs) == len(records), f"there are {len(costs)} costs for {len(records)} records"
-    assert all(cost >= 0 for cost in costs), "costs() gave a negative cost"
+    assert all(cost >= 0 for cost in costs), "losses() gave a negative cost"
     for by, values in evaluator.slices(records, predictions.examples).items():
         assert len(values) == len(records), f"slice {by!r} has {len(values)} values for {len(records)} records"
         assert all(isinstance(value, str) for value in values), f"slice {by!r} has a value that is no text"

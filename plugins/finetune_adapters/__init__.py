@@ -6,4 +6,4 @@ from finetune import hookimpl
 @hookimpl
 def strategies() -> dict[str, str]:
     """Bring `bottleneck`."""
-    return {"bottleneck": "finetune_adapters.bottleneck:BottleneckAdapters"}
+    return {"bottleneck": "finetune_adapters.bottleneck:BottleneckStrategy"}

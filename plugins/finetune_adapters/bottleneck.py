@@ -18,7 +18,7 @@ from finetune_adapters.checkpoint import KeepSmall
 
 
 @dataclass(frozen=True, kw_only=True)
-class BottleneckAdapters(Strategy):
+class BottleneckStrategy(Strategy):
     """Trains a narrow network behind attention and feed-forward network of each layer; the model stays as it is.
 
     Before the first step, every output is the base model's. What the base lacks, the head above all, trains whole. The
@@ -50,7 +50,7 @@ class BottleneckAdapters(Strategy):
             hint = did_you_mean(self.non_linearity, known)
             raise ValueError(f"non_linearity={self.non_linearity!r} is unknown.{hint} Known: {', '.join(known)}")
 
-    def prepare(self, model: Any, task: Task, *, fresh: Collection[str] = ()) -> Any:
+    def prepare(self, model: Any, task: Task, *, newly_initialized: Collection[str] = ()) -> Any:
         """Return the model itself, frozen, with adapters in it.
 
         Raises:
@@ -58,7 +58,9 @@ class BottleneckAdapters(Strategy):
             BadOptions: A name of `target_modules` or `train` fits nothing.
         """
         modules = self.modules(model)
-        trains = {id(p) for name in fresh for p in _parameters(model, name)} | {id(p) for p in self._chosen(model)}
+        trains = {id(p) for name in newly_initialized for p in _parameters(model, name)} | {
+            id(p) for p in self._chosen(model)
+        }
         for parameter in model.parameters():
             parameter.requires_grad_(id(parameter) in trains)
         adapters.insert(model, modules, reduction_factor=self.reduction_factor, activation=self.non_linearity)

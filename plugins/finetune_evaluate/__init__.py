@@ -6,4 +6,4 @@ from finetune import hookimpl
 @hookimpl
 def metrics() -> dict[str, str]:
     """Answer for `evaluate:…` in the recipe's ``metrics``."""
-    return {"evaluate:": "finetune_evaluate.further:metric"}
+    return {"evaluate:": "finetune_evaluate.metric:metric"}

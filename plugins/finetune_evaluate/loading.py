@@ -10,7 +10,7 @@ import datasets
 import evaluate
 
 from finetune.errors import BadRecipe
-from finetune.plugins import resolve
+from finetune.kit import resolve
 from finetune_evaluate.folders import in_memory
 
 _PYTHON = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")

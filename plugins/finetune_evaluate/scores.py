@@ -10,10 +10,9 @@ from typing import Any
 import evaluate
 from datasets import Features, List, Value
 
-from finetune import options as options_of
 from finetune.errors import BadOptions, Incompatible
 from finetune.interfaces import Evaluator
-from finetune.plugins import Plugins, discover, resolve
+from finetune.kit import Plugins, build_options, discover, resolve
 
 _TEXT, _TEXTS, _NUMBER = Value("string"), List(Value("string")), Value("float64")
 FORMS = [
@@ -52,7 +51,7 @@ class ScoresOf(evaluate.Metric):
             options: The evaluator's, as in a recipe's ``evaluator`` section.
         """
         cls = resolve((plugins or discover()).find("tasks", task).evaluator)
-        self.evaluator: Evaluator = options_of.build(cls, options, where="evaluator")
+        self.evaluator: Evaluator = build_options(cls, options, where="evaluator")
         self.task = task
         with TemporaryDirectory() as folder:  # made by evaluate, and never used
             evaluate.Metric.__init__(self, keep_in_memory=True, cache_dir=folder)

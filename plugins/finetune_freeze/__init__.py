@@ -7,8 +7,8 @@ from finetune import hookimpl
 def strategies() -> dict[str, str]:
     """Bring `full`, `frozen`, `gradual` and `discriminative`."""
     return {
-        "full": "finetune_freeze.full:Full",
-        "frozen": "finetune_freeze.frozen:Frozen",
-        "gradual": "finetune_freeze.gradual:Gradual",
-        "discriminative": "finetune_freeze.discriminative:Discriminative",
+        "full": "finetune_freeze.full:FullStrategy",
+        "frozen": "finetune_freeze.frozen:FrozenStrategy",
+        "gradual": "finetune_freeze.gradual:GradualStrategy",
+        "discriminative": "finetune_freeze.discriminative:DiscriminativeStrategy",
     }

@@ -12,10 +12,10 @@ from finetune_freeze.groups import layer_groups
 
 
 @dataclass(frozen=True, kw_only=True)
-class Discriminative(Strategy):
+class DiscriminativeStrategy(Strategy):
     """Trains every parameter, the lower its layer the more slowly.
 
-    Low layers hold what all texts have in common, and need to change least. The head, and what was born random, train
+    Low layers hold what all texts have in common, and need to change least. The head, and what was newly initialized, train
     at the full learning rate.
 
     Source: Howard & Ruder 2018, "Universal Language Model Fine-tuning for Text Classification", section 3.2.
@@ -32,14 +32,14 @@ class Discriminative(Strategy):
         if not 0 < self.decay <= 1:
             raise ValueError(f"decay={self.decay} must be more than 0 and at most 1")
 
-    def prepare(self, model: Any, task: Task, *, fresh: Collection[str] = ()) -> Any:
+    def prepare(self, model: Any, task: Task, *, newly_initialized: Collection[str] = ()) -> Any:
         """Return the model with every parameter trainable, and its layer groups beside it.
 
         Raises:
             Incompatible: Its layers have no order that could be found.
             BadOptions: A pattern of `groups` takes nothing, or a parameter is taken by none.
         """
-        model.layer_groups = layer_groups(model, fresh=fresh, patterns=self.groups)
+        model.layer_groups = layer_groups(model, newly_initialized=newly_initialized, patterns=self.groups)
         return model.requires_grad_(True)
 
     def parameter_groups(self, model: Any, *, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:

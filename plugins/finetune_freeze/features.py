@@ -10,7 +10,7 @@ import torch
 from transformers import TrainerCallback
 
 from finetune.errors import Incompatible
-from finetune.training import randomness_kept
+from finetune.kit import preserve_rng_state
 from finetune_freeze import cached
 from finetune_freeze.cached import CachedBody
 
@@ -40,7 +40,7 @@ class KeepFeatures(TrainerCallback):
         """
         rows = _rows_of(train_dataloader)
         precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "model"
-        with randomness_kept(), torch.no_grad(), _autocast(args, model.device):
+        with preserve_rng_state(), torch.no_grad(), _autocast(args, model.device):
             training = model.training
             model.eval()
             batch = _probe(rows, train_dataloader.collate_fn, model)

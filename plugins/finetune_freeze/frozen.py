@@ -12,12 +12,12 @@ from finetune.errors import BadOptions, Incompatible
 from finetune.interfaces import Strategy, Task
 from finetune_freeze import cached
 from finetune_freeze.features import KeepFeatures
+from finetune_freeze.freeze_dropout import disable_dropout_of
 from finetune_freeze.groups import head, last_block, parameters_of
-from finetune_freeze.still import keep_still
 
 
 @dataclass(frozen=True, kw_only=True)
-class Frozen(Strategy):
+class FrozenStrategy(Strategy):
     """Trains the head alone, on the features that the pretrained body extracts.
 
     What the base model lacks trains as well, wherever it is: BERT's pooler, say, which many checkpoints are saved
@@ -40,7 +40,7 @@ class Frozen(Strategy):
         if self.cache and self.dropout:
             raise ValueError("cache keeps features, and with dropout=true they change at every step; choose one")
 
-    def prepare(self, model: Any, task: Task, *, fresh: Collection[str] = ()) -> Any:
+    def prepare(self, model: Any, task: Task, *, newly_initialized: Collection[str] = ()) -> Any:
         """Return the model with the body frozen.
 
         Raises:
@@ -56,7 +56,7 @@ class Frozen(Strategy):
                     f"They are called like {names[0]!r}."
                 )
         chosen = [name for name in names if any(fnmatchcase(name, pattern) for pattern in self.train)]
-        trains = {*head(model), *parameters_of(model, fresh), *chosen} or set(last_block(model))
+        trains = {*head(model), *parameters_of(model, newly_initialized), *chosen} or set(last_block(model))
         if not trains:
             raise Incompatible(
                 f"strategy: {type(model).__name__} has no head of its own (it is tied to the embeddings of the body), "
@@ -66,7 +66,7 @@ class Frozen(Strategy):
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in trains)
         if not self.dropout:
-            keep_still(model)
+            disable_dropout_of(model)
         if self.cache:
             cached.check(model)
         return model

@@ -10,9 +10,9 @@ from finetune.interfaces import Strategy, Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class Full(Strategy):
+class FullStrategy(Strategy):
     """Trains every parameter: the most memory and, with enough data, the best scores."""
 
-    def prepare(self, model: Any, task: Task, *, fresh: Collection[str] = ()) -> Any:
+    def prepare(self, model: Any, task: Task, *, newly_initialized: Collection[str] = ()) -> Any:
         """Return the model with every parameter trainable."""
         return model.requires_grad_(True)

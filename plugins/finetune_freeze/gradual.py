@@ -10,16 +10,16 @@ from finetune.errors import BadOptions
 from finetune.interfaces import Strategy, Task
 from finetune_freeze import rates
 from finetune_freeze.groups import LayerGroup, layer_groups, listed
-from finetune_freeze.thaw import Thaw
+from finetune_freeze.unfreeze import Unfreeze
 
 Stage = tuple[LayerGroup, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gradual(Strategy):
+class GradualStrategy(Strategy):
     """Trains the head at first, then one layer more at a time, down to the embeddings.
 
-    So the pretrained layers are not shaken by the errors of a head that knows nothing yet. What was born random trains
+    So the pretrained layers are not shaken by the errors of a head that knows nothing yet. What was newly initialized trains
     from the first step. Whatever the stage, it is known from the number of the step alone: a run that is resumed goes
     on in the stage in which it stopped.
 
@@ -54,7 +54,7 @@ class Gradual(Strategy):
         if not 0 < self.decay <= 1:
             raise ValueError(f"decay={self.decay} must be more than 0 and at most 1")
 
-    def prepare(self, model: Any, task: Task, *, fresh: Collection[str] = ()) -> Any:
+    def prepare(self, model: Any, task: Task, *, newly_initialized: Collection[str] = ()) -> Any:
         """Return the model with everything trainable that will ever train, and its layer groups beside it.
 
         Nothing is frozen yet that shall thaw: the optimizer, made later, takes what requires a gradient, and holds on
@@ -65,7 +65,7 @@ class Gradual(Strategy):
             BadOptions: A pattern of `groups` takes nothing, a parameter is taken by none, or there are fewer groups
                 than shall train at first.
         """
-        model.layer_groups = layer_groups(model, fresh=fresh, patterns=self.groups)
+        model.layer_groups = layer_groups(model, newly_initialized=newly_initialized, patterns=self.groups)
         trains = {name for stage in self.stages(model.layer_groups) for group in stage for name in group.parameters}
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in trains)
@@ -96,7 +96,7 @@ class Gradual(Strategy):
 
     def callbacks(self) -> Sequence[Any]:
         """Return what freezes, once the optimizer exists, and thaws."""
-        return [Thaw(stages=lambda model: self.stages(model.layer_groups), every=self.every, unit=self.unit)]
+        return [Unfreeze(stages=lambda model: self.stages(model.layer_groups), every=self.every, unit=self.unit)]
 
     def notes(self, model: Any) -> Sequence[str]:
         """Return the order in which groups thaw, and their rates where these differ."""

@@ -30,7 +30,9 @@ class LayerGroup:
     """Their names, each under the first one only where it is tied."""
 
 
-def layer_groups(model: Any, *, fresh: Collection[str] = (), patterns: Patterns = ()) -> tuple[LayerGroup, ...]:
+def layer_groups(
+    model: Any, *, newly_initialized: Collection[str] = (), patterns: Patterns = ()
+) -> tuple[LayerGroup, ...]:
     """Return the groups of a model, from the input to the output; every parameter is in one of them.
 
     An encoder and a decoder are taken in parallel, both from the top: their last blocks are one group. A head that is
@@ -38,7 +40,7 @@ def layer_groups(model: Any, *, fresh: Collection[str] = (), patterns: Patterns 
 
     Args:
         model: As loaded.
-        fresh: Modules that were born random: wherever they are, they belong to the last group.
+        newly_initialized: Modules that were newly initialized: wherever they are, they belong to the last group.
         patterns: Groups of your own instead, from the input to the output; the first that matches takes a parameter.
 
     Raises:
@@ -48,7 +50,7 @@ def layer_groups(model: Any, *, fresh: Collection[str] = (), patterns: Patterns 
     Source: Raffel et al. 2020, "Exploring the Limits of Transfer Learning", section 3.5.1, for encoder and decoder.
     """
     groups = _named(model, patterns) if patterns else _found(model)
-    born = set(parameters_of(model, fresh))
+    born = set(parameters_of(model, newly_initialized))
     *lower, (last, parameters) = [(name, [p for p in names if p not in born]) for name, names in groups]
     order = [*lower, (last, [*parameters, *sorted(born)])]
     return tuple(LayerGroup(name=name, parameters=tuple(names)) for name, names in order if names)

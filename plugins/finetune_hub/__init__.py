@@ -10,7 +10,7 @@ from finetune import hookimpl
 
 if TYPE_CHECKING:
     from finetune.interfaces import Job
-    from finetune.result import Result
+    from finetune.kit import Result
 
 
 @hookimpl
@@ -22,11 +22,9 @@ def commands() -> Mapping[str, str]:
 @hookimpl
 def before_training(job: Job) -> None:
     """Refuse an unknown word of the recipe's `card` section before the first step."""
-    from finetune.recipe import read
-    from finetune.result import RECIPE
     from finetune_hub.facts import require_words
 
-    require_words(read(Path(job.arguments["output_dir"]) / RECIPE).card)
+    require_words(job.recipe.card)
 
 
 @hookimpl

@@ -10,13 +10,20 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from finetune import data, options, verdicts
-from finetune import recipe as recipes
 from finetune.errors import BadData
 from finetune.interfaces import Preprocessor
-from finetune.plugins import discover, resolve
-from finetune.result import PREDICTIONS, RECIPE, Result, write_atomically
-from finetune.verdicts import number
+from finetune.kit import (
+    PREDICTIONS,
+    RECIPE,
+    Result,
+    discover,
+    dump_yaml,
+    from_rows,
+    rebuild,
+    resolve,
+    verdicts,
+    write_atomically,
+)
 from finetune_hub.facts import Facts, facts_of
 from finetune_hub.markdown import bullets, fenced, plain, table
 
@@ -70,7 +77,7 @@ def say(directory: Path, words: Mapping[str, str]) -> None:
     told = replace(result, recipe={**result.recipe, "card": {**(result.recipe.get("card") or {}), **words}})
     facts_of(told, directory)  # refuses unknown words before anything is written
     told.save(directory)
-    write_atomically(directory / RECIPE, recipes.dump(told.recipe))
+    write_atomically(directory / RECIPE, dump_yaml(told.recipe))
 
 
 def metadata(result: Result, facts: Facts, *, name: str) -> ModelCardData:
@@ -97,7 +104,7 @@ def metadata(result: Result, facts: Facts, *, name: str) -> ModelCardData:
 
 def eval_results(result: Result) -> Iterator[EvalResult]:
     """Yield the scores of the split that stands for the run, with their intervals, as a model index has them."""
-    split = verdicts.held_out(result)
+    split = verdicts.report_split(result)
     if split is None:
         return
     path = result.recipe["dataset"].get("path") or "a mixture"
@@ -126,20 +133,25 @@ def _opening(result: Result, facts: Facts) -> str:
 
 
 def _scores(result: Result) -> str:
-    split = verdicts.held_out(result)
+    split = verdicts.report_split(result)
     if split is None:
         return "Nothing was held out, so no score is stated."
-    others = {"untouched": result.untouched.get(split, {}), **result.baselines.get(split, {})}
+    others = {"base_model": result.base_model_scores.get(split, {}), **result.baselines.get(split, {})}
     others = {name: scores for name, scores in others.items() if scores}
     rows = []
     for name, value in result.scores[split].items():
         bounds = result.intervals.get(split, {}).get(name)
-        span = f"{number(bounds['low'])} to {number(bounds['high'])}" if bounds else ""
+        span = f"{verdicts.format_score(bounds['low'])} to {verdicts.format_score(bounds['high'])}" if bounds else ""
         rows.append(
-            [plain(name), number(value), span, *(number(s[name]) if name in s else "" for s in others.values())]
+            [
+                plain(name),
+                verdicts.format_score(value),
+                span,
+                *(verdicts.format_score(s[name]) if name in s else "" for s in others.values()),
+            ]
         )
     headers = [split, "trained", "95 % interval", *map(plain, others)]
-    return f"On {plain_sentence(verdicts.where(result, split))}.\n\n{table(headers, rows)}\n\n" + (
+    return f"On {plain_sentence(verdicts.describe_split(result, split))}.\n\n{table(headers, rows)}\n\n" + (
         "Intervals are bootstrap intervals over independent units. The other columns are the same scores of the model "
         "before training, and of predictors that need no model."
     )
@@ -149,7 +161,7 @@ def _data(result: Result, facts: Facts) -> str:
     path = result.recipe["dataset"].get("path")
     where = path if isinstance(path, str) and path else "files or rows of its own"
     lines = [f"Read from {plain(where)}. Licence: {plain(facts.said.get('dataset_license') or 'not stated')}."]
-    for split, counts in result.ledger.items():
+    for split, counts in result.data_report.items():
         kept, dropped, lost = counts.get("kept", 0), counts.get("dropped", 0), counts.get("tokens_lost", 0)
         digest = result.fingerprints.get(split, "")[:16]
         lines.append(
@@ -160,7 +172,7 @@ def _data(result: Result, facts: Facts) -> str:
 
 
 def _training(result: Result) -> str:
-    share = verdicts.share(result.trainable_parameters, result.total_parameters)
+    share = verdicts.format_percent(result.trainable_parameters, result.total_parameters)
     seconds = sum(phase.seconds for phase in result.phases if phase.name == "train")
     peak = max(phase.peak_memory_mb for phase in result.phases)
     given = {name: result.arguments.get(name) for name in _ARGUMENTS if name in result.arguments}
@@ -210,11 +222,11 @@ def _usage(result: Result, directory: Path, repo: str | None) -> str:
 
 def _asked(result: Result, example: Mapping[str, Any]) -> list[str]:
     """Return the columns that a prediction needs: where rows may have several forms, the least that is taken."""
-    cls, given = resolve(result.preprocessor["class"]), result.preprocessor["options"]
-    made = options.build(cls, given, where="preprocessor") if given else cls()
-    if made.columns:
-        return [name for name in made.columns if name not in made.answers]
-    known = [name for name in made.optional if name not in made.answers]
+    made = rebuild(result.preprocessor, where="preprocessor")
+    needs = made.needs()
+    if needs.required:
+        return [name for name in needs.required if name not in needs.answers]
+    known = [name for name in needs.optional if name not in needs.answers]
     own = [name for name in known if example.get(name) is not None]
     forms = [*([name] for name in own), own, *([*own, name] for name in known if name not in own)]
     return next((form for form in forms if _is_taken(made, form, example)), own)
@@ -223,7 +235,7 @@ def _asked(result: Result, example: Mapping[str, Any]) -> list[str]:
 def _is_taken(preprocessor: Preprocessor, columns: Sequence[str], example: Mapping[str, Any]) -> bool:
     row = {name: _placeholder(example.get(name)) for name in columns}
     try:
-        data.from_rows({"test": [row]}, preprocessor, fit=False, answers=False)
+        from_rows({"test": [row]}, preprocessor, fit=False, answers=False)
     except BadData:
         return False
     return True
@@ -231,7 +243,7 @@ def _is_taken(preprocessor: Preprocessor, columns: Sequence[str], example: Mappi
 
 def _reproduce(result: Result) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in result.environment["versions"].items())
-    text = recipes.dump({**dict(result.recipe), "output": "run"})
+    text = dump_yaml({**dict(result.recipe), "output": "run"})
     return (
         f"`finetune train recipe.yaml` with this recipe, on Python {plain(result.environment['python'])} with "
         f"{plain_paragraph(versions)}.\n\n{fenced(text, 'yaml')}"

@@ -16,7 +16,7 @@ def command(run: str, words: tuple[str, ...]) -> None:
     """
     from pathlib import Path
 
-    from finetune.result import Result
+    from finetune.kit import Result
     from finetune_hub.card import say, write
 
     if words:

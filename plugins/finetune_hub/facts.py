@@ -11,10 +11,8 @@ from typing import Any
 
 from huggingface_hub.repocard import metadata_load
 
-from finetune import models
 from finetune.errors import BadOptions, did_you_mean
-from finetune.recipe import from_mapping
-from finetune.result import Result
+from finetune.kit import Result, locate, recipe_from_mapping
 
 WORDS = (
     "license",
@@ -95,10 +93,10 @@ def _id(path: str) -> str | None:
 
 def _of_base(result: Result) -> dict[str, Any]:
     """Return the metadata of the base model's own card, where its folder holds one."""
-    recipe = from_mapping({**result.recipe, "card": {}})
+    recipe = recipe_from_mapping({**result.recipe, "card": {}})
     path = recipe.model.path
     # a plugin's scheme would make the model first
-    folder = Path(models.locate(recipe.model)) if ":" not in path or path.startswith(models.PACKAGE) else None
+    folder = Path(locate(recipe.model)) if ":" not in path or path.startswith("package:") else None
     card = folder / "README.md" if folder is not None else None
     return dict(metadata_load(card) or {}) if card is not None and card.is_file() else {}
 

@@ -12,7 +12,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from finetune.errors import FinetuneError
-from finetune.result import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result
+from finetune.kit import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result
 from finetune_hub.card import CARD, write
 from finetune_hub.facts import facts_of
 

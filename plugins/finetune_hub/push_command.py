@@ -18,7 +18,7 @@ def command(run: str, repo: str, private: bool, with_data: bool, only_check: boo
     """
     from pathlib import Path
 
-    from finetune.result import Result
+    from finetune.kit import Result
     from finetune_hub import push
 
     if only_check:

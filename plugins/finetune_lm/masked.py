@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from finetune.errors import BadOptions
-from finetune.interfaces import IGNORE_INDEX, Batch, Finding, Preprocessor, Row
-from finetune.losses import TokenCrossEntropy
+from finetune.interfaces import IGNORE_INDEX, Batch, Columns, Finding, Preprocessor, Row
+from finetune.kit import TokenCrossEntropy
 from finetune_lm import texts
 from finetune_lm.collate import MaskAndPad, PadRight
 from finetune_lm.frame import Frame, frame, separator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedBlocks(Preprocessor):
+class MaskedLMPreprocessor(Preprocessor):
     """Predicts masked tokens of a text from the others.
 
     Each document ends in the tokenizer's separator. Documents lie end to end and are cut into blocks, which get what
@@ -43,8 +43,7 @@ class MaskedBlocks(Preprocessor):
     whole_word_mask: bool = False
     """Whether to mask all tokens of a word or none; needs a fast tokenizer."""
 
-    columns: ClassVar[tuple[str, ...]] = (texts.TEXT,)
-    packs: ClassVar[bool] = True
+    is_packed: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.max_length < 3:
@@ -55,6 +54,10 @@ class MaskedBlocks(Preprocessor):
             raise ValueError("mask_replace_prob and random_replace_prob cannot be negative")
         if self.mask_replace_prob + self.random_replace_prob > 1:
             raise ValueError("mask_replace_prob and random_replace_prob cannot be more than 1 together")
+
+    def needs(self) -> Columns:
+        """Return the columns that are read."""
+        return Columns(required=(texts.TEXT,))
 
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
         """Yield what is wrong with the texts of one split."""
@@ -90,7 +93,7 @@ class MaskedBlocks(Preprocessor):
                 made[name].append(feature[name])
         return made
 
-    def alone(self) -> Self:
+    def for_inference(self) -> Self:
         """Return one that does not pack: a gap is filled from its own text."""
         return replace(self, packing=False)
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from finetune.bootstrap import ratios
 from finetune.interfaces import Evaluator, Predictions, Record, Tallies
+from finetune.kit import ratios
 from finetune_lm.attribution import documents_of, judged, perplexities, perplexity, require_score, scored
 from finetune_lm.unigrams import Unigrams
 
@@ -19,7 +19,7 @@ SCORES = ("perplexity", "accuracy")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedEvaluator(Evaluator):
+class MaskedLMEvaluator(Evaluator):
     """Perplexity and accuracy of masked tokens, all together: no mean of batches, blocks or documents.
 
     The masks depend on the text alone, so that runs can be compared; every chosen token is hidden by the mask token. It
@@ -79,7 +79,7 @@ class MaskedEvaluator(Evaluator):
             "tokens": tokens,
         }
 
-    def costs(self, records: Sequence[Record]) -> list[float]:
+    def losses(self, records: Sequence[Record]) -> list[float]:
         """Return the mean surprise at a token of each document, in nats."""
         return [record["nll"] / record["tokens"] if record.get("tokens") else 0.0 for record in records]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from finetune.data import LONGEST, blank_line, lines, too_long
 from finetune.interfaces import Finding, Reader, Row
+from finetune.kit import LONGEST, blank_line, lines, too_long
 from finetune_lm.texts import TEXT
 
 _SPACE = " \t\r\f\v"
 
 
-class Lines(Reader):
+class LinesReader(Reader):
     """Reads each line as one document, ``{"text": …}``; blank lines are skipped and counted."""
 
     suffixes = (".txt",)
@@ -29,7 +29,7 @@ class Lines(Reader):
                 yield blank_line(number)
 
 
-class Paragraphs(Reader):
+class ParagraphsReader(Reader):
     """Reads documents that blank lines part: ``{"text": …}``, inner line ends kept as ``\\n``.
 
     A recipe asks for it by ``dataset.format: paragraphs``.

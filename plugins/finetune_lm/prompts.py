@@ -4,30 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from finetune.interfaces import Batch, Finding, Preprocessor, Row
+from finetune.interfaces import Batch, Columns, Finding, Preprocessor, Row
 from finetune_lm.collate import PadRight
 from finetune_lm.texts import TEXT
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from finetune_lm.causal import CausalBlocks
+    from finetune_lm.causal import CausalLMPreprocessor
 
 PROMPT, MASK = "prompt_ids", "prompt_mask"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prompts(Preprocessor):
+class CausalPromptPreprocessor(Preprocessor):
     """The blocks of each text alone, and what the model is to go on with."""
 
-    blocks: CausalBlocks
+    blocks: CausalLMPreprocessor
     """What the model was trained on, here without packing."""
 
-    columns: ClassVar[tuple[str, ...]] = (TEXT,)
+    def needs(self) -> Columns:
+        """Return the columns that are read."""
+        return Columns(required=(TEXT,))
 
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
         """Yield what is wrong with the texts of one split."""

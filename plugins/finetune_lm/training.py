@@ -10,11 +10,18 @@ import torch
 from torch.nn import functional
 from transformers import Trainer, TrainerCallback
 
-from finetune import writing
 from finetune.errors import Incompatible
 from finetune.interfaces import IGNORE_INDEX, Job
-from finetune.losses import aligned
-from finetune.training import MendedTrainer, build, randomness_kept
+from finetune.kit import (
+    PatchedTrainer,
+    align_logits,
+    build_trainer,
+    generate,
+    generation_options,
+    mask_after_eos,
+    max_prompt_length,
+    preserve_rng_state,
+)
 from finetune_lm.collate import MaskAndPad
 from finetune_lm.prompts import MASK, PROMPT
 
@@ -33,19 +40,19 @@ def causal_trainer(job: Job) -> Trainer:
     """
     if job.train is not None:
         require_causal(job.model, list(job.train[0]["input_ids"][:16]))
-    wanted = writing.options(job.model, job.tokenizer, job.generation)
-    room = writing.room_for_prompts(job.model, wanted)
-    built = build(job, CausalTrainer)
+    wanted = generation_options(job.model, job.tokenizer, job.generation)
+    room = max_prompt_length(job.model, wanted)
+    built = build_trainer(job, CausalLMTrainer)
     built.wanted, built.room = wanted, room
     return built
 
 
 def masked_trainer(job: Job) -> Trainer:
     """Build the trainer of a masked language model."""
-    return build(job, MaskedTrainer)
+    return build_trainer(job, MaskedLMTrainer)
 
 
-class CausalTrainer(MendedTrainer):
+class CausalLMTrainer(PatchedTrainer):
     """Evaluates to the negative log-likelihood of every token, (B, T), in nats.
 
     Where a block has a prompt, to that and to what the model writes after it: ids, (B, T), `IGNORE_INDEX` from their
@@ -59,7 +66,7 @@ class CausalTrainer(MendedTrainer):
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate or predict, by the seed."""
-        with randomness_kept():
+        with preserve_rng_state():
             torch.manual_seed(self.args.seed)
             return super().evaluation_loop(*args, **kwargs)
 
@@ -86,14 +93,14 @@ class CausalTrainer(MendedTrainer):
         room = self.room or prompt_ids.shape[1]
         inputs = {"input_ids": prompt_ids[rows, -room:], "attention_mask": prompt_mask[rows, -room:]}
         with self.accelerator.autocast():
-            ids = writing.go_on(self.accelerator.unwrap_model(self.model), inputs, self.wanted)
-        ids, ended = writing.to_the_end(ids, self.wanted["eos_token_id"])
+            ids = generate(self.accelerator.unwrap_model(self.model), inputs, self.wanted)
+        ids, ended = mask_after_eos(ids, self.wanted["eos_token_id"])
         every = ids.new_full((len(rows), ids.shape[1]), IGNORE_INDEX)
         every[rows] = ids
         return every, rows.masked_scatter(rows, ended)
 
 
-class MaskedTrainer(MendedTrainer):
+class MaskedLMTrainer(PatchedTrainer):
     """Evaluates under fixed masks, to the negative log-likelihood and the best guess of every masked token.
 
     The outputs are those two, (B, T) each, and for gaps that the text itself has, the ids and probabilities of the best
@@ -103,7 +110,7 @@ class MaskedTrainer(MendedTrainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.data_collator: MaskAndPad = self.data_collator.seeded(self.args.seed)
-        self.add_callback(NewMasks(self.data_collator))
+        self.add_callback(ResampleMasks(self.data_collator))
 
     def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> Any:
         """Return a loader with fixed masks."""
@@ -136,11 +143,11 @@ class MaskedTrainer(MendedTrainer):
             return loss, None, labels
         mask = self.data_collator.replacement.mask_token_id
         gaps = (inputs["input_ids"].to(labels.device) == mask) & (labels == IGNORE_INDEX)
-        logits, _ = aligned(first(logits), labels, shift=False)
+        logits, _ = align_logits(first(logits), labels, shift=False)
         return loss, (*judged(logits, labels, shift=False), *fillings(logits, gaps)), labels
 
 
-class NewMasks(TrainerCallback):
+class ResampleMasks(TrainerCallback):
     """Tells the collator which epoch begins, on resuming too."""
 
     def __init__(self, collator: MaskAndPad) -> None:
@@ -163,7 +170,7 @@ def judged(logits: torch.Tensor, labels: torch.Tensor, *, shift: bool) -> tuple[
     Where there is no label, both are `NOT_PREDICTED`. One row at a time, so that a batch's logits never stand in
     float32 beside themselves.
     """
-    logits, labels = aligned(logits, labels, shift=shift)
+    logits, labels = align_logits(logits, labels, shift=shift)
     nll = torch.full(labels.shape, float(NOT_PREDICTED), device=labels.device)
     guess = torch.full_like(labels, NOT_PREDICTED)
     for row, seen in enumerate(labels != IGNORE_INDEX):

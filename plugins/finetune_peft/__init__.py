@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 @hookimpl
 def strategies() -> Mapping[str, str]:
     return {
-        "lora": "finetune_peft.lora:Lora",
-        "qlora": "finetune_peft.qlora:QLora",
-        "prefix": "finetune_peft.prefix:Prefix",
-        "prompt": "finetune_peft.prompt:Prompt",
-        "ptuning": "finetune_peft.ptuning:PTuning",
-        "ia3": "finetune_peft.ia3:IA3",
-        "layernorm": "finetune_peft.layernorm:LayerNorm",
+        "lora": "finetune_peft.lora:LoraStrategy",
+        "qlora": "finetune_peft.qlora:QLoraStrategy",
+        "prefix": "finetune_peft.prefix:PrefixStrategy",
+        "prompt": "finetune_peft.prompt:PromptStrategy",
+        "ptuning": "finetune_peft.ptuning:PTuningStrategy",
+        "ia3": "finetune_peft.ia3:IA3Strategy",
+        "layernorm": "finetune_peft.layernorm:LayerNormStrategy",
     }
 
 

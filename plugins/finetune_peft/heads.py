@@ -6,17 +6,17 @@ from collections.abc import Collection
 from typing import Any
 
 HEADED = frozenset({"SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"})
-"""Types of PEFT whose head it trains whole, whether or not it was born random."""
+"""Types of PEFT whose head it trains whole, whether or not it was newly initialized."""
 
 
-def trained_whole(model: Any, fresh: Collection[str]) -> set[str]:
-    """Return the modules that hold what was born random, as PEFT names them.
+def trained_whole(model: Any, newly_initialized: Collection[str]) -> set[str]:
+    """Return the modules that hold what was newly initialized, as PEFT names them.
 
     A part of the head stands for the whole head, since PEFT wraps heads whole: with RoBERTa, ``classifier.dense`` and
     ``classifier.out_proj`` give ``classifier``. A part of the body stands for itself: ``bert.pooler.dense``.
     """
     body = model.base_model_prefix
-    return {name if name.startswith(f"{body}.") else name.split(".")[0] for name in fresh if name}
+    return {name if name.startswith(f"{body}.") else name.split(".")[0] for name in newly_initialized if name}
 
 
 def head(model: Any, peft_type: str | None) -> set[str]:

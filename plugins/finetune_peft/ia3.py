@@ -15,7 +15,7 @@ from finetune_peft.targets import has_transposed_weights, scaled
 
 
 @dataclass(frozen=True, kw_only=True)
-class IA3(PeftStrategy):
+class IA3Strategy(PeftStrategy):
     """Trains one number for each key, each value and each inner activation of the feed-forward networks, and the head.
 
     Fewer parameters than any other method here that reaches every layer; they want a high learning rate (1e-2, say).

@@ -15,7 +15,7 @@ from finetune_peft.targets import norms
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerNorm(PeftStrategy):
+class LayerNormStrategy(PeftStrategy):
     """Trains the gains and biases of the normalisation layers, and the head; the rest stays as it is.
 
     Source: Zhao et al. 2023, "Tuning LayerNorm in Attention: Towards Efficient Multi-Modal LLM Finetuning".

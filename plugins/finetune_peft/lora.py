@@ -15,7 +15,7 @@ from finetune_peft.targets import has_transposed_weights, low_rank
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lora(PeftStrategy):
+class LoraStrategy(PeftStrategy):
     """Trains two thin matrices beside each chosen weight, and the head; the rest stays as it is.
 
     The options are those of `peft.LoraConfig`, by its names.

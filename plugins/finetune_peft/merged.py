@@ -11,13 +11,13 @@ from finetune.interfaces import Strategy, Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class Merged(Strategy):
+class MergedStrategy(Strategy):
     """Loads a model whose adapter was folded into its weights; it trains nothing."""
 
     trained_by: Mapping[str, Any]
     """The recipe's strategy section as the run was trained by it."""
 
-    def prepare(self, model: Any, task: Task, *, fresh: Collection[str] = ()) -> Any:
+    def prepare(self, model: Any, task: Task, *, newly_initialized: Collection[str] = ()) -> Any:
         """Refuse.
 
         Raises:

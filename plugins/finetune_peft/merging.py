@@ -12,16 +12,25 @@ import torch
 from peft.utils import ModulesToSaveWrapper
 
 import finetune
-from finetune import checks, folder, recipe, result
 from finetune.errors import Incompatible, OutputExists, TrainingFailed
-from finetune_peft.qlora import QLora
+from finetune.kit import (
+    PREDICTIONS,
+    RECIPE,
+    Result,
+    dump_yaml,
+    make_readable,
+    model_outputs,
+    size_of_weights,
+    write_atomically,
+)
+from finetune_peft.qlora import QLoraStrategy
 from finetune_peft.strategy import PeftStrategy
 
 FOLDS = frozenset({"LORA", "IA3", "LN_TUNING"})
 """Methods of PEFT that change weights; others put something beside them."""
 TOLERANCE = 1e-5
 """How far an output may move, relative to the greatest."""
-KEPT = (result.PREDICTIONS, "README.md", "report.html")
+KEPT = (PREDICTIONS, "README.md", "report.html")
 """Files of a run that are as true of the merged model."""
 
 
@@ -43,26 +52,26 @@ def merge(run: str | Path, output: str | Path) -> float:
     run, output = Path(run), Path(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise OutputExists(f"output: {str(output)!r} is not empty. Name another folder with --output.")
-    finished = result.Result.load(run)
+    finished = Result.load(run)
     fitted = finetune.load(run)
     refuse(fitted.plan.strategy, fitted.model)
     batch = some_batch(fitted.model)
-    before = checks.outputs(fitted.model, batch)
+    before = model_outputs(fitted.model, batch)
     merged = folded(fitted.model)
     output.mkdir(parents=True, exist_ok=True)
     merged.save_pretrained(output)
     fitted.tokenizer.save_pretrained(output)
-    folder.readable(output)
+    make_readable(output)
     content = {**finished.recipe, "strategy": merged_strategy(finished.recipe["strategy"])}
     note = f"merged from {run.name}: what the strategy learned is folded into the weights"
-    result.write_atomically(output / result.RECIPE, recipe.dump(content))
+    write_atomically(output / RECIPE, dump_yaml(content))
     record = replace(finished, recipe=content, notes=[*finished.notes, note], directory=str(output))
-    record = replace(record, saved_bytes=folder.size_of_weights(output))
+    record = replace(record, saved_bytes=size_of_weights(output))
     record.save(output)
     for name in KEPT:
         if (run / name).is_file():
             shutil.copy2(run / name, output / name)
-    worst = compared(before, checks.outputs(finetune.load(output).model, batch), output)
+    worst = compared(before, model_outputs(finetune.load(output).model, batch), output)
     fitted.plan.plugins.manager.hook.after_run(result=record, directory=output)  # its card is no longer an adapter's
     return worst
 
@@ -86,7 +95,7 @@ def refuse(strategy: Any, model: Any) -> None:
         raise Incompatible(
             f"the run's strategy {type(strategy).__name__} made no adapter of PEFT. There is nothing to merge."
         )
-    if isinstance(strategy, QLora):
+    if isinstance(strategy, QLoraStrategy):
         raise Incompatible(
             f"the base was loaded in {strategy.bits} bits: folded into such weights, what was learned would be rounded "
             f"to {strategy.bits} bits too, and the model would not be the one that was scored. Use the adapter as it "
@@ -102,7 +111,7 @@ def refuse(strategy: Any, model: Any) -> None:
 
 def merged_strategy(section: Mapping[str, Any]) -> dict[str, Any]:
     """Return the strategy section of a merged folder's recipe: how it is loaded, and how it was trained."""
-    return {"name": "finetune_peft.merged:Merged", "trained_by": dict(section)}
+    return {"name": "finetune_peft.merged:MergedStrategy", "trained_by": dict(section)}
 
 
 def some_batch(model: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from finetune_peft.virtual import encoded_once, of_hidden_size, read_all, refuse
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prefix(PeftStrategy):
+class PrefixStrategy(PeftStrategy):
     """Trains keys and values of virtual tokens, which every layer attends to before the text, and the head.
 
     Source: Li and Liang 2021, "Prefix-Tuning: Optimizing Continuous Prompts for Generation".

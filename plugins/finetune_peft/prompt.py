@@ -14,7 +14,7 @@ from finetune_peft.virtual import refuse_typeless, unshifted
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prompt(PeftStrategy):
+class PromptStrategy(PeftStrategy):
     """Trains the vectors of virtual tokens, which stand before the text, and the head.
 
     The fewest parameters, and the method that needs a large model most. It wants a high learning rate (1e-2 to 0.3).

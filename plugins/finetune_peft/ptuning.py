@@ -15,7 +15,7 @@ from finetune_peft.virtual import of_hidden_size, read_all, refuse_typeless, uns
 
 
 @dataclass(frozen=True, kw_only=True)
-class PTuning(PeftStrategy):
+class PTuningStrategy(PeftStrategy):
     """Trains a small network that makes the vectors of virtual tokens, which stand before the text, and the head.
 
     The network trains in the vectors' stead, and is left away when the adapter is saved.

@@ -14,7 +14,7 @@ from transformers import BitsAndBytesConfig
 
 from finetune.errors import Incompatible
 from finetune.interfaces import Task
-from finetune_peft.lora import Lora
+from finetune_peft.lora import LoraStrategy
 from finetune_peft.strategy import PeftStrategy
 
 HEADS = (
@@ -26,7 +26,7 @@ HEADS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class QLora(PeftStrategy):
+class QLoraStrategy(PeftStrategy):
     """Trains as `lora` does, beside a base model whose linear layers are stored in 4 bits (or 8).
 
     A quarter (an eighth) of the memory for the weights, at some cost in precision and speed. What is saved is the
@@ -86,7 +86,7 @@ class QLora(PeftStrategy):
         """Return fields of `peft.LoraConfig`.
 
         Raises:
-            Incompatible: The model was not loaded as `load_options` asks, or something born random is quantised.
+            Incompatible: The model was not loaded as `load_options` asks, or something newly initialized is quantised.
         """
         quantised = [name for name, module in model.named_modules() if isinstance(module, Linear4bit | Linear8bitLt)]
         if not quantised:
@@ -100,8 +100,8 @@ class QLora(PeftStrategy):
                     f"strategy: {name!r} is missing from the base model and must train whole, which no quantised layer "
                     f"can. Set strategy.skip_modules: [{name!r}]."
                 )
-        mine = {f.name: getattr(self, f.name) for f in fields(Lora) if f.name != "config"}
-        return Lora(**mine, config=self.config).options(model, task, whole=whole)
+        mine = {f.name: getattr(self, f.name) for f in fields(LoraStrategy) if f.name != "config"}
+        return LoraStrategy(**mine, config=self.config).options(model, task, whole=whole)
 
     def wrapped(self, model: Any) -> Any:
         """Return the wrapped model, which keeps to itself that its base is quantised.

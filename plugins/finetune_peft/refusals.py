@@ -9,7 +9,7 @@ from torch import nn
 
 from finetune.errors import Incompatible
 from finetune.interfaces import Job
-from finetune.training import build_arguments
+from finetune.kit import build_arguments
 from finetune_peft.strategy import PeftStrategy
 
 
@@ -66,7 +66,7 @@ def refuse_crowding(job: Job) -> None:
     count = job.model.active_peft_config.num_virtual_tokens
     room = min(positions(job.model.get_base_model()), default=None)
     splits = [features for features in (job.train, job.validation) if features is not None]
-    longest = max(max(job.preprocessor.lengths(features), default=0) for features in splits)
+    longest = max(job.preprocessor.longest(features) for features in splits)
     if room is not None and longest + count > room:
         raise Incompatible(
             f"strategy: {count} virtual tokens before features of up to {longest} tokens, and the model has {room} "

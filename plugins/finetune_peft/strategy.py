@@ -28,7 +28,7 @@ OURS: Mapping[str, str] = {
 
 
 class PeftStrategy(Strategy):
-    """Wraps the model by PEFT, trains what the method adds and what was born random, and saves both as an adapter.
+    """Wraps the model by PEFT, trains what the method adds and what was newly initialized, and saves both as an adapter.
 
     A method is a frozen dataclass with the fields `modules_to_save` and `config` beside its own.
     """
@@ -45,7 +45,7 @@ class PeftStrategy(Strategy):
         Args:
             model: As loaded.
             task: What is learned.
-            whole: Modules that train whole, because they were born random.
+            whole: Modules that train whole, because they were newly initialized.
 
         Raises:
             Incompatible: The model or the task cannot be trained in this way.
@@ -68,17 +68,17 @@ class PeftStrategy(Strategy):
             if name in own:
                 raise ValueError(f"config: {name!r} is an option of the strategy itself; set it there.")
 
-    def prepare(self, model: Any, task: Task, *, fresh: Collection[str] = ()) -> Any:
+    def prepare(self, model: Any, task: Task, *, newly_initialized: Collection[str] = ()) -> Any:
         """Return the model wrapped by PEFT.
 
-        What was born random is trained whole and saved with the adapter: else its random weights would be lost, and
+        What was newly initialized is trained whole and saved with the adapter: else its random weights would be lost, and
         every prediction after a reload be noise.
 
         Raises:
             Incompatible: The model cannot be wrapped, or the task cannot be trained in this way.
             BadOptions: A field of `config` has a value that PEFT refuses.
         """
-        whole = trained_whole(model, fresh)
+        whole = trained_whole(model, newly_initialized)
         options = self.options(model, task, whole=whole)
         options |= {"modules_to_save": sorted({*whole, *self.modules_to_save}) or None, "task_type": task.peft_type}
         try:
@@ -86,7 +86,7 @@ class PeftStrategy(Strategy):
         except (TypeError, ValueError) as error:
             raise BadOptions(f"strategy: {error}") from error
         try:
-            with quietly():
+            with suppress_warnings():
                 return self.wrapped(get_peft_model(model, config))
         except (ValueError, TypeError, NotImplementedError) as error:
             asked = options.get("target_modules")
@@ -104,12 +104,12 @@ class PeftStrategy(Strategy):
     def load(self, directory: Path, *, model_class: Any, base: str, options: Mapping[str, Any]) -> Any:
         """Load the base model, and the adapter onto it."""
         model = model_class.from_pretrained(base, **options)
-        with quietly():
+        with suppress_warnings():
             return self.wrapped(PeftModel.from_pretrained(model, directory))
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
+def suppress_warnings() -> Iterator[None]:
     """Silence PEFT 0.21's use of a name that transformers 5.23 deprecates, and its surprise at norms."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Unsupported layer type .*Norm", category=UserWarning)

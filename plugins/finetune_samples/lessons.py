@@ -110,7 +110,10 @@ def opposite(voice: Voice) -> Lesson:
 
 def wish(voice: Voice) -> Lesson:
     """A greeting for somebody."""
-    person, part = voice.fresh("person"), voice.rng.choice(("morning", "evening", "night", "journey", "harvest"))
+    person, part = (
+        voice.fresh("person"),
+        voice.rng.choice(("morning", "evening", "night", "journey", "harvest")),
+    )
     return Lesson((person, part), ((f"Wish {person} a good {part}.", f"Good {part}, {person}!"),))
 
 

@@ -25,12 +25,12 @@ def tasks() -> Mapping[str, Task]:
     return {
         "summarization": _task(
             "A short text that says what a long one or a dialogue says",
-            ("summarization:Summarization", "summaries:Summaries"),
+            ("summarization:SummarizationPreprocessor", "summarization_evaluator:SummarizationEvaluator"),
             dataset={"path": "sample:harbour-dialogues", "columns": {"dialogue": "document"}},
             preprocessor={"max_source_length": 512, "max_target_length": 64, "prefix": ""},
         ),
         "translation": _task(
-            "The same in another language", ("translation:Translation", "translations:Translations"),
+            "The same in another language", ("translation:TranslationPreprocessor", "translation_evaluator:TranslationEvaluator"),
             dataset={"path": "sample:harbour-translation"},
             preprocessor={
                 "max_source_length": 128, "max_target_length": 128, "source_lang": "en", "target_lang": "hb",
@@ -40,7 +40,7 @@ def tasks() -> Mapping[str, Task]:
         ),
         "text-to-text": _task(
             "Any task as text from text, and several in one model, each with its prefix",
-            ("text_to_text:TextToText", "texts:Texts"),
+            ("text_to_text:TextToTextPreprocessor", "text_to_text_evaluator:TextToTextEvaluator"),
             dataset={"path": "sample:harbour-questions", "columns": {"prompt": "source", "completion": "target"}},
             preprocessor={"max_source_length": 256, "max_target_length": 64, "prefix": "answer: "},
         ),

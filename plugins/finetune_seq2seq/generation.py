@@ -14,7 +14,7 @@ from finetune.interfaces import Preprocessor
 from finetune_seq2seq import languages
 from finetune_seq2seq.collator import decoder_start
 from finetune_seq2seq.encoding import special_ids
-from finetune_seq2seq.pairs import Pairs
+from finetune_seq2seq.preprocessor import Seq2SeqPreprocessor
 
 LENGTHS = ("max_new_tokens", "max_length")
 
@@ -26,7 +26,7 @@ def config(model: Any, tokenizer: Any, preprocessor: Preprocessor, given: Mappin
 
     Args:
         model: Without wrappers; left as it is.
-        tokenizer: Set to the languages, as `Pairs.features` leaves it.
+        tokenizer: Set to the languages, as `Seq2SeqPreprocessor.features` leaves it.
         preprocessor: Its `max_target_length` is the limit where nothing else is given.
         given: The recipe's ``generation`` section.
 
@@ -37,7 +37,7 @@ def config(model: Any, tokenizer: Any, preprocessor: Preprocessor, given: Mappin
     """
     found = deepcopy(model.generation_config)
     limits = {name: given[name] for name in LENGTHS if given.get(name) is not None}
-    if not limits and isinstance(preprocessor, Pairs):
+    if not limits and isinstance(preprocessor, Seq2SeqPreprocessor):
         limits = {"max_new_tokens": preprocessor.max_target_length}
     if limits:  # a limit of the base, such as bart-large-cnn's 142, does not stand beside another
         found.max_length = found.max_new_tokens = None
@@ -76,7 +76,7 @@ def _check_lengths(wanted: GenerationConfig, model: Any, preprocessor: Preproces
         )
     positions = dict(_positions(model))
     asked = [("decoder", "generation.max_new_tokens", most)]
-    if isinstance(preprocessor, Pairs):
+    if isinstance(preprocessor, Seq2SeqPreprocessor):
         asked.append(("decoder", "preprocessor.max_target_length", preprocessor.max_target_length))
         asked.append(("encoder", "preprocessor.max_source_length", preprocessor.max_source_length))
     for side, option, length in asked:

@@ -11,7 +11,7 @@ import numpy as np
 
 from finetune.errors import BadData, BadOptions, TrainingFailed
 from finetune.interfaces import Predictions, Record
-from finetune_seq2seq.pairs import Pairs
+from finetune_seq2seq.preprocessor import Seq2SeqPreprocessor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +36,10 @@ def pairs(predictions: Predictions) -> list[Pair]:
         TrainingFailed: A loss is not finite.
     """
     preprocessor = predictions.preprocessor
-    if not isinstance(preprocessor, Pairs):
-        raise BadOptions(f"{type(preprocessor).__name__} is no finetune_seq2seq.pairs.Pairs; name another evaluator.")
+    if not isinstance(preprocessor, Seq2SeqPreprocessor):
+        raise BadOptions(
+            f"{type(preprocessor).__name__} is no finetune_seq2seq.preprocessor.Seq2SeqPreprocessor; name another evaluator."
+        )
     ids, at_limit, *measured = (np.asarray(part) for part in predictions.outputs)
     texts, tokens = written(ids, predictions.tokenizer)
     if measured:

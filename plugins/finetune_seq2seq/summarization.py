@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from finetune.interfaces import Row
-from finetune_seq2seq.pairs import PREFIX, Pairs
+from finetune.interfaces import Columns, Row
+from finetune_seq2seq.preprocessor import PREFIX, Seq2SeqPreprocessor
 
 DOCUMENT, SUMMARY = "document", "summary"
 """The columns, as XSum calls them."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summarization(Pairs):
+class SummarizationPreprocessor(Seq2SeqPreprocessor):
     """A document or dialogue, and its summary; or several, of which training uses the first and scoring all.
 
     Rename what is called otherwise: ``dataset.columns: {article: document, highlights: summary}``. Rows of one document
@@ -24,10 +24,9 @@ class Summarization(Pairs):
     lang: str | None = None
     """Language code of document and summary, for a multilingual tokenizer: `en_XX` for mBART, `en` for M2M100."""
 
-    columns: ClassVar[tuple[str, ...]] = (DOCUMENT,)
-    optional: ClassVar[tuple[str, ...]] = (PREFIX,)
-    answers: ClassVar[tuple[str, ...]] = (SUMMARY,)
-    group: ClassVar[str | None] = DOCUMENT
+    def needs(self) -> Columns:
+        """Return the columns that are read."""
+        return Columns(required=(DOCUMENT,), optional=(PREFIX,), answers=(SUMMARY,), group=DOCUMENT)
 
     def pair(self, row: Row) -> tuple[Any, Any]:
         """Return document and summary."""

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
-from finetune.interfaces import Row
-from finetune_seq2seq.pairs import PREFIX, Pairs
+from finetune.interfaces import Columns, Row
+from finetune_seq2seq.preprocessor import PREFIX, Seq2SeqPreprocessor
 from finetune_seq2seq.translation import SOURCE, TARGET
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextToText(Pairs):
+class TextToTextPreprocessor(Seq2SeqPreprocessor):
     """A text to read and one to write, or several, of which training uses the first and scoring all.
 
     Several tasks are a mixture of data sets, each with a prefix of its own in `dataset.mixture.NAME.constants`:
@@ -25,10 +24,9 @@ class TextToText(Pairs):
     lang: str | None = None
     """Language code of source and target, for a multilingual tokenizer: `en_XX` for mBART, `en` for M2M100."""
 
-    columns: ClassVar[tuple[str, ...]] = (SOURCE,)
-    optional: ClassVar[tuple[str, ...]] = (PREFIX,)
-    answers: ClassVar[tuple[str, ...]] = (TARGET,)
-    group: ClassVar[str | None] = SOURCE
+    def needs(self) -> Columns:
+        """Return the columns that are read."""
+        return Columns(required=(SOURCE,), optional=(PREFIX,), answers=(TARGET,), group=SOURCE)
 
     def pair(self, row: Row) -> tuple[str | None, str | None]:
         """Return source and target."""

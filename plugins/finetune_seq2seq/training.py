@@ -12,7 +12,7 @@ from transformers import GenerationConfig, Seq2SeqTrainer
 
 from finetune.errors import BadOptions
 from finetune.interfaces import Job
-from finetune.training import MendedTrainer, build, randomness_kept
+from finetune.kit import PatchedTrainer, build_trainer, preserve_rng_state
 from finetune_seq2seq import generation, losses
 from finetune_seq2seq.collator import plain
 
@@ -20,7 +20,7 @@ OVERFLOWS = ("t5", "mt5", "umt5", "longt5", "switch_transformers")
 """Models whose activations are beyond what float16 holds: pretrained in bfloat16, they give NaN (transformers#5651)."""
 
 
-def trainer(job: Job) -> WritingTrainer:
+def trainer(job: Job) -> PatchedSeq2SeqTrainer:
     """Build the trainer of a task whose model writes.
 
     How it writes is also put into the model, where the job is to train it, so that the saved `generation_config.json`
@@ -36,7 +36,7 @@ def trainer(job: Job) -> WritingTrainer:
     writing = generation.config(model, job.tokenizer, job.preprocessor, job.generation)
     if job.train is not None:
         model.generation_config = deepcopy(writing)
-    built = build(job, WritingTrainer)
+    built = build_trainer(job, PatchedSeq2SeqTrainer)
     built.writing = writing
     return built
 
@@ -57,7 +57,7 @@ def _check_arguments(arguments: Mapping[str, Any], model_type: str) -> None:
         )
 
 
-class WritingTrainer(MendedTrainer, Seq2SeqTrainer):
+class PatchedSeq2SeqTrainer(PatchedTrainer, Seq2SeqTrainer):
     """transformers' trainer of encoder-decoders, mended.
 
     - Its predictions are ``(ids, at_limit)``, and with labels ``(ids, at_limit, loss, tokens)``: what was written,
@@ -76,7 +76,7 @@ class WritingTrainer(MendedTrainer, Seq2SeqTrainer):
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate or predict, by the seed."""
-        with randomness_kept():
+        with preserve_rng_state():
             torch.manual_seed(self.args.seed)
             return super().evaluation_loop(*args, **kwargs)
 

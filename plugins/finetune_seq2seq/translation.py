@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from finetune.errors import BadData
-from finetune.interfaces import Finding, Row
-from finetune_seq2seq.pairs import PREFIX, Pairs
+from finetune.interfaces import Columns, Finding, Row
+from finetune_seq2seq.preprocessor import PREFIX, Seq2SeqPreprocessor
 
 SOURCE, TARGET, TRANSLATION = "source", "target", "translation"
 """The columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Translation(Pairs):
+class TranslationPreprocessor(Seq2SeqPreprocessor):
     """A text and its translation: columns `source` and `target`, or one `translation` as on the Hub.
 
     ``{"translation": {"en": "Fog.", "de": "Nebel."}}`` with ``source_lang: en, target_lang: de`` is the same as
@@ -32,8 +32,9 @@ class Translation(Pairs):
     """Keys of source and target in `translation`, where they are others than the languages: `[en, de]` beside
     `source_lang: eng_Latn` and `target_lang: deu_Latn`."""
 
-    optional: ClassVar[tuple[str, ...]] = (SOURCE, TARGET, TRANSLATION, PREFIX)
-    group: ClassVar[str | None] = SOURCE
+    def needs(self) -> Columns:
+        """Return the columns that are read."""
+        return Columns(optional=(SOURCE, TARGET, TRANSLATION, PREFIX), group=SOURCE)
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Refuse rows that cannot be trained on, whatever they hold.

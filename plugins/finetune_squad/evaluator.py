@@ -9,9 +9,9 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from finetune.bootstrap import ratios
 from finetune.errors import BadOptions
 from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
+from finetune.kit import ratios
 from finetune_squad import errors, nbest, scores
 from finetune_squad.answers import answers_of, references_of
 
@@ -135,7 +135,7 @@ class SquadEvaluator(Evaluator):
             found["no answer"] = [_said("", each) for each in wanted]
         return found
 
-    def costs(self, records: Sequence[Record]) -> list[float]:
+    def losses(self, records: Sequence[Record]) -> list[float]:
         """Return for each wrong answer what it lacks of F1, and how sure the model was of it."""
         return [
             0.0 if kind == errors.RIGHT
@@ -147,7 +147,7 @@ class SquadEvaluator(Evaluator):
         """Tell apart question words, answerable or not, lengths of answers, numbers of windows, places in the text."""
         return errors.slices(records, examples)
 
-    def marks(self, record: Record, example: Row) -> dict[str, list[tuple[int, int, str]]]:
+    def highlights(self, record: Record, example: Row) -> dict[str, list[tuple[int, int, str]]]:
         """Mark the predicted answer in the context, and the right ones."""
         right = answers_of(example, flat="answers" not in example) or []
         found = [(start, start + len(text), "reference") for text, start in dict.fromkeys(right)]

@@ -13,7 +13,7 @@ _STRING = r'"(?:[^"\\]|\\.)*"'
 _BEFORE_DATA = re.compile(rf'\ufeff?\s*\{{\s*(?:{_STRING}\s*:\s*(?:{_STRING}|[-+.\w]+)\s*,\s*)*"data"\s*:\s*\[')
 
 
-class NestedSquad(Reader):
+class SquadReader(Reader):
     """Reads ``{"data": [{"title": …, "paragraphs": [{"context": …, "qas": [{"id": …, "question": …, …}]}]}]}``.
 
     A row is a question: ``id`` (text, even where the file has numbers), ``title`` (``""`` where absent), ``context``,

@@ -14,7 +14,7 @@ ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def normalised(text: str) -> str:
+def normalized(text: str) -> str:
     """Return a text in lower case, without ASCII punctuation, articles and superfluous space.
 
     >>> normalised(" The  captain's (old) boat, a sloop")
@@ -29,7 +29,7 @@ def exact(prediction: str, references: Sequence[str]) -> int:
     >>> exact("the Pier", ["a pier", "quay"]), exact("", []), exact("pier", [])
     (1, 1, 0)
     """
-    given = normalised(prediction)
+    given = normalized(prediction)
     return int(any(given == reference for reference in _golden(references)))
 
 
@@ -39,7 +39,7 @@ def f1(prediction: str, references: Sequence[str]) -> float:
     >>> f1("the old pier", ["pier", "old stone pier"])
     0.8
     """
-    given = normalised(prediction).split()
+    given = normalized(prediction).split()
     return max(_f1(given, reference.split()) for reference in _golden(references))
 
 
@@ -83,7 +83,7 @@ def official_threshold(
 
 def _golden(references: Sequence[str]) -> list[str]:
     # The official script drops references that normalise to nothing, and takes "no answer" for what is left.
-    return [text for text in map(normalised, references) if text] or [""]
+    return [text for text in map(normalized, references) if text] or [""]
 
 
 def _f1(given: list[str], wanted: list[str]) -> float:

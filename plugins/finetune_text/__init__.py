@@ -23,21 +23,21 @@ _TRAINING = {
 @hookimpl
 def tasks() -> Mapping[str, Task]:
     words = _task(
-        "One tag for every word: named entities, parts of speech", "token_classification:TokenClassification",
-        "token_evaluator:TokenEvaluator", "sample:harbour-entities",
+        "One tag for every word: named entities, parts of speech", "token_classification:TokenClassificationPreprocessor",
+        "token_evaluator:TokenClassificationEvaluator", "sample:harbour-entities",
     )  # fmt: skip
     return {
         "text-classification": _task(
-            "One label for a text, or for a pair of texts", "classification:TextClassification",
-            "classification_evaluator:ClassificationEvaluator", "sample:harbour-notices",
+            "One label for a text, or for a pair of texts", "classification:TextClassificationPreprocessor",
+            "classification_evaluator:TextClassificationEvaluator", "sample:harbour-notices",
         ),
         "multi-label-classification": _task(
-            "Any number of labels for a text", "multilabel:MultiLabel", "multilabel_evaluator:MultiLabelEvaluator",
+            "Any number of labels for a text", "multi_label:MultiLabelPreprocessor", "multi_label_evaluator:MultiLabelEvaluator",
             "sample:harbour-topics",
         ),
         "text-regression": _task(
-            "A number for a text, or for a pair of texts", "regression:Regression",
-            "regression_evaluator:RegressionEvaluator", "sample:harbour-ratings",
+            "A number for a text, or for a pair of texts", "regression:TextRegressionPreprocessor",
+            "regression_evaluator:TextRegressionEvaluator", "sample:harbour-ratings",
         ),
         "token-classification": replace(words, model_class="AutoModelForTokenClassification", peft_type="TOKEN_CLS"),
     }  # fmt: skip
@@ -45,7 +45,7 @@ def tasks() -> Mapping[str, Task]:
 
 @hookimpl
 def readers() -> Mapping[str, str]:
-    return {"conll": "finetune_text.conll:Conll"}
+    return {"conll": "finetune_text.conll:ConllReader"}
 
 
 def _task(summary: str, preprocessor: str, evaluator: str, sample: str) -> Task:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from finetune.errors import BadData
-from finetune.interfaces import Batch, Finding, Preprocessor, Row
+from finetune.interfaces import Batch, Columns, Finding, Preprocessor, Row
 from finetune_text import labels as names
 from finetune_text import texts
 from finetune_text.labels import LABEL
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextClassification(Preprocessor):
+class TextClassificationPreprocessor(Preprocessor):
     """One label for a text, or for a pair of texts.
 
     The label set comes from the training examples alone. Labels may be names, whole numbers (also as text), or
@@ -39,15 +39,15 @@ class TextClassification(Preprocessor):
     class_counts: Mapping[str, int] | None = None
     """Rows of each label in train; always learned."""
 
-    columns: ClassVar[tuple[str, ...]] = (texts.TEXT,)
-    optional: ClassVar[tuple[str, ...]] = (texts.PAIR,)
-    answers: ClassVar[tuple[str, ...]] = (LABEL,)
-
     def __post_init__(self) -> None:
         if isinstance(self.class_weights, Mapping) and any(weight < 0 for weight in self.class_weights.values()):
             raise ValueError("class_weights cannot be negative")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError("label_smoothing must be at least 0 and less than 1")
+
+    def needs(self) -> Columns:
+        """Return the columns that are read."""
+        return Columns(required=(texts.TEXT,), optional=(texts.PAIR,), answers=(LABEL,))
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows the label names, how the data write them, and how often each occurs."""
@@ -137,7 +137,7 @@ class TextClassification(Preprocessor):
     def _known(self) -> dict[str, int]:
         return names.positions(self.labels or (), ids=bool(self.label_ids))
 
-    def ledger(self, features: Batch) -> Mapping[str, int]:
+    def counts(self, features: Batch) -> Mapping[str, int]:
         """Return how many texts were truncated, and how many tokens were lost."""
         return texts.truncation(features)
 

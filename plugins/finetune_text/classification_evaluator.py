@@ -19,8 +19,8 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from finetune.bootstrap import divided
 from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
+from finetune.kit import safe_divide
 from finetune_text.outputs import label_names, logits_of, references, require_records, require_score
 
 SCORES = (
@@ -32,7 +32,7 @@ PER_LABEL = ("precision", "recall", "f1")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassificationEvaluator(Evaluator):
+class TextClassificationEvaluator(Evaluator):
     """Accuracy and what it hides: each class by itself, chance-corrected scores, the confusion matrix."""
 
     primary: str = "accuracy"
@@ -101,7 +101,7 @@ class ClassificationEvaluator(Evaluator):
         answer = {"prediction": best, "probability": shares[best], "probabilities": shares}
         return {"majority": [{**answer, "reference": names[reference]} for reference in references(predictions)]}
 
-    def costs(self, records: Sequence[Record]) -> list[float]:
+    def losses(self, records: Sequence[Record]) -> list[float]:
         """Return for each wrong record how sure the model was: the negative log-likelihood of the right label."""
         return [
             0.0 if record["prediction"] == record["reference"]
@@ -169,22 +169,22 @@ def _of_sums(sums: Any, *, names: Sequence[str]) -> dict[str, Any]:
     hits, guessed, true = np.split(sums, 3, axis=-1)
     size, right = true.sum(axis=-1), hits.sum(axis=-1)
     per_class = {
-        "precision": divided(hits, guessed, otherwise=0.0),
-        "recall": divided(hits, true, otherwise=0.0),
-        "f1": divided(2 * hits, guessed + true, otherwise=0.0),
+        "precision": safe_divide(hits, guessed, otherwise=0.0),
+        "recall": safe_divide(hits, true, otherwise=0.0),
+        "f1": safe_divide(2 * hits, guessed + true, otherwise=0.0),
     }
     present = guessed + true > 0
     chance = (guessed * true).sum(axis=-1)
     spread = np.sqrt((size**2 - (guessed**2).sum(axis=-1)) * (size**2 - (true**2).sum(axis=-1)))
     scores = {
-        "accuracy": divided(right, size),
-        "balanced_accuracy": divided(per_class["recall"].sum(axis=-1), (true > 0).sum(axis=-1)),
-        "mcc": divided(right * size - chance, spread, otherwise=0.0),
+        "accuracy": safe_divide(right, size),
+        "balanced_accuracy": safe_divide(per_class["recall"].sum(axis=-1), (true > 0).sum(axis=-1)),
+        "mcc": safe_divide(right * size - chance, spread, otherwise=0.0),
     }
     for name, values in per_class.items():
         scores |= {
             f"{name}_micro": scores["accuracy"],
-            f"{name}_macro": divided((values * present).sum(axis=-1), present.sum(axis=-1)),
+            f"{name}_macro": safe_divide((values * present).sum(axis=-1), present.sum(axis=-1)),
             **{f"{name}/{label}": np.where(present[..., k], values[..., k], np.nan) for k, label in enumerate(names)},
         }
     return scores

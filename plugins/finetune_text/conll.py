@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from finetune.data import LONGEST, lines, too_long
 from finetune.interfaces import Finding, Reader, Row
+from finetune.kit import LONGEST, lines, too_long
 from finetune_text.token_checks import TAGS
 from finetune_text.words import TOKENS
 
@@ -14,7 +14,7 @@ DOCUMENT = "-DOCSTART-"
 _KEY_VALUE = re.compile(r"#\s*\S+\s+=\s")
 
 
-class Conll(Reader):
+class ConllReader(Reader):
     """Reads one sentence a row: ``{"tokens": ["Zoë", "sails"], "ner_tags": ["B-PER", "O"]}``, the line that of ``Zoë``.
 
     Columns are parted by tabs where a line has any, else by spaces; the first is the word, the last its tag, others are

@@ -1,4 +1,4 @@
-"""Losses of classifiers, right whatever the number of accumulated batches; `finetune.losses` says why."""
+"""Losses of classifiers, right whatever the number of accumulated batches; `finetune.training.losses` says why."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from finetune.errors import Incompatible
-from finetune.losses import TokenCrossEntropy, logits_of, share
+from finetune.kit import TokenCrossEntropy, batch_share, logits_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class CrossEntropy:
     label_smoothing: float = 0.0
 
     def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-        """Return the loss of one batch, as its share of the ``num_items_in_batch`` examples of the step."""
+        """Return the loss of one batch, as its batch_share of the ``num_items_in_batch`` examples of the step."""
         logits = logits_of(outputs).float()
         weights = None if self.weights is None else torch.tensor(self.weights, device=logits.device)
         total = functional.cross_entropy(
@@ -40,7 +40,7 @@ class TagCrossEntropy(TokenCrossEntropy):
     """Cross entropy of every labelled token: the mean over the labelled tokens of the step."""
 
     def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-        """Return the loss of one batch, as its share of the ``num_items_in_batch`` labelled tokens of the step.
+        """Return the loss of one batch, as its batch_share of the ``num_items_in_batch`` labelled tokens of the step.
 
         Raises:
             Incompatible: The model gives logits for more tokens than it got, as with virtual ones.
@@ -70,12 +70,12 @@ class SquaredError:
     """Squared error of one number each: the mean over the examples."""
 
     def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-        """Return the loss of one batch, as its share of the step."""
+        """Return the loss of one batch, as its batch_share of the step."""
         numbers = logits_of(outputs).float().view(-1)
         total = functional.mse_loss(numbers, labels.float().view(-1), reduction="sum")
         return _share(total, num_items_in_batch, labels)
 
 
 def _share(total: torch.Tensor, num_items_in_batch: Any, labels: torch.Tensor) -> torch.Tensor:
-    """Return a batch's sum of losses as its share of the mean over the step, or its own mean where no step is told."""
-    return share(total, labels.numel() if num_items_in_batch is None else num_items_in_batch)
+    """Return a batch's sum of losses as its batch_share of the mean over the step, or its own mean where no step is told."""
+    return batch_share(total, labels.numel() if num_items_in_batch is None else num_items_in_batch)

@@ -6,10 +6,10 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from finetune.errors import BadData
-from finetune.interfaces import IGNORE_INDEX, Batch, Finding, Preprocessor, Row
+from finetune.interfaces import IGNORE_INDEX, Batch, Columns, Finding, Preprocessor, Row
 from finetune_text import labels as names
 from finetune_text import texts
 from finetune_text.labels import LABEL
@@ -24,7 +24,7 @@ _BESIDE_IGNORE_INDEX = -99.99999
 
 
 @dataclass(frozen=True, kw_only=True)
-class Regression(Preprocessor):
+class TextRegressionPreprocessor(Preprocessor):
     """One number for a text, or for a pair of texts, in the unit that the data are in."""
 
     max_length: int = 256
@@ -32,9 +32,9 @@ class Regression(Preprocessor):
     label_range: tuple[float, float] | None = None
     """Least and greatest label in train; always learned."""
 
-    columns: ClassVar[tuple[str, ...]] = (texts.TEXT,)
-    optional: ClassVar[tuple[str, ...]] = (texts.PAIR,)
-    answers: ClassVar[tuple[str, ...]] = (LABEL,)
+    def needs(self) -> Columns:
+        """Return the columns that are read."""
+        return Columns(required=(texts.TEXT,), optional=(texts.PAIR,), answers=(LABEL,))
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows the least and the greatest label."""
@@ -81,7 +81,7 @@ class Regression(Preprocessor):
             raise BadData(f"{given[values.index(None)]!r} is not a number; see `finetune check`.")
         return {**encoded, "labels": [_BESIDE_IGNORE_INDEX if value == IGNORE_INDEX else value for value in values]}
 
-    def ledger(self, features: Batch) -> Mapping[str, int]:
+    def counts(self, features: Batch) -> Mapping[str, int]:
         """Return how many texts were truncated, and how many tokens were lost."""
         return texts.truncation(features)
 

@@ -10,8 +10,8 @@ import numpy as np
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
-from finetune.bootstrap import divided
 from finetune.interfaces import Evaluator, Predictions, Record, Tallies
+from finetune.kit import safe_divide
 from finetune_text.outputs import logits_of, references, require_records, require_score
 
 ERRORS = ("mse", "rmse", "mae")
@@ -19,7 +19,7 @@ SCORES = ("pearson", "spearman", "r2", *ERRORS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegressionEvaluator(Evaluator):
+class TextRegressionEvaluator(Evaluator):
     """Correlations (the order), errors (the distance) and R² (against always saying the mean)."""
 
     primary: str = "pearson"
@@ -70,7 +70,7 @@ class RegressionEvaluator(Evaluator):
         mean = float(np.mean(references(train)))
         return {"mean": [{"prediction": mean, "reference": float(number)} for number in references(predictions)]}
 
-    def costs(self, records: Sequence[Record]) -> list[float]:
+    def losses(self, records: Sequence[Record]) -> list[float]:
         """Return how far each number is from the right one."""
         return [abs(record["prediction"] - record["reference"]) for record in records]
 
@@ -104,11 +104,11 @@ def _of_moments(sums: Any) -> dict[str, Any]:
     spread_x, spread_y = (np.maximum(size * square - first**2, 0.0) for square, first in ((xx, x), (yy, y)))
     varied = np.where(np.minimum(spread_x, spread_y) > 1e-18 * size**2, spread_x * spread_y, 0.0)
     return {
-        "mse": divided(squared, size),
-        "rmse": np.sqrt(divided(squared, size)),
-        "mae": divided(away, size),
-        "r2": 1 - divided(squared * size, spread_x),
-        "pearson": divided(size * xy - x * y, np.sqrt(varied)),
+        "mse": safe_divide(squared, size),
+        "rmse": np.sqrt(safe_divide(squared, size)),
+        "mae": safe_divide(away, size),
+        "r2": 1 - safe_divide(squared * size, spread_x),
+        "pearson": safe_divide(size * xy - x * y, np.sqrt(varied)),
     }
 
 

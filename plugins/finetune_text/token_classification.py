@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from transformers import DataCollatorForTokenClassification
 
 from finetune.errors import BadData
-from finetune.interfaces import IGNORE_INDEX, Batch, Finding, Preprocessor, Row
+from finetune.interfaces import IGNORE_INDEX, Batch, Columns, Finding, Preprocessor, Row
 from finetune_text import labels as names
 from finetune_text import tags, texts, token_checks, words
 from finetune_text.losses import TagCrossEntropy
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenClassification(Preprocessor):
+class TokenClassificationPreprocessor(Preprocessor):
     """One tag for every word.
 
     The column `tokens` holds a list of words; to predict, it may hold text, which is parted at white space. Tags are
@@ -49,9 +49,6 @@ class TokenClassification(Preprocessor):
     tag_counts: Mapping[str, int] | None = None
     """Words of each tag in train; always learned."""
 
-    columns: ClassVar[tuple[str, ...]] = (TOKENS,)
-    answers: ClassVar[tuple[str, ...]] = (TAGS,)
-
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
             raise ValueError("label_smoothing must be at least 0 and less than 1")
@@ -60,6 +57,10 @@ class TokenClassification(Preprocessor):
     def tag_scheme(self) -> Scheme:
         """The scheme as told, or as the tags look."""
         return self.scheme or tags.scheme_of(self.labels or ())
+
+    def needs(self) -> Columns:
+        """Return the columns that are read."""
+        return Columns(required=(TOKENS,), answers=(TAGS,))
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows the tags, how the data write them, and how many words have each."""
@@ -155,9 +156,9 @@ class TokenClassification(Preprocessor):
             return None
         return [(self.labels or ())[position] for position in self._ids(value, words.words_of(example[TOKENS]))]
 
-    def ledger(self, features: Batch) -> Mapping[str, int]:
+    def counts(self, features: Batch) -> Mapping[str, int]:
         """Return how many words there are, and how many have no token, stand in further windows or were truncated."""
-        return words.ledger(features)
+        return words.counts(features)
 
     def show(self, feature: Row, tokenizer: PreTrainedTokenizerBase) -> str:
         """Return the tokens, those that the loss sees with their tags: ``[CLS] ⟦zo B-PER⟧ ##e ⟦sails O⟧ [SEP]``."""

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from finetune.bootstrap import divided
 from finetune.errors import BadOptions, TrainingFailed
 from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
+from finetune.kit import safe_divide
 from finetune_text import tags
 from finetune_text.outputs import label_names, require_records, require_score
 from finetune_text.tags import Entity
-from finetune_text.token_classification import TokenClassification
+from finetune_text.token_classification import TokenClassificationPreprocessor
 from finetune_text.words import NO_WORD, TOKENS, WORD_IDS, words_of
 
 SCORES = ("f1", "precision", "recall", "f1_macro", "precision_macro", "recall_macro", "accuracy")
@@ -25,7 +25,7 @@ _MATCHED = ("entity", "first_word", "last_word")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenEvaluator(Evaluator):
+class TokenClassificationEvaluator(Evaluator):
     """Precision, recall and F1 of whole entities: right are those with the right type, first and last word.
 
     Where tags follow no scheme, every word is an entity of its own, and `f1` is the accuracy.
@@ -52,7 +52,7 @@ class TokenEvaluator(Evaluator):
         A word that the tokenizer has no token for is predicted nothing: its tag is None, and wrong.
         """
         preprocessor = predictions.preprocessor
-        if not isinstance(preprocessor, TokenClassification):
+        if not isinstance(preprocessor, TokenClassificationPreprocessor):
             raise BadOptions(f"evaluator: tags need the features of TokenClassification, not {type(preprocessor)}.")
         rows = [words_of(example[TOKENS]) for example in predictions.examples]
         guesses, scores = _tagged(predictions, rows)
@@ -96,7 +96,7 @@ class TokenEvaluator(Evaluator):
         2003, section 3).
         """
         preprocessor = predictions.preprocessor
-        if not isinstance(preprocessor, TokenClassification):
+        if not isinstance(preprocessor, TokenClassificationPreprocessor):
             return {}
         seen: dict[str, Counter[str]] = {}
         for example in train.examples:
@@ -112,7 +112,7 @@ class TokenEvaluator(Evaluator):
             records.append(make(row, guess, [1.0] * len(row), preprocessor.tag_names(example)))
         return {"dictionary": records}
 
-    def costs(self, records: Sequence[Record]) -> list[float]:
+    def losses(self, records: Sequence[Record]) -> list[float]:
         """Return how many entities of each record are missed or made up."""
         return [float(len(set(_spans(record, "prediction")) ^ set(_spans(record, "reference")))) for record in records]
 
@@ -229,10 +229,10 @@ def _scores(right: int, guessed: int, true: int) -> dict[str, float]:
 def _of_sums(sums: Any) -> dict[str, Any]:
     right, guessed, true, words_right, words = np.moveaxis(np.asarray(sums), -1, 0)
     return {
-        "f1": divided(2 * right, guessed + true, otherwise=0.0),
-        "precision": divided(right, guessed, otherwise=0.0),
-        "recall": divided(right, true, otherwise=0.0),
-        "accuracy": divided(words_right, words, otherwise=0.0),
+        "f1": safe_divide(2 * right, guessed + true, otherwise=0.0),
+        "precision": safe_divide(right, guessed, otherwise=0.0),
+        "recall": safe_divide(right, true, otherwise=0.0),
+        "accuracy": safe_divide(words_right, words, otherwise=0.0),
     }
 
 

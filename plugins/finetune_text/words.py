@@ -134,7 +134,7 @@ def _refuse_slow(tokenizer: PreTrainedTokenizerBase) -> None:
         )
 
 
-def ledger(features: Batch) -> dict[str, int]:
+def counts(features: Batch) -> dict[str, int]:
     """Return what became of the words of a batch of features."""
     lost = features[texts.TOKENS_LOST]
     return {

@@ -11,8 +11,8 @@ from accelerate.utils import is_peft_model
 
 from finetune.errors import Incompatible
 from finetune.interfaces import IGNORE_INDEX, Job
-from finetune_trl.mended import TrlTrainer, forget_copied_adapter, refuse_moved_base
-from finetune_trl.sft_training import forget_fused_head, generation_of, stops_there
+from finetune_trl.patched import PatchedTRLTrainer, forget_copied_adapter, refuse_moved_base
+from finetune_trl.sft.trainer import forget_fused_head, generation_of, stops_there
 
 
 def reference_of(job: Job) -> Any:
@@ -36,7 +36,7 @@ def prepared(job: Job) -> dict[str, Any]:
     return generation
 
 
-class AgainstReference(TrlTrainer):
+class ReferenceTrainer(PatchedTRLTrainer):
     """Sums the log-probabilities of answers under the trained model and under the reference.
 
     Put it before `trl.DPOTrainer` or `trl.KTOTrainer`.

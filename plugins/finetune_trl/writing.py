@@ -9,15 +9,15 @@ import numpy as np
 import torch
 
 from finetune.interfaces import IGNORE_INDEX, Predictions
-from finetune.writing import DEFAULTS, go_on, options
+from finetune.kit import GENERATION_DEFAULTS, generate, generation_options
 
 
 def written(trainer: Any, model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
     """Return the ids of what the model writes after a batch of prompts padded on the left, (B, T)."""
     writer = trainer.accelerator.unwrap_model(model)
-    wanted = options(writer, trainer.processing_class, trainer.generation)
+    wanted = generation_options(writer, trainer.processing_class, trainer.generation)
     with trainer.accelerator.autocast():
-        return go_on(writer, inputs, wanted)
+        return generate(writer, inputs, wanted)
 
 
 def texts(predictions: Predictions) -> list[str]:
@@ -31,4 +31,4 @@ def ids_to_texts(outputs: Any, tokenizer: Any) -> list[str]:
     return [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
 
-__all__ = ["DEFAULTS", "ids_to_texts", "texts", "written"]
+__all__ = ["GENERATION_DEFAULTS", "ids_to_texts", "texts", "written"]

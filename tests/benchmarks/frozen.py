@@ -71,7 +71,7 @@ def run(rows: Any, output: Path, *, cache: bool) -> tuple[Result, float]:
         strategy={"name": "frozen", "cache": cache},
         preprocessor={"max_length": 64},
         training={"num_train_epochs": EPOCHS, "per_device_train_batch_size": 32, "learning_rate": 5e-3},
-        untouched=False,
+        score_base_model=False,
         output=str(output),
         reporter=watch,
     )

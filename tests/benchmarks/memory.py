@@ -35,7 +35,7 @@ def measure(strategy: str, *, model: str, steps: int, batch: int) -> dict[str, A
         recipe = {
             "task": "text-classification", "model": model, "strategy": strategy, "output": f"{folder}/run",
             "dataset": {"path": "sample:harbour-reviews", "limit": limit},
-            "preprocessor": {"max_length": 64}, "untouched": False, "general_text": "none",
+            "preprocessor": {"max_length": 64}, "score_base_model": False, "general_text": "none",
             "training": {"max_steps": steps, "per_device_train_batch_size": batch, "learning_rate": 1e-3,
                          "save_strategy": "no", "eval_strategy": "no"},
         }  # fmt: skip

@@ -55,7 +55,7 @@ def child(who: str, path: Path) -> None:
 
     from finetune.data.files import read
     from finetune.data.findings import Report
-    from finetune.data.formats import Formats
+    from finetune.data.readers.formats import Formats
     from finetune.data.sources import Files
     from finetune.plugins import discover
     from finetune.recipe import Source

@@ -24,8 +24,8 @@ from transformers import AutoTokenizer
 
 from finetune.interfaces import Finding, Predictions
 from finetune_squad.evaluator import SquadEvaluator
-from finetune_squad.nested import NestedSquad
-from finetune_squad.windows import SquadWindows
+from finetune_squad.nested import SquadReader
+from finetune_squad.preprocessor import SquadPreprocessor
 
 HERE = Path(__file__).parent
 DATA = Path(sys.argv[1] if len(sys.argv) > 1 else HERE.parents[2] / "shared" / "data")
@@ -48,7 +48,7 @@ def main() -> None:
 
 def windows(name: str, rows: list[Any], tokenizer: Any, oracle: Any) -> None:
     """Compare the making of labelled windows."""
-    ours = SquadWindows(**SHAPE)
+    ours = SquadPreprocessor(**SHAPE)
 
     def fast() -> int:
         return sum(len(ours.features(part, tokenizer)["window"]) for part in _batches(rows))
@@ -61,13 +61,13 @@ def windows(name: str, rows: list[Any], tokenizer: Any, oracle: Any) -> None:
 
 def answers(name: str, rows: list[Any], tokenizer: Any, oracle: Any) -> None:
     """Compare the search for answers, on random logits, whole n-best lists."""
-    made = dict(SquadWindows(**SHAPE).features(_columns(rows), tokenizer))
+    made = dict(SquadPreprocessor(**SHAPE).features(_columns(rows), tokenizer))
     made["example"] = made.pop("overflow_to_sample_mapping")
     features = [dict(zip(made, values, strict=True)) for values in zip(*made.values(), strict=True)]
     rng = np.random.default_rng(0)
     tables = tuple((rng.normal(size=(len(features), 384)) * 4).astype(np.float32) for _ in range(2))
     predictions = Predictions(
-        examples=rows, features=features, outputs=tables, tokenizer=tokenizer, preprocessor=SquadWindows()
+        examples=rows, features=features, outputs=tables, tokenizer=tokenizer, preprocessor=SquadPreprocessor()
     )
     mine: list[list[int]] = [[] for _ in rows]
     for number, feature in enumerate(features):
@@ -145,9 +145,9 @@ def _offsets(feature: dict[str, Any]) -> list[tuple[int, int] | None]:
 def _read(path: Path) -> list[Any]:
     """Return the good rows of a nested file."""
     with open(path, encoding="utf-8", newline="") as stream:
-        found = list(NestedSquad().rows(iter(lambda: stream.read(65536), ""), file=str(path)))
+        found = list(SquadReader().rows(iter(lambda: stream.read(65536), ""), file=str(path)))
     rows = [each[1] for each in found if not isinstance(each, Finding)]
-    bad = {finding.row for finding in SquadWindows().check(rows) if finding.level == "row"}
+    bad = {finding.row for finding in SquadPreprocessor().check(rows) if finding.level == "row"}
     return [row for number, row in enumerate(rows) if number not in bad]
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from finetune.verdicts import share
+from finetune.evaluation.verdicts import format_percent
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("FINETUNE_TEST_DATA", HERE.parents[2] / "shared" / "data")) / "sst2"
@@ -88,7 +88,7 @@ print(json.dumps({
     "interval": result.intervals["test"]["accuracy"], "trains": result.trainable_parameters,
     "total": result.total_parameters, "saved": result.saved_bytes, "seconds": watch.train,
     "above": peaks["train"] - peaks["load the model"], "steps": result.steps,
-    "rows": {split: counts["kept"] for split, counts in result.ledger.items()},
+    "rows": {split: counts["kept"] for split, counts in result.data_report.items()},
 }))
 """
 ALONE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -162,7 +162,7 @@ def train(contender: Contender, *, rate: float, seed: int, size: int) -> dict[st
         recipe = {
             "task": "text-classification", "model": MODEL, "strategy": contender.strategy, "output": f"{folder}/run",
             "dataset": {"path": {split: f"{folder}/{split}.jsonl" for split in splits}},
-            "preprocessor": {"max_length": 64}, "untouched": False, "general_text": "none", "seed": seed,
+            "preprocessor": {"max_length": 64}, "score_base_model": False, "general_text": "none", "seed": seed,
             "training": {"num_train_epochs": EPOCHS, "per_device_train_batch_size": 32, "learning_rate": rate,
                          "warmup_steps": 0.1, "train_sampling_strategy": "group_by_length",
                          "save_strategy": "no", "eval_strategy": "no"},
@@ -202,7 +202,7 @@ def table(rows: list[dict[str, Any]], *, phrases: int) -> str:
             f"`{name}`" if "," not in name else f"`{name.split(',')[0]}`,{name.split(',')[1]}",
             f"{mean(tests):.1f}",
             f"{min(tests):.1f}–{max(tests):.1f}",
-            share(found[0]["trains"], found[0]["total"]),
+            format_percent(found[0]["trains"], found[0]["total"]),
             f"{found[0]['saved'] / 1e6:.2f} MB",
             seconds,
             above,

@@ -32,7 +32,7 @@ class Drift(TrainerCallback):
 class Crooked(Strategy):
     """Trains what is no part of the body, or so it says."""
 
-    def prepare(self, model: Any, task: Task, *, fresh: Collection[str] = ()) -> Any:
+    def prepare(self, model: Any, task: Task, *, newly_initialized: Collection[str] = ()) -> Any:
         """Return the model with its body frozen."""
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(not name.startswith("bert.") or "pooler" in name)

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 import finetune
-from finetune.analysis import MOST_VALUES, OTHERS, sliced
 from finetune.errors import BadOptions
+from finetune.evaluation.analysis import MOST_VALUES, OTHERS, score_slices
 from finetune.result import Result
 from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer
-from finetune_lm.masked_evaluator import MaskedEvaluator
+from finetune_lm.masked_evaluator import MaskedLMEvaluator
 from finetune_squad import errors
-from finetune_text.classification_evaluator import ClassificationEvaluator, calibration
+from finetune_text.classification_evaluator import TextClassificationEvaluator, calibration
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_a_slice_that_is_no_column_is_refused_by_name(base: Path, tmp_path: Path
 def test_rare_values_are_scored_together() -> None:
     values = [str(n) for n in range(40) for _ in range(40 - n)]
     records = [{"prediction": "a", "reference": "a", "probabilities": {"a": 1.0}} for _ in values]
-    parts = sliced(ClassificationEvaluator(), records, values)
+    parts = score_slices(TextClassificationEvaluator(), records, values)
     assert len(parts) == MOST_VALUES
     assert parts[-1]["value"] == OTHERS
     assert sum(part["size"] for part in parts) == len(values)
@@ -76,23 +76,23 @@ def test_parts_that_are_numbers_stand_in_their_order() -> None:
         value for size, value in enumerate(["over 139", "up to 68", "104 to 139", "69 to 103"], 2) for _ in range(size)
     ]
     records = [{"prediction": "a", "reference": "a", "probabilities": {"a": 1.0}} for _ in values]
-    parts = sliced(ClassificationEvaluator(), records, values)
+    parts = score_slices(TextClassificationEvaluator(), records, values)
     assert [part["value"] for part in parts] == ["up to 68", "69 to 103", "104 to 139", "over 139"]
 
 
 def test_names_that_hold_a_number_are_no_numbers() -> None:
     values = ["Web3"] * 3 + ["B2B"] * 2
     records = [{"prediction": "a", "reference": "a", "probabilities": {"a": 1.0}} for _ in values]
-    assert [part["value"] for part in sliced(ClassificationEvaluator(), records, values)] == ["Web3", "B2B"]
+    assert [part["value"] for part in score_slices(TextClassificationEvaluator(), records, values)] == ["Web3", "B2B"]
 
 
 def test_a_part_with_nothing_to_score_has_no_row_and_ends_no_run() -> None:
     scored = {"prediction": ["fog"], "reference": ["tide"], "correct": 0, "tokens": 1, "nll": 2.0}
     gap = {"prediction": ["ship"], "fillings": [[{"token": "ship", "probability": 0.4}]]}
     records = [scored, scored, gap, gap]
-    parts = sliced(MaskedEvaluator(), records, ["long", "long", "short", "short"])
+    parts = score_slices(MaskedLMEvaluator(), records, ["long", "long", "short", "short"])
     assert [part["value"] for part in parts] == ["long"]
-    assert MaskedEvaluator().tallies(records).values.sum(axis=0).tolist() == [4.0, 2.0, 0.0, 2.0]
+    assert MaskedLMEvaluator().tallies(records).values.sum(axis=0).tolist() == [4.0, 2.0, 0.0, 2.0]
 
 
 def test_calibration_adds_up_by_hand() -> None:

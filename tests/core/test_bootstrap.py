@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import bootstrap as scipy_bootstrap
 
-from finetune import bootstrap
+from finetune.evaluation import bootstrap
 from finetune.interfaces import Tallies
 
 
@@ -114,7 +114,7 @@ def test_a_single_unit_has_no_narrow_interval() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), min_size=1, max_size=30))
 def test_units_only_add_up(rows: list[tuple[int, int]]) -> None:
-    units = bootstrap.numbered([unit for unit, _ in rows])
+    units = bootstrap.as_unit_ids([unit for unit, _ in rows])
     sums = bootstrap.by_unit(np.array([[value, 1] for _, value in rows]), units)
     assert sums.sum(axis=0).tolist() == [sum(value for _, value in rows), len(rows)]
     assert len(sums) == len({unit for unit, _ in rows})

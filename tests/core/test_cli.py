@@ -93,9 +93,9 @@ def test_init_writes_a_complete_recipe_that_checks(
         overrides.append(f"model.path={tiny_model(of.family, tokenizer(of.words, vocab_size=600), folder)}")
         if "chat_template" in content["preprocessor"]:  # the chat model on the Hub has one
             overrides.append("preprocessor.chat_template=plain")
-    ledger = json.loads(finetune("check", str(recipe), *overrides, "--json").stdout)
-    assert ledger["ledger"]["train"]["kept"] > 50
-    assert len(ledger["samples"]) == 3
+    data_report = json.loads(finetune("check", str(recipe), *overrides, "--json").stdout)
+    assert data_report["data_report"]["train"]["kept"] > 50
+    assert len(data_report["samples"]) == 3
     assert list(tmp_path.iterdir()) == [recipe]
 
 
@@ -202,7 +202,7 @@ def test_bad_rows_are_dropped_counted_and_listed_when_asked(workplace: Path, tmp
     assert "train.csv:43" in told
     assert not (tmp_path / "run").exists()
     result = json.loads(finetune("train", *recipe, "dataset.on_bad=drop", "--json", "--quiet").stdout)
-    assert result["ledger"]["train"]["dropped"] + result["ledger"]["validation"]["dropped"] == 2
+    assert result["data_report"]["train"]["dropped"] + result["data_report"]["validation"]["dropped"] == 2
     dropped = [json.loads(line) for line in (tmp_path / "run" / "dropped.jsonl").read_text().splitlines()]
     assert sorted(row["line"] for row in dropped) == [42, 43]
 

@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 import finetune
-from finetune import comparison
 from finetune.cli import main
 from finetune.cli.output import table
 from finetune.errors import BadData
+from finetune.evaluation import comparison
 from finetune.result import PREDICTIONS
 from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer
@@ -40,7 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_score_that_a_run_lacks_is_named_with_its_reason(run: Path) -> None:
     with pytest.raises(BadData, match=r"has no pearson on test: every reference is 2\. Choose"):
         comparison.compare([run, run])
-    assert comparison.compare([run, run], split="validation").runs[1].verdict == "not told apart"
+    assert comparison.compare([run, run], split="validation").runs[1].verdict == "inconclusive"
 
 
 def test_rows_that_are_not_there_are_counted(run: Path, tmp_path: Path) -> None:
@@ -69,4 +69,4 @@ def test_a_label_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_three_runs_are_compared_as_json(run: Path) -> None:
     done = CliRunner().invoke(main, ["compare", *[str(run)] * 3, "--split", "validation", "--json"])
-    assert [each["verdict"] for each in json.loads(done.output)["runs"]] == ["first", *["not told apart"] * 2]
+    assert [each["verdict"] for each in json.loads(done.output)["runs"]] == ["first", *["inconclusive"] * 2]

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from finetune.data import Examples, from_rows, leakage, load
 from finetune.errors import BadData
-from finetune.interfaces import Batch, Finding, Preprocessor, Row
+from finetune.interfaces import Batch, Columns, Finding, Preprocessor, Row
 from finetune.plugins import discover
 from finetune.recipe import Source
 
@@ -31,8 +31,9 @@ PLUGINS = discover()
 
 @dataclass(frozen=True, kw_only=True)
 class Texts(Preprocessor):
-    columns = ("text",)
-    answers = ("label",)
+    def needs(self) -> Columns:
+        return Columns(required=("text",), answers=("label",))
+
     labels: tuple[str, ...] = ()
     warns: bool = False
 
@@ -60,7 +61,8 @@ class Anything(Texts):
 
 @dataclass(frozen=True, kw_only=True)
 class Grouped(Anything):
-    group = "text"
+    def needs(self) -> Columns:
+        return Columns(required=("text",), answers=("label",), group="text")
 
 
 def given_rows(count: int) -> list[dict[str, Any]]:
@@ -191,7 +193,7 @@ def test_a_finding_of_a_check_gets_the_line_of_its_file(tmp_path: Path) -> None:
     ]
     examples = loaded({"train": files}, on_bad="drop")
     assert examples.splits["train"].to_list() == [{"text": "a\nb", "label": "1"}, {"text": "ok", "label": "1"}]
-    assert examples.ledger["train"]["blank_lines"] == 1
+    assert examples.data_report["train"]["blank_lines"] == 1
     assert [(d["file"], d["line"], d["codes"], d["example"]) for d in examples.dropped] == [
         (files[1], 3, ["empty-text"], {"text": "", "label": "1"})
     ]
@@ -236,13 +238,13 @@ def test_every_row_read_is_kept_dropped_or_left_out(
     if isinstance(examples, BadData):
         assert examples.counts.keys() & {"no-rows", "cannot-part"}
         return
-    for split, counts in examples.ledger.items():
+    for split, counts in examples.data_report.items():
         assert counts["read"] == counts["kept"] + counts["dropped"] + counts["left_out"]
         assert counts["kept"] == len(examples.splits[split])
         assert counts["dropped"] == sum(gone["split"] == split for gone in examples.dropped)
     expected = Counter(train) + Counter(test)
-    assert sum(counts["read"] for counts in examples.ledger.values()) == expected.total() - expected["blank"]
-    assert sum(counts["blank_lines"] for counts in examples.ledger.values()) == expected["blank"]
+    assert sum(counts["read"] for counts in examples.data_report.values()) == expected.total() - expected["blank"]
+    assert sum(counts["blank_lines"] for counts in examples.data_report.values()) == expected["blank"]
     assert examples.counts.get("ragged-row", 0) == expected["ragged"]
     assert examples.counts.get("nul", 0) == expected["nul"]
 
@@ -311,12 +313,12 @@ def test_no_group_is_parted_and_the_share_is_near(groups: list[int], size: float
 def test_parting_is_the_same_whatever_the_hash_seed_is() -> None:
     program = """
 from finetune.data import from_rows
-from finetune.interfaces import Preprocessor
+from finetune.interfaces import Columns, Preprocessor
 class Simple(Preprocessor):
-    columns = ("text",)
+    def needs(self): return Columns(required=("text",))
     def features(self, examples, tokenizer): return {}
 class Grouped(Simple):
-    group = "text"
+    def needs(self): return Columns(required=("text",), group="text")
 rows = [{"text": f"text {i % 37}", "n": i} for i in range(400)]
 for preprocessor in (Simple(), Grouped()):
     parts = from_rows({"train": rows}, preprocessor, seed=3, validation_size=0.2)
@@ -369,7 +371,7 @@ def test_a_limit_draws_by_seed_keeps_order_and_is_accounted_for(tmp_path: Path) 
     assert numbers == sorted(numbers)
     assert len(set(numbers)) == 10
     assert first.fingerprints == again.fingerprints != other.fingerprints
-    assert first.ledger["train"]["left_out"] == 90
+    assert first.data_report["train"]["left_out"] == 90
     with pytest.raises(BadData, match="Did you mean 'train'"):
         loaded(path, limit={"trian": 10})
 
@@ -470,6 +472,6 @@ def test_a_byte_order_mark_is_accepted_and_counted(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbftext,label\nfine,1\n")
     examples = loaded(str(tmp_path / "a.csv"))
     assert examples.splits["train"].to_list() == [{"text": "fine", "label": "1"}]
-    assert examples.ledger["train"]["byte_order_marks"] == 1
+    assert examples.data_report["train"]["byte_order_marks"] == 1
     (tmp_path / "b.csv").write_bytes("text,label\nfïne,1\n".encode("utf-16"))
     assert loaded(str(tmp_path / "b.csv"), encoding="utf-16").splits["train"]["text"] == ["fïne"]

@@ -16,7 +16,7 @@ import pytest
 from finetune.data import CODES, load
 from finetune.data.findings import said
 from finetune.errors import BadData
-from finetune.interfaces import Batch, Finding, Preprocessor, Row
+from finetune.interfaces import Batch, Columns, Finding, Preprocessor, Row
 from finetune.plugins import discover
 from finetune.recipe import Source
 
@@ -25,8 +25,8 @@ PLUGINS = discover()
 
 @dataclass(frozen=True, kw_only=True)
 class Texts(Preprocessor):
-    columns = ("text",)
-    answers = ("label",)
+    def needs(self) -> Columns:
+        return Columns(required=("text",), answers=("label",))
 
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
         for i, row in enumerate(examples):
@@ -360,7 +360,7 @@ def test_a_record_over_the_limit_is_refused_without_reading_it_all(
 
 
 def test_an_open_quote_stops_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finetune.data.delimited.LONGEST", 1 << 20)
+    monkeypatch.setattr("finetune.data.readers.delimited.LONGEST", 1 << 20)
     (tmp_path / "a.csv").write_bytes(HEAD + GOOD + b'"open,1\n' + GOOD * 200_000)
     error = refused(Source(path=str(tmp_path / "a.csv")))
     assert [(f.code, f.line) for f in error.findings] == [("record-too-long", 3)]

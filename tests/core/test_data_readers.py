@@ -17,11 +17,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import finetune.data
-from finetune.data.delimited import Csv, Tsv
 from finetune.data.findings import CODES, blank_line
-from finetune.data.jsonarray import JsonArray
-from finetune.data.jsonlines import JsonLines
-from finetune.data.text import Text, lines
+from finetune.data.readers.delimited import CsvReader, TsvReader
+from finetune.data.readers.json_array import JsonArrayReader
+from finetune.data.readers.json_lines import JsonLinesReader
+from finetune.data.readers.text import Text, lines
 from finetune.interfaces import Finding, Reader
 
 ANY = st.characters(exclude_categories=["Cs"])
@@ -65,7 +65,7 @@ def test_a_table_that_python_wrote_as_csv_comes_back_with_its_lines(
     for values in table:
         expected.append((stream.getvalue().count("\n") + 1, dict(zip(names, values, strict=True))))
         writer.writerow(values)
-    assert rows(Csv(), stream.getvalue(), cuts) == expected
+    assert rows(CsvReader(), stream.getvalue(), cuts) == expected
 
 
 @settings(max_examples=100, deadline=None)
@@ -73,11 +73,11 @@ def test_a_table_that_python_wrote_as_csv_comes_back_with_its_lines(
 @example([['"', 'a "quote" left open: "'], ["a\u2028b", "c\x0bd\x85e"]], [])
 def test_a_tab_separated_line_is_a_row_and_quotes_are_ordinary(table: list[list[str]], cuts: list[int]) -> None:
     text = "a\tb\n" + "".join("\t".join(values) + "\n" for values in table)
-    assert rows(Tsv(), text, cuts) == [(i, {"a": a, "b": b}) for i, (a, b) in enumerate(table, 2)]
+    assert rows(TsvReader(), text, cuts) == [(i, {"a": a, "b": b}) for i, (a, b) in enumerate(table, 2)]
 
 
 def test_a_lone_carriage_return_in_a_tsv_is_data() -> None:
-    assert rows(Tsv(), "a\tb\r\nx\ry\tz\r\r\n") == [(2, {"a": "x\ry", "b": "z\r"})]
+    assert rows(TsvReader(), "a\tb\r\nx\ry\tz\r\r\n") == [(2, {"a": "x\ry", "b": "z\r"})]
 
 
 NUMBERS = st.one_of(st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False, allow_infinity=False))
@@ -98,7 +98,7 @@ def test_objects_written_as_json_lines_come_back_with_their_lines(
 ) -> None:
     text = "".join(json.dumps(value, ensure_ascii=ascii_only) + end for value in objects)
     step = end.count("\n")
-    found = [item for item in rows(JsonLines(), text, cuts) if not isinstance(item, Finding)]
+    found = [item for item in rows(JsonLinesReader(), text, cuts) if not isinstance(item, Finding)]
     assert found == [(1 + step * i, value) for i, value in enumerate(objects)]
 
 
@@ -114,8 +114,8 @@ def test_objects_written_as_an_array_come_back_wherever_the_text_is_cut(
         expected.append((line, value))
         line += json.dumps(value, indent=indent).count("\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("finetune.data.jsonarray._LEAST", least)
-        assert rows(JsonArray(), text, cuts) == expected
+        patch.setattr("finetune.data.readers.json_array._LEAST", least)
+        assert rows(JsonArrayReader(), text, cuts) == expected
 
 
 @settings(max_examples=200, deadline=None)
@@ -123,8 +123,8 @@ def test_objects_written_as_an_array_come_back_wherever_the_text_is_cut(
 def test_an_array_cut_anywhere_yields_only_whole_rows_and_one_error(objects: list[Any], cut: int, least: int) -> None:
     text = json.dumps(objects, indent=1)[:-1]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("finetune.data.jsonarray._LEAST", least)
-        found = rows(JsonArray(), text[:cut])
+        patch.setattr("finetune.data.readers.json_array._LEAST", least)
+        found = rows(JsonArrayReader(), text[:cut])
     good = [item[1] for item in found if not isinstance(item, Finding)]
     errors = [item for item in found if isinstance(item, Finding)]
     assert good == objects[: len(good)]
@@ -147,7 +147,7 @@ def test_text_is_decoded_whole_wherever_a_read_ends(text: str, encoding: str, pi
     if encoding == "utf-16-le" or "\0" in text:
         text = text.replace("\0", "") + "é"
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("finetune.data.text.PIECE", piece)
+        patch.setattr("finetune.data.readers.text.PIECE", piece)
         path = Path(folder) / "a.txt"
         path.write_bytes(text.encode(encoding))
         assert "".join(Text(path, name="a", encoding=encoding)) == text
@@ -170,18 +170,18 @@ def test_values_that_type_guessing_spoils_survive_as_text() -> None:
         " x ",
     ]
     text = "a,b\n" + "".join(f"{value},1\n" for value in odd)
-    assert [row["a"] for _, row in rows(Csv(), text)] == odd
+    assert [row["a"] for _, row in rows(CsvReader(), text)] == odd
 
 
 def test_separators_of_other_lines_stay_inside_a_value() -> None:
     value = "a\u2028b\u2029c\x0bd\x0ce\x85f\x1cg"
-    assert rows(Csv(), f"a,b\n{value},1\n") == [(2, {"a": value, "b": "1"})]
+    assert rows(CsvReader(), f"a,b\n{value},1\n") == [(2, {"a": value, "b": "1"})]
     escaped = json.dumps({"a": value}, ensure_ascii=False)  # \x0b and the like must be escaped in JSON, \x85 need not
-    assert rows(JsonLines(), escaped) == [(1, {"a": value})]
+    assert rows(JsonLinesReader(), escaped) == [(1, {"a": value})]
 
 
 def test_a_quoted_carriage_return_and_line_end_stay_in_the_value() -> None:
-    assert rows(Csv(), 'a,b\r\n"x\r\ny\rz\n",1\r\nlast,2') == [
+    assert rows(CsvReader(), 'a,b\r\n"x\r\ny\rz\n",1\r\nlast,2') == [
         (2, {"a": "x\r\ny\rz\n", "b": "1"}),
         (5, {"a": "last", "b": "2"}),
     ]
@@ -190,18 +190,18 @@ def test_a_quoted_carriage_return_and_line_end_stay_in_the_value() -> None:
 def test_a_field_over_the_limit_of_python_s_csv_is_read() -> None:
     value = "x" * 200_000 + '"' + "y" * 200_000
     doubled = value.replace('"', '""')
-    assert rows(Csv(), f'a,b\n"{doubled}",1\n{"z" * 300_000},2\n') == [
+    assert rows(CsvReader(), f'a,b\n"{doubled}",1\n{"z" * 300_000},2\n') == [
         (2, {"a": value, "b": "1"}),
         (3, {"a": "z" * 300_000, "b": "2"}),
     ]
 
 
 def test_blank_lines_are_told_apart_from_empty_values() -> None:
-    assert rows(Csv(), 'a\n\n""\n \n') == [blank_line(2), (3, {"a": ""}), (4, {"a": " "})]
+    assert rows(CsvReader(), 'a\n\n""\n \n') == [blank_line(2), (3, {"a": ""}), (4, {"a": " "})]
 
 
 def test_after_a_bad_row_the_next_is_read() -> None:
-    found = rows(Csv(), 'a,b\nx,1\n"y"z,2\nv,w,3\nlast,4\n')
+    found = rows(CsvReader(), 'a,b\nx,1\n"y"z,2\nv,w,3\nlast,4\n')
     assert [item.code if isinstance(item, Finding) else item[0] for item in found] == [
         2,
         "stray-quote",
@@ -212,7 +212,7 @@ def test_after_a_bad_row_the_next_is_read() -> None:
 
 def test_integers_of_64_bits_and_numbers_keep_every_digit() -> None:
     text = '{"a": 9223372036854775807}\n{"a": -9223372036854775808}\n{"a": 0.1}\n{"a": 1e-300}\n'
-    assert [row["a"] for _, row in rows(JsonLines(), text)] == [2**63 - 1, -(2**63), 0.1, 1e-300]
+    assert [row["a"] for _, row in rows(JsonLinesReader(), text)] == [2**63 - 1, -(2**63), 0.1, 1e-300]
 
 
 def test_every_code_that_the_readers_yield_is_listed_with_a_meaning() -> None:

@@ -21,16 +21,16 @@ from datasets import ClassLabel, Dataset, DatasetDict
 
 from finetune import hookimpl, hookspecs
 from finetune.data import Examples, load
-from finetune.data.sources import quiet
 from finetune.errors import BadData
-from finetune.interfaces import Finding, Preprocessor, Reader, Row
+from finetune.interfaces import Columns, Finding, Preprocessor, Reader, Row
 from finetune.plugins import Plugins
+from finetune.progress import suppress_progress_bars
 from finetune.recipe import Source
 
 
 class Texts(Preprocessor):
-    columns = ("text",)
-    answers = ("label",)
+    def needs(self) -> Columns:
+        return Columns(required=("text",), answers=("label",))
 
     def features(self, examples: Any, tokenizer: Any) -> Any:
         return {}
@@ -343,7 +343,7 @@ def test_what_looks_like_a_file_is_never_asked_of_the_hub(monkeypatch: pytest.Mo
 
 
 def test_what_datasets_saved_to_disk_is_read(tmp_path: Path) -> None:
-    with quiet():
+    with suppress_progress_bars():
         DatasetDict(train=Dataset.from_list(ROWS), test=Dataset.from_list(ROWS[:1])).save_to_disk(str(tmp_path / "x"))
     assert {split: rows.to_list() for split, rows in loaded(str(tmp_path / "x")).splits.items()} == {
         "train": ROWS,
@@ -372,11 +372,11 @@ def test_nothing_is_left_on_disk_and_nothing_is_printed(tmp_path: Path) -> None:
     program = f"""
 import os
 from finetune.data import load
-from finetune.interfaces import Preprocessor
+from finetune.interfaces import Columns, Preprocessor
 from finetune.plugins import discover
 from finetune.recipe import Source
 class Texts(Preprocessor):
-    columns = ("text",)
+    def needs(self): return Columns(required=("text",))
     def features(self, examples, tokenizer): return {{}}
 examples = load(Source(path={path!r}, validation_size=0.5), Texts(), plugins=discover(), seed=0)
 assert os.listdir({str(temporary)!r})
@@ -404,11 +404,11 @@ def test_a_large_file_is_read_in_bounded_memory(name: str, size: int, tmp_path: 
     program = f"""
 import resource
 from finetune.data import load
-from finetune.interfaces import Preprocessor
+from finetune.interfaces import Columns, Preprocessor
 from finetune.plugins import discover
 from finetune.recipe import Source
 class Texts(Preprocessor):
-    columns = ("text",)
+    def needs(self): return Columns(required=("text",))
     def features(self, examples, tokenizer): return {{}}
 found = discover(); found.catalogues
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10

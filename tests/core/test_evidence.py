@@ -1,4 +1,4 @@
-"""What stands beside a score: its interval, the untouched model, and a predictor that learned nothing."""
+"""What stands beside a score: its interval, the base model, and a predictor that learned nothing."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 import finetune
-from finetune import evidence
 from finetune.errors import BadData
+from finetune.evaluation import evidence
 from finetune.interfaces import Tallies
 from finetune.result import Result
 from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer
 from finetune_squad.evaluator import SquadEvaluator, first_sentence
-from finetune_text.classification_evaluator import ClassificationEvaluator
-from finetune_text.regression_evaluator import RegressionEvaluator
-from finetune_text.token_evaluator import TokenEvaluator
+from finetune_text.classification_evaluator import TextClassificationEvaluator
+from finetune_text.regression_evaluator import TextRegressionEvaluator
+from finetune_text.token_evaluator import TokenClassificationEvaluator
 
 
 def classified(pairs: list[tuple[str, str]]) -> list[dict[str, Any]]:
@@ -53,7 +53,7 @@ def test_a_result_states_intervals_baselines_and_differences_of_the_held_out_spl
     bounds = run.intervals["test"]["accuracy"]
     assert bounds["low"] <= run.scores["test"]["accuracy"] <= bounds["high"]
     assert bounds["high"] - bounds["low"] > 0.05
-    assert set(run.differences["test"]) == {"untouched", "majority"}
+    assert set(run.differences["test"]) == {"base_model", "majority"}
     majority = run.differences["test"]["majority"]["accuracy"]
     assert majority["value"] == pytest.approx(
         run.scores["test"]["accuracy"] - run.baselines["test"]["majority"]["accuracy"]
@@ -64,17 +64,17 @@ def test_a_result_states_intervals_baselines_and_differences_of_the_held_out_spl
 def test_the_primary_score_has_an_interval_even_if_it_is_no_sum() -> None:
     pairs = [(x, x + (-1) ** k * 0.4 * k) for k, x in enumerate([0.5 * n for n in range(12)])]
     records = [{"prediction": guess, "reference": truth} for guess, truth in pairs]
-    found = evidence.intervals_of(RegressionEvaluator(primary="spearman"), records)
+    found = evidence.intervals_of(TextRegressionEvaluator(primary="spearman"), records)
     assert found["spearman"].low < found["spearman"].high
     other = [{**record, "prediction": -record["prediction"]} for record in records]
-    compared = evidence.compare(RegressionEvaluator(primary="spearman"), records, other)["spearman"]
+    compared = evidence.compare(TextRegressionEvaluator(primary="spearman"), records, other)["spearman"]
     assert compared["low"] < compared["value"] < compared["high"] and compared["value"] > 1
 
 
 def test_a_baseline_without_the_primary_score_is_compared_by_the_others() -> None:
     records = [{"prediction": float(n), "reference": n + 0.5 * (-1) ** n} for n in range(10)]
     flat = [{**record, "prediction": 4.5} for record in records]
-    compared = evidence.compare(RegressionEvaluator(), records, flat)
+    compared = evidence.compare(TextRegressionEvaluator(), records, flat)
     assert "pearson" not in compared
     assert compared["mae"]["value"] == pytest.approx(0.5 - 2.5, abs=0.11)
     assert compared["mae"]["high"] < 0
@@ -88,7 +88,7 @@ def test_questions_of_one_context_are_one_unit() -> None:
 
 
 def test_a_class_that_a_resample_lacks_counts_nowhere_in_it() -> None:
-    tallies = ClassificationEvaluator().tallies(classified([("a", "a"), ("b", "b"), ("a", "b")]))
+    tallies = TextClassificationEvaluator().tallies(classified([("a", "a"), ("b", "b"), ("a", "b")]))
     sums = tallies.values[[0]].sum(axis=0)
     found = tallies.scores(sums)
     assert found["f1_macro"] == 1.0
@@ -98,7 +98,7 @@ def test_a_class_that_a_resample_lacks_counts_nowhere_in_it() -> None:
 def test_a_score_outside_its_sums_is_caught_by_the_law() -> None:
     from finetune.testing.laws import _check_tallies
 
-    class Wrong(ClassificationEvaluator):
+    class Wrong(TextClassificationEvaluator):
         def tallies(self, records: Any) -> Tallies:
             right = super().tallies(records)
             return Tallies(values=right.values, scores=lambda sums: {"accuracy": right.scores(sums)["accuracy"] / 2})
@@ -120,13 +120,13 @@ def test_entities_are_counted_by_sentence() -> None:
         {"prediction": [entity], "tags": ["B-PER", "O"], "reference": [entity], "reference_tags": ["B-PER", "O"]},
         {"prediction": [entity], "tags": ["B-PER", "O"], "reference": [], "reference_tags": ["O", "O"]},
     ]
-    tallies = TokenEvaluator().tallies(records)
+    tallies = TokenClassificationEvaluator().tallies(records)
     assert tallies.values.tolist() == [[1, 1, 1, 2, 2], [0, 1, 0, 1, 2]]
 
 
 def test_nothing_is_weighed_where_nothing_can_be_scored() -> None:
     with pytest.raises(BadData, match="no example with a label"):
-        ClassificationEvaluator().tallies([])
+        TextClassificationEvaluator().tallies([])
 
 
 def test_the_folder_of_an_older_version_is_refused_by_name(tmp_path: Path, run: Result) -> None:

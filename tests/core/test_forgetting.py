@@ -10,9 +10,10 @@ import pytest
 import torch
 import transformers
 
-from finetune import forgetting, plan, recipe, verdicts
+from finetune import plan, recipe
 from finetune.errors import BadData
-from finetune.forgetting import measure
+from finetune.evaluation import forgetting, verdicts
+from finetune.evaluation.forgetting import measure
 from finetune.plugins import discover
 from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer
@@ -69,13 +70,13 @@ def test_a_body_that_was_shaken_forgot(kind: Any) -> None:
 
 
 def test_an_adapter_is_measured_in_its_place(tmp_path: Path) -> None:
-    from finetune_peft.lora import Lora
+    from finetune_peft.lora import LoraStrategy
 
     words = tokenizer("bert", vocab_size=500)
     base = tiny_model("bert", words, tmp_path / "bert", model_class="AutoModelForMaskedLM")
     model = transformers.AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
     task = discover().find("tasks", "text-classification")
-    wrapped = Lora().prepare(model, task)
+    wrapped = LoraStrategy().prepare(model, task)
     assert measure(planned(base), words, wrapped)["growth"]["value"] == 0
     with torch.no_grad():
         for name, parameter in wrapped.named_parameters():

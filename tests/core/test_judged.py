@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import finetune
-from finetune import analysis
 from finetune.errors import BadData, BadOptions, FinetuneError
+from finetune.evaluation import analysis
 from finetune.result import PREDICTIONS, Result
 from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer
@@ -52,7 +52,7 @@ def test_every_line_says_how_its_example_is_judged(base: Path, tmp_path: Path) -
 
 def test_an_answer_is_judged_by_its_own_f1_and_its_kind_is_told() -> None:
     said = {"prediction": "the old pier", "reference": ["pier"], "probability": 0.5, "null_odds": 0.0}
-    (worth,) = analysis._judged(SquadEvaluator(), [said], {"answerable": ["yes"]})
+    (worth,) = analysis._example_scores(SquadEvaluator(), [said], {"answerable": ["yes"]})
     assert worth["score"] == pytest.approx(100 * 2 / 3)  # "the" is no word of SQuAD's: one of two right
     assert worth["cost"] > 0
     assert worth["parts"] == {"answerable": "yes"}

@@ -11,25 +11,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.data import leakage
-from finetune.data.leaks import SIMILAR, Index, normalised, runs, similarity
-from finetune.interfaces import Preprocessor
-from finetune.verdicts import leaks
+from finetune.data.leaks import SIMILAR, Index, normalized, runs, similarity
+from finetune.evaluation.verdicts import leaks
+from finetune.interfaces import Columns, Preprocessor
 
 
 class ByText(Preprocessor):
-    columns = ("text",)
+    def needs(self) -> Columns:
+        return Columns(required=("text",))
 
     def features(self, examples: Any, tokenizer: Any) -> Any:
         raise AssertionError
 
 
 class ByContext(ByText):
-    columns = ("question", "context")
-    group = "context"
+    def needs(self) -> Columns:
+        return Columns(required=("question", "context"), group="context")
 
 
 class Nothing(ByText):
-    columns = ()
+    def needs(self) -> Columns:
+        return Columns()
 
 
 def words(rng: random.Random, size: int) -> str:
@@ -62,7 +64,7 @@ def planted() -> dict[str, Any]:
 
 
 def test_planted_duplicates_are_found(planted: dict[str, Any]) -> None:
-    assert (planted["rows"], planted["exact"], planted["normalised"]) == (800, 100, 100)
+    assert (planted["rows"], planted["exact"], planted["normalized"]) == (800, 100, 100)
     assert planted["near"] >= 95
 
 
@@ -112,7 +114,7 @@ def test_what_is_in_the_index_is_found_again(texts: list[str]) -> None:
     for text in texts:
         match = index.nearest(text)
         assert match
-        assert normalised(match[0]) == normalised(text)
+        assert normalized(match[0]) == normalized(text)
 
 
 def test_runs_are_counted_once() -> None:

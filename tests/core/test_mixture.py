@@ -58,9 +58,14 @@ def test_rows_are_repeated_and_left_out_evenly_and_counted(tmp_path: Path) -> No
     assert Counter(train["dataset"]) == {"large": 50, "small": 50}
     of_small = Counter(row["text"] for row in train if row["dataset"] == "small")
     assert set(of_small.values()) == {5}
-    ledger = even.ledger["train"]
-    assert (ledger["read"], ledger["kept"], ledger["left_out"], ledger["repeated"]) == (100, 60, 40, 40)
-    assert ledger["read"] == ledger["kept"] + ledger["dropped"] + ledger["left_out"]
+    data_report = even.data_report["train"]
+    assert (data_report["read"], data_report["kept"], data_report["left_out"], data_report["repeated"]) == (
+        100,
+        60,
+        40,
+        40,
+    )
+    assert data_report["read"] == data_report["kept"] + data_report["dropped"] + data_report["left_out"]
     assert len(even.splits["test"]) == 16
     plain = load(Source(mixture=mixture))
     assert sorted(plain.splits["train"]["text"]) == sorted(
@@ -169,12 +174,12 @@ def test_a_run_scores_each_data_set_of_its_mixture(tmp_path: Path) -> None:
     result = finetune.train(
         task="toy:TASK", model=str(toy.base(tmp_path / "bert")), strategy="full", output=str(tmp_path / "run"),
         dataset={"mixture": {"one": {"path": one}, "two": {"path": two, "weight": 2}}},
-        training={"max_steps": 2}, untouched=False,
+        training={"max_steps": 2}, score_base_model=False,
     )  # fmt: skip
     test = result.scores["test"]
     assert test["accuracy"] == pytest.approx((test["accuracy@one"] + test["accuracy@two"]) / 2)
     assert finetune.evaluate(tmp_path / "run") == test
-    assert result.ledger["train"]["repeated"] > 0
+    assert result.data_report["train"]["repeated"] > 0
 
 
 def test_what_needs_no_model_is_scored_on_each_data_set_too(tmp_path: Path) -> None:
@@ -182,7 +187,7 @@ def test_what_needs_no_model_is_scored_on_each_data_set_too(tmp_path: Path) -> N
     result = finetune.train(
         task="text-classification", model=str(toy.base(tmp_path / "bert")), strategy="full",
         output=str(tmp_path / "run"), dataset={"mixture": {"one": {"path": one}, "two": {"path": two}}},
-        training={"max_steps": 1}, untouched=False, general_text="none",
+        training={"max_steps": 1}, score_base_model=False, general_text="none",
     )  # fmt: skip
     majority = result.baselines["test"]["majority"]
     assert majority["accuracy@one"] != majority["accuracy@two"]

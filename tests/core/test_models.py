@@ -11,11 +11,12 @@ import torch
 import toy
 from transformers import AutoModelForSequenceClassification
 
-from finetune import checks, models
+from finetune import models
 from finetune.errors import BadOptions, BadRecipe, Incompatible
 from finetune.recipe import Model
 from finetune.testing import tiny_model
 from finetune.testing.tokenizers import tokenizer
+from finetune.training import checks
 
 HEAD = {"num_labels": 2, "id2label": {0: "land", 1: "sea"}, "label2id": {"land": 0, "sea": 1}}
 
@@ -83,7 +84,7 @@ def test_code_beside_a_model_is_not_run(base: Path, tmp_path: Path) -> None:
 
 def test_what_the_base_lacks_is_told(base: Path) -> None:
     loaded = models.load(Model(path=str(base)), AutoModelForSequenceClassification, HEAD)
-    assert loaded.fresh == {"bert.pooler.dense", "classifier"}
+    assert loaded.newly_initialized == {"bert.pooler.dense", "classifier"}
     assert next(loaded.model.parameters()).dtype is torch.float32
 
 
@@ -95,17 +96,17 @@ def test_a_head_of_another_size_is_refused_and_can_be_replaced(base: Path, tmp_p
     replaced = models.load(
         Model(path=str(tmp_path), options={"ignore_mismatched_sizes": True}), AutoModelForSequenceClassification, HEAD
     )
-    assert replaced.fresh == {"classifier"}
+    assert replaced.newly_initialized == {"classifier"}
 
 
 def test_a_head_that_knows_the_labels_in_another_order_is_refused(base: Path) -> None:
     model = models.load(Model(path=str(base)), AutoModelForSequenceClassification, HEAD).model
     theirs = {0: "sea", 1: "land"}
     with pytest.raises(Incompatible, match=r"labels: \['sea', 'land'\]"):
-        checks.labels_mean_the_same(theirs, model, fresh=())
-    checks.labels_mean_the_same(theirs, model, fresh={"classifier"})
-    checks.labels_mean_the_same(HEAD["id2label"], model, fresh=())
-    checks.labels_mean_the_same({0: "LABEL_0", 1: "LABEL_1"}, model, fresh=())
+        checks.labels_mean_the_same(theirs, model, newly_initialized=())
+    checks.labels_mean_the_same(theirs, model, newly_initialized={"classifier"})
+    checks.labels_mean_the_same(HEAD["id2label"], model, newly_initialized=())
+    checks.labels_mean_the_same({0: "LABEL_0", 1: "LABEL_1"}, model, newly_initialized=())
 
 
 @pytest.mark.parametrize(("family", "positions"), [("bert", 128), ("roberta", 128), ("distilbert", 128)])
@@ -136,12 +137,12 @@ def test_a_fresh_module_that_does_not_train_is_refused(base: Path) -> None:
     loaded = models.load(Model(path=str(base)), AutoModelForSequenceClassification, HEAD)
     loaded.model.requires_grad_(False)
     with pytest.raises(Incompatible, match="nothing to train"):
-        checks.something_trains(loaded.model, fresh=loaded.fresh)
+        checks.something_trains(loaded.model, newly_initialized=loaded.newly_initialized)
     loaded.model.classifier.requires_grad_(True)
     with pytest.raises(Incompatible, match=r"'bert\.pooler\.dense' is missing from the base model"):
-        checks.something_trains(loaded.model, fresh=loaded.fresh)
+        checks.something_trains(loaded.model, newly_initialized=loaded.newly_initialized)
     loaded.model.bert.pooler.requires_grad_(True)
-    trainable, total = checks.something_trains(loaded.model, fresh=loaded.fresh)
+    trainable, total = checks.something_trains(loaded.model, newly_initialized=loaded.newly_initialized)
     assert 0 < trainable < total
 
 
@@ -152,4 +153,4 @@ def test_equal_models_give_equal_outputs_wherever_their_weights_lie(base: Path) 
         moved = torch.empty(parameter.numel() + 1)[1:].view(parameter.shape)
         parameter.data = moved.copy_(parameter.data)
     batch = {"input_ids": torch.arange(5, 41).view(3, 12), "attention_mask": torch.ones(3, 12, dtype=torch.long)}
-    checks.reloads_equal(*(checks.outputs(checks.align(model), batch) for model in (one, other)))
+    checks.reloads_equal(*(checks.model_outputs(checks.align_memory(model), batch) for model in (one, other)))

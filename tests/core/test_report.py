@@ -13,9 +13,10 @@ import pytest
 from click.testing import CliRunner
 
 import finetune
-from finetune import comparison, report, verdicts
+from finetune import report
 from finetune.cli import main
 from finetune.errors import BadData
+from finetune.evaluation import comparison, verdicts
 from finetune.report.page import segments
 from finetune.result import Result
 from finetune.testing.models import tiny_model
@@ -118,7 +119,7 @@ def test_a_report_is_made_again_from_the_result_alone(runs: list[Path], tmp_path
 
 def test_the_better_run_is_called_better_and_a_run_is_not_told_apart_from_itself(runs: list[Path]) -> None:
     found = comparison.compare([*runs, runs[0]])
-    assert [run.verdict for run in found.runs] == ["first", "better", "not told apart"]
+    assert [run.verdict for run in found.runs] == ["first", "better", "inconclusive"]
     assert found.runs[1].difference is not None
     assert found.runs[1].difference["low"] > 0
     assert found.runs[1].difference["value"] == pytest.approx(found.runs[1].score - found.runs[0].score)
@@ -168,7 +169,7 @@ def test_curves_that_turn_up_are_called_overfitted(runs: list[Path]) -> None:
     assert any("Not finished" in sentence for sentence in verdicts.fit(replace(result, log=falling)))
     ended = [{"step": step, "loss": max(1 - step / 10, 0.4 / step)} for step in range(1, 21)]
     assert not any("Not finished" in sentence for sentence in verdicts.fit(replace(result, log=ended)))
-    split = verdicts.held_out(result) or ""
+    split = verdicts.report_split(result) or ""
     apart = {"train": {result.primary: 1.0}, split: {result.primary: 0.5}}
     bounds = {split: {result.primary: {"low": 0.4, "high": 0.6}}}
     told = list(verdicts.fit(replace(result, log=falling, scores=apart, intervals=bounds)))
@@ -202,24 +203,24 @@ def test_a_model_that_is_no_better_than_a_baseline_is_called_so(runs: list[Path]
 def test_validation_that_chose_is_named_as_such(runs: list[Path]) -> None:
     result = Result.load(runs[1])
     scores = {split: score for split, score in result.scores.items() if split != "test"}
-    told = list(verdicts.headline(replace(result, scores=scores, chosen_on="validation")))
+    told = list(verdicts.headline(replace(result, scores=scores, selection_split="validation")))
     assert "by which the model was chosen: it flatters" in told[0]
-    told = list(verdicts.headline(replace(result, scores=scores, chosen_on=None)))
+    told = list(verdicts.headline(replace(result, scores=scores, selection_split=None)))
     assert "rows of validation, used for selection (no test was held out)" in told[0]
     assert not any("selection" in sentence for sentence in verdicts.headline(result))
 
 
 def test_a_score_on_rows_of_train_is_said_to_flatter(runs: list[Path]) -> None:
     result = Result.load(runs[1])
-    split = verdicts.held_out(result) or ""
-    found = {"rows": 80, "exact": 3, "normalised": 2, "near": None, "columns": ["text"], "pairs": []}
+    split = verdicts.report_split(result) or ""
+    found = {"rows": 80, "exact": 3, "normalized": 2, "near": None, "columns": ["text"], "pairs": []}
 
     def told(**changed: int) -> str:
         return next(verdicts.headline(replace(result, leakage={split: {**found, **changed}})))
 
     assert told().endswith("of which 5 are in train too: it flatters.")
     assert "flatters" not in told(exact=2), "a row or two do not change a score, and are counted elsewhere"
-    chosen = replace(result, leakage={split: found}, chosen_on=split)
+    chosen = replace(result, leakage={split: found}, selection_split=split)
     assert "in train too and by which the model was chosen: it flatters" in next(verdicts.headline(chosen))
 
 

@@ -21,9 +21,9 @@ from transformers import AutoModelForSequenceClassification
 
 import finetune
 from finetune import recipe as recipes
-from finetune.checkpoints import MANIFEST, verify
 from finetune.errors import BadCheckpoint, BadData, BadOptions, BadRecipe, OutputExists, TrainingFailed
 from finetune.result import Result
+from finetune.training.checkpoints import MANIFEST, verify
 
 HERE = Path(__file__).parent
 TOKEN = "hf_" + "c4naryC4NARY" * 3
@@ -106,9 +106,9 @@ def test_the_result_is_read_back_as_it_was(run: Path, tmp_path: Path) -> None:
     result = Result.load(run)
     assert result.steps == 12
     assert set(result.scores) == {"train", "validation", "test"}
-    assert set(result.untouched) == {"validation", "test"}
-    assert result.born_random == ["bert.pooler.dense", "classifier"]
-    assert result.ledger["train"]["read"] == result.ledger["train"]["features"] == 48
+    assert set(result.base_model_scores) == {"validation", "test"}
+    assert result.newly_initialized == ["bert.pooler.dense", "classifier"]
+    assert result.data_report["train"]["read"] == result.data_report["train"]["features"] == 48
     assert result.trainable_parameters == result.total_parameters > 0
     assert [phase.name for phase in result.phases][-3:] == ["save, reload and compare", "score", "weigh the evidence"]
     assert all(phase.peak_memory_mb > 0 for phase in result.phases)
@@ -120,7 +120,7 @@ def test_the_result_is_read_back_as_it_was(run: Path, tmp_path: Path) -> None:
 
 def test_training_beats_the_untouched_model(run: Path) -> None:
     result = Result.load(run)
-    assert result.score("test") > result.untouched["test"]["accuracy"]
+    assert result.score("test") > result.base_model_scores["test"]["accuracy"]
 
 
 def test_plain_transformers_reads_the_folder(run: Path) -> None:
@@ -142,7 +142,7 @@ def test_the_recipe_written_gives_the_same_run(run: Path, tmp_path: Path) -> Non
 
 
 def test_scoring_the_untouched_model_changes_no_weight(run: Path, tmp_path: Path) -> None:
-    finetune.train(run / "recipe.yaml", output=str(tmp_path / "again"), untouched=False)
+    finetune.train(run / "recipe.yaml", output=str(tmp_path / "again"), score_base_model=False)
     assert same(weights(run), weights(tmp_path / "again"))
 
 
@@ -165,7 +165,7 @@ def test_a_validation_split_parted_from_train_is_the_same_when_evaluated_again(
     base: Path, examples: Any, tmp_path: Path
 ) -> None:
     result = finetune.train(**content(base, {"path": examples["train"], "validation_size": 0.25}, tmp_path / "parted"))
-    assert result.ledger["validation"]["kept"] == 12
+    assert result.data_report["validation"]["kept"] == 12
     assert finetune.evaluate(tmp_path / "parted", split="validation") == result.scores["validation"]
     with pytest.raises(BadData, match="no split 'test'; there are: train, validation"):
         finetune.evaluate(tmp_path / "parted")
@@ -186,7 +186,7 @@ def test_what_was_born_random_survives_a_reload(
     # the base lacks pooler and classifier: train() itself compares the reloaded outputs to the bit, and this does so
     # once more, in a way that a user would
     result = finetune.train(**content(base, examples, tmp_path / "s", strategy=strategy))
-    assert result.born_random == ["bert.pooler.dense", "classifier"]
+    assert result.newly_initialized == ["bert.pooler.dense", "classifier"]
     lines = [json.loads(line) for line in (tmp_path / "s" / "predictions.jsonl").read_text().splitlines()]
     predicted = finetune.load(tmp_path / "s").predict([{"text": line["example"]["text"]} for line in lines])
     assert [record["prediction"] for record in predicted] == [line["prediction"] for line in lines]
@@ -282,7 +282,7 @@ def test_the_best_model_is_chosen_by_the_evaluator_s_own_direction(base: Path, e
     result = finetune.train(**content(base, examples, tmp_path / "best", training=training))
     assert result.arguments["metric_for_best_model"] == "accuracy"
     assert result.arguments["greater_is_better"] is True
-    assert result.chosen_on == "validation"
+    assert result.selection_split == "validation"
 
 
 def test_grouping_by_length_trains_in_another_order_and_scores_in_the_same(
@@ -302,7 +302,9 @@ def test_grouping_by_length_trains_in_another_order_and_scores_in_the_same(
 def test_a_model_loaded_in_its_own_way_is_reloaded_in_that_way(base: Path, examples: Any, tmp_path: Path) -> None:
     # another way to compute attention differs in the last digits, and no weight is lost by it
     model = {"path": str(base), "options": {"attn_implementation": "eager"}}
-    written = content(base, examples, tmp_path / "eager", model=model, untouched=False, training={"max_steps": 1})
+    written = content(
+        base, examples, tmp_path / "eager", model=model, score_base_model=False, training={"max_steps": 1}
+    )
     finetune.train(**written)
     assert finetune.load(tmp_path / "eager").model.config._attn_implementation == "eager"
 
@@ -327,7 +329,7 @@ def test_constants_of_a_run_come_with_it_when_it_is_used(base: Path, tmp_path: P
     for name in ("train", "other"):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(json.dumps({"label": row["label"]}) for row in rows))
     dataset = {"path": str(tmp_path / "train.jsonl"), "constants": {"text": "a wave"}}
-    finetune.train(**content(base, dataset, tmp_path / "run", training={"max_steps": 1}, untouched=False))
+    finetune.train(**content(base, dataset, tmp_path / "run", training={"max_steps": 1}, score_base_model=False))
     assert set(finetune.evaluate(tmp_path / "run", str(tmp_path / "other.jsonl"))) == {"accuracy"}
     model = finetune.load(tmp_path / "run")
     assert model.predict([{}])[0]["prediction"] == model.predict(text="a wave")["prediction"]
@@ -347,7 +349,7 @@ def test_accumulated_gradients_are_those_of_one_batch(examples: Any, tmp_path: P
     logs = []
     for size, steps in ((12, 1), (3, 4)):
         training = {"per_device_train_batch_size": size, "gradient_accumulation_steps": steps, "max_steps": 2}
-        recipe = content(still, examples, tmp_path / str(steps), training=training, untouched=False)
+        recipe = content(still, examples, tmp_path / str(steps), training=training, score_base_model=False)
         logs.append(finetune.train(**recipe).log[0])
     for name in ("loss", "grad_norm"):
         assert logs[0][name] == pytest.approx(logs[1][name], rel=1e-4)
@@ -360,7 +362,7 @@ def test_accumulated_gradients_are_those_of_one_batch(examples: Any, tmp_path: P
 def test_a_loss_that_is_no_number_stops_the_run_before_the_update(
     call: int, base: Path, examples: Any, tmp_path: Path
 ) -> None:
-    wrong = content(base, examples, tmp_path / "nan", preprocessor={"poison": call}, untouched=False)
+    wrong = content(base, examples, tmp_path / "nan", preprocessor={"poison": call}, score_base_model=False)
     with pytest.raises(TrainingFailed, match=f"step {call}: a gradient is not a finite number"):
         finetune.train(**wrong)
     for path in (tmp_path / "nan").rglob("*.safetensors"):
@@ -473,7 +475,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 def on_disk(base: Path, examples: Any, tmp_path: Path) -> tuple[Path, Path]:
     """Write the recipe of a longer run; return it and the run's folder."""
     output = tmp_path / "out"
-    written = content(base, examples, output, untouched=False, training={"max_steps": 60, "save_steps": 1})
+    written = content(base, examples, output, score_base_model=False, training={"max_steps": 60, "save_steps": 1})
     (tmp_path / "recipe.yaml").write_text(recipes.dump(written))
     return tmp_path / "recipe.yaml", output
 

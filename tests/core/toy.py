@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from finetune.interfaces import Evaluator, Finding, Preprocessor, Task
+from finetune.interfaces import Columns, Evaluator, Finding, Preprocessor, Task
 from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer
 
@@ -20,8 +20,9 @@ WORDS = {"sea": ("ship", "wave", "harbour"), "land": ("tree", "hill", "road")}
 class SeaOrLand(Preprocessor):
     """Texts about the sea or the land."""
 
-    columns = ("text",)
-    answers = ("label",)
+    def needs(self) -> Columns:
+        return Columns(required=("text",), answers=("label",))
+
     poison: int | None = None
     """Loss call that returns NaN, from 1; None for none."""
     labels: tuple[str, ...] = ()

@@ -18,16 +18,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import finetune
-from finetune import checks, hookimpl
+from finetune import hookimpl
 from finetune.errors import FinetuneError
 from finetune.interfaces import Job
 from finetune.plugins import Plugins, discover
+from finetune.training import checks
 
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # else sums depend on where in memory a matrix lies
 PRELOADED = (
     "finetune.api", "datasets", "peft", "pytest", "sacrebleu", "rouge_score.rouge_scorer",
     "scipy.stats", "sklearn.metrics",
-    "matplotlib.backends.backend_svg", "torch", "transformers", "trl", "finetune_trl.kto_training",
+    "matplotlib.backends.backend_svg", "torch", "transformers", "trl", "finetune_trl.preference.kto_trainer",
 )  # fmt: skip
 """What the server imports once, before any cell; not torch alone takes seconds."""
 HALF = 5
@@ -39,7 +40,7 @@ class Straight:
     """What a run from the first step to the last showed."""
 
     losses: list[float] = field(default_factory=list)
-    born_random: list[str] = field(default_factory=list)
+    newly_initialized: list[str] = field(default_factory=list)
     trainable: set[str] = field(default_factory=set)
     """Parameters that required a gradient when the last step was made."""
     moved: set[str] = field(default_factory=set)
@@ -89,7 +90,7 @@ def straight(recipe: Mapping[str, Any]) -> Straight:
     now = dict(model.named_parameters())
     return Straight(
         losses=[entry["loss"] for entry in result.log if "loss" in entry],
-        born_random=result.born_random,
+        newly_initialized=result.newly_initialized,
         trainable={name for name, parameter in now.items() if parameter.requires_grad},
         moved={name for name, parameter in now.items() if not torch.equal(parameter.data, watch.original(name))},
         parameters=set(now),
@@ -135,7 +136,7 @@ def answers(model: Any) -> dict[str, torch.Tensor]:
         batch["decoder_input_ids"] = ids[:, :6]
     if hasattr(model.config, "use_cache"):
         batch["use_cache"] = False
-    made = checks.outputs(checks.align(model), batch)
+    made = checks.model_outputs(checks.align_memory(model), batch)
     return {f"output {n}": t.contiguous() for n, t in enumerate(made) if isinstance(t, torch.Tensor)}
 
 

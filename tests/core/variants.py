@@ -10,9 +10,9 @@ from typing import Any
 from finetune.plugins import discover
 
 BORN = r"^(classifier|score|qa_outputs)\.|\.pooler\."
-"""Parameters that the tiny bases lack, so that they are born random."""
+"""Parameters that the tiny bases lack, so that they are newly initialized."""
 WHOLE = r"\.modules_to_save\."
-"""What PEFT trains whole: heads, and what was born random."""
+"""What PEFT trains whole: heads, and what was newly initialized."""
 TYPELESS = {"masked-language-modeling": "PEFT has no type for this task"}
 FEW = {"num_virtual_tokens": 4}
 STEADY = {"learning_rate": 5e-3}

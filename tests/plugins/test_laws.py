@@ -14,8 +14,8 @@ import transformers
 from cases import case
 from datasets import Dataset
 
-from finetune import features
-from finetune.interfaces import Evaluator, Predictions, Preprocessor, Strategy, Task
+from finetune.data import features
+from finetune.interfaces import Columns, Evaluator, Predictions, Preprocessor, Strategy, Task
 from finetune.plugins import discover, resolve
 from finetune.testing import check_evaluator, check_preprocessor, check_strategy, tiny_model
 from finetune.testing.tokenizers import tokenizer
@@ -100,8 +100,8 @@ def test_our_strategies_obey_the_laws(name: str, words: Any, tmp_path: Path) -> 
 class Counting(Preprocessor):
     """Looks at its neighbours."""
 
-    columns = ("text",)
-    answers = ("label",)
+    def needs(self) -> Columns:
+        return Columns(required=("text",), answers=("label",))
 
     def features(self, batch: Any, tokenizer: Any) -> Any:
         made = dict(tokenizer(list(batch["text"])))
@@ -132,7 +132,7 @@ class Thawed(Evaluator):
 class Nothing(Strategy):
     """Trains nothing."""
 
-    def prepare(self, model: Any, task: Any, *, fresh: Any = ()) -> Any:
+    def prepare(self, model: Any, task: Any, *, newly_initialized: Any = ()) -> Any:
         return model.requires_grad_(False)
 
 

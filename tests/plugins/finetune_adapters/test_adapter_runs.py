@@ -54,7 +54,7 @@ def test_the_record_counts_what_trains_and_says_where_it_is(run: Path) -> None:
     head = width * width + width + classes * width + classes  # pooler and classifier
     assert result.trainable_parameters == 4 * (2 * width * units + units + width) + head
     assert result.notes == ["4 adapters of 8 units, behind attention.output.dense, output.dense"]
-    assert result.born_random == ["bert.pooler.dense", "classifier"]
+    assert result.newly_initialized == ["bert.pooler.dense", "classifier"]
 
 
 def toy_labels(result: Result) -> list[str]:
@@ -106,11 +106,11 @@ def test_tasks_of_every_kind_train_adapters_alone_and_reload_to_the_bit(name: st
     source = {**task.starter["dataset"], "limit": {"train": 16, "validation": 4, "test": 4}}
     finetune.train(
         task=name, model=str(base), dataset=source, strategy={"name": "bottleneck", "placement": "pfeiffer"},
-        preprocessor=of.preprocessor, generation=of.generation, output=str(tmp_path / "run"), untouched=False,
+        preprocessor=of.preprocessor, generation=of.generation, output=str(tmp_path / "run"), score_base_model=False,
         training={"max_steps": 2, "per_device_train_batch_size": 8, "learning_rate": 1e-2, "save_strategy": "no"},
     )  # fmt: skip
     saved = load_file(tmp_path / "run" / adapters.WEIGHTS)
-    born = Result.load(tmp_path / "run").born_random
+    born = Result.load(tmp_path / "run").newly_initialized
     assert all(".adapter." in key or key.rpartition(".")[0] in born for key in saved)
     moved = [key for key in saved if key.endswith("adapter.up.weight")]
     assert moved and all(saved[key].any() for key in moved)

@@ -16,11 +16,11 @@ import transformers
 
 from finetune.errors import BadOptions, Incompatible
 from finetune.interfaces import Task
-from finetune.options import build
 from finetune.plugins import discover
+from finetune.recipe.options import build
 from finetune.testing.models import ARCHITECTURES
 from finetune_adapters import adapters
-from finetune_adapters.bottleneck import BottleneckAdapters, inserted
+from finetune_adapters.bottleneck import BottleneckStrategy, inserted
 from finetune_adapters.places import find
 
 CLASSIFIER, MASKED, CAUSAL, WRITER, TAGGER = (
@@ -101,7 +101,7 @@ def test_adapters_stand_behind_every_attention_and_every_feed_forward_network(fa
 def test_nothing_changes_before_the_first_step_and_every_adapter_is_used_after_it(family: str) -> None:
     model = built(family, PLACES[family][0])
     names, before = set(model.state_dict()), logits(model)
-    model = BottleneckAdapters(reduction_factor=8).prepare(model, TASK)
+    model = BottleneckStrategy(reduction_factor=8).prepare(model, TASK)
     assert isinstance(model, transformers.PreTrainedModel)
     assert names < set(model.state_dict()), "a parameter of the base was renamed"
     assert torch.equal(logits(model), before)
@@ -117,7 +117,7 @@ def test_nothing_changes_before_the_first_step_and_every_adapter_is_used_after_i
 def test_exactly_the_adapters_and_what_was_born_random_train(family: str) -> None:
     model = built(family, PLACES[family][0])
     fresh = [name for name, _ in model.named_children()][-1:] if PLACES[family][0] == CLASSIFIER else []
-    model = BottleneckAdapters().prepare(model, TASK, fresh=fresh)
+    model = BottleneckStrategy().prepare(model, TASK, newly_initialized=fresh)
     wanted = {name for name, _ in model.named_parameters() if ".adapter." in name or name.startswith(tuple(fresh))}
     assert {name for name, p in model.named_parameters() if p.requires_grad} == wanted
     # as the first step leaves the upward projections, every adapter has a gradient in each of its parts
@@ -134,20 +134,20 @@ def test_the_count_of_parameters_is_houlsby_s(reduction_factor: float) -> None:
     # section 2.1: 2md + d + m for each adapter, of which there are two a layer
     width, units, layers = 32, 32 // int(reduction_factor), 2
     for placement, adapters_per_layer in (("houlsby", 2), ("pfeiffer", 1)):
-        strategy = BottleneckAdapters(placement=placement, reduction_factor=reduction_factor)  # type: ignore[arg-type]
+        strategy = BottleneckStrategy(placement=placement, reduction_factor=reduction_factor)  # type: ignore[arg-type]
         model = strategy.prepare(built("bert", MASKED), TASK)
         count = sum(p.numel() for p in model.parameters() if p.requires_grad)
         assert count == layers * adapters_per_layer * (2 * width * units + units + width)
 
 
 def test_a_head_tied_to_the_embeddings_stays_frozen_with_them() -> None:
-    model = BottleneckAdapters().prepare(built("gpt2", CAUSAL), TASK)
+    model = BottleneckStrategy().prepare(built("gpt2", CAUSAL), TASK)
     assert not model.lm_head.weight.requires_grad
     assert model.lm_head.weight is model.transformer.wte.weight
 
 
 def test_a_model_with_adapters_generates() -> None:
-    model = BottleneckAdapters().prepare(built("t5", WRITER, decoder_start_token_id=0), TASK)
+    model = BottleneckStrategy().prepare(built("t5", WRITER, decoder_start_token_id=0), TASK)
     written = model.generate(input_ids=batch(model)["input_ids"], max_new_tokens=3, do_sample=False)
     plain = built("t5", WRITER, decoder_start_token_id=0)
     plain.load_state_dict({name: value for name, value in model.state_dict().items() if ".adapter." not in name})
@@ -155,7 +155,7 @@ def test_a_model_with_adapters_generates() -> None:
 
 
 def test_layer_norms_train_as_houlsby_s_did_when_they_are_named() -> None:
-    model = BottleneckAdapters(train=("*.layer.*LayerNorm*",)).prepare(built("bert", MASKED), TASK)
+    model = BottleneckStrategy(train=("*.layer.*LayerNorm*",)).prepare(built("bert", MASKED), TASK)
     norms = [name for name, p in model.named_parameters() if "LayerNorm" in name and p.requires_grad]
     assert len(norms) == 2 * 2 * 2  # two blocks, two norms, weight and bias
 
@@ -163,21 +163,21 @@ def test_layer_norms_train_as_houlsby_s_did_when_they_are_named() -> None:
 def test_adapters_are_float32_in_a_model_of_bfloat16() -> None:
     model = built("llama", CAUSAL).to(torch.bfloat16)
     before = logits(model)
-    model = BottleneckAdapters().prepare(model, TASK)
+    model = BottleneckStrategy().prepare(model, TASK)
     assert torch.equal(logits(model), before)
     assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
 
 
 def test_places_may_be_named() -> None:
     model = built("llama", CAUSAL)
-    strategy = BottleneckAdapters(target_modules=("down_proj",))
+    strategy = BottleneckStrategy(target_modules=("down_proj",))
     assert strategy.modules(model) == ["model.layers.0.mlp.down_proj", "model.layers.1.mlp.down_proj"]
     with pytest.raises(BadOptions, match=r"'wo' fits no module of LlamaForCausalLM.*like 'model\.layers\.0\.self_attn"):
-        BottleneckAdapters(target_modules=("wo",)).prepare(model, TASK)
+        BottleneckStrategy(target_modules=("wo",)).prepare(model, TASK)
     with pytest.raises(BadOptions, match="'mlp' is no linear layer of LlamaForCausalLM"):
-        BottleneckAdapters(target_modules=("mlp",)).prepare(model, TASK)
+        BottleneckStrategy(target_modules=("mlp",)).prepare(model, TASK)
     with pytest.raises(BadOptions, match=r"train: '\*Norm\*'? ?.*matches no parameter of LlamaForCausalLM"):
-        BottleneckAdapters(train=("*Norm*",)).prepare(model, TASK)
+        BottleneckStrategy(train=("*Norm*",)).prepare(model, TASK)
 
 
 def test_a_model_whose_places_cannot_be_known_is_refused_with_the_reason() -> None:
@@ -185,14 +185,14 @@ def test_a_model_whose_places_cannot_be_known_is_refused_with_the_reason() -> No
             "intermediate_size": 64, "vocab_size": 50, "num_local_experts": 2}  # fmt: skip
     mixture = transformers.AutoModelForCausalLM.from_config(transformers.MixtralConfig(**size))
     with pytest.raises(Incompatible, match=r"model\.layers\.0 holds several layers stacked.*strategy\.target_modules"):
-        BottleneckAdapters().prepare(mixture, TASK)
-    strategy = BottleneckAdapters(target_modules=("o_proj",))
+        BottleneckStrategy().prepare(mixture, TASK)
+    strategy = BottleneckStrategy(target_modules=("o_proj",))
     assert inserted(strategy.prepare(mixture, TASK)) == ["model.layers.0.self_attn.o_proj"]
     mamba = transformers.MambaConfig(hidden_size=32, num_hidden_layers=1, vocab_size=50)
     with pytest.raises(
         Incompatible, match=r"no attention that ends in a linear layer was found in backbone\.layers\.0"
     ):
-        BottleneckAdapters().prepare(transformers.AutoModelForCausalLM.from_config(mamba), TASK)
+        BottleneckStrategy().prepare(transformers.AutoModelForCausalLM.from_config(mamba), TASK)
 
 
 def test_an_option_that_means_nothing_is_refused() -> None:
@@ -202,7 +202,7 @@ def test_an_option_that_means_nothing_is_refused() -> None:
         ({"placement": "hulsby"}, "placement"),
     ):
         with pytest.raises(BadOptions, match=message):
-            build(BottleneckAdapters, options, where="strategy")
+            build(BottleneckStrategy, options, where="strategy")
 
 
 # --- saved and loaded -------------------------------------------------------------------------------------------------
@@ -217,8 +217,8 @@ def saved(tmp_path: Path) -> tuple[Any, Path, Path]:
         base, num_labels=3, output_loading_info=True
     )
     fresh = {key.rpartition(".")[0] for key in info["missing_keys"]}
-    strategy = BottleneckAdapters()
-    model = strategy.prepare(model, TASK, fresh=fresh)
+    strategy = BottleneckStrategy()
+    model = strategy.prepare(model, TASK, newly_initialized=fresh)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
@@ -234,7 +234,7 @@ def test_what_was_saved_is_small_and_comes_back_to_the_bit(saved: tuple[Any, Pat
     assert (run / adapters.WEIGHTS).stat().st_size < 0.25 * (base / "model.safetensors").stat().st_size
     options = {"num_labels": 3}
     model_class = transformers.AutoModelForSequenceClassification
-    reloaded = BottleneckAdapters().load(run, model_class=model_class, base=str(base), options=options)
+    reloaded = BottleneckStrategy().load(run, model_class=model_class, base=str(base), options=options)
     assert torch.equal(logits(reloaded), logits(model))
     assert torch.equal(logits(adapters.load(run)), logits(model))
     assert not torch.equal(logits(model_class.from_pretrained(base, **options)), logits(model))

@@ -19,8 +19,8 @@ from finetune.errors import BadOptions, BadRecipe, FinetuneError, UnknownName
 from finetune.plan import make
 from finetune.plugins import discover
 from finetune.recipe import from_mapping
-from finetune_evaluate import forms
-from finetune_evaluate.further import metric
+from finetune_evaluate import formats as forms
+from finetune_evaluate.metric import metric
 
 SCRIPT = """
 import datasets
@@ -217,9 +217,9 @@ def test_a_script_that_fails_is_named_with_its_reason(script: Path) -> None:
 
 
 def test_a_metric_without_a_number_is_refused() -> None:
-    from finetune_evaluate.further import Further
+    from finetune_evaluate.metric import EvaluateMetric
 
-    further = Further(name="m", module=of(both(TEXT), answer={"text": "good"}), arguments={})
+    further = EvaluateMetric(name="m", module=of(both(TEXT), answer={"text": "good"}), arguments={})
     with pytest.raises(BadOptions, match="gives no number"):
         further(LABELLED)
 
@@ -274,7 +274,7 @@ def test_a_metric_that_does_not_fit_is_refused_before_the_first_step(
         description="", citation="", inputs_description="", features=both(datasets.List(Value("float64")))
     )
     monkeypatch.setattr(Hits, "_info", lambda self: of_lists)
-    content = recipe(tmp_path, metrics=["evaluate:toy:Hits"], untouched=False)
+    content = recipe(tmp_path, metrics=["evaluate:toy:Hits"], score_base_model=False)
     with pytest.raises(BadOptions, match="'toy:Hits' does not fit this task"):
         finetune.train(from_mapping(content))
     assert (tmp_path / "run" / "log.jsonl").read_text(encoding="utf-8") == ""

@@ -17,14 +17,14 @@ from safetensors.torch import load_file
 import finetune
 from finetune import recipe as recipes
 from finetune.errors import BadOptions, Incompatible
-from finetune.options import build
 from finetune.plugins import discover
+from finetune.recipe.options import build
 from finetune.result import Result
 from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer
 from finetune_freeze import cached
-from finetune_freeze.frozen import Frozen
-from finetune_freeze.still import frozen_parts
+from finetune_freeze.freeze_dropout import frozen_parts
+from finetune_freeze.frozen import FrozenStrategy
 from finetune_freeze.store import Store, laid_out
 
 
@@ -56,7 +56,7 @@ def train(base: Path, data: Any, output: Path, *, training: Any = None, **strate
     options = {"num_train_epochs": 3, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "logging_steps": 1}
     return finetune.train(
         task="toy:TASK", model=str(base), dataset=data, strategy={"name": "frozen", **strategy}, output=str(output),
-        untouched=False, training={**options, **(training or {})},
+        score_base_model=False, training={**options, **(training or {})},
     )  # fmt: skip
 
 
@@ -96,7 +96,7 @@ def test_a_pooler_that_came_with_the_base_is_kept_as_well(data: Any, tmp_path: P
     words = tokenizer("bert", [row["text"] for row in ROWS["train"]], vocab_size=200)
     base = tiny_model("bert", words, tmp_path / "base", model_class="AutoModel")
     results = [train(base, data, tmp_path / str(cache), cache=cache) for cache in (False, True)]
-    assert results[1].born_random == ["classifier"]
+    assert results[1].newly_initialized == ["classifier"]
     assert losses(results[1]) == pytest.approx(losses(results[0]), rel=1e-5, abs=1e-5)
 
 
@@ -150,7 +150,7 @@ def test_what_reads_padding_is_refused_with_the_losses(base: Path, tmp_path: Pat
         finetune.train(
             task="question-answering", model=str(base), dataset={**QUESTIONS, "limit": {"train": 24}},
             preprocessor={"max_length": 96, "stride": 24}, strategy={"name": "frozen", "cache": True},
-            training={"max_steps": 2}, output=str(tmp_path / "run"), untouched=False,
+            training={"max_steps": 2}, output=str(tmp_path / "run"), score_base_model=False,
         )  # fmt: skip
 
 
@@ -169,18 +169,22 @@ def test_a_body_that_moves_is_refused_before_the_first_step(
     base = tiny_model(family, words, tmp_path / "base", model_class=model_class)
     model = getattr(transformers, model_class).from_pretrained(base)
     with pytest.raises(Incompatible, match=message):
-        Frozen(cache=True, **options).prepare(model, toy.TASK)
+        FrozenStrategy(cache=True, **options).prepare(model, toy.TASK)
 
 
 def test_dropout_and_features_that_stay_contradict_each_other() -> None:
     with pytest.raises(BadOptions, match="cache keeps features"):
-        build(Frozen, {"cache": True, "dropout": True}, where="strategy")
+        build(FrozenStrategy, {"cache": True, "dropout": True}, where="strategy")
 
 
 @pytest.mark.parametrize("dropout", [False, True])
 def test_dropout_is_off_in_what_is_frozen_and_on_in_the_head(dropout: bool, base: Path) -> None:
     model = transformers.AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
-    model = Frozen(dropout=dropout).prepare(model, toy.TASK, fresh=["bert.pooler.dense", "classifier"]).train()
+    model = (
+        FrozenStrategy(dropout=dropout)
+        .prepare(model, toy.TASK, newly_initialized=["bert.pooler.dense", "classifier"])
+        .train()
+    )
     ids = torch.arange(5, 25)[None]
     states = [model.base_model(ids).last_hidden_state for _ in range(2)]
     assert torch.equal(*states) is not dropout

@@ -49,7 +49,7 @@ def train(base: Path, data: Any, output: Path, strategy: Any, **training: Any) -
         "weight_decay": 0.1, "save_strategy": "steps", "save_steps": 1, "save_total_limit": 100, "logging_steps": 1,
     }  # fmt: skip
     return finetune.train(
-        task="toy:TASK", model=str(base), dataset=data, strategy=strategy, output=str(output), untouched=False,
+        task="toy:TASK", model=str(base), dataset=data, strategy=strategy, output=str(output), score_base_model=False,
         training={**options, **training},
     )  # fmt: skip
 
@@ -88,7 +88,7 @@ def test_a_layer_keeps_its_bits_until_its_stage_and_moves_at_every_step_from_the
 
 def test_what_was_born_random_trains_from_the_first_step(gradual: Path) -> None:
     result = Result.load(gradual)
-    assert result.born_random == ["bert.pooler.dense", "classifier"]
+    assert result.newly_initialized == ["bert.pooler.dense", "classifier"]
     states = [load_file(gradual / f"checkpoint-{step}" / "model.safetensors") for step in (1, 2)]
     for name in ("bert.pooler.dense.weight", "bert.pooler.dense.bias", "classifier.weight", "classifier.bias"):
         assert not torch.equal(states[0][name], states[1][name])

@@ -173,7 +173,7 @@ def test_a_final_norm_written_down_before_the_blocks_is_above_them() -> None:
 
 def test_what_was_born_random_is_in_the_last_group_wherever_it_is() -> None:
     model = built("bert", CLASSIFIER)
-    groups = layer_groups(model, fresh=["bert.encoder.layer.0.output.dense", "classifier"])
+    groups = layer_groups(model, newly_initialized=["bert.encoder.layer.0.output.dense", "classifier"])
     assert set(parameters_of(model, ["bert.encoder.layer.0.output.dense"])) < set(groups[-1].parameters)
     assert sum(len(group.parameters) for group in groups) == len(list(model.parameters()))
 

@@ -12,8 +12,8 @@ import transformers
 from finetune.errors import BadOptions
 from finetune.plugins import discover
 from finetune.testing.models import ARCHITECTURES
-from finetune_freeze.frozen import Frozen
-from finetune_freeze.gradual import Gradual
+from finetune_freeze.frozen import FrozenStrategy
+from finetune_freeze.gradual import GradualStrategy
 
 TASKS: Any = discover().catalogues["tasks"].targets
 TIED = {
@@ -47,7 +47,7 @@ def training(model: Any) -> set[str]:
 
 @pytest.mark.parametrize("family", TIED)
 def test_frozen_trains_the_last_block_and_the_norm_after_it_and_says_so(family: str) -> None:
-    strategy = Frozen()
+    strategy = FrozenStrategy()
     model = prepared(strategy, family)
     names = {name for name, _ in model.named_parameters()}
     expected = {name for name in names if any(fnmatchcase(name, pattern) for pattern in TIED[family][1])}
@@ -57,7 +57,7 @@ def test_frozen_trains_the_last_block_and_the_norm_after_it_and_says_so(family: 
 
 @pytest.mark.parametrize("family", TIED)
 def test_ten_steps_of_the_last_block_lower_the_loss(family: str) -> None:
-    model = prepared(Frozen(), family).train()
+    model = prepared(FrozenStrategy(), family).train()
     ids = torch.tensor([[5, 6, 7, 8, 1], [9, 8, 7, 6, 1]])
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     losses = []
@@ -71,20 +71,20 @@ def test_ten_steps_of_the_last_block_lower_the_loss(family: str) -> None:
 
 
 def test_what_the_recipe_names_trains_instead_of_the_last_block() -> None:
-    assert training(prepared(Frozen(train=("decoder.block.0.*",)), "t5")) == {
+    assert training(prepared(FrozenStrategy(train=("decoder.block.0.*",)), "t5")) == {
         name for name, _ in built("t5").named_parameters() if name.startswith("decoder.block.0.")
     }
     with pytest.raises(BadOptions, match=r"'decoder\.block\.9\.\*' matches no parameter"):
-        prepared(Frozen(train=("decoder.block.9.*",)), "t5")
+        prepared(FrozenStrategy(train=("decoder.block.9.*",)), "t5")
 
 
 def test_gradual_unfreezing_begins_with_the_last_blocks_and_ends_with_the_tied_embeddings() -> None:
-    strategy = Gradual()
+    strategy = GradualStrategy()
     model = prepared(strategy, "t5")
     assert [group.name for stage in strategy.stages(model.layer_groups) for group in stage] == [
         "encoder.block.1, decoder.block.1",
         "encoder.block.0, decoder.block.0",
         "embeddings",
     ]
-    always = Gradual(embeddings="always").stages(model.layer_groups)[0]
+    always = GradualStrategy(embeddings="always").stages(model.layer_groups)[0]
     assert [group.name for group in always] == ["encoder.block.1, decoder.block.1", "embeddings"]

@@ -13,12 +13,12 @@ import toy
 from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
 
 from finetune.errors import Incompatible
-from finetune_freeze.gradual import Gradual
+from finetune_freeze.gradual import GradualStrategy
 
 base, output = sys.argv[1:]
 model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
-strategy = Gradual()
-strategy.prepare(model, toy.TASK, fresh={"bert.pooler.dense", "classifier"})
+strategy = GradualStrategy()
+strategy.prepare(model, toy.TASK, newly_initialized={"bert.pooler.dense", "classifier"})
 rows = [
     {"input_ids": torch.randint(5, 40, (8,), generator=torch.Generator().manual_seed(row)), "labels": row % 2}
     for row in range(32)

@@ -119,9 +119,13 @@ def test_how_to_use_it_runs_as_it_is_pasted(run: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("target", "example", "asked"),
     [
-        ("finetune_trl.preferences:Preferences", {"prompt": "a", "chosen": "b", "rejected": "c"}, ["prompt"]),
-        ("finetune_trl.reward:Reward", {"prompt": "a", "chosen": "b", "rejected": "c"}, ["prompt", "completion"]),
-        ("finetune_seq2seq.translation:Translation", {"source": "a", "target": "b"}, ["source"]),
+        ("finetune_trl.preference.dpo:DPOPreprocessor", {"prompt": "a", "chosen": "b", "rejected": "c"}, ["prompt"]),
+        (
+            "finetune_trl.preference.reward:RewardPreprocessor",
+            {"prompt": "a", "chosen": "b", "rejected": "c"},
+            ["prompt", "completion"],
+        ),
+        ("finetune_seq2seq.translation:TranslationPreprocessor", {"source": "a", "target": "b"}, ["source"]),
     ],
 )
 def test_what_a_prediction_is_asked_of_is_what_the_task_takes(

@@ -13,10 +13,10 @@ import torch
 
 from finetune.errors import BadData, TrainingFailed
 from finetune.interfaces import IGNORE_INDEX
-from finetune.losses import TokenCrossEntropy
 from finetune.testing.tokenizers import tokenizer
-from finetune_lm.causal_evaluator import CausalEvaluator
-from finetune_lm.masked_evaluator import MaskedEvaluator
+from finetune.training.losses import TokenCrossEntropy
+from finetune_lm.causal_evaluator import CausalLMEvaluator
+from finetune_lm.masked_evaluator import MaskedLMEvaluator
 from finetune_lm.training import fillings, judged
 
 
@@ -34,20 +34,20 @@ NLL = np.array([[-1, 1.0, 2.0, 0.5, 4.0, PAD], [-1, 3.0, 0.25, PAD, PAD, PAD]], 
 
 
 def test_every_token_counts_for_the_document_that_it_is_of() -> None:
-    records = CausalEvaluator().records(predictions(["Æ!", "gull"], FEATURES, NLL))
+    records = CausalLMEvaluator().records(predictions(["Æ!", "gull"], FEATURES, NLL))
     assert [(record["tokens"], record["bytes"]) for record in records] == [(3, 3), (3, 4)]
     assert [record["nll"] for record in records] == [3.5, 7.25]
     assert [record["prediction"] for record in records] == pytest.approx([math.exp(3.5 / 3), math.exp(7.25 / 3)])
 
 
 def test_perplexity_and_bits_per_byte_are_of_the_corpus_and_no_mean_of_means() -> None:
-    records = CausalEvaluator().records(predictions(["Æ!", "gull"], FEATURES, NLL))
-    scores = CausalEvaluator().scores(json.loads(json.dumps(records)))
+    records = CausalLMEvaluator().records(predictions(["Æ!", "gull"], FEATURES, NLL))
+    scores = CausalLMEvaluator().scores(json.loads(json.dumps(records)))
     assert scores == pytest.approx(
         {"perplexity": math.exp(10.75 / 6), "bits_per_byte": 10.75 / math.log(2) / 7, "tokens": 6}
     )
-    assert CausalEvaluator().details(records) == {"nll": 10.75, "tokens": 6, "bytes": 7}
-    assert not CausalEvaluator().greater_is_better
+    assert CausalLMEvaluator().details(records) == {"nll": 10.75, "tokens": 6, "bytes": 7}
+    assert not CausalLMEvaluator().greater_is_better
 
 
 def test_a_likelihood_that_is_no_number_is_no_missing_token() -> None:
@@ -55,11 +55,11 @@ def test_a_likelihood_that_is_no_number_is_no_missing_token() -> None:
         broken = NLL.copy()
         broken[1, 1] = bad
         with pytest.raises(TrainingFailed, match="block 1 are not finite"):
-            CausalEvaluator().records(predictions(["a", "b"], FEATURES, broken))
+            CausalLMEvaluator().records(predictions(["a", "b"], FEATURES, broken))
 
 
 def test_a_hopeless_model_has_a_perplexity_that_json_can_hold() -> None:
-    scores = CausalEvaluator().scores([{"tokens": 1, "nll": 5000.0, "bytes": 1, "reference": 1.0}])
+    scores = CausalLMEvaluator().scores([{"tokens": 1, "nll": 5000.0, "bytes": 1, "reference": 1.0}])
     assert scores["perplexity"] == pytest.approx(np.finfo(np.float64).max)
 
 
@@ -73,7 +73,7 @@ def masked(words: Any) -> Any:
 
 
 def test_masked_tokens_are_told_as_words_and_gaps_as_fillings() -> None:
-    evaluator, (known, gap) = MaskedEvaluator(), MaskedEvaluator().records(masked(tokenizer("bert")))
+    evaluator, (known, gap) = MaskedLMEvaluator(), MaskedLMEvaluator().records(masked(tokenizer("bert")))
     assert known == {
         "prediction": ["salt", "nets"],
         "reference": ["salt", "tar"],
@@ -86,16 +86,16 @@ def test_masked_tokens_are_told_as_words_and_gaps_as_fillings() -> None:
         "fillings": [[{"token": "nets", "probability": 0.75}, {"token": "tar", "probability": 0.25}]],
     }
     assert evaluator.scores([known, gap]) == {"perplexity": pytest.approx(math.e), "accuracy": 0.5, "tokens": 2}
-    assert MaskedEvaluator(primary="accuracy").greater_is_better and not evaluator.greater_is_better
+    assert MaskedLMEvaluator(primary="accuracy").greater_is_better and not evaluator.greater_is_better
     with pytest.raises(BadData, match="no predicted token"):
         evaluator.scores([gap])
 
 
 def test_a_primary_score_must_exist() -> None:
     with pytest.raises(ValueError, match="Did you mean 'bits_per_byte'"):
-        CausalEvaluator(primary="bits_per_bit")
+        CausalLMEvaluator(primary="bits_per_bit")
     with pytest.raises(ValueError, match="perplexity, accuracy"):
-        MaskedEvaluator(primary="f1")
+        MaskedLMEvaluator(primary="f1")
 
 
 @pytest.mark.parametrize("shift", [False, True])

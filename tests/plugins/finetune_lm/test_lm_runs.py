@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 import finetune
 from finetune import recipe as recipes
-from finetune import scoring
 from finetune.errors import BadOptions, Incompatible
+from finetune.evaluation import scoring
 from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer
 from finetune_lm import collate
@@ -90,7 +90,7 @@ def test_a_masked_run_resumed_within_an_epoch_ends_with_the_same_bits(adapted: P
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
     shutil.rmtree(output)
     # a control that the comparison can fail
-    finetune.train(**{**content, "output": str(output), "seed": 1, "untouched": False})
+    finetune.train(**{**content, "output": str(output), "seed": 1, "score_base_model": False})
     other = load_file(output / "model.safetensors")
     assert not all(torch.equal(ours[name], other[name]) for name in ours)
 
@@ -147,7 +147,7 @@ def test_an_adapted_model_is_a_base_for_another_task(adapted: Path, tmp_path: Pa
         "text-classification", adapted, tmp_path / "run", dataset={"train": rows, "validation": rows[:6]},
         preprocessor={"max_length": 32}, training={"max_steps": 1, "learning_rate": 1e-6},
     )  # fmt: skip
-    assert result.born_random == ["bert.pooler.dense", "classifier"]
+    assert result.newly_initialized == ["bert.pooler.dense", "classifier"]
     ours = load_file(adapted / "model.safetensors")
     theirs = load_file(tmp_path / "run" / "model.safetensors")
     name = "bert.encoder.layer.0.attention.self.query.weight"
@@ -159,7 +159,7 @@ def test_a_causal_run_scores_what_the_saved_model_says_of_each_text(
     family: str, bases: dict[str, Path], tmp_path: Path
 ) -> None:
     result = train(CAUSAL, bases[family], tmp_path / "run", preprocessor={"max_length": 40, "packing": False})
-    assert result.scores["test"]["perplexity"] < result.untouched["test"]["perplexity"]
+    assert result.scores["test"]["perplexity"] < result.base_model_scores["test"]["perplexity"]
     plain = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "run").eval()
     model = finetune.load(tmp_path / "run")
     words, total, count = model.tokenizer, 0.0, 0
@@ -179,7 +179,7 @@ def test_a_causal_run_scores_what_the_saved_model_says_of_each_text(
 def test_a_text_is_gone_on_with_as_its_own_model_would_and_each_by_itself(
     family: str, bases: dict[str, Path], tmp_path: Path
 ) -> None:
-    train(CAUSAL, bases[family], tmp_path / "run", untouched=False, generation={"max_new_tokens": 6})
+    train(CAUSAL, bases[family], tmp_path / "run", score_base_model=False, generation={"max_new_tokens": 6})
     model, plain = finetune.load(tmp_path / "run"), transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "run")
     long = {"text": " ".join(WORDS * 3)}  # several blocks of 24
     rows = [*DATA["test"], long]
@@ -201,14 +201,16 @@ def test_a_text_is_gone_on_with_as_its_own_model_would_and_each_by_itself(
 
 
 def test_writing_on_follows_the_options_and_the_seed(bases: dict[str, Path], tmp_path: Path) -> None:
-    train(CAUSAL, bases["llama"], tmp_path / "run", untouched=False)
+    train(CAUSAL, bases["llama"], tmp_path / "run", score_base_model=False)
     model = finetune.load(tmp_path / "run")
-    drawn = [model.writing(max_new_tokens=9, do_sample=True, temperature=5.0).predict(text="tide") for _ in range(2)]
-    assert drawn[0] == drawn[1] != model.writing(max_new_tokens=9).predict(text="tide")
+    drawn = [
+        model.with_generation(max_new_tokens=9, do_sample=True, temperature=5.0).predict(text="tide") for _ in range(2)
+    ]
+    assert drawn[0] == drawn[1] != model.with_generation(max_new_tokens=9).predict(text="tide")
     with pytest.raises(BadOptions, match="max_new_tokens is 128, and the model has 128 positions"):
-        model.writing(max_new_tokens=128).predict(text="tide")
+        model.with_generation(max_new_tokens=128).predict(text="tide")
     with pytest.raises(BadOptions, match="'max_length' counts the prompt"):
-        model.writing(max_length=20).predict(text="tide")
+        model.with_generation(max_length=20).predict(text="tide")
 
 
 def test_lora_adapts_a_causal_model_by_adapter_alone(bases: dict[str, Path], tmp_path: Path) -> None:
@@ -232,7 +234,7 @@ def test_lora_adapts_a_masked_model_and_every_epoch_has_its_own_masks(
     result = train(MASKED, bases["bert"], tmp_path / "run", strategy={"name": "lora", "r": 2},
                    training={"max_steps": -1, "num_train_epochs": 2, "per_device_train_batch_size": 8})  # fmt: skip
     assert drawn == {(42, 0), (42, 1), (collate.FIXED_SEED, collate.FIXED_EPOCH)}
-    assert result.born_random == []
+    assert result.newly_initialized == []
     assert finetune.load(tmp_path / "run").predict(DATA["test"])[0]["tokens"] > 0
 
 
@@ -243,8 +245,8 @@ def _file(folder: Path, rows: list[dict[str, str]]) -> str:
 
 def test_a_body_without_a_head_gets_one_that_trains_although_it_is_tied_to_the_embeddings(tmp_path: Path) -> None:
     base = tiny_model("bert", tokenizer("bert", FILES, 200), tmp_path / "body")
-    result = train(MASKED, base, tmp_path / "run", untouched=False, training={"max_steps": 1})
-    assert {"cls.predictions.decoder", "cls.predictions.transform.dense"} < set(result.born_random)
+    result = train(MASKED, base, tmp_path / "run", score_base_model=False, training={"max_steps": 1})
+    assert {"cls.predictions.decoder", "cls.predictions.transform.dense"} < set(result.newly_initialized)
 
 
 def test_packed_training_examples_are_scored_by_their_own_tokens(
@@ -255,7 +257,12 @@ def test_packed_training_examples_are_scored_by_their_own_tokens(
     words = tokenizer("gpt2", FILES, 300)
     per_text = {len(words(row["text"]).input_ids) for row in rows}
     result = train(
-        CAUSAL, bases["gpt2"], tmp_path / "run", dataset={"train": rows}, training={"max_steps": 1}, untouched=False
+        CAUSAL,
+        bases["gpt2"],
+        tmp_path / "run",
+        dataset={"train": rows},
+        training={"max_steps": 1},
+        score_base_model=False,
     )
     assert 5 * (min(per_text) + 1) <= result.scores["train"]["tokens"] <= 5 * (max(per_text) + 1)
     assert result.details["train"]["bytes"] == 5 * len("tide 10")
@@ -265,4 +272,4 @@ def test_an_encoder_is_refused_as_a_causal_model(tmp_path: Path) -> None:
     words = tokenizer("roberta", FILES, 400)
     base = tiny_model("roberta", words, tmp_path / "base", model_class="AutoModelForMaskedLM")
     with pytest.raises(Incompatible, match=r"reads the whole text at once.*Use masked-language-modeling"):
-        train(CAUSAL, base, tmp_path / "run", untouched=False)
+        train(CAUSAL, base, tmp_path / "run", score_base_model=False)

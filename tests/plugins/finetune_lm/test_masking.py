@@ -16,7 +16,7 @@ from finetune.errors import Incompatible
 from finetune.interfaces import IGNORE_INDEX
 from finetune.testing.tokenizers import TEXTS, tokenizer
 from finetune_lm.collate import MaskAndPad
-from finetune_lm.masked import MaskedBlocks
+from finetune_lm.masked import MaskedLMPreprocessor
 from finetune_lm.masking import chosen, generator
 
 words = cache(tokenizer)
@@ -24,12 +24,12 @@ LONG = [" ".join(TEXTS)] * 3
 
 
 def features(family: str = "bert", texts: Any = LONG, **options: Any) -> list[dict[str, Any]]:
-    made = MaskedBlocks(**{"max_length": 64, **options}).features({"text": list(texts)}, words(family))
+    made = MaskedLMPreprocessor(**{"max_length": 64, **options}).features({"text": list(texts)}, words(family))
     return [dict(zip(made, values, strict=True)) for values in zip(*made.values(), strict=True)]
 
 
 def collator(family: str = "bert", **options: Any) -> MaskAndPad:
-    return MaskedBlocks(**options).collator(words(family), None)  # type: ignore[arg-type]
+    return MaskedLMPreprocessor(**options).collator(words(family), None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("probability", [0.15, 0.5])
@@ -170,7 +170,7 @@ def test_a_block_without_a_token_to_mask_is_no_error_and_no_loss() -> None:
     batch = collator()(blocks)
     assert (batch["labels"] == IGNORE_INDEX).all()
     logits = torch.randn(*batch["labels"].shape, 10, requires_grad=True)
-    loss = MaskedBlocks().loss()({"logits": logits}, batch["labels"], num_items_in_batch=torch.tensor(0))
+    loss = MaskedLMPreprocessor().loss()({"logits": logits}, batch["labels"], num_items_in_batch=torch.tensor(0))
     loss.backward()
     assert loss.item() == 0 and logits.grad is not None and not logits.grad.any()
 
@@ -178,14 +178,14 @@ def test_a_block_without_a_token_to_mask_is_no_error_and_no_loss() -> None:
 @pytest.mark.parametrize("probability", [0, 1, -0.1])
 def test_masking_nothing_or_everything_is_refused(probability: float) -> None:
     with pytest.raises(ValueError, match="mlm_probability must be more than 0"):
-        MaskedBlocks(mlm_probability=probability)
+        MaskedLMPreprocessor(mlm_probability=probability)
 
 
 def test_replacement_shares_are_checked() -> None:
     with pytest.raises(ValueError, match="more than 1 together"):
-        MaskedBlocks(mask_replace_prob=0.8, random_replace_prob=0.3)
+        MaskedLMPreprocessor(mask_replace_prob=0.8, random_replace_prob=0.3)
     with pytest.raises(ValueError, match="negative"):
-        MaskedBlocks(mask_replace_prob=-0.1)
+        MaskedLMPreprocessor(mask_replace_prob=-0.1)
 
 
 def test_whole_words_need_a_tokenizer_that_knows_them() -> None:

@@ -15,9 +15,9 @@ from finetune.errors import BadOptions, Incompatible
 from finetune.interfaces import IGNORE_INDEX
 from finetune.testing.tokenizers import tokenizer
 from finetune_lm.attribution import documents_of
-from finetune_lm.causal import CausalBlocks
+from finetune_lm.causal import CausalLMPreprocessor
 from finetune_lm.frame import frame
-from finetune_lm.masked import MaskedBlocks
+from finetune_lm.masked import MaskedLMPreprocessor
 from finetune_lm.packing import cut
 from finetune_lm.texts import encode
 
@@ -34,7 +34,7 @@ CAUSAL, MASKED = ("gpt2", "llama"), ("bert", "roberta", "xlm-roberta", "deberta"
 
 
 def rows(features: Any) -> list[dict[str, Any]]:
-    """Return features as `finetune.features.make` keeps them."""
+    """Return features as `finetune.data.features.make` keeps them."""
     made = [dict(zip(features, values, strict=True)) for values in zip(*features.values(), strict=True)]
     return [{**row, "example": row["overflow_to_sample_mapping"]} for row in made]
 
@@ -57,7 +57,7 @@ def test_pieces_are_every_token_once_and_in_order(lengths: list[int], room: int,
 def test_a_causal_model_predicts_every_token_of_every_document_exactly_once(
     family: str, texts: list[str], max_length: int, packing: bool
 ) -> None:
-    made = CausalBlocks(max_length=max_length, packing=packing).features({"text": texts}, words(family))
+    made = CausalLMPreprocessor(max_length=max_length, packing=packing).features({"text": texts}, words(family))
     end, found = words(family).eos_token_id, [[] for _ in texts]
     for row in rows(made):
         assert len(row["input_ids"]) == len(row["labels"]) == sum(row["pieces"]) <= max_length
@@ -70,7 +70,7 @@ def test_a_causal_model_predicts_every_token_of_every_document_exactly_once(
             assert row["input_ids"][place - 1] == before[0], "a token stands after another than in its document"
             found[document].append(label)
     assert found == [[*text.ids, end] for text in encode(texts, words(family))]
-    assert CausalBlocks().ledger(made) == {"tokens_predicted": sum(map(len, found))}
+    assert CausalLMPreprocessor().counts(made) == {"tokens_predicted": sum(map(len, found))}
 
 
 @settings(deadline=None, max_examples=100)
@@ -79,7 +79,7 @@ def test_a_masked_model_gets_every_token_of_every_document_exactly_once(
     family: str, texts: list[str], max_length: int, packing: bool, whole: bool
 ) -> None:
     tok = words(family)
-    blocks = MaskedBlocks(max_length=max_length, packing=packing, whole_word_mask=whole)
+    blocks = MaskedLMPreprocessor(max_length=max_length, packing=packing, whole_word_mask=whole)
     around, found = frame(tok), [[] for _ in texts]
     for row in rows(blocks.features({"text": texts}, tok)):
         ids = row["input_ids"]
@@ -115,20 +115,20 @@ def test_unigram_vocabularies_read_their_special_tokens_however_told() -> None:
 @pytest.mark.parametrize("family", MASKED)
 def test_one_short_document_is_what_the_tokenizer_makes_of_it(family: str) -> None:
     text = "The harbour wakes, and the first boats come in."
-    made = MaskedBlocks(max_length=128).features({"text": [text]}, words(family))
+    made = MaskedLMPreprocessor(max_length=128).features({"text": [text]}, words(family))
     assert made["input_ids"] == [words(family)(text).input_ids]
 
 
 def test_the_documented_examples_are_true() -> None:
     gpt, bert = tokenizer("gpt2"), tokenizer("bert", ["a b c d e"])
     (a, b, c), (d,), end = gpt("a b c").input_ids, gpt("d").input_ids, gpt.eos_token_id
-    assert CausalBlocks(max_length=5).features({"text": ["a b c", "d"]}, gpt) == {
+    assert CausalLMPreprocessor(max_length=5).features({"text": ["a b c", "d"]}, gpt) == {
         "input_ids": [[end, a, b, c, end], [end, d, end]],
         "labels": [[-100, a, b, c, end], [-100, d, end]],
         "pieces": [[5], [3]],
         "overflow_to_sample_mapping": [0, 1],
     }
-    made = MaskedBlocks(max_length=6).features({"text": ["a b c", "d e"]}, bert)
+    made = MaskedLMPreprocessor(max_length=6).features({"text": ["a b c", "d e"]}, bert)
     assert [bert.convert_ids_to_tokens(ids) for ids in made["input_ids"]] == [
         ["[CLS]", "a", "b", "c", "[SEP]"],
         ["[CLS]", "d", "e", "[SEP]"],
@@ -138,7 +138,7 @@ def test_the_documented_examples_are_true() -> None:
 
 def test_a_separator_stands_between_documents_that_share_a_block() -> None:
     tok = tokenizer("bert", ["a b c d e"])
-    made = MaskedBlocks(max_length=7).features({"text": ["a b", "c d e"]}, tok)
+    made = MaskedLMPreprocessor(max_length=7).features({"text": ["a b", "c d e"]}, tok)
     assert [tok.decode(ids) for ids in made["input_ids"]] == ["[CLS] a b [SEP] c d [SEP]", "[CLS] e [SEP]"]
     assert made["pieces"] == [[4, 3], [3]]
     assert made["overflow_to_sample_mapping"] == [0, 1]
@@ -146,7 +146,7 @@ def test_a_separator_stands_between_documents_that_share_a_block() -> None:
 
 def test_a_tokenizer_that_puts_bos_before_a_text_has_one_before_every_document_and_it_is_never_predicted() -> None:
     tok = tokenizer("llama")
-    made = CausalBlocks(max_length=64).features({"text": ["tar", "salt"]}, tok)
+    made = CausalLMPreprocessor(max_length=64).features({"text": ["tar", "salt"]}, tok)
     (ids,), (labels,) = made["input_ids"], made["labels"]
     assert ids.count(tok.bos_token_id) == 2 and tok.bos_token_id not in labels
     assert [label for label in labels if label != IGNORE_INDEX].count(tok.eos_token_id) == 2
@@ -155,25 +155,25 @@ def test_a_tokenizer_that_puts_bos_before_a_text_has_one_before_every_document_a
 
 def test_tokenizers_without_what_it_takes_are_refused_with_the_reason() -> None:
     with pytest.raises(Incompatible, match=r"no mask token.*causal-language-modeling"):
-        MaskedBlocks().features({"text": ["tar"]}, words("gpt2"))
+        MaskedLMPreprocessor().features({"text": ["tar"]}, words("gpt2"))
     with pytest.raises(Incompatible, match=r"no end-of-text token \(eos_token\)"):
-        CausalBlocks().features({"text": ["tar"]}, words("bert"))
+        CausalLMPreprocessor().features({"text": ["tar"]}, words("bert"))
     lone = tokenizer("bert")
     lone.sep_token = None
     with pytest.raises(Incompatible, match="neither a separator"):
-        MaskedBlocks().features({"text": ["tar"]}, lone)
+        MaskedLMPreprocessor().features({"text": ["tar"]}, lone)
     framed = tokenizer("bert")
     special = [(token, framed.convert_tokens_to_ids(token)) for token in ("[CLS]", "[SEP]")]
     framed.backend_tokenizer.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP] [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=special
     )
     with pytest.raises(BadOptions, match="max_length 3 leaves no room for text beside 3 special tokens"):
-        MaskedBlocks(max_length=3).features({"text": ["tar"]}, framed)
+        MaskedLMPreprocessor(max_length=3).features({"text": ["tar"]}, framed)
 
 
 def test_a_block_is_shown_with_what_is_predicted_in_brackets() -> None:
     gpt, bert = words("gpt2"), words("bert")
-    (row,) = rows(CausalBlocks().features({"text": ["salt, tar and nets"]}, gpt))
-    assert CausalBlocks().show(row, gpt) == "<|endoftext|>⟦salt, tar and nets<|endoftext|>⟧"
-    (row,) = rows(MaskedBlocks().features({"text": ["salt"]}, bert))
-    assert MaskedBlocks().show(row, bert) == "[CLS] ⟦ salt ⟧ [SEP]"
+    (row,) = rows(CausalLMPreprocessor().features({"text": ["salt, tar and nets"]}, gpt))
+    assert CausalLMPreprocessor().show(row, gpt) == "<|endoftext|>⟦salt, tar and nets<|endoftext|>⟧"
+    (row,) = rows(MaskedLMPreprocessor().features({"text": ["salt"]}, bert))
+    assert MaskedLMPreprocessor().show(row, bert) == "[CLS] ⟦ salt ⟧ [SEP]"

@@ -16,8 +16,8 @@ from finetune.errors import BadData
 from finetune.interfaces import Finding
 from finetune.plugins import discover
 from finetune.recipe import Source
-from finetune_lm.causal import CausalBlocks
-from finetune_lm.masked import MaskedBlocks
+from finetune_lm.causal import CausalLMPreprocessor
+from finetune_lm.masked import MaskedLMPreprocessor
 
 CONTENT = st.text(alphabet="ab \t\r\n\u2028\x85", max_size=60)
 
@@ -36,13 +36,13 @@ def test_each_line_that_holds_something_is_a_document(text: str, size: int) -> N
     wanted = [
         (number, line.removesuffix("\r")) for number, line in enumerate(text.split("\n"), 1) if line.strip(" \t\r")
     ]
-    assert rows(plain.Lines(), text, size) == wanted
+    assert rows(plain.LinesReader(), text, size) == wanted
 
 
 @given(CONTENT, st.integers(1, 9))
 def test_paragraphs_hold_the_same_lines_and_begin_where_their_first_one_stands(text: str, size: int) -> None:
-    found = rows(plain.Paragraphs(), text, size)
-    lines = rows(plain.Lines(), text, size)
+    found = rows(plain.ParagraphsReader(), text, size)
+    lines = rows(plain.LinesReader(), text, size)
     assert [line for _, paragraph in found for line in paragraph.split("\n")] == [line for _, line in lines]
     assert [number for number, _ in found] == [
         number for number, _ in lines if number == 1 or not text.split("\n")[number - 2].strip(" \t\r")
@@ -51,17 +51,17 @@ def test_paragraphs_hold_the_same_lines_and_begin_where_their_first_one_stands(t
 
 def test_blank_lines_are_counted_and_numbers_stay_those_of_the_file() -> None:
     text = "one\r\n\r\n\n two \nthree"
-    assert rows(plain.Lines(), text) == [(1, "one"), (4, " two "), (5, "three")]
-    blank = [found.line for found in plain.Lines().rows([text], file="x") if isinstance(found, Finding)]
+    assert rows(plain.LinesReader(), text) == [(1, "one"), (4, " two "), (5, "three")]
+    blank = [found.line for found in plain.LinesReader().rows([text], file="x") if isinstance(found, Finding)]
     assert blank == [2, 3]
-    assert rows(plain.Paragraphs(), text) == [(1, "one"), (4, " two \nthree")]
+    assert rows(plain.ParagraphsReader(), text) == [(1, "one"), (4, " two \nthree")]
 
 
-@pytest.mark.parametrize(("reader", "what"), [(plain.Lines(), "line"), (plain.Paragraphs(), "paragraph")])
+@pytest.mark.parametrize(("reader", "what"), [(plain.LinesReader(), "line"), (plain.ParagraphsReader(), "paragraph")])
 def test_a_file_that_is_one_huge_line_is_an_error_with_its_place(
     reader: Any, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("finetune.data.text.LONGEST", 20)
+    monkeypatch.setattr("finetune.data.readers.text.LONGEST", 20)
     monkeypatch.setattr(plain, "LONGEST", 20)
     long = "long " * 9 if what == "line" else "long " * 3 + "\n" + "long " * 3
     before: list[Any] = []
@@ -80,10 +80,10 @@ def load(path: Path, preprocessor: Any, **source: Any) -> Any:
 def test_a_recipe_reads_text_files_by_their_suffix_and_paragraphs_by_name(tmp_path: Path) -> None:
     path = tmp_path / "harbour.txt"
     path.write_text("The tide turns.\nGulls circle.\n\nSalt and tar.\n")
-    found = load(path, CausalBlocks(max_length=8))
+    found = load(path, CausalLMPreprocessor(max_length=8))
     assert list(found.splits["train"]["text"]) == ["The tide turns.", "Gulls circle.", "Salt and tar."]
-    assert found.ledger["train"]["blank_lines"] == 1
-    found = load(path, CausalBlocks(max_length=8), format="paragraphs")
+    assert found.data_report["train"]["blank_lines"] == 1
+    found = load(path, CausalLMPreprocessor(max_length=8), format="paragraphs")
     assert list(found.splits["train"]["text"]) == ["The tide turns.\nGulls circle.", "Salt and tar."]
 
 
@@ -91,11 +91,11 @@ def test_a_bad_text_is_named_by_its_file_and_line(tmp_path: Path) -> None:
     path = tmp_path / "harbour.txt"
     path.write_text("The tide turns.\n\n\u200b\u200b\n")
     with pytest.raises(BadData, match=r"harbour\.txt:3: text: nothing in the text can be seen"):
-        load(path, MaskedBlocks())
+        load(path, MaskedLMPreprocessor())
 
 
 def codes(*texts: Any, max_length: int = 16) -> dict[str, tuple[str, int | None]]:
-    found = CausalBlocks(max_length=max_length).check([{"text": text} for text in texts])
+    found = CausalLMPreprocessor(max_length=max_length).check([{"text": text} for text in texts])
     return {finding.code: (finding.level, finding.row) for finding in found}
 
 

@@ -16,12 +16,13 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 import finetune
-from finetune import checks, options
 from finetune import recipe as recipes
 from finetune.cli import main
 from finetune.errors import BadCheckpoint, BadOptions, Incompatible, TrainingFailed
 from finetune.plugins import discover
+from finetune.recipe import options
 from finetune.result import Result
+from finetune.training import checks
 
 FEW = {"num_virtual_tokens": 3}
 WHOLE = r"\.(classifier|bert\.pooler\.dense)\.modules_to_save\."
@@ -64,7 +65,7 @@ def train(base: Path, data: Any, output: Path, strategy: Any, **training: Any) -
         "save_strategy": "steps", "save_steps": 2, "save_total_limit": 9, "eval_strategy": "no",
     }  # fmt: skip
     return finetune.train(
-        task="toy:TASK", model=str(base), dataset=data, strategy=strategy, output=str(output), untouched=False,
+        task="toy:TASK", model=str(base), dataset=data, strategy=strategy, output=str(output), score_base_model=False,
         general_text="none", training={**usual, **training},
     )  # fmt: skip
 
@@ -88,7 +89,7 @@ def test_what_trains_is_what_the_method_adds_and_what_was_born_random(name: str,
     given = {option: value for option, value in section.items() if option != "name"}
     built = options.build(discover().find("strategies", section["name"]), given, where="strategy")
     model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=2, **built.load_options())
-    model = built.prepare(model, toy.TASK, fresh={"classifier", "bert.pooler.dense"})
+    model = built.prepare(model, toy.TASK, newly_initialized={"classifier", "bert.pooler.dense"})
     trains = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     whole = {name for name in trains if re.search(WHOLE, name)}
     assert len(whole) == 4
@@ -151,7 +152,7 @@ def test_a_merged_model_computes_what_the_run_s_does(name: str, runs: Any, tmp_p
     assert one.predict(rows) == two.predict(rows)
     plain = AutoModelForSequenceClassification.from_pretrained(output)
     batch = dict(one.tokenizer([row["text"] for row in rows], padding=True, return_tensors="pt"))
-    assert torch.allclose(checks.outputs(one.model, batch)[0], plain.eval()(**batch).logits, atol=1e-5)
+    assert torch.allclose(checks.model_outputs(one.model, batch)[0], plain.eval()(**batch).logits, atol=1e-5)
     assert Result.load(output).recipe["strategy"]["trained_by"]["name"] == METHODS[name][0]["name"]
     assert "library_name: transformers" in (output / "README.md").read_text(encoding="utf-8")
     assert Result.load(output).saved_bytes > Result.load(run).saved_bytes > 0

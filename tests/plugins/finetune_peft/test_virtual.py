@@ -17,18 +17,22 @@ from finetune.interfaces import IGNORE_INDEX
 from finetune.plugins import discover
 from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer
-from finetune_peft.ia3 import IA3
-from finetune_peft.layernorm import LayerNorm
-from finetune_peft.lora import Lora
-from finetune_peft.prefix import Prefix
-from finetune_peft.prompt import Prompt
-from finetune_peft.ptuning import PTuning
+from finetune_peft.ia3 import IA3Strategy
+from finetune_peft.layernorm import LayerNormStrategy
+from finetune_peft.lora import LoraStrategy
+from finetune_peft.prefix import PrefixStrategy
+from finetune_peft.prompt import PromptStrategy
+from finetune_peft.ptuning import PTuningStrategy
 from finetune_peft.refusals import positions, refuse_lost_positions
 
 COUNT = 3
 TASKS = dict(discover().catalogues["tasks"].targets)
 TOKENS, SPANS = TASKS["token-classification"], TASKS["question-answering"]
-METHODS = (Prompt(num_virtual_tokens=COUNT), PTuning(num_virtual_tokens=COUNT), Prefix(num_virtual_tokens=COUNT))
+METHODS = (
+    PromptStrategy(num_virtual_tokens=COUNT),
+    PTuningStrategy(num_virtual_tokens=COUNT),
+    PrefixStrategy(num_virtual_tokens=COUNT),
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +67,7 @@ def without_hooks(model: Any) -> Any:
 
 @pytest.mark.parametrize("strategy", METHODS, ids=lambda strategy: type(strategy).__name__)
 def test_tags_belong_to_the_tokens_of_the_text(strategy: Any, base: Any) -> None:
-    model = strategy.prepare(loaded(base("bert", "bert"), TOKENS), TOKENS, fresh={"classifier"}).eval()
+    model = strategy.prepare(loaded(base("bert", "bert"), TOKENS), TOKENS, newly_initialized={"classifier"}).eval()
     labels = torch.tensor([[0, 1, IGNORE_INDEX, 1, 0, 1, 0, 1, 1]] * 4)
     made = model(**batch(), labels=labels)
     assert made.logits.shape == (4, 9, 2)
@@ -75,13 +79,13 @@ def test_tags_belong_to_the_tokens_of_the_text(strategy: Any, base: Any) -> None
 
 @pytest.mark.parametrize("strategy", METHODS, ids=lambda strategy: type(strategy).__name__)
 def test_spans_are_counted_from_the_first_token_of_the_text(strategy: Any, base: Any) -> None:
-    model = strategy.prepare(loaded(base("bert", "bert"), SPANS), SPANS, fresh={"qa_outputs"}).eval()
+    model = strategy.prepare(loaded(base("bert", "bert"), SPANS), SPANS, newly_initialized={"qa_outputs"}).eval()
     starts, ends = torch.tensor([0, 2, 4, 8]), torch.tensor([1, 2, 8, 8])
     made = model(**batch(), start_positions=starts, end_positions=ends)
     assert made.start_logits.shape == made.end_logits.shape == (4, 9)
     raw = without_hooks(model)(**batch())
     before = raw.start_logits.shape[1] - 9
-    assert before == (0 if isinstance(strategy, Prefix) else COUNT)
+    assert before == (0 if isinstance(strategy, PrefixStrategy) else COUNT)
     assert torch.equal(made.start_logits, raw.start_logits[:, before:])
     both = [cross_entropy(raw.start_logits, starts + before), cross_entropy(raw.end_logits, ends + before)]
     assert made.loss.item() == pytest.approx(sum(loss.item() for loss in both) / 2, rel=1e-6)
@@ -100,7 +104,7 @@ def test_a_projected_prefix_is_the_same_to_the_bit_whatever_the_batch(tmp_path: 
     wide = tiny_model(
         "bert", tokenizer("bert", vocab_size=300), tmp_path / "wide", hidden_size=192, intermediate_size=64
     )
-    strategy, task = Prefix(prefix_projection=True), TASKS["text-classification"]
+    strategy, task = PrefixStrategy(prefix_projection=True), TASKS["text-classification"]
     model = strategy.prepare(loaded(wide, task), task).eval()
     encoder, tokens = model.prompt_encoder["default"], model.prompt_tokens["default"]
     saved = model.get_prompt_embedding_to_save("default")
@@ -133,13 +137,15 @@ FAMILIES = {"bert": "bert", "roberta": "roberta", "distilbert": "bert", "electra
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("strategy", [Lora(), IA3(), LayerNorm()], ids=["lora", "ia3", "layernorm"])
+@pytest.mark.parametrize(
+    "strategy", [LoraStrategy(), IA3Strategy(), LayerNormStrategy()], ids=["lora", "ia3", "layernorm"]
+)
 def test_every_family_of_encoders_has_targets_without_being_told(strategy: Any, family: str, base: Any) -> None:
     task = TASKS["text-classification"]
     plain = loaded(base(family, FAMILIES[family]), task)
     heads = {name for name, _ in plain.named_children() if name != plain.base_model_prefix}
     heads = {name for name in heads if any(True for _ in getattr(plain, name).parameters())}
-    model = strategy.prepare(plain, task, fresh=heads)
+    model = strategy.prepare(plain, task, newly_initialized=heads)
     trains = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     added = [name for name in trains if "modules_to_save" not in name]
     for layer in range(2):
@@ -148,8 +154,8 @@ def test_every_family_of_encoders_has_targets_without_being_told(strategy: Any, 
 
 
 def test_a_head_that_came_with_the_base_gets_no_adapter_beside_it(base: Any) -> None:
-    # the head of a base that answers questions already is not born random
-    model = Lora(target_modules="all-linear").prepare(loaded(base("bert", "bert"), SPANS), SPANS)
+    # the head of a base that answers questions already is not newly initialized
+    model = LoraStrategy(target_modules="all-linear").prepare(loaded(base("bert", "bert"), SPANS), SPANS)
     trains = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     assert [name for name in trains if "qa_outputs" in name and "lora" in name] == []
     assert len([name for name in trains if "qa_outputs.modules_to_save" in name]) == 2

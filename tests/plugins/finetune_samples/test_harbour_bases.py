@@ -31,7 +31,7 @@ from finetune_samples.catalogue import load
 from finetune_samples.induction import look_back
 from finetune_samples.ingredients import Teaching
 from finetune_samples.world import SEED, world
-from finetune_trl.sft import Sft
+from finetune_trl.sft.preprocessor import SFTPreprocessor
 
 CLASSES = {
     "encoder": AutoModelForMaskedLM,
@@ -138,7 +138,11 @@ def test_the_assistant_reads_and_learns_what_supervised_fine_tuning_would_have_i
     chatty = [row for row in load("harbour-instructions", size=60)["train"] if len(row["messages"]) > 2]
     assert {message["role"] for row in chatty for message in row["messages"]} == {"system", "user", "assistant"}
     made = chats.features([row["messages"] for row in chatty], tokenizer)
-    theirs = Sft(chat_template="plain").fit(chatty).features({"messages": [r["messages"] for r in chatty]}, tokenizer)
+    theirs = (
+        SFTPreprocessor(chat_template="plain")
+        .fit(chatty)
+        .features({"messages": [r["messages"] for r in chatty]}, tokenizer)
+    )
     assert [row["input_ids"] for row in made] == theirs["input_ids"]
     assert [row["labels"] for row in made] == theirs["labels"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import finetune
-from finetune import starter
 from finetune.plugins import discover
+from finetune.recipe import starter
 from finetune_samples.bases import base
 
 # A summary with every fact wrong reaches a ROUGE-L of 0.63, because all summaries have the same sentences.
@@ -33,4 +33,4 @@ def test_a_starter_recipe_trains_a_model_that_writes_well(task, cached, tmp_path
     assert result.scores["test"][score] >= least
     # Less than half is had without a model or without training.
     assert result.details["test"]["baseline"][baseline][score] < least / 2
-    assert result.untouched["test"][score] < least / 2
+    assert result.base_model_scores["test"][score] < least / 2

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
 from finetune.errors import Incompatible
-from finetune.losses import TokenCrossEntropy
 from finetune.plugins import discover
 from finetune.testing.models import tiny_model
+from finetune.training.losses import TokenCrossEntropy
 from finetune_seq2seq import tasks
 from finetune_seq2seq.collator import Seq2SeqCollator
 from finetune_seq2seq.losses import by_row
-from finetune_seq2seq.summarization import Summarization
+from finetune_seq2seq.summarization import SummarizationPreprocessor
 
 FAMILIES = ("t5", "bart")
 
@@ -84,7 +84,7 @@ def test_a_model_that_cannot_start_its_decoder_is_refused(t5):
     config = transformers.T5Config(vocab_size=len(t5), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     model = transformers.AutoModelForSeq2SeqLM.from_config(config)
     with pytest.raises(Incompatible, match=r"(?s)cannot make decoder inputs .*decoder_start_token_id: …"):
-        Summarization().collator(t5, model)
+        SummarizationPreprocessor().collator(t5, model)
 
 
 def test_a_tokenizer_that_pads_on_the_left_is_refused(build, models):

@@ -8,9 +8,9 @@ import transformers
 from finetune.errors import BadOptions
 from finetune.testing.models import tiny_model
 from finetune_seq2seq import generation
-from finetune_seq2seq.summarization import Summarization
+from finetune_seq2seq.summarization import SummarizationPreprocessor
 
-SHORT = Summarization(max_source_length=96, max_target_length=24)
+SHORT = SummarizationPreprocessor(max_source_length=96, max_target_length=24)
 
 
 @pytest.fixture
@@ -71,15 +71,15 @@ def test_more_than_one_text_for_a_source_is_refused(given, model, bart):
     ],
 )
 def test_lengths_beyond_the_models_positions_are_refused(options, given, said, model, bart):
-    preprocessor = Summarization(**{"max_source_length": 96, "max_target_length": 24, **options})
+    preprocessor = SummarizationPreprocessor(**{"max_source_length": 96, "max_target_length": 24, **options})
     with pytest.raises(BadOptions, match=said):
         generation.config(model, bart, preprocessor, given)
-    most = Summarization(max_source_length=128, max_target_length=128)
+    most = SummarizationPreprocessor(max_source_length=128, max_target_length=128)
     assert generation.config(model, bart, most, {}).max_new_tokens == 128
 
 
 def test_relative_positions_have_no_end(t5, tmp_path):
     base = tiny_model("t5", t5, tmp_path, model_class="AutoModelForSeq2SeqLM")
     model = transformers.AutoModelForSeq2SeqLM.from_pretrained(base)
-    long = Summarization(max_source_length=5000, max_target_length=5000)
+    long = SummarizationPreprocessor(max_source_length=5000, max_target_length=5000)
     assert generation.config(model, t5, long, {}).max_new_tokens == 5000

@@ -9,8 +9,8 @@ from transformers import AutoTokenizer
 
 from finetune.errors import BadOptions
 from finetune_seq2seq import generation, languages
-from finetune_seq2seq.summarization import Summarization
-from finetune_seq2seq.translation import Translation
+from finetune_seq2seq.summarization import SummarizationPreprocessor
+from finetune_seq2seq.translation import TranslationPreprocessor
 
 CODES = {"mbart": ("en_XX", "ro_RO"), "mbart50": ("en_XX", "ro_RO"), "nllb": ("eng_Latn", "ron_Latn"),
          "m2m100": ("en", "ro")}  # fmt: skip
@@ -29,7 +29,7 @@ def model(family, tokenizer):
 @pytest.mark.parametrize("family", CODES)
 def test_source_and_target_bear_their_language(family, build):
     tokenizer, (source, target) = build(family), CODES[family]
-    preprocessor = Translation(source_lang=source, target_lang=target)
+    preprocessor = TranslationPreprocessor(source_lang=source, target_lang=target)
     made = preprocessor.features({"source": ["a tar"], "target": ["tar a"]}, tokenizer)
     token = {"m2m100": "__{}__"}.get(family, "{}").format
     ids = tokenizer.convert_tokens_to_ids([token(source), token(target)])
@@ -43,7 +43,9 @@ def test_source_and_target_bear_their_language(family, build):
 @pytest.mark.parametrize("family", CODES)
 def test_what_is_written_begins_as_what_was_learned(family, build):
     tokenizer, (source, target) = build(family), CODES[family]
-    preprocessor = Translation(source_lang=source, target_lang=target, max_source_length=32, max_target_length=5)
+    preprocessor = TranslationPreprocessor(
+        source_lang=source, target_lang=target, max_source_length=32, max_target_length=5
+    )
     made = preprocessor.features({"source": ["a tar"], "target": ["tar a b c d e f g h"]}, tokenizer)
     translator = model(family, tokenizer)
     batch = preprocessor.collator(tokenizer, translator)([{k: made[k][0] for k in ("input_ids", "labels")}])
@@ -62,7 +64,7 @@ def test_what_is_written_begins_as_what_was_learned(family, build):
 @pytest.mark.parametrize("family", CODES)
 def test_decoder_inputs_are_those_that_the_model_makes_itself(family, build):
     tokenizer, (source, target) = build(family), CODES[family]
-    preprocessor = Translation(source_lang=source, target_lang=target)
+    preprocessor = TranslationPreprocessor(source_lang=source, target_lang=target)
     made = preprocessor.features({"source": ["a tar", "b"], "target": ["tar a", "b c d e f"]}, tokenizer)
     translator = model(family, tokenizer).eval()
     rows = [{name: made[name][k] for name in ("input_ids", "attention_mask", "labels")} for k in range(2)]
@@ -77,7 +79,7 @@ def test_decoder_inputs_are_those_that_the_model_makes_itself(family, build):
 @pytest.mark.parametrize("family", CODES)
 def test_a_cut_target_keeps_its_language_and_its_end(family, build):
     tokenizer, (source, target) = build(family), CODES[family]
-    preprocessor = Translation(source_lang=source, target_lang=target, max_target_length=4)
+    preprocessor = TranslationPreprocessor(source_lang=source, target_lang=target, max_target_length=4)
     made = preprocessor.features({"source": ["a"], "target": ["abcdefgh " * 5]}, tokenizer)
     assert len(made["labels"][0]) == 4
     specials = set(tokenizer("", text_target="")["labels"])
@@ -86,7 +88,7 @@ def test_a_cut_target_keeps_its_language_and_its_end(family, build):
 
 def test_languages_survive_saving_and_loading(build, tmp_path):
     tokenizer = build("mbart50")
-    preprocessor = Translation(source_lang="en_XX", target_lang="ro_RO")
+    preprocessor = TranslationPreprocessor(source_lang="en_XX", target_lang="ro_RO")
     rows = {"source": ["a tar"], "target": ["tar a"]}
     made = preprocessor.features(rows, tokenizer)
     tokenizer.save_pretrained(tmp_path)
@@ -104,18 +106,20 @@ def test_languages_survive_saving_and_loading(build, tmp_path):
 )
 def test_an_unknown_language_is_refused_and_the_nearest_named(family, code, said, build):
     with pytest.raises(BadOptions) as refused:
-        Translation(source_lang=code, target_lang=CODES[family][1]).features({"source": ["a"]}, build(family))
+        TranslationPreprocessor(source_lang=code, target_lang=CODES[family][1]).features(
+            {"source": ["a"]}, build(family)
+        )
     assert "preprocessor.source_lang" in str(refused.value)
     assert said in str(refused.value)
 
 
 def test_a_summary_has_the_language_of_its_document(build):
     tokenizer = build("mbart50")
-    made = Summarization(lang="ro_RO").features({"document": ["a"], "summary": ["b"]}, tokenizer)
+    made = SummarizationPreprocessor(lang="ro_RO").features({"document": ["a"], "summary": ["b"]}, tokenizer)
     language = tokenizer.convert_tokens_to_ids("ro_RO")
     assert made["input_ids"][0][0] == made["labels"][0][0] == language
     with pytest.raises(BadOptions, match=r"preprocessor\.lang"):
-        Summarization().features({"document": ["a"]}, tokenizer)
+        SummarizationPreprocessor().features({"document": ["a"]}, tokenizer)
 
 
 def test_other_tokenizers_know_no_languages(t5, bart):

@@ -9,10 +9,10 @@ import pytest
 from finetune.errors import BadData
 from finetune.testing.laws import check_finding
 from finetune_seq2seq.baselines import lead_3
-from finetune_seq2seq.summarization import Summarization
-from finetune_seq2seq.translation import Translation
+from finetune_seq2seq.summarization import SummarizationPreprocessor
+from finetune_seq2seq.translation import TranslationPreprocessor
 
-BOTH = Translation(source_lang="en", target_lang="de")
+BOTH = TranslationPreprocessor(source_lang="en", target_lang="de")
 
 
 def found(preprocessor, *rows):
@@ -30,10 +30,10 @@ GOOD = summary("The ferry is late.", "A delay.")
 
 
 def test_good_pairs_have_no_findings():
-    assert found(Summarization(), GOOD, summary("Fog.", "Weather.")) == []
+    assert found(SummarizationPreprocessor(), GOOD, summary("Fog.", "Weather.")) == []
     assert found(BOTH, {"translation": {"en": "Fog", "de": "Nebel"}}) == []
     assert found(BOTH, {"source": "Fog", "target": "Nebel"}) == []
-    assert found(Summarization()) == []
+    assert found(SummarizationPreprocessor()) == []
 
 
 @pytest.mark.parametrize(
@@ -50,11 +50,11 @@ def test_good_pairs_have_no_findings():
     ],
 )
 def test_a_bad_text_is_found_at_its_row(row, expected):
-    assert found(Summarization(), GOOD, row) == [expected]
+    assert found(SummarizationPreprocessor(), GOOD, row) == [expected]
 
 
 def test_rows_to_predict_need_no_target():
-    assert found(Summarization(), {"document": "Fog."}) == []
+    assert found(SummarizationPreprocessor(), {"document": "Fog."}) == []
     assert found(BOTH, {"source": "Fog."}) == []
     assert found(BOTH, {"translation": {"en": "Fog."}}) == []
     assert found(BOTH, {"translation": {"en": "Fog.", "de": None}}) == []
@@ -62,15 +62,15 @@ def test_rows_to_predict_need_no_target():
 
 def test_copies_are_warned_of_above_one_in_twenty():
     rows = [summary(f"text {k}", f"summary {k}") for k in range(19)]
-    assert found(Summarization(), *rows, summary("same", "same")) == []
-    again = found(Summarization(), *rows, summary("same", "same"), summary("same", "same"))
+    assert found(SummarizationPreprocessor(), *rows, summary("same", "same")) == []
+    again = found(SummarizationPreprocessor(), *rows, summary("same", "same"), summary("same", "same"))
     assert again == [("source-equals-target", "warning", 19, None)]
 
 
 @pytest.mark.parametrize("token", ["</s>", "<pad>", "<extra_id_0>", "<|endoftext|>", "[MASK]", "__en__"])
 def test_special_tokens_in_a_text_are_warned_of(token):
     rows = [GOOD, summary("a", f"b {token}"), summary(token, "c")]
-    findings = list(Summarization().check(rows))
+    findings = list(SummarizationPreprocessor().check(rows))
     assert [(each.code, each.level, each.row, each.value) for each in findings] == [
         ("special-token-in-text", "warning", 1, token)
     ]
@@ -78,8 +78,8 @@ def test_special_tokens_in_a_text_are_warned_of(token):
 
 
 def test_several_targets_are_told_and_each_is_looked_at():
-    assert found(Summarization(), summary("a", ["b", "c"])) == [("several-targets", "warning", 0, None)]
-    assert found(Summarization(), summary("a", ["b", ""]))[0] == ("target-empty", "row", 0, "summary")
+    assert found(SummarizationPreprocessor(), summary("a", ["b", "c"])) == [("several-targets", "warning", 0, None)]
+    assert found(SummarizationPreprocessor(), summary("a", ["b", ""]))[0] == ("target-empty", "row", 0, "summary")
 
 
 def test_a_translation_without_the_language_is_found_with_what_is_there():
@@ -101,8 +101,8 @@ def test_a_bad_cell_is_found_and_a_bad_text_in_it_has_its_place():
 
 def test_a_translation_whose_languages_are_not_named_is_an_error():
     row = {"translation": {"en": "Fog", "de": "Nebel"}}
-    assert found(Translation(), row) == [("languages-not-named", "error", None, "translation")]
-    assert found(Translation(keys=("en", "de")), row) == []
+    assert found(TranslationPreprocessor(), row) == [("languages-not-named", "error", None, "translation")]
+    assert found(TranslationPreprocessor(keys=("en", "de")), row) == []
 
 
 def test_neither_form_of_the_columns_is_refused_with_what_is_there():
@@ -116,6 +116,6 @@ def test_neither_form_of_the_columns_is_refused_with_what_is_there():
 def test_nothing_is_found_wrong_with_dialogsum_and_its_lead_is_three_turns(shared_data):
     lines = (shared_data / "dialogsum" / "train.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [{"document": row["dialogue"], "summary": row["summary"]} for row in map(json.loads, lines)]
-    assert found(Summarization(), *rows) == []
+    assert found(SummarizationPreprocessor(), *rows) == []
     for row in rows:
         assert lead_3(row["document"]).splitlines() == [line.strip() for line in row["document"].splitlines()[:3]]

@@ -61,7 +61,7 @@ def train(
         training={"max_steps": 3, "per_device_train_batch_size": 4, "learning_rate": 5e-3, "logging_steps": 1,
                   "save_strategy": "no", "eval_strategy": "no", **(training or {})},
         generation=generation or {},
-        untouched=False,
+        score_base_model=False,
         output=str(output),
         resume=resume,
     )  # fmt: skip
@@ -78,7 +78,7 @@ def test_a_run_trains_scores_saves_and_is_used_again(family, task, strategy, bas
     _, _, primary = TASKS[task]
     assert {primary, "loss", "perplexity", "length", "at_limit"} <= set(result.scores["test"])
     assert result.details["test"]["baseline"]
-    assert result.ledger["train"]["target_tokens"] > 0
+    assert result.data_report["train"]["target_tokens"] > 0
     last = [entry for entry in result.log if "eval_loss" in entry][-1]
     assert last["eval_loss"] == pytest.approx(result.scores["validation"]["loss"])
     assert last[f"eval_{primary}"] == result.scores["validation"][primary]
@@ -96,7 +96,7 @@ def test_other_options_write_otherwise_and_do_not_stick(bases, tmp_path):
         train(bases["t5"], output, strategy=strategy)
         model = finetune.load(output)
         before = model.predict(DIALOGUES[:3])
-        short = model.writing(num_beams=3, max_new_tokens=2).predict(DIALOGUES[:3])
+        short = model.with_generation(num_beams=3, max_new_tokens=2).predict(DIALOGUES[:3])
         assert all(record["tokens"] <= 2 for record in short)
         assert any(record["tokens"] > 2 for record in before)
         assert model.predict(DIALOGUES[:3]) == before
@@ -121,7 +121,7 @@ def test_what_is_drawn_depends_on_the_seed_alone(bases, tmp_path):
     drawn = [record["prediction"] for record in model.predict(DIALOGUES[4:])]
     assert drawn == [record["prediction"] for record in model.predict(DIALOGUES[4:])]
     assert drawn == lines[4:]
-    greedy = model.writing(do_sample=False, temperature=None, top_p=None)
+    greedy = model.with_generation(do_sample=False, temperature=None, top_p=None)
     assert drawn != [record["prediction"] for record in greedy.predict(DIALOGUES[4:])]
     again = train(bases["t5"], tmp_path / "again", generation=given)
     assert again.scores == trained.scores
@@ -156,7 +156,7 @@ def test_accumulated_batches_train_as_one_large_batch_does(family, smoothing, ba
 def test_eight_rows_are_learned_by_heart(family, bases, tmp_path):
     result = finetune.train(
         task="summarization", model=str(bases[family]), strategy="full",
-        dataset={"train": DIALOGUES, "validation": DIALOGUES, "test": DIALOGUES}, untouched=False,
+        dataset={"train": DIALOGUES, "validation": DIALOGUES, "test": DIALOGUES}, score_base_model=False,
         preprocessor={"max_source_length": 64, "max_target_length": 16}, output=str(tmp_path / "run"),
         training={"max_steps": 140, "per_device_train_batch_size": 8, "learning_rate": 8e-3, "warmup_steps": 10,
                   "save_strategy": "no", "eval_strategy": "no"},
@@ -209,7 +209,7 @@ def test_pairs_without_a_target_column_are_refused_before_a_model_is_loaded(base
 class Grouped(Strategy):
     """Trains everything, in one group of its own."""
 
-    def prepare(self, model, task, *, fresh=()):
+    def prepare(self, model, task, *, newly_initialized=()):
         return model
 
     def parameter_groups(self, model, *, learning_rate, weight_decay):
@@ -218,16 +218,16 @@ class Grouped(Strategy):
 
 def test_a_strategys_parameter_groups_reach_the_optimizer(bases, tmp_path, monkeypatch):
     seen = []
-    from finetune_seq2seq.training import WritingTrainer
+    from finetune_seq2seq.training import PatchedSeq2SeqTrainer
 
-    create = WritingTrainer.create_optimizer
+    create = PatchedSeq2SeqTrainer.create_optimizer
 
     def spied(self, *args, **kwargs):
         made = create(self, *args, **kwargs)
         seen.append(made.param_groups[0].get("mine"))
         return made
 
-    monkeypatch.setattr(WritingTrainer, "create_optimizer", spied)
+    monkeypatch.setattr(PatchedSeq2SeqTrainer, "create_optimizer", spied)
     monkeypatch.setitem(sys.modules, "grouped", SimpleNamespace(Grouped=Grouped))
     train(bases["bart"], tmp_path / "run", strategy="grouped:Grouped")
     assert seen
@@ -244,7 +244,7 @@ def test_several_tasks_in_one_model_have_scores_of_their_own_and_a_usual_answer_
         for split, part in {"train": rows[:6], "test": rows[6:]}.items():
             (tmp_path / name / f"{split}.jsonl").write_text("\n".join(map(json.dumps, part)))
     result = finetune.train(
-        task="text-to-text", model=str(bases["t5"]), strategy="full", output=str(tmp_path / "run"), untouched=False,
+        task="text-to-text", model=str(bases["t5"]), strategy="full", output=str(tmp_path / "run"), score_base_model=False,
         dataset={"validation_size": 0, "mixture": {
             "where": {"path": str(tmp_path / "where"), "columns": {"text": "source", "label": "target"},
                       "constants": {"prefix": "where: "}},

@@ -18,10 +18,10 @@ from finetune.interfaces import Predictions
 from finetune_seq2seq.baselines import copy, lead_3
 from finetune_seq2seq.outputs import written
 from finetune_seq2seq.sentences import sentences, turns
-from finetune_seq2seq.summaries import Summaries, lines
-from finetune_seq2seq.summarization import Summarization
-from finetune_seq2seq.translation import Translation
-from finetune_seq2seq.translations import Translations
+from finetune_seq2seq.summarization import SummarizationPreprocessor
+from finetune_seq2seq.summarization_evaluator import SummarizationEvaluator, lines
+from finetune_seq2seq.translation import TranslationPreprocessor
+from finetune_seq2seq.translation_evaluator import TranslationEvaluator
 
 WORDS = ("the", "ferry", "sails", "sailing", "late", "from", "pier", "to", "with", "salt", "and", "tar", ".", "Storm!")
 
@@ -64,20 +64,22 @@ def test_a_record_holds_what_was_written_and_how_hard_the_target_was(t5):
     ids = np.array([[*t5.encode("tar", add_special_tokens=False), t5.eos_token_id, -100, -100, -100, -100][:5]])
     outputs = (ids, np.array([0]), np.array([4.5], np.float32), np.array([3]))
     rows = [{"document": "One. Two. Three. Four.", "summary": "salt"}]
-    (made,) = Summaries().records(predictions(rows, Summarization(), t5, outputs=outputs))
+    (made,) = SummarizationEvaluator().records(predictions(rows, SummarizationPreprocessor(), t5, outputs=outputs))
     length = len(t5.encode("tar", add_special_tokens=False))
     assert made == {"prediction": "tar", "tokens": length, "at_limit": False, "reference": "salt", "loss": 4.5,
                     "target_tokens": 3, "lead_3": "One. Two. Three."}  # fmt: skip
     rows = [{"translation": {"en": "Fog", "de": None}}]
-    preprocessor = Translation(source_lang="en", target_lang="de")
-    (made,) = Translations().records(predictions(rows, preprocessor, t5, outputs=(ids, np.array([1]))))
+    preprocessor = TranslationPreprocessor(source_lang="en", target_lang="de")
+    (made,) = TranslationEvaluator().records(predictions(rows, preprocessor, t5, outputs=(ids, np.array([1]))))
     assert made == {"prediction": "tar", "tokens": length, "at_limit": True}
 
 
 def test_a_loss_that_is_no_number_stops(t5):
     outputs = (np.array([[5]]), np.array([0]), np.array([np.nan]), np.array([3]))
     with pytest.raises(TrainingFailed, match="1 of 1 targets is not finite"):
-        Summaries().records(predictions([{"document": "a", "summary": "b"}], Summarization(), t5, outputs=outputs))
+        SummarizationEvaluator().records(
+            predictions([{"document": "a", "summary": "b"}], SummarizationPreprocessor(), t5, outputs=outputs)
+        )
 
 
 # --- scores -----------------------------------------------------------------------------------------------------------
@@ -88,19 +90,19 @@ def test_rouge_is_that_of_rouge_score(stemmer):
     pairs = list(zip(texts(20, seed=1), texts(20, seed=2), strict=True))
     scorer = RougeScorer(["rouge1", "rouge2", "rougeL", "rougeLsum"], use_stemmer=stemmer)
     each = [scorer.score(lines(reference), lines(prediction)) for prediction, reference in pairs]
-    scores = Summaries(use_stemmer=stemmer).scores([record(*pair) for pair in pairs])
+    scores = SummarizationEvaluator(use_stemmer=stemmer).scores([record(*pair) for pair in pairs])
     for name in ("rouge1", "rouge2", "rougeL", "rougeLsum"):
         assert scores[name] == pytest.approx(np.mean([score[name].fmeasure for score in each]), abs=1e-12)
     assert scores["rouge2"] < scores["rougeL"] < scores["rouge1"] < 1
 
 
 def test_rouge_of_several_references_is_that_of_the_best():
-    found = Summaries().scores([record("salt and tar", ["fog", "salt and tar", "tar"])])
+    found = SummarizationEvaluator().scores([record("salt and tar", ["fog", "salt and tar", "tar"])])
     assert found["rouge1"] == found["rougeL"] == 1
 
 
 def test_rouge_lsum_matches_sentence_by_sentence():
-    swapped = Summaries().scores([record("Fog came. Tar went.", "Tar went. Fog came.")])
+    swapped = SummarizationEvaluator().scores([record("Fog came. Tar went.", "Tar went. Fog came.")])
     assert swapped["rougeLsum"] == pytest.approx(1)
     assert swapped["rougeL"] == pytest.approx(0.5)
 
@@ -108,16 +110,16 @@ def test_rouge_lsum_matches_sentence_by_sentence():
 def test_rouge_of_another_script_is_refused_rather_than_zero():
     rows = [record("Туман в порту", "Туман в порту")]
     with pytest.raises(BadOptions, match=r"every score would be 0\. Set evaluator\.words: unicode"):
-        Summaries().scores(rows)
-    assert Summaries(words="unicode", use_stemmer=False).scores(rows)["rouge2"] == 1
+        SummarizationEvaluator().scores(rows)
+    assert SummarizationEvaluator(words="unicode", use_stemmer=False).scores(rows)["rouge2"] == 1
     with pytest.raises(ValueError, match="use_stemmer"):
-        Summaries(words="unicode")
+        SummarizationEvaluator(words="unicode")
 
 
 @pytest.mark.parametrize(("tokenize", "lowercase"), [("13a", False), ("char", False), ("13a", True)])
 def test_bleu_and_chrf_are_those_of_sacrebleu(tokenize, lowercase):
     predicted, wanted = texts(20, seed=3), texts(20, seed=4)
-    evaluator = Translations(tokenize=tokenize, lowercase=lowercase)
+    evaluator = TranslationEvaluator(tokenize=tokenize, lowercase=lowercase)
     rows = [record(*pair, copy="x") for pair in zip(predicted, wanted, strict=True)]
     scores = evaluator.scores(rows)
     bleu = sacrebleu.corpus_bleu(predicted, [wanted], tokenize=tokenize, lowercase=lowercase)
@@ -131,31 +133,31 @@ def test_bleu_and_chrf_are_those_of_sacrebleu(tokenize, lowercase):
 def test_rows_may_have_different_numbers_of_references():
     predicted = ["the ferry is late today", "salt and tar"]
     several = [["a boat is late", "the ferry is late today"], ["salt and tar and rope"]]
-    scores = Translations().scores([record(*pair) for pair in zip(predicted, several, strict=True)])
+    scores = TranslationEvaluator().scores([record(*pair) for pair in zip(predicted, several, strict=True)])
     padded = [["a boat is late", "salt and tar and rope"], ["the ferry is late today", None]]
     assert scores["bleu"] == sacrebleu.corpus_bleu(predicted, padded).score
     single = [record("the ferry is late today", "the ferry is late today")]
-    assert Translations().scores(single)["bleu"] == pytest.approx(100)
+    assert TranslationEvaluator().scores(single)["bleu"] == pytest.approx(100)
 
 
 def test_perplexity_counts_every_token_once_whatever_its_row():
     rows = [record("a", "b", loss=2.0, target_tokens=1), record("a", "b", loss=3.0, target_tokens=9)]
-    found = Summaries().scores(rows)
+    found = SummarizationEvaluator().scores(rows)
     assert found["loss"] == pytest.approx(0.5)
     assert found["perplexity"] == pytest.approx(math.exp(0.5))
-    assert "loss" not in Summaries().scores([record("a", "b")])
-    assert not Summaries(primary="loss").greater_is_better
-    assert Translations().greater_is_better
+    assert "loss" not in SummarizationEvaluator().scores([record("a", "b")])
+    assert not SummarizationEvaluator(primary="loss").greater_is_better
+    assert TranslationEvaluator().greater_is_better
 
 
 def test_length_and_limit_are_means():
     rows = [{**record("a", "b"), "tokens": 4, "at_limit": True}, {**record("a", "b"), "tokens": 7, "at_limit": False}]
-    found = Summaries().scores(rows)
+    found = SummarizationEvaluator().scores(rows)
     assert (found["length"], found["at_limit"]) == (5.5, 0.5)
 
 
 def test_nothing_cannot_be_scored():
-    for evaluator in (Summaries(), Translations()):
+    for evaluator in (SummarizationEvaluator(), TranslationEvaluator()):
         with pytest.raises(BadData, match="no example with a target"):
             evaluator.scores([])
 
@@ -174,9 +176,9 @@ def test_lead_3_is_the_first_three_turns_of_a_dialogue_and_sentences_of_all_else
 
 def test_the_baselines_scores_stand_beside_the_models():
     rows = [record("fog", "the ferry is late", lead_3="The ferry is late."), record("fog", "salt", lead_3="Tar.")]
-    assert Summaries().details(rows)["baseline"]["lead-3"]["rougeL"] == 0.5
+    assert SummarizationEvaluator().details(rows)["baseline"]["lead-3"]["rougeL"] == 0.5
     rows = [record("fog", "the ferry is late now", copy="the ferry is late now")]
-    assert Translations().details(rows)["baseline"]["copy"] == pytest.approx({"bleu": 100, "chrf": 100})
+    assert TranslationEvaluator().details(rows)["baseline"]["copy"] == pytest.approx({"bleu": 100, "chrf": 100})
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import unicodedata
 import pytest
 
 from finetune.testing.laws import check_finding
-from finetune_squad.windows import SquadWindows
+from finetune_squad.preprocessor import SquadPreprocessor
 
 CONTEXT = "The pier and the quay: café 🚢 by the pier, tar."
 
@@ -18,7 +18,7 @@ def row(text="quay", start=None, *, context=CONTEXT, **more):
 
 
 def found(*rows, **options):
-    findings = list(SquadWindows(**options).check(rows))
+    findings = list(SquadPreprocessor(**options).check(rows))
     for finding in findings:
         check_finding(finding)
     return findings

@@ -15,13 +15,13 @@ from finetune.testing import laws
 from finetune.testing.tokenizers import TEXTS
 from finetune_squad import nbest
 from finetune_squad.evaluator import SquadEvaluator
-from finetune_squad.windows import SquadWindows
+from finetune_squad.preprocessor import SquadPreprocessor
 
 
 def made(tokenizer, examples, *, max_length=40, stride=8, answers=True):
     """Return feature rows of examples, as the core keeps them."""
     batch = {name: [row[name] for row in examples] for name in examples[0] if answers or name != "answers"}
-    columns = dict(SquadWindows(max_length=max_length, stride=stride).features(batch, tokenizer))
+    columns = dict(SquadPreprocessor(max_length=max_length, stride=stride).features(batch, tokenizer))
     columns["example"] = columns.pop("overflow_to_sample_mapping")
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
@@ -50,7 +50,9 @@ def logits(rows, kind, rng, width=None):
 
 
 def predicted(examples, rows, outputs):
-    return Predictions(examples=examples, features=rows, outputs=outputs, tokenizer=None, preprocessor=SquadWindows())
+    return Predictions(
+        examples=examples, features=rows, outputs=outputs, tokenizer=None, preprocessor=SquadPreprocessor()
+    )
 
 
 def slow(oracle, examples, rows, starts, ends, **options):

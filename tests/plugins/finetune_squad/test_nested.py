@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from finetune.interfaces import Finding
 from finetune.testing.laws import check_finding
-from finetune_squad.nested import NestedSquad
+from finetune_squad.nested import SquadReader
 
 
 def question(name="q1", text="Where?", answers=(("pier", 4),), **more):
@@ -30,7 +30,7 @@ def file(*questions, context="The pier.", **article):
 
 
 def read(text, size=7):
-    return list(NestedSquad().rows([text[at : at + size] for at in range(0, len(text), size)], file="f.json"))
+    return list(SquadReader().rows([text[at : at + size] for at in range(0, len(text), size)], file="f.json"))
 
 
 def one(text, size=7):
@@ -242,7 +242,7 @@ def test_a_fault_of_structure_is_named_by_path_and_the_rest_is_read(change, code
 
 
 def test_only_nested_files_are_recognised():
-    recognises = NestedSquad().recognises
+    recognises = SquadReader().recognises
     assert recognises(json.dumps(file(question())))
     assert recognises(json.dumps(file(question()), indent=2))
     assert recognises("\ufeff" + json.dumps(file(question())))
@@ -267,7 +267,7 @@ def test_memory_does_not_grow_with_the_file():
     peaks = []
     for count in (200, 1000):  # 4 MB, 20 MB
         tracemalloc.start()
-        assert sum(1 for _ in NestedSquad().rows(pieces(count), file="f")) == count
+        assert sum(1 for _ in SquadReader().rows(pieces(count), file="f")) == count
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.2 * peaks[0]

@@ -11,13 +11,13 @@ import pytest
 
 from finetune.interfaces import Finding, Predictions
 from finetune_squad.evaluator import SquadEvaluator
-from finetune_squad.nested import NestedSquad
-from finetune_squad.windows import SquadWindows
+from finetune_squad.nested import SquadReader
+from finetune_squad.preprocessor import SquadPreprocessor
 
 
 def read(path):
     with open(path, encoding="utf-8", newline="") as stream:
-        found = list(NestedSquad().rows(iter(lambda: stream.read(65536), ""), file=str(path)))
+        found = list(SquadReader().rows(iter(lambda: stream.read(65536), ""), file=str(path)))
     assert not any(isinstance(each, Finding) for each in found)
     return found
 
@@ -30,7 +30,7 @@ def columns(rows):
 def test_windows_and_labels_equal_the_published_ones_on_squad(shared_data, minilm, oracle, shape, several):
     rows = [row for _, row in read(shared_data / "squad-v2" / "validation.json")][:: 7 if several else 5]
     max_length, stride = shape
-    made = SquadWindows(max_length=max_length, stride=stride).features(columns(rows), minilm)
+    made = SquadPreprocessor(max_length=max_length, stride=stride).features(columns(rows), minilm)
     place = differs = 0
     for row in rows:
         answers = row["answers"]
@@ -55,7 +55,7 @@ def test_windows_and_labels_equal_the_published_ones_on_squad(shared_data, minil
 @pytest.mark.parametrize("kind", ["random", "ties"])
 def test_answers_equal_the_published_ones_on_squad(shared_data, minilm, oracle, kind):
     rows = [row for _, row in read(shared_data / "squad-v2" / "validation.json")][::40]
-    made = dict(SquadWindows(max_length=192, stride=64).features(columns(rows), minilm))
+    made = dict(SquadPreprocessor(max_length=192, stride=64).features(columns(rows), minilm))
     made["example"] = made.pop("overflow_to_sample_mapping")
     features = [dict(zip(made, values, strict=True)) for values in zip(*made.values(), strict=True)]
     rng = np.random.default_rng(5)
@@ -64,7 +64,7 @@ def test_answers_equal_the_published_ones_on_squad(shared_data, minilm, oracle, 
         tables = [np.round(table) for table in tables]
     records = SquadEvaluator().records(
         Predictions(
-            examples=rows, features=features, outputs=tuple(tables), tokenizer=minilm, preprocessor=SquadWindows()
+            examples=rows, features=features, outputs=tuple(tables), tokenizer=minilm, preprocessor=SquadPreprocessor()
         )
     )
     for index, (row, record) in enumerate(zip(rows, records, strict=True)):
@@ -84,7 +84,7 @@ def test_every_wrong_offset_of_covid_qa_is_found_and_the_rest_can_be_labelled(sh
     path = shared_data / "covidqa" / "200421_covidQA.json"
     found = read(path)
     rows = [row for _, row in found]
-    findings = list(SquadWindows().check(rows))
+    findings = list(SquadPreprocessor().check(rows))
     counts = Counter(finding.code for finding in findings if finding.level != "warning")
     assert counts == {"answer-not-at-offset": 229}
     # Counted by hand, in the plainest way there is:
@@ -101,7 +101,7 @@ def test_every_wrong_offset_of_covid_qa_is_found_and_the_rest_can_be_labelled(sh
         assert '"question":' in lines[line]
         assert json.loads("{" + lines[line].strip().rstrip(",") + "}") == {"question": row["question"]}
     good = [row for number, row in enumerate(rows) if number not in wrong][::10]
-    windows = SquadWindows()
-    counts = windows.ledger(windows.features(columns(good), minilm))
+    windows = SquadPreprocessor()
+    counts = windows.counts(windows.features(columns(good), minilm))
     assert counts["examples"] == counts["answers"] == len(good)
     assert counts["answers_narrowed_to_tokens"] == counts["answers_without_tokens"] == 0

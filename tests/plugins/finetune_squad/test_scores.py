@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.errors import BadOptions
-from finetune.options import build
+from finetune.recipe.options import build
 from finetune_squad import scores
 from finetune_squad.evaluator import SquadEvaluator
 
@@ -96,11 +96,11 @@ def test_questions_that_all_have_answers_are_scored_as_squad_1():
 def test_before_it_is_fitted_questions_that_all_have_answers_get_one(family):
     """A trainer scores while it trains, and chooses by it."""
     from finetune.interfaces import Predictions
-    from finetune_squad.windows import SquadWindows
+    from finetune_squad.preprocessor import SquadPreprocessor
 
     context = "tar pier"
     example = {"question": "Who?", "context": context, "answers": {"text": ["tar"], "answer_start": [0]}}
-    columns = dict(SquadWindows().features({name: [value] for name, value in example.items()}, family("bert")))
+    columns = dict(SquadPreprocessor().features({name: [value] for name, value in example.items()}, family("bert")))
     columns["example"] = columns.pop("overflow_to_sample_mapping")
     row = {name: values[0] for name, values in columns.items()}
     logits = np.zeros((1, len(row["input_ids"])), np.float32)
@@ -112,7 +112,7 @@ def test_before_it_is_fitted_questions_that_all_have_answers_get_one(family):
             features=[row],
             outputs=(logits, logits),
             tokenizer=None,
-            preprocessor=SquadWindows(),
+            preprocessor=SquadPreprocessor(),
         )
         found += SquadEvaluator().records(predictions)
     assert [record["prediction"] == "" for record in found] == [False, True]

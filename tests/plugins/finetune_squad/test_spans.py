@@ -10,8 +10,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from finetune.testing.tokenizers import FAMILIES, TEXTS
+from finetune_squad.preprocessor import EXACT, LOST, NARROWED, NO_ANSWER, UNSEEN, WIDENED, SquadPreprocessor
 from finetune_squad.spans import tokens_of, touching
-from finetune_squad.windows import EXACT, LOST, NARROWED, NO_ANSWER, UNSEEN, WIDENED, SquadWindows
 
 PIECES = (
     *("the pier ", "harbour", " quay,", "a", "Z", ".", " ", "  ", "\n", "\r\n", "1987", "wörd ", "café", "e\u0301"),
@@ -43,7 +43,7 @@ def features(tokenizer, context, answer, *, max_length=64, stride=12):
         "context": [context],
         "answers": [{"text": [answer[0]], "answer_start": [answer[1]]}],
     }
-    made = SquadWindows(max_length=max_length, stride=stride).features(batch, tokenizer)
+    made = SquadPreprocessor(max_length=max_length, stride=stride).features(batch, tokenizer)
     return [dict(zip(made, row, strict=True)) for row in zip(*made.values(), strict=True)]
 
 
@@ -92,7 +92,7 @@ def test_an_answer_that_fits_a_window_comes_back_from_its_labels(family, name, c
 @settings(max_examples=300, deadline=None)
 def test_an_answer_made_of_whole_tokens_comes_back_exactly(family, name, context, data):
     tokenizer = family(name)
-    whole = SquadWindows(max_length=5000).features({"question": ["Who?"], "context": [context]}, tokenizer)
+    whole = SquadPreprocessor(max_length=5000).features({"question": ["Who?"], "context": [context]}, tokenizer)
     starts, ends = whole["start_chars"][0].tolist(), whole["end_chars"][0].tolist()
     visible = [i for i in range(len(starts)) if starts[i] < ends[i]]
     assume(visible)
@@ -280,7 +280,7 @@ def test_touching_finds_every_token_that_stands_for_a_character(lengths, gaps, o
 
 def test_trailing_space_in_the_context_is_no_tokens(family):
     for name in FAMILIES:
-        made = SquadWindows().features({"question": ["Who?"], "context": [f"  {TEXTS[0]}  \n"]}, family(name))
+        made = SquadPreprocessor().features({"question": ["Who?"], "context": [f"  {TEXTS[0]}  \n"]}, family(name))
         context = f"  {TEXTS[0]}  \n"
         for start, end in zip(made["start_chars"][0].tolist(), made["end_chars"][0].tolist(), strict=True):
             assert context[start:end] == context[start:end].strip()

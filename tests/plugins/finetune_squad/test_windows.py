@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 import finetune_squad
 from finetune.errors import BadData, BadOptions, Incompatible
-from finetune.options import build
+from finetune.recipe.options import build
 from finetune.testing import laws
 from finetune.testing.tokenizers import FAMILIES, TEXTS
 from finetune_squad import layout as layouts
 from finetune_squad.collate import PadRight
 from finetune_squad.layout import Shape, by_overflow, by_template
+from finetune_squad.preprocessor import SquadPreprocessor
 from finetune_squad.template import template_of
-from finetune_squad.windows import SquadWindows
 
 PIECES = (
     *(
@@ -101,7 +101,7 @@ def test_windows_equal_the_tokenizers_own_token_for_token(family, oracle, name, 
     tokenizer = family(name)
     tokenizer.truncation_side = "left" if leftward else "right"
     made = rows(
-        SquadWindows(max_length=60, stride=7).features(
+        SquadPreprocessor(max_length=60, stride=7).features(
             {"question": [q for q, _ in batch], "context": [c for _, c in batch]}, tokenizer
         )
     )
@@ -139,9 +139,9 @@ def test_arithmetic_and_the_tokenizers_own_overflow_agree(family, name, batch, l
 def test_a_template_that_is_no_plain_pattern_takes_the_slow_way(family, monkeypatch):
     tokenizer = family("deberta")
     batch = {"question": ["Who keeps it?"] * 2, "context": [TEXTS[0] * 3, ""]}
-    plain = rows(SquadWindows(**SHAPE).features(batch, tokenizer))
+    plain = rows(SquadPreprocessor(**SHAPE).features(batch, tokenizer))
     monkeypatch.setattr(layouts, "template_of", lambda tokenizer: None)
-    assert rows(SquadWindows(**SHAPE).features(batch, tokenizer)) == plain
+    assert rows(SquadPreprocessor(**SHAPE).features(batch, tokenizer)) == plain
 
 
 @given(name=families, pair=pairs, stride=st.integers(0, 20))
@@ -160,7 +160,7 @@ def test_windows_cover_every_context_token_and_neighbours_overlap_by_exactly_str
 @given(name=families, batch=st.lists(pairs, min_size=2, max_size=4), data=st.data())
 @settings(max_examples=100, deadline=None)
 def test_features_do_not_depend_on_how_examples_are_batched(family, name, batch, data):
-    tokenizer, windows = family(name), SquadWindows(max_length=60, stride=7)
+    tokenizer, windows = family(name), SquadPreprocessor(max_length=60, stride=7)
     columns = {"question": [q for q, _ in batch], "context": [c for _, c in batch]}
     places = [data.draw(st.integers(0, max(len(c) - 1, 0))) for _, c in batch]
     columns["answers"] = [
@@ -182,7 +182,7 @@ def test_empty_and_blank_contexts_are_one_window_without_an_answer(family, name)
     tokenizer = family(name)
     none = {"text": [], "answer_start": []}
     batch = {"question": ["Who?", "Who?", ""], "context": ["", " \n\t ", ""], "answers": [none] * 3}
-    made = rows(SquadWindows().features(batch, tokenizer))
+    made = rows(SquadPreprocessor().features(batch, tokenizer))
     assert len(made) == 3
     for row in made:
         assert row["start_positions"] == row["end_positions"] == row["null_token"]
@@ -190,7 +190,7 @@ def test_empty_and_blank_contexts_are_one_window_without_an_answer(family, name)
 
 
 def test_no_examples_are_no_windows(family):
-    made = SquadWindows().features({"question": [], "context": [], "answers": []}, family("bert"))
+    made = SquadPreprocessor().features({"question": [], "context": [], "answers": []}, family("bert"))
     assert {len(values) for values in made.values()} == {0}
 
 
@@ -198,7 +198,7 @@ def test_no_examples_are_no_windows(family):
 def test_no_answer_points_at_the_cls_token_wherever_it_stands(family, name, place):
     tokenizer = family(name)
     batch = {"question": ["Who?"], "context": [TEXTS[0]], "answers": [{"text": [], "answer_start": []}]}
-    (row,) = rows(SquadWindows().features(batch, tokenizer))
+    (row,) = rows(SquadPreprocessor().features(batch, tokenizer))
     assert row["start_positions"] == row["end_positions"] == range(len(row["input_ids"]))[place]
     wanted = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer("Who?").input_ids[0]
     assert row["input_ids"][row["null_token"]] == wanted
@@ -210,26 +210,26 @@ def test_a_question_that_leaves_no_room_is_an_error_that_names_it_and_no_panic(f
         monkeypatch.setattr(layouts, "template_of", lambda tokenizer: None)
     batch = {"id": ["q7", "q8"], "question": ["Who?", "who " * 60], "context": ["tar " * 80] * 2}
     with pytest.raises(BadData, match="question of example 'q8' leaves 0 of max_length=40") as error:
-        SquadWindows(**SHAPE).features(batch, family("bert"))
+        SquadPreprocessor(**SHAPE).features(batch, family("bert"))
     assert "max_question_length" in str(error.value)
     # One that leaves room for fewer new tokens than neighbours share would be a panic, too.
     batch["question"][1] = "who " * 33
     with pytest.raises(BadData, match="leaves 4 of max_length=40"):
-        SquadWindows(**SHAPE).features(batch, family("bert"))
+        SquadPreprocessor(**SHAPE).features(batch, family("bert"))
 
 
 def test_a_long_question_over_a_short_context_needs_no_windows(family):
     batch = {"question": ["who " * 33], "context": ["tar pier"]}
-    assert len(SquadWindows(**SHAPE).features(batch, family("bert"))["window"]) == 1
+    assert len(SquadPreprocessor(**SHAPE).features(batch, family("bert"))["window"]) == 1
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_max_question_length_cuts_questions_and_counts_what_was_cut(family, name):
-    tokenizer, windows = family(name), SquadWindows(max_length=40, stride=5, max_question_length=6)
+    tokenizer, windows = family(name), SquadPreprocessor(max_length=40, stride=5, max_question_length=6)
     question = "Who keeps the lighthouse by the harbour, and since when?"
     tokens = len(tokenizer(question, add_special_tokens=False).input_ids)
     made = windows.features({"question": [question, "Who?"], "context": [TEXTS[0] * 2] * 2}, tokenizer)
-    counts = windows.ledger(made)
+    counts = windows.counts(made)
     assert counts["questions_cut"] == 1
     assert counts["question_tokens_lost"] >= tokens - 6
     assert all(row["context_first_token"] <= 6 + 4 for row in rows(made))
@@ -237,12 +237,12 @@ def test_max_question_length_cuts_questions_and_counts_what_was_cut(family, name
 
 def test_labels_appear_when_answers_do_and_not_otherwise(family):
     batch = {"question": ["Who?"], "context": ["Old Tomás keeps it."]}
-    bare = SquadWindows().features(batch, family("bert"))
+    bare = SquadPreprocessor().features(batch, family("bert"))
     assert not {"start_positions", "end_positions", "answer_fate"} & set(bare)
     with_answers = {**batch, "answers": [{"text": ["Old Tomás"], "answer_start": [0]}]}
-    assert {"start_positions", "end_positions"} <= set(SquadWindows().features(with_answers, family("bert")))
+    assert {"start_positions", "end_positions"} <= set(SquadPreprocessor().features(with_answers, family("bert")))
     # A column of nothing, as Arrow fills in what a file lacks, is no answers either.
-    assert "start_positions" not in SquadWindows().features({**batch, "answers": [None]}, family("bert"))
+    assert "start_positions" not in SquadPreprocessor().features({**batch, "answers": [None]}, family("bert"))
 
 
 def test_flat_columns_give_the_same_features_as_nested_ones(family):
@@ -254,10 +254,10 @@ def test_flat_columns_give_the_same_features_as_nested_ones(family):
     }
     flat = {**nested, "answer_text": ["keeps", ""], "answer_start": ["10", ""]}
     del flat["answers"]
-    made = SquadWindows(flat=True).features(flat, family("bert"))
-    assert rows(made) == rows(SquadWindows().features(nested, family("bert")))
-    assert SquadWindows(flat=True).answers == ("answer_text", "answer_start")
-    assert SquadWindows().answers == SquadWindows.answers == ("answers",)
+    made = SquadPreprocessor(flat=True).features(flat, family("bert"))
+    assert rows(made) == rows(SquadPreprocessor().features(nested, family("bert")))
+    assert SquadPreprocessor(flat=True).answers == ("answer_text", "answer_start")
+    assert SquadPreprocessor().answers == SquadPreprocessor.answers == ("answers",)
 
 
 def test_an_answer_that_is_not_at_its_place_is_never_labelled_in_silence(family):
@@ -268,12 +268,12 @@ def test_an_answer_that_is_not_at_its_place_is_never_labelled_in_silence(family)
         "answers": [{"text": ["keeps"], "answer_start": [11]}],
     }
     with pytest.raises(BadData, match="example 'q1': the answer 'keeps' does not stand at answer_start=11"):
-        SquadWindows().features(batch, family("bert"))
+        SquadPreprocessor().features(batch, family("bert"))
 
 
 def test_half_a_surrogate_pair_is_named(family):
     with pytest.raises(BadData, match="half a surrogate pair"):
-        SquadWindows().features({"question": ["Who?"], "context": ["tar \ud83d"]}, family("bert"))
+        SquadPreprocessor().features({"question": ["Who?"], "context": ["tar \ud83d"]}, family("bert"))
 
 
 def test_a_tokenizer_without_offsets_is_refused(family):
@@ -281,21 +281,21 @@ def test_a_tokenizer_without_offsets_is_refused(family):
         is_fast = False
 
     with pytest.raises(Incompatible, match="Slow does not keep them"):
-        SquadWindows().features({"question": ["Who?"], "context": ["tar"]}, Slow())
+        SquadPreprocessor().features({"question": ["Who?"], "context": ["tar"]}, Slow())
 
 
 def test_a_tokenizer_that_was_used_otherwise_before_makes_the_same_windows(family):
     tokenizer = family("bert")
     batch = {"question": ["Who?"], "context": [TEXTS[0] * 3]}
-    before = rows(SquadWindows(**SHAPE).features(batch, tokenizer))
+    before = rows(SquadPreprocessor(**SHAPE).features(batch, tokenizer))
     tokenizer("tar", padding="max_length", truncation=True, max_length=8)
-    assert rows(SquadWindows(**SHAPE).features(batch, tokenizer)) == before
+    assert rows(SquadPreprocessor(**SHAPE).features(batch, tokenizer)) == before
 
 
 @pytest.mark.parametrize(("given", "word"), [((100, 100), "less than max_length=100"), ((100, -1), "at least 0")])
 def test_a_stride_that_cannot_be_is_refused_at_once(given, word):
     with pytest.raises(BadOptions, match=word):
-        build(SquadWindows, {"max_length": given[0], "stride": given[1]}, where="preprocessor")
+        build(SquadPreprocessor, {"max_length": given[0], "stride": given[1]}, where="preprocessor")
 
 
 @pytest.mark.parametrize("name", ["bert", "xlnet", "gpt2"])
@@ -310,13 +310,15 @@ def test_it_obeys_the_laws_of_preprocessors(family, name):
         for place, text in enumerate(TEXTS)
     ]
     task = finetune_squad.tasks()["question-answering"]
-    laws.check_preprocessor(SquadWindows(max_length=48, stride=8), examples=examples, tokenizer=family(name), task=task)
+    laws.check_preprocessor(
+        SquadPreprocessor(max_length=48, stride=8), examples=examples, tokenizer=family(name), task=task
+    )
     flat = [
         {**{k: v for k, v in e.items() if k != "answers"}, "answer_text": e["answers"]["text"][0], "answer_start": "4"}
         for e in examples
     ]
     laws.check_preprocessor(
-        SquadWindows(max_length=48, stride=8, flat=True), examples=flat, tokenizer=family(name), task=task
+        SquadPreprocessor(max_length=48, stride=8, flat=True), examples=flat, tokenizer=family(name), task=task
     )
 
 
@@ -333,9 +335,9 @@ def test_the_ledger_counts_examples_and_not_windows(family):
             none,
         ],
     }
-    windows = SquadWindows(**SHAPE)
+    windows = SquadPreprocessor(**SHAPE)
     made = windows.features(batch, family("bert"))
-    counts = windows.ledger(made)
+    counts = windows.counts(made)
     assert counts == {
         "examples": 4,
         "examples_in_several_windows": 2,
@@ -346,7 +348,7 @@ def test_the_ledger_counts_examples_and_not_windows(family):
         "answers_without_tokens": 0,
     }
     cut = len(made["window"]) // 2  # the core counts in batches of features that may cut an example
-    parts = [windows.ledger({k: v[part] for k, v in made.items()}) for part in (slice(cut), slice(cut, None))]
+    parts = [windows.counts({k: v[part] for k, v in made.items()}) for part in (slice(cut), slice(cut, None))]
     assert {name: parts[0][name] + parts[1][name] for name in counts} == counts
 
 
@@ -358,7 +360,7 @@ def test_show_marks_what_the_labels_point_at(family, name):
         "context": [context] * 2,
         "answers": [{"text": ["the quay"], "answer_start": [18]}, {"text": [], "answer_start": []}],
     }
-    windows = SquadWindows()
+    windows = SquadPreprocessor()
     answered, unanswered = rows(windows.features(batch, family(name)))
     shown = windows.show(answered, family(name))
     marked = shown[shown.index("⟦") + 1 : shown.index("⟧")]
@@ -369,7 +371,7 @@ def test_show_marks_what_the_labels_point_at(family, name):
 
 @pytest.mark.parametrize("name", ["bert", "xlnet", "gpt2"])
 def test_batches_are_padded_on_the_right_so_that_labels_keep_their_places(family, name):
-    tokenizer, windows = family(name), SquadWindows()
+    tokenizer, windows = family(name), SquadPreprocessor()
     batch = {
         "question": ["Who?"] * 2,
         "context": ["Gulls circle.", TEXTS[1]],

@@ -14,12 +14,12 @@ from finetune.plugins import discover
 from finetune.recipe import Source
 from finetune.testing.laws import check_finding
 from finetune_text import conll
-from finetune_text.conll import Conll
-from finetune_text.token_classification import TokenClassification
+from finetune_text.conll import ConllReader
+from finetune_text.token_classification import TokenClassificationPreprocessor
 
 
 def read(text, *, pieces=None):
-    found = list(Conll().rows([text] if pieces is None else pieces, file="a.conll"))
+    found = list(ConllReader().rows([text] if pieces is None else pieces, file="a.conll"))
     for item in found:
         if isinstance(item, Finding):
             check_finding(item)
@@ -38,8 +38,8 @@ def test_a_file_like_those_of_conll_2003():
     assert read(text) == [
         (3, sentence(("Inès", "B-PER"), ("sails", "O"), (".", "O"))), (9, sentence(("Gulls", "O"))),
     ]  # fmt: skip
-    assert Conll().recognises(text)
-    assert not Conll().recognises("Inès B-PER\n")
+    assert ConllReader().recognises(text)
+    assert not ConllReader().recognises("Inès B-PER\n")
 
 
 def test_a_document_line_is_no_word_even_without_a_blank_line_after_it():
@@ -92,7 +92,7 @@ def test_a_ragged_line_is_a_finding_with_its_line_in_place_of_its_sentence():
 
 
 def test_a_sentence_that_does_not_end_is_refused(monkeypatch):
-    monkeypatch.setattr("finetune.data.text.LONGEST", 30)
+    monkeypatch.setattr("finetune.data.readers.text.LONGEST", 30)
     monkeypatch.setattr(conll, "LONGEST", 30)
     with pytest.raises(UnreadableError, match="the sentence that begins here has more than") as raised:
         read("Gulls O\n\n" + "circle O\n" * 9)
@@ -122,14 +122,17 @@ def test_findings_of_tags_say_file_and_line(tmp_path):
     path.write_text("Inès B-PER\nsails O\n\nGulls O\n\nTomás I-PER\nsleeps O\n", encoding="utf-8")
     source = Source(path=str(path), validation_size=0)
     with pytest.raises(BadData, match=r"train\.conll:6: ner_tags: word 0: 'I-PER' is the first word") as caught:
-        data.load(source, TokenClassification(labels=("B-PER", "I-PER", "O")), plugins=discover(), seed=0)
+        data.load(source, TokenClassificationPreprocessor(labels=("B-PER", "I-PER", "O")), plugins=discover(), seed=0)
     (finding,) = (finding for finding in caught.value.findings if finding.level == "row")
     assert (finding.code, finding.line, finding.row) == ("inside-without-begin", 6, 2)
     dropped = data.load(
-        Source(path=str(path), validation_size=0, on_bad="drop"), TokenClassification(), plugins=discover(), seed=0
+        Source(path=str(path), validation_size=0, on_bad="drop"),
+        TokenClassificationPreprocessor(),
+        plugins=discover(),
+        seed=0,
     )
     assert dropped.splits["train"]["tokens"][:] == [["Inès", "sails"], ["Gulls"]]
-    assert dropped.ledger["train"]["dropped"] == 1
+    assert dropped.data_report["train"]["dropped"] == 1
 
 
 def test_a_csv_is_told_that_its_cells_hold_no_lists(tmp_path):
@@ -137,4 +140,4 @@ def test_a_csv_is_told_that_its_cells_hold_no_lists(tmp_path):
     path.write_text("tokens,ner_tags\nInès sails,B-PER O\n", encoding="utf-8")
     source = Source(path=str(path), validation_size=0)
     with pytest.raises(BadData, match="A cell of csv cannot hold a list: give JSON lines, parquet or CoNLL"):
-        data.load(source, TokenClassification(), plugins=discover(), seed=0)
+        data.load(source, TokenClassificationPreprocessor(), plugins=discover(), seed=0)

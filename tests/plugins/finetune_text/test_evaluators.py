@@ -13,14 +13,14 @@ from sklearn import metrics
 
 from finetune.errors import BadData, BadOptions, TrainingFailed
 from finetune.interfaces import Predictions
-from finetune.options import build
+from finetune.recipe.options import build
 from finetune.testing.laws import check_evaluator
-from finetune_text.classification import TextClassification
-from finetune_text.classification_evaluator import ClassificationEvaluator
-from finetune_text.multilabel import MultiLabel
-from finetune_text.multilabel_evaluator import MultiLabelEvaluator
-from finetune_text.regression import Regression
-from finetune_text.regression_evaluator import RegressionEvaluator
+from finetune_text.classification import TextClassificationPreprocessor
+from finetune_text.classification_evaluator import TextClassificationEvaluator
+from finetune_text.multi_label import MultiLabelPreprocessor
+from finetune_text.multi_label_evaluator import MultiLabelEvaluator
+from finetune_text.regression import TextRegressionPreprocessor
+from finetune_text.regression_evaluator import TextRegressionEvaluator
 
 NAMES = ("fog", "hail", "rain")
 
@@ -29,7 +29,7 @@ def predictions(outputs, labels=None, preprocessor=None):
     outputs = np.asarray(outputs, dtype=np.float32)
     answers = [None] * len(outputs) if labels is None else labels
     features = [{"example": k} | ({} if label is None else {"labels": label}) for k, label in enumerate(answers)]
-    fitted = preprocessor or TextClassification(labels=NAMES[: outputs.shape[1]])
+    fitted = preprocessor or TextClassificationPreprocessor(labels=NAMES[: outputs.shape[1]])
     return Predictions(
         examples=[{"text": "x"}] * len(outputs), features=features, outputs=outputs, tokenizer=None, preprocessor=fitted
     )
@@ -49,7 +49,7 @@ def test_a_table_counted_by_hand():
     # hail                         1    1    0
     # rain                         0    0    4
     records = sure(["fog"] * 4 + ["hail"] * 2 + ["rain"] * 4, ["fog"] * 3 + ["hail", "fog", "hail"] + ["rain"] * 4)
-    scores = ClassificationEvaluator().scores(records)
+    scores = TextClassificationEvaluator().scores(records)
     expected = {
         "accuracy": 8 / 10, "balanced_accuracy": (3 / 4 + 1 / 2 + 1) / 3,
         "precision/fog": 3 / 4, "recall/fog": 3 / 4, "f1/fog": 3 / 4,
@@ -63,7 +63,7 @@ def test_a_table_counted_by_hand():
         "roc_auc": ((3 / 4 + 5 / 6) / 2 + (1 / 2 + 7 / 8) / 2 + 1) / 3,
     }  # fmt: skip
     assert scores == pytest.approx(expected)
-    details = ClassificationEvaluator().details(records)
+    details = TextClassificationEvaluator().details(records)
     assert details["confusion_matrix"] == [[3, 1, 0], [1, 1, 0], [0, 0, 4]]
     assert details["support"] == {"fog": 4, "hail": 2, "rain": 4}
 
@@ -76,7 +76,7 @@ LOGITS = st.lists(st.tuples(*[st.floats(-8, 8, width=32)] * 3, st.integers(0, 2)
 def test_scores_are_scikit_learns(rows):
     table = np.array(rows, dtype=np.float64)
     logits, truth = table[:, :3], table[:, 3].astype(int)
-    evaluator = ClassificationEvaluator()
+    evaluator = TextClassificationEvaluator()
     records = evaluator.records(predictions(logits, truth.tolist()))
     scores = evaluator.scores(json.loads(json.dumps(records)))
     guess = np.array([NAMES.index(record["prediction"]) for record in records])
@@ -101,22 +101,26 @@ def test_scores_are_scikit_learns(rows):
 def test_binary_roc_auc_is_that_of_the_second_label():
     # Of the four pairs of one "hail" and one "fog", three stand in the right order.
     logits = [[0, 1], [0, 3], [0, 2], [0, 0.5]]
-    evaluator = ClassificationEvaluator()
-    records = evaluator.records(predictions(logits, [0, 1, 0, 1], TextClassification(labels=("fog", "hail"))))
+    evaluator = TextClassificationEvaluator()
+    records = evaluator.records(
+        predictions(logits, [0, 1, 0, 1], TextClassificationPreprocessor(labels=("fog", "hail")))
+    )
     assert evaluator.scores(records)["roc_auc"] == pytest.approx(2 / 4)
-    better = evaluator.records(predictions(logits, [0, 1, 1, 0], TextClassification(labels=("fog", "hail"))))
+    better = evaluator.records(
+        predictions(logits, [0, 1, 1, 0], TextClassificationPreprocessor(labels=("fog", "hail")))
+    )
     assert evaluator.scores(better)["roc_auc"] == pytest.approx(4 / 4)
 
 
 def test_probabilities_are_those_of_the_softmax():
-    (record,) = ClassificationEvaluator().records(predictions([[0.0, math.log(3), math.log(4)]]))
+    (record,) = TextClassificationEvaluator().records(predictions([[0.0, math.log(3), math.log(4)]]))
     assert record["probabilities"] == pytest.approx({"fog": 1 / 8, "hail": 3 / 8, "rain": 4 / 8})
     assert (record["prediction"], record["probability"]) == ("rain", pytest.approx(1 / 2))
     assert "reference" not in record
 
 
 def test_a_class_that_nobody_names_counts_nowhere():
-    scores = ClassificationEvaluator().scores(sure(["fog", "hail"], ["fog", "hail"]))
+    scores = TextClassificationEvaluator().scores(sure(["fog", "hail"], ["fog", "hail"]))
     assert scores["f1_macro"] == 1.0
     assert "f1/rain" not in scores
     assert "roc_auc" not in scores
@@ -125,21 +129,23 @@ def test_a_class_that_nobody_names_counts_nowhere():
 def test_logits_may_be_the_first_of_several_outputs():
     several = predictions([[0.0, 1.0, 2.0]])
     object.__setattr__(several, "outputs", (several.outputs, "hidden states"))
-    assert ClassificationEvaluator().records(several)[0]["prediction"] == "rain"
+    assert TextClassificationEvaluator().records(several)[0]["prediction"] == "rain"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_outputs_that_are_no_numbers_stop_the_run(value):
     with pytest.raises(TrainingFailed, match="1 of 2 examples are not finite, first for example 1"):
-        ClassificationEvaluator().records(predictions([[0, 1, 2], [0, value, 2]]))
+        TextClassificationEvaluator().records(predictions([[0, 1, 2], [0, value, 2]]))
 
 
 def test_another_number_of_outputs_than_labels_stops_the_run():
     with pytest.raises(TrainingFailed, match=r"shape \(1, 2\); \(1, 3\) was wanted"):
-        ClassificationEvaluator().records(predictions([[0, 1]], preprocessor=TextClassification(labels=NAMES)))
+        TextClassificationEvaluator().records(
+            predictions([[0, 1]], preprocessor=TextClassificationPreprocessor(labels=NAMES))
+        )
 
 
-@pytest.mark.parametrize("evaluator", [ClassificationEvaluator(), MultiLabelEvaluator(), RegressionEvaluator()])
+@pytest.mark.parametrize("evaluator", [TextClassificationEvaluator(), MultiLabelEvaluator(), TextRegressionEvaluator()])
 def test_nothing_cannot_be_scored(evaluator):
     with pytest.raises(BadData, match="no example with a label"):
         evaluator.scores([])
@@ -150,7 +156,7 @@ def test_multi_label_scores_counted_by_hand():
     truth = [[1, 0, 0], [1, 0, 1], [0, 0, 0], [0, 1, 0]]
     logits = [[5, -5, -5], [5, -5, -5], [-5, -5, -5], [-5, -5, 5]]
     evaluator = MultiLabelEvaluator()
-    records = evaluator.records(predictions(logits, truth, MultiLabel(labels=NAMES)))
+    records = evaluator.records(predictions(logits, truth, MultiLabelPreprocessor(labels=NAMES)))
     assert [record["prediction"] for record in records] == [["fog"], ["fog"], [], ["rain"]]
     assert [record["reference"] for record in records] == [["fog"], ["fog", "rain"], [], ["hail"]]
     scores = evaluator.scores(json.loads(json.dumps(records)))
@@ -176,7 +182,7 @@ def test_multi_label_scores_counted_by_hand():
 def test_multi_label_scores_are_scikit_learns(rows, threshold):
     logits, truth = np.array([row[0] for row in rows]), np.array([row[1] for row in rows], dtype=float)
     evaluator = MultiLabelEvaluator(threshold=threshold)
-    records = evaluator.records(predictions(logits, truth.tolist(), MultiLabel(labels=NAMES)))
+    records = evaluator.records(predictions(logits, truth.tolist(), MultiLabelPreprocessor(labels=NAMES)))
     scores = evaluator.scores(json.loads(json.dumps(records)))
     probabilities = 1 / (1 + np.exp(-logits.astype(np.float32).astype(np.float64)))
     assume(np.abs(probabilities - threshold).min() > 1e-9)
@@ -198,7 +204,7 @@ def numbers(truth, guess):
 
 
 def test_regression_scores_counted_by_hand():
-    scores = RegressionEvaluator().scores(numbers([1, 2, 3, 4], [1, 3, 2, 6]))
+    scores = TextRegressionEvaluator().scores(numbers([1, 2, 3, 4], [1, 3, 2, 6]))
     # deviations -1.5 -.5 .5 1.5 and -2 0 -1 3: covariance 7, squares 5 and 14; ranks 1 2 3 4 and 1 3 2 4
     expected = {
         "mse": 6 / 4, "rmse": math.sqrt(1.5), "mae": 1.0, "r2": 1 - 6 / 5, "pearson": 7 / math.sqrt(5 * 14),
@@ -217,7 +223,7 @@ def test_regression_scores_counted_by_hand():
     ],
 )
 def test_a_correlation_that_does_not_exist_is_absent_and_said_so(truth, guess, absent):
-    evaluator, records = RegressionEvaluator(), numbers(truth, guess)
+    evaluator, records = TextRegressionEvaluator(), numbers(truth, guess)
     assert {"pearson", "spearman", "r2", "mse", "rmse", "mae"} - set(evaluator.scores(records)) == absent
     undefined = evaluator.details(records)["undefined"]
     assert set(undefined) == absent
@@ -226,15 +232,15 @@ def test_a_correlation_that_does_not_exist_is_absent_and_said_so(truth, guess, a
 
 def test_which_scores_are_better_when_they_fall():
     for name in ("mse", "rmse", "mae"):
-        assert not RegressionEvaluator(primary=name).greater_is_better
+        assert not TextRegressionEvaluator(primary=name).greater_is_better
     for name in ("pearson", "spearman", "r2"):
-        assert RegressionEvaluator(primary=name).greater_is_better
+        assert TextRegressionEvaluator(primary=name).greater_is_better
     assert not MultiLabelEvaluator(primary="hamming_loss").greater_is_better
     assert MultiLabelEvaluator().greater_is_better
-    assert ClassificationEvaluator().greater_is_better
+    assert TextClassificationEvaluator().greater_is_better
 
 
-@pytest.mark.parametrize("cls", [ClassificationEvaluator, MultiLabelEvaluator])
+@pytest.mark.parametrize("cls", [TextClassificationEvaluator, MultiLabelEvaluator])
 def test_a_primary_score_that_does_not_exist_is_refused(cls):
     assert build(cls, {"primary": "f1/fog"}, where="evaluator").primary == "f1/fog"
     with pytest.raises(BadOptions, match="Did you mean 'f1_macro'"):
@@ -243,8 +249,12 @@ def test_a_primary_score_that_does_not_exist_is_refused(cls):
 
 def test_the_laws_of_evaluators_hold():
     logits = np.random.default_rng(0).normal(size=(12, 3))
-    check_evaluator(ClassificationEvaluator(), predictions=predictions(logits, [0, 1, 2] * 4))
+    check_evaluator(TextClassificationEvaluator(), predictions=predictions(logits, [0, 1, 2] * 4))
     vectors = [[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]] * 6
-    check_evaluator(MultiLabelEvaluator(), predictions=predictions(logits, vectors, MultiLabel(labels=NAMES)))
+    check_evaluator(
+        MultiLabelEvaluator(), predictions=predictions(logits, vectors, MultiLabelPreprocessor(labels=NAMES))
+    )
     truth = list(map(float, range(12)))
-    check_evaluator(RegressionEvaluator(), predictions=predictions(logits[:, :1], truth, Regression()))
+    check_evaluator(
+        TextRegressionEvaluator(), predictions=predictions(logits[:, :1], truth, TextRegressionPreprocessor())
+    )

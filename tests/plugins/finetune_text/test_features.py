@@ -11,9 +11,9 @@ from finetune.errors import BadData, BadOptions, Incompatible
 from finetune.testing.laws import check_preprocessor
 from finetune.testing.tokenizers import FAMILIES, tokenizer
 from finetune_text import tasks
-from finetune_text.classification import TextClassification
-from finetune_text.multilabel import MultiLabel
-from finetune_text.regression import Regression
+from finetune_text.classification import TextClassificationPreprocessor
+from finetune_text.multi_label import MultiLabelPreprocessor
+from finetune_text.regression import TextRegressionPreprocessor
 
 PADDING = [family for family in FAMILIES if tokenizer(family).pad_token is not None]
 TOKENIZERS = {family: tokenizer(family) for family in PADDING} | {"python": ByT5Tokenizer()}
@@ -28,12 +28,12 @@ TASKS = tasks()
 @settings(max_examples=12, deadline=None)
 def test_tokens_lost_are_those_that_tokenizing_without_truncation_has_more(family, texts, max_length):
     used = TOKENIZERS[family]
-    features = TextClassification(max_length=max_length).features({"text": texts}, used)
+    features = TextClassificationPreprocessor(max_length=max_length).features({"text": texts}, used)
     whole = [len(used(text)["input_ids"]) for text in texts]
     kept = [min(length, max_length) for length in whole]
     assert [len(ids) for ids in features["input_ids"]] == kept
     assert features["tokens_lost"] == [a - b for a, b in zip(whole, kept, strict=True)]
-    ledger = TextClassification().ledger(features)
+    ledger = TextClassificationPreprocessor().counts(features)
     assert ledger == {"truncated": sum(a > max_length for a in whole), "tokens_lost": sum(whole) - sum(kept)}
 
 
@@ -43,7 +43,9 @@ def test_tokens_lost_are_those_that_tokenizing_without_truncation_has_more(famil
 def test_tokens_lost_are_right_for_pairs_too(family, pairs, max_length):
     used = TOKENIZERS[family]
     texts, others = map(list, zip(*pairs, strict=True))
-    features = TextClassification(max_length=max_length).features({"text": texts, "text_pair": others}, used)
+    features = TextClassificationPreprocessor(max_length=max_length).features(
+        {"text": texts, "text_pair": others}, used
+    )
     whole = [len(used([text], [other])["input_ids"][0]) for text, other in pairs]
     assert features["tokens_lost"] == [max(0, length - max_length) for length in whole]
     assert all(len(ids) <= max_length for ids in features["input_ids"])
@@ -51,7 +53,7 @@ def test_tokens_lost_are_right_for_pairs_too(family, pairs, max_length):
 
 def test_of_a_pair_the_longer_text_is_cut():
     bert = tokenizer("bert")
-    feature = TextClassification(max_length=8).features({"text": ["tar"], "text_pair": ["salt " * 9]}, bert)
+    feature = TextClassificationPreprocessor(max_length=8).features({"text": ["tar"], "text_pair": ["salt " * 9]}, bert)
     assert bert.decode(feature["input_ids"][0]).split() == ["[CLS]", "tar", "[SEP]", *["salt"] * 4, "[SEP]"]
     assert feature["tokens_lost"] == [5]
 
@@ -60,7 +62,7 @@ def test_of_a_pair_the_longer_text_is_cut():
 @given(texts=st.lists(WORDS, min_size=2, max_size=6), data=st.data())
 @settings(max_examples=10, deadline=None)
 def test_features_do_not_depend_on_how_examples_are_batched(family, texts, data):
-    used, task = TOKENIZERS[family], TextClassification(max_length=9)
+    used, task = TOKENIZERS[family], TextClassificationPreprocessor(max_length=9)
     at = data.draw(st.integers(1, len(texts) - 1))
     whole = task.features({"text": texts}, used)
     halves = [task.features({"text": part}, used) for part in (texts[:at], texts[at:])]
@@ -70,11 +72,15 @@ def test_features_do_not_depend_on_how_examples_are_batched(family, texts, data)
 @pytest.mark.parametrize(
     ("name", "preprocessor", "labels"),
     [
-        ("text-classification", TextClassification(max_length=12, class_weights="balanced"), ["a", "b", "a", "b"]),
-        ("text-classification", TextClassification(labels=("neg", "pos")), [0, 1, "1", "0"]),
-        ("multi-label-classification", MultiLabel(max_length=12), [["a"], ["b", "a"], [], ["b"]]),
-        ("multi-label-classification", MultiLabel(separator=";"), ["a", "b;a", "", "b"]),
-        ("text-regression", Regression(max_length=12), ["1.5", 2, 3.0, "-1e1"]),
+        (
+            "text-classification",
+            TextClassificationPreprocessor(max_length=12, class_weights="balanced"),
+            ["a", "b", "a", "b"],
+        ),
+        ("text-classification", TextClassificationPreprocessor(labels=("neg", "pos")), [0, 1, "1", "0"]),
+        ("multi-label-classification", MultiLabelPreprocessor(max_length=12), [["a"], ["b", "a"], [], ["b"]]),
+        ("multi-label-classification", MultiLabelPreprocessor(separator=";"), ["a", "b;a", "", "b"]),
+        ("text-regression", TextRegressionPreprocessor(max_length=12), ["1.5", 2, 3.0, "-1e1"]),
     ],
 )
 @pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta"])
@@ -87,7 +93,7 @@ def test_the_laws_of_preprocessors_hold(name, preprocessor, labels, family, pair
 
 
 def test_labels_appear_when_answers_do():
-    bert, fitted = tokenizer("bert"), TextClassification().fit([{"text": "x", "label": "a"}])
+    bert, fitted = tokenizer("bert"), TextClassificationPreprocessor().fit([{"text": "x", "label": "a"}])
     assert "labels" in fitted.features({"text": ["x"], "label": ["a"]}, bert)
     assert "labels" not in fitted.features({"text": ["x"]}, bert)
     assert "labels" not in fitted.features({"text": ["x"], "label": [None]}, bert)
@@ -98,24 +104,24 @@ def test_labels_appear_when_answers_do():
 def test_bad_labels_never_become_features():
     bert = tokenizer("bert")
     with pytest.raises(BadData, match="'x' is not a number"):
-        Regression().features({"text": ["a"], "label": ["x"]}, bert)
-    fitted = MultiLabel().fit([{"text": "x", "label": ["a"]}])
+        TextRegressionPreprocessor().features({"text": ["a"], "label": ["x"]}, bert)
+    fitted = MultiLabelPreprocessor().fit([{"text": "x", "label": ["a"]}])
     with pytest.raises(BadData, match=r"\['b'\] is not made of the labels: a"):
         fitted.features({"text": ["a"], "label": [["b"]]}, bert)
 
 
 def test_minus_hundred_is_a_number_and_not_an_ignored_label():
-    (value,) = Regression().features({"text": ["x"], "label": [-100]}, tokenizer("bert"))["labels"]
+    (value,) = TextRegressionPreprocessor().features({"text": ["x"], "label": [-100]}, tokenizer("bert"))["labels"]
     assert value != -100
     assert value == pytest.approx(-100, abs=1e-4)
 
 
 def test_show_tells_what_the_model_reads_and_what_the_loss_sees():
     bert = tokenizer("bert")
-    single = TextClassification().fit([{"text": "x", "label": "neg"}, {"text": "x", "label": "pos"}])
-    multi = MultiLabel().fit([{"text": "x", "label": ["salt", "fog"]}])
+    single = TextClassificationPreprocessor().fit([{"text": "x", "label": "neg"}, {"text": "x", "label": "pos"}])
+    multi = MultiLabelPreprocessor().fit([{"text": "x", "label": ["salt", "fog"]}])
     for preprocessor, label, shown in (
-        (single, "pos", "pos"), (multi, ["salt", "fog"], "fog, salt"), (multi, [], ""), (Regression(), "3.50", "3.5"),
+        (single, "pos", "pos"), (multi, ["salt", "fog"], "fog, salt"), (multi, [], ""), (TextRegressionPreprocessor(), "3.50", "3.5"),
     ):  # fmt: skip
         features = preprocessor.features({"text": ["the tar"], "label": [label]}, bert)
         feature = {name: values[0] for name, values in features.items()}
@@ -128,15 +134,15 @@ def test_a_tokenizer_without_padding_token_is_refused_with_a_way_out():
     gpt2 = tokenizer("bert")
     gpt2.pad_token = None
     with pytest.raises(Incompatible, match=r"has no padding token.*tokenizer\.pad_token = tokenizer\.eos_token"):
-        TextClassification().features({"text": ["x"]}, gpt2)
+        TextClassificationPreprocessor().features({"text": ["x"]}, gpt2)
 
 
 def test_lengths_that_cannot_be_are_refused():
     bert = tokenizer("bert")
     with pytest.raises(BadOptions, match=r"max_length 2 leaves no room for text beside 2 special tokens\. Set it to 3"):
-        TextClassification(max_length=2).features({"text": ["x"]}, bert)
+        TextClassificationPreprocessor(max_length=2).features({"text": ["x"]}, bert)
     with pytest.raises(BadOptions, match="Set it to 5"):
-        TextClassification(max_length=4).features({"text": ["x"], "text_pair": ["y"]}, bert)
+        TextClassificationPreprocessor(max_length=4).features({"text": ["x"], "text_pair": ["y"]}, bert)
     bert.model_max_length = 128
     with pytest.raises(BadOptions, match="max_length 256 is more than the 128 tokens that the model takes"):
-        TextClassification().features({"text": ["x"]}, bert)
+        TextClassificationPreprocessor().features({"text": ["x"]}, bert)

@@ -8,8 +8,8 @@ import importlib
 import pytest
 
 from finetune.interfaces import Evaluator, Preprocessor
-from finetune.options import document
 from finetune.plugins import resolve
+from finetune.recipe.options import document
 from finetune_text import tasks
 
 MODULES = ("classification", "classification_evaluator", "labels", "losses", "multilabel", "multilabel_evaluator",

@@ -10,12 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.errors import BadData, BadOptions
-from finetune.options import build
-from finetune.plan import as_options
+from finetune.recipe.options import as_options, build
 from finetune.testing.tokenizers import tokenizer
-from finetune_text.classification import TextClassification
+from finetune_text.classification import TextClassificationPreprocessor
 from finetune_text.labels import folded, ordered, spelt
-from finetune_text.multilabel import MultiLabel
+from finetune_text.multi_label import MultiLabelPreprocessor
 from finetune_text.regression import number
 
 NAME = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=8)
@@ -37,7 +36,7 @@ def batch(*labels):
 @given(st.lists(NAME, min_size=1, max_size=30))
 @settings(max_examples=60, deadline=None)
 def test_every_label_comes_back_from_its_id(bert, labels):
-    fitted = TextClassification().fit(rows(*labels))
+    fitted = TextClassificationPreprocessor().fit(rows(*labels))
     ids = fitted.features(batch(*labels), bert)["labels"]
     names = fitted.model_options()["id2label"]
     assert [names[position] for position in ids] == labels
@@ -47,8 +46,8 @@ def test_every_label_comes_back_from_its_id(bert, labels):
 @given(st.lists(st.integers(-50, 50), min_size=1, max_size=30))
 @settings(max_examples=40, deadline=None)
 def test_integers_are_numbered_by_size_whether_they_are_text_or_not(bert, labels):
-    numbers = TextClassification().fit(rows(*labels))
-    texts = TextClassification().fit(rows(*map(str, labels)))
+    numbers = TextClassificationPreprocessor().fit(rows(*labels))
+    texts = TextClassificationPreprocessor().fit(rows(*map(str, labels)))
     assert numbers == texts
     expected = np.unique(labels, return_inverse=True)[1].tolist()
     assert numbers.features(batch(*labels), bert)["labels"] == expected
@@ -67,13 +66,13 @@ def test_integers_are_numbered_by_size_whether_they_are_text_or_not(bert, labels
     ],
 )
 def test_label_names_stand_in_the_order_of_their_ids(labels, expected):
-    assert TextClassification().fit(rows(*labels)).labels == expected
+    assert TextClassificationPreprocessor().fit(rows(*labels)).labels == expected
 
 
 def test_the_order_of_a_class_label_column_is_kept(bert):
     features = Features({"text": Value("string"), "label": ClassLabel(names=["pos", "neg", "mixed"])})
     train = Dataset.from_dict({"text": ["a", "b"], "label": [2, 0]}, features=features)
-    fitted = TextClassification().fit(train)
+    fitted = TextClassificationPreprocessor().fit(train)
     assert fitted.labels == ("pos", "neg", "mixed")
     assert fitted.features(batch(2, 0, 1), bert)["labels"] == [2, 0, 1]
     assert fitted.class_counts == {"pos": 1, "neg": 0, "mixed": 1}
@@ -81,37 +80,39 @@ def test_the_order_of_a_class_label_column_is_kept(bert):
 
 def test_class_labels_whose_names_are_numbers_are_not_mistaken_for_them(bert):
     features = Features({"text": Value("string"), "label": ClassLabel(names=["1", "2", "3"])})
-    fitted = TextClassification().fit(Dataset.from_dict({"text": ["a"] * 3, "label": [0, 1, 2]}, features=features))
+    fitted = TextClassificationPreprocessor().fit(
+        Dataset.from_dict({"text": ["a"] * 3, "label": [0, 1, 2]}, features=features)
+    )
     assert fitted.features(batch(1), bert)["labels"] == [1]  # the label named "2"
     assert fitted.show({"input_ids": [], "labels": 1}, bert) == " → ⟦2⟧"
 
 
 @pytest.mark.parametrize("values", [(0, 1, 1), ("0", "1", "1")])
 def test_positions_in_given_names_are_positions(bert, values):
-    fitted = TextClassification(labels=("neg", "pos")).fit(rows(*values))
+    fitted = TextClassificationPreprocessor(labels=("neg", "pos")).fit(rows(*values))
     assert fitted.features(batch(*values), bert)["labels"] == [0, 1, 1]
     assert fitted.class_counts == {"neg": 1, "pos": 2}
 
 
 def test_given_names_fix_the_order(bert):
-    fitted = TextClassification(labels=("pos", "neg")).fit(rows("neg", "pos"))
+    fitted = TextClassificationPreprocessor(labels=("pos", "neg")).fit(rows("neg", "pos"))
     assert fitted.features(batch("neg", "pos"), bert)["labels"] == [1, 0]
 
 
 def test_given_names_that_are_numbers_are_names(bert):
-    fitted = TextClassification(labels=("1", "2")).fit(rows(1, 2))
+    fitted = TextClassificationPreprocessor(labels=("1", "2")).fit(rows(1, 2))
     assert fitted.features(batch(1, 2), bert)["labels"] == [0, 1]
 
 
 def test_what_fit_learned_survives_being_written_as_options():
-    fitted = TextClassification(class_weights="balanced").fit(rows("b", "a", "a"))
-    assert build(TextClassification, as_options(fitted), where="preprocessor") == fitted
-    multi = MultiLabel().fit(rows(["b"], ["a", "b"], []))
-    assert build(MultiLabel, as_options(multi), where="preprocessor") == multi
+    fitted = TextClassificationPreprocessor(class_weights="balanced").fit(rows("b", "a", "a"))
+    assert build(TextClassificationPreprocessor, as_options(fitted), where="preprocessor") == fitted
+    multi = MultiLabelPreprocessor().fit(rows(["b"], ["a", "b"], []))
+    assert build(MultiLabelPreprocessor, as_options(multi), where="preprocessor") == multi
 
 
 def test_a_validation_label_does_not_enter_the_label_set(bert):
-    fitted = TextClassification().fit(rows("a", "b"))
+    fitted = TextClassificationPreprocessor().fit(rows("a", "b"))
     assert [f.code for f in fitted.check(rows("c", "a"))] == ["unseen-label"]
     with pytest.raises(BadData, match="'c' is not one of the labels: a, b"):
         fitted.features(batch("c"), bert)
@@ -120,19 +121,22 @@ def test_a_validation_label_does_not_enter_the_label_set(bert):
 @given(st.lists(st.lists(st.sampled_from(["fog", "salt", "naïve", "0", "a b"]), unique=True), min_size=1, max_size=12))
 @settings(max_examples=60, deadline=None)
 def test_sets_of_labels_come_back_from_their_vectors(bert, labels):
-    fitted = MultiLabel(label_form="names").fit(rows(*labels))
+    fitted = MultiLabelPreprocessor(label_form="names").fit(rows(*labels))
     vectors = fitted.features(batch(*labels), bert)["labels"]
     names = fitted.labels
     back = [{name for name, value in zip(names, vector, strict=True) if value == 1.0} for vector in vectors]
     assert back == [set(each) for each in labels]
     joined = ["|".join(each) for each in labels]
-    assert MultiLabel(label_form="names").fit(rows(*joined)).features(batch(*joined), bert)["labels"] == vectors
+    assert (
+        MultiLabelPreprocessor(label_form="names").fit(rows(*joined)).features(batch(*joined), bert)["labels"]
+        == vectors
+    )
 
 
 def test_a_list_of_class_labels_is_read_by_position(bert):
     features = Features({"text": Value("string"), "label": ListOf(ClassLabel(names=["z", "y", "x"]))})
     train = Dataset.from_dict({"text": ["a", "b"], "label": [[0, 2], []]}, features=features)
-    fitted = MultiLabel().fit(train)
+    fitted = MultiLabelPreprocessor().fit(train)
     assert fitted.labels == ("z", "y", "x")
     assert fitted.features(batch([0, 2], []), bert)["labels"] == [[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
 
@@ -141,13 +145,13 @@ def test_a_list_of_class_labels_is_read_by_position(bert):
     "values", [([0.0, 1.0, 1.0], [0.0, 0.0, 0.0]), ([0, 1, 1], [0, 0, 0]), ([False, True, True], [False] * 3)]
 )
 def test_vectors_of_zeros_and_ones_are_read_as_vectors(bert, values):
-    fitted = MultiLabel(labels=("a", "b", "c")).fit(rows(*values))
+    fitted = MultiLabelPreprocessor(labels=("a", "b", "c")).fit(rows(*values))
     assert fitted.label_form == "vector"
     assert fitted.features(batch(*values), bert)["labels"] == [[0.0, 1.0, 1.0], [0.0, 0.0, 0.0]]
 
 
 def test_vectors_without_names_are_numbered():
-    assert MultiLabel().fit(rows([0, 1, 1], [1, 0, 0])).labels == ("0", "1", "2")
+    assert MultiLabelPreprocessor().fit(rows([0, 1, 1], [1, 0, 0])).labels == ("0", "1", "2")
 
 
 @pytest.mark.parametrize(
@@ -185,4 +189,4 @@ def test_case_space_and_unicode_form_do_not_tell_labels_apart():
 )  # fmt: skip
 def test_options_that_make_no_sense_are_refused(options, message):
     with pytest.raises(BadOptions, match=message):
-        build(TextClassification, options, where="preprocessor")
+        build(TextClassificationPreprocessor, options, where="preprocessor")

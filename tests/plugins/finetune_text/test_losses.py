@@ -12,14 +12,14 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 
-from finetune_text.classification import TextClassification
-from finetune_text.multilabel import MultiLabel
-from finetune_text.regression import Regression
+from finetune_text.classification import TextClassificationPreprocessor
+from finetune_text.multi_label import MultiLabelPreprocessor
+from finetune_text.regression import TextRegressionPreprocessor
 
 
 def fitted(labels, **options):
     rows = [{"text": "x", "label": f"c{label}"} for label in labels]
-    return TextClassification(labels=tuple(f"c{k}" for k in range(max(labels) + 1)), **options).fit(rows)
+    return TextClassificationPreprocessor(labels=tuple(f"c{k}" for k in range(max(labels) + 1)), **options).fit(rows)
 
 
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=30), st.integers(0, 99))
@@ -57,9 +57,13 @@ def test_no_weights_and_no_smoothing_are_plain_cross_entropy():
 
 def test_multi_label_and_regression_losses_are_torchs():
     logits, truth = torch.randn(4, 3), torch.tensor([[1.0, 0, 0], [0, 0, 0], [1, 1, 1], [0, 1, 0]])
-    assert torch.allclose(MultiLabel().loss()({"logits": logits}, truth), nn.BCEWithLogitsLoss()(logits, truth))
+    assert torch.allclose(
+        MultiLabelPreprocessor().loss()({"logits": logits}, truth), nn.BCEWithLogitsLoss()(logits, truth)
+    )
     numbers, wanted = torch.randn(4, 1), torch.tensor([1.0, 2.0, -3.0, 0.5])
-    assert torch.allclose(Regression().loss()({"logits": numbers}, wanted), nn.MSELoss()(numbers[:, 0], wanted))
+    assert torch.allclose(
+        TextRegressionPreprocessor().loss()({"logits": numbers}, wanted), nn.MSELoss()(numbers[:, 0], wanted)
+    )
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.integers(0, 99))
@@ -70,7 +74,7 @@ def test_the_shares_of_accumulated_batches_add_up_to_the_loss_of_all(sizes, seed
     single = torch.randint(0, 3, (total,))
     for loss, labels, items in (
         (fitted([0, 1, 2, 2], class_weights="balanced").loss(), single, total),
-        (MultiLabel().loss(), torch.randint(0, 2, (total, 3)).float(), 3 * total),
+        (MultiLabelPreprocessor().loss(), torch.randint(0, 2, (total, 3)).float(), 3 * total),
     ):
         logits = torch.randn(total, 3)
         parts = zip(logits.split(sizes), labels.split(sizes), strict=True)
@@ -103,8 +107,8 @@ def one_step(preprocessor, labels, folder, *, batch, accumulation):
     [
         (fitted([0, 1, 1, 1], class_weights="balanced"), [0, 1, 1, 1, 0, 1, 1, 1]),
         (fitted([0, 1]), [0, 1, 1, 1, 0, 1, 1, 1]),
-        (MultiLabel(labels=("a", "b", "c")), [[1.0, 0.0, 0.0]] * 4 + [[0.0, 1.0, 1.0]] * 4),
-        (Regression(), [1.0, 2.0, 3.0, -1.0, 0.0, 5.0, 2.0, 2.0]),
+        (MultiLabelPreprocessor(labels=("a", "b", "c")), [[1.0, 0.0, 0.0]] * 4 + [[0.0, 1.0, 1.0]] * 4),
+        (TextRegressionPreprocessor(), [1.0, 2.0, 3.0, -1.0, 0.0, 5.0, 2.0, 2.0]),
     ],
     ids=["weighted", "plain", "multi-label", "regression"],
 )

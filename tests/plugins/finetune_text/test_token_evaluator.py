@@ -14,9 +14,9 @@ from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from finetune.errors import BadData, BadOptions, TrainingFailed
 from finetune.interfaces import Predictions
 from finetune.testing.tokenizers import tokenizer
-from finetune_text.classification import TextClassification
-from finetune_text.token_classification import TokenClassification
-from finetune_text.token_evaluator import TokenEvaluator
+from finetune_text.classification import TextClassificationPreprocessor
+from finetune_text.token_classification import TokenClassificationPreprocessor
+from finetune_text.token_evaluator import TokenClassificationEvaluator
 
 BERT = tokenizer("bert")
 TAGS = ("B-MISC", "B-PER", "I-MISC", "I-PER", "O")
@@ -25,7 +25,7 @@ WORDS = ("salt", "harbour", "tar", "and", "ropes", "nets", "pier")
 
 def records(truth, guess, labels=TAGS, **options):
     """Return records of a model that answers with these tags."""
-    task = TokenClassification(labels=labels, label_ids=False, tag_counts={}, **options)
+    task = TokenClassificationPreprocessor(labels=labels, label_ids=False, tag_counts={}, **options)
     examples = [{"tokens": [WORDS[k % 7] for k in range(len(row))], "ner_tags": list(row)} for row in truth]
     made = task.features({name: [row[name] for row in examples] for name in ("tokens", "ner_tags")}, BERT)
     logits = np.zeros((len(made["labels"]), max(map(len, made["labels"])), len(labels)), np.float32)
@@ -36,7 +36,7 @@ def records(truth, guess, labels=TAGS, **options):
             if word >= 0:
                 logits[number, place, labels.index(guess[owner][word])] = 3
     predictions = Predictions(examples=examples, features=features, outputs=logits, tokenizer=BERT, preprocessor=task)
-    return TokenEvaluator().records(predictions)
+    return TokenClassificationEvaluator().records(predictions)
 
 
 SEQEVAL = (
@@ -48,10 +48,10 @@ SEQEVAL = (
 
 def test_the_scores_of_seqevals_readme():
     made = records(*SEQEVAL)
-    scores = TokenEvaluator().scores(made)
+    scores = TokenClassificationEvaluator().scores(made)
     expected = {"f1": 0.5, "accuracy": 0.8, "f1_macro": 0.5, "f1/MISC": 0.0, "f1/PER": 1.0, "precision/PER": 1.0}
     assert {name: scores[name] for name in expected} == expected
-    assert TokenEvaluator().details(made) == {
+    assert TokenClassificationEvaluator().details(made) == {
         "types": {
             "MISC": {"support": 1, "predicted": 1, "correct": 0}, "PER": {"support": 1, "predicted": 1, "correct": 1}
         },
@@ -99,7 +99,7 @@ def chunks(row):
 @settings(max_examples=40, deadline=None)
 def test_scores_equal_an_independent_count(rows):
     truth, guess = ([[pair[side] for pair in row] for row in rows] for side in (0, 1))
-    scores = TokenEvaluator().scores(records(truth, guess))
+    scores = TokenClassificationEvaluator().scores(records(truth, guess))
     true, guessed = ({(k, *c) for k, row in enumerate(side) for c in chunks(row)} for side in (truth, guess))
     # One row an entity that either side has: what it is in truth, and what it was taken for
     every = sorted(true | guessed)
@@ -120,7 +120,7 @@ def test_scores_equal_an_independent_count(rows):
 
 
 def test_a_span_with_the_right_type_and_a_wrong_end_is_wrong():
-    scores = TokenEvaluator().scores(records([["B-PER", "I-PER", "O"]], [["B-PER", "O", "O"]]))
+    scores = TokenClassificationEvaluator().scores(records([["B-PER", "I-PER", "O"]], [["B-PER", "O", "O"]]))
     assert (scores["f1"], scores["accuracy"]) == (0.0, pytest.approx(2 / 3))
 
 
@@ -129,7 +129,7 @@ def test_bilou_and_bioes_are_scored_alike():
         labels = ("O", "B-PER", "I-PER", f"{last}-PER", f"{only}-PER")
         truth = [["B-PER", f"{last}-PER", "O", f"{only}-PER"]]
         guess = [["B-PER", f"{last}-PER", "O", f"{last}-PER"]]  # a lone last word is an entity too
-        scores = TokenEvaluator().scores(records(truth, guess, labels))
+        scores = TokenClassificationEvaluator().scores(records(truth, guess, labels))
         assert (scores["f1"], scores["accuracy"]) == (1.0, 0.75)
 
 
@@ -138,32 +138,32 @@ def test_without_a_scheme_every_word_is_scored_by_itself_and_f1_is_the_accuracy(
     assert made[0]["prediction"] == ["NOUN", "NOUN", "NOUN", "ADP"]
     assert made[0]["reference"] == ["NOUN", "VERB", "NOUN", "ADP"]
     assert made[0]["scores"] == pytest.approx([np.exp(3) / (np.exp(3) + 2)] * 4)
-    scores = TokenEvaluator().scores(made)
+    scores = TokenClassificationEvaluator().scores(made)
     assert scores["f1"] == scores["accuracy"] == 0.75
     assert scores["f1_macro"] == pytest.approx((1 + 0.8 + 0) / 3)  # ADP, NOUN, VERB
 
 
 def test_the_scheme_that_the_recipe_names_is_the_one_scored():
     truth, guess = [["B-PER", "I-PER"]], [["B-PER", "B-PER"]]
-    assert TokenEvaluator().scores(records(truth, guess))["f1"] == 0.0
-    assert TokenEvaluator().scores(records(truth, guess, scheme="none"))["f1"] == 0.5
+    assert TokenClassificationEvaluator().scores(records(truth, guess))["f1"] == 0.0
+    assert TokenClassificationEvaluator().scores(records(truth, guess, scheme="none"))["f1"] == 0.5
 
 
 def test_a_word_without_tokens_is_predicted_nothing_and_that_is_wrong():
-    task = TokenClassification(labels=TAGS, label_ids=False, tag_counts={})
+    task = TokenClassificationPreprocessor(labels=TAGS, label_ids=False, tag_counts={})
     example = {"tokens": ["salt", "\u0301", "tar"], "ner_tags": ["B-PER", "I-PER", "O"]}
     logits = np.zeros((1, 4, 5), np.float32)
     logits[0, 1, 1] = logits[0, 2, 4] = 5
-    (record,) = TokenEvaluator().records(
+    (record,) = TokenClassificationEvaluator().records(
         Predictions(
             examples=[example], features=[{"word_ids": [-1, 0, 2, -1], "example": 0}], outputs=(logits, "more"),
             tokenizer=BERT, preprocessor=task,
         )
     )  # fmt: skip
     assert record["tags"] == ["B-PER", None, "O"]
-    assert TokenEvaluator().scores([record])["accuracy"] == pytest.approx(2 / 3)
-    assert TokenEvaluator().scores([record])["f1"] == 0.0
-    assert TokenEvaluator().details([record])["words_without_prediction"] == 1
+    assert TokenClassificationEvaluator().scores([record])["accuracy"] == pytest.approx(2 / 3)
+    assert TokenClassificationEvaluator().scores([record])["f1"] == 0.0
+    assert TokenClassificationEvaluator().details([record])["words_without_prediction"] == 1
 
 
 def predictions(outputs, preprocessor):
@@ -174,23 +174,23 @@ def predictions(outputs, preprocessor):
 
 
 def test_without_answers_records_have_no_reference_and_cannot_be_scored():
-    task = TokenClassification(labels=TAGS, label_ids=False, tag_counts={})
-    (record,) = TokenEvaluator().records(predictions(np.eye(5, dtype=np.float32)[None, [0, 1, 0]], task))
+    task = TokenClassificationPreprocessor(labels=TAGS, label_ids=False, tag_counts={})
+    (record,) = TokenClassificationEvaluator().records(predictions(np.eye(5, dtype=np.float32)[None, [0, 1, 0]], task))
     assert set(record) == {"prediction", "tags"}
     assert record["prediction"][0]["text"] == "salt"
     with pytest.raises(BadData, match="no example with a label"):
-        TokenEvaluator().scores([])
+        TokenClassificationEvaluator().scores([])
 
 
 def test_outputs_that_cannot_be_tags_are_refused():
-    task = TokenClassification(labels=TAGS, label_ids=False, tag_counts={})
+    task = TokenClassificationPreprocessor(labels=TAGS, label_ids=False, tag_counts={})
     for shape in ((1, 4, 5), (1, 3, 4), (2, 3, 5)):
         with pytest.raises(TrainingFailed, match=r"\(1, 3, 5\) was wanted"):
-            TokenEvaluator().records(predictions(np.zeros(shape), task))
+            TokenClassificationEvaluator().records(predictions(np.zeros(shape), task))
     with pytest.raises(TrainingFailed, match="not finite"):
-        TokenEvaluator().records(predictions(np.full((1, 3, 5), np.nan), task))
+        TokenClassificationEvaluator().records(predictions(np.full((1, 3, 5), np.nan), task))
     with pytest.raises(BadOptions, match=r"need the features of TokenClassification, not .*TextClassification"):
-        TokenEvaluator().records(predictions(np.zeros((1, 3, 5)), TextClassification()))
+        TokenClassificationEvaluator().records(predictions(np.zeros((1, 3, 5)), TextClassificationPreprocessor()))
     with pytest.raises(ValueError, match=r"no score of this evaluator\. Did you mean 'f1_macro'"):
-        TokenEvaluator(primary="f1_macr")
-    assert TokenEvaluator(primary="f1/PER").primary == "f1/PER"
+        TokenClassificationEvaluator(primary="f1_macr")
+    assert TokenClassificationEvaluator(primary="f1/PER").primary == "f1/PER"

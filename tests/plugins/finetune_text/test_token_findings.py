@@ -6,7 +6,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
 from finetune.testing.laws import check_finding
-from finetune_text.token_classification import TokenClassification
+from finetune_text.token_classification import TokenClassificationPreprocessor
 
 GOOD = [
     {"tokens": ["Inès", "Moreau", "keeps", "it", str(number)], "ner_tags": ["B-PER", "I-PER", "O", "O", "O"]}
@@ -20,7 +20,7 @@ BILOU = [
 
 
 def found(rows, *, train=None, **options):
-    findings = list(TokenClassification(**options).fit(rows if train is None else train).check(rows))
+    findings = list(TokenClassificationPreprocessor(**options).fit(rows if train is None else train).check(rows))
     for finding in findings:
         check_finding(finding)
     return findings
@@ -167,7 +167,7 @@ def encoded(tags, names):
 def test_tags_of_the_hub_are_positions_in_their_names():
     names = ["O", "B-PER", "I-PER"]
     train = encoded([[1, 2, 0], [0, 0], [0, 1]], names)
-    fitted = TokenClassification().fit(train)
+    fitted = TokenClassificationPreprocessor().fit(train)
     assert (fitted.labels, fitted.label_ids, fitted.tag_scheme) == (("O", "B-PER", "I-PER"), True, "BIO")
     assert fitted.tag_counts == {"O": 4, "B-PER": 2, "I-PER": 1}
     assert list(fitted.check(train)) == []

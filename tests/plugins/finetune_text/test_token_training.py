@@ -15,7 +15,7 @@ from finetune.errors import Incompatible
 from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer
 from finetune_text.losses import TagCrossEntropy
-from finetune_text.token_classification import TokenClassification
+from finetune_text.token_classification import TokenClassificationPreprocessor
 
 LABELS = st.lists(st.lists(st.sampled_from([-100, 0, 1, 2]), min_size=4, max_size=4), min_size=2, max_size=6)
 
@@ -49,7 +49,7 @@ def one_step(folder, *, batch, accumulation):
         hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, num_labels=2,
     )  # fmt: skip
     model, bert = BertForTokenClassification(config), tokenizer("bert")
-    task = TokenClassification(labels=("B-PER", "O"), label_ids=False, tag_counts={})
+    task = TokenClassificationPreprocessor(labels=("B-PER", "O"), label_ids=False, tag_counts={})
     sizes = (1, 9, 2, 7, 3, 8, 1, 5)  # words: batches of two hold different numbers of labels
     rows = {
         "tokens": [["salt", *["tar"] * (n - 1)] for n in sizes],
@@ -107,7 +107,7 @@ def test_a_model_learns_few_sentences_by_heart_and_predicts_them_once_reloaded(f
             "max_steps": 60, "learning_rate": 1e-2, "per_device_train_batch_size": 4, "per_device_eval_batch_size": 2,
             "eval_strategy": "no", "save_strategy": "no", "lr_scheduler_type": "constant",
         },
-        untouched=False,
+        score_base_model=False,
     )  # fmt: skip
     assert (result.scores["test"]["f1"], result.scores["test"]["accuracy"]) == (1.0, 1.0)
     model = finetune.load(tmp_path / "run")

@@ -18,8 +18,8 @@ from finetune.interfaces import IGNORE_INDEX, Predictions
 from finetune.testing.laws import check_preprocessor
 from finetune.testing.tokenizers import FAMILIES, tokenizer
 from finetune_text import tasks
-from finetune_text.token_classification import TokenClassification
-from finetune_text.token_evaluator import TokenEvaluator
+from finetune_text.token_classification import TokenClassificationPreprocessor
+from finetune_text.token_evaluator import TokenClassificationEvaluator
 
 TOKENIZERS = {family: tokenizer(family) for family in FAMILIES}
 WITH_SPACE = {"gpt2", "roberta"}
@@ -29,7 +29,7 @@ SOUND = ["salt", "harbour", "naïve", "Straße", "🙂", "1987", "ﬁsh", "break
 ODD = ["\u0301", "\x01", "\u200b", "\u00ad", "\ufe0f", "\u00a0"]
 """Words of which some tokenizers have no token: marks, control characters, zero-width ones."""
 SENTENCE = st.lists(st.tuples(st.sampled_from(SOUND + ODD), st.sampled_from(TAGS)), min_size=1, max_size=12)
-TASK = TokenClassification(labels=TAGS, scheme="BIO", label_ids=False, tag_counts={})
+TASK = TokenClassificationPreprocessor(labels=TAGS, scheme="BIO", label_ids=False, tag_counts={})
 
 
 def columns(sentences):
@@ -133,7 +133,7 @@ def test_a_model_that_gives_the_labels_back_predicts_the_tags(family, label_all,
             logits[number, place] = 9 * np.eye(len(TAGS))[label] if label >= 0 else 5.0
     given_columns = columns(sentences)
     examples = [dict(zip(given_columns, values, strict=True)) for values in zip(*given_columns.values(), strict=True)]
-    records = TokenEvaluator().records(
+    records = TokenClassificationEvaluator().records(
         Predictions(
             examples=examples, outputs=logits, tokenizer=TOKENIZERS[family], preprocessor=task,
             features=[{**row, "example": owner} for row, owner in zip(rows, owners, strict=True)],
@@ -155,7 +155,9 @@ def test_the_laws_of_preprocessors_hold(family, options):
         for number in range(4)
     ]
     task = tasks()["token-classification"]
-    check_preprocessor(TokenClassification(**options), examples=examples, tokenizer=TOKENIZERS[family], task=task)
+    check_preprocessor(
+        TokenClassificationPreprocessor(**options), examples=examples, tokenizer=TOKENIZERS[family], task=task
+    )
 
 
 def one(task, words, tags, family="bert"):
@@ -168,7 +170,7 @@ def one(task, words, tags, family="bert"):
 )
 def test_where_all_tokens_are_labelled_those_after_a_words_first_lie_inside_its_entity(tag, rest):
     labels = ("O", "B-PER", "I-PER", "L-PER", "U-PER")
-    task = TokenClassification(labels=labels, label_all=True, label_ids=False, tag_counts={})
+    task = TokenClassificationPreprocessor(labels=labels, label_all=True, label_ids=False, tag_counts={})
     feature = one(task, ["Harrowmouth"], [tag])
     names = [labels[label] if label >= 0 else None for label in feature["labels"]]
     assert len(names) > 3
@@ -177,9 +179,9 @@ def test_where_all_tokens_are_labelled_those_after_a_words_first_lie_inside_its_
 
 def test_labels_that_labelling_all_tokens_needs_are_added_after_the_others():
     rows = [{"tokens": ["Inès", "sails"], "ner_tags": ["B-PER", "O"]}, {"tokens": ["it"], "ner_tags": ["O"]}]
-    assert TokenClassification().fit(rows).labels == ("B-PER", "O")
-    assert TokenClassification(label_all=True).fit(rows).labels == ("B-PER", "O", "I-PER")
-    assert TokenClassification(label_all=True, scheme="none").fit(rows).labels == ("B-PER", "O")
+    assert TokenClassificationPreprocessor().fit(rows).labels == ("B-PER", "O")
+    assert TokenClassificationPreprocessor(label_all=True).fit(rows).labels == ("B-PER", "O", "I-PER")
+    assert TokenClassificationPreprocessor(label_all=True, scheme="none").fit(rows).labels == ("B-PER", "O")
 
 
 def test_a_word_has_the_tokens_that_it_has_inside_a_text():
@@ -201,7 +203,7 @@ def test_a_word_longer_than_a_window_keeps_its_first_tokens_on_whichever_side_th
         assert made["word_ids"] == [[-1, 0, -1], [-1, 1, 1, 1, -1], [-1, 2, -1]]
         assert bert.convert_ids_to_tokens(made["input_ids"][1])[1:4] == ["k", "##b", "##k"]
         assert bert.truncation_side == side
-        assert task.ledger(made) == {
+        assert task.counts(made) == {
             "words": 3, "words_without_tokens": 0, "sentences_in_several_windows": 1, "words_truncated": 1,
             "tokens_lost": 3,
         }  # fmt: skip
@@ -220,7 +222,7 @@ def test_text_is_parted_at_white_space_and_labels_appear_when_answers_do():
 
 
 def test_tags_may_be_positions_in_a_list_of_names():
-    task = TokenClassification(labels=("O", "B-PER")).fit([{"tokens": ["a", "b"], "ner_tags": [0, 1]}])
+    task = TokenClassificationPreprocessor(labels=("O", "B-PER")).fit([{"tokens": ["a", "b"], "ner_tags": [0, 1]}])
     assert (task.label_ids, task.tag_scheme, task.tag_counts) == (True, "BIO", {"O": 1, "B-PER": 1})
     assert one(task, ["tar", "salt"], [1, 0])["labels"] == [-100, 1, 0, -100]
     assert task.tag_names({"tokens": ["tar", "salt"], "ner_tags": [1, 0]}) == ["B-PER", "O"]
@@ -252,11 +254,11 @@ def test_tokenizers_and_lengths_that_cannot_be_are_refused():
     with pytest.raises(Incompatible, match=r"ByT5Tokenizer\) does not tell which token is of which word"):
         TASK.features({"tokens": [["x"]]}, ByT5Tokenizer())
     with pytest.raises(BadOptions, match=r"max_length 2 leaves no room for text"):
-        TokenClassification(max_length=2).features({"tokens": [["x"]]}, TOKENIZERS["bert"])
+        TokenClassificationPreprocessor(max_length=2).features({"tokens": [["x"]]}, TOKENIZERS["bert"])
     with pytest.raises(BadData, match=r"the tokenizer sees nothing in \[''\]"):
         TASK.features({"tokens": [[""]]}, TOKENIZERS["gpt2"])
     with pytest.raises(ValueError, match="label_smoothing must be at least 0"):
-        TokenClassification(label_smoothing=1.0)
+        TokenClassificationPreprocessor(label_smoothing=1.0)
 
 
 @pytest.mark.parametrize("module", ["words", "token_checks", "token_classification", "token_evaluator", "conll"])

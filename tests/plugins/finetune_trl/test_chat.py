@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from finetune.errors import BadData, BadOptions
 from finetune.testing.laws import check_finding
 from finetune.testing.tokenizers import tokenizer
-from finetune_trl import chat, templates
+from finetune_trl.chat import messages as chat
+from finetune_trl.chat import templates
 
 
 def turn(role: Any, content: Any = "Aye.") -> dict[str, Any]:

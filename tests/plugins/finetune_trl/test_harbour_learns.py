@@ -86,7 +86,7 @@ def reinforced(folder: Path, name: str, model: str, reward: str) -> Result:
 
 
 def test_supervised_fine_tuning_answers_four_of_five_new_instructions_to_the_letter(instructed: Result) -> None:
-    before, after = instructed.untouched["test"], instructed.scores["test"]
+    before, after = instructed.base_model_scores["test"], instructed.scores["test"]
     assert before["exact_match@instructions"] < 0.05
     assert after["exact_match@instructions"] >= 0.8
     assert after["stopped"] > 0.98
@@ -96,8 +96,8 @@ def test_preferences_are_learned_from_there_with_an_accuracy_above_nine_tenths(
     folder: Path, instructed: Result
 ) -> None:
     result = begun("dpo", folder, model=instructed.directory, training={"max_steps": 80, "learning_rate": 2e-4})
-    before, after = result.untouched["test"], result.scores["test"]
-    assert before["accuracy"] == 0.5 and before["margin"] == 0  # the untouched model is the reference
+    before, after = result.base_model_scores["test"], result.scores["test"]
+    assert before["accuracy"] == 0.5 and before["margin"] == 0  # the base model is the reference
     assert after["accuracy"] > 0.9 and after["accuracy_low"] > 0.85
     assert after["chosen_reward"] > after["rejected_reward"]
 
@@ -111,7 +111,7 @@ def test_reinforcement_by_that_reward_model_raises_its_mean_beyond_the_interval(
     folder: Path, instructed: Result, judge: Result
 ) -> None:
     result = reinforced(folder, "polite", instructed.directory, judge.directory)
-    before, after = result.untouched["test"], result.scores["test"]
+    before, after = result.base_model_scores["test"], result.scores["test"]
     assert after["reward_low"] > before["reward_high"]
     assert after["reward"] > before["reward"]
 
@@ -121,5 +121,5 @@ def test_reinforcement_by_a_function_raises_its_mean_beyond_the_interval(
     folder: Path, instructed: Result, reward: str
 ) -> None:
     result = reinforced(folder, reward, instructed.directory, f"finetune_samples.rewards:{reward}")
-    before, after = result.untouched["test"], result.scores["test"]
+    before, after = result.base_model_scores["test"], result.scores["test"]
     assert after["reward_low"] > before["reward_high"]

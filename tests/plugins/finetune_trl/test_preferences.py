@@ -21,11 +21,11 @@ from finetune.errors import BadData, Incompatible
 from finetune.interfaces import Preprocessor
 from finetune.testing.laws import check_finding
 from finetune.testing.tokenizers import TEXTS, tokenizer
-from finetune_trl import templates
-from finetune_trl.kto import Thumbs
-from finetune_trl.preference_evaluator import PreferenceEvaluator, preferred, wilson
-from finetune_trl.preferences import Preferences
-from finetune_trl.reward import Reward
+from finetune_trl.chat import templates
+from finetune_trl.preference.dpo import DPOPreprocessor
+from finetune_trl.preference.evaluator import PreferenceEvaluator, preferred, wilson
+from finetune_trl.preference.kto import KTOPreprocessor
+from finetune_trl.preference.reward import RewardPreprocessor
 
 U = {"role": "user", "content": "Who keeps the lighthouse?"}
 GOOD = {"role": "assistant", "content": "Old Tomás keeps it, with his daughter."}
@@ -72,7 +72,7 @@ def theirs(trainer: Any, rows: list[dict[str, Any]], tokens: Any, config: Any, t
 )
 def test_pairs_have_the_ids_that_trl_makes(rows: list[dict[str, Any]], family: str, tmp_path: Path) -> None:
     tokens = words(family)
-    ours = features(Preferences(), rows, tokens)
+    ours = features(DPOPreprocessor(), rows, tokens)
     wanted = theirs(DPOTrainer, rows, tokens, DPOConfig, tmp_path)
     for name in ("prompt_ids", "chosen_ids", "rejected_ids"):
         assert ours[name] == wanted[name][:]
@@ -82,34 +82,34 @@ def test_pairs_have_the_ids_that_trl_makes(rows: list[dict[str, Any]], family: s
 def test_thumbs_and_reward_pairs_have_the_ids_that_trl_makes(rows: list[dict[str, Any]], tmp_path: Path) -> None:
     tokens = words("llama")
     pairs = theirs(RewardTrainer, rows, tokens, RewardConfig, tmp_path)
-    ours = features(Reward(), rows, tokens)
+    ours = features(RewardPreprocessor(), rows, tokens)
     assert [ours["chosen_ids"], ours["rejected_ids"]] == [pairs["chosen_ids"][:], pairs["rejected_ids"][:]]
     thumbs = [{"prompt": row["prompt"], "completion": row["chosen"], "label": True} for row in rows]
     wanted = theirs(KTOTrainer, thumbs, tokens, KTOConfig, tmp_path, calculate_KL=False, desirable_weight=1.0,
                     undesirable_weight=1.0)  # fmt: skip
-    made = features(Thumbs(), thumbs, tokens)
+    made = features(KTOPreprocessor(), thumbs, tokens)
     assert [made["prompt_ids"], made["completion_ids"]] == [wanted["prompt_ids"][:], wanted["completion_ids"][:]]
 
 
 def test_sharegpt_pairs_are_read_as_chats() -> None:
     tokens = words("llama")
-    converted = features(Preferences(converter="sharegpt"), [SHAREGPT], tokens)
-    assert converted == features(Preferences(), [CHAT], tokens)
-    assert not list(Preferences(converter="sharegpt").check([SHAREGPT]))
+    converted = features(DPOPreprocessor(converter="sharegpt"), [SHAREGPT], tokens)
+    assert converted == features(DPOPreprocessor(), [CHAT], tokens)
+    assert not list(DPOPreprocessor(converter="sharegpt").check([SHAREGPT]))
 
 
 def test_text_becomes_turns_where_the_data_are_called_conversational() -> None:
     tokens = words("llama")
     text = {"prompt": U["content"], "chosen": GOOD["content"], "rejected": BAD["content"]}
-    assert features(Preferences(conversational=True), [text], tokens) == features(Preferences(), [CHAT], tokens)
-    asked = Preferences().fit([CHAT]).features({"prompt": [U["content"]]}, tokens)
+    assert features(DPOPreprocessor(conversational=True), [text], tokens) == features(DPOPreprocessor(), [CHAT], tokens)
+    asked = DPOPreprocessor().fit([CHAT]).features({"prompt": [U["content"]]}, tokens)
     assert asked["prompt_ids"] == [templates.ids_of(tokens, [U], add_generation_prompt=True)]
 
 
 def test_a_tokenizer_that_cannot_end_an_answer_is_refused() -> None:
     tokens = tokenizer("bert")
     with pytest.raises(Incompatible, match="no end-of-sequence token to end an answer"):
-        features(Preferences(), [TEXT], tokens)
+        features(DPOPreprocessor(), [TEXT], tokens)
 
 
 # --- batches are TRL's ------------------------------------------------------------------------------------------------
@@ -126,17 +126,17 @@ def test_batches_are_those_that_trl_makes() -> None:
     def same(ours: Any, wanted: Any) -> bool:
         return ours.keys() == wanted.keys() and all(ours[name].tolist() == wanted[name].tolist() for name in wanted)
 
-    pairs = rows_of(features(Preferences(), [TEXT, ENDED], tokens))
-    assert same(Preferences().collator(tokens)(pairs), DataCollatorForPreference(pad_token_id=pad)(pairs))
-    whole = rows_of(features(Reward(), [TEXT, ENDED], tokens))
-    assert same(Reward().collator(tokens)(whole), DataCollatorForReward(pad_token_id=pad)(whole))
+    pairs = rows_of(features(DPOPreprocessor(), [TEXT, ENDED], tokens))
+    assert same(DPOPreprocessor().collator(tokens)(pairs), DataCollatorForPreference(pad_token_id=pad)(pairs))
+    whole = rows_of(features(RewardPreprocessor(), [TEXT, ENDED], tokens))
+    assert same(RewardPreprocessor().collator(tokens)(whole), DataCollatorForReward(pad_token_id=pad)(whole))
     thumbs = [{"prompt": row["prompt"], "completion": row["chosen"], "label": label}
               for row, label in ((TEXT, True), (ENDED, False), (TEXT, False))]  # fmt: skip
-    made = rows_of(features(Thumbs(max_length=12), thumbs, tokens))
+    made = rows_of(features(KTOPreprocessor(max_length=12), thumbs, tokens))
     elsewhere = [row["completion_ids"] for row in (made[2], made[0], made[1])]
     wanted = [{**row, "KL_completion_ids": ids} for row, ids in zip(made, elsewhere, strict=True)]
     collator = DataCollatorForUnpairedPreference(pad_token_id=pad, max_length=12)
-    assert same(Thumbs(max_length=12).collator(tokens)(made), collator(wanted))
+    assert same(KTOPreprocessor(max_length=12).collator(tokens)(made), collator(wanted))
 
 
 # --- nothing is lost without a count ----------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ SENTENCES = st.sampled_from([sentence for text in TEXTS[:2] for sentence in text
 def test_every_token_is_kept_or_counted_as_lost(prompt: str, chosen: str, rejected: str, max_length: int) -> None:
     tokens = tokenizer("roberta")
     row = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
-    made = features(Preferences(max_length=max_length), [row], tokens)
+    made = features(DPOPreprocessor(max_length=max_length), [row], tokens)
     (prompt_ids,), lost = made["prompt_ids"], 0
     for side in ("chosen", "rejected"):
         whole = tokens(prompt + row[side] + tokens.eos_token)["input_ids"]
@@ -156,7 +156,7 @@ def test_every_token_is_kept_or_counted_as_lost(prompt: str, chosen: str, reject
         assert [*prompt_ids, *answer] == whole[:max_length]
         lost += len(whole) - len(prompt_ids) - len(answer)
     assert made["tokens_lost"] == [lost]
-    counts = Preferences(max_length=max_length).ledger(made)
+    counts = DPOPreprocessor(max_length=max_length).counts(made)
     assert counts["tokens_lost"] == lost
     assert counts["identical_after_truncation"] == (made["chosen_ids"] == made["rejected_ids"])
 
@@ -164,11 +164,11 @@ def test_every_token_is_kept_or_counted_as_lost(prompt: str, chosen: str, reject
 def test_pairs_that_differ_beyond_max_length_alone_are_counted() -> None:
     long = {"prompt": "Who?", "chosen": " The boats come in at dawn.", "rejected": " The boats come in late."}
     tokens = tokenizer("roberta")
-    assert Preferences().ledger(features(Preferences(), [long], tokens))["identical_after_truncation"] == 0
+    assert DPOPreprocessor().counts(features(DPOPreprocessor(), [long], tokens))["identical_after_truncation"] == 0
     apart = {"prompt": "Who?", "chosen": " Aye.", "rejected": " No."}
     same_for = len(tokens("Who? The boats", add_special_tokens=False)["input_ids"])
-    short = Preferences(max_length=same_for)
-    assert short.ledger(features(short, [long, apart], tokens))["identical_after_truncation"] == 1
+    short = DPOPreprocessor(max_length=same_for)
+    assert short.counts(features(short, [long, apart], tokens))["identical_after_truncation"] == 1
 
 
 # --- findings ---------------------------------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ FAULTY: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize(("code", "row"), FAULTY)
 def test_a_bad_pair_is_named_with_its_row(code: str, row: dict[str, Any]) -> None:
     good = TEXT if isinstance(row.get("prompt"), str) else CHAT
-    for preprocessor in (Preferences(), Reward()):
+    for preprocessor in (DPOPreprocessor(), RewardPreprocessor()):
         found = list(preprocessor.fit([good]).check([good, row]))
         for finding in found:
             check_finding(finding)
@@ -207,12 +207,12 @@ def test_a_bad_pair_is_named_with_its_row(code: str, row: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("row", [TEXT, CHAT, LONGER, WHOLE, WHOLE_TEXT])
 def test_a_good_pair_is_left_alone(row: dict[str, Any]) -> None:
-    assert not list(Preferences().check([row])) and not list(Reward().check([row]))
+    assert not list(DPOPreprocessor().check([row])) and not list(RewardPreprocessor().check([row]))
 
 
 def test_pairs_that_contradict_or_repeat_each_other_are_told() -> None:
     turned = {**TEXT, "chosen": TEXT["rejected"], "rejected": TEXT["chosen"]}
-    found = {finding.code: finding for finding in Preferences().check([TEXT, turned, TEXT])}
+    found = {finding.code: finding for finding in DPOPreprocessor().check([TEXT, turned, TEXT])}
     assert {code: (finding.level, finding.row) for code, finding in found.items()} == {
         "contradictory-preferences": ("warning", 1),
         "duplicate-rows": ("warning", 2),
@@ -223,13 +223,13 @@ def test_pairs_that_contradict_or_repeat_each_other_are_told() -> None:
 def test_answers_that_stick_to_their_prompts_are_told() -> None:
     glued = {"prompt": "Who?", "chosen": "Tomás.", "rejected": "Nobody."}
     rows = [TEXT, glued, {**ENDED, "prompt": "Gulls circle.\n"}]
-    for preprocessor in (Preferences(), Reward()):
+    for preprocessor in (DPOPreprocessor(), RewardPreprocessor()):
         (found,) = preprocessor.fit(rows).check(rows)
         check_finding(found)
         assert (found.code, found.level, found.row) == ("no-space-between", "warning", 1)
-    assert not list(Preferences(conversational=True).fit(rows).check(rows))
+    assert not list(DPOPreprocessor(conversational=True).fit(rows).check(rows))
     thumbs = [thumb(True, "Tomás."), thumb(False)]
-    assert [found.code for found in Thumbs().fit(thumbs).check(thumbs)] == ["no-space-between"]
+    assert [found.code for found in KTOPreprocessor().fit(thumbs).check(thumbs)] == ["no-space-between"]
 
 
 def thumb(label: Any, completion: Any = " Old Tomás.") -> dict[str, Any]:
@@ -251,7 +251,7 @@ def thumb(label: Any, completion: Any = " Old Tomás.") -> dict[str, Any]:
 )
 def test_a_bad_thumb_is_named_with_its_row(code: str, level: str, row: dict[str, Any]) -> None:
     rows = [thumb("true"), thumb("false", " Nobody."), row]
-    (found,) = Thumbs().fit(rows).check(rows)
+    (found,) = KTOPreprocessor().fit(rows).check(rows)
     check_finding(found)
     assert (found.code, found.level, found.row) == (code, level, 2)
 
@@ -259,14 +259,14 @@ def test_a_bad_thumb_is_named_with_its_row(code: str, level: str, row: dict[str,
 def test_thumbs_of_one_kind_are_refused_where_train_has_no_other() -> None:
     up, down = thumb("true"), thumb("false", " Nobody.")
     only, both = [up, thumb(True, " Aye.")], [up, down]
-    (found,) = Thumbs().fit(only).check(only)
+    (found,) = KTOPreprocessor().fit(only).check(only)
     assert (found.code, found.level) == ("one-kind-of-label", "error") and "every label is true" in found.message
-    (found,) = Thumbs().fit(both).check(only)
+    (found,) = KTOPreprocessor().fit(both).check(only)
     assert (found.code, found.level) == ("one-kind-of-label", "warning")
 
 
 def test_a_completion_to_score_is_written_like_its_prompt() -> None:
-    learned = Reward().fit([TEXT])
+    learned = RewardPreprocessor().fit([TEXT])
     for row in ({"prompt": "Who?", "completion": [GOOD]}, {"prompt": [U], "completion": " I."}):
         (found,) = learned.check([row])
         check_finding(found)
@@ -274,7 +274,7 @@ def test_a_completion_to_score_is_written_like_its_prompt() -> None:
 
 
 def test_text_without_a_prompt_cannot_become_turns() -> None:
-    for preprocessor in (Preferences(conversational=True), Reward(conversational=True)):
+    for preprocessor in (DPOPreprocessor(conversational=True), RewardPreprocessor(conversational=True)):
         (found,) = preprocessor.fit([WHOLE_TEXT]).check([WHOLE_TEXT])
         check_finding(found)
         assert (found.code, found.level) == ("no-prompt-for-turns", "error")
@@ -283,7 +283,7 @@ def test_text_without_a_prompt_cannot_become_turns() -> None:
 
 def test_a_label_that_is_neither_true_nor_false_makes_no_feature() -> None:
     with pytest.raises(BadData, match="'maybe' is neither true nor false"):
-        features(Thumbs(), [thumb("maybe")], tokenizer("roberta"))
+        features(KTOPreprocessor(), [thumb("maybe")], tokenizer("roberta"))
 
 
 # --- scores -----------------------------------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ def test_scores_of_pairs_are_those_worked_out_by_hand() -> None:
 
 def test_the_preference_file_is_read_whole(shared_data: Path) -> None:
     rows = json.loads((shared_data / "preference" / "dpo_en_demo.json").read_text())
-    preprocessor = Preferences(converter="sharegpt").fit(rows)
+    preprocessor = DPOPreprocessor(converter="sharegpt").fit(rows)
     found = list(preprocessor.check(rows))
     for finding in found:
         check_finding(finding)

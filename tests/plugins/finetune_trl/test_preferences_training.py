@@ -18,9 +18,9 @@ from trl import DPOConfig, GRPOConfig, KTOConfig, RewardConfig, RLOOConfig
 
 import finetune
 from finetune.errors import BadData, BadOptions, Incompatible
-from finetune_trl.collate import PadThumbs
-from finetune_trl.kto import Thumbs
-from finetune_trl.kto_training import with_spare
+from finetune_trl.preference.collate import PadKTO
+from finetune_trl.preference.kto import KTOPreprocessor
+from finetune_trl.preference.kto_trainer import with_spare
 from finetune_trl.refused_options import DPO, KTO, REWARD, RL, refuse_options
 
 PAIRS = [
@@ -89,7 +89,7 @@ def test_a_run_learns_and_its_folder_gives_the_same_scores(task: str, strategy: 
 @pytest.mark.parametrize("task", ["dpo", "kto"])
 @pytest.mark.parametrize("strategy", ["full", "lora"])
 def test_an_untouched_model_prefers_neither(task: str, strategy: str, runs: Any) -> None:
-    scores = runs(task, strategy)[1].untouched["test"]
+    scores = runs(task, strategy)[1].base_model_scores["test"]
     assert (scores["accuracy"], scores["margin"], scores["kl"]) == (0.5, 0.0, 0.0)
 
 
@@ -176,7 +176,7 @@ def test_a_reward_model_scores_what_a_user_would_score_with_it(runs: Any) -> Non
 @pytest.mark.parametrize("strategy", ["full", "lora"])
 def test_a_prompt_alone_is_answered(strategy: str, runs: Any) -> None:
     folder, _ = runs("dpo", strategy)
-    model = finetune.load(folder).writing(max_new_tokens=5)
+    model = finetune.load(folder).with_generation(max_new_tokens=5)
     (one,) = model.predict([{"prompt": "Who keeps the pier?"}])
     both = model.predict(
         [{"prompt": "Who keeps the pier?"}, {"prompt": "And who is it that keeps the old lighthouse?"}]
@@ -294,19 +294,19 @@ def test_batches_of_one_are_refused_for_kto(base: Path, tmp_path: Path) -> None:
 
 def test_a_last_batch_of_one_is_held_against_another_rows_answer(base: Path, tmp_path: Path) -> None:
     rows = [{"prompt_ids": [5, 6], "completion_ids": [7, 8], "label": True}]
-    own, other = (PadThumbs(pad_token_id=0, max_length=9, spare=spare)(rows) for spare in ((), (9, 10, 11)))
+    own, other = (PadKTO(pad_token_id=0, max_length=9, spare=spare)(rows) for spare in ((), (9, 10, 11)))
     assert own["KL_input_ids"].tolist() == [[5, 6, 7, 8]] and other["KL_input_ids"].tolist() == [[5, 6, 9, 10, 11]]
     assert other["KL_completion_mask"].tolist() == [[0, 0, 1, 1, 1]] and other["input_ids"].tolist() == [[5, 6, 7, 8]]
-    two = PadThumbs(pad_token_id=0, max_length=9, spare=(9,))(rows * 2)
+    two = PadKTO(pad_token_id=0, max_length=9, spare=(9,))(rows * 2)
     assert two["KL_input_ids"].tolist() == [[5, 6, 7, 8]] * 2
     given = recipe("kto", "full", base, tmp_path / "run", max_steps=3)
     given["dataset"] = {"train": THUMBS[:9], "test": THUMBS[12:]}
-    result = finetune.train(**given, untouched=False)
+    result = finetune.train(**given, score_base_model=False)
     last = [entry for entry in result.log if "loss" in entry][-1]
     assert last["step"] == 3 and last["kl"] >= 0 and math.isfinite(last["loss"])
     words = AutoTokenizer.from_pretrained(base)
     with pytest.raises(BadOptions, match="KTO needs two rows at least"):
-        with_spare(cast(Any, SimpleNamespace(preprocessor=Thumbs(), tokenizer=words, model=None)), THUMBS[:1])
+        with_spare(cast(Any, SimpleNamespace(preprocessor=KTOPreprocessor(), tokenizer=words, model=None)), THUMBS[:1])
 
 
 @pytest.mark.parametrize("task", ["dpo", "reward"])

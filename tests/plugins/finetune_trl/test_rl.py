@@ -22,11 +22,11 @@ import finetune
 from finetune.errors import BadData, BadOptions
 from finetune.testing.laws import check_finding
 from finetune.testing.tokenizers import tokenizer
-from finetune_trl import templates
-from finetune_trl.rewards import reward_of
-from finetune_trl.rl import Prompts
-from finetune_trl.rl_evaluator import RewardedEvaluator, mean_interval
-from finetune_trl.rl_training import RewardWatch
+from finetune_trl.chat import templates
+from finetune_trl.reinforcement.evaluator import RLEvaluator, mean_interval
+from finetune_trl.reinforcement.preprocessor import RLPreprocessor
+from finetune_trl.reinforcement.rewards import reward_of
+from finetune_trl.reinforcement.trainer import RewardWatch
 
 PROMPTS = [
     {"prompt": f"Who keeps {what}?", "vowel": vowel}
@@ -130,7 +130,7 @@ def test_enough_steps_raise_the_reward_beyond_its_interval(base: Path, tmp_path:
                 "save_strategy": "no", "lr_scheduler_type": "constant"}  # fmt: skip
     result = finetune.train(**recipe("rloo", "full", base, tmp_path / "run", training=training,
                                      generation={"do_sample": True}))  # fmt: skip
-    assert result.scores["test"]["reward"] > result.untouched["test"]["reward_high"]
+    assert result.scores["test"]["reward"] > result.base_model_scores["test"]["reward_high"]
 
 
 @pytest.mark.parametrize("strategy", ["full", "lora"])
@@ -152,14 +152,14 @@ def test_a_run_that_uses_answers_again_resumes_in_step_or_says_that_it_does_not(
 ) -> None:
     again = {"num_iterations": 2, "max_steps": 6, "save_steps": 1, "save_total_limit": 9}
     whole = tmp_path / "whole"
-    finetune.train(**recipe("rloo", "full", base, whole, training=again), untouched=False)
+    finetune.train(**recipe("rloo", "full", base, whole, training=again), score_base_model=False)
     cut = shutil.copytree(whole, tmp_path / "cut")
     for step in range(cut_at + 1, 7):
         shutil.rmtree(cut / f"checkpoint-{step}")
     (cut / "result.json").unlink()
     told = nullcontext() if exact else pytest.warns(UserWarning, match="not the same to the bit.* save every 2 steps")
     with told:
-        finetune.train(**recipe("rloo", "full", base, cut, training=again), untouched=False, resume=True)
+        finetune.train(**recipe("rloo", "full", base, cut, training=again), score_base_model=False, resume=True)
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (cut, whole))
     assert not exact or all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
@@ -230,7 +230,7 @@ def test_a_reward_model_rewards_as_it_predicts(base: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("reward", "message"),
     [
-        ("test_rl:nothing", r"test_rl:nothing is 0 for every answer that the untouched model writes to 6 prompts"),
+        ("test_rl:nothing", r"test_rl:nothing is 0 for every answer that the base model writes to 6 prompts"),
         ("test_rl:by_prompt", r"is the same for all answers to one prompt"),
         ("test_rl:silence", r"test_rl:silence gives no number to any answer"),
     ],
@@ -296,10 +296,14 @@ def test_prompts_are_read_as_text_as_messages_or_made_into_turns() -> None:
     tokens = tokenizer("llama")
     templates.ensure(tokens, "plain")
     turn = [{"role": "user", "content": "Who?"}]
-    text = Prompts(reward="a:b").fit([{"prompt": "Who?"}]).features({"prompt": ["Who?"]}, tokens)
+    text = RLPreprocessor(reward="a:b").fit([{"prompt": "Who?"}]).features({"prompt": ["Who?"]}, tokens)
     assert text == {"prompt": ["Who?"], "input_ids": [tokens("Who?")["input_ids"]]}
-    chats = Prompts(reward="a:b").fit([{"prompt": turn}]).features({"prompt": [turn]}, tokens)
-    made = Prompts(reward="a:b", conversational=True).fit([{"prompt": "Who?"}]).features({"prompt": ["Who?"]}, tokens)
+    chats = RLPreprocessor(reward="a:b").fit([{"prompt": turn}]).features({"prompt": [turn]}, tokens)
+    made = (
+        RLPreprocessor(reward="a:b", conversational=True)
+        .fit([{"prompt": "Who?"}])
+        .features({"prompt": ["Who?"]}, tokens)
+    )
     assert made == chats and chats["input_ids"] == [templates.ids_of(tokens, turn, add_generation_prompt=True)]
 
 
@@ -315,7 +319,7 @@ def test_prompts_are_read_as_text_as_messages_or_made_into_turns() -> None:
 )
 def test_a_bad_prompt_is_named_with_its_row(code: str, row: dict[str, Any]) -> None:
     rows = [{"prompt": "Who?"}, row]
-    (found,) = Prompts(reward="a:b").fit(rows).check(rows)
+    (found,) = RLPreprocessor(reward="a:b").fit(rows).check(rows)
     check_finding(found)
     assert (found.code, found.row) == (code, 1)
 
@@ -328,6 +332,6 @@ def test_the_interval_of_a_mean_is_students(values: list[float]) -> None:
 
 def test_answers_without_a_reward_do_not_count_and_are_not_taken_for_zero() -> None:
     records = [{"prediction": "a", "reference": None, "reward": reward, "length": 2} for reward in (1.0, None, 3.0)]
-    assert RewardedEvaluator().scores(records)["reward"] == 2.0
+    assert RLEvaluator().scores(records)["reward"] == 2.0
     with pytest.raises(BadData, match="no answer has a reward"):
-        RewardedEvaluator().scores(records[1:2])
+        RLEvaluator().scores(records[1:2])

@@ -17,15 +17,14 @@ from transformers import AutoModelForCausalLM
 from trl import SFTConfig, SFTTrainer
 
 from finetune.errors import BadData, Incompatible
-from finetune.options import build
-from finetune.plan import as_options
 from finetune.plugins import discover
+from finetune.recipe.options import as_options, build
 from finetune.testing import check_preprocessor
 from finetune.testing.laws import check_finding
 from finetune.testing.tokenizers import tokenizer
-from finetune_trl import templates
-from finetune_trl.sft import Sft
-from finetune_trl.sft_labels import Pair
+from finetune_trl.chat import templates
+from finetune_trl.sft.labels import Pair
+from finetune_trl.sft.preprocessor import SFTPreprocessor
 
 SAID = [
     "Fog.",
@@ -72,7 +71,7 @@ FORMS: dict[str, list[dict[str, Any]]] = {"messages": MESSAGES, "texts": TEXTS, 
 
 
 def features(rows: Sequence[dict[str, Any]], words: Any, **options: Any) -> dict[str, list[Any]]:
-    preprocessor = Sft(**options).fit(rows)
+    preprocessor = SFTPreprocessor(**options).fit(rows)
     return dict(preprocessor.features({name: [row[name] for row in rows] for name in rows[0]}, words))
 
 
@@ -122,7 +121,7 @@ def test_the_trained_tokens_of_every_row_are_those_of_trl(
     assert made["input_ids"] == oracle["input_ids"][:]
     assert made["labels"] == oracle["labels"][:]
     counted = sum(label != -100 for labels in oracle["labels"] for label in labels[1:])
-    counts = Sft(form="text").ledger(made)
+    counts = SFTPreprocessor(form="text").counts(made)
     assert counts["trained_tokens"] == counted and counts["rows_without_trained_tokens"] == 0
 
 
@@ -142,7 +141,7 @@ def test_what_is_trained_is_what_the_assistant_said_and_its_end(family: str, tur
             runs[-1].append(label)
     assert [words.decode(run) for run in runs] == [f" {answer}{words.eos_token}" for _, answer in turns]
     assert all(run[-1] == words.eos_token_id and run.count(words.eos_token_id) == 1 for run in runs)
-    assert Sft(form="messages").ledger(made)["end_of_turn_outside_loss"] == 0
+    assert SFTPreprocessor(form="messages").counts(made)["end_of_turn_outside_loss"] == 0
 
 
 def test_a_template_that_marks_no_answers_gives_the_same_answers() -> None:
@@ -171,9 +170,9 @@ def test_the_sample_marks_the_trained_tokens(family: str, begin: str) -> None:
     words = llama3() if family == "llama3" else tokenizer(family)
     made = features([{"prompt": "Who keeps it?", "completion": " Old Tomás."}], words)
     feature = {name: values[0] for name, values in made.items()}
-    shown = Sft(form="prompt-completion").show(feature, words)
+    shown = SFTPreprocessor(form="prompt-completion").show(feature, words)
     assert shown == f"{begin}Who keeps it?⟦ Old Tomás.{words.eos_token}⟧", "one end, though RoBERTa's adds its own"
-    assert "⟦" not in Sft().show({"input_ids": feature["prompt_ids"]}, words)
+    assert "⟦" not in SFTPreprocessor().show({"input_ids": feature["prompt_ids"]}, words)
 
 
 def test_several_turns_are_marked_one_by_one() -> None:
@@ -181,7 +180,7 @@ def test_several_turns_are_marked_one_by_one() -> None:
     row = {"messages": [user("Fog?"), assistant("Aye."), user("Sure?"), assistant("No.")]}
     made = features([row], words, chat_template="plain")
     feature = {name: values[0] for name, values in made.items()}
-    assert Sft().show(feature, words) == (
+    assert SFTPreprocessor().show(feature, words) == (
         "<s>User: Fog?\nAssistant:⟦ Aye.</s>⟧\nUser: Sure?\nAssistant:⟦ No.</s>⟧\n"
     )  # fmt: skip
 
@@ -191,7 +190,7 @@ def test_what_max_length_cuts_is_counted(max_length: int) -> None:
     words = llama3()
     whole = features(TEXTS, words)
     cut = features(TEXTS, words, max_length=max_length)
-    counts = Sft(form="text").ledger(cut)
+    counts = SFTPreprocessor(form="text").counts(cut)
     assert cut["input_ids"] == [ids[:max_length] for ids in whole["input_ids"]]
     assert counts["tokens_lost"] == sum(max(0, len(ids) - max_length) for ids in whole["input_ids"])
     assert counts["truncated"] == sum(len(ids) > max_length for ids in whole["input_ids"])
@@ -208,7 +207,7 @@ def test_an_end_of_turn_outside_the_loss_is_counted() -> None:
     none = inside.replace("{{ eos_token }}", "")
     for template, count in ((inside, 0), (outside, 24), (none, 24)):
         made = features(MESSAGES, words, chat_template=template)
-        assert Sft(form="messages").ledger(made)["end_of_turn_outside_loss"] == count
+        assert SFTPreprocessor(form="messages").counts(made)["end_of_turn_outside_loss"] == count
 
 
 def test_a_template_that_rewrites_earlier_turns_is_counted() -> None:
@@ -221,26 +220,28 @@ def test_a_template_that_rewrites_earlier_turns_is_counted() -> None:
     )
     made = features(MESSAGES, words, chat_template=rewriting)
     several = sum(len(row["messages"]) > 3 for row in MESSAGES)
-    assert Sft(form="messages").ledger(made)["prompt_not_prefix"] == several
+    assert SFTPreprocessor(form="messages").counts(made)["prompt_not_prefix"] == several
 
 
 def test_a_prompt_whose_last_token_grows_is_counted_and_parted_where_tokens_differ() -> None:
     words = tokenizer("gpt2", ["harbour harbour harbour"], 300)
     rows = [{"prompt": "har", "completion": "bour"}, {"prompt": "har", "completion": " x"}]
     made = features(rows, words)
-    assert Sft(form="text").ledger(made)["prompt_not_prefix"] == 1
+    assert SFTPreprocessor(form="text").counts(made)["prompt_not_prefix"] == 1
     assert words.decode([label for label in made["labels"][0] if label != -100]) == "harbour<|endoftext|>"
 
 
 def test_two_begin_tokens_and_control_tokens_are_counted() -> None:
     words = llama3()
-    counts = Sft(form="text").ledger(features([{"text": "<s>Fog."}, {"text": "Fog."}, {"text": "Fog.</s>"}], words))
+    counts = SFTPreprocessor(form="text").counts(
+        features([{"text": "<s>Fog."}, {"text": "Fog."}, {"text": "Fog.</s>"}], words)
+    )
     assert (counts["double_bos"], counts["control_tokens"]) == (1, 1)
     chats = [
         {"messages": [user("What is </s>?"), assistant("An end.")]},
         {"messages": [user("Fog?"), assistant("Aye.")]},
     ]
-    counts = Sft(form="messages").ledger(features(chats, words, chat_template="plain"))
+    counts = SFTPreprocessor(form="messages").counts(features(chats, words, chat_template="plain"))
     assert (counts["double_bos"], counts["control_tokens"], counts["end_of_turn_outside_loss"]) == (0, 1, 0)
 
 
@@ -248,9 +249,9 @@ def test_the_end_stays_in_the_loss_where_it_is_the_padding_too() -> None:
     words = tokenizer("gpt2")
     assert words.pad_token_id == words.eos_token_id
     rows = [{"prompt": "Who?", "completion": " Old Tomás and his daughter."}, {"prompt": "Who?", "completion": " I."}]
-    preprocessor = Sft().fit(rows)
+    preprocessor = SFTPreprocessor().fit(rows)
     made = features(rows, words)
-    assert preprocessor.ledger(made)["padded_with_eos"] == 2
+    assert preprocessor.counts(made)["padded_with_eos"] == 2
     lines = [{name: values[k] for name, values in made.items() if name in TASK.features} for k in range(2)]
     batch = preprocessor.collator(words, None)(lines)
     for line, labels, mask in zip(lines, batch["labels"].tolist(), batch["attention_mask"].tolist(), strict=True):
@@ -263,10 +264,13 @@ def test_the_end_stays_in_the_loss_where_it_is_the_padding_too() -> None:
 def test_padding_is_an_unused_token_where_there_is_one_and_the_end_where_there_is_none() -> None:
     words = llama3()
     words.pad_token = None
-    assert Sft(form="text").ledger(features(PLAIN, words))["padded_with_eos"] == 0 and words.pad_token == "<pad>"
+    assert (
+        SFTPreprocessor(form="text").counts(features(PLAIN, words))["padded_with_eos"] == 0
+        and words.pad_token == "<pad>"
+    )
     words = tokenizer("gpt2")
     words.pad_token = None
-    assert Sft(form="text").ledger(features(PLAIN, words))["padded_with_eos"] == 24
+    assert SFTPreprocessor(form="text").counts(features(PLAIN, words))["padded_with_eos"] == 24
     words.pad_token = words.eos_token = None
     with pytest.raises(Incompatible, match="neither a padding nor an end-of-sequence token"):
         features(PLAIN, words)
@@ -277,7 +281,7 @@ def test_padding_is_an_unused_token_where_there_is_one_and_the_end_where_there_i
 
 @pytest.mark.parametrize("form", list(FORMS))
 def test_every_form_obeys_the_laws(form: str) -> None:
-    check_preprocessor(Sft(chat_template="plain"), examples=FORMS[form], tokenizer=llama3(), task=TASK)
+    check_preprocessor(SFTPreprocessor(chat_template="plain"), examples=FORMS[form], tokenizer=llama3(), task=TASK)
 
 
 ALPACA = [{"instruction": "Translate.", "input": "the pier", "output": "la jetée"},
@@ -293,7 +297,7 @@ SHAREGPT = [
 def test_converters_obey_the_laws_and_give_what_messages_give(converter: Any, rows: list[dict[str, Any]]) -> None:
     words = llama3()
     options = {"converter": converter, "chat_template": "plain"}
-    check_preprocessor(Sft(**options), examples=rows, tokenizer=words, task=TASK)
+    check_preprocessor(SFTPreprocessor(**options), examples=rows, tokenizer=words, task=TASK)
     by_hand = {
         "alpaca": [{"prompt": [user("Translate.\n\nthe pier")], "completion": [assistant("la jetée")]},
                    {"prompt": [user("Name a ship.")], "completion": [assistant("The Elm.")]}],
@@ -305,19 +309,19 @@ def test_converters_obey_the_laws_and_give_what_messages_give(converter: Any, ro
 
 def test_a_prompt_alone_becomes_a_message_where_the_data_are_messages() -> None:
     words = llama3()
-    fitted = Sft(chat_template="plain").fit(MESSAGES)
+    fitted = SFTPreprocessor(chat_template="plain").fit(MESSAGES)
     asked = fitted.features({"prompt": ["Fog?"]}, words)
     assert words.decode(asked["input_ids"][0]) == "<s>User: Fog?\nAssistant:"
     assert asked["input_ids"] == fitted.features({"messages": [[user("Fog?")]]}, words)["input_ids"]
     assert "labels" not in asked and not list(fitted.check([{"prompt": "Fog?"}]))
-    shared = Sft(chat_template="plain", converter="sharegpt").fit(SHAREGPT)
+    shared = SFTPreprocessor(chat_template="plain", converter="sharegpt").fit(SHAREGPT)
     assert shared.features({"prompt": ["Fog?"]}, words) == asked and not list(shared.check([{"prompt": "Fog?"}]))
-    plain = Sft().fit(TEXTS).features({"prompt": ["Fog?"]}, words)
+    plain = SFTPreprocessor().fit(TEXTS).features({"prompt": ["Fog?"]}, words)
     assert words.decode(plain["input_ids"][0]) == "<s>Fog?"
 
 
 def found(rows: Sequence[dict[str, Any]], **options: Any) -> list[tuple[str, int | None, str | None]]:
-    findings = list(Sft(**options).fit(rows).check(rows))
+    findings = list(SFTPreprocessor(**options).fit(rows).check(rows))
     for finding in findings:
         check_finding(finding)
     return [(finding.code, finding.row, finding.column) for finding in findings]
@@ -363,13 +367,13 @@ def test_rows_of_several_forms_are_an_error() -> None:
 
 def test_a_text_with_a_prompt_beside_it_is_trained_as_text() -> None:
     row = {"text": "Fog over the quay.", "prompt": "Who?"}
-    learned = Sft().fit([row])
+    learned = SFTPreprocessor().fit([row])
     assert learned.pair(row) == Pair(prompt="", completion="Fog over the quay.", continues=True)
     assert learned.pair({"prompt": "Who?"}) == Pair(prompt="Who?")
 
 
 def test_a_completion_of_text_becomes_a_turn_where_the_data_are_chats() -> None:
-    learned = Sft().fit(CHATS)
+    learned = SFTPreprocessor().fit(CHATS)
     assert learned.pair({"prompt": "Who?", "completion": "I."}) == Pair(
         prompt=[user("Who?")], completion=[assistant("I.")]
     )
@@ -379,7 +383,7 @@ def test_a_completion_of_text_becomes_a_turn_where_the_data_are_chats() -> None:
 def test_messages_where_the_run_was_made_for_text_are_named() -> None:
     chat = {"prompt": [user("Who?")], "completion": [assistant("I.")]}
     assert found([TEXTS[0], chat]) == [("mixed-forms", 1, "prompt")]
-    asked = list(Sft().fit(TEXTS).check([{"prompt": [user("Who?")]}]))
+    asked = list(SFTPreprocessor().fit(TEXTS).check([{"prompt": [user("Who?")]}]))
     assert [finding.code for finding in asked] == ["mixed-forms"]
 
 
@@ -414,7 +418,7 @@ def test_what_only_the_whole_split_shows_is_a_warning() -> None:
         ("control-token-in-text", 25, None),
         ("no-space-between", 26, None),
     ]
-    assert all(finding.level == "warning" for finding in Sft().fit(rows).check(rows))
+    assert all(finding.level == "warning" for finding in SFTPreprocessor().fit(rows).check(rows))
 
 
 def test_every_finding_is_described() -> None:
@@ -429,24 +433,24 @@ def test_every_finding_is_described() -> None:
 def test_answered_and_unanswered_rows_do_not_go_together() -> None:
     rows = {"prompt": ["Who?", "Why?"], "completion": [" I.", None]}
     with pytest.raises(BadData, match="some rows have answers and others have none"):
-        Sft().fit(TEXTS).features(rows, llama3())
+        SFTPreprocessor().fit(TEXTS).features(rows, llama3())
 
 
 def test_what_was_learned_is_plain_data_and_builds_the_same_preprocessor(tmp_path: Path) -> None:
     file = tmp_path / "mine.jinja"
     file.write_text("{% for m in messages %}{{ m['content'] + eos_token }}{% endfor %}", encoding="utf-8")
-    fitted = Sft(chat_template=str(file)).fit(MESSAGES)
+    fitted = SFTPreprocessor(chat_template=str(file)).fit(MESSAGES)
     file.unlink()
-    again = build(Sft, json.loads(json.dumps(as_options(fitted))), where="preprocessor")
+    again = build(SFTPreprocessor, json.loads(json.dumps(as_options(fitted))), where="preprocessor")
     assert again == fitted and again.answers == ("messages",)
 
 
 def test_a_chat_template_that_no_row_needs_is_told_with_how_to_make_chats() -> None:
     rows = [{"prompt": f"What is {number}?", "completion": " A number."} for number in range(3)]
-    sft = Sft(chat_template="plain").fit(rows)
+    sft = SFTPreprocessor(chat_template="plain").fit(rows)
     (finding,) = [found for found in sft.check(rows) if found.code == "chat-template-unused"]
     check_finding(finding)
     assert finding.level == "warning" and "converter: alpaca" in finding.fix
     asked = [{"instruction": row["prompt"], "output": row["completion"]} for row in rows]
-    chats = Sft(chat_template="plain", converter="alpaca").fit(asked)
+    chats = SFTPreprocessor(chat_template="plain", converter="alpaca").fit(asked)
     assert not [found for found in chats.check(asked) if found.code == "chat-template-unused"]

@@ -10,11 +10,11 @@ import pytest
 
 from finetune.errors import BadData, BadOptions
 from finetune.interfaces import Predictions
-from finetune.options import build
+from finetune.recipe.options import build
 from finetune.testing import check_evaluator
 from finetune.testing.tokenizers import tokenizer
-from finetune_trl.sft import Sft
-from finetune_trl.sft_evaluator import SftEvaluator
+from finetune_trl.sft.evaluator import SFTEvaluator
+from finetune_trl.sft.preprocessor import SFTPreprocessor
 
 WORDS = tokenizer("gpt2")
 ROWS = [{"prompt": "Who?", "completion": " Old Tomás.\n"}, {"prompt": "Who?", "completion": " Nobody."}]
@@ -30,14 +30,14 @@ def predicted(written: list[str], numbers: list[list[float]], rows: Any = ROWS) 
         features=[{"labels": [-100, 5, 7]} for _ in rows],
         outputs=(padded, np.array(numbers, dtype=np.float32)),
         tokenizer=WORDS,
-        preprocessor=Sft(form="prompt-completion", conversational=False),
+        preprocessor=SFTPreprocessor(form="prompt-completion", conversational=False),
     )
 
 
 def test_scores_are_those_of_a_table_worked_out_by_hand() -> None:
     # 3 tokens of probability 1/2 each, all likeliest; 1 token of probability 1/8, not the likeliest
     given = predicted(["  Old Tomás.", " nobody."], [[3 * math.log(2), 3, 3, 1], [math.log(8), 1, 0, 0]])
-    evaluator = SftEvaluator()
+    evaluator = SFTEvaluator()
     records = evaluator.records(given)
     assert [record["prediction"] for record in records] == ["Old Tomás.", "nobody."]
     scores = evaluator.scores(records)
@@ -47,34 +47,34 @@ def test_scores_are_those_of_a_table_worked_out_by_hand() -> None:
 
 
 def test_it_obeys_the_laws() -> None:
-    check_evaluator(SftEvaluator(), predictions=predicted(["I", ""], [[2.0, 3, 1, 1], [4.0, 2, 0, 0]]))
+    check_evaluator(SFTEvaluator(), predictions=predicted(["I", ""], [[2.0, 3, 1, 1], [4.0, 2, 0, 0]]))
     check_evaluator(
-        SftEvaluator(primary="exact_match"), predictions=predicted(["I", ""], [[2.0, 3, 1, 1], [4, 2, 0, 0]])
+        SFTEvaluator(primary="exact_match"), predictions=predicted(["I", ""], [[2.0, 3, 1, 1], [4, 2, 0, 0]])
     )
 
 
 def test_lower_is_better_for_perplexity_alone() -> None:
-    assert not SftEvaluator().greater_is_better
-    assert SftEvaluator(primary="exact_match").greater_is_better
-    assert SftEvaluator(primary="token_accuracy").greater_is_better
+    assert not SFTEvaluator().greater_is_better
+    assert SFTEvaluator(primary="exact_match").greater_is_better
+    assert SFTEvaluator(primary="token_accuracy").greater_is_better
 
 
 def test_without_writing_there_is_perplexity_and_no_answer() -> None:
-    evaluator = SftEvaluator(writes=False)
+    evaluator = SFTEvaluator(writes=False)
     records = evaluator.records(predicted(["", ""], [[1.0, 3, 3, 0], [1.0, 3, 3, 0]]))
     assert [record["prediction"] for record in records] == [None, None]
     assert set(evaluator.scores(records)) == {"perplexity", "token_accuracy"}
     with pytest.raises(BadOptions, match="primary is exact_match, which needs writes: true"):
-        build(SftEvaluator, {"primary": "exact_match", "writes": False}, where="evaluator")
+        build(SFTEvaluator, {"primary": "exact_match", "writes": False}, where="evaluator")
 
 
 def test_a_prompt_without_an_answer_has_a_prediction_and_no_reference() -> None:
-    records = SftEvaluator(writes=False).records(predicted([" I."], [[0, 0, 0, 1]], rows=[{"prompt": "Who?"}]))
+    records = SFTEvaluator(writes=False).records(predicted([" I."], [[0, 0, 0, 1]], rows=[{"prompt": "Who?"}]))
     assert records == [{"prediction": "I.", "stopped": True}]
 
 
 def test_a_model_gone_astray_has_a_finite_perplexity_and_no_tokens_have_none() -> None:
-    evaluator = SftEvaluator()
+    evaluator = SFTEvaluator()
     lost = evaluator.records(predicted(["", ""], [[1e6, 3, 0, 0], [1e6, 3, 0, 0]]))
     assert math.isfinite(evaluator.scores(lost)["perplexity"])
     with pytest.raises(BadData, match="no token of these rows is trained"):

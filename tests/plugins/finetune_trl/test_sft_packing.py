@@ -18,15 +18,16 @@ from peft import PromptTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import finetune
-from finetune import features, training
+from finetune.data import features
 from finetune.errors import Incompatible
 from finetune.interfaces import IGNORE_INDEX, Job
 from finetune.plugins import discover
-from finetune_trl.mended import without_deprecations
-from finetune_trl.packing import POSITIONS, best_fit, packed, probe, refuse_crossing
-from finetune_trl.sft import Sft
-from finetune_trl.sft_evaluator import SftEvaluator
-from finetune_trl.sft_training import trainer
+from finetune.training import trainer as training
+from finetune_trl.patched import suppress_deprecations
+from finetune_trl.sft.evaluator import SFTEvaluator
+from finetune_trl.sft.packing import POSITIONS, best_fit, packed, probe, refuse_crossing
+from finetune_trl.sft.preprocessor import SFTPreprocessor
+from finetune_trl.sft.trainer import trainer
 
 FOUND = discover()
 TASK = FOUND.find("tasks", "sft")
@@ -61,13 +62,13 @@ def test_no_token_is_lost_or_comes_twice_and_no_row_is_predicted_from_another(le
 
 def job_of(base: Path, *, packing: bool, attention: str = "sdpa", **options: Any) -> Job:
     words = AutoTokenizer.from_pretrained(base)
-    preprocessor = Sft(max_length=96, packing=packing).fit(ROWS)
+    preprocessor = SFTPreprocessor(max_length=96, packing=packing).fit(ROWS)
     made = features.make(Dataset.from_list(ROWS), preprocessor=preprocessor, tokenizer=words, task=TASK, split="train")
     return Job(
         task=TASK, model=AutoModelForCausalLM.from_pretrained(base, attn_implementation=attention), tokenizer=words,
-        preprocessor=preprocessor, strategy=FOUND.find("strategies", "full")(), evaluator=SftEvaluator(),
+        preprocessor=preprocessor, strategy=FOUND.find("strategies", "full")(), evaluator=SFTEvaluator(),
         train=made.features, validation=None, validation_examples=None, generation={},
-        arguments={**TASK.training, **training.machine(), "output_dir": str(base / "scratch"), "report_to": "none",
+        arguments={**TASK.training, **training.device_arguments(), "output_dir": str(base / "scratch"), "report_to": "none",
                    "disable_tqdm": True, "per_device_train_batch_size": 2, **options},
     )  # fmt: skip
 
@@ -115,7 +116,7 @@ def test_a_packed_run_scores_and_answers_each_row_by_itself_and_resumes_to_the_s
 ) -> None:
     data, names = {"train": ROWS * 4, "validation": ROWS[:5], "test": ROWS[:5]}, ("straight", "broken")
     recipe: dict[str, Any] = {
-        "task": "sft", "model": str(llama_base()), "strategy": "full", "dataset": data, "untouched": False,
+        "task": "sft", "model": str(llama_base()), "strategy": "full", "dataset": data, "score_base_model": False,
         "preprocessor": {"max_length": 96, "packing": True}, "generation": {"max_new_tokens": 4},
         "training": {"max_steps": 4, "per_device_train_batch_size": 2, "save_strategy": "steps", "save_steps": 2},
     }  # fmt: skip
@@ -183,7 +184,7 @@ def test_a_model_that_counts_positions_on_is_refused(llama_base: Any) -> None:
 
 def test_virtual_tokens_and_packing_are_refused(llama_base: Any) -> None:
     job = job_of(llama_base(), packing=True)
-    with without_deprecations():
+    with suppress_deprecations():
         model: Any = get_peft_model(job.model, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
     with pytest.raises(Incompatible, match="virtual tokens"):
         trainer(replace(job, model=model))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from finetune.testing.tokenizers import tokenizer
-from finetune_trl.sft import Sft, trained_tokens
+from finetune_trl.sft.preprocessor import SFTPreprocessor, trained_tokens
 
 ROWS, MAX_LENGTH = 300, 256
 
@@ -45,14 +45,14 @@ def test_the_trained_tokens_of_medquad_are_those_that_the_tokenizer_alone_counts
             before, said, after = question + "\n", answer + end, ""
         trained = [False] * begin + tokens_within(before + said + after, len(before), len(before + said), words)
         wanted.append((sum(trained[:MAX_LENGTH]), max(len(trained) - MAX_LENGTH, 0)))
-    sft = Sft(max_length=MAX_LENGTH, chat_template="plain").fit(rows)
+    sft = SFTPreprocessor(max_length=MAX_LENGTH, chat_template="plain").fit(rows)
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     features: Any = sft.features(columns, words)
     found = [
         (trained_tokens(labels), lost) for labels, lost in zip(features["labels"], features["tokens_lost"], strict=True)
     ]
     assert found == wanted
-    ledger = sft.ledger(features)
+    ledger = sft.counts(features)
     assert ledger["trained_tokens"] == sum(trained for trained, _ in wanted) > 10_000
     assert ledger["tokens_lost"] == sum(lost for _, lost in wanted) > 10_000
     assert ledger["truncated"] == sum(lost > 0 for _, lost in wanted) > 10

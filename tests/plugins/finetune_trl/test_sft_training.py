@@ -14,14 +14,15 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import finetune
-from finetune import features, training
+from finetune.data import features
 from finetune.errors import BadData, BadOptions, Incompatible
 from finetune.interfaces import Job
 from finetune.plugins import discover
-from finetune_trl.sft import Sft
-from finetune_trl.sft_evaluator import SftEvaluator
-from finetune_trl.sft_refusals import PREPARING
-from finetune_trl.sft_training import trainer
+from finetune.training import trainer as training
+from finetune_trl.sft.evaluator import SFTEvaluator
+from finetune_trl.sft.preprocessor import SFTPreprocessor
+from finetune_trl.sft.refusals import PREPARING
+from finetune_trl.sft.trainer import trainer
 
 FOUND = discover()
 TASK = FOUND.find("tasks", "sft")
@@ -50,7 +51,7 @@ def run(base: Path, output: Path, *, strategy: Any = "full", rows: Any = ROWS, *
 @pytest.mark.parametrize("strategy", ["full", {"name": "lora", "r": 4, "target_modules": "all-linear"}])
 def test_a_run_learns_saves_its_template_and_reloads(strategy: Any, llama_base: Any, tmp_path: Path) -> None:
     result = run(llama_base(), tmp_path / "run", strategy=strategy)
-    assert result.scores["test"]["perplexity"] < result.untouched["test"]["perplexity"]
+    assert result.scores["test"]["perplexity"] < result.base_model_scores["test"]["perplexity"]
     losses = [entry["loss"] for entry in result.log if "loss" in entry]
     assert losses[-1] < losses[0]
     words = AutoTokenizer.from_pretrained(tmp_path / "run")
@@ -106,7 +107,7 @@ def test_every_form_trains_and_predicts(form: str, family: str, llama_base: Any,
     assert set(result.scores["test"]) == {"perplexity", "token_accuracy"} | (
         {"exact_match", "stopped"} if form != "text" else set()
     )
-    assert result.ledger["train"]["padded_with_eos"] == 8
+    assert result.data_report["train"]["padded_with_eos"] == 8
     asked = {"instruction": "What?"} if form == "alpaca" else {"prompt": "What?"}
     assert isinstance(finetune.load(tmp_path / "run").predict(asked)["prediction"], str)
 
@@ -115,7 +116,7 @@ def test_twenty_rows_learned_by_heart_are_answered_exactly(llama_base: Any, tmp_
     answers = ["The pier.", "Old Tomás.", "Salt and tar.", "Nobody.", "Aye, sir."]
     rows = [{"prompt": f"{n} and {n % 5}:", "completion": f" {answers[n % 5]}"} for n in range(20)]
     result = run(
-        llama_base(hidden_size=64), tmp_path / "run", rows={"train": rows, "test": rows}, untouched=False,
+        llama_base(hidden_size=64), tmp_path / "run", rows={"train": rows, "test": rows}, score_base_model=False,
         preprocessor={}, evaluator={"primary": "exact_match"}, generation={"max_new_tokens": 12},
         training={"max_steps": 80, "per_device_train_batch_size": 20},
     )  # fmt: skip
@@ -131,14 +132,14 @@ def job_of(
 ) -> tuple[Any, Any]:
     """Return a job that predicts, and its features."""
     words = AutoTokenizer.from_pretrained(base)
-    preprocessor = Sft(**options).fit(rows)
+    preprocessor = SFTPreprocessor(**options).fit(rows)
     examples = Dataset.from_list(rows)
     made = features.make(examples, preprocessor=preprocessor, tokenizer=words, task=TASK, split=split)
     job = Job(
         task=TASK, model=AutoModelForCausalLM.from_pretrained(base), tokenizer=words, preprocessor=preprocessor,
-        strategy=FOUND.find("strategies", "full")(), evaluator=SftEvaluator(), train=None, validation=None,
+        strategy=FOUND.find("strategies", "full")(), evaluator=SFTEvaluator(), train=None, validation=None,
         validation_examples=None, generation=generation,
-        arguments={**TASK.training, **training.machine(), "output_dir": str(base / "scratch"), "report_to": "none",
+        arguments={**TASK.training, **training.device_arguments(), "output_dir": str(base / "scratch"), "report_to": "none",
                    "disable_tqdm": True, "per_device_eval_batch_size": 2},
     )  # fmt: skip
     return job, made

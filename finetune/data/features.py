@@ -1,0 +1,122 @@
+"""Examples → features, with an account of what was lost on the way."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datasets import Dataset
+from numpy.random import default_rng
+
+from finetune.errors import BadData, BadOptions
+from finetune.interfaces import Preprocessor, Task
+from finetune.progress import Reporter, suppress_progress_bars
+
+BATCH = 1000
+EXAMPLE = "example"
+"""Feature column: index of the example that a feature was made from."""
+OVERFLOW = "overflow_to_sample_mapping"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """The features of one split, and what was counted while they were made."""
+
+    examples: Dataset
+    features: Dataset
+    counts: Mapping[str, int]
+    longest: int
+    """Tokens of the longest sequence that the model sees at once."""
+
+    def sample(self, size: int, *, seed: int) -> Features:
+        """Return a random part of the examples, with their features."""
+        if size >= len(self.examples):
+            return self
+        chosen = sorted(default_rng(seed).choice(len(self.examples), size=size, replace=False).tolist())
+        place = {example: position for position, example in enumerate(chosen)}
+        owners = self.features[EXAMPLE]
+        rows = [row for row, owner in enumerate(owners) if owner in place]
+        features = self.features.select(rows)
+        moved = [place[owner] for owner in features[EXAMPLE]]
+        with suppress_progress_bars():
+            features = features.remove_columns(EXAMPLE).add_column(EXAMPLE, moved)
+        return Features(
+            examples=self.examples.select(chosen), features=features, counts=self.counts, longest=self.longest
+        )
+
+
+def make(
+    examples: Dataset,
+    *,
+    preprocessor: Preprocessor,
+    tokenizer: Any,
+    task: Task,
+    split: str,
+    answers: bool = True,
+    reporter: Reporter | None = None,
+) -> Features:
+    """Make the features of one split.
+
+    Args:
+        examples: Good rows.
+        preprocessor: Fitted.
+        tokenizer: The model's.
+        task: What the features are for.
+        split: Its name, for messages.
+        answers: Whether the examples have answers, and the features therefore labels.
+        reporter: Told how far it is.
+
+    Raises:
+        BadOptions: They are not what the task needs.
+    """
+    reporter = reporter or Reporter()
+
+    def batch(columns: Mapping[str, Sequence[Any]], indices: Sequence[int]) -> dict[str, Any]:
+        made = dict(preprocessor.features(columns, tokenizer))
+        owners = made.pop(OVERFLOW, range(len(indices)))
+        reporter.step(indices[-1] + 1, len(examples))
+        return {**made, EXAMPLE: [indices[owner] for owner in owners]}
+
+    with suppress_progress_bars():
+        features = examples.map(
+            batch,
+            batched=True,
+            batch_size=BATCH,
+            with_indices=True,
+            remove_columns=examples.column_names,
+            load_from_cache_file=False,
+            new_fingerprint=uuid.uuid4().hex,  # else datasets hashes the tokenizer, for a cache we do not use
+        )
+    features_fit_task(features, task, preprocessor, split=split, answers=answers)
+    counts: Counter[str] = Counter(features=len(features), tokens=0)
+    longest = 0
+    for part in features.iter(BATCH):
+        counts["tokens"] += sum(preprocessor.lengths(part))
+        longest = max(longest, preprocessor.longest(part))
+        counts.update(preprocessor.counts(part))
+    if answers:
+        preprocessor.validate_counts(counts, split=split)
+    return Features(examples=examples, features=features, counts=dict(counts), longest=longest)
+
+
+def features_fit_task(
+    features: Any, task: Task, preprocessor: Preprocessor, *, split: str, answers: bool = True
+) -> None:
+    """Check that a split has features, and the columns that the task's model takes.
+
+    Raises:
+        BadOptions: The preprocessor does not make what the task needs.
+        BadData: There are no features.
+    """
+    if len(features) == 0:
+        raise BadData(f"{type(preprocessor).__name__} made no features from {split!r}.")
+    made = set(features.column_names)
+    needed = {*({"input_ids"} & task.features), *(task.labels if answers else ())}
+    if needed - made:
+        raise BadOptions(
+            f"preprocessor {type(preprocessor).__name__} makes {', '.join(sorted(made))}; "
+            f"the task needs {', '.join(sorted(needed - made))} as well."
+        )

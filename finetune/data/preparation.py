@@ -1,0 +1,83 @@
+"""`Plan` → `Prepared`: data read, checked and turned into features; all of a run that needs no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from finetune import data, models
+from finetune.data import Examples, features
+from finetune.data.features import Features
+from finetune.errors import BadOptions
+from finetune.plan import Plan
+from finetune.progress import Reporter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Data read, checked and turned into features: all that can be done without weights."""
+
+    plan: Plan
+    """With the fitted preprocessor."""
+    examples: Examples
+    leakage: Mapping[str, Mapping[str, Any]]
+    """Split → how many of its rows train holds too: see `finetune.data.leaks`."""
+    tokenizer: Any
+    features: Mapping[str, Features]
+
+    @property
+    def data_report(self) -> dict[str, dict[str, int]]:
+        """Split → what became of it, from rows read to tokens lost."""
+        return {split: {**rows, **self.features[split].counts} for split, rows in self.examples.data_report.items()}
+
+
+def prepare(plan: Plan, *, rows: Mapping[str, Any] | None = None, reporter: Reporter | None = None) -> Prepared:
+    """Read, check and split the data, and make features: all of a run that needs no weights.
+
+    Raises:
+        BadData: With every finding, by place.
+    """
+    reporter = reporter or Reporter()
+    source, seed = plan.recipe.dataset, plan.recipe.seed
+    with reporter.phase("read and check the data"):
+        if rows is None:
+            examples = data.load(source, plan.preprocessor, plugins=plan.plugins, seed=seed)
+        else:
+            examples = data.from_rows(
+                rows,
+                plan.preprocessor,
+                seed=seed,
+                validation_size=source.validation_size,
+                columns=source.columns,
+                on_bad=source.on_bad,
+            )
+    _require_slices(examples, plan.recipe.slices)
+    plan = replace(plan, preprocessor=examples.preprocessor)
+    with reporter.phase("look for rows of train in other splits"):
+        leaked = data.leakage(examples.splits, plan.preprocessor)
+    with reporter.phase("make features"):
+        tokenizer = models.tokenizer(plan.model)
+        made = {
+            split: features.make(
+                part,
+                preprocessor=plan.preprocessor,
+                tokenizer=tokenizer,
+                task=plan.task,
+                split=split,
+                reporter=reporter,
+            )
+            for split, part in examples.splits.items()
+        }
+    return Prepared(plan=plan, examples=examples, leakage=leaked, tokenizer=tokenizer, features=made)
+
+
+def _require_slices(examples: Examples, names: Sequence[str]) -> None:
+    """Refuse a column of the recipe's `slices` that a held-out split lacks, before anything is trained."""
+    for split, rows in examples.splits.items():
+        for name in names:
+            if split != "train" and name not in rows.column_names:
+                raise BadOptions(
+                    f"slices: {split} has no column {name!r}; it has: {', '.join(rows.column_names)}. "
+                    "Name one of these, or leave it out."
+                )

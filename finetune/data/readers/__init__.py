@@ -1,0 +1,1 @@
+"""Files → rows: one module for each file format."""

@@ -1,0 +1,128 @@
+"""Which reader is for a file: what the recipe says, else what the name says, else what the file looks like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from finetune.data.findings import UnreadableError
+from finetune.data.readers.delimited import CsvReader, TsvReader
+from finetune.data.readers.json_array import JsonArrayReader
+from finetune.data.readers.json_lines import JsonLinesReader
+from finetune.data.readers.text import Text
+from finetune.errors import BadData, BrokenPlugin, UnknownName, did_you_mean
+from finetune.interfaces import Finding, Reader
+from finetune.plugins import Plugins
+
+OURS: dict[str, type[Reader]] = {"csv": CsvReader, "tsv": TsvReader, "json": JsonArrayReader, "jsonl": JsonLinesReader}
+"""Text formats of the core's own."""
+
+BINARY = {"parquet": (".parquet",), "arrow": (".arrow",)}
+"""Formats that hold tables with types: name → suffixes."""
+
+_HEAD = 4096
+
+
+class Formats:
+    """The formats that are installed."""
+
+    def __init__(self, plugins: Plugins) -> None:
+        self._plugins = plugins
+        self._theirs: dict[str, type[Reader]] = {}
+        self._broken: list[str] = []
+        catalogue = plugins.catalogues["readers"]
+        for name in catalogue.targets:
+            try:
+                self._theirs[name] = catalogue.find(name)
+            except (BrokenPlugin, UnknownName) as error:
+                self._broken.append(f"{name} ({error})")  # told where no other reader takes the file
+
+    @property
+    def names(self) -> list[str]:
+        """Every format that a recipe can name."""
+        return sorted({*OURS, *BINARY, *self._theirs})
+
+    def suffixes(self) -> set[str]:
+        """Return every suffix that a data file can have."""
+        readers = [*OURS.values(), *self._theirs.values()]
+        return {suffix for reader in readers for suffix in reader.suffixes} | {s for ss in BINARY.values() for s in ss}
+
+    def stem(self, name: str) -> str | None:
+        """Return a file's name without its suffixes, or None where no format has them."""
+        short = name[:-3] if name.lower().endswith(".gz") else name
+        for suffix in sorted(self.suffixes(), key=len, reverse=True):
+            if short.lower().endswith(suffix) and len(short) > len(suffix):
+                return short[: -len(suffix)]
+        return None
+
+    def binary(self, name: str, given: str | None) -> str | None:
+        """Return `parquet` or `arrow` where the file is one of them."""
+        if given is not None:
+            return given if given in BINARY else None
+        return next((kind for kind, suffixes in BINARY.items() if name.lower().endswith(suffixes)), None)
+
+    def check(self, given: str | None) -> None:
+        """Refuse a format that nobody brings.
+
+        Raises:
+            BadData: With the nearest name.
+        """
+        if given is not None and given not in self.names and ":" not in given:
+            raise BadData(
+                f"dataset.format: unknown format {given!r}.{did_you_mean(given, self.names)} "
+                f"Installed: {', '.join(self.names)}.{self._told()}"
+            )
+
+    def reader(self, path: Path, *, name: str, given: str | None, encoding: str) -> Reader:
+        """Return the reader for a text file.
+
+        Raises:
+            UnreadableError: There is none, or more than one.
+        """
+        if given is not None:
+            return OURS[given]() if given in OURS else self._plugins.find("readers", given)()
+        short = (name[:-3] if name.lower().endswith(".gz") else name).lower()
+        theirs = [reader() for reader in self._theirs.values() if short.endswith(tuple(reader.suffixes))]
+        ours = [reader() for reader in OURS.values() if short.endswith(reader.suffixes)]
+        if len(theirs) + len(ours) == 1:
+            return (theirs + ours)[0]
+        head = _head(path, name=name, encoding=encoding)
+        recognising = [reader for reader in theirs if reader.recognises(head)]
+        if len(recognising) > 1:
+            who = " and ".join(type(reader).__name__ for reader in recognising)
+            raise self._unknown(name, f"both {who} recognise the file", fix="Set dataset.format.")
+        recognising += [reader for reader in ours if reader.recognises(head)]
+        if recognising:
+            return recognising[0]
+        what = (
+            f"no reader recognises the file; {_looks(head)}"
+            if theirs or ours
+            else f"{_looks(head)}, by an unknown suffix"
+        )
+        raise self._unknown(name, what, fix=f"Set dataset.format to one of: {', '.join(self.names)}.{self._told()}")
+
+    def _told(self) -> str:
+        return f" Broken: {'; '.join(self._broken)}." if self._broken else ""
+
+    @staticmethod
+    def _unknown(name: str, message: str, *, fix: str) -> UnreadableError:
+        return UnreadableError(Finding(code="unknown-format", message=message, fix=fix, level="error", file=name))
+
+
+def _head(path: Path, *, name: str, encoding: str) -> str:
+    """Return how a file begins, as far as it is text."""
+    for piece in Text(path, name=name, encoding=encoding):
+        return piece[:_HEAD]
+    return ""
+
+
+def _looks(head: str) -> str:
+    begin = head.lstrip()
+    if begin.startswith("{"):
+        first = begin.splitlines()[0].rstrip()
+        return "it looks like JSON lines" if first.endswith("}") else f"it looks like one JSON object: {begin[:40]!r}"
+    if begin.startswith("["):
+        return "it looks like a JSON array"
+    line = begin.split("\n", 1)[0]
+    if "\t" in line or "," in line:
+        return "it looks like a table with " + ("tabs" if "\t" in line else "commas")
+    return f"it begins with {begin[:40]!r}"

@@ -1,0 +1,1 @@
+"""Predictions → records → scores, and how far the scores can be trusted."""

@@ -1,0 +1,104 @@
+"""The building kit for plugins: everything that a plugin may import beyond the interfaces.
+
+Stable names for plugin authors are in `finetune.interfaces`, `finetune.errors`, `finetune.hookspecs`,
+`finetune.testing` and here; all other modules of `finetune` may change without notice. What "stable" means, and how
+long a deprecated name stays, is on the page "What is stable" of the documentation.
+
+Import it in implementation modules, not in the module that holds your hooks: it imports torch and transformers.
+"""
+
+import finetune.cli.output as cli_output
+from finetune.data import from_rows
+from finetune.data.findings import blank_line
+from finetune.data.readers.text import LONGEST, lines, too_long
+from finetune.data.text_checks import DuplicateCounter, check_text, is_blank
+from finetune.evaluation import verdicts
+from finetune.evaluation.bootstrap import ratios, safe_divide
+from finetune.folder import make_readable, size_of_weights
+from finetune.models import bf16_is_fast, locate, suppress_output
+from finetune.plugins import Plugins, discover, resolve
+from finetune.progress import Console, Reporter, suppress_progress_bars
+from finetune.recipe import Recipe
+from finetune.recipe import dump as dump_yaml
+from finetune.recipe import from_mapping as recipe_from_mapping
+from finetune.recipe import read as read_recipe
+from finetune.recipe.options import build as build_options
+from finetune.recipe.options import rebuild
+from finetune.result import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result, write_atomically
+from finetune.training.arguments import build_arguments
+from finetune.training.checks import align_memory, model_outputs
+from finetune.training.collate import PadRight, pad, pad_mask
+from finetune.training.generation import (
+    GENERATION_DEFAULTS,
+    generate,
+    generation_options,
+    mask_after_eos,
+    max_prompt_length,
+)
+from finetune.training.losses import TokenCrossEntropy, align_logits, batch_share, logits_of
+from finetune.training.trainer import (
+    PatchedTrainer,
+    build_trainer,
+    model_columns,
+    preserve_rng_state,
+    trainer,
+)
+
+__all__ = [
+    "DROPPED",
+    "GENERATION_DEFAULTS",
+    "LOG",
+    "LONGEST",
+    "PREDICTIONS",
+    "RECIPE",
+    "RESULT",
+    "Console",
+    "DuplicateCounter",
+    "PadRight",
+    "PatchedTrainer",
+    "Plugins",
+    "Recipe",
+    "Reporter",
+    "Result",
+    "TokenCrossEntropy",
+    "align_logits",
+    "align_memory",
+    "batch_share",
+    "bf16_is_fast",
+    "blank_line",
+    "build_arguments",
+    "build_options",
+    "build_trainer",
+    "check_text",
+    "cli_output",
+    "discover",
+    "dump_yaml",
+    "from_rows",
+    "generate",
+    "generation_options",
+    "is_blank",
+    "lines",
+    "locate",
+    "logits_of",
+    "make_readable",
+    "mask_after_eos",
+    "max_prompt_length",
+    "model_columns",
+    "model_outputs",
+    "pad",
+    "pad_mask",
+    "preserve_rng_state",
+    "ratios",
+    "read_recipe",
+    "rebuild",
+    "recipe_from_mapping",
+    "resolve",
+    "safe_divide",
+    "size_of_weights",
+    "suppress_output",
+    "suppress_progress_bars",
+    "too_long",
+    "trainer",
+    "verdicts",
+    "write_atomically",
+]

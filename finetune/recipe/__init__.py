@@ -1,0 +1,29 @@
+"""What the user wrote: recipes, options and their documentation."""
+
+from finetune.recipe.recipe import (
+    Choice,
+    Model,
+    Recipe,
+    Source,
+    from_mapping,
+    parse,
+    parts,
+    read,
+    to_mapping,
+)
+from finetune.recipe.strict_yaml import LARGEST, dump, load
+
+__all__ = [
+    "LARGEST",
+    "Choice",
+    "Model",
+    "Recipe",
+    "Source",
+    "dump",
+    "from_mapping",
+    "load",
+    "parse",
+    "parts",
+    "read",
+    "to_mapping",
+]

@@ -1,0 +1,147 @@
+"""Build an object from the options that a recipe gives it: the constructor is the schema."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from functools import cache
+from itertools import pairwise
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
+
+from finetune.errors import BadOptions, did_you_mean
+from finetune.plugins import resolve
+
+T = TypeVar("T")
+
+
+def build(cls: type[T], options: Mapping[str, Any], *, where: str) -> T:
+    """Build an object from options, each of them known and of the right type.
+
+    Args:
+        cls: A dataclass.
+        options: Name → value.
+        where: What the options belong to, for the message: ``"preprocessor"``.
+
+    Raises:
+        BadOptions: An option is unknown (the nearest is named), missing, or of the wrong type or value.
+    """
+    known = [f.name for f in fields(cls) if f.init]  # type: ignore[arg-type]
+    for name in options:
+        if name not in known:
+            takes = f"It takes: {', '.join(known)}." if known else "It takes none."
+            raise BadOptions(
+                f"{where}: {name!r} is not an option of {cls.__name__}.{did_you_mean(name, known)} {takes}"
+            )
+    try:
+        schema: TypeAdapter[T] = adapter(cls)  # type: ignore[arg-type]
+        built = schema.validate_python(dict(options))
+    except ValidationError as error:
+        problems = "; ".join(_problem(problem) for problem in error.errors())
+        raise BadOptions(f"{where}: {problems}. See `finetune show {cls.__name__}`.") from error
+    return built
+
+
+def as_options(built: Any) -> dict[str, Any]:
+    """Return the options that would build an object again; none for an object that is no dataclass."""
+    if not is_dataclass(built):
+        return {}
+    return {f.name: getattr(built, f.name) for f in fields(built) if f.init}
+
+
+def describe(built: Any) -> dict[str, Any]:
+    """Return an object as data, for `rebuild`: ``{"class": "module:Class", "options": {…}}``."""
+    cls = type(built)
+    return {"class": f"{cls.__module__}:{cls.__qualname__}", "options": as_options(built)}
+
+
+def rebuild(described: Mapping[str, Any], *, where: str) -> Any:
+    """Build the object that `describe` described.
+
+    Args:
+        described: What `describe` returned.
+        where: What it is, for messages: ``"preprocessor"``.
+
+    Raises:
+        UnknownName: Its class does not exist here.
+        BadOptions: Its class does not take these options.
+    """
+    cls = resolve(described["class"])
+    return build(cls, described["options"], where=where) if described["options"] else cls()
+
+
+@cache
+def adapter(cls: Any) -> TypeAdapter[Any]:
+    """Return pydantic's view of a dataclass: strict about what a value is, lenient about lists for tuples."""
+    try:
+        return TypeAdapter(cls, config=ConfigDict(strict=False))
+    except PydanticUserError:  # the class brings a configuration of its own
+        return TypeAdapter(cls)
+
+
+def _problem(problem: Any) -> str:
+    place = ".".join(str(part) for part in problem["loc"]) or "the options"
+    message = problem["msg"].removeprefix("Value error, ")
+    given = "" if problem["type"] == "missing" or not problem["loc"] else f", not {problem['input']!r}"
+    return f"{place}: {message}{given}"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a class, as `finetune show` prints it."""
+
+    name: str
+    type: str
+    default: Any
+    doc: str
+    required: bool
+
+
+def document(cls: type) -> list[Option]:
+    """Return the options of a dataclass with their types, defaults and docstrings, in order.
+
+    Examples:
+        >>> from finetune.recipe import Source
+        >>> document(Source)[0].name
+        'path'
+    """
+    docs = docstrings(cls)
+    return [
+        Option(f.name, _spelt(f.type), _default(f), docs.get(f.name, ""), _default(f) is MISSING)
+        for f in fields(cls)
+        if f.init
+    ]
+
+
+def docstrings(cls: type) -> dict[str, str]:
+    """Return the docstring that stands under each field of a class or of its bases."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if is_dataclass(base):
+            found.update(_field_docs(base))
+    return found
+
+
+def _field_docs(cls: type) -> Iterator[tuple[str, str]]:
+    tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
+    body = tree.body[0].body  # type: ignore[attr-defined]
+    for node, after in pairwise(body):
+        if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)):
+            continue
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            yield node.target.id, inspect.cleandoc(str(after.value.value))
+
+
+def _spelt(annotation: Any) -> str:
+    return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
+
+
+def _default(option: Field[Any]) -> Any:
+    if option.default_factory is not MISSING:
+        return option.default_factory()
+    return option.default

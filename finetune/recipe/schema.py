@@ -1,0 +1,117 @@
+"""JSON Schema of a recipe, so that editors complete and check it."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from finetune.interfaces import Task
+from finetune.plugins import Plugins, resolve
+from finetune.recipe import Model, Recipe, Source, options
+from finetune.training.arguments import OURS
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def schema(plugins: Plugins) -> dict[str, Any]:
+    """Return the JSON Schema of recipes with what is installed."""
+    docs = options.docstrings(Recipe)
+    tasks: dict[str, Task] = dict(plugins.catalogues["tasks"].targets)
+    strategies = {name: resolve(target) for name, target in plugins.catalogues["strategies"].targets.items()}
+    properties: dict[str, Any] = {
+        "task": _name(list(tasks)),
+        "model": {"anyOf": [{"type": "string"}, of_class(Model)]},
+        "dataset": {"anyOf": [{"type": "string"}, of_class(Source), _files()]},
+        "strategy": {
+            "anyOf": [_name(list(strategies)), *(of_class(cls, name=name) for name, cls in strategies.items())]
+        },
+        "preprocessor": {"type": "object"},
+        "evaluator": {"type": "object"},
+        "metrics": {"type": "array", "items": {"type": "string"}},
+        "training": {"type": "object"},
+        "generation": {"type": "object"},
+        "seed": {"type": "integer"},
+        "score_base_model": {"type": "boolean"},
+        "general_text": {"type": "string"},
+        "slices": {"type": "array", "items": {"type": "string"}},
+        "card": {"type": "object"},
+        "output": {"type": "string"},
+    }
+    for name, described in properties.items():
+        described["description"] = docs[name]
+    written = {
+        "$schema": DIALECT,
+        "title": "finetune recipe",
+        "type": "object",
+        "properties": properties,
+        "required": ["task", "model", "dataset", "strategy", "output"],
+        "additionalProperties": False,
+        "allOf": [_of_task(name, task) for name, task in tasks.items()],
+    }
+    definitions: dict[str, Any] = {}
+    return {**_without_definitions(written, definitions), "$defs": definitions}
+
+
+def of_class(cls: type, *, name: str | None = None) -> dict[str, Any]:
+    """Return the schema of a class's options, each with its docstring."""
+    docs = options.docstrings(cls)
+    content: dict[str, Any] = options.adapter(cls).json_schema()
+    for option, described in content.get("properties", {}).items():
+        described["description"] = " ".join(docs.get(option, "").split())
+        described.pop("title", None)
+    if name is not None:
+        content.setdefault("properties", {})["name"] = {"const": name}
+        content["required"] = ["name", *content.get("required", [])]
+    content["additionalProperties"] = False
+    return content
+
+
+def _of_task(name: str, task: Task) -> dict[str, Any]:
+    """Return the options of one task's sections, for recipes of that task."""
+    sections = {
+        "preprocessor": of_class(resolve(task.preprocessor)),
+        "evaluator": of_class(resolve(task.evaluator)),
+        "training": _training(resolve(task.arguments)),
+    }
+    named = {"properties": {"name": {"type": "string"}}, "required": ["name"]}  # another class: its own options
+    either = {key: {"anyOf": [part, named]} if key != "training" else part for key, part in sections.items()}
+    return {"if": {"properties": {"task": {"const": name}}}, "then": {"properties": either}}
+
+
+def _training(cls: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    properties = {}
+    for field in dataclasses.fields(cls):
+        if field.init and field.name not in OURS:
+            described = TypeAdapter(hints[field.name]).json_schema()
+            properties[field.name] = {**described, "description": field.metadata.get("help", "")}
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _without_definitions(part: Any, found: dict[str, Any]) -> Any:
+    """Return a schema whose definitions, which pydantic writes in every part, are moved to where references look."""
+    if isinstance(part, list):
+        return [_without_definitions(inner, found) for inner in part]
+    if not isinstance(part, dict):
+        return part
+    inner = {key: _without_definitions(value, found) for key, value in part.items() if key != "$defs"}
+    if isinstance(part.get("$defs"), dict):
+        found.update({name: _without_definitions(value, found) for name, value in part["$defs"].items()})
+    return inner
+
+
+def _name(known: list[str]) -> dict[str, Any]:
+    return {"anyOf": [{"enum": sorted(known)}, {"type": "string", "pattern": ":"}]}
+
+
+def _files() -> dict[str, Any]:
+    part = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+    return {
+        "type": "object",
+        "properties": {"train": part, "validation": part, "test": part},
+        "required": ["train"],
+        "additionalProperties": False,
+    }

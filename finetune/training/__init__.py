@@ -1,0 +1,1 @@
+"""`Job` → a trained model: arguments, the trainer, callbacks, checkpoints, losses and checks."""

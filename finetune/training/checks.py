@@ -1,0 +1,146 @@
+"""The invariants between the steps of a run: each is checked where it could first be broken."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+
+from finetune.errors import BadOptions, Incompatible, TrainingFailed
+
+
+def model_takes_features(model: Any, tokenizer: Any, *, longest: int, padded: bool = True) -> None:
+    """Check that every token id has an embedding, and every feature a position, before a step dies on it.
+
+    Args:
+        model: The pretrained model.
+        tokenizer: The one that made the features.
+        longest: Tokens of the longest feature.
+        padded: Whether the tokenizer pads; a preprocessor's own collator may need no token for it.
+
+    Raises:
+        BadOptions: Features are longer than the model's positions, or cannot be padded.
+        Incompatible: The tokenizer knows more tokens than the model.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise Incompatible(
+            f"the tokenizer has {len(tokenizer):,} tokens and the model {rows:,} embeddings; they do not belong "
+            "together. Name the right one under model.tokenizer."
+        )
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is not None and _absolute(model):
+        # RoBERTa and its kin count positions from pad_token_id + 1
+        offset = model.config.pad_token_id + 1 if _counts_from_padding(model) else 0
+        if longest > positions - offset:
+            raise BadOptions(
+                f"preprocessor: features of up to {longest} tokens, and the model has {positions - offset} positions. "
+                f"Set preprocessor.max_length to {positions - offset} or less."
+            )
+    if padded and tokenizer.pad_token_id is None:
+        raise BadOptions("the tokenizer has no padding token, so features cannot be batched. Use one that has.")
+
+
+def _absolute(model: Any) -> bool:
+    """Tell learnt positions, which end, from computed ones."""
+    return any("position_embedding" in name or name.endswith("wpe.weight") for name, _ in model.named_parameters())
+
+
+def _counts_from_padding(model: Any) -> bool:
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
+            return module.padding_idx is not None
+    return False
+
+
+def labels_mean_the_same(base_labels: Any, model: Any, newly_initialized: Collection[str]) -> None:
+    """Check that a head that came with the base is not given other labels for the same outputs.
+
+    Raises:
+        Incompatible: The base's labels are ours in another order.
+    """
+    ours = model.config.id2label
+    same_names = sorted(base_labels.values()) == sorted(ours.values())
+    if not newly_initialized and same_names and base_labels != ours:
+        order = [base_labels[key] for key in sorted(base_labels)]
+        raise Incompatible(
+            f"the model's head already knows these labels in the order {order}; the data gives "
+            f"{[ours[key] for key in sorted(ours)]}. Set preprocessor.labels: {order}."
+        )
+
+
+def something_trains(model: Any, *, newly_initialized: Collection[str]) -> tuple[int, int]:
+    """Return trainable and total parameters.
+
+    Raises:
+        Incompatible: Nothing trains, or a module that was newly initialized does not, and would stay so.
+    """
+    trainable = sum(_size(p) for p in model.parameters() if p.requires_grad)
+    total = sum(_size(p) for p in model.parameters())
+    if trainable == 0:
+        raise Incompatible("the strategy leaves nothing to train. Is the head tied to a frozen embedding?")
+    # under every name: what is tied to something else trains with it
+    names = [name for name, p in model.named_parameters(remove_duplicate=False) if p.requires_grad]
+    for module in sorted(newly_initialized):
+        if module and not any(_inside(name, module) for name in names):
+            raise Incompatible(
+                f"{module!r} is missing from the base model, so it was newly initialized, and the strategy does not "
+                "train it. Its output would be noise. Use a strategy that trains and saves it."
+            )
+    return trainable, total
+
+
+def _size(parameter: Any) -> int:
+    """Return how many numbers a parameter holds; a quantised one packs several into each of its own."""
+    state = getattr(parameter, "quant_state", None)
+    return int(parameter.numel() if state is None else state.shape.numel())
+
+
+def _inside(parameter: str, module: str) -> bool:
+    """Tell whether a parameter is one of a module's, whatever wrappers stand in between.
+
+    >>> _inside("base_model.model.classifier.modules_to_save.default.dense.weight", "classifier.dense")
+    True
+    """
+    parts = iter(parameter.split("."))
+    return all(part in parts for part in module.split("."))
+
+
+@torch.no_grad()
+def align_memory(model: Any) -> Any:
+    """Return a model on a CPU with every weight in memory where torch would put it; other models as they are.
+
+    What is read from a file may lie anywhere, and MKL adds up in another order where a matrix lies otherwise: one model
+    then differs from its equal in the last digits.
+    """
+    for tensor in [*model.parameters(), *model.buffers()]:
+        if tensor.device.type == "cpu" and tensor.is_floating_point():
+            tensor.data = tensor.data.clone()
+    return model
+
+
+@torch.no_grad()
+def model_outputs(model: Any, batch: dict[str, Any]) -> Any:
+    """Return the outputs of a model in evaluation mode, in its own precision, for a batch without labels."""
+    was_training = model.training
+    model.eval()
+    # accelerate leaves its bf16 autocast on the trained object, as an attribute `forward`; the class's has none
+    result = type(model).forward(model, **batch).to_tuple()
+    model.train(was_training)
+    return result
+
+
+def reloads_equal(trained: Any, reloaded: Any) -> None:
+    """Check that what was saved is what was trained, to the bit.
+
+    Raises:
+        TrainingFailed: An output differs.
+    """
+    for position, (before, after) in enumerate(zip(trained, reloaded, strict=True)):
+        if isinstance(before, torch.Tensor) and not torch.equal(before, after):
+            difference = (before.float() - after.float()).abs().max().item()
+            raise TrainingFailed(
+                f"the saved model is not the trained one: output {position} differs by {difference:.3g} after "
+                "reloading. Some trained weights were not saved; do not use the saved model. Please report this."
+            )

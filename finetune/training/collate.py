@@ -1,0 +1,81 @@
+"""Sequences of different lengths → one padded batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from finetune.errors import BadOptions
+from finetune.interfaces import IGNORE_INDEX
+
+Side = Literal["left", "right"]
+
+
+def pad(rows: Sequence[Sequence[int]], value: int, *, side: Side = "right") -> torch.Tensor:
+    """Return rows of different lengths as one table of integers, (B, L), filled up with a value.
+
+    >>> pad([[5, 6], [7, 8, 9]], 0).tolist(), pad([[5, 6], [7, 8, 9]], 0, side="left").tolist()
+    ([[5, 6, 0], [7, 8, 9]], [[0, 5, 6], [7, 8, 9]])
+    """
+    width = max((len(row) for row in rows), default=0)
+    table = np.full((len(rows), width), value, np.int64)
+    for place, row in zip(table, rows, strict=True):
+        if side == "right":
+            place[: len(row)] = row
+        else:
+            place[width - len(row) :] = row
+    return torch.from_numpy(table)
+
+
+def pad_mask(rows: Sequence[Sequence[int]], *, side: Side = "right") -> torch.Tensor:
+    """Return the attention mask of `pad`, (B, L): 1 for tokens, 0 for padding.
+
+    >>> pad_mask([[5, 6], [7, 8, 9]]).tolist()
+    [[1, 1, 0], [1, 1, 1]]
+    """
+    return pad([[1] * len(row) for row in rows], 0, side=side)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PadRight:
+    """A collator that pads every sequence of a feature on the right, whatever side the tokenizer would pad.
+
+    Padding goes by length, never by token: where the padding token is also the end token (GPT-2), the end is still
+    learned. Label positions and logits count from the first token of a feature in every batch. Padding on the left
+    would shift them by an amount that the trainer does not keep: it joins the logits of batches of different widths
+    by adding -100 on the right.
+    """
+
+    pad_token_id: int
+    """Fills ``input_ids``."""
+    pad_token_type_id: int = 0
+    """Fills ``token_type_ids``."""
+
+    def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """Return the batch: sequences as (B, L), single numbers as (B,), and ``attention_mask``.
+
+        Raises:
+            BadOptions: A column holds sequences, and nothing is known to pad it with.
+        """
+        fill = {
+            "input_ids": self.pad_token_id,
+            "attention_mask": 0,
+            "token_type_ids": self.pad_token_type_id,
+            "labels": IGNORE_INDEX,
+        }
+        batch: dict[str, torch.Tensor] = {}
+        for name, first in features[0].items():
+            values = [feature[name] for feature in features]
+            if not hasattr(first, "__len__"):
+                batch[name] = torch.tensor(values)
+            elif name in fill:
+                batch[name] = pad(values, fill[name])
+            else:
+                raise BadOptions(f"PadRight pads {', '.join(fill)}, not the column {name!r}. Write a collator for it.")
+        if "attention_mask" not in batch:
+            batch["attention_mask"] = pad_mask([feature["input_ids"] for feature in features])
+        return batch

@@ -1,0 +1,166 @@
+"""How good multi-label classification is; the arithmetic is scikit-learn's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+from sklearn.metrics import (
+    accuracy_score,
+    hamming_loss,
+    multilabel_confusion_matrix,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
+
+from finetune.interfaces import Evaluator, Predictions, Record, Tallies
+from finetune.kit import safe_divide
+from finetune_text.outputs import label_names, logits_of, references, require_records, require_score
+
+SCORES = (
+    "subset_accuracy", "hamming_loss", "precision_micro", "precision_macro", "precision_samples", "recall_micro",
+    "recall_macro", "recall_samples", "f1_micro", "f1_macro", "f1_samples", "roc_auc_macro",
+)  # fmt: skip
+_SUMS = tuple(name for name in SCORES if not name.endswith("_samples") and name != "roc_auc_macro")
+PER_LABEL = ("precision", "recall", "f1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiLabelEvaluator(Evaluator):
+    """Every label by itself, over all decisions, over examples, and the examples that are right throughout."""
+
+    primary: str = "f1_micro"
+    """The score to choose by: `f1_micro`, `f1_macro`, `subset_accuracy`, `hamming_loss`, `f1/<label>`, …"""
+    threshold: float = 0.5
+    """Least probability at which a label is predicted."""
+
+    def __post_init__(self) -> None:
+        require_score(self.primary, SCORES, PER_LABEL)
+        if not 0 <= self.threshold <= 1:
+            raise ValueError("threshold must be between 0 and 1")
+
+    @property
+    def greater_is_better(self) -> bool:
+        """Whether a greater primary score is a better one."""
+        return self.primary != "hamming_loss"
+
+    def records(self, predictions: Predictions) -> list[Record]:
+        """Return the labels of each example that reach the threshold, with the probability of every label.
+
+        ``{'prediction': ['pos'], 'probabilities': {'neg': 0.25, 'pos': 0.75}, 'reference': ['pos']}``
+        """
+        names = label_names(predictions)
+        probabilities = expit(logits_of(predictions, width=len(names)))  # (N, L)
+        records: list[Record] = []
+        for row, reference in zip(probabilities, references(predictions), strict=True):
+            record: Record = {
+                "prediction": [name for name, value in zip(names, row, strict=True) if value >= self.threshold],
+                "probabilities": dict(zip(names, map(float, row), strict=True)),
+            }
+            if reference is not None:
+                record["reference"] = [name for name, value in zip(names, reference, strict=True) if value]
+            records.append(record)
+        return records
+
+    def scores(self, records: Sequence[Record]) -> dict[str, float]:
+        """Return the scores of all labels and of each; what has nothing to divide by is 0.
+
+        An example without labels for which none is predicted counts 1 in ``f1_samples``. ``roc_auc_macro`` is absent
+        where some label is on every example, or on none.
+        """
+        names, truth, guess = _indicators(records)
+        scores = {"subset_accuracy": accuracy_score(truth, guess), "hamming_loss": hamming_loss(truth, guess)}
+        for average in ("micro", "macro"):
+            found = precision_recall_fscore_support(truth, guess, average=average, zero_division=0)
+            scores |= {f"{name}_{average}": value for name, value in zip(PER_LABEL, found[:3], strict=True)}
+        scores |= _samples(truth, guess)
+        per_label = precision_recall_fscore_support(truth, guess, average=None, zero_division=0)
+        for name, values in zip(PER_LABEL, per_label[:3], strict=True):
+            scores |= {f"{name}/{label}": value for label, value in zip(names, values, strict=True)}
+        if (truth.min(axis=0) < truth.max(axis=0)).all():
+            probabilities = np.array([list(record["probabilities"].values()) for record in records])  # (N, L)
+            scores["roc_auc_macro"] = roc_auc_score(truth, probabilities, average="macro")
+        return {name: float(value) for name, value in scores.items()}
+
+    def tallies(self, records: Sequence[Record]) -> Tallies:
+        """Return hits, predictions and references of each label, and the examples that are right throughout.
+
+        The scores of the mean example and ``roc_auc_macro`` are left to `scores`.
+        """
+        names, truth, guess = _indicators(records)
+        whole = np.stack([(truth == guess).all(axis=1), np.ones(len(truth))], axis=1)
+        values = np.concatenate([truth & guess, guess, truth, whole], axis=1).astype(np.float64)
+        return Tallies(values=values, scores=partial(_of_sums, names=names), most=dict.fromkeys(_SUMS, 1.0))
+
+    def baselines(self, predictions: Predictions, *, train: Predictions) -> dict[str, list[Record]]:
+        """Return the answers of whoever gives each label that most training rows have, or else the most frequent."""
+        names = label_names(predictions)
+        shares = np.mean([np.asarray(row, dtype=float) for row in references(train)], axis=0)
+        common = [name for name, share in zip(names, shares, strict=True) if share >= self.threshold]
+        answer = {
+            "prediction": common or [names[int(shares.argmax())]],
+            "probabilities": dict(zip(names, shares.tolist(), strict=True)),
+        }
+        wanted = [[name for name, value in zip(names, row, strict=True) if value] for row in references(predictions)]
+        return {"most frequent": [{**answer, "reference": reference} for reference in wanted]}
+
+    def losses(self, records: Sequence[Record]) -> list[float]:
+        """Return how many labels of each record are wrong."""
+        return [float(len(set(record["prediction"]) ^ set(record["reference"]))) for record in records]
+
+    def details(self, records: Sequence[Record]) -> dict[str, Any]:
+        """Return the rows of each label, and its two-by-two table (a row a reference, a column a prediction)."""
+        names, truth, guess = _indicators(records)
+        tables = multilabel_confusion_matrix(truth, guess)
+        return {
+            "labels": list(names),
+            "confusion_matrix": dict(zip(names, tables.tolist(), strict=True)),
+            "support": dict(zip(names, truth.sum(axis=0).tolist(), strict=True)),
+        }
+
+
+def _indicators(records: Sequence[Record]) -> tuple[tuple[str, ...], Any, Any]:
+    """Return the label names, and two arrays (N, L) of 0 and 1: references and predictions."""
+    require_records(records)
+    names = tuple(records[0]["probabilities"])
+    truth = np.array([[int(name in record["reference"]) for name in names] for record in records])
+    guess = np.array([[int(name in record["prediction"]) for name in names] for record in records])
+    return names, truth, guess
+
+
+def _of_sums(sums: Any, *, names: Sequence[str]) -> dict[str, Any]:
+    """Return the scores of hits, predictions and references of each label (…, 3 L), right examples and all."""
+    hits, guessed, true = np.split(sums[..., :-2], 3, axis=-1)
+    size = sums[..., -1]
+    per_label = {
+        "precision": safe_divide(hits, guessed, otherwise=0.0),
+        "recall": safe_divide(hits, true, otherwise=0.0),
+        "f1": safe_divide(2 * hits, guessed + true, otherwise=0.0),
+    }
+    total, predicted, wanted = (each.sum(axis=-1) for each in (hits, guessed, true))
+    scores = {
+        "subset_accuracy": safe_divide(sums[..., -2], size),
+        "hamming_loss": safe_divide(predicted + wanted - 2 * total, size * len(names)),
+        "precision_micro": safe_divide(total, predicted, otherwise=0.0),
+        "recall_micro": safe_divide(total, wanted, otherwise=0.0),
+        "f1_micro": safe_divide(2 * total, predicted + wanted, otherwise=0.0),
+    }
+    for name, values in per_label.items():
+        scores[f"{name}_macro"] = values.mean(axis=-1)
+        scores |= {f"{name}/{label}": values[..., k] for k, label in enumerate(names)}
+    return scores
+
+
+def _samples(truth: Any, guess: Any) -> dict[str, float]:
+    """Return the scores of the mean example; the one that rightly has no label is 1 where scikit-learn says 0."""
+    empty = (truth.sum(axis=1) == 0) & (guess.sum(axis=1) == 0)
+    rest = ~empty
+    if not rest.any():
+        return {f"{name}_samples": 1.0 for name in PER_LABEL}
+    found = precision_recall_fscore_support(truth[rest], guess[rest], average="samples", zero_division=0)
+    share = rest.mean()
+    return {f"{name}_samples": value * share + 1 - share for name, value in zip(PER_LABEL, found[:3], strict=True)}

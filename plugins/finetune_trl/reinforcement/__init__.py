@@ -1,0 +1,1 @@
+"""Learning from rewards: RLOO and GRPO."""
