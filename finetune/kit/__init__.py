@@ -26,7 +26,7 @@ from finetune.recipe.options import build as build_options
 from finetune.recipe.options import rebuild
 from finetune.result import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result, write_atomically
 from finetune.training.arguments import build_arguments
-from finetune.training.checks import align_memory, model_outputs
+from finetune.training.checks import align_memory, base_model_of, evaluation_mode, model_outputs
 from finetune.training.collate import PadRight, pad, pad_mask
 from finetune.training.generation import (
     GENERATION_DEFAULTS,
@@ -63,6 +63,7 @@ __all__ = [
     "TokenCrossEntropy",
     "align_logits",
     "align_memory",
+    "base_model_of",
     "batch_share",
     "bf16_is_fast",
     "blank_line",
@@ -73,6 +74,7 @@ __all__ = [
     "cli_output",
     "discover",
     "dump_yaml",
+    "evaluation_mode",
     "from_rows",
     "generate",
     "generation_options",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -120,15 +121,40 @@ def align_memory(model: Any) -> Any:
     return model
 
 
+def base_model_of(model: Any) -> Any:
+    """Return the model of transformers inside PEFT's wrapper, or the model itself if nothing wraps it."""
+    # by its method, because the core does not import PEFT
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+@contextmanager
+def evaluation_mode(model: Any) -> Iterator[Any]:
+    """Put a model into evaluation mode inside a `with` block, and back into its former mode after it.
+
+    Gradients are not switched off: add `torch.no_grad()` where none are needed.
+
+    Examples:
+        >>> model = torch.nn.Dropout().train()
+        >>> with evaluation_mode(model):
+        ...     model.training
+        False
+        >>> model.training
+        True
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        yield model
+    finally:
+        model.train(was_training)
+
+
 @torch.no_grad()
 def model_outputs(model: Any, batch: dict[str, Any]) -> Any:
     """Return the outputs of a model in evaluation mode, in its own precision, for a batch without labels."""
-    was_training = model.training
-    model.eval()
-    # accelerate leaves its bf16 autocast on the trained object, as an attribute `forward`; the class's has none
-    result = type(model).forward(model, **batch).to_tuple()
-    model.train(was_training)
-    return result
+    with evaluation_mode(model):
+        # accelerate leaves its bf16 autocast on the trained object, as an attribute `forward`; the class's has none
+        return type(model).forward(model, **batch).to_tuple()
 
 
 def reloads_equal(trained: Any, reloaded: Any) -> None:
