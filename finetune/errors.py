@@ -29,6 +29,10 @@ class BrokenPlugin(FinetuneError):
     """A plugin that a recipe needs, and that cannot be loaded."""
 
 
+class MissingLibrary(FinetuneError):
+    """An optional library that a recipe needs, and that is not installed."""
+
+
 class BadOptions(FinetuneError):
     """Options that do not fit the class they are for."""
 
@@ -52,6 +56,10 @@ class BadData(FinetuneError):
 
 class Incompatible(FinetuneError):
     """A task and a strategy (or a model) that cannot be joined, with the reason."""
+
+
+class UpstreamChanged(FinetuneError):
+    """A library that finetune builds on lacks a name that finetune needs; says which, and which version to install."""
 
 
 class OutputExists(FinetuneError):

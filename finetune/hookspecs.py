@@ -146,6 +146,22 @@ def card_sections() -> Mapping[str, str]:  # type: ignore[empty-body]
 
 
 @hookspec
+def requirements() -> Mapping[str, Mapping[str, str]]:  # type: ignore[empty-body]
+    """Return the optional libraries that your names need: name → top-level module → what ``pip install`` takes.
+
+    A name is one that this plugin brings, of any kind, or ``"*"`` for all of them; an entry of its own is added to
+    that of ``"*"``. Modules are looked up, not imported. If one is missing, `finetune list` shows the command that
+    installs it, and a recipe that needs the name is refused with the same command. If a module of ``"*"`` is missing,
+    the plugin's ``before_training`` and ``after_run`` are not called.
+
+    Examples:
+        >>> @hookimpl
+        ... def requirements():
+        ...     return {"*": {"peft": "my-plugin[peft]"}, "qlora": {"bitsandbytes": "my-plugin[qlora]"}}
+    """
+
+
+@hookspec
 def before_training(job: Job) -> None:
     """Be told what is about to be trained: the model is prepared, no step is made.
 

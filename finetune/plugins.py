@@ -8,22 +8,29 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from typing import Any
 
 import pluggy
 
 from finetune import hookspecs
-from finetune.errors import BrokenPlugin, DuplicateName, UnknownName, did_you_mean
+from finetune.errors import BrokenPlugin, DuplicateName, MissingLibrary, UnknownName, did_you_mean
 
 GROUP = "finetune"
 """The entry-point group."""
 
 SWITCH = "FINETUNE_LOAD_PLUGINS"
 """Environment variable: comma-separated names of the only plugins to load; empty for none."""
+
+EVERY = "*"
+"""Key of `requirements` that stands for every name of a plugin."""
+
+Libraries = Mapping[str, str]
+"""Module → what ``pip install`` takes to install it: ``{"peft": "finetune-kit[peft]"}``."""
 
 
 def resolve(target: Any) -> Any:
@@ -64,12 +71,24 @@ class Catalogue:
     owners: Mapping[str, str] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
     """Plugins that could not be loaded: name → why."""
+    missing: Mapping[str, Libraries] = field(default_factory=dict)
+    """Names that need a library which is not installed: name → these libraries."""
+
+    @property
+    def available(self) -> dict[str, Any]:
+        """The targets whose libraries are all installed, by name."""
+        return {name: target for name, target in self.targets.items() if name not in self.missing}
+
+    def problem(self, name: str) -> str:
+        """Return what a name needs and how to install it; an empty text if nothing is missing."""
+        return describe_missing(self.missing[name]) if name in self.missing else ""
 
     def find(self, name: str) -> Any:
         """Return what a name stands for.
 
         Raises:
             UnknownName: No plugin brings it; the message names the nearest, and the plugins that are broken.
+            MissingLibrary: It needs a library that is not installed; the message has the command that installs it.
         """
         if ":" in name:
             return resolve(name)
@@ -80,6 +99,16 @@ class Catalogue:
                 f"unknown {self.kind} {name!r}.{did_you_mean(name, self.targets)} "
                 f"Installed: {', '.join(sorted(self.targets)) or 'none'}.{broken}"
             )
+        return self.load(name)
+
+    def load(self, name: str) -> Any:
+        """Return what a name of this catalogue stands for, also one that ends with a colon.
+
+        Raises:
+            MissingLibrary: It needs a library that is not installed.
+        """
+        if name in self.missing:
+            raise MissingLibrary(f"{self.kind} {name!r} {self.problem(name)}")
         return resolve(self.targets[name])
 
 
@@ -92,6 +121,8 @@ class Plugins:
     """Plugin → the distribution that brought it."""
     broken: Mapping[str, str]
     """Plugin → why it could not be loaded."""
+    requirements: Mapping[str, Mapping[str, Libraries]] = field(default_factory=dict)
+    """Plugin → name → the libraries that it needs."""
 
     @cached_property
     def catalogues(self) -> Mapping[str, Catalogue]:
@@ -106,9 +137,21 @@ class Plugins:
         """Return what a name of one kind stands for: ``find("strategies", "lora")``."""
         return self.catalogues[hook].find(name)
 
+    def announce(self, hook: str, **arguments: Any) -> None:
+        """Call a ``before_x`` or ``after_x`` hook in every plugin, except those that lack a library of ``"*"``."""
+        disabled = [self.manager.get_plugin(plugin) for plugin in self.requirements if self._missing(plugin, EVERY)]
+        self.manager.subset_hook_caller(hook, remove_plugins=disabled)(**arguments)
+
+    def _missing(self, plugin: str, name: str) -> Libraries:
+        """Return the libraries that a name of a plugin needs and that are not installed."""
+        declared = self.requirements.get(plugin, {})
+        needed = {**declared.get(EVERY, {}), **declared.get(name, {})}
+        return {module: package for module, package in needed.items() if find_spec(module) is None}
+
     def _catalogue(self, hook: str, kind: str) -> Catalogue:
         targets: dict[str, Any] = {}
         owners: dict[str, str] = {}
+        missing: dict[str, Libraries] = {}
         for implementation in getattr(self.manager.hook, hook).get_hookimpls():
             owner = implementation.plugin_name
             for name, target in implementation.function().items():
@@ -119,7 +162,9 @@ class Plugins:
                     )
                 targets[name] = target
                 owners[name] = owner
-        return Catalogue(kind, targets, owners, self.broken)
+                if lacking := self._missing(owner, name):
+                    missing[name] = lacking
+        return Catalogue(kind, targets, owners, self.broken, missing)
 
     def _who(self, plugin: str) -> str:
         return f"plugin {plugin!r} of {self.distributions.get(plugin, 'unknown')}"
@@ -131,6 +176,7 @@ def discover(group: str = GROUP) -> Plugins:
     manager.add_hookspecs(hookspecs)
     distributions: dict[str, str] = {}
     broken: dict[str, str] = {}
+    requirements: dict[str, Mapping[str, Libraries]] = {}
     for entry in _wanted(group):
         distribution = entry.dist.name if entry.dist else "unknown"
         if entry.name in distributions:
@@ -144,20 +190,70 @@ def discover(group: str = GROUP) -> Plugins:
         try:
             manager.register(entry.load(), name=entry.name)
             manager.check_pending()
-            _ask(manager, entry.name)
+            names = _ask(manager, entry.name)
+            requirements[entry.name] = _requirements(manager, entry.name, names)
         except Exception as error:  # noqa: BLE001, whatever a stranger's module may raise; `finetune list` shows it
             if manager.has_plugin(entry.name):
                 manager.unregister(name=entry.name)
             broken[entry.name] = f"{type(error).__name__}: {error}"
-    return Plugins(manager, distributions, broken)
+    return Plugins(manager, distributions, broken, requirements)
 
 
-def _ask(manager: pluggy.PluginManager, plugin: str) -> None:
-    """Ask a plugin everything once, so that one that cannot answer is known to be broken before it is needed."""
+def describe_missing(libraries: Libraries) -> str:
+    """Return what is missing, and the command that installs it.
+
+    >>> describe_missing({"peft": "finetune-kit[peft]"})
+    "needs peft, which is not installed. Install it: pip install 'finetune-kit[peft]'"
+    >>> describe_missing({"peft": "finetune-kit[qlora]", "bitsandbytes": "finetune-kit[qlora]"})
+    "needs peft and bitsandbytes, which are not installed. Install them: pip install 'finetune-kit[qlora]'"
+    """
+    verb, them = ("is", "it") if len(libraries) == 1 else ("are", "them")
+    packages = dict.fromkeys(libraries.values())
+    command = " ".join(f"'{package}'" for package in packages)
+    return f"needs {' and '.join(libraries)}, which {verb} not installed. Install {them}: pip install {command}"
+
+
+def _ask(manager: pluggy.PluginManager, plugin: str) -> set[str]:
+    """Ask a plugin everything once, so that one that cannot answer is known to be broken before it is needed.
+
+    Returns:
+        Every name that it brings.
+    """
+    names: set[str] = set()
     for hook in hookspecs.ASKING:
-        for implementation in getattr(manager.hook, hook).get_hookimpls():
-            if implementation.plugin_name == plugin and not isinstance(answer := implementation.function(), Mapping):
-                raise TypeError(f"{hook}() returns {type(answer).__name__}, not a mapping of names")
+        for answer in _answers(manager, plugin, hook):
+            names.update(answer)
+    return names
+
+
+def _requirements(manager: pluggy.PluginManager, plugin: str, names: set[str]) -> Mapping[str, Libraries]:
+    """Return what a plugin declares that its names need.
+
+    Raises:
+        ValueError: It declares something of a name that it does not bring, or names no top-level module.
+    """
+    declared: dict[str, Libraries] = {}
+    for answer in _answers(manager, plugin, "requirements"):
+        declared.update(answer)
+    for name, libraries in declared.items():
+        if name not in {*names, EVERY}:
+            raise ValueError(
+                f"requirements() names {name!r}, which the plugin does not bring.{did_you_mean(name, names)}"
+            )
+        for module in libraries:
+            if not module.isidentifier():  # looking up a module inside a package would import the package
+                raise ValueError(f"requirements() names {module!r}; write a top-level module, without dots")
+    return declared
+
+
+def _answers(manager: pluggy.PluginManager, plugin: str, hook: str) -> Iterator[Mapping[str, Any]]:
+    for implementation in getattr(manager.hook, hook).get_hookimpls():
+        if implementation.plugin_name != plugin:
+            continue
+        answer = implementation.function()
+        if not isinstance(answer, Mapping):
+            raise TypeError(f"{hook}() returns {type(answer).__name__}, not a mapping of names")
+        yield answer
 
 
 def _wanted(group: str) -> list[EntryPoint]:

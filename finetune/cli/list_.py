@@ -2,35 +2,47 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from finetune.plugins import Plugins
 
 
 @click.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(as_json: bool) -> None:
-    """List what is installed, by kind, and which plugin brought it."""
+    """List what is installed, by kind, and which plugin brought it.
+
+    A name whose library is not installed is listed with the command that installs it.
+    """
     from finetune.cli import output
     from finetune.plugins import discover
 
-    found = discover()
-    rows = [
-        {
-            "kind": catalogue.kind,
-            "name": name,
-            "plugin": catalogue.owners[name],
-            "distribution": found.distributions[catalogue.owners[name]],
-            "summary": getattr(catalogue.targets[name], "summary", ""),
-        }
-        for catalogue in found.catalogues.values()
-        for name in sorted(catalogue.targets)
-    ]
-    broken = [
-        {"kind": "broken", "name": name, "plugin": name, "distribution": found.distributions[name], "summary": why}
-        for name, why in found.broken.items()
-    ]
+    rows = installed(discover())
     if as_json:
-        output.as_json(rows + broken)
+        output.as_json(rows)
         return
+    columns = ["kind", "name", "plugin"]
     output.table(
-        ["kind", "name", "plugin", ""], [[r["kind"], r["name"], r["plugin"], r["summary"]] for r in rows + broken]
+        [*columns, ""], [[*(row[column] for column in columns), row["problem"] or row["summary"]] for row in rows]
     )
+
+
+def installed(found: Plugins) -> list[dict[str, str]]:
+    """Return a row for every name, then one for every plugin that cannot be loaded.
+
+    ``problem`` says why a name or a plugin cannot be used; it is empty if it can.
+    """
+    rows = []
+    for catalogue in found.catalogues.values():
+        for name in sorted(catalogue.targets):
+            owner = catalogue.owners[name]
+            row = {"kind": catalogue.kind, "name": name, "plugin": owner, "distribution": found.distributions[owner]}
+            summary = getattr(catalogue.targets[name], "summary", "")
+            rows.append({**row, "summary": summary, "problem": catalogue.problem(name)})
+    for name, why in found.broken.items():
+        row = {"kind": "broken", "name": name, "plugin": name, "distribution": found.distributions[name]}
+        rows.append({**row, "summary": "", "problem": why})
+    return rows

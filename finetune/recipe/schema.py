@@ -19,8 +19,8 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 def schema(plugins: Plugins) -> dict[str, Any]:
     """Return the JSON Schema of recipes with what is installed."""
     docs = options.docstrings(Recipe)
-    tasks: dict[str, Task] = dict(plugins.catalogues["tasks"].targets)
-    strategies = {name: resolve(target) for name, target in plugins.catalogues["strategies"].targets.items()}
+    tasks: dict[str, Task] = dict(plugins.catalogues["tasks"].available)
+    strategies = {name: resolve(target) for name, target in plugins.catalogues["strategies"].available.items()}
     properties: dict[str, Any] = {
         "task": _name(list(tasks)),
         "model": {"anyOf": [{"type": "string"}, of_class(Model)]},

@@ -6,9 +6,12 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 from markupsafe import Markup
+
+from finetune.plugins import describe_missing
 
 _INK, _FIRST, _SECOND, _FAINT = "#010203", "#010204", "#010205", "#010206"
 _COLOURS = {_INK: "currentColor", _FIRST: "var(--first)", _SECOND: "var(--second)", _FAINT: "var(--line)"}
@@ -31,8 +34,16 @@ _STYLE: dict[Any, Any] = {
 _HEAD = re.compile(r"\A.*?(?=<svg)", re.DOTALL)
 _TAG = re.compile(r"<svg[^>]*>")
 _SIZE = re.compile(r' (?:width|height)="[^"]*"')
+LIBRARIES = {"matplotlib": "finetune-kit[report]"}
+"""What drawing needs: module → what `pip install` takes."""
 MOST_LABELS = 30
 """Classes up to which a confusion matrix is drawn."""
+
+
+def missing() -> str:
+    """Return why no chart can be drawn here, and what to install; an empty text if charts can be drawn."""
+    lacking = {module: package for module, package in LIBRARIES.items() if find_spec(module) is None}
+    return f"There are no charts: drawing {describe_missing(lacking)}" if lacking else ""
 
 
 def losses(log: Sequence[Mapping[str, Any]]) -> Markup | None:

@@ -258,7 +258,7 @@ def _license(facts: Facts) -> str:
 
 def _more(result: Result, directory: Path) -> Iterator[tuple[str, str]]:
     """Yield the sections that other plugins add."""
-    for name, target in discover().catalogues["card_sections"].targets.items():
+    for name, target in discover().catalogues["card_sections"].available.items():
         yield name, resolve(target)(result, directory)
 
 

