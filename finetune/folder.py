@@ -1,4 +1,4 @@
-"""The run folder: who may write into it, and what is written."""
+"""The run folder: checks before a run writes into it, a lock, and the files that a run writes."""
 
 from __future__ import annotations
 
@@ -23,31 +23,48 @@ if sys.platform != "win32":
 
 
 def check(output: Path, *, resume: bool, overwrite: bool) -> None:
-    """Refuse a folder that is not this run's to write into; write nothing.
+    """Check that a run may write into a folder; write nothing.
+
+    Args:
+        output: The run folder; it need not exist.
+        resume: Whether the run continues the one in the folder.
+        overwrite: Whether the run may replace the one in the folder.
 
     Raises:
-        OutputExists: It holds something, and the run neither resumes nor overwrites it.
+        OutputExists: The folder holds files, and the run neither resumes nor overwrites.
     """
     if not output.exists():
         if resume:
-            raise OutputExists(f"output: there is nothing to resume in {str(output)!r}: it does not exist.")
+            raise OutputExists(f"output: {str(output)!r} does not exist, so there is no run to resume. Train without --resume.")
         return
     if not output.is_dir():
-        raise OutputExists(f"output: {str(output)!r} is a file; name a folder.")
+        raise OutputExists(f"output: {str(output)!r} is a file. Name a folder.")
     if not any(output.iterdir()):
         return
     is_run = (output / RECIPE).is_file()
     if resume and (output / RESULT).is_file():
-        raise OutputExists(f"output: the run in {str(output)!r} has finished; there is nothing to resume.")
+        raise OutputExists(f"output: the run in {str(output)!r} has finished, so there is nothing to resume.")
     if not resume and not overwrite:
-        hint = " Go on with --resume, start afresh with --overwrite, or name another folder." if is_run else ""
-        raise OutputExists(f"output: {str(output)!r} is not empty.{hint or ' Name another folder.'}")
+        hint = "Name another folder."
+        if is_run:
+            hint = "Continue the run with --resume, replace it with --overwrite, or name another folder."
+        raise OutputExists(f"output: {str(output)!r} is not empty. {hint}")
     if not is_run:
-        raise OutputExists(f"output: {str(output)!r} holds something that is no run of ours; it is left alone.")
+        raise OutputExists(
+            f"output: {str(output)!r} holds files but no {RECIPE}, so it is not a run folder and is not replaced. "
+            "Name another folder."
+        )
 
 
 def create(output: Path, *, resume: bool, content: Mapping[str, Any], dropped: Sequence[Mapping[str, Any]]) -> None:
-    """Make the folder, empty unless resuming, and write what is known before the first step."""
+    """Create the folder, empty unless the run resumes, and write the recipe and the dropped rows.
+
+    Args:
+        output: The run folder.
+        resume: Whether to keep what the folder holds.
+        content: The recipe, with every option written out.
+        dropped: Rows that the run leaves out.
+    """
     if output.exists() and not resume:
         shutil.rmtree(output)
     output.mkdir(parents=True, exist_ok=True)
@@ -60,41 +77,41 @@ def create(output: Path, *, resume: bool, content: Mapping[str, Any], dropped: S
 
 @contextmanager
 def lock(output: Path) -> Iterator[None]:
-    """Hold a run folder, so that no second run writes into it; the system lets go when this process ends.
+    """Lock a run folder against a second run; the system releases the lock when the process ends.
 
     Raises:
-        OutputExists: Another run holds it.
+        OutputExists: Another run has locked it.
     """
     if sys.platform == "win32":
         yield
         return
     name = hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:16]
-    # Beside the folder's parent it would litter, and inside it would be swept away with an earlier run.
+    # A lock file next to the run folder would remain there, and one inside is deleted when a run is overwritten.
     with (Path(tempfile.gettempdir()) / f"finetune-{name}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise OutputExists(
-                f"output: another run is writing into {str(output)!r}. Wait for it, or stop it."
+                f"output: another run is writing into {str(output)!r}. Wait until it ends, or stop it."
             ) from error
         yield
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as JSON lines; a value that JSON lacks is written as its text."""
+    """Write rows as JSON lines; a value that JSON cannot hold is written as its `str`."""
     write_atomically(path, "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows))
 
 
 def lines_of(
-    split: str, examples: Iterable[Row], records: Iterable[Record], judged: Iterable[Mapping[str, Any]]
+    split: str, examples: Iterable[Row], records: Iterable[Record], evaluations: Iterable[Mapping[str, Any]]
 ) -> Iterable[dict[str, Any]]:
-    """Return the lines of `predictions.jsonl` for one split: place, example, record, and how it is judged."""
-    for index, (example, record, verdict) in enumerate(zip(examples, records, judged, strict=True)):
-        yield {"split": split, "index": index, "example": dict(example), **record, "judged": dict(verdict)}
+    """Yield the lines of `predictions.jsonl` for one split: index, example, record and evaluation of each example."""
+    for index, (example, record, evaluation) in enumerate(zip(examples, records, evaluations, strict=True)):
+        yield {"split": split, "index": index, "example": dict(example), **record, "evaluation": dict(evaluation)}
 
 
 def write_files(directory: Path, files: Mapping[str, Any]) -> None:
-    """Write the files that a benchmark wants."""
+    """Write the evaluator's files, such as the one that a benchmark's own script reads."""
     if files:
         directory.mkdir(exist_ok=True)
     for name, content in files.items():
@@ -102,7 +119,7 @@ def write_files(directory: Path, files: Mapping[str, Any]) -> None:
 
 
 def make_readable(output: Path) -> None:
-    """Give weights the mode of other files; safetensors writes them for their owner alone."""
+    """Give the weights the mode of other files; safetensors writes files that only their owner can read."""
     mask = os.umask(0)
     os.umask(mask)
     for path in output.glob("*.safetensors"):
@@ -110,7 +127,7 @@ def make_readable(output: Path) -> None:
 
 
 def size_of_weights(output: Path) -> int:
-    """Return how many bytes the weights on the root of a run folder take, those of checkpoints left out."""
+    """Return the size in bytes of the weights in a run folder, without those of its checkpoints."""
     return sum(path.stat().st_size for path in output.glob("*.safetensors"))
 
 

@@ -1,4 +1,4 @@
-"""Everything that happened in a run, as data: `result.json`, from which all that is shown is derived."""
+"""Everything that happened in a run, as data: `result.json`. Reports, cards and comparisons are derived from it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import platform
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from importlib.metadata import requires, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
@@ -21,94 +21,102 @@ PREDICTIONS = "predictions.jsonl"
 DROPPED = "dropped.jsonl"
 LOG = "log.jsonl"
 
-FORMAT = 2
-"""Raised when the meaning of a field changes."""
+FORMAT = 3
+"""Number of the format of `result.json` and `predictions.jsonl`; it grows when the meaning of a field changes."""
 
 DISTRIBUTION = "finetune-kit"
+
+NOT_FOR_RUNS = frozenset({"dev", "docs", "demo"})
+"""Extras whose packages no run computes with."""
+
+_REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:.*extra == ['\"]([^'\"]+)['\"])?")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """Everything that happened."""
+    """Everything that happened in a run."""
 
     recipe: Mapping[str, Any]
-    """The recipe, every option spelt out."""
+    """The recipe, with every option written out."""
     scores: Mapping[str, Mapping[str, float]]
     """Split → score → number, after training."""
     base_model_scores: Mapping[str, Mapping[str, float]]
-    """The same before the first step; empty where the recipe says so."""
+    """Split → score → number, before the first step; empty if the recipe has ``score_base_model: false``."""
     units: Mapping[str, Mapping[str, Any]]
-    """Held-out split → its number of independent units (``size``), and the ``column`` whose equal values are one unit;
-    None where each row is. These are drawn anew for the intervals."""
+    """Held-out split → its number of independent units (``size``), which the intervals resample, and the ``column``
+    whose equal values form one unit; None if each row is a unit."""
     intervals: Mapping[str, Mapping[str, Mapping[str, float]]]
-    """Held-out split → score → ``low`` and ``high`` of its 95 % interval."""
+    """Held-out split → score → ``low`` and ``high`` of its 95% interval."""
     baselines: Mapping[str, Mapping[str, Mapping[str, float]]]
-    """Held-out split → predictor that needs no model → score → number."""
+    """Held-out split → baseline, a predictor that needs no model → score → number."""
     differences: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
-    """Held-out split → ``base_model`` or a baseline → score → ``value`` of trained − other, ``low`` and ``high``."""
+    """Held-out split → ``base_model`` or a baseline → score → ``value`` of fine-tuned − other, and the ``low`` and
+    ``high`` of its 95% interval."""
     slices: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
-    """Held-out split → by what → for each value its ``size``, primary ``score``, and ``low`` and ``high`` of that."""
+    """Held-out split → name of the slicing → for each value its ``size``, primary ``score``, and the ``low`` and
+    ``high`` of its interval."""
     worst: Mapping[str, Sequence[Mapping[str, Any]]]
-    """Held-out split → its worst errors: ``index``, ``cost``, ``example`` and ``record``."""
+    """Held-out split → its worst errors, each with ``index``, ``loss``, ``example``, ``record`` and ``highlights``."""
     forgetting: Mapping[str, Any]
-    """Surprise at general text ``before`` and ``after`` training in nats a token, its ``growth``, and what ``guessing``
-    would give; or ``why_not``."""
+    """NLL on general text in nats per token: ``before`` and ``after`` training, its ``increase``, and ``chance``, that of
+    guessing all tokens with the same probability; or ``not_measured``, with the reason."""
     details: Mapping[str, Mapping[str, Any]]
-    """Split → what is not a single number: a confusion matrix."""
+    """Split → what is not a single number, such as a confusion matrix."""
     primary: str
-    """Name of the score that stands for the others."""
+    """Name of the score that represents the others."""
     greater_is_better: bool
-    """Whether a greater primary score is a better one."""
+    """Whether a greater primary score is better."""
     selection_split: str | None
-    """Split by which a checkpoint or a threshold was chosen: its scores flatter."""
+    """Split that selected a checkpoint or a threshold; its scores are optimistic. None if nothing was selected."""
     data_report: Mapping[str, Mapping[str, int]]
-    """Split → what became of it: rows read, bad, dropped, left out and kept; features, tokens, tokens lost."""
+    """Split → counts of rows (read, bad, dropped, left out, kept), features, tokens and lost tokens."""
     findings: Mapping[str, int]
-    """Code → how many."""
+    """Code of a finding → how many there were."""
     fingerprints: Mapping[str, str]
     """Split → SHA-256 of the content of its kept rows."""
     leakage: Mapping[str, Mapping[str, Any]]
-    """Split → of its ``rows``, how many train holds too: ``exact``, ``normalised`` (but for case, punctuation and
-    space), ``near`` (None where there were too many to look); the ``columns`` compared, and some near ``pairs``."""
+    """Split → its ``rows`` and how many of them are also in train: ``exact``, ``normalized`` (equal except for case,
+    punctuation and space) and ``near`` (None if there was too much text to search); the ``columns`` compared; and some
+    near ``pairs``."""
     preprocessor: Mapping[str, Any]
     """The fitted preprocessor: its class and its options."""
     evaluator: Mapping[str, Any]
     """The fitted evaluator: its class and its options."""
     trainable_parameters: int
-    """Parameters that trained."""
+    """Number of parameters that were trained."""
     total_parameters: int
-    """Parameters, wrappers included."""
+    """Number of all parameters, those of adapters included."""
     newly_initialized: Sequence[str]
-    """Modules that the base model lacks."""
+    """Modules that the base model does not have, such as a new head."""
     steps: int
-    """Optimizer updates, those before a resume included."""
+    """Number of optimizer updates, including those before a resume."""
     log: Sequence[Mapping[str, Any]]
-    """What the trainer logged, per step."""
+    """What the trainer logged, one entry per logging step."""
     phases: Sequence[Phase]
-    """What the run spent, phase by phase."""
+    """Time and memory of each phase."""
     arguments: Mapping[str, Any]
-    """Every training argument, upstream's defaults included."""
+    """Every training argument, including upstream's defaults."""
     environment: Mapping[str, Any]
     """Versions, hardware, threads."""
     saved_bytes: int = 0
-    """Size of the weights that were saved: a whole model's, or an adapter's alone; 0 where an older version ran."""
+    """Size of the saved weights: those of the whole model, or of an adapter alone."""
     notes: Sequence[str] = ()
-    """What a reader of the result should know: skipped checkpoints, dropped rows."""
+    """What a reader of the result must know, such as skipped checkpoints."""
     resumed_from: str | None = None
-    """Checkpoint that the run went on from."""
+    """Checkpoint from which the run resumed."""
     started: str = ""
-    """When, in UTC."""
+    """When the run started, in UTC."""
     directory: str = ""
-    """Where the run folder was written."""
+    """Path of the run folder."""
     format: int = field(default=FORMAT)
-    """Format of this record."""
+    """See `FORMAT`."""
 
     def save(self, directory: Path) -> None:
         """Write `result.json`."""
         write_atomically(directory / RESULT, self.text())
 
     def text(self) -> str:
-        """Return what `result.json` holds."""
+        """Return the content of `result.json`."""
         return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -116,32 +124,48 @@ class Result:
         """Read the `result.json` of a run folder.
 
         Raises:
-            BadRecipe: The folder holds no finished run, or one of a later version.
+            BadRecipe: The folder holds no finished run, or the run of another version of this package.
         """
         path = Path(directory) / RESULT
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            unfinished = (Path(directory) / RECIPE).is_file()
-            why = "its run did not finish; go on with `finetune train --resume`" if unfinished else "it is no run"
-            raise BadRecipe(f"{str(directory)!r} holds no {RESULT}: {why}.") from error
+            why = "it is not a run folder"
+            if (Path(directory) / RECIPE).is_file():
+                why = "the run did not finish. Continue it with `finetune train --resume`"
+            raise BadRecipe(f"{str(directory)!r} has no {RESULT}: {why}.") from error
         except ValueError as error:
             raise BadRecipe(f"{path} is damaged: {error}.") from error
-        known = {f.name for f in fields(cls)}
-        if content.get("format") != FORMAT or set(content) - known:
-            raise BadRecipe(f"{path} is of format {content.get('format')}; this version reads format {FORMAT}.")
+        _require_format(content, path)
         content["phases"] = [Phase(**phase) for phase in content["phases"]]
         content["directory"] = str(directory)
         return cls(**content)
 
     @property
     def peak_memory_mb(self) -> float:
-        """Highest memory of the process in any phase, in MiB."""
+        """Peak memory of the process over all phases, in MiB."""
         return max((phase.peak_memory_mb for phase in self.phases), default=0.0)
 
     def score(self, split: str) -> float:
         """Return the primary score of a split."""
         return self.scores[split][self.primary]
+
+
+def _require_format(content: Mapping[str, Any], path: Path) -> None:
+    found = content.get("format")
+    if not isinstance(found, int) or found > FORMAT:
+        raise BadRecipe(
+            f"{path} has format {found!r}; this version reads format {FORMAT}. "
+            "Install the version of finetune-kit that wrote it, or a newer one."
+        )
+    if found < FORMAT:
+        raise BadRecipe(
+            f"{path} has format {found}, which an older version wrote; this version reads format {FORMAT}. "
+            f"Run the recipe again: `finetune train {path.with_name(RECIPE)} --overwrite`."
+        )
+    unknown = sorted(set(content) - {f.name for f in fields(Result)})
+    if unknown:
+        raise BadRecipe(f"{path} holds unknown fields: {', '.join(unknown)}. Restore the file as the run wrote it.")
 
 
 def environment() -> dict[str, Any]:
@@ -162,14 +186,21 @@ def environment() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of this package and of what it requires."""
-    needed = [line for line in requires(DISTRIBUTION) or () if "extra ==" not in line]
-    names = [DISTRIBUTION, *(re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in needed)]
-    return {name: version(name) for name in names}
+    """Return the versions of this package, of what it requires, and of its optional libraries that are installed."""
+    found: dict[str, str] = {}
+    for line in (DISTRIBUTION, *(requires(DISTRIBUTION) or ())):
+        name, extra = _REQUIREMENT.match(line).groups()  # type: ignore[union-attr]  # both metadata and we write it so
+        if extra in NOT_FOR_RUNS or name in found:
+            continue
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue  # an optional library that is not installed
+    return found
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that after a crash it is there whole, or as it was."""
+    """Write a file so that, after a crash, it is either complete or unchanged."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     with scratch.open("w", encoding="utf-8") as file:
         file.write(text)

@@ -75,7 +75,7 @@ def run(
             ready = prepare_training(prepared, resume=resume, accept_changes=accept_changes, reporter=reporter)
         dropped = prepared.examples.dropped
         folder.create(output, resume=resume, content=resolved(prepared.plan, ready.job), dropped=dropped)
-        plan.plugins.manager.hook.before_training(job=ready.job)
+        plan.plugins.announce("before_training", job=ready.job)
         trainer = resolve(plan.task.trainer)(ready.job)
         base = None
         if plan.recipe.score_base_model:
@@ -90,16 +90,17 @@ def run(
             save(prepared, ready.job, trainer)
         with reporter.phase("score"):
             scored = score(prepared, ready.job, trainer)
-        with reporter.phase("weigh the evidence"):
-            evidence, parts = compute_evidence(prepared, scored, base), split_into_slices(prepared, scored)
-            analysis = analyse(prepared, scored, parts)
+        with reporter.phase("compute intervals, slices and forgetting"):
+            evidence = compute_evidence(prepared, scored, base)
+            slices = split_into_slices(prepared, scored)
+            analysis = analyse(prepared, scored, slices)
             forgotten = forgetting.measure(prepared.plan, prepared.tokenizer, ready.job.model, seed=plan.recipe.seed)
-    write_predictions(output, prepared, scored, score_examples(scored, parts))
+    write_predictions(output, prepared, scored, score_examples(scored, slices))
     facts = {**vars(analysis), "forgetting": forgotten, "phases": reporter.phases, "started": started}
     result = record(prepared, ready, trainer, base, scored=scored, evidence=evidence, facts=facts)
     result.save(output)
     report.write(result, output)
-    plan.plugins.manager.hook.after_run(result=result, directory=output)
+    plan.plugins.announce("after_run", result=result, directory=output)
     return result
 
 
@@ -145,7 +146,8 @@ def load_model(prepared: Prepared) -> Loaded:
 def load_base(plan: Plan) -> Loaded:
     """Load the pretrained model as the plan's preprocessor and strategy want it."""
     options = {**plan.preprocessor.model_options(), **plan.strategy.load_options()}
-    return models.load(plan.model, getattr(transformers, plan.task.model_class), options)
+    with plan.strategy.loading():
+        return models.load(plan.model, getattr(transformers, plan.task.model_class), options)
 
 
 def make_job(prepared: Prepared, loaded: Loaded, reporter: Reporter) -> Job:

@@ -10,19 +10,20 @@ if TYPE_CHECKING:
     from finetune.evaluation.comparison import Comparison
 
 NOT_BETTER = 3
-"""Exit status of ``--require-better`` where the last run is not better than the first."""
+"""Exit status of ``--require-better`` if the last run is not better than the first."""
 
 
 @click.command("compare")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...")
-@click.option("--split", help="Which split to compare on: test where there is one, else validation.")
+@click.option("--split", help="Split to compare on. Default: test if it exists, else validation.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
-@click.option("--html", type=click.Path(dir_okay=False), help="Write the comparison as a page.")
+@click.option("--html", type=click.Path(dir_okay=False), help="Write the comparison as an HTML page to this file.")
 @click.option("--require-better", is_flag=True, help="Exit with 3 unless the last run is better than the first.")
 def command(runs: tuple[str, ...], split: str | None, as_json: bool, html: str | None, require_better: bool) -> None:
     """Compare finished runs with the first of them, row by row.
 
-    Better and worse are said where the 95 % interval of the paired difference leaves out 0.
+    A run is better or worse if the 95% interval of the paired difference does not contain 0; otherwise the comparison
+    is inconclusive.
     """
     from dataclasses import asdict
     from pathlib import Path
@@ -32,7 +33,7 @@ def command(runs: tuple[str, ...], split: str | None, as_json: bool, html: str |
     from finetune.report import comparison_page
 
     if len(runs) < 2:
-        raise click.UsageError("name two runs or more.")
+        raise click.UsageError("name at least two run folders.")
     found = comparison.compare(runs, split=split)
     if html:
         output.page(Path(html), comparison_page(found))
@@ -45,35 +46,29 @@ def command(runs: tuple[str, ...], split: str | None, as_json: bool, html: str |
 
 
 def show(found: Comparison) -> None:
-    """Print a comparison: scores, then what they cost, then what differs between the recipes."""
+    """Print a comparison: the scores, then the cost, then the differences between the recipes."""
     from finetune.cli import output
     from finetune.evaluation.verdicts import format_percent, format_score
 
-    first = found.runs[0]
-    output.table(
-        ["run", f"{found.split} {found.primary}", "95 % interval", "less the first", "interval of that", "verdict"],
-        [
-            [run.run, format_score(run.score), _span(run.interval), format_score(run.difference["value"]) if run.difference else "",
-             _span(run.difference), run.verdict]
-            for run in found.runs
-        ],
-        title=f"{found.size:,} rows of {found.split}",
-    )  # fmt: skip
+    scores: list[list[object]] = []
+    costs: list[list[object]] = []
+    for run in found.runs:
+        change = format_score(run.difference["value"]) if run.difference else ""
+        interval, span = _span(run.interval), _span(run.difference)
+        scores.append([run.run, format_score(run.score), interval, change, span, run.verdict])
+        share = format_percent(run.trainable_parameters, run.total_parameters)
+        seconds, memory = round(run.training_seconds, 1), round(run.peak_memory_mb)
+        costs.append([run.run, run.trainable_parameters, share, run.steps, seconds, memory])
+    headers = ["run", f"{found.split} {found.primary}", "95% interval", "difference", "95% interval", "verdict"]
+    output.table(headers, scores, title=f"{found.size:,} rows of {found.split}")
     click.echo()
-    output.table(
-        ["run", "trained", "share", "steps", "seconds", "memory MiB"],
-        [
-            [run.run, run.trainable_parameters, format_percent(run.trainable_parameters, run.total_parameters), run.steps,
-             round(run.training_seconds, 1), round(run.peak_memory_mb)]
-            for run in found.runs
-        ],
-    )  # fmt: skip
-    if found.recipes:
-        click.echo()
-        names = [run.run for run in found.runs]
-        output.table(["recipe", *names], [[key, *map(_short, values)] for key, values in found.recipes.items()])
-    else:
-        click.echo(f"\nThe recipes of {first.run} and the others are the same.")
+    output.table(["run", "trained", "share", "steps", "seconds", "memory MiB"], costs)
+    if not found.recipes:
+        click.echo("\nThe recipes of the runs are the same.")
+        return
+    click.echo()
+    names = [run.run for run in found.runs]
+    output.table(["recipe", *names], [[key, *map(_short, values)] for key, values in found.recipes.items()])
 
 
 def _span(bounds: Any) -> str:

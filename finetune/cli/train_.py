@@ -8,8 +8,8 @@ import click
 @click.command("train")
 @click.argument("recipe", type=click.Path(dir_okay=False))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--resume", is_flag=True, help="Go on from the newest valid checkpoint of the output folder.")
-@click.option("--resume-changed", is_flag=True, help="The same, although the recipe or the data changed.")
+@click.option("--resume", is_flag=True, help="Continue from the newest valid checkpoint in the output folder.")
+@click.option("--resume-changed", is_flag=True, help="Like --resume, even if the recipe or the data changed.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run in the output folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
@@ -22,9 +22,9 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Fine-tune as a recipe says, and write the run folder.
+    """Fine-tune a model as RECIPE describes, and write the run folder.
 
-    Overrides replace single keys of the recipe: training.learning_rate=3e-5.
+    KEY=VALUE replaces one key of the recipe: training.learning_rate=3e-5.
     """
     from dataclasses import asdict
 
@@ -50,7 +50,7 @@ def command(
     share = verdicts.format_percent(result.trainable_parameters, result.total_parameters)
     click.echo(
         f"\n{result.trainable_parameters:,} of {result.total_parameters:,} parameters trained ({share}), "
-        f"{result.saved_bytes / 1e6:.3g} MB saved, {result.peak_memory_mb:,.0f} MiB of memory at most, "
+        f"{result.saved_bytes / 1e6:.3g} MB saved, {result.peak_memory_mb:,.0f} MiB peak memory, "
         f"{result.steps} steps, {sum(phase.seconds for phase in result.phases):.0f} s."
     )
     for sentence in verdicts.all_verdicts(result):

@@ -1,8 +1,7 @@
-"""How far a score may be trusted: bootstrap intervals of scores, and of differences between two on the same examples.
+"""Bootstrap intervals of scores, and of differences between two scores on the same examples.
 
-What is drawn anew is the independent unit: a context with all of its questions, a prompt with all of its pairs. An
-evaluator that says what its scores are made of (`finetune.interfaces.Tallies`) has thousands of resamples scored as a
-few products of matrices.
+The bootstrap resamples independent units: a context with all its questions, a prompt with all its pairs. If an
+evaluator gives tallies (`finetune.interfaces.Tallies`), a few matrix products score all resamples.
 
 Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap"; Efron 1987, "Better Bootstrap Confidence
 Intervals" (bias-corrected and accelerated, BCa).
@@ -25,12 +24,12 @@ Array = Any
 CONFIDENCE = 0.95
 RESAMPLES = 1000
 CHUNK = 1 << 22
-"""Weights held at one time."""
+"""Most weights in memory at one time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """Where a score would lie, had other examples of the same kind been drawn: 19 times of 20 between these."""
+    """A 95% interval: other samples of the same kind would give a score between these in 19 of 20 cases."""
 
     low: float
     high: float
@@ -38,29 +37,25 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """How far one score is from another on the same examples."""
+    """The difference of two scores on the same examples, with its 95% interval."""
 
     value: float
-    """First less second."""
+    """First − second."""
     low: float
     high: float
 
-    def told_apart(self) -> bool:
-        """Say whether the interval leaves out 0."""
-        return self.low > 0 or self.high < 0
-
 
 def intervals(tallies: Tallies, units: Sequence[int] | Array | None = None, *, seed: int = 0) -> dict[str, Interval]:
-    """Return the 95 % interval of every score that is a number and of which anything can be said.
+    """Return the 95% interval of every score that has one.
 
-    Where all units are alike (every answer right, or a single unit), no resample differs, and the interval is what a
-    mean of bounded values can be at that confidence: with 100 of 100 right, from 0.964 to 1. Where no resample differs
-    and no bound is known, there is none.
+    If all units are equal (every answer is right, or there is one unit), no resample differs. The interval is then that
+    of a mean of bounded values at this confidence: with 100 of 100 right, from 0.964 to 1. If the score has no known
+    bounds, it has no interval in this case.
 
     Args:
-        tallies: What the scores are made of, a row an example.
-        units: Which independent unit each example belongs to, numbered from 0; None where each is its own.
-        seed: Of what is drawn.
+        tallies: One row for each example.
+        units: The independent unit of each example, numbered from 0; None if each example is independent.
+        seed: Seed of the resamples.
     """
     sums = by_unit(tallies.values, units)
     scores = tallies.scores(sums.sum(axis=0))
@@ -68,10 +63,11 @@ def intervals(tallies: Tallies, units: Sequence[int] | Array | None = None, *, s
     left_out = tallies.scores(sums.sum(axis=0) - sums) if len(sums) > 1 else {}
     found = {}
     for name, score in scores.items():
+        if not np.isfinite(score):
+            continue
         edges = (0.0, tallies.most[name]) if name in tallies.most else None
-        if np.isfinite(score) and (
-            bounds := _interval(float(score), drawn[name], left_out.get(name), edges=edges, size=len(sums))
-        ):
+        bounds = _interval(float(score), drawn[name], left_out.get(name), edges=edges, size=len(sums))
+        if bounds is not None:
             found[name] = bounds
     return found
 
@@ -79,10 +75,16 @@ def intervals(tallies: Tallies, units: Sequence[int] | Array | None = None, *, s
 def differences(
     first: Tallies, second: Tallies, units: Sequence[int] | Array | None = None, *, seed: int = 0
 ) -> dict[str, Difference]:
-    """Return, score by score, by how much the first is greater than the second, with its 95 % interval.
+    """Return first − second for every score that both have, with its 95% interval.
 
-    Both are drawn anew together, example by example, so that what is hard for both counts for neither. Where no
-    resample differs, see `intervals`: one unit tells nothing apart.
+    Each resample draws the same units for both, so an example that is hard for both widens neither interval. If no
+    resample differs, the rule of `intervals` applies: from one unit, nothing is conclusive.
+
+    Args:
+        first: One row for each example.
+        second: Rows of the same examples in the same order.
+        units: The independent unit of each example, numbered from 0; None if each example is independent.
+        seed: Seed of the resamples.
     """
     a, b = by_unit(first.values, units), by_unit(second.values, units)
 
@@ -95,14 +97,17 @@ def differences(
     left_out = scored(a.sum(axis=0) - a, b.sum(axis=0) - b) if len(a) > 1 else {}
     found = {}
     for name, value in values.items():
-        if np.isfinite(value):
-            most = max(first.most[name], second.most[name]) if name in first.most and name in second.most else None
-            edges = None if most is None else (-most, most)
-            bounds = _interval(float(value), drawn[name], left_out.get(name), edges=edges, size=len(a))
-            if bounds is None and value == 0:  # the same numbers, row by row
-                bounds = Interval(low=0.0, high=0.0)
-            if bounds is not None:
-                found[name] = Difference(value=float(value), low=bounds.low, high=bounds.high)
+        if not np.isfinite(value):
+            continue
+        edges = None
+        if name in first.most and name in second.most:
+            most = max(first.most[name], second.most[name])
+            edges = (-most, most)
+        bounds = _interval(float(value), drawn[name], left_out.get(name), edges=edges, size=len(a))
+        if bounds is None and value == 0:  # both have the same numbers, row by row
+            bounds = Interval(low=0.0, high=0.0)
+        if bounds is not None:
+            found[name] = Difference(value=float(value), low=bounds.low, high=bounds.high)
     return found
 
 
@@ -112,16 +117,16 @@ def ratios(
     most: Mapping[str, float] | None = None,
     through: Mapping[str, Callable[[Array], Array]] | None = None,
 ) -> Tallies:
-    """Return tallies of scores that are each one sum by another: means, precision, bits per byte.
+    """Return tallies of scores that are each a quotient of two sums: means, precision, bits per byte.
 
     >>> half = ratios({"accuracy": ([1, 0], [1, 1])})
     >>> {name: float(score) for name, score in half.scores(half.values.sum(axis=0)).items()}
     {'accuracy': 0.5}
 
     Args:
-        parts: Score → what each example adds above and below the line.
+        parts: Score → what each example adds to the numerator, and to the denominator.
         most: See `Tallies`.
-        through: Score → what is made of the quotient: `numpy.exp` for a perplexity.
+        through: Score → function of its quotient: `numpy.exp` for a perplexity.
     """
     names = list(parts)
     columns = [np.asarray(column, dtype=np.float64) for name in names for column in parts[name]]
@@ -137,7 +142,7 @@ def ratios(
 
 
 def safe_divide(above: Array, below: Array, *, otherwise: float = np.nan) -> Array:
-    """Return quotients, and ``otherwise`` where there is nothing to divide by."""
+    """Return quotients, and ``otherwise`` where the denominator is 0."""
     above, below = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
     return np.divide(above, below, out=np.full(np.broadcast(above, below).shape, otherwise), where=below != 0)
 
@@ -150,14 +155,14 @@ def by_recomputing(
     seed: int = 0,
     resamples: int = 200,
 ) -> dict[str, Interval]:
-    """Return the 95 % intervals of scores that do not add up, such as a rank correlation, by computing each anew.
+    """Return the 95% intervals of scores that have no tallies, such as a rank correlation.
 
     Args:
-        scores: Returns the scores of examples, given by their places; a place may come twice.
-        size: How many examples there are.
+        scores: Returns the scores of the examples at some positions; a position may be repeated.
+        size: Number of examples.
         units: See `intervals`.
-        seed: Of what is drawn.
-        resamples: How often.
+        seed: Seed of the resamples.
+        resamples: Number of resamples; ``scores`` is called for each.
     """
     members = _members(np.arange(size) if units is None else np.asarray(units))
     rng = np.random.default_rng(seed)
@@ -169,16 +174,16 @@ def by_recomputing(
     found = {}
     for name, values in drawn.items():
         known = np.array(values)[np.isfinite(values)]
-        if len(known) and not alike(known, float(known[0])):  # else one unit, or equals: nothing can be said
+        if len(known) and not all_equal(known, float(known[0])):  # else there is one unit, or all are equal
             low, high = np.quantile(known, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
             found[name] = Interval(low=float(low), high=float(high))
     return found
 
 
 def as_unit_ids(values: Sequence[Any]) -> Array:
-    """Return for each value the number of its kind, from 0: equal values are one unit.
+    """Return the unit of each value, numbered from 0; equal values are one unit.
 
-    >>> numbered(["pier", "quay", "pier"]).tolist()
+    >>> as_unit_ids(["pier", "quay", "pier"]).tolist()
     [0, 1, 0]
     """
     known: dict[Any, int] = {}
@@ -186,7 +191,7 @@ def as_unit_ids(values: Sequence[Any]) -> Array:
 
 
 def by_unit(values: Array, units: Sequence[int] | Array | None) -> Array:
-    """Return the tallies (examples, K) added up by unit: (units, K)."""
+    """Return the sums of the tallies (examples, K) over each unit: (units, K)."""
     values = np.asarray(values, dtype=np.float64)
     if units is None:
         return values
@@ -202,7 +207,7 @@ def _resampled(scored: Callable[[Array], dict[str, Array]], size: int, seed: int
 
 
 def _weights(size: int, seed: int) -> Iterator[Array]:
-    """Yield how often each unit is drawn in each of `RESAMPLES` resamples, some resamples (R, units) at a time."""
+    """Yield how often each of `RESAMPLES` resamples draws each unit, in chunks (resamples, units)."""
     rng, left = np.random.default_rng(seed), RESAMPLES
     while left:
         count = min(left, max(1, CHUNK // size))
@@ -215,21 +220,26 @@ def _interval(
     score: float, drawn: Array, left_out: Array | None, *, edges: tuple[float, float] | None, size: int
 ) -> Interval | None:
     drawn = drawn[np.isfinite(drawn)]
-    if not len(drawn) or alike(drawn, score):
+    if not len(drawn) or all_equal(drawn, score):
         return None if edges is None else _unmoved(score, edges=edges, size=size)
     low, high = np.quantile(drawn, _levels(score, drawn, left_out))
     return Interval(low=float(low), high=float(high))
 
 
-def alike(drawn: Array, score: float) -> bool:
-    """Say whether no resample differs, but for the last digits of its sums."""
+def all_equal(drawn: Array, score: float) -> bool:
+    """Return whether no resample differs, except in the last digits of its sums."""
     return bool(np.ptp(drawn) <= 1e-12 * max(1.0, abs(score)))
 
 
 def _levels(score: float, drawn: Array, left_out: Array | None) -> tuple[float, float]:
-    """Return which quantiles of the resamples bound the interval: BCa's, or the plain ones where it is undefined."""
+    """Return the quantiles of the resamples that bound the interval: BCa's, or plain ones if BCa is undefined.
+
+    The level α becomes Φ(z0 + (z0 + z) / (1 - a (z0 + z))), where z = Φ⁻¹(α), z0 = Φ⁻¹(share of resamples below the
+    score) corrects the bias, and the acceleration a comes from the skewness of the leave-one-unit-out scores.
+    Source: Efron and Tibshirani 1993, equations 14.10, 14.14 and 14.15.
+    """
     plain = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
-    # Ties count half: most scores of small samples are discrete.
+    # Ties count half, because most scores of small samples are discrete.
     below = float(np.mean(drawn < score) + np.mean(drawn == score) / 2)
     if left_out is None or not 0 < below < 1 or not np.isfinite(left_out).all():
         return plain
@@ -239,15 +249,17 @@ def _levels(score: float, drawn: Array, left_out: Array | None) -> tuple[float, 
         return plain
     bias, acceleration = ndtri(below), float((away**3).sum()) / (6 * spread**1.5)
     shifted = bias + ndtri(np.array(plain))
+    # The floor keeps the denominator positive: with few units and a strong skew it can pass through 0.
     low, high = ndtr(bias + shifted / np.maximum(1 - acceleration * shifted, 0.1))
     return float(low), float(high)
 
 
 def _unmoved(score: float, *, edges: tuple[float, float], size: int) -> Interval:
-    """Return what can be said where no resample differs: all units are alike, or there is one.
+    """Return the interval of a score if no resample differs, because all units are equal or there is one.
 
-    Of n independent values that are all alike, a share of at most 1 - (α/2)^(1/n) of all can be elsewhere (Clopper and
-    Pearson 1934), at the worst at an edge of what is possible; and so far can the mean be away.
+    If n independent values are all equal, at most a share of 1 - (α/2)^(1/n) of the population differs from them
+    (Clopper and Pearson 1934). In the worst case these values lie at an edge of the possible range, which bounds the
+    mean.
     """
     elsewhere = 1 - ((1 - CONFIDENCE) / 2) ** (1 / size)
     least, most = edges

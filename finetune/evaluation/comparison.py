@@ -1,4 +1,4 @@
-"""Runs side by side, judged on the same rows: scores, paired differences, costs, and what differs between recipes."""
+"""Compare runs on the same rows: scores, paired differences, cost, and the differences between their recipes."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from finetune.interfaces import Evaluator, Record
 from finetune.recipe import options
 from finetune.result import PREDICTIONS, Result
 
-_OURS = {"split", "index", "example", "judged"}
-"""What stands in a line of `predictions.jsonl` beside the record."""
+_OURS = {"split", "index", "example", "evaluation"}
+"""Keys in a line of `predictions.jsonl` that are not part of the record."""
 _EXPECTED = {"output"}
-"""Sections of a recipe that always differ, and say nothing."""
+"""Sections of a recipe that always differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """One run beside the first."""
+    """One run, compared with the first."""
 
     run: str
     score: float
     interval: Mapping[str, float] | None
     difference: Mapping[str, float] | None
-    """This run less the first; None for the first."""
+    """``value``, ``low`` and ``high`` of this run − first run; None for the first run."""
     verdict: str
-    """``better``, ``worse`` or ``not told apart`` from the first by this split; ``first`` for itself."""
+    """``better``, ``worse`` or ``inconclusive``; ``first`` for the first run."""
     trainable_parameters: int
     total_parameters: int
     training_seconds: float
@@ -40,7 +40,7 @@ class Compared:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Several runs on the same rows."""
+    """Several runs, scored on the same rows."""
 
     split: str
     primary: str
@@ -48,30 +48,30 @@ class Comparison:
     size: int
     runs: Sequence[Compared]
     recipes: Mapping[str, Sequence[Any]]
-    """Key of the recipe → its value in each run, where the runs differ."""
+    """Recipe key whose value differs → its value in each run."""
 
 
 def compare(directories: Sequence[str | Path], *, split: str | None = None) -> Comparison:
-    """Compare finished runs with the first of them, on the rows that all were judged on.
+    """Compare finished runs with the first of them, row by row.
 
     Args:
         directories: The run folders.
-        split: Which split; None for `test` where there is one, else `validation`.
+        split: The split to compare on; None for `test` if it exists, else `validation`.
 
     Raises:
         BadRecipe: A folder holds no finished run.
-        BadData: The runs were judged on other rows, or by another score.
+        BadData: The runs were scored on different rows, or by different scores.
     """
     results = [Result.load(directory) for directory in directories]
     first = results[0]
     chosen = split or verdicts.report_split(first)
     if chosen is None or chosen not in first.scores:
         raise BadData(
-            f"{first.directory}: there is no split {split or 'test'!r}; there are: {', '.join(first.scores)}."
+            f"{first.directory} has no split {split or 'test'!r}. It has: {', '.join(first.scores)}."
         )
-    _refuse_unlike(results, chosen)
+    _require_same_rows(results, chosen)
     records = [records_of(result.directory, chosen) for result in results]
-    _refuse_torn(results, records, chosen)
+    _require_complete(results, records, chosen)
     evaluator, units = evaluator_of(first), units_of(first, chosen)
     return Comparison(
         split=chosen,
@@ -79,14 +79,14 @@ def compare(directories: Sequence[str | Path], *, split: str | None = None) -> C
         greater_is_better=first.greater_is_better,
         size=len(records[0]),
         runs=[
-            _beside(evaluator, first, result, records[0], own, split=chosen, units=units)
+            _compare_with_first(evaluator, first, result, records[0], own, split=chosen, units=units)
             for result, own in zip(results, records, strict=True)
         ],
         recipes=_differing([result.recipe for result in results]),
     )
 
 
-def _beside(
+def _compare_with_first(
     evaluator: Evaluator,
     first: Result,
     result: Result,
@@ -121,13 +121,16 @@ def records_of(directory: str | Path, split: str) -> list[Record]:
     """Return the records of one split, as the run wrote them.
 
     Raises:
-        BadData: The file is not there, or is damaged.
+        BadData: The file does not exist, or is damaged.
     """
-    return [{key: line[key] for key in line if key not in _OURS} for line in lines_of(directory, split)]
+    records = []
+    for line in lines_of(directory, split):
+        records.append({key: value for key, value in line.items() if key not in _OURS})
+    return records
 
 
 def lines_of(directory: str | Path, split: str) -> Iterator[dict[str, Any]]:
-    """Yield the lines of `predictions.jsonl` that are of one split."""
+    """Yield the lines of `predictions.jsonl` that belong to one split."""
     path, number = Path(directory) / PREDICTIONS, 0
     try:
         with path.open(encoding="utf-8") as file:
@@ -137,69 +140,75 @@ def lines_of(directory: str | Path, split: str) -> Iterator[dict[str, Any]]:
                 if content["split"] == split:
                     yield content
     except OSError as error:
-        raise BadData(f"{path} cannot be read: {error}. It is written at the end of a run.") from error
+        raise BadData(f"{path} cannot be read: {error}. A run writes it at its end.") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise BadData(f"{path}:{number}: this is no line that a run wrote: {error}.") from error
+        raise BadData(f"{path}:{number}: the line is damaged: {error}. Restore the file as the run wrote it.") from error
 
 
 def evaluator_of(result: Result) -> Evaluator:
-    """Return the evaluator of a run, fitted as it was."""
+    """Return the fitted evaluator of a run."""
     built: Evaluator = options.rebuild(result.evaluator, where="evaluator")
     return built
 
 
 def units_of(result: Result, split: str) -> Any:
-    """Return which independent unit each row of a split belongs to; None where each is its own."""
+    """Return the independent unit of each row of a split, numbered from 0; None if each row is independent."""
     column = result.units.get(split, {}).get("column")
     if column is None:
         return None
     return bootstrap.as_unit_ids([line["example"][column] for line in lines_of(result.directory, split)])
 
 
-def _refuse_unlike(results: Sequence[Result], split: str) -> None:
+def _require_same_rows(results: Sequence[Result], split: str) -> None:
     first = results[0]
     for result in results[1:]:
         if split not in result.scores:
-            raise BadData(f"{result.directory} has no split {split!r}; it has: {', '.join(result.scores)}.")
+            raise BadData(f"{result.directory} has no split {split!r}. It has: {', '.join(result.scores)}.")
         if result.fingerprints[split] != first.fingerprints[split]:
             raise BadData(
-                f"{first.directory} and {result.directory} were judged on other rows: their {split} have the "
-                f"fingerprints {first.fingerprints[split][:12]} and {result.fingerprints[split][:12]}. "
+                f"{first.directory} and {result.directory} were scored on different rows: the fingerprints of their "
+                f"{split} are {first.fingerprints[split][:12]} and {result.fingerprints[split][:12]}. "
                 "Score both on the same file."
             )
         if result.primary != first.primary or result.evaluator["class"] != first.evaluator["class"]:
             raise BadData(
-                f"{first.directory} is judged by {first.primary!r} of {first.evaluator['class']}, "
-                f"{result.directory} by {result.primary!r} of {result.evaluator['class']}. Give both one evaluator."
+                f"The primary score of {first.directory} is {first.primary!r} of {first.evaluator['class']}, that of "
+                f"{result.directory} is {result.primary!r} of {result.evaluator['class']}. Give both runs the same "
+                "evaluator."
             )
     for result in results:
         if result.primary not in result.scores[split]:
             why = result.details.get(split, {}).get("undefined", {}).get(result.primary)
             raise BadData(
                 f"{result.directory} has no {result.primary} on {split}{f': {why}' if why else ''}. Choose a score "
-                "that is always there (evaluator.primary), or another split."
+                "that can always be computed (evaluator.primary), or another split."
             )
 
 
-def _refuse_torn(results: Sequence[Result], records: Sequence[Sequence[Record]], split: str) -> None:
+def _require_complete(results: Sequence[Result], records: Sequence[Sequence[Record]], split: str) -> None:
     for result, own in zip(results, records, strict=True):
         wanted = result.data_report.get(split, {}).get("kept", len(own))
         if not own or len(own) != wanted:
             raise BadData(
                 f"{Path(result.directory) / PREDICTIONS} holds {len(own):,} of {wanted:,} rows of {split}."
-                + (" Rows of train are not kept; compare on another split." if split == "train" else "")
+                + (" A run does not keep rows of train: compare on another split." if split == "train" else "")
             )
 
 
 def _differing(recipes: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     flat = [dict(_flat(recipe)) for recipe in recipes]
-    keys = dict.fromkeys(key for one in flat for key in one if key.split(".")[0] not in _EXPECTED)
-    found = {key: [one.get(key) for one in flat] for key in keys}
-    return {key: values for key, values in found.items() if any(value != values[0] for value in values)}
+    found = {}
+    for recipe in flat:
+        for key in recipe:
+            values = [each.get(key) for each in flat]
+            differs = any(value != values[0] for value in values)
+            if differs and key.split(".")[0] not in _EXPECTED:
+                found[key] = values
+    return found
 
 
 def _flat(content: Any, at: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of a recipe with their place: ``training.learning_rate``."""
+    """Yield the values of a recipe with their full keys: ``training.learning_rate``."""
     if isinstance(content, Mapping) and content:
         for key, value in content.items():
             yield from _flat(value, f"{at}.{key}" if at else str(key))

@@ -1,4 +1,4 @@
-"""How far the scores of a run may be trusted: intervals, trivial baselines, and what training changed."""
+"""How far the scores of a run can be trusted: intervals, baselines, and differences from the base model."""
 
 from __future__ import annotations
 
@@ -13,53 +13,58 @@ from finetune.evaluation.scoring import Scored, by_data_set
 from finetune.interfaces import Evaluator, Record
 
 BASE_MODEL = "base_model"
-"""The model before the first step, among those that the trained one is compared with."""
+"""Name of the base model among the others that the fine-tuned model is compared with."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What stands beside the scores of the splits that nothing was learned from."""
+    """Intervals, baselines and differences of the held-out splits; the fields of `Result` with the same names."""
 
     units: Mapping[str, Mapping[str, Any]]
-    """Split → how many independent units it has, and the column whose equal values make one (None: each row)."""
+    """Split → ``size``, its number of independent units, and the ``column`` whose equal values form one (None: rows)."""
     intervals: Mapping[str, Mapping[str, Mapping[str, float]]]
-    """Split → score → ``low`` and ``high`` of the 95 % interval."""
+    """Split → score → ``low`` and ``high`` of the 95% interval."""
     baselines: Mapping[str, Mapping[str, Mapping[str, float]]]
     """Split → baseline → score → number."""
     differences: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
-    """Split → what the trained model is compared with → score → ``value``, ``low`` and ``high`` of trained − other."""
+    """Split → base model or baseline → score → ``value``, ``low`` and ``high`` of fine-tuned − other."""
 
 
 def compute_evidence(prepared: Prepared, scored: Scored, base_model: Scored | None) -> Evidence:
-    """Compare the trained model with chance of the draw, with the base model and with trivial baselines."""
+    """Compute the intervals of the scores, and compare the fine-tuned model with the base model and baselines."""
     seed, evaluator = prepared.plan.recipe.seed, scored.evaluator
-    units, intervals, baselines, differences = {}, {}, {}, {}
-    for split in scored.records:
+    units: dict[str, dict[str, Any]] = {}
+    intervals: dict[str, dict[str, dict[str, float]]] = {}
+    baselines: dict[str, dict[str, dict[str, float]]] = {}
+    differences: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+    for split, records in scored.records.items():
         if split == "train":
             continue
-        records, own = scored.records[split], unit_ids(prepared, split)
+        own = unit_ids(prepared, split)
+        units[split] = _describe_units(prepared, own, size=len(records))
+        bounds = intervals_of(evaluator, records, own, seed=seed)
+        intervals[split] = {name: asdict(each) for name, each in bounds.items()}
         others = dict(scored.baselines.get(split, {}))
         baselines[split] = {name: _scores(prepared, evaluator, each, split) for name, each in others.items()}
         if base_model is not None:
             others = {BASE_MODEL: base_model.records[split], **others}
-        units[split] = {
-            "column": prepared.plan.preprocessor.needs().group if own is not None else None,
-            "size": len(set(own.tolist())) if own is not None else len(records),
-        }
-        intervals[split] = {
-            name: asdict(each) for name, each in intervals_of(evaluator, records, own, seed=seed).items()
-        }
-        compared = {
-            name: compare(evaluator, records, each, units=own, seed=seed)
-            for name, each in others.items()
-            if len(each) == len(records)
-        }
-        differences[split] = {name: found for name, found in compared.items() if found}
+        differences[split] = {}
+        for name, theirs in others.items():
+            is_paired = len(theirs) == len(records)
+            found = compare(evaluator, records, theirs, units=own, seed=seed) if is_paired else {}
+            if found:
+                differences[split][name] = found
     return Evidence(units=units, intervals=intervals, baselines=baselines, differences=differences)
 
 
+def _describe_units(prepared: Prepared, units: Any, *, size: int) -> dict[str, Any]:
+    if units is None:
+        return {"column": None, "size": size}
+    return {"column": prepared.plan.preprocessor.needs().group, "size": len(set(units.tolist()))}
+
+
 def _scores(prepared: Prepared, evaluator: Evaluator, records: Sequence[Record], split: str) -> dict[str, float]:
-    """Return a baseline's scores and, where it has a record of each example, those of each data set of a mixture."""
+    """Return a baseline's scores and, if it has a record of each example, its scores on each data set of a mixture."""
     examples, scores = prepared.features[split].examples, evaluator.scores(records)
     if len(records) != len(examples):
         return scores
@@ -69,7 +74,7 @@ def _scores(prepared: Prepared, evaluator: Evaluator, records: Sequence[Record],
 def intervals_of(
     evaluator: Evaluator, records: Sequence[Record], units: Any = None, *, seed: int = 0
 ) -> dict[str, Interval]:
-    """Return the 95 % interval of every score that is made of sums, and of the primary score whatever it is made of."""
+    """Return the 95% interval of the primary score and of every score that the evaluator's tallies give."""
     tallies = evaluator.tallies(records)
     found = {} if tallies is None else bootstrap.intervals(tallies, units, seed=seed)
     if evaluator.primary in found:
@@ -85,35 +90,43 @@ def intervals_of(
 def compare(
     evaluator: Evaluator, first: Sequence[Record], second: Sequence[Record], *, units: Any = None, seed: int = 0
 ) -> dict[str, dict[str, float]]:
-    """Return by how much the first scores are greater, on the same examples, with 95 % intervals.
+    """Return, for each score, first − second on the same examples: ``value``, and ``low`` and ``high`` at 95%.
 
-    Of scores that are no sums, only the primary one is compared.
+    Scores without tallies are left out, except the primary score.
+
+    Args:
+        evaluator: Scores the records.
+        first: One record for each example.
+        second: Records of the same examples in the same order.
+        units: The independent unit of each example, numbered from 0; None if each example is independent.
+        seed: Seed of the bootstrap.
     """
     one, other = evaluator.tallies(first), evaluator.tallies(second)
     found = {}
     if one is not None and other is not None:
-        found = {name: asdict(each) for name, each in bootstrap.differences(one, other, units, seed=seed).items()}
+        for name, difference in bootstrap.differences(one, other, units, seed=seed).items():
+            found[name] = asdict(difference)
     if evaluator.primary in found:
         return found
     whole = _primary(evaluator, first, second, range(len(first)))
     drawn = bootstrap.by_recomputing(
         lambda places: _primary(evaluator, first, second, places), len(first), units, seed=seed
     )
-    return {
-        **{name: {"value": value, **asdict(drawn[name])} for name, value in whole.items() if name in drawn},
-        **found,
-    }
+    for name, value in whole.items():
+        if name in drawn:
+            found[name] = {"value": value, **asdict(drawn[name])}
+    return found
 
 
 def _primary(
     evaluator: Evaluator, first: Sequence[Record], second: Sequence[Record], places: Sequence[int]
 ) -> dict[str, float]:
-    """Return the difference of the primary scores of some examples, where both have one."""
+    """Return the difference of the primary scores of some examples; empty if either score cannot be computed."""
     one, other = (evaluator.scores([records[place] for place in places]) for records in (first, second))
     return {name: one[name] - other[name] for name in (evaluator.primary,) if name in one and name in other}
 
 
 def unit_ids(prepared: Prepared, split: str) -> Any:
-    """Return which independent unit each example belongs to; None where each is its own."""
+    """Return the independent unit of each example, numbered from 0; None if each example is independent."""
     examples, column = prepared.features[split].examples, prepared.plan.preprocessor.needs().group
     return bootstrap.as_unit_ids(examples[column]) if column in examples.column_names else None

@@ -1,8 +1,8 @@
-"""What a model forgets: its surprise at general text before and after training.
+"""What a model forgets: its NLL per token on general text before and after training.
 
-A model that was pretrained to fill gaps (encoders), to go on (decoders) or to mend a text (encoder-decoders) is asked
-to do so once more with the body that training leaves, under the head that the base came with. Whatever the task's own
-head is, the body can be compared.
+The measure repeats the pretraining objective: encoders fill masked tokens, decoders predict the next token,
+encoder-decoders restore a corrupted text. The body is the trained one and the head is the base model's, so models with
+any task head can be compared.
 
 Source: McCloskey and Cohen 1989, "Catastrophic interference in connectionist networks"; cross entropy on held-out
 general text as in Gururangan et al. 2020, "Don't Stop Pretraining", table 3.
@@ -35,36 +35,38 @@ from finetune.plan import Plan
 
 BUNDLED, NONE = "bundled", "none"
 NOTABLE = 0.1
-"""Nats a token from which it is said that a model forgot: its perplexity on general text grew by a tenth."""
+"""Increase in nats per token from which a model is said to have forgotten: a perplexity about a tenth higher."""
 LONGEST = 128
-"""Tokens of a text that are read."""
+"""Tokens after which a text is cut."""
 MOST_TEXTS = 200
-"""Texts that are read of a file."""
+"""Texts after which the rest of a file is ignored."""
 BATCH = 16
 MASKED = 0.15
-"""Share of tokens that encoders must guess. Source: Devlin et al. 2019, section 3.1."""
+"""Share of tokens that are masked. Source: Devlin et al. 2019, section 3.1."""
 _HEADS = {
     "denoising": ("AutoModelForSeq2SeqLM", MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES),
     "masked": ("AutoModelForMaskedLM", MODEL_FOR_MASKED_LM_MAPPING_NAMES),
     "causal": ("AutoModelForCausalLM", MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
 }
-"""How a family was pretrained; the first that it has counts."""
+"""Objective → its head, and the model types that have one. The first objective that a model type has is used."""
 
 
 class UnmeasurableError(Exception):
-    """Why nothing can be said of forgetting."""
+    """Why forgetting cannot be measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NLL:
-    """How surprised a model was by each text: in nats, and by how many tokens."""
+    """Negative log-likelihood of each text."""
 
     nll: Sequence[float]
+    """In nats, summed over the tokens of a text."""
     tokens: Sequence[int]
+    """Tokens of each text that are scored."""
 
 
 def require_general_text(general_text: str) -> None:
-    """Check that there is something to measure on, where something is to be measured, before anything is trained.
+    """Check before training that the recipe's general text can be read.
 
     Raises:
         BadData: The recipe's file of general text cannot be read, or is empty.
@@ -74,57 +76,61 @@ def require_general_text(general_text: str) -> None:
 
 
 def measure(plan: Plan, tokenizer: Any, trained: Any, *, seed: int = 0) -> dict[str, Any]:
-    """Return what training did to the surprise at general text, as data.
+    """Return how training changed the NLL per token on general text.
 
-    ``before``, ``after`` and ``growth`` (``value``, ``low``, ``high``: with a 95 % interval over texts) are in nats a
-    token; ``forgot`` says whether the growth is told apart from 0 and at least `NOTABLE`; ``guessing`` is the surprise
-    of whoever holds all tokens for equally likely. Where nothing can be measured there is ``why_not`` alone.
+    ``before``, ``after`` and ``increase`` (``value``, ``low`` and ``high`` of its 95% interval over texts) are in nats
+    per token. ``forgot`` is true if the interval of the increase lies above 0 and its value is at least `NOTABLE`.
+    ``chance`` is the NLL of a model that gives all tokens the same probability. If nothing can be measured, the only
+    key is ``not_measured``, with the reason.
 
     Args:
-        plan: Says which base and which general text.
-        tokenizer: The model's.
+        plan: Names the base model and the general text.
+        tokenizer: The tokenizer of the model.
         trained: The model after training; it is left in evaluation mode.
-        seed: Of the interval.
+        seed: Seed of the interval.
 
     Raises:
         BadData: The recipe's file of general text cannot be read, or is empty.
     """
     if plan.recipe.general_text == NONE:
-        return {"why_not": "the recipe says general_text: none"}
+        return {"not_measured": "the recipe says general_text: none"}
     texts = general_texts(plan.recipe.general_text)
     try:
         objective, base = _pretrained(plan)
         make = _objective(objective, tokenizer)
         pairs = [make(text) for text in texts]
         before = _read(base, pairs, tokenizer, objective=objective)
-        guessing = math.log(base.get_input_embeddings().weight.shape[0])
+        chance = math.log(base.get_input_embeddings().weight.shape[0])
         after = _read(_with_body_of(base, trained), pairs, tokenizer, objective=objective)
-        return {**_compared(objective, before, after, seed=seed), "guessing": guessing}
+        return {**_compared(objective, before, after, seed=seed), "chance": chance}
     except UnmeasurableError as reason:
-        return {"why_not": str(reason)}
+        return {"not_measured": str(reason)}
 
 
 def _compared(objective: str, before: NLL, after: NLL, *, seed: int) -> dict[str, Any]:
     tallies = [bootstrap.ratios({"nats": (side.nll, side.tokens)}) for side in (after, before)]
-    growth = bootstrap.differences(*tallies, seed=seed).get("nats")
-    if growth is None:
-        raise UnmeasurableError("one text alone has no interval; write several, a line each")
+    increase = bootstrap.differences(*tallies, seed=seed).get("nats")
+    if increase is None:
+        raise UnmeasurableError("a single text has no interval; write several texts, one per line")
     return {
         "objective": objective,
         "texts": len(before.nll),
         "tokens": sum(before.tokens),
         "before": sum(before.nll) / sum(before.tokens),
         "after": sum(after.nll) / sum(after.tokens),
-        "growth": asdict(growth),
-        "forgot": growth.low > 0 and growth.value >= NOTABLE,
+        "increase": asdict(increase),
+        "forgot": increase.low > 0 and increase.value >= NOTABLE,
     }
 
 
 def general_texts(name: str) -> list[str]:
-    """Return the texts of a file, one a line, or those that come with this package.
+    """Return the texts of a file, one per line, or those that come with this package.
+
+    Args:
+        name: Path of a text file, or ``bundled``.
 
     Raises:
-        BadData: The file cannot be read, or no line holds anything.
+        BadData: The file cannot be read, or every line is blank.
     """
     if name == BUNDLED:
         content = files("finetune.evaluation").joinpath("general.txt").read_text(encoding="utf-8")
@@ -135,39 +141,39 @@ def general_texts(name: str) -> list[str]:
             raise BadData(f"general_text: {name!r} cannot be read: {error}. Name a text file, or none.") from error
     texts = [line.strip() for line in content.splitlines() if line.strip()][:MOST_TEXTS]
     if not texts:
-        raise BadData(f"general_text: {name!r} holds no text. Write a text a line.")
+        raise BadData(f"general_text: {name!r} holds no text. Write one text per line.")
     return texts
 
 
 def _pretrained(plan: Plan) -> tuple[str, Any]:
-    """Return how the base was pretrained, and the base with the head it was pretrained with."""
+    """Return the base model's pretraining objective, and the base model with its pretraining head."""
     config = transformers.AutoConfig.from_pretrained(
         models.locate(plan.model), revision=plan.model.revision or "main", trust_remote_code=False
     )
-    heads = [(objective, name) for objective, (name, families) in _HEADS.items() if config.model_type in families]
+    heads = [(objective, name) for objective, (name, types) in _HEADS.items() if config.model_type in types]
     if not heads:
-        raise UnmeasurableError(f"{config.model_type} has no head for language modelling")
+        raise UnmeasurableError(f"{config.model_type} has no language modeling head")
     objective, name = heads[0]
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), plan.strategy.loading():
             loaded = models.load(plan.model, getattr(transformers, name), plan.strategy.load_options())
     except (BadRecipe, Incompatible) as error:
-        raise UnmeasurableError(f"the base cannot be loaded as a language model: {error}") from error
+        raise UnmeasurableError(f"the base model cannot be loaded as a language model: {error}") from error
     prefix = loaded.model.base_model_prefix
-    lacking = sorted(module for module in loaded.newly_initialized if not module.startswith(f"{prefix}."))
-    if lacking:
-        raise UnmeasurableError(f"the base came without the head it was pretrained with ({lacking[0]})")
+    missing = sorted(module for module in loaded.newly_initialized if not module.startswith(f"{prefix}."))
+    if missing:
+        raise UnmeasurableError(f"the base model was saved without its pretraining head ({missing[0]})")
     return objective, loaded.model
 
 
 def _with_body_of(model: Any, trained: Any) -> Any:
-    """Put a trained body under the base's head; the trained model itself, where it has that head."""
+    """Return the base model's head on the trained body; the trained model itself if it has the same head."""
     inner = trained.get_base_model() if hasattr(trained, "get_base_model") else trained
     if type(inner) is type(model):
         return inner
     body, ours = inner.base_model, model.base_model
     if type(body) is not type(ours) or body is inner:
-        raise UnmeasurableError(f"the body of {type(inner).__name__} is not that of {type(model).__name__}")
+        raise UnmeasurableError(f"{type(inner).__name__} and {type(model).__name__} have different bodies")
     sizes = [part.get_input_embeddings().weight.shape[0] for part in (body, ours)]
     if sizes[0] != sizes[1]:
         raise UnmeasurableError(f"training changed the size of the vocabulary from {sizes[1]:,} to {sizes[0]:,}")
@@ -181,7 +187,7 @@ Pair = Mapping[str, list[int]]
 
 
 def _objective(name: str, tokenizer: Any) -> Any:
-    """Return what makes ids and labels of a text, in the way that a family was pretrained."""
+    """Return the function that makes ids and labels of a text for a pretraining objective."""
     if name == "causal":
         return partial(_next, tokenizer=tokenizer)
     if name == "masked" or tokenizer.mask_token_id is not None:
@@ -192,7 +198,7 @@ def _objective(name: str, tokenizer: Any) -> Any:
         (number for token, number in tokenizer.get_vocab().items() if token.startswith("<extra_id_")), reverse=True
     )
     if len(sentinels) < 2:
-        raise UnmeasurableError("the tokenizer has neither a mask token nor sentinels")
+        raise UnmeasurableError("the tokenizer has neither a mask token nor sentinel tokens")
     return partial(_spans, tokenizer=tokenizer, sentinels=sentinels)
 
 
@@ -207,7 +213,7 @@ def _next(text: str, *, tokenizer: Any) -> Pair:
 
 
 def _hidden(ids: Sequence[int], tokenizer: Any) -> list[int]:
-    """Return the places that are hidden: the same of the same text, at least one."""
+    """Return the positions to mask, at least one. The same text always gets the same positions."""
     words = [place for place, token in enumerate(ids) if token not in set(tokenizer.all_special_ids)]
     count = max(1, round(MASKED * len(words)))
     return sorted(np.random.default_rng(list(ids)).choice(words, size=min(count, len(words)), replace=False).tolist())
@@ -223,12 +229,12 @@ def _masked(text: str, *, tokenizer: Any) -> Pair:
 
 
 def _infilled(text: str, *, tokenizer: Any) -> Pair:
-    """BART's: the whole text from one with gaps. Source: Lewis et al. 2020, section 2.2."""
+    """Return BART's features: the whole text from a masked one. Source: Lewis et al. 2020, section 2.2."""
     return {"input_ids": list(_masked(text, tokenizer=tokenizer)["input_ids"]), "labels": _ids(text, tokenizer)}
 
 
 def _spans(text: str, *, tokenizer: Any, sentinels: Sequence[int]) -> Pair:
-    """T5's: what stood behind each sentinel. Source: Raffel et al. 2020, section 3.1.4."""
+    """Return T5's features: the spans that the sentinels replace. Source: Raffel et al. 2020, section 3.1.4."""
     ids = _ids(text, tokenizer)
     hidden = set(_hidden(ids, tokenizer))
     source: list[int] = []
@@ -252,7 +258,7 @@ def _spans(text: str, *, tokenizer: Any, sentinels: Sequence[int]) -> Pair:
 
 @torch.no_grad()
 def _read(model: Any, pairs: Sequence[Pair], tokenizer: Any, *, objective: str) -> NLL:
-    """Return the negative log-likelihood of the labels of each text, and their number."""
+    """Return the negative log-likelihood of the labels of each text, and the number of labels."""
     model.eval()
     device, padding = next(model.parameters()).device, tokenizer.pad_token_id or 0
     nll: list[float] = []

@@ -17,9 +17,9 @@ from finetune.plan import Plan
 from finetune.training import trainer as training
 
 SAMPLE = 500
-"""Training examples that are scored, beside the held-out ones: enough to see a gap."""
+"""Training examples that are scored: enough to show a gap between train and the held-out splits."""
 TRIED = 8
-"""Examples whose records are shown to further metrics before the first step, where no other are."""
+"""Examples on which further metrics are tried before the first step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,20 +27,23 @@ class Scored:
     """Records and scores of every split, and the evaluator that made them."""
 
     evaluator: Evaluator
+    """Fitted on validation, if there is one."""
     records: Mapping[str, list[Record]]
+    """Split → one record for each example."""
     scores: Mapping[str, dict[str, float]]
+    """Split → score → number."""
     baselines: Mapping[str, Mapping[str, list[Record]]]
-    """Split → trivial predictor → its records."""
+    """Split → baseline → its records."""
 
 
 def score(prepared: Prepared, job: Job, trainer: Any, *, held_out_only: bool = False) -> Scored:
-    """Predict and score every split; thresholds are chosen on validation alone.
+    """Predict and score every split. The evaluator is fitted on validation alone.
 
     Args:
         prepared: Data and features.
-        job: What was trained.
-        trainer: What predicts.
-        held_out_only: Whether to leave out the training examples.
+        job: Holds the model and the evaluator.
+        trainer: Makes the predictions.
+        held_out_only: Whether to leave out the training examples and the baselines.
     """
     seed, evaluator = prepared.plan.recipe.seed, job.evaluator
     parts = {split: part for split, part in prepared.features.items() if split != "train"}
@@ -57,16 +60,17 @@ def score(prepared: Prepared, job: Job, trainer: Any, *, held_out_only: bool = F
         split: all_scores(evaluator, prepared.plan, part, examples=predictions[split].examples)
         for split, part in records.items()
     }
-    baselines = {
-        split: evaluator.baselines(predicted, train=_known(prepared, job))
-        for split, predicted in predictions.items()
-        if split != "train" and not held_out_only
-    }
+    baselines = {}
+    if not held_out_only:
+        train = _training_examples(prepared, job)
+        for split, predicted in predictions.items():
+            if split != "train":
+                baselines[split] = evaluator.baselines(predicted, train=train)
     return Scored(evaluator=evaluator, records=records, scores=scores, baselines=baselines)
 
 
-def _known(prepared: Prepared, job: Job) -> Predictions:
-    """Return what a trivial predictor may learn from: the training examples."""
+def _training_examples(prepared: Prepared, job: Job) -> Predictions:
+    """Return the training examples, from which baselines may learn, without outputs."""
     train = prepared.features["train"]
     return Predictions(
         examples=train.examples,
@@ -78,12 +82,12 @@ def _known(prepared: Prepared, job: Job) -> Predictions:
 
 
 def try_metrics(prepared: Prepared, job: Job, trainer: Any) -> None:
-    """Show some records to the further metrics that can say whether records are of their form.
+    """Let the recipe's further metrics check some records, so that a metric that cannot read them fails before training.
 
-    Where the base model is scored, that says it; where it is not, nobody should learn it after the training.
+    A run that scores the base model does not need this: the metrics read its records.
 
     Raises:
-        BadOptions: One of them wants records of another form.
+        BadOptions: A metric cannot read records of this form.
     """
     checks = [metric.check for metric in prepared.plan.metrics.values() if hasattr(metric, "check")]
     if not checks:
@@ -95,7 +99,7 @@ def try_metrics(prepared: Prepared, job: Job, trainer: Any) -> None:
 
 
 def _sample(prepared: Prepared, size: int, *, seed: int) -> Features:
-    """Return some training examples to score; where one feature holds several, those are packed anew."""
+    """Return some training examples and their features; if features are packed, pack the chosen examples again."""
     plan, whole = prepared.plan, prepared.features["train"]
     part = whole.sample(size, seed=seed)
     if part is whole or not plan.preprocessor.is_packed:
@@ -106,43 +110,62 @@ def _sample(prepared: Prepared, size: int, *, seed: int) -> Features:
 
 
 def all_scores(evaluator: Evaluator, plan: Plan, records: list[Record], *, examples: Any) -> dict[str, float]:
-    """Return the evaluator's scores, those of the recipe's further metrics, and each data set's of a mixture.
+    """Return the scores of the evaluator, of the recipe's further metrics, and of each data set of a mixture.
 
-    A data set's scores stand under ``score@name``.
+    Args:
+        evaluator: Fitted.
+        plan: Holds the further metrics and names the data sets.
+        records: Records of one split.
+        examples: The examples of the records.
+
+    Returns:
+        Score → number; ``score@name`` is the score of one data set.
 
     Raises:
-        BadOptions: A metric brings a score of a name that is taken.
+        BadOptions: Two of them give a score with the same name.
     """
     scores = evaluator.scores(records)
     for name, metric in plan.metrics.items():
         more = metric(records)
-        if taken := set(more) & set(scores):
-            raise BadOptions(f"metrics: {name!r} brings {', '.join(sorted(taken))}, which the evaluator brings.")
+        taken = sorted(set(more) & set(scores))
+        if taken:
+            raise BadOptions(
+                f"metrics: {name!r} gives the score {', '.join(taken)}, which the evaluator or another metric already "
+                f"gives. Remove {name!r}, or rename its scores."
+            )
         scores = {**scores, **more}
     return {**scores, **by_data_set(evaluator, plan, records, examples=examples)}
 
 
 def by_data_set(evaluator: Evaluator, plan: Plan, records: Sequence[Record], *, examples: Any) -> dict[str, float]:
-    """Return the scores of each data set of a mixture, under ``score@name``; nothing where there is no mixture."""
+    """Return the scores of each data set of a mixture as ``score@name``; empty if there is no mixture."""
     if not plan.recipe.dataset.mixture or NAME not in examples.column_names:
         return {}
     parts: dict[str, list[Record]] = {}
     for record, name in zip(records, examples[NAME], strict=True):
         parts.setdefault(name, []).append(record)
-    scored = {name: evaluator.scores(part) for name, part in sorted(parts.items())}
-    return {f"{score}@{name}": value for name, scores in scored.items() for score, value in scores.items()}
+    found = {}
+    for name, part in sorted(parts.items()):
+        for score, value in evaluator.scores(part).items():
+            found[f"{score}@{name}"] = value
+    return found
 
 
 def write_predictions(
-    output: Path, prepared: Prepared, scored: Scored, judged: Mapping[str, Iterable[Mapping[str, Any]]]
+    output: Path, prepared: Prepared, scored: Scored, evaluations: Mapping[str, Iterable[Mapping[str, Any]]]
 ) -> None:
-    """Write the records of the held-out splits with how each is judged, and the files that a benchmark wants."""
-    held_out_only = {split: records for split, records in scored.records.items() if split != "train"}
-    lines = (
-        line
-        for split, records in held_out_only.items()
-        for line in folder.lines_of(split, prepared.features[split].examples, records, judged[split])
-    )
+    """Write `predictions.jsonl` and the evaluator's own files for the held-out splits.
+
+    Args:
+        output: The run folder.
+        prepared: Holds the examples.
+        scored: Holds the records.
+        evaluations: Split → the evaluation of each example.
+    """
+    held_out = {split: records for split, records in scored.records.items() if split != "train"}
+    lines: list[dict[str, Any]] = []
+    for split, records in held_out.items():
+        lines += folder.lines_of(split, prepared.features[split].examples, records, evaluations[split])
     folder.write_lines(output / result.PREDICTIONS, lines)
-    for split, records in held_out_only.items():
+    for split, records in held_out.items():
         folder.write_files(output / split, scored.evaluator.files(records))

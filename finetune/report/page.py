@@ -1,4 +1,4 @@
-"""The pages."""
+"""The report of a run and the comparison of runs, as HTML pages."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 REPORT = "report.html"
 ONE_LINE = 200
-"""Most characters of JSON that stand on one line."""
+"""A JSON value with at most this many characters is shown on one line."""
 _DRAWN = {"confusion_matrix", "labels", "support", "calibration"}
-"""Details that are shown as more than their JSON."""
+"""Details that the report shows in a table or chart; it shows the others as JSON."""
 
 
 def write(result: Result, directory: Path) -> Path:
-    """Write the report of a run into its folder, and return where it is."""
+    """Write the report of a run into its folder, and return its path."""
     path = directory / REPORT
     write_atomically(path, page(result))
     return path
@@ -38,6 +38,7 @@ def page(result: Result) -> str:
     split = verdicts.report_split(result)
     details = result.details.get(split, {}) if split else {}
     calibrated = details.get("calibration")
+    no_charts = charts.missing()
     return (
         _templates()
         .get_template("report.html")
@@ -48,12 +49,13 @@ def page(result: Result) -> str:
             warnings=[*verdicts.fit(result), *verdicts.leaks(result.leakage), *verdicts.weak_slices(result)],
             forgetting=list(verdicts.forgetting(result)),
             scores=list(_scores(result)),
-            losses=charts.losses(result.log),
+            no_charts=no_charts,
+            losses=None if no_charts else charts.losses(result.log),
             confusion=_confusion(details),
-            calibration=charts.calibration(calibrated["bins"]) if calibrated else None,
+            calibration=charts.calibration(calibrated["bins"]) if calibrated and not no_charts else None,
             ece=calibrated["ece"] if calibrated else None,
             details={name: value for name, value in details.items() if name not in _DRAWN},
-            worst=[_shown(error) for error in result.worst.get(split, ())] if split else [],
+            worst=[_split_texts(error) for error in result.worst.get(split, ())] if split else [],
             data_report=_data_report(result),
             recipe=recipes.dump(dict(result.recipe)),
             seconds=sum(phase.seconds for phase in result.phases),
@@ -68,22 +70,25 @@ def comparison_page(found: Comparison) -> str:
 
 @cache
 def _templates() -> Environment:
-    made = Environment(
-        loader=PackageLoader("finetune.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+    environment = Environment(
+        loader=PackageLoader("finetune.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
         lstrip_blocks=True,
-    )  # fmt: skip
+    )
     filters: dict[str, Any] = {
         "number": verdicts.format_score,
         "pretty": _pretty,
         "share": verdicts.format_percent,
         "span": _span,
     }
-    made.filters |= filters
-    return made
+    environment.filters |= filters
+    return environment
 
 
 def _scores(result: Result) -> Iterator[Mapping[str, Any]]:
-    """Yield a row for each score of a held-out split: trained with its interval, base model, baselines."""
+    """Yield a table row for each score of each split: its value and interval, and those of base model and baselines."""
     for split, scores in result.scores.items():
         others = {"base_model": result.base_model_scores.get(split, {}), **result.baselines.get(split, {})}
         for name, value in scores.items():
@@ -98,55 +103,56 @@ def _scores(result: Result) -> Iterator[Mapping[str, Any]]:
 
 
 def _confusion(details: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the confusion matrix with how dark each cell is, where there is one of few enough classes."""
+    """Return the rows of the confusion matrix with the shade of each cell; None without one, or with many classes."""
     matrix, labels = details.get("confusion_matrix"), details.get("labels")
     if not isinstance(matrix, list) or not labels or len(labels) > charts.MOST_LABELS:
         return None
-    rows = [
-        [
-            {"count": count, "share": count / max(sum(row), 1), "right": row_at == column}
-            for column, count in enumerate(row)
-        ]
-        for row_at, row in enumerate(matrix)
-    ]
-    return {"labels": labels, "rows": list(zip(labels, rows, strict=True))}
+    rows = []
+    for reference, counts in enumerate(matrix):
+        total = max(sum(counts), 1)
+        cells = []
+        for prediction, count in enumerate(counts):
+            cells.append({"count": count, "share": count / total, "right": reference == prediction})
+        rows.append((labels[reference], cells))
+    return {"labels": labels, "rows": rows}
 
 
 def _data_report(result: Result) -> Mapping[str, Any]:
-    splits = list(result.data_report)
-    kinds = dict.fromkeys(kind for counts in result.data_report.values() for kind in counts)
-    return {
-        "splits": splits,
-        "rows": [(kind, [result.data_report[split].get(kind, 0) for split in splits]) for kind in kinds],
-    }
+    report = result.data_report
+    kinds = dict.fromkeys(kind for counts in report.values() for kind in counts)
+    rows = [(kind, [counts.get(kind, 0) for counts in report.values()]) for kind in kinds]
+    return {"splits": list(report), "rows": rows}
 
 
-def _shown(error: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return an error with the marked parts of its texts apart."""
-    marks = error.get("marks", {})
-    columns = {
-        name: segments(value, marks.get(name, ())) if isinstance(value, str) else [(_pretty(value), "")]
-        for name, value in error["example"].items()
-    }
+def _split_texts(error: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an error with the texts of its example split at the highlights, under ``columns``."""
+    columns = {}
+    for name, value in error["example"].items():
+        if isinstance(value, str):
+            columns[name] = segments(value, error["highlights"].get(name, ()))
+        else:
+            columns[name] = [(_pretty(value), "")]
     return {**error, "columns": columns}
 
 
-def segments(text: str, marks: Sequence[Sequence[Any]]) -> list[tuple[str, str]]:
-    """Return a text in pieces, each with the kinds of the marks that cover it.
+def segments(text: str, highlights: Sequence[Sequence[Any]]) -> list[tuple[str, str]]:
+    """Return a text in segments, each with the kinds of the highlights that cover it.
 
     >>> segments("the old pier", [[4, 12, "prediction"], [8, 12, "reference"]])
     [('the ', ''), ('old ', 'prediction'), ('pier', 'prediction reference')]
     """
-    edges = sorted({0, len(text), *(min(max(edge, 0), len(text)) for mark in marks for edge in mark[:2])})
-    pieces = []
-    for start, end in pairwise(edges):
-        kinds = dict.fromkeys(kind for first, last, kind in marks if first <= start and end <= last)
-        pieces.append((text[start:end], " ".join(kinds)))
-    return pieces
+    edges = {0, len(text)}
+    for start, end, _ in highlights:
+        edges |= {min(max(start, 0), len(text)), min(max(end, 0), len(text))}
+    found = []
+    for start, end in pairwise(sorted(edges)):
+        kinds = dict.fromkeys(kind for first, last, kind in highlights if first <= start and end <= last)
+        found.append((text[start:end], " ".join(kinds)))
+    return found
 
 
 def _pretty(value: Any) -> str:
-    """Return a value as text: several texts one after the other, what is short on one line.
+    """Return a value as text: a list of texts on one line, other values as JSON, on one line if it is short.
 
     >>> _pretty(["the pier", "pier"]), _pretty({"text": ["pier"], "answer_start": [4]})
     ('the pier · pier', '{"text": ["pier"], "answer_start": [4]}')

@@ -1,4 +1,4 @@
-"""Where a model errs: parts of a split with their own scores, and the worst errors first."""
+"""Where a model errs: slices of a split with their own scores, and the worst errors first."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def recipe(base: Path, output: Path, **changes: Any) -> dict[str, Any]:
     }
 
 
-def test_a_result_tells_parts_apart_and_shows_the_worst_errors(base: Path, tmp_path: Path) -> None:
+def test_a_result_scores_slices_and_shows_the_worst_errors(base: Path, tmp_path: Path) -> None:
     finetune.train(**recipe(base, tmp_path / "run", slices=["pier"]))
     result = Result.load(tmp_path / "run")
     piers = result.slices["test"]["pier"]
@@ -50,8 +50,8 @@ def test_a_result_tells_parts_apart_and_shows_the_worst_errors(base: Path, tmp_p
     assert mean == pytest.approx(result.scores["test"]["accuracy"])
     assert all(part["low"] <= part["score"] <= part["high"] for part in piers)
     assert sum(part["size"] for part in result.slices["test"]["characters of text"]) == 30
-    costs = [error["cost"] for error in result.worst["test"]]
-    assert costs == sorted(costs, reverse=True)
+    losses = [error["loss"] for error in result.worst["test"]]
+    assert losses == sorted(losses, reverse=True)
     for error in result.worst["test"]:
         assert error["record"]["prediction"] != error["record"]["reference"]
         assert error["example"]["text"].split(" at ")[1].split()[0] == str(error["index"])
@@ -71,7 +71,7 @@ def test_rare_values_are_scored_together() -> None:
     assert sum(part["size"] for part in parts) == len(values)
 
 
-def test_parts_that_are_numbers_stand_in_their_order() -> None:
+def test_slices_that_are_ranges_of_numbers_come_in_their_order() -> None:
     values = [
         value for size, value in enumerate(["over 139", "up to 68", "104 to 139", "69 to 103"], 2) for _ in range(size)
     ]
@@ -80,13 +80,13 @@ def test_parts_that_are_numbers_stand_in_their_order() -> None:
     assert [part["value"] for part in parts] == ["up to 68", "69 to 103", "104 to 139", "over 139"]
 
 
-def test_names_that_hold_a_number_are_no_numbers() -> None:
+def test_a_name_that_holds_a_digit_is_not_a_number() -> None:
     values = ["Web3"] * 3 + ["B2B"] * 2
     records = [{"prediction": "a", "reference": "a", "probabilities": {"a": 1.0}} for _ in values]
     assert [part["value"] for part in score_slices(TextClassificationEvaluator(), records, values)] == ["Web3", "B2B"]
 
 
-def test_a_part_with_nothing_to_score_has_no_row_and_ends_no_run() -> None:
+def test_a_slice_with_nothing_to_score_is_left_out() -> None:
     scored = {"prediction": ["fog"], "reference": ["tide"], "correct": 0, "tokens": 1, "nll": 2.0}
     gap = {"prediction": ["ship"], "fillings": [[{"token": "ship", "probability": 0.4}]]}
     records = [scored, scored, gap, gap]

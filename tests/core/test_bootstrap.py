@@ -84,7 +84,7 @@ def test_intervals_agree_with_scipys() -> None:
     assert ours.high == pytest.approx(theirs.high, abs=0.04)
 
 
-def test_where_all_are_right_the_interval_still_says_how_few_they_are() -> None:
+def test_if_all_are_right_the_interval_still_depends_on_how_many_there_are() -> None:
     few, many = (bootstrap.intervals(mean(np.ones(size)))["mean"] for size in (8, 100))
     assert few.low == pytest.approx(0.025 ** (1 / 8))
     assert many.low == pytest.approx(0.9638, abs=1e-4)
@@ -93,16 +93,16 @@ def test_where_all_are_right_the_interval_still_says_how_few_they_are() -> None:
 
 
 @given(st.lists(st.booleans(), min_size=2, max_size=40))
-def test_a_predictor_is_not_told_apart_from_itself(right: list[bool]) -> None:
+def test_a_predictor_against_itself_is_inconclusive(right: list[bool]) -> None:
     found = bootstrap.differences(mean(right), mean(right))["mean"]
-    assert found.value == 0 and found.low == -found.high and not found.told_apart()
+    assert found.value == 0 and found.low == -found.high <= 0
 
 
-def test_a_handful_of_rows_tells_nothing_apart() -> None:
+def test_a_handful_of_rows_is_inconclusive() -> None:
     for size in range(1, 6):  # one of five could be elsewhere, and reverse it: 0.025 ** (1 / 5) < 1 / 2
         found = bootstrap.differences(mean(np.ones(size)), mean(np.zeros(size)))["mean"]
-        assert found.value == 1 and not found.told_apart(), size
-    assert bootstrap.differences(mean(np.ones(6)), mean(np.zeros(6)))["mean"].told_apart()
+        assert found.value == 1 and found.low <= 0 <= found.high, size
+    assert bootstrap.differences(mean(np.ones(6)), mean(np.zeros(6)))["mean"].low > 0
 
 
 def test_a_single_unit_has_no_narrow_interval() -> None:
@@ -120,7 +120,7 @@ def test_units_only_add_up(rows: list[tuple[int, int]]) -> None:
     assert len(sums) == len({unit for unit, _ in rows})
 
 
-def test_scores_that_do_not_add_up_are_computed_anew() -> None:
+def test_scores_without_tallies_are_computed_for_each_resample() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=100)
     y = x + rng.normal(size=100)

@@ -1,4 +1,4 @@
-"""What cannot be compared is refused by name, and nothing ends in a traceback."""
+"""Runs that cannot be compared are refused by name, without a traceback."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_score_that_a_run_lacks_is_named_with_its_reason(run: Path) -> None:
 
 
 def test_rows_that_are_not_there_are_counted(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadData, match=r"holds 0 of 12 rows of train\. Rows of train are not kept"):
+    with pytest.raises(BadData, match=r"holds 0 of 12 rows of train\. A run does not keep rows of train"):
         comparison.compare([run, run], split="train")
     torn = tmp_path / "torn"
     shutil.copytree(run, torn)

@@ -1,17 +1,18 @@
-"""What stands beside a score: its interval, the base model, and a predictor that learned nothing."""
+"""Evidence for a score: its interval, the base model, and baselines that need no model."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import finetune
-from finetune.errors import BadData
+from finetune.errors import BadData, BadRecipe
 from finetune.evaluation import evidence
 from finetune.interfaces import Tallies
-from finetune.result import Result
+from finetune.result import FORMAT, Result
 from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer
 from finetune_squad.evaluator import SquadEvaluator, first_sentence
@@ -124,13 +125,31 @@ def test_entities_are_counted_by_sentence() -> None:
     assert tallies.values.tolist() == [[1, 1, 1, 2, 2], [0, 1, 0, 1, 2]]
 
 
-def test_nothing_is_weighed_where_nothing_can_be_scored() -> None:
+def test_records_without_a_label_have_no_tallies() -> None:
     with pytest.raises(BadData, match="no example with a label"):
         TextClassificationEvaluator().tallies([])
 
 
-def test_the_folder_of_an_older_version_is_refused_by_name(tmp_path: Path, run: Result) -> None:
-    text = (Path(run.directory) / "result.json").read_text(encoding="utf-8")
-    (tmp_path / "result.json").write_text(text.replace('"format": 2', '"format": 1'), encoding="utf-8")
-    with pytest.raises(finetune.errors.FinetuneError, match="format 1"):
+@pytest.mark.parametrize(
+    ("format_", "message"),
+    [
+        (2, r"has format 2, which an older version wrote; this version reads format 3\. Run the recipe again: `finetune"),
+        (4, r"has format 4; this version reads format 3\. Install the version of finetune-kit that wrote it"),
+        (None, "has format None"),
+    ],
+)
+def test_a_result_of_another_format_is_refused_with_what_to_do(
+    tmp_path: Path, run: Result, format_: int | None, message: str
+) -> None:
+    content = json.loads((Path(run.directory) / "result.json").read_text(encoding="utf-8"))
+    assert content["format"] == FORMAT
+    (tmp_path / "result.json").write_text(json.dumps({**content, "format": format_}), encoding="utf-8")
+    with pytest.raises(BadRecipe, match=message):
+        Result.load(tmp_path)
+
+
+def test_a_result_with_an_unknown_field_is_refused_by_its_name(tmp_path: Path, run: Result) -> None:
+    content = json.loads((Path(run.directory) / "result.json").read_text(encoding="utf-8"))
+    (tmp_path / "result.json").write_text(json.dumps({**content, "extra": 1}), encoding="utf-8")
+    with pytest.raises(BadRecipe, match="unknown fields: extra"):
         Result.load(tmp_path)

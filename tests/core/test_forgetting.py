@@ -1,4 +1,4 @@
-"""Forgetting is measured with the base's own head on the body that training leaves, whatever the task's head is."""
+"""Forgetting is measured with the base model's head on the trained body, for a task with any head."""
 
 from __future__ import annotations
 
@@ -46,27 +46,27 @@ def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return request.param, base, made, model
 
 
-def test_a_body_that_did_not_move_forgot_nothing(kind: Any) -> None:
+def test_a_body_that_did_not_change_forgot_nothing(kind: Any) -> None:
     objective, base, words, model = kind
     found = measure(planned(base), words, model)
     assert found["objective"] == objective
     assert found["texts"] == 48
     assert found["before"] == found["after"] > 0
-    assert found["growth"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert found["increase"] == {"value": 0.0, "low": 0.0, "high": 0.0}
     assert not found["forgot"]
 
 
-def test_a_body_that_was_shaken_forgot(kind: Any) -> None:
+def test_a_body_with_noise_added_forgot(kind: Any) -> None:
     objective, base, words, model = kind
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in model.base_model.parameters():
             parameter.add_(3 * torch.randn_like(parameter))
     found = measure(planned(base), words, model)
-    assert found["after"] - found["before"] == pytest.approx(found["growth"]["value"])
-    assert found["forgot"] == (found["growth"]["low"] > 0 and found["growth"]["value"] >= forgetting.NOTABLE)
-    assert found["growth"]["value"] != 0
-    assert found["forgot"] or objective == "causal"  # its last norm keeps an untrained model's guesses flat
+    assert found["after"] - found["before"] == pytest.approx(found["increase"]["value"])
+    assert found["forgot"] == (found["increase"]["low"] > 0 and found["increase"]["value"] >= forgetting.NOTABLE)
+    assert found["increase"]["value"] != 0
+    assert found["forgot"] or objective == "causal"  # the last norm keeps an untrained model's logits flat
 
 
 def test_an_adapter_is_measured_in_its_place(tmp_path: Path) -> None:
@@ -77,15 +77,15 @@ def test_an_adapter_is_measured_in_its_place(tmp_path: Path) -> None:
     model = transformers.AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
     task = discover().find("tasks", "text-classification")
     wrapped = LoraStrategy().prepare(model, task)
-    assert measure(planned(base), words, wrapped)["growth"]["value"] == 0
+    assert measure(planned(base), words, wrapped)["increase"]["value"] == 0
     with torch.no_grad():
         for name, parameter in wrapped.named_parameters():
             if "lora_B" in name:
                 parameter.add_(torch.randn_like(parameter))
-    assert measure(planned(base), words, wrapped)["growth"]["value"] != 0
+    assert measure(planned(base), words, wrapped)["increase"]["value"] != 0
 
 
-def test_the_first_half_of_the_surprise_is_what_the_model_says_itself(tmp_path: Path) -> None:
+def test_the_nll_before_training_is_the_loss_that_the_model_returns(tmp_path: Path) -> None:
     words = tokenizer("llama", vocab_size=500)
     base = tiny_model("llama", words, tmp_path / "llama", model_class="AutoModelForCausalLM")
     model = transformers.AutoModelForCausalLM.from_pretrained(base).eval()
@@ -100,16 +100,17 @@ def test_the_first_half_of_the_surprise_is_what_the_model_says_itself(tmp_path: 
     assert found["tokens"] == tokens
 
 
-def test_what_cannot_be_measured_says_why(tmp_path: Path) -> None:
+def test_the_reason_is_given_if_forgetting_cannot_be_measured(tmp_path: Path) -> None:
     words = tokenizer("bert", vocab_size=500)
     headless = tiny_model("bert", words, tmp_path / "bert")
     model = transformers.AutoModelForSequenceClassification.from_pretrained(headless, num_labels=2)
-    assert "came without the head it was pretrained with" in measure(planned(headless), words, model)["why_not"]
-    told = measure(planned(headless, general_text="none"), words, model)
-    assert told == {"why_not": "the recipe says general_text: none"}
+    found = measure(planned(headless), words, model)
+    assert found["not_measured"].startswith("the base model was saved without its pretraining head (")
+    found = measure(planned(headless, general_text="none"), words, model)
+    assert found == {"not_measured": "the recipe says general_text: none"}
 
 
-def test_one_text_is_no_measure(tmp_path: Path) -> None:
+def test_a_single_text_is_not_enough(tmp_path: Path) -> None:
     words = tokenizer("bert", vocab_size=500)
     base = tiny_model("bert", words, tmp_path / "bert", model_class="AutoModelForMaskedLM")
     model = transformers.AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
@@ -117,19 +118,25 @@ def test_one_text_is_no_measure(tmp_path: Path) -> None:
         for parameter in model.base_model.parameters():
             parameter.add_(torch.randn_like(parameter))
     (tmp_path / "one.txt").write_text("The tide is out, and the boats lie on their sides.\n")
-    told = measure(planned(base, general_text=str(tmp_path / "one.txt")), words, model)
-    assert told == {"why_not": "one text alone has no interval; write several, a line each"}
+    found = measure(planned(base, general_text=str(tmp_path / "one.txt")), words, model)
+    assert found == {"not_measured": "a single text has no interval; write several texts, one per line"}
 
 
-def test_a_base_that_cannot_read_the_text_is_said_to_know_nothing_of_it() -> None:
-    growth = {"value": -0.5, "low": -0.6, "high": -0.4}
-    found = {"objective": "causal", "before": 9.2, "after": 8.7, "growth": growth, "forgot": False, "guessing": 7.8}
-    told = list(verdicts.forgetting(SimpleNamespace(forgetting=found)))
-    assert len(told) == 2 and "worse than guessing" in told[1]
+def test_a_base_model_that_is_worse_than_chance_on_the_text_is_named() -> None:
+    increase = {"value": -0.5, "low": -0.6, "high": -0.4}
+    found = {"objective": "causal", "before": 9.2, "after": 8.7, "increase": increase, "forgot": False, "chance": 7.8}
+    sentences = list(verdicts.forgetting(SimpleNamespace(forgetting=found)))
+    assert sentences[0] == (
+        "Perplexity on general text (causal): 9,897 before training, 6,003 after "
+        "(NLL -0.500 nats per token, 95% interval -0.600 to -0.400)."
+    )
+    assert len(sentences) == 2 and "worse than chance" in sentences[1]
     assert len(list(verdicts.forgetting(SimpleNamespace(forgetting={**found, "before": 3.0})))) == 1
+    forgot = next(verdicts.forgetting(SimpleNamespace(forgetting={**found, "forgot": True})))
+    assert forgot.startswith("Forgot: perplexity on general text (causal)")
 
 
-def test_general_text_of_ones_own_is_read_line_by_line(tmp_path: Path) -> None:
+def test_a_file_of_general_text_is_read_line_by_line(tmp_path: Path) -> None:
     path = tmp_path / "mine.txt"
     path.write_text("One.\n\n Two. \n", encoding="utf-8")
     assert forgetting.general_texts(str(path)) == ["One.", "Two."]
@@ -140,7 +147,7 @@ def test_general_text_of_ones_own_is_read_line_by_line(tmp_path: Path) -> None:
         forgetting.general_texts(str(tmp_path / "absent.txt"))
 
 
-def test_sentinels_stand_for_what_is_hidden() -> None:
+def test_sentinels_replace_the_masked_tokens() -> None:
     words = tokenizer("xlm-roberta", vocab_size=500)
     words.add_special_tokens({"additional_special_tokens": [f"<extra_id_{n}>" for n in range(9)]})
     words.mask_token = None

@@ -1,4 +1,4 @@
-"""How each example is judged stands in `predictions.jsonl`; what a recipe asks for in vain is said before training."""
+"""`predictions.jsonl` holds the evaluation of each example; a wrong slice or text fails before training."""
 
 from __future__ import annotations
 
@@ -35,39 +35,40 @@ def recipe(base: Path, output: Path, **changes: Any) -> dict[str, Any]:
     }
 
 
-def test_every_line_says_how_its_example_is_judged(base: Path, tmp_path: Path) -> None:
+def test_every_line_holds_the_evaluation_of_its_example(base: Path, tmp_path: Path) -> None:
     result = finetune.train(**recipe(base, tmp_path / "run", slices=["pier"]))
     lines = [json.loads(line) for line in (tmp_path / "run" / PREDICTIONS).read_text(encoding="utf-8").splitlines()]
     test = [line for line in lines if line["split"] == "test"]
-    assert [line["judged"]["score"] for line in test] == [
-        float(line["prediction"] == line["reference"]) for line in test
-    ]
-    mean = sum(line["judged"]["score"] for line in test) / len(test)
+    for line in test:
+        evaluation = line["evaluation"]
+        assert set(evaluation) == {"score", "loss", "slices"}
+        assert evaluation["score"] == float(line["prediction"] == line["reference"])
+        assert evaluation["slices"]["pier"] == str(line["example"]["pier"])
+    mean = sum(line["evaluation"]["score"] for line in test) / len(test)
     assert mean == pytest.approx(result.scores["test"]["accuracy"])
-    assert [line["judged"]["parts"]["pier"] for line in test] == [str(line["example"]["pier"]) for line in test]
-    assert {line["judged"]["parts"]["label"] for line in test} == {"a", "b"}
-    costs = {line["index"]: line["judged"]["cost"] for line in test}
-    assert all(costs[error["index"]] == error["cost"] for error in Result.load(tmp_path / "run").worst["test"])
+    assert {line["evaluation"]["slices"]["label"] for line in test} == {"a", "b"}
+    losses = {line["index"]: line["evaluation"]["loss"] for line in test}
+    assert all(losses[error["index"]] == error["loss"] for error in Result.load(tmp_path / "run").worst["test"])
 
 
-def test_an_answer_is_judged_by_its_own_f1_and_its_kind_is_told() -> None:
-    said = {"prediction": "the old pier", "reference": ["pier"], "probability": 0.5, "null_odds": 0.0}
-    (worth,) = analysis._example_scores(SquadEvaluator(), [said], {"answerable": ["yes"]})
-    assert worth["score"] == pytest.approx(100 * 2 / 3)  # "the" is no word of SQuAD's: one of two right
-    assert worth["cost"] > 0
-    assert worth["parts"] == {"answerable": "yes"}
+def test_the_evaluation_of_an_answer_is_its_own_f1_its_loss_and_its_slice() -> None:
+    record = {"prediction": "the old pier", "reference": ["pier"], "probability": 0.5, "null_odds": 0.0}
+    (found,) = analysis._evaluate_examples(SquadEvaluator(), [record], {"answerable": ["yes"]})
+    assert found["score"] == pytest.approx(100 * 2 / 3)  # SQuAD's metric drops "the": one of two words is right
+    assert found["loss"] > 0
+    assert found["slices"] == {"answerable": "yes"}
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "said"),
+    ("changes", "error", "message"),
     [
         ({"slices": ["quay"]}, BadOptions, "has no column 'quay'"),
         ({"general_text": "absent.txt"}, BadData, "general_text: 'absent.txt' cannot be read"),
     ],
 )
-def test_what_is_asked_for_in_vain_is_refused_before_anything_is_written(
-    base: Path, tmp_path: Path, changes: dict[str, Any], error: type[FinetuneError], said: str
+def test_a_slice_or_a_text_that_does_not_exist_is_refused_before_anything_is_written(
+    base: Path, tmp_path: Path, changes: dict[str, Any], error: type[FinetuneError], message: str
 ) -> None:
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         finetune.train(**recipe(base, tmp_path / "run", **changes))
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""Reports and comparisons: all from the result, nothing that data can inject, verdicts by paired intervals."""
+"""Reports and comparisons are made from the result alone, safe against hostile data, with paired verdicts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HOSTILE = '</td><script>alert(1)</script><img src=x onerror="alert(2)">{{ 7 * 7 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Return two runs on the same rows, of which the second learned more; labels and texts are hostile."""
+    """Return two runs on the same rows; the second learned more. Labels and texts hold markup."""
     folder = tmp_path_factory.mktemp("report")
     base = tiny_model("bert", tokenizer("bert", vocab_size=400), folder / "base")
     rows = [{"text": f"{word} {HOSTILE} {n}", "label": label} for n in range(40)
@@ -101,7 +101,7 @@ def test_a_report_shows_the_headline_the_curves_the_matrix_and_the_worst(runs: l
         assert sentence in page.text
     assert page.tags.count("svg") == 2  # losses and calibration
     assert page.clips.count("") == 0  # a clip without a height hides the curves
-    assert "Confusion" in page.text
+    assert "Confusion matrix" in page.text
     assert result.fingerprints["test"] in page.text
     assert "majority" in page.text
     first = Seen((runs[0] / "report.html").read_text(encoding="utf-8"))
@@ -117,7 +117,7 @@ def test_a_report_is_made_again_from_the_result_alone(runs: list[Path], tmp_path
     assert done.output.strip() == str(tmp_path / "other.html")
 
 
-def test_the_better_run_is_called_better_and_a_run_is_not_told_apart_from_itself(runs: list[Path]) -> None:
+def test_the_better_run_is_called_better_and_a_run_against_itself_is_inconclusive(runs: list[Path]) -> None:
     found = comparison.compare([*runs, runs[0]])
     assert [run.verdict for run in found.runs] == ["first", "better", "inconclusive"]
     assert found.runs[1].difference is not None
@@ -140,15 +140,15 @@ def test_compare_says_by_its_exit_status_whether_the_last_is_better(runs: list[P
 
 
 def test_runs_on_other_rows_or_by_another_score_are_not_compared(runs: list[Path], tmp_path: Path) -> None:
-    for change, told in (
-        ({"fingerprints": {"test": "0" * 64, "validation": "1", "train": "2"}}, "judged on other rows"),
-        ({"primary": "mcc"}, "is judged by 'accuracy'"),
+    for change, message in (
+        ({"fingerprints": {"test": "0" * 64, "validation": "1", "train": "2"}}, "were scored on different rows"),
+        ({"primary": "mcc"}, "The primary score of .* is 'accuracy'"),
     ):
-        folder = tmp_path / told.replace(" ", "-")
+        folder = tmp_path / next(iter(change))
         folder.mkdir()
         content = json.loads((runs[0] / "result.json").read_text(encoding="utf-8"))
         (folder / "result.json").write_text(json.dumps({**content, **change}), encoding="utf-8")
-        with pytest.raises(BadData, match=told):
+        with pytest.raises(BadData, match=message):
             comparison.compare([runs[0], folder])
 
 
@@ -157,11 +157,11 @@ def test_damaged_predictions_are_refused_with_their_line(runs: list[Path], tmp_p
     shutil.copytree(runs[0], folder)
     with (folder / "predictions.jsonl").open("a", encoding="utf-8") as file:
         file.write("{\n")
-    with pytest.raises(BadData, match=r"predictions.jsonl:101: this is no line that a run wrote"):
+    with pytest.raises(BadData, match=r"predictions.jsonl:101: the line is damaged"):
         comparison.compare([runs[0], folder])
 
 
-def test_curves_that_turn_up_are_called_overfitted(runs: list[Path]) -> None:
+def test_a_validation_loss_that_rises_is_called_overfitted(runs: list[Path]) -> None:
     result = Result.load(runs[1])
     log = [{"step": step, "eval_loss": loss} for step, loss in ((1, 0.9), (2, 0.5), (3, 0.8))]
     assert any("lowest at step 2" in sentence for sentence in verdicts.fit(replace(result, log=log)))
@@ -179,7 +179,7 @@ def test_curves_that_turn_up_are_called_overfitted(runs: list[Path]) -> None:
     assert not any("loss" in sentence for sentence in verdicts.fit(replace(result, log=flat)))
 
 
-def test_who_did_better_or_kept_the_best_is_not_told_to_stop_where_the_loss_was_lowest(runs: list[Path]) -> None:
+def test_a_run_that_improved_or_kept_the_best_checkpoint_is_not_advised_to_keep_it(runs: list[Path]) -> None:
     result = Result.load(runs[1])
     name = f"eval_{result.primary}"
 
@@ -189,10 +189,11 @@ def test_who_did_better_or_kept_the_best_is_not_told_to_stop_where_the_loss_was_
         changed = replace(result, log=log, arguments={**result.arguments, **arguments})
         return next(sentence for sentence in verdicts.fit(changed) if "lowest at step 2" in sentence)
 
-    assert "Stop there" in told(0.4, 0.6, 0.5)
-    assert "from 0.500 to 0.700" in told(0.4, 0.5, 0.7) and "Stop there" not in told(0.4, 0.5, 0.7)
-    assert "best checkpoint was kept" in told(0.4, 0.6, 0.5, load_best_model_at_end=True)
-    assert "Stop there" not in told(0.4, 0.6, 0.5, load_best_model_at_end=True)
+    advice = "set training.load_best_model_at_end: true"
+    assert advice in told(0.4, 0.6, 0.5)
+    assert "improved from 0.500 to 0.700" in told(0.4, 0.5, 0.7) and advice not in told(0.4, 0.5, 0.7)
+    assert "The run kept the best checkpoint." in told(0.4, 0.6, 0.5, load_best_model_at_end=True)
+    assert advice not in told(0.4, 0.6, 0.5, load_best_model_at_end=True)
 
 
 def test_a_model_that_is_no_better_than_a_baseline_is_called_so(runs: list[Path]) -> None:
@@ -200,17 +201,18 @@ def test_a_model_that_is_no_better_than_a_baseline_is_called_so(runs: list[Path]
     assert not any("Underfitted" in sentence for sentence in verdicts.fit(Result.load(runs[1])))
 
 
-def test_validation_that_chose_is_named_as_such(runs: list[Path]) -> None:
+def test_a_validation_split_that_selected_the_model_is_called_optimistic(runs: list[Path]) -> None:
     result = Result.load(runs[1])
     scores = {split: score for split, score in result.scores.items() if split != "test"}
+    result = replace(result, leakage={})
     told = list(verdicts.headline(replace(result, scores=scores, selection_split="validation")))
-    assert "by which the model was chosen: it flatters" in told[0]
+    assert told[0].endswith("20 rows of validation (optimistic: the model was selected on this split).")
     told = list(verdicts.headline(replace(result, scores=scores, selection_split=None)))
-    assert "rows of validation, used for selection (no test was held out)" in told[0]
+    assert told[0].endswith("20 rows of validation, the split used for selection (there is no test split).")
     assert not any("selection" in sentence for sentence in verdicts.headline(result))
 
 
-def test_a_score_on_rows_of_train_is_said_to_flatter(runs: list[Path]) -> None:
+def test_a_score_on_rows_of_train_is_called_optimistic(runs: list[Path]) -> None:
     result = Result.load(runs[1])
     split = verdicts.report_split(result) or ""
     found = {"rows": 80, "exact": 3, "normalized": 2, "near": None, "columns": ["text"], "pairs": []}
@@ -218,13 +220,36 @@ def test_a_score_on_rows_of_train_is_said_to_flatter(runs: list[Path]) -> None:
     def told(**changed: int) -> str:
         return next(verdicts.headline(replace(result, leakage={split: {**found, **changed}})))
 
-    assert told().endswith("of which 5 are in train too: it flatters.")
-    assert "flatters" not in told(exact=2), "a row or two do not change a score, and are counted elsewhere"
+    assert told().endswith("on 80 rows of test (optimistic: 5 of these rows are also in train).")
+    assert "optimistic" not in told(exact=2), "a row or two do not change a score, and are counted elsewhere"
     chosen = replace(result, leakage={split: found}, selection_split=split)
-    assert "in train too and by which the model was chosen: it flatters" in next(verdicts.headline(chosen))
+    assert "5 of these rows are also in train and the model was selected" in next(verdicts.headline(chosen))
 
 
-def test_marks_part_a_text_where_they_begin_and_end() -> None:
+def test_the_headline_states_the_score_and_each_difference_with_its_interval(runs: list[Path]) -> None:
+    result = replace(
+        Result.load(runs[1]),
+        primary="accuracy",
+        scores={"test": {"accuracy": 0.945}},
+        intervals={"test": {"accuracy": {"low": 0.93, "high": 0.96}}},
+        base_model_scores={"test": {"accuracy": 0.175}},
+        baselines={"test": {"majority": {"accuracy": 0.96}}},
+        differences={
+            "test": {
+                "base_model": {"accuracy": {"value": 0.77, "low": 0.704, "high": 0.825}},
+                "majority": {"accuracy": {"value": -0.015, "low": -0.03, "high": 0.001}},
+            }
+        },
+        leakage={},
+    )
+    assert list(verdicts.headline(result)) == [
+        "Accuracy 0.945 (95% interval 0.930 to 0.960) on 80 rows of test.",
+        "Base model: 0.175. Difference +0.770 (+0.704 to +0.825): better.",
+        "Baseline “majority”: 0.960. Difference −0.015 (−0.030 to +0.001): inconclusive.",
+    ]
+
+
+def test_a_text_is_split_where_highlights_begin_and_end() -> None:
     assert segments("abcdef", [[1, 3, "prediction"], [2, 5, "reference"]]) == [
         ("a", ""), ("b", "prediction"), ("c", "prediction reference"), ("de", "reference"), ("f", ""),
     ]  # fmt: skip
