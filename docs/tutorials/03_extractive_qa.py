@@ -1,27 +1,27 @@
 """
-# Questions answered from a text: windows, offsets, spans
+# Question answering: windows, offsets, spans
 
-Teach a pretrained transformer to point at the answer to a question in a text,
+Fine-tune a pretrained transformer to find the answer to a question in a text,
 or to say that there is none. Follow one answer all the way: from characters to
 tokens, into a window, and back.
 
-**You will learn** why answers are given by character and learned by token; how
-a text that is too long is cut into overlapping windows; why the best start and
-the best end need not make an answer; and what exact match, F1 and a no-answer
+**You will learn** why answers are given in characters and learned in tokens;
+how a long text is split into overlapping windows; why the best start and the
+best end may not form an answer; and what exact match, F1 and a no-answer
 threshold are.
 
 **You need** the [tutorial on sentiment](02_sentiment.md), which explains
 tokens, heads and training, and the same installation: `pip install
-".[demo,docs]"` in a clone of the repository. Nothing is downloaded.
+".[demo,docs]"` in a clone of the repository. The program downloads nothing.
 """
 
 # %%
 # ## Passages and questions
 #
-# The data have the columns of SQuAD, the best known data set of this kind: a
-# `question`, the `context` in which to look, and `answers`. They tell of
-# Skerrow, a harbour town that does not exist. As in SQuAD 2.0, some questions
-# have no answer.
+# The data has the columns of SQuAD, the best known data set of this kind: a
+# `question`, the `context` that may contain the answer, and `answers`. The
+# passages describe Skerrow, an invented harbour town. As in SQuAD 2.0, some
+# questions have no answer.
 
 from textwrap import fill
 
@@ -37,12 +37,12 @@ print(fill(context, 76), end="\n\n")
 for number, row in enumerate(about):
     said = ", ".join(row["answers"]["text"]) or "(no answer)"
     print(f"{number}: {row['question']} {said}")
-print(f"\nthe answers of 2, as the data have them:\n{about[2]['answers']}")
+print(f"\nthe answers of 2, as in the data:\n{about[2]['answers']}")
 
 # %%
-# `answer_start` is where the answer begins: which **character** of the
-# context, counted from 0. Why not search for the text? Because it may stand
-# there twice, and mean something else the first time.
+# `answer_start` is the position of the answer's first **character** in the
+# context, counted from 0. Why not search for the text? Because it may occur
+# twice, with another meaning the first time.
 
 row = about[2]
 answer = row["answers"]["text"][0]
@@ -58,15 +58,15 @@ assert context[start_char:end_char] == answer
 assert context.index(answer) < start_char
 
 # %%
-# Characters are counted as Python slices count them: `start_char` is the
-# first, `end_char` one past the last.
+# Characters are counted as in Python slices: `start_char` is the first,
+# `end_char` is one past the last.
 #
 # ## From characters to tokens
 #
-# A model does not read characters. It reads tokens, and its two outputs are a
-# score for each token to be the *first* of the answer, and one to be the
-# *last*. So the characters must become tokens, and the tokenizer helps: it
-# remembers for each token which characters it stands for, its **offsets**.
+# A model does not read characters. It reads tokens, and it has two outputs: for
+# each token, a score for being the *first* token of the answer, and one for
+# being the *last*. So we must convert characters to tokens. The tokenizer
+# helps: it keeps the characters that each token stands for, its **offsets**.
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -88,13 +88,13 @@ for position, token in enumerate(encoded.tokens()):
               f"| `{context[first:last]}` | {inside} |")
 
 # %%
-# The name is cut into pieces, in lower case, and still the offsets lead back
-# to the original. A token belongs to the answer where its characters and the
-# answer's overlap. The labels are the positions of the first and the last of
-# these tokens, both included.
+# The name is split into pieces, in lower case, and the offsets still lead back
+# to the original. A token belongs to the answer if its characters overlap with
+# the answer's. The labels are the positions of the first and the last of these
+# tokens, both included.
 #
 # `SquadPreprocessor` is the **preprocessor** that does this for us. We call it
-# directly, without a recipe, to see what it makes of this one question.
+# directly, without a recipe, to see what it does with this one question.
 
 from finetune_squad.preprocessor import SquadPreprocessor
 
@@ -123,14 +123,14 @@ assert (first_token, last_token) == (inside[0], inside[-1])
 # %%
 # ## Windows
 #
-# MiniLM takes 512 tokens at most, and its time grows with the length. Real
-# texts are longer. To cut them off would lose answers, so the text is cut into
-# **windows** instead. Every window begins with the whole question. Neighbours
-# overlap by `stride` tokens.
+# MiniLM takes at most 512 tokens, and its time grows with the length. Real
+# texts are longer. Truncating them would lose answers, so the text is split
+# into **windows** instead. Each window begins with the whole question.
+# Neighbouring windows overlap by `stride` tokens.
 #
 # !!! warning "Two meanings of one word"
 #     In BERT's own script, `doc_stride` was the *step* from one window to the
-#     next. In tokenizers of Hugging Face, and here, `stride` is the *overlap*.
+#     next. In Hugging Face tokenizers, and here, `stride` is the *overlap*.
 
 preprocessor = SquadPreprocessor(max_length=160, stride=48)
 row = about[5]
@@ -146,8 +146,8 @@ for w, ids in enumerate(features["input_ids"]):
           f"| `{words}` |")
 
 # %%
-# Here is what they look like: each bar is a window, the part in full colour is
-# in both, and the line is the answer.
+# In the plot, each bar is a window, the part in full colour is in both, and the
+# line is the answer.
 
 import matplotlib.pyplot as plt
 
@@ -168,13 +168,13 @@ ax.set(xlabel="character of the context",
 plt.show()
 
 # %%
-# This answer lies in the overlap, so both windows have it, at different
-# positions. Other answers are in one window only. What shall the other say? It
-# points at `[CLS]`, the first token, with both labels: **no answer here**. A
-# question without any answer is labelled like this in all its windows. `show`
-# prints a window as the model reads it, with `⟦…⟧` round what the labels point
-# at. (To this model an emoji is `[UNK]`, unknown; the offsets count it all the
-# same.)
+# This answer is in the overlap, so both windows contain it, at different
+# positions. Other answers are in only one window. What are the labels of the
+# other window? Both point at `[CLS]`, the first token: **no answer here**. A
+# question without an answer gets these labels in all its windows. `show` prints
+# a window as the model reads it, with `⟦…⟧` around what the labels point at.
+# (For this model, an emoji is `[UNK]`, unknown. The offsets count it
+# correctly.)
 
 row = about[4]
 features = preprocessor.features(columns([row]), tokenizer)
@@ -185,9 +185,10 @@ for w in range(2):
 # %%
 # ## An answer cut in two
 #
-# Without overlap, a window may end in the middle of an answer. Neither window
-# has all of it. To label what is left of it would teach the model to give half
-# answers, so both are labelled "no answer here", and the answer is lost.
+# Without overlap, a window may end in the middle of an answer. Then no window
+# contains the whole answer. Labels for a part of it would teach the model to
+# give half answers. So both windows are labelled "no answer here", and the
+# answer is lost.
 
 from finetune_squad.preprocessor import LOST
 
@@ -205,29 +206,29 @@ print(f"labels: {labels[w]} and {labels[w + 1]}, which is [CLS]")
 assert labels[w] == labels[w + 1] == 0
 
 # %%
-# The `counts` counts such losses.
+# `counts` counts such losses.
 
 print("| stride | windows | answers | lost between windows |")
 print("|---:|---:|---:|---:|")
 for stride in (0, 4, 8, 32):
     shorter = SquadPreprocessor(max_length=96, stride=stride)
     cut = shorter.features(columns(train), tokenizer)
-    ledger = shorter.counts(cut)
-    print(f"| {stride} | {len(cut['input_ids']):,} | {ledger['answers']} "
-          f"| {ledger['answers_lost_between_windows']} |")
+    counts = shorter.counts(cut)
+    print(f"| {stride} | {len(cut['input_ids']):,} | {counts['answers']} "
+          f"| {counts['answers_lost_between_windows']} |")
 
 # %% hide
-assert ledger["answers_lost_between_windows"] == 0
+assert counts["answers_lost_between_windows"] == 0
 
 # %%
-# A stride as long as the longest answer loses none. A longer one gives every
-# answer some text around it, and costs windows, that is, time. (For SQuAD's
-# passages, windows of 384 tokens with a stride of 128 are usual.)
+# A stride as long as the longest answer loses none. A longer one gives each
+# answer some text around it, but needs more windows, that is, more time. (For
+# SQuAD's passages, windows of 384 tokens with a stride of 128 are usual.)
 #
-# ## The features of all
+# ## The features of all questions
 #
-# `example` tells from which question each window was made: the evaluator needs
-# it later, to bring the windows of a question together again.
+# `example` says which question each window was made from. The evaluator needs
+# it later, to combine the windows of a question.
 
 from datasets import Dataset
 
@@ -248,16 +249,16 @@ for name, rows, windows in (
 # %%
 # ## The model and the job
 #
-# MiniLM gets a fresh head that gives two numbers for each token. We pass once
-# over few examples, which leaves no time to learn them by heart, so dropout,
-# the usual remedy, is switched off: it would only slow things down.
+# MiniLM gets a new head that gives two numbers for each token. We train for one
+# epoch on few examples. The model cannot overfit in that time, so we switch off
+# dropout, which would only slow training down.
 #
-# In the last tutorial we wrote the training loop by hand. Now we fill in a
+# In the last tutorial we wrote the training loop ourselves. Now we fill in a
 # `Job`, which holds what a trainer needs, and get a `transformers.Trainer`.
-# `arguments` are its own options. Small batches make many steps, which is what
-# a fresh head needs; windows of similar length go together, so that little is
-# padded. Where the processor multiplies in bfloat16, we let it: fewer digits,
-# more speed.
+# `arguments` are the trainer's own options. Small batches make many steps,
+# which a new head needs. Windows of similar length go into one batch, so that
+# there is little padding. If the processor supports bfloat16, we use it: fewer
+# digits, more speed.
 
 import torch
 from finetune.training import trainer as training
@@ -275,12 +276,14 @@ model, info = AutoModelForQuestionAnswering.from_pretrained(
     hidden_dropout_prob=0.0,
     attention_probs_dropout_prob=0.0,
 )
-fresh = {name.rpartition(".")[0] for name in info["missing_keys"]}
+new = {name.rpartition(".")[0] for name in info["missing_keys"]}
 task, strategy = tasks()["question-answering"], FullStrategy()
 
 job = Job(
     task=task,
-    model=strategy.prepare(model, task, newly_initialized=fresh),
+    output=Path("run"),
+    seed=42,
+    model=strategy.prepare(model, task, newly_initialized=new),
     tokenizer=tokenizer,
     preprocessor=preprocessor,
     strategy=strategy,
@@ -289,7 +292,6 @@ job = Job(
     validation=None,
     validation_examples=None,
     arguments={
-        "output_dir": "run",
         "num_train_epochs": 1,
         "per_device_train_batch_size": 8,
         "per_device_eval_batch_size": 32,
@@ -306,11 +308,11 @@ job = Job(
     },
 )
 trainer = training.trainer(job)
-print(f"newly initialized: {', '.join(fresh)}")
+print(f"newly initialized: {', '.join(new)}")
 
 # %%
-# First let the base model predict. Its head is random, so this is what
-# knowing nothing looks like. Then train.
+# First, let the base model predict. Its head is random, so this shows what a
+# model scores that has learned nothing. Then train.
 
 
 def predict(rows, windows):
@@ -330,9 +332,10 @@ plt.show()
 # %%
 # ## The best start and the best end
 #
-# For each window, the model gives two scores a token. The obvious way to an
-# answer is to take the token with the best start and the token with the best
-# end. But nothing ties the two together: each was chosen alone.
+# For each window, the model gives two scores per token. The obvious way to get
+# an answer is to take the token with the best start score and the token with
+# the best end score. But they are chosen independently, and may not fit
+# together.
 
 
 def sort_of(window, starts, ends):
@@ -366,8 +369,8 @@ for sort in (
     print(f"| {sort} | {shares[0]:.2f} | {shares[1]:.2f} |")
 
 # %%
-# The last two are no answers at all. Training makes them rarer, and does not
-# make them go away. Let us look at one, and choose one that can be helped.
+# The last two rows are not answers at all. Training makes them rarer, but does
+# not remove them. Let us look at one that can be fixed.
 
 from finetune_squad.scores import exact
 
@@ -402,12 +405,11 @@ for a, b in zip(best_starts, best_ends):
           f"| {b} `{tokens[b]}` | {ends[b]:.1f} |")
 
 # %%
-# Two answers competed, and one won the start, the other the end. The remedy is
-# to look at *pairs*. Take the best 20 starts and the best 20 ends; keep the
-# pairs that lie in the context, with the end not before the start, and that
-# are not too long; rank them by the sum of both scores. This is the **n-best
-# search**. The evaluator has done it already, over all windows of each
-# question.
+# Two answers competed. One won the start, the other the end. The solution is to
+# score *pairs*. Take the best 20 starts and the best 20 ends. Keep the pairs
+# that are in the context, whose end is not before the start, and that are not
+# too long. Rank them by the sum of both scores. This is the **n-best search**.
+# The evaluator has already done it, over all windows of each question.
 
 # %% varies
 print("| answer | start | end | sum | probability |")
@@ -418,9 +420,9 @@ for entry in record["nbest"][:5]:
           f"| {start + end:.1f} | {entry['probability']:.2f} |")
 
 # %%
-# Now every candidate can be read. Here is what it is worth, in answers that
-# are exactly right. Plain argmax takes the window whose two best scores are
-# the highest; where they make no answer, it has none to give.
+# Now each candidate is a real answer. Here is what that is worth, in exactly
+# right answers. Plain argmax takes the window with the highest two scores. If
+# these form no answer, it has none to give.
 
 def argmax_answers(predictions):
     best = {}
@@ -459,11 +461,11 @@ assert rights["n-best search"] > rights["plain argmax"], rights
 # %%
 # ## No answer
 #
-# A question may have none. How sure the model is of that is one number, the
-# **null odds**: the score of `[CLS]` less the score of the best answer. Above
-# some threshold, the question is left unanswered. Which threshold, we choose
-# on the *validation* questions, and judge on others: to choose it on `test`
-# would flatter.
+# A question may have no answer. One number says how certain the model is of
+# that, the **null odds**: the score of `[CLS]` minus the score of the best
+# answer. Above a threshold, the question stays unanswered. We choose the
+# threshold on the *validation* questions and evaluate on others. Choosing it on
+# `test` would make the score too optimistic.
 
 chosen_by = predict(validation, validation_windows)
 fitted = evaluator.fit(evaluator.records(chosen_by))
@@ -485,8 +487,8 @@ ax.legend()
 plt.show()
 
 # %%
-# The two hills overlap, so every threshold errs on one side or the other. The
-# table shows both sides.
+# The two distributions overlap, so each threshold makes errors on one side or
+# the other. The table shows both sides.
 
 from dataclasses import replace
 
@@ -504,10 +506,10 @@ for value in sorted((-6.0, threshold, 6.0)):
 # ## Before and after
 #
 # Two scores are usual. **Exact match** (EM) is the share of answers that equal
-# the reference, apart from case, punctuation and articles. **F1** gives part
-# of the credit for part of the words, as precision and recall of single words.
-# Whoever never answers is right wherever there is no answer: that is the
-# baseline here.
+# the reference, apart from case, punctuation and articles. **F1** gives partial
+# credit for shared words: it is computed from precision and recall of single
+# words. A model that never answers is right wherever there is no answer: that
+# is the baseline here.
 
 
 def scored(records):
@@ -516,10 +518,10 @@ def scored(records):
 
 
 silent = [{**r, "prediction": ""} for r in records]
-untouched = evaluator.records(before)
+base_model = evaluator.records(before)
 table = {
     "never answers": scored(silent),
-    "untouched model": scored(untouched),
+    "base model": scored(base_model),
     "trained": scored(records),
 }
 print("| | EM | F1 | F1 where there is an answer |\n|---|---:|---:|---:|")
@@ -539,9 +541,9 @@ assert all(
 # %%
 # ## Back to characters
 #
-# An answer is more useful with its place. A record has it, in characters of
-# the context as it was given: capitals, accents and emoji are untouched, and
-# the slice *is* the answer.
+# An answer is more useful with its position. A record has it, in characters of
+# the original context: capitals, accents and emoji are kept, and the slice *is*
+# the answer.
 
 given = [r for r in records if r["prediction"]]
 places = {r["id"]: slice(r["start_char"], r["end_char"]) for r in given}
@@ -565,8 +567,8 @@ for row, record in list(zip(test, records))[:40:13]:
 # %%
 # ## What to expect of real data
 #
-# Skerrow's grammar is small, so a minute of training goes far. Real questions
-# are harder, and published figures are a better guide than ours. In EM/F1:
+# Skerrow's language is simple, so a minute of training goes far. Real questions
+# are harder, and published scores are a better guide than ours. In EM/F1:
 #
 # | model | SQuAD 1.1 | SQuAD 2.0 |
 # |---|---|---|
@@ -574,18 +576,18 @@ for row, record in list(zip(test, records))[:40:13]:
 # | BERT-base | 81.5 / 88.7 | 72–76 / 76–79 |
 # | BERT-large | | 78.6 / 81.6 |
 #
-# If somebody promises more than 80 EM and 85 F1 on SQuAD 2.0 with DistilBERT,
-# be careful: that is beyond BERT-large. And if your own figures look too good,
-# look for test questions in the training data first.
+# If someone promises more than 80 EM and 85 F1 on SQuAD 2.0 with DistilBERT, be
+# careful: that is better than BERT-large. And if your own scores look too good,
+# first look for test questions in the training data.
 #
 # ## Next steps
 #
 # * `finetune demo` does what you did here, and leaves a run folder to explore.
 # * With a recipe it takes six lines. [Load your
-#   data](../how-to/load-your-data.md) says which formats are read, the
-#   official SQuAD files among them. Wrong `answer_start` values are found and
-#   named before any training.
-# * [The life of a run](../explanation/life-of-a-run.md) tells what else a run
+#   data](../how-to/load-your-data.md) says which formats are read, the official
+#   SQuAD files among them. Wrong `answer_start` values are found and named
+#   before training.
+# * [The life of a run](../explanation/life-of-a-run.md) says what else a run
 #   does around these steps.
 # * [Interfaces](../reference/interfaces.md) and the
-#   [glossary](../reference/glossary.md) have the words of this page exactly.
+#   [glossary](../reference/glossary.md) define the terms of this page.

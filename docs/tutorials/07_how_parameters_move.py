@@ -129,7 +129,7 @@ strategies = {
     "full": FullStrategy(),
     "frozen": FrozenStrategy(),
     "gradual": GradualStrategy(),
-    "discriminative": DiscriminativeStrategy(decay=0.8),
+    "discriminative": DiscriminativeStrategy(layer_decay=0.8),
 }
 
 # %%
@@ -164,14 +164,14 @@ print(" → ".join(f"{rate:.1e}" for rate in rates))
 # number of the step alone, so that a run that was stopped and goes on is in the
 # right stage without having to remember one.
 
-from finetune_freeze.schedule import evenly, stage_at
+from finetune_freeze.unfreeze import even_schedule, stage_at
 
 STEPS, BATCH = 24, 16
 loss_of = preprocessor.loss()
 
 
 def thaw(model, stages, step):
-    now = stage_at(step, evenly(len(stages), steps=STEPS))
+    now = stage_at(step, even_schedule(len(stages), steps=STEPS))
     parameters = dict(model.named_parameters())
     for number, stage in enumerate(stages):
         for group in stage:
@@ -308,7 +308,7 @@ ax.legend(fontsize="small")
 plt.show()
 
 # %% hide
-begins = evenly(8, steps=STEPS)
+begins = even_schedule(8, steps=STEPS)
 for stage, number in enumerate(reversed(range(7)), start=1):
     assert all(row[number] == 0 for row in thawing[: begins[stage]])
     assert all(row[number] > 0 for row in thawing[begins[stage]:])
@@ -354,16 +354,16 @@ assert min(scores[n] for n in strategies if n != "frozen") > 0.6, scores
 # ```yaml
 # strategy: full
 # strategy: frozen
-# strategy: {name: gradual, every: 0.5}            # a group each half epoch
-# strategy: {name: discriminative, decay: 0.9}
-# strategy: {name: gradual, decay: 0.9}            # both at once
+# strategy: {name: gradual, interval: 0.5}            # a group each half epoch
+# strategy: {name: discriminative, layer_decay: 0.9}
+# strategy: {name: gradual, layer_decay: 0.9}            # both at once
 # ```
 #
 # ## Next steps
 #
 # * Set `STEPS` to 72 (and `range(2)` to 6 epochs). Which strategies gain, and
 #   which layers go farther?
-# * Try `GradualStrategy(first=2)`, which lets the last block train with the head from
+# * Try `GradualStrategy(initial_groups=2)`, which lets the last block train with the head from
 #   the beginning, and `GradualStrategy(embeddings="never")`.
 # * `finetune show gradual` documents every option. `finetune train` notes in
 #   the result which groups it found, and in which order they thawed.

@@ -240,7 +240,8 @@ job = Job(
     task=tasks()["dpo"], model=model, tokenizer=tokenizer,
     preprocessor=preprocessor, strategy=FullStrategy(), evaluator=evaluator,
     train=None, validation=None, validation_examples=None, base=new_model,
-    arguments={"output_dir": "unused", "beta": BETA, "bf16": False,
+    output=Path("unused"), seed=42,
+    arguments={"beta": BETA, "bf16": False,
                "activation_checkpointing": False, "max_length": None,
                "use_cpu": True, "report_to": "none"},
 )

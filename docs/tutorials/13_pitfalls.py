@@ -304,7 +304,7 @@ taught = {
     "LoRA": teach("lora", strategy={"name": "lora", "r": 8},
                   learning_rate=1e-2),
     "discriminative": teach(
-        "discriminative", strategy={"name": "discriminative", "decay": 0.5},
+        "discriminative", strategy={"name": "discriminative", "layer_decay": 0.5},
         learning_rate=3e-3),
     "mixing": teach("mixed", {**new, "train": new["train"] + mixed},
                     learning_rate=3e-3),
