@@ -59,7 +59,7 @@ TRAPS = (
     Trap(
         what="BERT's pooler is missing from most bases; PEFT neither trains nor saves it.",
         cells=[("text-classification", "lora")],
-        tests=[f"{PEFT}/test_peft_runs.py::test_what_trains_is_what_the_method_adds_and_what_was_born_random"],
+        tests=[f"{PEFT}/test_peft_runs.py::test_what_trains_is_what_the_method_adds_and_what_was_newly_initialized"],
     ),
     Trap(
         what="transformers' own loader drops DoRA's magnitudes when it is given an adapter.",
@@ -95,7 +95,7 @@ TRAPS = (
     Trap(
         what="PEFT does not know what BERT's norms are called.",
         cells=[("multi-label-classification", "layernorm")],
-        tests=[f"{PEFT}/test_virtual.py::test_every_family_of_encoders_has_targets_without_being_told"],
+        tests=[f"{PEFT}/test_virtual.py::test_every_family_of_encoders_has_targets_without_target_modules"],
     ),
     Trap(
         what="With a prefix, TRL's policies stop with an error in the middle of writing.",
@@ -108,7 +108,7 @@ TRAPS = (
     Trap(
         what="What TRL measures a policy against is a copy of the prefix that is trainable, too.",
         cells=[("dpo", "prefix")],
-        tests=[f"{PEFT}/test_virtual.py::test_an_adapter_s_reference_is_its_own_base_and_no_second_copy"],
+        tests=[f"{PEFT}/test_virtual.py::test_the_reference_of_an_adapter_is_its_base_model_and_no_second_copy"],
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Parameter-efficient strategies, by PEFT."""
+"""Parameter-efficient strategies of PEFT."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def strategies() -> Mapping[str, str]:
+    """Bring one strategy for each method."""
     return {
         "lora": "finetune_peft.lora:LoraStrategy",
         "qlora": "finetune_peft.qlora:QLoraStrategy",
@@ -26,11 +27,22 @@ def strategies() -> Mapping[str, str]:
 
 @hookimpl
 def commands() -> Mapping[str, str]:
+    """Bring `merge`."""
     return {"merge": "finetune_peft.merge_command:command"}
 
 
 @hookimpl
-def before_training(job: Job) -> None:
-    from finetune_peft.refusals import refuse
+def requirements() -> Mapping[str, Mapping[str, str]]:
+    """Return what the strategies need: PEFT, and bitsandbytes for `qlora`."""
+    return {
+        "*": {"peft": "finetune-kit[peft]"},
+        "qlora": {"peft": "finetune-kit[qlora]", "bitsandbytes": "finetune-kit[qlora]"},
+    }
 
-    refuse(job)
+
+@hookimpl
+def before_training(job: Job) -> None:
+    """Check jobs that train virtual tokens."""
+    from finetune_peft.job_checks import check_job
+
+    check_job(job)

@@ -1,26 +1,33 @@
-"""Which modules must train whole, and which no adapter may touch."""
+"""Find the modules that train whole, and the ones that get no adapter."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from typing import Any
 
-HEADED = frozenset({"SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"})
-"""Types of PEFT whose head it trains whole, whether or not it was newly initialized."""
+HEAD_TASK_TYPES = frozenset({"SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"})
+"""PEFT's task types whose head it trains whole, even if the head came with the base model."""
 
 
-def trained_whole(model: Any, newly_initialized: Collection[str]) -> set[str]:
-    """Return the modules that hold what was newly initialized, as PEFT names them.
+def newly_initialized_modules(model: Any, newly_initialized: Collection[str]) -> set[str]:
+    """Return the modules that hold newly initialized weights, as PEFT's `modules_to_save` names them.
 
-    A part of the head stands for the whole head, since PEFT wraps heads whole: with RoBERTa, ``classifier.dense`` and
-    ``classifier.out_proj`` give ``classifier``. A part of the body stands for itself: ``bert.pooler.dense``.
+    A part of the head stands for the whole head, because PEFT wraps a head as one module: with RoBERTa,
+    ``classifier.dense`` and ``classifier.out_proj`` give ``classifier``. A part of the body stands for itself:
+    ``bert.pooler.dense``.
     """
     body = model.base_model_prefix
-    return {name if name.startswith(f"{body}.") else name.split(".")[0] for name in newly_initialized if name}
+    modules: set[str] = set()
+    for name in newly_initialized:
+        is_in_body = name.startswith(f"{body}.")
+        if name:
+            modules.add(name if is_in_body else name.split(".")[0])
+    return modules
 
 
-def head(model: Any, peft_type: str | None) -> set[str]:
-    """Return the modules beside the body that PEFT trains whole for a type: there, no adapter is wanted beside."""
-    if peft_type not in HEADED or not hasattr(model, model.base_model_prefix):
+def head_modules(model: Any, peft_type: str | None) -> set[str]:
+    """Return the modules outside the body that PEFT trains whole for a task type; they get no adapter."""
+    body = model.base_model_prefix
+    if peft_type not in HEAD_TASK_TYPES or not hasattr(model, body):
         return set()
-    return {name for name, _ in model.named_children() if name != model.base_model_prefix}
+    return {name for name, _ in model.named_children() if name != body}

@@ -1,4 +1,4 @@
-"""Norms alone."""
+"""LayerNorm tuning: only the normalization layers train."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 from peft import LNTuningConfig
 
 from finetune.interfaces import Task
-from finetune_peft.heads import head
+from finetune_peft.heads import head_modules
 from finetune_peft.strategy import PeftStrategy
-from finetune_peft.targets import norms
+from finetune_peft.targets import norm_modules
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerNormStrategy(PeftStrategy):
-    """Trains the gains and biases of the normalisation layers, and the head; the rest stays as it is.
+    """Trains the gains and biases of the normalization layers, and the head; the rest stays frozen.
 
     Source: Zhao et al. 2023, "Tuning LayerNorm in Attention: Towards Efficient Multi-Modal LLM Finetuning".
     """
@@ -24,17 +24,20 @@ class LayerNormStrategy(PeftStrategy):
     method: ClassVar[type[LNTuningConfig]] = LNTuningConfig
 
     target_modules: str | tuple[str, ...] | None = None
-    """Norms to train: ends of their names, or a regular expression; None for every norm, found by its class."""
+    """Layers to train: the ends of their names, or a regular expression. None: each module whose class name contains
+    `Norm`."""
     modules_to_save: tuple[str, ...] = ()
-    """Modules to train whole, beside the head and whatever the base model lacks."""
+    """Further modules to train whole, besides the head and what the base model lacks."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of `peft.LNTuningConfig`, verbatim."""
 
-    def options(self, model: Any, task: Task, *, whole: Collection[str]) -> dict[str, Any]:
+    def peft_options(self, model: Any, task: Task, *, whole: Collection[str]) -> dict[str, Any]:
         """Return fields of `peft.LNTuningConfig`."""
-        outside = {*whole, *head(model, task.peft_type)}
-        chosen = norms(model, apart_from=outside) if self.target_modules is None else self.target_modules
+        excluded = {*whole, *head_modules(model, task.peft_type)}
+        targets = self.target_modules
+        if targets is None:
+            targets = tuple(norm_modules(model, exclude=excluded))
         return {
-            "target_modules": list(chosen) if isinstance(chosen, tuple) else chosen,
-            "exclude_modules": sorted(outside) or None,
+            "target_modules": list(targets) if isinstance(targets, tuple) else targets,
+            "exclude_modules": sorted(excluded) or None,
         }

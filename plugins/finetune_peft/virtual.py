@@ -1,8 +1,10 @@
-"""Virtual tokens: they stand before the text, and nobody after the model shall have to know."""
+"""Virtual tokens: they stand before the text, and the code that reads the model's outputs needs no special case."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,122 +14,190 @@ from torch import nn
 
 from finetune.errors import BadCheckpoint, Incompatible
 from finetune.interfaces import IGNORE_INDEX, Task
+from finetune.kit import base_model_of
+from finetune_peft.strategy import PeftStrategy
 
 CHECKPOINT = "trained.safetensors"
-"""File of a checkpoint that holds all that trains: PEFT keeps what a network makes of it, and not the network."""
+"""File of a checkpoint that holds every trainable parameter: PEFT saves the virtual tokens, and not the network that
+makes them."""
 PER_TOKEN: Mapping[str, tuple[str, ...]] = {"TOKEN_CLS": ("logits",), "QUESTION_ANS": ("start_logits", "end_logits")}
-"""Type of PEFT → outputs that have one row a token."""
+"""PEFT's task type → outputs that have one row a token."""
 
 
-def refuse_typeless(task: Task) -> None:
-    """Refuse a task that PEFT has no type for: it could not put virtual tokens before the text.
+@dataclass(frozen=True, kw_only=True)
+class VirtualTokensStrategy(PeftStrategy):
+    """Trains virtual tokens, which stand before the text, and the head."""
+
+    num_virtual_tokens: int = 20
+    """How many virtual tokens."""
+    modules_to_save: tuple[str, ...] = ()
+    """Further modules to train whole, besides the head and what the base model lacks."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of PEFT's configuration of the method, verbatim."""
+
+    @abstractmethod
+    def method_options(self, model: Any) -> dict[str, Any]:
+        """Return the fields of PEFT's configuration that only this method has."""
+
+    def peft_options(self, model: Any, task: Task, *, whole: Collection[str]) -> dict[str, Any]:
+        """Return fields of PEFT's configuration.
+
+        Raises:
+            Incompatible: PEFT has no type for the task.
+        """
+        check_task_type(task)
+        return {"num_virtual_tokens": self.num_virtual_tokens, **self.method_options(model)}
+
+    def write_checkpoint(self, model: Any, directory: Path) -> None:
+        """Write every trainable parameter, the network that makes virtual tokens among them."""
+        write_trainable(model, directory)
+
+    def read_checkpoint(self, model: Any, directory: Path) -> bool:
+        """Read what `write_checkpoint` wrote.
+
+        Raises:
+            BadCheckpoint: The file is missing, or belongs to another model.
+        """
+        return read_trainable(model, directory)
+
+
+def check_task_type(task: Task) -> None:
+    """Check that PEFT has a type for a task; without one it cannot put virtual tokens before the text.
 
     Raises:
         Incompatible: PEFT has none.
     """
     if task.peft_type is None:
         raise Incompatible(
-            "strategy: PEFT has no type for this task (it has none for masked language modelling), and methods that "
-            "put virtual tokens before the text need one. Use one that changes the layers: lora, ia3, layernorm."
+            "strategy: PEFT has no type for this task (it has none for masked language modeling), and methods with "
+            "virtual tokens need one. Use a method that adapts the layers: lora, ia3, layernorm."
         )
 
 
-def of_hidden_size(model: Any, given: int | None) -> int:
-    """Return the width of the network that makes virtual tokens: as given, or the model's own."""
-    return given or int(model.config.get_text_config().hidden_size)
+def encoder_width(model: Any, width: int | None) -> int:
+    """Return the width of the network that makes virtual tokens; None is the model's hidden size."""
+    return width or int(model.config.get_text_config().hidden_size)
 
 
-def unshifted(model: Any) -> Any:
-    """Return a wrapped model whose outputs, one a token, are those of the text's tokens alone.
+def align_outputs(model: Any) -> Any:
+    """Make a wrapped model return outputs for the tokens of the text only.
 
-    PEFT 0.21 puts virtual tokens before the text and leaves the rest to the user: token classification then fails, as
-    there are more logits than labels, and spans of question answering are trained and read so many tokens too far left.
-    Here labels are padded and positions shifted on the way in, and logits cut on the way out.
+    PEFT 0.21 puts virtual tokens before the text and leaves the rest to the user. Token classification then fails,
+    because there are more logits than labels. Question answering trains and reads spans that are `num_virtual_tokens`
+    tokens too far left. The hooks added here pad the labels and shift the positions before the forward pass, and cut
+    the logits after it.
     """
     config = model.active_peft_config
     if config.task_type == "CAUSAL_LM":
-        _forget_positions(model)
-    outputs, count = PER_TOKEN.get(config.task_type, ()), config.num_virtual_tokens
-    if outputs:
-        base = model.get_base_model()
-        base.register_forward_pre_hook(lambda _, args, kwargs: (args, _moved(kwargs, count)), with_kwargs=True)
-        base.register_forward_hook(lambda _, __, kwargs, made: _cut(made, kwargs, outputs, count), with_kwargs=True)
+        _drop_position_ids(model)
+    outputs = PER_TOKEN.get(config.task_type, ())
+    if not outputs:
+        return model
+    count = config.num_virtual_tokens
+
+    def before(module: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        return args, _shift_targets(kwargs, count)
+
+    def after(module: Any, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
+        return _trim_outputs(output, kwargs, outputs, count)
+
+    base = base_model_of(model)
+    base.register_forward_pre_hook(before, with_kwargs=True)
+    base.register_forward_hook(after, with_kwargs=True)
     return model
 
 
-def _forget_positions(model: Any) -> None:
-    """Drop positions, as PEFT does, but without a warning at every text that is written.
+def _drop_position_ids(model: Any) -> None:
+    """Drop position ids as PEFT does, but without its warning at each text that is generated.
 
-    Where positions are learnt, that is no trifle, and `refusals` says so; where they are relative, it is none.
+    For models that learn positions this changes the outputs; `job_checks` refuses them. With relative positions it
+    has no effect.
     """
     adjust = model._adjust_prompt_learning_kwargs
 
-    def adjusted(config: Any, *, kwargs: dict[str, Any], **more: Any) -> None:
+    def adjust_quietly(config: Any, *, kwargs: dict[str, Any], **more: Any) -> None:
         if "position_ids" in kwargs:
             kwargs["position_ids"] = None
         adjust(config, kwargs=kwargs, **more)
 
-    model._adjust_prompt_learning_kwargs = adjusted
+    model._adjust_prompt_learning_kwargs = adjust_quietly
 
 
-def _moved(kwargs: dict[str, Any], count: int) -> dict[str, Any]:
-    """Return arguments of a forward pass with the labels where the virtual tokens moved the text to."""
+def _shift_targets(kwargs: dict[str, Any], count: int) -> dict[str, Any]:
+    """Return arguments of a forward pass with labels and positions moved right by the virtual tokens."""
     if kwargs.get("inputs_embeds") is None:  # the adapter is switched off
         return kwargs
-    moved = dict(kwargs)
-    if (labels := kwargs.get("labels")) is not None:
-        moved["labels"] = nn.functional.pad(labels, (count, 0), value=IGNORE_INDEX)
+    shifted = dict(kwargs)
+    labels = kwargs.get("labels")
+    if labels is not None:
+        shifted["labels"] = nn.functional.pad(labels, (count, 0), value=IGNORE_INDEX)
     for name in ("start_positions", "end_positions"):
-        if (positions := kwargs.get(name)) is not None:
-            moved[name] = positions + count
-    return moved
+        positions = kwargs.get(name)
+        if positions is not None:
+            shifted[name] = positions + count
+    return shifted
 
 
-def _cut(made: Any, kwargs: Mapping[str, Any], outputs: tuple[str, ...], count: int) -> Any:
-    """Return the outputs of a forward pass without those of the virtual tokens."""
+def _trim_outputs(output: Any, kwargs: Mapping[str, Any], names: tuple[str, ...], count: int) -> Any:
+    """Return the outputs of a forward pass without the rows of the virtual tokens."""
     if kwargs.get("inputs_embeds") is not None:
-        for name in outputs:
-            made[name] = made[name][:, count:].contiguous()
-    return made
+        for name in names:
+            output[name] = output[name][:, count:].contiguous()
+    return output
 
 
-def encoded_once(model: Any) -> Any:
-    """Return a model of prefix tuning that makes its prefix once a batch, rather than once an example.
+def encode_prefix_once(model: Any) -> Any:
+    """Make a prefix-tuning model compute its prefix once a batch, not once an example.
 
-    The prefixes of a batch are equal, but for the last bits, which depend on the size of the batch: what is saved would
-    not be what was trained.
+    The prefixes of a batch are equal except for the last bits, which depend on the batch size: the saved prefix would
+    differ from the trained one.
     """
     encoder = model.prompt_encoder[model.active_adapter]
     if hasattr(encoder, "transform"):
-        encoder.transform.register_forward_pre_hook(lambda _, args: (args[0][:1],))
-        encoder.register_forward_hook(lambda _, args, made: made.expand(len(args[0]), -1, -1).contiguous())
+        encoder.transform.register_forward_pre_hook(_keep_first_row)
+        encoder.register_forward_hook(_repeat_for_batch)
     return model
 
 
-def write_all(model: Any, directory: Path) -> None:
-    """Write every parameter that trains, as it is."""
-    tensors = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+def _keep_first_row(module: Any, args: Any) -> Any:
+    return (args[0][:1],)
+
+
+def _repeat_for_batch(module: Any, args: Any, prefix: Any) -> Any:
+    return prefix.expand(len(args[0]), -1, -1).contiguous()
+
+
+def write_trainable(model: Any, directory: Path) -> None:
+    """Write every trainable parameter, unchanged."""
+    tensors = {name: p.detach().cpu().contiguous() for name, p in _trainable(model).items()}
     save_file(tensors, directory / CHECKPOINT)
 
 
-def read_all(model: Any, directory: Path) -> bool:
-    """Read every parameter that trains.
+def read_trainable(model: Any, directory: Path) -> bool:
+    """Read every trainable parameter.
 
     Raises:
-        BadCheckpoint: The checkpoint holds others.
+        BadCheckpoint: The file is missing, or holds other parameters.
     """
     path = directory / CHECKPOINT
     if not path.is_file():
         raise BadCheckpoint(
-            f"{directory.name} lacks {CHECKPOINT}, so the network that makes the virtual tokens is lost. "
-            "Start afresh with --overwrite."
+            f"{directory.name} lacks {CHECKPOINT}, so what makes the virtual tokens cannot be restored. "
+            "Start again with --overwrite."
         )
     tensors = load_file(path)
-    trains = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if tensors.keys() != trains.keys():
-        other = sorted(tensors.keys() ^ trains.keys())[0]
-        raise BadCheckpoint(f"{directory.name}: {CHECKPOINT} is of another model: {other!r} is not in both.")
+    parameters = _trainable(model)
+    differing = sorted(tensors.keys() ^ parameters.keys())
+    if differing:
+        raise BadCheckpoint(
+            f"{directory.name}: {CHECKPOINT} belongs to another model: {differing[0]!r} is not in both. "
+            "Start again with --overwrite."
+        )
     with torch.no_grad():
-        for name, parameter in trains.items():
+        for name, parameter in parameters.items():
             parameter.copy_(tensors[name])
     return True
+
+
+def _trainable(model: Any) -> dict[str, Any]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}

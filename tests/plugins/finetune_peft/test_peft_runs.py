@@ -26,7 +26,7 @@ from finetune.training import checks
 
 FEW = {"num_virtual_tokens": 3}
 WHOLE = r"\.(classifier|bert\.pooler\.dense)\.modules_to_save\."
-"""The head, and what the base lacks."""
+"""The head, and what the base model lacks."""
 METHODS: dict[str, tuple[dict[str, Any], str]] = {
     "lora": ({"name": "lora"}, r"(query|value)\.lora_[AB]\."),
     "all-linear": ({"name": "lora", "target_modules": "all-linear"}, r"bert\.encoder\..*\.lora_[AB]\."),
@@ -42,7 +42,7 @@ METHODS: dict[str, tuple[dict[str, Any], str]] = {
     "layernorm": ({"name": "layernorm"}, r"LayerNorm\.ln_tuning_layers\."),
 }
 """Name → the recipe's strategy section, and what finds every parameter that the method adds to train, and no other."""
-FOLDED = ("lora", "all-linear", "dora", "rslora", "ia3", "layernorm")
+MERGEABLE = ("lora", "all-linear", "dora", "rslora", "ia3", "layernorm")
 ROWS = {"train": toy.rows(32, seed=1), "validation": toy.rows(12, seed=2)}
 
 
@@ -84,7 +84,7 @@ def runs(base: Path, data: Any, tmp_path_factory: pytest.TempPathFactory) -> Any
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_what_trains_is_what_the_method_adds_and_what_was_born_random(name: str, base: Path) -> None:
+def test_what_trains_is_what_the_method_adds_and_what_was_newly_initialized(name: str, base: Path) -> None:
     section, adds = METHODS[name]
     given = {option: value for option, value in section.items() if option != "name"}
     built = options.build(discover().find("strategies", section["name"]), given, where="strategy")
@@ -130,21 +130,21 @@ def test_the_best_checkpoint_is_what_is_saved(name: str, base: Path, data: Any, 
 
 
 def test_a_checkpoint_without_its_network_is_refused(runs: Any, tmp_path: Path) -> None:
-    from finetune_peft.virtual import read_all
+    from finetune_peft.virtual import read_trainable
 
-    with pytest.raises(BadCheckpoint, match="the network that makes the virtual tokens is lost"):
-        read_all(torch.nn.Linear(1, 1), tmp_path)
+    with pytest.raises(BadCheckpoint, match="what makes the virtual tokens cannot be restored"):
+        read_trainable(torch.nn.Linear(1, 1), tmp_path)
 
 
 # --- merging ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", FOLDED)
-def test_a_merged_model_computes_what_the_run_s_does(name: str, runs: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", MERGEABLE)
+def test_a_merged_model_computes_what_the_run_computes(name: str, runs: Any, tmp_path: Path) -> None:
     run, output = runs(name), tmp_path / "merged"
-    told = CliRunner(catch_exceptions=False).invoke(main, ["merge", str(run), "--output", str(output)])
-    assert told.exit_code == 0, told.output
-    assert re.search(r"plain weights; outputs differ by \S+ at most", told.output)
+    answer = CliRunner(catch_exceptions=False).invoke(main, ["merge", str(run), "--output", str(output)])
+    assert answer.exit_code == 0, answer.output
+    assert re.search(r"plain weights; outputs differ by at most \S+", answer.output)
     assert not (output / "adapter_config.json").exists()
     assert (output / "model.safetensors").is_file() and (output / "tokenizer.json").is_file()
     rows = [{"text": row["text"]} for row in ROWS["validation"]]
@@ -161,12 +161,12 @@ def test_a_merged_model_computes_what_the_run_s_does(name: str, runs: Any, tmp_p
 
 @pytest.mark.parametrize(
     ("name", "why"),
-    [("qlora", "the base was loaded in 4 bits"), ("prefix", "put virtual tokens"), ("prompt", "no weight")],
+    [("qlora", "the base model is quantized"), ("prefix", "puts virtual tokens"), ("prompt", "no weight")],
 )  # fmt: skip
-def test_what_cannot_be_folded_is_refused_with_the_reason(name: str, why: str, runs: Any, tmp_path: Path) -> None:
-    told = CliRunner().invoke(main, ["merge", str(runs(name)), "--output", str(tmp_path / "merged")])
-    assert told.exit_code == 2
-    assert why in told.stderr
+def test_what_cannot_be_merged_is_refused_with_the_reason(name: str, why: str, runs: Any, tmp_path: Path) -> None:
+    answer = CliRunner().invoke(main, ["merge", str(runs(name)), "--output", str(tmp_path / "merged")])
+    assert answer.exit_code == 2
+    assert why in answer.stderr
     assert not (tmp_path / "merged").exists()
 
 
@@ -174,19 +174,19 @@ def test_a_merge_that_would_change_the_model_keeps_nothing(runs: Any, tmp_path: 
     from finetune_peft import merging
 
     monkeypatch.setattr(merging, "TOLERANCE", -1.0)
-    with pytest.raises(TrainingFailed, match="the merged model would not be the run's"):
+    with pytest.raises(TrainingFailed, match="the merged model would differ from the run's model"):
         merging.merge(runs("lora"), tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
 
 
-def test_a_merged_folder_s_recipe_says_how_it_was_trained_and_trains_nothing(
+def test_the_recipe_of_a_merged_folder_says_how_it_was_trained_and_trains_nothing(
     runs: Any, base: Path, data: Any, tmp_path: Path
 ) -> None:
     from finetune_peft import merging
 
     merging.merge(runs("lora"), tmp_path / "merged")
     content = recipes.to_mapping(recipes.read(tmp_path / "merged" / "recipe.yaml"))
-    with pytest.raises(Incompatible, match=r"put what stands under\s+strategy.trained_by"):
+    with pytest.raises(Incompatible, match=r"content of\s+strategy.trained_by"):
         finetune.train(**{**content, "output": str(tmp_path / "again")})
 
 
@@ -194,10 +194,10 @@ def test_a_merged_folder_s_recipe_says_how_it_was_trained_and_trains_nothing(
 
 
 @pytest.mark.parametrize(
-    ("section", "told"),
+    ("section", "message"),
     [
         ({"name": "lora", "config": {"biass": "all"}}, r"'biass' is not a field of LoraConfig. Did you mean 'bias'\?"),
-        ({"name": "ia3", "config": {"task_type": "SEQ_CLS"}}, "'task_type' cannot be set here: the task tells it"),
+        ({"name": "ia3", "config": {"task_type": "SEQ_CLS"}}, "'task_type' cannot be set here: the task sets it"),
         ({"name": "lora", "config": {"r": 4}}, "'r' is an option of the strategy itself"),
         ({"name": "qlora", "bits": 3}, "bits: Input should be 4 or 8"),
         ({"name": "lora", "config": {"bias": "some"}}, "strategy: "),
@@ -205,8 +205,10 @@ def test_a_merged_folder_s_recipe_says_how_it_was_trained_and_trains_nothing(
         ({"name": "lora", "target_modules": ["qeury"]}, "qeury"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(section: Any, told: str, base: Path, data: Any, tmp_path: Path) -> None:
-    with pytest.raises((BadOptions, Incompatible), match=told):
+def test_options_that_make_no_sense_are_refused(
+    section: Any, message: str, base: Path, data: Any, tmp_path: Path
+) -> None:
+    with pytest.raises((BadOptions, Incompatible), match=message):
         train(base, data, tmp_path / "run", section)
 
 
@@ -227,7 +229,7 @@ def test_a_prefix_under_activation_checkpointing_is_refused(base: Path, data: An
 
 
 @pytest.mark.parametrize("name", ["prefix", "prompt", "ptuning"])
-def test_virtual_tokens_that_leave_the_text_no_room_are_refused(
+def test_virtual_tokens_that_leave_no_room_for_the_text_are_refused(
     name: str, base: Path, data: Any, tmp_path: Path
 ) -> None:
     with pytest.raises(Incompatible, match=r"600 virtual tokens .* and the model has \d+ positions"):

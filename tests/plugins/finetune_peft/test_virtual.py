@@ -1,4 +1,4 @@
-"""Virtual tokens: nobody after the model has to know of them; targets are found by structure; the base stays one."""
+"""Virtual tokens need no special case outside the model; targets are found by structure."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from finetune.plugins import discover
 from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer
 from finetune_peft.ia3 import IA3Strategy
+from finetune_peft.job_checks import check_learned_positions, learned_positions
 from finetune_peft.layernorm import LayerNormStrategy
 from finetune_peft.lora import LoraStrategy
 from finetune_peft.prefix import PrefixStrategy
 from finetune_peft.prompt import PromptStrategy
 from finetune_peft.ptuning import PTuningStrategy
-from finetune_peft.refusals import positions, refuse_lost_positions
 
 COUNT = 3
 TASKS = dict(discover().catalogues["tasks"].targets)
@@ -92,7 +92,7 @@ def test_spans_are_counted_from_the_first_token_of_the_text(strategy: Any, base:
 
 
 @pytest.mark.parametrize("task", [TOKENS, SPANS], ids=["tokens", "spans"])
-def test_the_base_beneath_virtual_tokens_is_as_it_was(task: Any, base: Any) -> None:
+def test_the_base_model_inside_virtual_tokens_does_not_change(task: Any, base: Any) -> None:
     plain = loaded(base("bert", "bert"), task)
     before = plain(**batch()).to_tuple()[0]
     model = METHODS[0].prepare(plain, task).eval()
@@ -122,13 +122,13 @@ def test_a_task_without_a_type_of_peft_is_refused_virtual_tokens(strategy: Any, 
         strategy.prepare(loaded(base("bert", "bert"), task), task)
 
 
-def test_a_decoder_that_learnt_its_positions_is_refused_virtual_tokens_before_its_text(tmp_path: Path) -> None:
+def test_a_decoder_that_learns_its_positions_is_refused_virtual_tokens(tmp_path: Path) -> None:
     task = TASKS["causal-language-modeling"]
     path = tiny_model("gpt2", tokenizer("gpt2", vocab_size=400), tmp_path / "base", model_class=task.model_class)
     for strategy in METHODS[:2]:
         job: Any = SimpleNamespace(model=strategy.prepare(loaded(path, task), task))
-        with pytest.raises(Incompatible, match="learnt a vector for each position"):
-            refuse_lost_positions(job)
+        with pytest.raises(Incompatible, match="has a learned embedding for each position"):
+            check_learned_positions(job)
 
 
 # --- targets ----------------------------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ FAMILIES = {"bert": "bert", "roberta": "roberta", "distilbert": "bert", "electra
 @pytest.mark.parametrize(
     "strategy", [LoraStrategy(), IA3Strategy(), LayerNormStrategy()], ids=["lora", "ia3", "layernorm"]
 )
-def test_every_family_of_encoders_has_targets_without_being_told(strategy: Any, family: str, base: Any) -> None:
+def test_every_family_of_encoders_has_targets_without_target_modules(strategy: Any, family: str, base: Any) -> None:
     task = TASKS["text-classification"]
     plain = loaded(base(family, FAMILIES[family]), task)
     heads = {name for name, _ in plain.named_children() if name != plain.base_model_prefix}
@@ -153,7 +153,7 @@ def test_every_family_of_encoders_has_targets_without_being_told(strategy: Any, 
     assert {name for name in heads if any(f".{name}.modules_to_save." in each for each in trains)} == heads
 
 
-def test_a_head_that_came_with_the_base_gets_no_adapter_beside_it(base: Any) -> None:
+def test_a_head_that_came_with_the_base_model_gets_no_adapter(base: Any) -> None:
     # the head of a base that answers questions already is not newly initialized
     model = LoraStrategy(target_modules="all-linear").prepare(loaded(base("bert", "bert"), SPANS), SPANS)
     trains = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
@@ -165,13 +165,13 @@ def test_positions_are_counted_as_each_family_counts_them(base: Any) -> None:
     for family in ("bert", "roberta"):
         model = loaded(base(family, FAMILIES[family]), TOKENS)
         skipped = model.config.pad_token_id + 1 if family == "roberta" else 0
-        assert list(positions(model)) == [model.config.max_position_embeddings - skipped]
+        assert list(learned_positions(model)) == [model.config.max_position_embeddings - skipped]
 
 
 # --- preferences ------------------------------------------------------------------------------------------------------
 
 
-def test_an_adapter_s_reference_is_its_own_base_and_no_second_copy(tmp_path: Path, monkeypatch: Any) -> None:
+def test_the_reference_of_an_adapter_is_its_base_model_and_no_second_copy(tmp_path: Path, monkeypatch: Any) -> None:
     from cases import case
 
     import finetune
