@@ -1,14 +1,40 @@
-"""What tests share."""
+"""What tests share: fixtures, and the two profiles of Hypothesis.
+
+* ``suite``, the default, draws the same examples in every run, so that a test never fails by chance.
+* ``campaign`` draws new examples in every run, and more of them: ``pytest --hypothesis-profile=campaign tests/core``.
+  The header of the run shows the seed; ``--hypothesis-seed=SEED`` repeats it. Run one after a change to code that a
+  property test covers, and turn each failure into an ``@example`` of its test.
+"""
 
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+settings.register_profile("suite", derandomize=True, database=None, deadline=None)
+settings.register_profile("campaign", max_examples=1000, deadline=None, print_blob=True)
+settings.load_profile("suite")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Give a campaign a seed, before Hypothesis reads the option."""
+    if config.getoption("--hypothesis-profile") == "campaign" and config.getoption("--hypothesis-seed") is None:
+        config.option.hypothesis_seed = str(random.SystemRandom().randrange(2**32))
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Show the seed of a campaign."""
+    if config.getoption("--hypothesis-profile") != "campaign":
+        return None
+    return f"campaign: repeat it with --hypothesis-seed={config.getoption('--hypothesis-seed')}"
 
 
 @pytest.fixture(scope="session")
@@ -16,5 +42,5 @@ def shared_data() -> Path:
     """Return the folder of real data, which is not part of the repository."""
     folder = Path(os.environ.get("FINETUNE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not folder.is_dir():
-        pytest.skip(f"real data is absent: {folder} (FINETUNE_TEST_DATA names another place)")
+        pytest.skip(f"there is no real data in {folder}; FINETUNE_TEST_DATA can name another folder")
     return folder

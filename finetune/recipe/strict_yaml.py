@@ -1,4 +1,4 @@
-"""YAML, read and written strictly: what surprises people is refused, with line and column."""
+"""Strict YAML: values that people misread are refused, with line and column."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LARGEST = 1_000_000
 
 
 def dump(content: Any) -> str:
-    """Return plain mappings as YAML that `load` reads back the same."""
+    """Return plain mappings as YAML. `load` returns the same mappings from it, whatever their texts hold."""
     text: str = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     return text
 
@@ -22,40 +22,44 @@ def dump(content: Any) -> str:
 def load(text: str, *, name: str = "recipe") -> Any:
     """Read YAML strictly.
 
-    Refused: duplicate keys, tabs, aliases, tags, ``yes`` and ``no`` (a country, or a boolean?), and files of more than
-    a million characters. ``2e-5`` is a number.
+    Duplicate keys, tabs, aliases, tags, ``yes`` and ``no`` (words or booleans), and more than a million characters are
+    errors. ``2e-5`` is a number, as in YAML 1.2.
+
+    Args:
+        text: The YAML.
+        name: What the text is, for error messages: the path of a file.
 
     Examples:
         >>> load("learning_rate: 2e-5")
         {'learning_rate': 2e-05}
 
     Raises:
-        BadRecipe: With line and column.
+        BadRecipe: The text is not strict YAML. The message gives line and column.
     """
     if len(text) > LARGEST:
-        raise BadRecipe(f"{name}: {len(text):,} characters; a recipe has at most {LARGEST:,}.")
+        raise BadRecipe(f"{name} has {len(text):,} characters. A recipe has at most {LARGEST:,}.")
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = (error.problem or str(error)).removeprefix("found character '\\t' that cannot start any token")
-        raise BadRecipe(f"{name}{place}: {problem or 'a tab. Indent with spaces'}.") from error
+        raise BadRecipe(f"{name}{place}: {problem or 'a tab cannot indent. Use spaces'}.") from error
     except yaml.YAMLError as error:
         raise BadRecipe(f"{name}: {error}") from error
     except RecursionError as error:
-        raise BadRecipe(f"{name}: nested too deeply.") from error
+        raise BadRecipe(f"{name}: the values are nested too deeply.") from error
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without what surprises: YAML 1.2's numbers and booleans, no aliases, no duplicate keys."""
+    """YAML with the numbers and booleans of YAML 1.2, without aliases and duplicate keys."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012, yaml's own attribute
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="an alias (*); write it out", problem_mark=event.start_mark)
+            raise yaml.MarkedYAMLError(problem="an alias (*) is not allowed. Write the value again", problem_mark=event.start_mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
@@ -63,17 +67,16 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str | int | float | bool | None):
-                raise yaml.MarkedYAMLError(problem="a key must be a plain word", problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(problem="a key must be a plain value, not a list or a mapping", problem_mark=key_node.start_mark)
             if key in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {key!r} stands here a second time", problem_mark=key_node.start_mark
-                )
+                problem = f"the key {key!r} is repeated. Keep one of them"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
             seen.add(key)
         return dict(super().construct_mapping(node, deep=deep))
 
     def construct_ambiguous(self, node: Any) -> Any:
         raise yaml.MarkedYAMLError(
-            problem=f"{node.value!r} could be a word or a boolean; write true or false, or put it in quotes",
+            problem=f"{node.value!r} can mean a word or a boolean. Write true or false, or put it in quotes",
             problem_mark=node.start_mark,
         )
 
@@ -89,7 +92,7 @@ _Loader.add_constructor("!ambiguous", _Loader.construct_ambiguous)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes every string that our loader or another would not read back as text in quotes."""
+    """Puts a string in quotes if this loader or another one would not read it back as the same string."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -100,8 +103,9 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     resolvers = (pattern for found in _Loader.yaml_implicit_resolvers.values() for _, pattern in found)
     if not node.style and any(pattern.match(text) for pattern in resolvers):
         node.style = "'"
-    if not text.isprintable() and "\n" not in text:
-        node.style = '"'  # PyYAML writes U+0085 and its kin bare, and reads them as line ends
+    if not text.replace("\n", "").isprintable():
+        # PyYAML writes U+0085, U+2028 and U+2029 without quotes or escapes, and reads them as line ends.
+        node.style = '"'
     return node
 
 
