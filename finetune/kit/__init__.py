@@ -43,8 +43,12 @@ from finetune.training.trainer import (
     preserve_rng_state,
     trainer,
 )
+from finetune.training.upstream import CACHE_OUTPUTS, decay_parameter_names, replaced
+from finetune.training.upstream import changed as upstream_changed
+from finetune.training.upstream import require as require_upstream
 
 __all__ = [
+    "CACHE_OUTPUTS",
     "DROPPED",
     "GENERATION_DEFAULTS",
     "LOG",
@@ -72,6 +76,7 @@ __all__ = [
     "build_trainer",
     "check_text",
     "cli_output",
+    "decay_parameter_names",
     "discover",
     "dump_yaml",
     "evaluation_mode",
@@ -94,6 +99,8 @@ __all__ = [
     "read_recipe",
     "rebuild",
     "recipe_from_mapping",
+    "replaced",
+    "require_upstream",
     "resolve",
     "safe_divide",
     "size_of_weights",
@@ -101,6 +108,7 @@ __all__ = [
     "suppress_progress_bars",
     "too_long",
     "trainer",
+    "upstream_changed",
     "verdicts",
     "write_atomically",
 ]

@@ -12,11 +12,16 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch.utils.data import SequentialSampler
-from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments
 
 from finetune.errors import BadOptions
 from finetune.interfaces import Job, Predictions, Strategy
+from finetune.training import upstream
 from finetune.training.arguments import build_arguments
+from finetune.training.checks import base_model_of, evaluation_mode
+
+upstream.import_bitsandbytes()  # the next import would import it too, with a warning
+
+from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments  # noqa: E402
 
 T = TypeVar("T", bound=Trainer)
 
@@ -32,33 +37,41 @@ def build_trainer(job: Job, cls: Callable[..., T], **more: Any) -> T:
     Args:
         job: What to train.
         cls: `PatchedTrainer`, or a subclass of it and of another trainer of transformers or TRL.
-        **more: Further arguments of the class, and those that shall be others than the job's.
+        **more: Further arguments of the class, and replacements for those that the job gives.
+
+    Raises:
+        BadOptions: An option of training would be ignored, or contradicts another.
+        UpstreamChanged: transformers or TRL lacks a method that finetune overrides or calls.
     """
     args, loss = build_arguments(job), job.preprocessor.loss()
     if loss is not None and args.label_smoothing_factor:
         raise BadOptions(
-            "training: 'label_smoothing_factor' would be ignored without a word, because "
-            f"{type(job.preprocessor).__name__} brings a loss of its own. See whether it has an option for it: "
-            "`finetune show` and the task's name."
+            f"training: 'label_smoothing_factor' has no effect, because {type(job.preprocessor).__name__} has its own "
+            f"loss. Leave it out. `finetune show {job.recipe.task}` lists the options of that loss."
         )
     groups = None
     if job.train is not None:  # a strategy knows the groups of a model that it prepared, not of one that was loaded
         rates = {"learning_rate": args.learning_rate, "weight_decay": args.weight_decay}
         groups = job.strategy.parameter_groups(job.model, **rates)
-    given: dict[str, Any] = {
-        "model": job.model,
-        "args": args,
+    collator = job.preprocessor.collator(job.tokenizer, job.model)
+    optional: dict[str, Any] = {
         "train_dataset": model_columns(job.train, job),
         "eval_dataset": model_columns(job.validation, job),
-        "processing_class": job.tokenizer,
-        "data_collator": job.preprocessor.collator(job.tokenizer, job.model) or DataCollatorWithPadding(job.tokenizer),
         "compute_loss_func": loss,
         "compute_metrics": compute_metrics(job),
         "optimizer_cls_and_kwargs": optimizer_with_groups(args, job.model, groups),
+    }
+    arguments: dict[str, Any] = {
+        "model": job.model,
+        "args": args,
+        "processing_class": job.tokenizer,
+        "data_collator": collator or DataCollatorWithPadding(job.tokenizer),
         "callbacks": list(job.callbacks),
     }
-    # TRL's trainers do not know every argument of transformers' own
-    built = cls(**{**{name: value for name, value in given.items() if value is not None}, **more})
+    for name, value in optional.items():
+        if value is not None:  # TRL's trainers do not take each argument of transformers' trainer
+            arguments[name] = value
+    built = cls(**{**arguments, **more})
     built.remove_callback(PrinterCallback)  # it prints to standard output
     if isinstance(built, PatchedTrainer):
         built.strategy = job.strategy
@@ -66,49 +79,55 @@ def build_trainer(job: Job, cls: Callable[..., T], **more: Any) -> T:
 
 
 UNREAD = (
-    "past_key_values", "hidden_states", "attentions", "cross_attentions", "encoder_last_hidden_state",
+    *upstream.CACHE_OUTPUTS, "hidden_states", "attentions", "cross_attentions", "encoder_last_hidden_state",
     "encoder_hidden_states", "encoder_attentions", "decoder_hidden_states", "decoder_attentions",
 )  # fmt: skip
-"""Outputs of models that no evaluator reads, and that would fill the memory: T5 gives the encoder's states always."""
+"""Outputs of models that no evaluator reads and that would fill the memory. T5 always returns the encoder's states."""
 
 
 class PatchedTrainer(Trainer):
-    """transformers' trainer, without four things that transformers 5.23 does and does not say.
+    """transformers' trainer, with four faults of transformers 5.23 corrected that it does not report.
 
-    - Evaluation draws random numbers (a loader of batches draws one when it starts, whether or not it shuffles): a run
-      evaluated more often ends with other weights, and so does one killed between a checkpoint and the evaluation after
-      it. Here evaluation leaves no trace in training.
-    - With ``train_sampling_strategy: group_by_length``, what is evaluated is shuffled too, and predictions come back in
-      that order: scored against the examples, they would be noise. Here evaluation keeps the order.
-    - With ``gradient_accumulation_steps: n``, the loss of a model that takes ``num_items_in_batch`` and ignores it
-      (BERT's classifiers, T5, BART) is n times what it should be, and so is its gradient. Here it is tried on one batch
-      whether the model's loss heeds that number.
-    - Predictions hold whatever a model returns beside its logits. Here they hold nothing that no evaluator reads.
+    - Random numbers. Evaluation draws random numbers, because a loader draws one when it starts, even if it does not
+      shuffle. A run that is evaluated more often therefore ends with other weights, and so does a run that is killed
+      between a checkpoint and the evaluation after it. Here, evaluation does not change the random state of training.
+    - Order. With ``train_sampling_strategy: group_by_length``, evaluation is shuffled too, and predictions come back in
+      the shuffled order, so their scores against the examples would be noise. Here, evaluation keeps the order.
+    - Scale of the loss. With ``gradient_accumulation_steps: n``, if a model takes ``num_items_in_batch`` and ignores it
+      (BERT's classifiers, T5, BART), its loss and its gradient are n times too large. Here, one batch shows whether the
+      model's loss depends on that number.
+    - Memory. Predictions keep everything that a model returns. Here, they keep nothing that no evaluator reads.
 
-    And a strategy may add to checkpoints what `save_pretrained` leaves out, and read it back.
+    A strategy may also add to checkpoints what `save_pretrained` leaves out, and read it back.
 
-    Put it before another trainer's class to mend that one.
+    Put this class before another trainer's class to correct that one.
+
+    Raises:
+        UpstreamChanged: A base lacks a method that finetune overrides or calls; see `finetune.training.upstream`.
     """
 
+    model: Any  # upstream's type allows None, which holds for `model_init` alone
     model_accepts_loss_kwargs: bool
     strategy: Strategy | None = None
-    """Asked to add to checkpoints, and to read them."""
+    """Adds to checkpoints, and reads them."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        upstream.require_bases(type(self))
         super().__init__(*args, **kwargs)
+        upstream.require_attributes(self)
         accumulates = self.args.gradient_accumulation_steps > 1 and self.compute_loss_func is None
         if accumulates and self.model_accepts_loss_kwargs:
             self.model_accepts_loss_kwargs = self._loss_heeds_items()
 
     def _loss_heeds_items(self) -> bool:
-        """Return whether the model's loss depends on the number of items that it is told."""
-        training = self.model.training
-        with preserve_rng_state(), torch.no_grad():
-            example_batch = self._prepare_inputs(next(iter(self.get_train_dataloader())))
-            self.model.eval()
-            one, two = (self.model(**example_batch, num_items_in_batch=torch.tensor(items)).loss for items in (1, 2))
-            self.model.train(training)
-        return not torch.equal(one, two)
+        """Return whether the model's loss depends on `num_items_in_batch`."""
+        losses = []
+        with preserve_rng_state(), evaluation_mode(self.model), torch.no_grad():
+            batch = self._prepare_inputs(next(iter(self.get_train_dataloader())))
+            for items in (1, 2):
+                outputs = self.model(**batch, num_items_in_batch=torch.tensor(items))
+                losses.append(outputs.loss)
+        return not torch.equal(*losses)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
@@ -117,8 +136,8 @@ class PatchedTrainer(Trainer):
             self.strategy.write_checkpoint(self.model, directory)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        read = self.strategy is not None and self.strategy.read_checkpoint(self.model, Path(resume_from_checkpoint))
-        if not read:
+        directory = Path(resume_from_checkpoint)
+        if self.strategy is None or not self.strategy.read_checkpoint(self.model, directory):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
@@ -127,13 +146,13 @@ class PatchedTrainer(Trainer):
             super()._load_best_model()
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Evaluate, and put every random number generator back as it was."""
+        """Evaluate, and restore the state of each random number generator."""
         with preserve_rng_state():
             scores: dict[str, float] = super().evaluate(*args, **kwargs)
         return scores
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """Predict everything, and do not keep `UNREAD`."""
+        """Predict everything, and keep no output of `UNREAD`."""
         if kwargs.get("ignore_keys") is None:
             known = getattr(self.model.config, "keys_to_ignore_at_inference", None) or ()
             kwargs["ignore_keys"] = [*known, *UNREAD]
@@ -147,41 +166,46 @@ class PatchedTrainer(Trainer):
 
 @contextmanager
 def preserve_rng_state() -> Iterator[None]:
-    """Put the generators of Python, numpy and torch back as they were, on every device."""
-    own, numpys = random.getstate(), np.random.get_state()
+    """Restore the random state of Python, numpy and torch, on each device, after a `with` block."""
+    state, numpy_state = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng():
             yield
     finally:
-        random.setstate(own)
-        np.random.set_state(numpys)
+        random.setstate(state)
+        np.random.set_state(numpy_state)
 
 
 def model_columns(features: Any, job: Job) -> Any:
-    """Return features with the columns that the model takes, no others."""
+    """Return features with only the columns that the model takes; None for None."""
     if features is None:
         return None
     return features.select_columns([name for name in features.column_names if name in job.task.features])
 
 
 def example_batch(built: Trainer, features: Any, job: Job, *, size: int) -> dict[str, Any]:
-    """Return the first features as a batch for the model's ``forward``, without labels if they are not needed."""
-    few = model_columns(features.select(range(min(size, len(features)))), job)
+    """Return the first features as a batch for the model's ``forward``, without labels if it does not need them."""
+    first = model_columns(features.select(range(min(size, len(features)))), job)
     with preserve_rng_state():
-        made = built.data_collator(list(few))
-    if not isinstance(made, Mapping):  # trainers that generate have a collator that leaves rows alone
-        made = job.tokenizer.pad({"input_ids": few["input_ids"][:]}, return_tensors="pt")
-    model = job.model.get_base_model() if hasattr(job.model, "get_base_model") else job.model
-    takes = set(inspect.signature(type(model).forward).parameters)
-    if not model.config.is_encoder_decoder:  # its decoder inputs are made from the labels
-        takes -= job.task.labels
-    # The trainer switches a decoder's cache off for training alone, so one model would return it and the other not.
-    more = {"use_cache": False} if "use_cache" in takes else {}
-    return {**{name: tensor.to(job.model.device) for name, tensor in made.items() if name in takes}, **more}
+        collated: Any = built.data_collator(list(first))
+    if not isinstance(collated, Mapping):  # the collator of a trainer that generates leaves rows as they are
+        collated = job.tokenizer.pad({"input_ids": first["input_ids"][:]}, return_tensors="pt")
+    model = base_model_of(job.model)
+    accepted = set(inspect.signature(type(model).forward).parameters)
+    if not model.config.is_encoder_decoder:  # an encoder-decoder makes its decoder inputs of the labels
+        accepted -= job.task.labels
+    batch: dict[str, Any] = {}
+    for name, tensor in collated.items():
+        if name in accepted:
+            batch[name] = tensor.to(job.model.device)
+    if "use_cache" in accepted:
+        # The trainer switches off the cache of the model that it trains, and a reloaded model would return one.
+        batch["use_cache"] = False
+    return batch
 
 
 def optimizer_with_groups(args: TrainingArguments, model: Any, groups: list[dict[str, Any]] | None) -> Any:
-    """Return what makes the trainer's optimizer hold a strategy's parameter groups, or None."""
+    """Return the trainer's `optimizer_cls_and_kwargs` for a strategy's parameter groups; None without groups."""
     if groups is None:
         return None
     optimizer, options = Trainer.get_optimizer_cls_and_kwargs(args, model)
@@ -189,7 +213,7 @@ def optimizer_with_groups(args: TrainingArguments, model: Any, groups: list[dict
 
 
 def compute_metrics(job: Job) -> Any:
-    """Return a function that scores the validation features while training, or None without them."""
+    """Return a function that scores the validation features during training; None without such features."""
     examples, features = job.validation_examples, job.validation
     if examples is None or features is None:
         return None
@@ -208,16 +232,17 @@ def compute_metrics(job: Job) -> Any:
 
 
 def predict(built: Trainer, *, examples: Any, features: Any, job: Job) -> Predictions:
-    """Predict features, shortest first, so that batches hold little padding; the order given is kept."""
+    """Predict features, shortest first, so that batches hold little padding; outputs keep the order of the features."""
     order = np.argsort(job.preprocessor.lengths(features), kind="stable")
-    metrics, built.compute_metrics = built.compute_metrics, None  # it knows the validation examples alone
+    metrics, built.compute_metrics = built.compute_metrics, None  # they belong to the validation examples
     try:
         predicted = built.predict(model_columns(features.select(order), job))
     finally:
         built.compute_metrics = metrics
-    back = np.argsort(order, kind="stable")
-    outputs = predicted.predictions
-    outputs = tuple(part[back] for part in outputs) if isinstance(outputs, tuple) else outputs[back]
+    original_order = np.argsort(order, kind="stable")
+    outputs: Any = predicted.predictions
+    several = isinstance(outputs, tuple)
+    outputs = tuple(part[original_order] for part in outputs) if several else outputs[original_order]
     return Predictions(
         examples=examples,
         features=features,

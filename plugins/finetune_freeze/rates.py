@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from transformers import Trainer
-
+from finetune.kit import decay_parameter_names
 from finetune_freeze.groups import LayerGroup
 
 
@@ -26,25 +25,30 @@ def by_depth(groups: Sequence[LayerGroup], *, decay: float) -> list[float]:
 def parameter_groups(
     model: Any, groups: Sequence[LayerGroup], *, decay: float, learning_rate: float, weight_decay: float
 ) -> list[dict[str, Any]]:
-    """Return the optimizer's groups: two a layer group, because biases and norms have no weight decay.
+    """Return the optimizer's groups: for each layer group one with weight decay, and one without for biases and norms.
 
-    The head comes first: the rate that a trainer logs is that of its first group.
+    The head comes first, because the rate that a trainer logs is that of its first group.
     """
     parameters = dict(model.named_parameters())
-    decayed = set(Trainer.get_decay_parameter_names(None, model))
-    made = []
-    for group, share in reversed(list(zip(groups, by_depth(groups, decay=decay), strict=True))):
-        chosen = [name for name in group.parameters if parameters[name].requires_grad]
-        for amount, names in (
-            (weight_decay, [name for name in chosen if name in decayed]),
-            (0.0, [name for name in chosen if name not in decayed]),
-        ):
-            rate = {"lr": learning_rate * share, "weight_decay": amount}
-            made.append({"params": [parameters[name] for name in names], **rate})
-    return [group for group in made if group["params"]]
+    decayed = decay_parameter_names(model)
+    shares = by_depth(groups, decay=decay)
+    optimized = []
+    for group, share in reversed(list(zip(groups, shares, strict=True))):
+        with_decay: list[Any] = []
+        without_decay: list[Any] = []
+        for name in group.parameters:
+            if parameters[name].requires_grad:
+                chosen = with_decay if name in decayed else without_decay
+                chosen.append(parameters[name])
+        rate = learning_rate * share
+        for amount, members in ((weight_decay, with_decay), (0.0, without_decay)):
+            if members:
+                optimized.append({"params": members, "lr": rate, "weight_decay": amount})
+    return optimized
 
 
 def described(groups: Sequence[LayerGroup], *, decay: float) -> str:
-    """Return the groups with their shares of the rate, from the output to the input, as a note has them."""
-    shares = zip(groups, by_depth(groups, decay=decay), strict=True)
-    return "; ".join(f"{group.name} × {share:.3g}" for group, share in reversed(list(shares)))
+    """Return the groups with their shares of the rate, from the output to the input, for a note."""
+    shares = by_depth(groups, decay=decay)
+    lines = [f"{group.name} × {share:.3g}" for group, share in zip(groups, shares, strict=True)]
+    return "; ".join(reversed(lines))

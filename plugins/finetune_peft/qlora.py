@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import bitsandbytes
 import torch
 from bitsandbytes.nn import Linear4bit, Linear8bitLt
 from peft import LoraConfig
@@ -14,6 +15,7 @@ from transformers import BitsAndBytesConfig
 
 from finetune.errors import Incompatible
 from finetune.interfaces import Task
+from finetune.kit import replaced, require_upstream
 from finetune_peft.lora import LoraStrategy
 from finetune_peft.strategy import PeftStrategy
 
@@ -22,15 +24,15 @@ HEADS = (
     "vocab_transform", "vocab_projector", "generator_predictions", "generator_lm_head", "lm_predictions", "predictions",
     "logits_proj", ".*pooler.*",
 )  # fmt: skip
-"""What heads are called: they train whole, or are read out whole, and stay as they are."""
+"""Names of heads and poolers: they train whole, or their weights are read as they are, so they are not quantised."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QLoraStrategy(PeftStrategy):
-    """Trains as `lora` does, beside a base model whose linear layers are stored in 4 bits (or 8).
+    """Trains as `lora` does, on a base model whose linear layers are stored in 4 or 8 bits.
 
-    A quarter (an eighth) of the memory for the weights, at some cost in precision and speed. What is saved is the
-    adapter alone; the base is quantised anew, to the same bits, wherever it is loaded.
+    The weights take an eighth (4 bits) or a quarter (8 bits) of the memory, at some cost in precision and speed. Only
+    the adapter is saved. The base model is quantised again, to the same bits, each time it is loaded.
 
     Source: Dettmers et al. 2023, "QLoRA: Efficient Finetuning of Quantized LLMs".
     """
@@ -38,19 +40,19 @@ class QLoraStrategy(PeftStrategy):
     method: ClassVar[type[LoraConfig]] = LoraConfig
 
     bits: Literal[4, 8] = 4
-    """Of each stored weight: 4 as NF4, whose values are quantiles of a normal distribution, or 8 as LLM.int8()."""
+    """Bits of each stored weight: 4 for NF4, whose values are quantiles of a normal distribution, 8 for LLM.int8()."""
     double_quant: bool = True
-    """Quantise the scales of the 4-bit blocks too: 0.4 bits a weight less."""
+    """Quantise the scales of the 4-bit blocks too, which saves 0.4 bits for each weight."""
     compute_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """What 4-bit weights are unpacked to for a multiplication; bfloat16 is faster on a GPU that has it."""
+    """Type to which 4-bit weights are unpacked for a multiplication; bfloat16 is faster on a GPU that has it."""
     skip_modules: tuple[str, ...] = ()
-    """Modules to keep in full precision, beside heads and poolers: ends of their names, or regular expressions."""
+    """Further modules, after heads and poolers, to keep in full precision: ends of names, or regular expressions."""
     r: int = 8
     """Rank of the update."""
     lora_alpha: float = 16
     """Scale of the update: it is multiplied by `lora_alpha / r`."""
     lora_dropout: float = 0.0
-    """Dropout before the update."""
+    """Dropout probability before the update."""
     target_modules: str | tuple[str, ...] | None = "all-linear"
     """Modules to update, as in `lora`: every linear layer, as in the paper."""
     use_dora: bool = False
@@ -58,17 +60,12 @@ class QLoraStrategy(PeftStrategy):
     use_rslora: bool = False
     """rsLoRA, as in `lora`."""
     modules_to_save: tuple[str, ...] = ()
-    """Modules to train whole, beside the head and whatever the base model lacks."""
+    """Modules to train whole, in addition to the head and to all that the base model lacks."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of `peft.LoraConfig`, verbatim."""
 
     def load_options(self) -> dict[str, Any]:
-        """Return how the base model is to be quantised, and have bitsandbytes leave its weights in their place.
-
-        On CPUs with AVX512-BF16, bitsandbytes 0.50 packs 4-bit weights anew when they are first used without gradients:
-        from then on gradients are wrong, and so are saved weights. A layer asks once, when it is made, whether it may.
-        """
-        bitsandbytes.nn.modules.has_avx512bf16 = lambda: False
+        """Return how `from_pretrained` quantises the base model."""
         skip = {"llm_int8_skip_modules": [*HEADS, *self.skip_modules]}
         if self.bits == 8:
             return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True, **skip)}
@@ -82,11 +79,30 @@ class QLoraStrategy(PeftStrategy):
             )
         }
 
-    def options(self, model: Any, task: Task, *, whole: Collection[str]) -> dict[str, Any]:
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Keep bitsandbytes from packing 4-bit weights later: a layer asks once, when it is made, whether it may.
+
+        On CPUs with AVX512-BF16, bitsandbytes 0.50 packs the 4-bit weights of a layer when the layer first runs in
+        evaluation mode without gradients. After that, gradients are wrong, and so are saved weights. The answer that a
+        layer gets here holds as long as the layer exists, in training, in evaluation and when the model is saved.
+
+        Raises:
+            UpstreamChanged: bitsandbytes no longer asks in this way.
+        """
+        with replaced("bitsandbytes.nn.modules", "has_avx512bf16", lambda: False):
+            yield
+
+    def load(self, directory: Path, *, model_class: Any, base: str, options: Mapping[str, Any]) -> Any:
+        """Load the base model quantised, and the adapter onto it."""
+        with self.loading():
+            return super().load(directory, model_class=model_class, base=base, options=options)
+
+    def peft_options(self, model: Any, task: Task, *, whole: Collection[str]) -> dict[str, Any]:
         """Return fields of `peft.LoraConfig`.
 
         Raises:
-            Incompatible: The model was not loaded as `load_options` asks, or something newly initialized is quantised.
+            Incompatible: The model was not loaded with `load_options`, or a module that must train whole is quantised.
         """
         quantised = [name for name, module in model.named_modules() if isinstance(module, Linear4bit | Linear8bitLt)]
         if not quantised:
@@ -97,17 +113,26 @@ class QLoraStrategy(PeftStrategy):
         for name in sorted(whole):
             if any(f"{layer}.".startswith(f"{name}.") for layer in quantised):
                 raise Incompatible(
-                    f"strategy: {name!r} is missing from the base model and must train whole, which no quantised layer "
-                    f"can. Set strategy.skip_modules: [{name!r}]."
+                    f"strategy: the base model lacks {name!r}, so it must train whole, which a quantised layer cannot. "
+                    f"Set strategy.skip_modules: [{name!r}]."
                 )
-        mine = {f.name: getattr(self, f.name) for f in fields(LoraStrategy) if f.name != "config"}
-        return LoraStrategy(**mine, config=self.config).options(model, task, whole=whole)
+        same_as_lora = {f.name: getattr(self, f.name) for f in fields(LoraStrategy) if f.name != "config"}
+        lora = LoraStrategy(**same_as_lora, config=self.config)
+        return lora.peft_options(model, task, whole=whole)
 
-    def wrapped(self, model: Any) -> Any:
-        """Return the wrapped model, which keeps to itself that its base is quantised.
+    def patch(self, model: Any) -> Any:
+        """Return the wrapped model, with its weights kept in place and without its marks of quantisation.
 
-        TRL 1.16 would cast what trains to bfloat16, whatever the recipe says; what is saved would then be another
-        model than what is loaded.
+        - A model that was loaded outside `loading` is told here that it may not pack its weights.
+        - TRL 1.16 would cast what trains to bfloat16 if it saw the marks, whatever the recipe says. The saved model
+          would then differ from the loaded one.
+
+        Raises:
+            UpstreamChanged: A layer no longer knows whether it may pack its weights.
         """
+        for module in model.modules():
+            if isinstance(module, Linear4bit):
+                require_upstream("bitsandbytes.nn.Linear4bit", "support_avx512bf16_for_cpu", of=module)
+                module.support_avx512bf16_for_cpu = False
         model.is_loaded_in_4bit = model.is_loaded_in_8bit = False
         return model

@@ -1,4 +1,4 @@
-"""TRL's trainers, without what they do and do not say."""
+"""What all trainers of TRL need to run a job: finetune's features, no telemetry, no second model card."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ from finetune.kit import PatchedTrainer, build_trainer
 T = TypeVar("T")
 
 ADDED_BESIDE = ("gaussian", "orthogonal", "eva")
-"""Ways to begin a LoRA adapter that leave the weights beside it alone, beside the usual one."""
+"""Values of LoRA's `init_lora_weights` that leave the pretrained weights as they are; True does so too."""
 
 
 class PatchedTRLTrainer(PatchedTrainer):
-    """What all of TRL's trainers need to run one of our jobs. Put it before TRL's class.
+    """Adapts a trainer of TRL to a job. Put it before TRL's class.
 
-    - The features are ours: TRL 1.16 would tokenize again, and drop what is too long without a count.
-    - A strategy's parameter groups reach the optimizer, though most of TRL's trainers take no such argument.
-    - Nothing is written into the run folder but checkpoints, and nothing is told to a server: TRL writes a model card
-      at every checkpoint, and reports each run to the Hub.
+    - It trains on finetune's features. TRL 1.16 would tokenize again, and drop rows that are too long uncounted.
+    - It gives a strategy's parameter groups to the optimizer; most of TRL's trainers take no such argument.
+    - It writes nothing but checkpoints into the run folder, and sends nothing to a server. TRL writes a model card with
+      each checkpoint, and reports each run to the Hub.
+
+    The methods that it overrides are private to TRL. If a release of TRL lacks one, `PatchedTrainer` raises
+    `UpstreamChanged` before the trainer is built.
     """
 
     def __init__(
@@ -43,12 +46,12 @@ class PatchedTRLTrainer(PatchedTrainer):
             self.optimizer_cls_and_kwargs = optimizer_cls_and_kwargs
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train, without what TRL 1.16 does that transformers 5.23 deprecates."""
+        """Train, without the warnings of `suppress_deprecations`."""
         with suppress_deprecations():
             return super().train(*args, **kwargs)
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
-        """Predict, likewise."""
+        """Predict, without the warnings of `suppress_deprecations`."""
         with suppress_deprecations():
             return super().predict(*args, **kwargs)
 
@@ -56,18 +59,22 @@ class PatchedTRLTrainer(PatchedTrainer):
         return dataset
 
     def _loss_heeds_items(self) -> bool:
-        return True  # TRL says itself whether its losses are scaled: `loss_is_scaled_for_ga`
+        return True  # TRL's trainers state whether they scale their losses: `loss_is_scaled_for_ga`
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
-        """Write no card: the run's is written from its result."""
+        """Write no card; finetune writes the card of a run from its result."""
 
     def _send_telemetry(self) -> None:
-        """Tell nobody."""
+        """Send nothing to the Hub."""
 
 
 @contextmanager
 def suppress_deprecations() -> Iterator[None]:
-    """Silence TRL 1.16's use of names that transformers 5.23 deprecates, and PEFT's of a copy soon deleted."""
+    """Suppress two warnings inside a `with` block that the user cannot act on.
+
+    TRL 1.16 uses a name that transformers 5.23 deprecates, and it makes a copy of the adapter with a name that PEFT
+    warns of; finetune deletes that copy.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Adapter name 'ref' should not be contained in the prefix")
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
@@ -75,7 +82,7 @@ def suppress_deprecations() -> Iterator[None]:
 
 
 def built_by_trl(job: Job, cls: Callable[..., T], **more: Any) -> T:
-    """Build a trainer; what TRL refuses, such as an adapter on the output embeddings, is ours to tell.
+    """Build a trainer of TRL; report what TRL refuses, such as an adapter on the output embeddings.
 
     Raises:
         Incompatible: TRL refuses the model or its adapter.
@@ -87,33 +94,34 @@ def built_by_trl(job: Job, cls: Callable[..., T], **more: Any) -> T:
 
 
 def train_features(job: Job, *, columns: tuple[str, ...]) -> dict[str, Any]:
-    """Return what to give as ``train_dataset`` where there is nothing to train on: TRL's trainers want one row."""
+    """Return the `train_dataset` of a job that trains nothing: one row, because TRL's trainers want one."""
     if job.train is not None:
         return {}
     return {"train_dataset": Dataset.from_dict({name: [[0]] for name in columns})}
 
 
 def refuse_moved_base(model: Any) -> None:
-    """Refuse an adapter whose beginning changes the pretrained weights: switching it off would not give them back.
+    """Refuse an adapter whose start changes the pretrained weights: switching it off would not restore them.
 
     Raises:
-        Incompatible: So it does.
+        Incompatible: The adapter has such a start.
     """
-    for config in model.peft_config.values() if is_peft_model(model) else ():
+    if not is_peft_model(model):
+        return
+    for config in model.peft_config.values():
         start = getattr(config, "init_lora_weights", True)
         if isinstance(start, str) and start.lower() not in ADDED_BESIDE:
             raise Incompatible(
-                f"strategy: init_lora_weights {start!r} changes the pretrained weights themselves, and this task needs "
-                "them as they were, to hold the trained model against. Leave it out, or use one of "
-                f"{', '.join(ADDED_BESIDE)}."
+                f"strategy: init_lora_weights {start!r} changes the pretrained weights, and this task compares the "
+                f"trained model with the unchanged ones. Leave it out, or use one of {', '.join(ADDED_BESIDE)}."
             )
 
 
 def forget_copied_adapter(model: Any) -> None:
     """Delete the adapter ``ref``, a copy that TRL 1.16 makes of the adapter that is to be trained.
 
-    With it gone, TRL switches the adapter off to see the reference, which then is the pretrained model: now, when the
-    run is resumed, and when a trained adapter is scored, of which `ref` would be a copy.
+    Without it, TRL switches the adapter off to get the reference, which is then the pretrained model: in this run, when
+    the run is resumed, and when a trained adapter is scored, of which `ref` would be a copy.
     """
     if is_peft_model(model) and "ref" in model.peft_config:
         model.delete_adapter("ref")

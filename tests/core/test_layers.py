@@ -26,6 +26,7 @@ LAYERS = (
     ("hookspecs",),
     ("plugins",),
     ("recipe.strict_yaml", "recipe.options", "recipe.recipe", "recipe"),
+    ("training.upstream",),
     ("progress", "result", "folder", "models"),
     ("training",),
     ("recipe.schema", "recipe.starter", "plan"),
