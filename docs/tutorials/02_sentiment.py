@@ -343,10 +343,10 @@ assert end_losses[-1] > 0.6 and sum(start_losses[-5:]) / 5 < 0.4
 # these probabilities of *negative*, and we pass on each letter with one half or
 # more:
 
-told = [0.95, 0.90, 0.80, 0.70, 0.60, 0.40, 0.35, 0.20, 0.10, 0.05]
+probabilities = [0.95, 0.90, 0.80, 0.70, 0.60, 0.40, 0.35, 0.20, 0.10, 0.05]
 truth = "negative negative positive negative positive negative".split()
 truth += ["positive"] * 4
-guess = ["negative" if p >= 0.5 else "positive" for p in told]
+guess = ["negative" if p >= 0.5 else "positive" for p in probabilities]
 
 print("| probability of negative | prediction | reference | |")
 print("|---:|---|---|---|")
@@ -354,7 +354,7 @@ names = {("negative", "negative"): "found",
          ("negative", "positive"): "false alarm",
          ("positive", "negative"): "missed",
          ("positive", "positive"): ""}
-for p, g, t in zip(told, guess, truth):
+for p, g, t in zip(probabilities, guess, truth):
     print(f"| {p:.2f} | {g} | {t} | {names[g, t]} |")
 
 # %%
@@ -380,7 +380,7 @@ print(f"F1        = {f1:.2f}")
 ten = [
     {"prediction": g, "reference": t,
      "probabilities": {"negative": p, "positive": 1 - p}}
-    for g, t, p in zip(guess, truth, told)
+    for g, t, p in zip(guess, truth, probabilities)
 ]
 counted = evaluator.scores(ten)
 for score in ("precision/negative", "recall/negative", "f1/negative"):

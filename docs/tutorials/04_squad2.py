@@ -1,29 +1,29 @@
 """
 # Questions without an answer: thresholds and error patterns
 
-Some questions have no answer in the text, and a model that always finds one
-is not to be trusted. Teach it to stay silent, choose how silent, see in which
-ways it errs, and learn to read other people's figures.
+Some questions have no answer in the text, and you cannot trust a model that
+always finds one. Train it to stay silent, choose how often, see which errors
+it makes, and learn to read other people's scores.
 
-**You will learn** how to read EM and F1 where some questions have no answer;
-what null odds are, and how a threshold trades one error for the other; why a
-threshold belongs to the share of unanswerable questions; how to find out in
-what way a model errs; and four ways to a better figure without a better model.
+**You will learn** how to read EM and F1 if some questions have no answer; what
+null odds are, and how a threshold trades one error for the other; why a
+threshold depends on the share of unanswerable questions; how to find out which
+errors a model makes; and four ways to a better score without a better model.
 
 **You need** the [tutorial on extractive question
 answering](03_extractive_qa.md), which explains windows and spans, and the same
-installation: `pip install ".[demo,docs]"` in a clone of the repository.
-Nothing is downloaded.
+installation: `pip install ".[demo,docs]"` in a clone of the repository. The
+program downloads nothing.
 """
 
 # %%
 # ## Two ways to be right, two to be wrong
 #
-# SQuAD 1.1 asks only what its passages answer. A model learns from it that
-# there is always something to point at, and points. SQuAD 2.0 added questions
-# that *look* answerable: the passage speaks of such a thing, but of another
-# one. Ours are like that. They tell of Skerrow, a harbour town that does not
-# exist; about one question in five has no answer.
+# In SQuAD 1.1, every question has an answer in its passage. A model learns from
+# it that there is always an answer, and always gives one. SQuAD 2.0 added
+# questions that *look* answerable: the passage mentions such a thing, but about
+# something else. Ours are like that. They describe Skerrow, an invented harbour
+# town. About one question in five has no answer.
 
 from textwrap import fill
 
@@ -41,14 +41,13 @@ for row in test:
         print(row["question"], row["answers"]["text"] or "(no answer)")
 
 # %%
-# What is said of one is asked of another. A model that only looks for the
-# right *kind* of thing will answer all of these.
+# The passage says it about one thing, and the question asks about another. A
+# model that only looks for the right *kind* of thing answers all of these.
 #
-# So there are four cases: answered rightly, rightly not answered, and two
-# errors, which have nothing to do with each other: the **false answer** and
-# the **missed answer**. One number cannot tell them apart, and worse, it
-# depends on how many questions of each sort there are. See what a model gets
-# that never says a word:
+# So there are four cases: rightly answered, rightly not answered, and two
+# independent errors: the **false answer** and the **missed answer**. One number
+# cannot show both. It also depends on how many questions of each sort there
+# are. Here is the score of a model that never answers:
 
 share = sum(not row["answers"]["text"] for row in test) / len(test)
 print("| test set | no answer | EM of a model that is always silent |")
@@ -59,12 +58,12 @@ print(f"| SQuAD 2.0 | {none / (has + none):.0%} "
       f"| {100 * none / (has + none):.1f} |")
 
 # %%
-# On SQuAD 2.0, fifty points are for nothing. Whoever shows you 52 there has a
-# model that knows next to nothing, and not one that knows half.
+# On SQuAD 2.0, fifty points cost nothing. A model with 52 points there knows
+# almost nothing. It does not know half.
 #
 # ## Train
 #
-# With a recipe, this time, as keywords. It is what tutorial 03 did by hand.
+# This time with a recipe, as keywords. It does what tutorial 03 did by hand.
 
 import finetune
 from finetune.models import bf16_is_fast
@@ -91,13 +90,13 @@ result = finetune.train(
         "eval_strategy": "no",
         "save_strategy": "no",
     },
-    score_base_model=False,  # a head newly initialized; we know what that is worth
+    score_base_model=False,  # its head is newly initialized, so its score means nothing
     output="runs/squad2",
 )
 
 # %%
-# The run compares with two predictors that need no model: the first sentence
-# of the passage, and silence.
+# The run compares with two predictors that need no model: the first sentence of
+# the passage, and no answer.
 
 scores = {
     **{name: s["f1"] for name, s in result.baselines["test"].items()},
@@ -115,17 +114,17 @@ assert scores["trained"] > 60, scores
 # ## Null odds
 #
 # How does a model say "no answer"? It points at `[CLS]`, the first token, with
-# both of its outputs. The sum of both logits there is the score of silence. It
-# is compared with the score of the best span:
+# both of its outputs. The sum of both logits there is the score of "no answer".
+# It is compared with the score of the best span:
 #
 # null odds = score of `[CLS]` − score of the best answer
 #
-# If they are above a **threshold**, the question is left unanswered. Where a
-# text has several windows, each gives a score of silence, and the lowest
-# counts: silence is right only if it is right in all of them.
+# If they are above a **threshold**, the question stays unanswered. If a text
+# has several windows, each gives a score of "no answer", and the lowest counts:
+# "no answer" is right only if it is right in all windows.
 #
-# `predictions.jsonl` has every record: what was asked, the answer, its place,
-# its rivals, the odds.
+# `predictions.jsonl` has every record: the question, the answer, its position,
+# the other candidates, the odds.
 
 import json
 from pathlib import Path
@@ -137,8 +136,8 @@ def records_of(split):
     return [record for record in records if record["split"] == split]
 
 
-judged, chosen_by = records_of("test"), records_of("validation")
-record = next(r for r in judged if not r["reference"] and not r["prediction"])
+records, chosen_by = records_of("test"), records_of("validation")
+record = next(r for r in records if not r["reference"] and not r["prediction"])
 
 # %% varies
 print(record["example"]["question"], end="\n\n")
@@ -159,8 +158,8 @@ for r in chosen_by[:50]:
 # %%
 # ## The threshold
 #
-# Any threshold can be tried without running the model again: all it does is to
-# keep an answer or to drop it. Here are all that make a difference.
+# We can try any threshold without running the model again: it only keeps or
+# drops answers. Here are all thresholds that make a difference.
 
 import numpy as np
 from finetune_squad.scores import exact
@@ -192,7 +191,7 @@ def best_threshold(odds, right, answerable):
 
 tuned = best_threshold(*table(chosen_by))
 grid = np.linspace(-14, 14, 113)
-curves = np.array([exact_match(t, *table(judged)) for t in grid])
+curves = np.array([exact_match(t, *table(records)) for t in grid])
 
 import matplotlib.pyplot as plt
 
@@ -209,30 +208,30 @@ plt.show()
 assert (np.diff(curves[:, 1]) >= 0).all() and (np.diff(curves[:, 2]) <= 0).all()
 
 # %%
-# To the left, the model is silent, and right wherever there is no answer. To
-# the right it always answers. The curve of all questions has its top between
-# them, and it is flat there: the exact threshold matters little, as long as it
-# is not far off.
+# On the left, the model never answers, and is right wherever there is no
+# answer. On the right, it always answers. The curve of all questions has its
+# maximum in between, and it is flat there: the exact threshold matters little,
+# as long as it is not far off.
 #
-# Still, it is *chosen*, so it must be chosen on other questions than those that
-# judge. What would it have been worth to cheat?
+# But we *choose* it, so we must choose it on other questions than those that we
+# report on. What would cheating be worth?
 
-best = best_threshold(*table(judged))
+best = best_threshold(*table(records))
 print("| threshold | EM on test |\n|---|---:|")
 for name, value in (("0, untuned", 0.0), ("tuned on validation", tuned),
                     ("tuned on test: cheating", best)):
-    print(f"| {name} | {exact_match(value, *table(judged))[0]:.1f} |")
+    print(f"| {name} | {exact_match(value, *table(records))[0]:.1f} |")
 
 # %% hide
-assert exact_match(best, *table(judged))[0] >= exact_match(tuned, *table(judged))[0]
+assert exact_match(best, *table(records))[0] >= exact_match(tuned, *table(records))[0]
 assert result.scores["test"]["best_exact"] >= result.scores["test"]["exact"]
 
 # %%
-# The official SQuAD script prints the last one, too, as `best_exact` and
-# `best_f1`. It calls them what they are, the best on these very questions, and
-# they have been quoted as results all the same.
+# The official SQuAD script prints the last one too, as `best_exact` and
+# `best_f1`. It calls them what they are, the best values on these very
+# questions. They have still been quoted as results.
 #
-# How sure is the threshold itself? Draw validation questions anew, with
+# How certain is the threshold itself? Resample the validation questions, with
 # repetition, and tune again; and again with a quarter as many questions.
 
 draw = np.random.default_rng(0)
@@ -245,18 +244,19 @@ for count in (len(chosen_by), len(chosen_by) // 4, len(chosen_by) // 16):
         some = draw.integers(len(chosen_by), size=count)
         found.append(best_threshold(*(column[some] for column in columns)))
     lower, upper = np.quantile(found, [0.25, 0.75])
-    means = np.mean([exact_match(t, *table(judged))[0] for t in found])
+    means = np.mean([exact_match(t, *table(records))[0] for t in found])
     print(f"| {count} | {lower:.1f} to {upper:.1f} | {means:.1f} |")
 
 # %%
-# The threshold wanders by more than its four digits suggest, and the score
-# hardly minds. With a few dozen questions it begins to.
+# The threshold varies by more than its four digits suggest, and the score
+# hardly changes. With a few dozen questions it starts to change.
 #
 # ## Another share, another threshold
 #
-# The top of the curve depends on how many questions have no answer: the more
-# there are, the more silence pays. Suppose that your users ask in vain every
-# second time. Weigh the questions accordingly, and tune on validation again.
+# The maximum of the curve depends on how many questions have no answer: the
+# more there are, the more silence pays. Suppose that half of your users'
+# questions have no answer. Weight the questions accordingly, and tune on
+# validation again.
 
 
 def weighed(threshold, odds, right, answerable, share):
@@ -268,12 +268,12 @@ def tuned_for(share):
     return max(grid, key=lambda t: weighed(t, *columns, share))
 
 
-print("| asked in vain | threshold tuned for it | EM with it "
+print("| without an answer | threshold tuned for it | EM with it "
       "| EM with ours | always silent |")
 print("|---:|---:|---:|---:|---:|")
 for share in (0.02, 0.2, 0.5, 0.8):
     at = tuned_for(share)
-    here, ours = (weighed(t, *table(judged), share) for t in (at, tuned))
+    here, ours = (weighed(t, *table(records), share) for t in (at, tuned))
     print(f"| {share:.0%} | {at:.1f} | {here:.1f} | {ours:.1f} "
           f"| {100 * share:.0f} |")
 
@@ -281,16 +281,16 @@ for share in (0.02, 0.2, 0.5, 0.8):
 assert tuned_for(0.02) > tuned_for(0.8)
 
 # %%
-# So validation questions should come in the proportion in which questions will
-# really be asked. Training sets are often balanced to please the learner, and
-# a threshold tuned on such a set fits nobody.
+# So validation questions should have the same proportion as the questions in
+# real use. Training sets are often balanced to help learning, and a threshold
+# tuned on a balanced set fits no real use.
 #
 # ## When to be silent is your decision
 #
-# The highest EM counts both errors alike. Perhaps a wrong answer costs you
-# much more than none. Then fix what you want to bear: of the answers *given*,
-# how many may be wrong? Order the questions by their odds, the surest first,
-# and see how many can be answered.
+# The highest EM counts both errors equally. Perhaps a wrong answer costs you
+# much more than no answer. Then decide what you accept: of the answers *given*,
+# how many may be wrong? Sort the questions by their odds, the most certain
+# first, and see how many can be answered.
 
 
 def given(threshold, odds, right, answerable):
@@ -310,20 +310,20 @@ print("| wanted, of the answers given | answered | right, of those |")
 print("|---:|---:|---:|")
 for wanted in (0.80, 0.85, 0.90):
     threshold = for_precision(wanted, *columns)
-    answered, good = given(threshold, *table(judged))
+    answered, good = given(threshold, *table(records))
     print(f"| {wanted:.0%} | {answered:.0%} | {good:.0%} |")
 
 # %%
-# The thresholds were chosen on validation; the table is of test. What was
-# wanted is nearly, not exactly, what came out: it is a promise about an average
-# of questions like these.
+# We chose the thresholds on validation; the table is for test. The result is
+# close to what we wanted, but not exactly equal: the threshold promises
+# something about an average of questions like these.
 #
 # In a recipe, fix the value under `evaluator`, and nothing is tuned:
 # `evaluator: {null_score_diff_threshold: -4.0}`.
 #
-# ## In what way it errs
+# ## Which errors it makes
 #
-# Every wrong answer is of one of four kinds. `kind` tells which; an answer that
+# Each wrong answer is of one of four kinds. `kind` says which. An answer that
 # shares a word with a right one has *wrong boundaries*.
 
 from finetune_squad.errors import KINDS, kind
@@ -331,7 +331,7 @@ from finetune_squad.errors import KINDS, kind
 
 def kinds_at(threshold):
     found = []
-    for r in judged:
+    for r in records:
         silent = r["null_odds"] > threshold
         found.append(kind({**r, "prediction": "" if silent else r["best_answer"]}))
     return [100 * found.count(name) / len(found) for name in KINDS]
@@ -345,7 +345,7 @@ ax.stackplot(grid, areas[order], labels=[KINDS[n] for n in order],
 ax.axvline(tuned, color="C3", linestyle="--")
 ax.set(xlabel="threshold of null odds", ylabel="questions of test, in %",
        ylim=(0, 100), xlim=(grid[0], grid[-1]),
-       title="What becomes of the questions")
+       title="Answers by kind")
 fig.legend(loc="outside lower center", ncols=2, fontsize="small")
 plt.show()
 
@@ -353,13 +353,13 @@ plt.show()
 assert np.allclose(areas.sum(0), 100)
 
 # %%
-# Moving the line trades missed answers for false ones, and wrong spans appear
-# as soon as the model speaks. No threshold removes those. They need more
-# training, or better data. What are they?
+# Moving the threshold trades missed answers for false ones, and wrong spans
+# appear as soon as the model answers. No threshold removes those. They need
+# more training, or better data. What are they?
 #
-# Remember how our data were made: what is asked of one is said of another. So
-# look whether a wrong span is the right answer to *another* question about the
-# same passage.
+# Remember how our data was made: a question about one thing is asked where the
+# passage says it about another. So check whether a wrong span is the right
+# answer to *another* question about the same passage.
 
 answers = {}
 for row in test:
@@ -374,27 +374,27 @@ def somebody_elses(r):
 print("| kind of error | how many | the answer to another question |")
 print("|---|---:|---:|")
 for name in KINDS[1:]:
-    those = [r for r in judged if kind(r) == name]
+    those = [r for r in records if kind(r) == name]
     stolen = sum(bool(r["prediction"]) and somebody_elses(r) for r in those)
     print(f"| {name} | {len(those)} | {stolen} |")
 
 # %%
-# Read some, always. Three of each kind tell more than any score.
+# Always read some. Three of each kind say more than any score.
 
 # %% varies
 for name in (KINDS[3], KINDS[2], KINDS[1]):
     print(f"**{name}**\n")
-    for r in [r for r in judged if kind(r) == name][:2]:
+    for r in [r for r in records if kind(r) == name][:2]:
         print(f"- {r['example']['question']} *{r['prediction']}*, "
               f"expected: {', '.join(r['reference']) or '(no answer)'}")
     print()
 
 # %%
-# ## Where it errs
+# ## Where it makes errors
 #
-# A run also parts its questions: by question word, by length of the answer, by
-# its place in the text, by the number of windows. Each part has a size and an
-# interval of its own, and small parts have wide ones.
+# A run also splits its questions into slices: by question word, by length of
+# the answer, by its position in the text, by the number of windows. Each slice
+# has a size and an interval. Small slices have wide intervals.
 
 print("| by | | questions | F1 | 95 % interval |\n|---|---|---:|---:|---|")
 for by in ("answerable", "words of the answer", "windows"):
@@ -403,10 +403,10 @@ for by in ("answerable", "words of the answer", "windows"):
               f"| {part['score']:.0f} | {part['low']:.0f}–{part['high']:.0f} |")
 
 # %%
-# `finetune report runs/squad2` shows all of them, and the worst answers,
-# marked in their passages, in one file that needs no network.
+# `finetune report runs/squad2` shows all of them, and the worst answers, marked
+# in their passages, in one file that needs no network.
 #
-# ## Four ways to a better figure without a better model
+# ## Four ways to a better score without a better model
 #
 # Our model does not change any more. Watch its score rise.
 
@@ -419,12 +419,12 @@ learnt = finetune.load("runs/squad2").predict(train[:400])
 for r, row in zip(learnt, train):
     r["reference"] = row["answers"]["text"]
 
-has_answer = [r for r in judged if r["reference"]]
+has_answer = [r for r in records if r["reference"]]
 always = np.mean([exact(r["best_answer"], r["reference"]) for r in has_answer])
 print("| what was done | EM |\n|---|---:|")
 for name, value in {
-    "an honest test": reported(judged, tuned)[0],
-    "the threshold tuned on the test": reported(judged, best)[0],
+    "an honest test": reported(records, tuned)[0],
+    "the threshold tuned on the test": reported(records, best)[0],
     "only questions that have an answer, always answered": 100 * always,
     "questions that it was trained on": reported(learnt, tuned)[0],
 }.items():
@@ -432,11 +432,12 @@ for name, value in {
 
 # %%
 # The fourth way, more questions without an answer and a more silent model, is
-# the table of shares above: 80 % asked in vain give 80 points for nothing.
+# the table of shares above: if 80% of the questions have no answer, 80 points
+# cost nothing.
 #
 # ## What to expect of SQuAD 2.0
 #
-# In published figures, EM / F1:
+# In published scores, EM / F1:
 #
 # | model | SQuAD 1.1 | SQuAD 2.0 |
 # |---|---|---|
@@ -445,15 +446,15 @@ for name, value in {
 # | BERT-base | 81.5 / 88.7 | 72–76 / 76–79 |
 # | BERT-large | | 78.6 / 81.6 |
 #
-# One reads, in courses and on model cards, of *more than 80 EM and 85 F1 on
-# SQuAD 2.0 with DistilBERT*. It cannot be: BERT-large, five times its size,
-# does not get there. Such figures are near what DistilBERT reaches on SQuAD
-# **1.1**, where every question has an answer; the two data sets are easily
-# confused, and the second way above turns one into the other.
+# Some courses and model cards claim *more than 80 EM and 85 F1 on SQuAD 2.0
+# with DistilBERT*. This cannot be right: BERT-large, five times its size, does
+# not reach that. Such scores are near what DistilBERT reaches on SQuAD **1.1**,
+# where every question has an answer. The two data sets are easily confused, and
+# the second way above turns one into the other.
 #
-# You can do the sum. Suppose that a model finds as many answers on 2.0 as
-# DistilBERT does on 1.1, and is never silent where it should speak. How often
-# must it be rightly silent to reach 80?
+# You can calculate it. Suppose that a model finds as many answers on 2.0 as
+# DistilBERT does on 1.1, and never stays silent where it should answer. How
+# often must it be rightly silent to reach 80?
 
 for found in (79.1, 72.0, 65.0):
     needed = (80 * (has + none) - found * has) / none
@@ -464,26 +465,27 @@ for found in (79.1, 72.0, 65.0):
 assert needed > 94
 
 # %%
-# To stay silent costs answers, as the first figure shows, so 79.1 is out of
-# reach together with 80.9. At a more likely 65, the model would have to see
-# through nineteen of twenty traps.
+# Silence costs answers, as the first plot shows, so 79.1 cannot be had together
+# with 80.9. At a more likely 65, the model would have to see through nineteen
+# of twenty traps.
 #
-# And mind the width. SQuAD 2.0's development set has 11,873 questions; if
-# they were independent, 80 % would have an interval of ±0.7 points. They are
-# not, ten or so share a passage, so it is wider. Whoever reports a gain of half
-# a point has to show the difference, question by question: `finetune compare`.
+# And look at the interval. SQuAD 2.0's development set has 11,873 questions. If
+# they were independent, 80% would have an interval of ±0.7 points. They are not
+# independent, because about ten share a passage, so it is wider. To report a
+# gain of half a point, you must show the difference question by question:
+# `finetune compare`.
 #
-# When you meet a figure, ask: which version of the data? which split, and was
-# anything chosen on it? what does silence score? Does the training set hold
-# test passages? `finetune check` counts the last.
+# When you see a score, ask: Which version of the data? Which split, and was
+# anything chosen on it? What does "no answer" score? Does the training set
+# contain test passages? `finetune check` counts the last.
 #
 # ## Next steps
 #
 # * `finetune show question-answering` has the options of windows and search.
 #   Try `evaluator: {primary: exact}`, which tunes for EM; we tuned by hand for
 #   EM, the run for F1.
-# * Have only a third of `train` unanswerable, or none. Which of the four curves
-#   of error kinds changes?
+# * Keep only a third of the unanswerable questions in `train`, or none. Which
+#   of the four curves of error kinds changes?
 # * [Which score, and how it misleads](../explanation/metrics.md) does for other
 #   tasks what this page did for answers, and [What an interval
 #   says](../explanation/what-an-interval-says.md) has the rest.

@@ -1,27 +1,27 @@
 """
-# Summaries: write a text, token by token
+# Summarisation: write a text, token by token
 
-Teach an encoder-decoder to say in two sentences what a dialogue came to. See
-what it learns from, how writing differs from learning, and why the same model
-writes differently when it is asked differently.
+Train an encoder-decoder to summarise a dialogue in two sentences. See what it
+learns from, how writing differs from learning, and why the same model writes
+differently with other options.
 
 **You will learn** what encoder, decoder and labels are, on real token ids;
 what teacher forcing is; how to compute ROUGE by hand; what greedy search, beam
 search, temperature and top-p do.
 
-**You need** to know how a text becomes tokens
-([Sentiment](02_sentiment.md)), and an installation with
-`pip install ".[docs]"` in a clone of the repository. Nothing is downloaded.
-The first time, a small model is made, which takes some minutes; it is kept,
-and from then on the page takes about two.
+**You need** to know how a text becomes tokens ([Sentiment](02_sentiment.md)),
+and an installation with `pip install ".[seq2seq,docs]"` in a clone of the
+repository. The program downloads nothing. The first time, it trains a small
+model, which takes some minutes; the model is kept, and from then on the
+program takes about two.
 """
 
 # %%
 # ## The dialogues
 #
-# In Skerrow, a harbour town that does not exist, people bargain: for salt, for
-# a passage, for lessons on the church organ. Each row has a `document`, which
-# is the dialogue, and a `summary`: who wanted what, and what was settled.
+# In Skerrow, an invented harbour town, people make deals: about salt, a passage
+# on a ship, lessons on the church organ. Each row has a `document`, the
+# dialogue, and a `summary`: who wanted what, and what they agreed on.
 
 from finetune_samples.catalogue import load
 
@@ -30,29 +30,29 @@ train, test = (
     [{"document": row["dialogue"], "summary": row["summary"]} for row in rows]
     for rows in (talk["train"], talk["test"][:100])
 )
-print(f"{len(train)} dialogues to learn from, {len(test)} to judge with\n")
+print(f"{len(train)} dialogues for training, {len(test)} for testing\n")
 print(test[1]["document"])
 
 # %%
-# And this is what it came to:
+# And this is its summary:
 
 from textwrap import fill
 
 print(fill(test[1]["summary"], 76))
 
 # %%
-# No sentence of the summary stands in the dialogue. The first turns are only
-# greetings; of two prices, one holds; of two days, one. Whoever writes this
-# must find a handful of words in far places and put them into sentences of his
-# own.
+# No sentence of the summary appears in the dialogue. The first turns are only
+# greetings. There are two prices, and one of them holds; two days, and one of
+# them holds. The writer must find a few words in distant places and put them
+# into new sentences.
 #
 # ## Two halves
 #
-# Our model is built like T5, with 1.2 million parameters. It was made on this
-# machine and has read texts of the town, but no summary. It has two halves.
-# The **encoder** reads the whole dialogue at once. The **decoder** writes, one
-# token after the other, and before each it looks at two things: at what it has
-# written so far, and, by **cross-attention**, at all that the encoder has read.
+# Our model is built like T5, with 1.2 million parameters. It was trained on
+# this machine on texts about the town, but on no summary. It has two halves.
+# The **encoder** reads the whole dialogue at once. The **decoder** writes one
+# token after the other. Before each token, it looks at what it has written so
+# far and, by **cross-attention**, at everything that the encoder has read.
 
 from finetune_samples.bases import base
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
@@ -69,8 +69,8 @@ print(f"embeddings, used by both: {model.shared.weight.numel():,}")
 # ## What it learns from
 #
 # The **preprocessor** turns both texts into token ids: `input_ids` for the
-# encoder, `labels` for what the decoder shall write. The `counts` says that
-# nothing was cut off.
+# encoder, and `labels` for what the decoder should write. `counts` says that
+# nothing was truncated.
 
 from finetune_seq2seq.summarization import SummarizationPreprocessor
 
@@ -88,9 +88,9 @@ for name, count in preprocessor.counts(columns).items():
     print(f"{name}: {count:,}")
 
 # %%
-# Texts of a batch must be equally long, so the shorter ones are filled up. The
-# **collator** does it, and makes one thing more: the `decoder_input_ids`. To
-# see it, take two very short summaries.
+# Texts of a batch must have the same length, so shorter ones are padded. The
+# **collator** does that, and it also makes the `decoder_input_ids`. To see
+# them, take two very short summaries.
 
 collate = preprocessor.collator(tokenizer, model)
 _, short = features_of([
@@ -115,32 +115,33 @@ for row in (0, 1):
     print()
 
 # %%
-# Read the first table line by line. The decoder starts with a token that means
-# nothing (T5 takes `<pad>`, 0) and shall write the first token. Then it reads
-# that token and shall write the second; and so on, until it shall write `</s>`,
-# the end. The decoder inputs are the labels, **shifted** by one.
+# Read the first table line by line. The decoder starts with a token without
+# meaning (T5 uses `<pad>`, 0), and should write the first token. Then it reads
+# that token and should write the second, and so on, until it should write
+# `</s>`, the end. The decoder inputs are the labels, **shifted** by one.
 #
-# In the second table, the summary is shorter and is filled up. The label there
-# is −100, which the loss skips: nobody wants a model that learns to write
-# padding. (What the decoder reads there does not matter.)
+# In the second table, the summary is shorter and is padded. The label there is
+# −100, which the loss skips, because a model should not learn to write padding.
+# (What the decoder reads there does not matter.)
 #
 # Note what the decoder reads: the *right* tokens, whatever it would have
-# written itself. This is **teacher forcing**. It is why training is fast: all
-# places of a summary are learned at once, for each has its right past already.
+# written itself. This is **teacher forcing**. It makes training fast: all
+# positions of a summary are learned at once, because each already has the right
+# past.
 #
 # ## The loss
 #
-# For each place, the model gives a number to each of its 2,304 tokens, and the
-# loss is −ln of the probability of the right one, averaged over all places but
-# those with −100. By hand, and by the model:
+# For each position, the model gives a number to each of its 2,304 tokens. The
+# loss is −ln of the probability of the right one, averaged over all positions
+# except those with −100. By hand, and by the model:
 
 import torch
 
 with torch.no_grad():
     out = model(**batch)
 right = batch["labels"] != -100
-surprise = -out.logits.log_softmax(-1)
-by_hand = surprise[right].gather(1, batch["labels"][right][:, None]).mean()
+nll = -out.logits.log_softmax(-1)
+by_hand = nll[right].gather(1, batch["labels"][right][:, None]).mean()
 print(f"by hand {by_hand:.4f}, by the model {out.loss:.4f}")
 
 # %% hide
@@ -151,8 +152,8 @@ assert (batch["labels"][1] == -100).any()
 # %%
 # ## Train
 #
-# Twice through all dialogues, eight at a time. The learning rate is high,
-# because the model is small and young; for a real T5 take a tenth of it.
+# Two epochs over all dialogues, eight at a time. The learning rate is high,
+# because the model is small. For a real T5, use a tenth of it.
 
 EPOCHS, BATCH, RATE = 2, 8, 3e-3
 NAMES = ("input_ids", "attention_mask", "labels")
@@ -196,14 +197,14 @@ plt.show()
 
 # %%
 # The curve falls steeply while the model learns what all summaries have in
-# common. It falls slowly afterwards: which day, which price, which quay must
-# be found in the dialogue, for each dialogue anew.
+# common. Then it falls slowly: the day, the price and the quay are different in
+# each dialogue and must be found there.
 #
-# ## Writing is another matter
+# ## Writing is different
 #
 # Now there is no teacher. The model reads its own tokens, right or wrong. The
-# simplest way to write is **greedy**: take the likeliest token, append it, and
-# ask again, until the end comes.
+# simplest way to write is **greedy** search: take the most likely token, append
+# it, and continue until the end token.
 
 def source_of(rows):
     _, made = features_of([{"document": row["document"]} for row in rows])
@@ -221,7 +222,7 @@ greedy = tokenizer.decode(written, skip_special_tokens=True)
 print(fill(greedy, 76))
 
 # %%
-# `generate` does the same, for many rows at once, and remembers what it has
+# `generate` does the same for many rows at once, and keeps what it has already
 # computed.
 
 
@@ -243,8 +244,8 @@ print(summaries[1] == greedy)
 assert summaries[1] == greedy
 
 # %%
-# How much harder is it without a teacher? Compare the tokens that are right
-# when each has the right past with the summaries that are right throughout.
+# How much harder is it without a teacher? Compare the share of right tokens, if
+# each has the right past, with the share of completely right summaries.
 
 _, held = features_of(test)
 right = places = 0
@@ -259,17 +260,17 @@ print(f"right tokens, the teacher at hand: {right / places:.0%}")
 print(f"right summaries, all alone: {whole / len(test):.0%}")
 
 # %%
-# Many tokens are easy (`They will meet on`), and a summary is right only if
-# all its hard ones are. A low loss does not say that the texts are good; the
-# texts must be written and looked at.
+# Many tokens are easy (`They will meet on`), and a summary is right only if all
+# its hard ones are right. A low loss does not mean that the texts are good. You
+# must let the model write, and look at the texts.
 #
 # ## ROUGE by hand
 #
-# There is more than one good summary, so one asks how much a text has in
-# common with the reference. **ROUGE-L** looks for the longest sequence of
-# words that stands in both in the same order, other words between them
-# allowed. Precision is its share of the words written, recall its share of the
-# words of the reference, and F1 their harmonic mean.
+# There is more than one good summary, so we measure how much a text has in
+# common with the reference. **ROUGE-L** finds the longest sequence of words
+# that occurs in both in the same order, with other words in between allowed.
+# Precision is its share of the written words, recall its share of the words of
+# the reference, and F1 their harmonic mean.
 
 wrote = "he wants six loads of salt for ten crowns".split()
 reference = "he wants two loads of rope for ten crowns from her".split()
@@ -294,7 +295,7 @@ print(f"precision {common}/{len(wrote)} = {precision:.2f}, "
       f"recall {common}/{len(reference)} = {recall:.2f}, F1 = {f1:.2f}")
 
 # %%
-# The library finds the same. **ROUGE-1** counts common words in any order, and
+# The library gives the same. **ROUGE-1** counts common words in any order, and
 # **ROUGE-2** common pairs of neighbours.
 
 from rouge_score.rouge_scorer import RougeScorer
@@ -308,14 +309,15 @@ for name, score in library.items():
 assert abs(library["rougeL"].fmeasure - f1) < 1e-9
 
 # %%
-# Mind what it does not see: *six* loads of *salt* are not *two* of *rope*, and
+# Note what it does not see: *six* loads of *salt* are not *two* of *rope*, and
 # yet the score is high. ROUGE counts words, not facts.
 #
-# ## The scores, and what to compare them with
+# ## The scores, and a baseline
 #
-# A number alone says little. The classical rival is **lead-3**: the first three
-# sentences (or turns) as they stand. For news it is hard to beat, because
-# journalists begin with the news. Our townspeople begin with the weather.
+# A number alone says little. The classical baseline is **lead-3**: the first
+# three sentences (or turns) as they are. For news it is hard to beat, because
+# journalists start with the news. The people in our dialogues start with the
+# weather.
 
 from finetune_seq2seq.baselines import lead_3
 
@@ -330,13 +332,13 @@ def rouge(texts):
     }
 
 
-untouched = AutoModelForSeq2SeqLM.from_pretrained(folder)
-trained, model = model, untouched.eval()
+base_model = AutoModelForSeq2SeqLM.from_pretrained(folder)
+trained, model = model, base_model.eval()
 before = write(test[:20], **GREEDY)  # some of it is enough
 model = trained
 table = {
     "lead-3": rouge(leads),
-    "the base, untouched (20 texts)": rouge(before),
+    "base model (20 texts)": rouge(before),
     "trained, greedy": rouge(summaries),
 }
 print("| | ROUGE-1 | ROUGE-2 | ROUGE-L |\n|---|---:|---:|---:|")
@@ -351,15 +353,15 @@ assert table["lead-3"]["rougeL"] < 0.3, table
 # %%
 # ## Other ways to write
 #
-# Greedy search never looks ahead. **Beam search** keeps several beginnings at
-# a time (four, say), continues each, and keeps the four likeliest as a whole.
-# It finds texts that the model itself holds for likelier.
+# Greedy search never looks ahead. **Beam search** keeps several beginnings
+# (four, for example), continues each, and keeps the four most likely ones. It
+# finds texts that are more likely for the model as a whole.
 #
-# One can also **sample**: draw each token by its probability, as with dice. The
-# **temperature** divides the logits first: below 1 the dice are loaded in
-# favour of the likeliest, above 1 chances even out. **Top-p** leaves only the
-# likeliest tokens that together have the probability p, so that nothing absurd
-# is ever drawn.
+# We can also **sample**: draw each token by its probability. The
+# **temperature** divides the logits first: below 1, likely tokens become even
+# more likely; above 1, the chances become more equal. **Top-p** keeps only the
+# most likely tokens that together have the probability p, so that very unlikely
+# tokens are never drawn.
 
 ways = {
     "greedy": GREEDY,
@@ -390,9 +392,9 @@ for name, several in texts.items():
     print(f"{name}:\n{fill(several[1], 76)}\n")
 
 # %%
-# Where there is one right answer, as here, dice do harm and beams help little.
-# Where there are many (a story, a reply), greedy search and beams become dull
-# and repeat themselves, and sampling is what makes a text alive.
+# If there is one right answer, as here, sampling does harm and beams help
+# little. If there are many (a story, a reply), greedy search and beams become
+# dull and repetitive, and sampling makes a text lively.
 #
 # ## What is wrong
 #
@@ -409,16 +411,16 @@ for text, reference in wrong[:2]:
     print(fill(f"reference: {reference}", 76), end="\n\n")
 
 # %%
-# The sentences are flawless, and a fact is wrong. This is how models that
-# write go wrong, the large ones too: fluently. No score of common words tells
-# you; readers do.
+# The sentences are perfect, and a fact is wrong. This is how generative models
+# fail, large ones too: fluently. No score that counts common words shows it.
+# Readers see it.
 #
 # ## Next steps
 #
 # * The same as a recipe: `finetune init summarization > recipe.yaml`, then
 #   `finetune train recipe.yaml`. The section `generation` says how to write:
 #   [Fine-tune a model that writes](../how-to/write-text.md).
-# * Give the model only 500 of the dialogues, or six epochs, and watch the
-#   share of summaries that are right throughout.
+# * Give the model only 500 of the dialogues, or six epochs, and watch the share
+#   of completely right summaries.
 # * Next tutorial: [translation](06_translation.md), where there is one right
 #   order of words, and it is another one.

@@ -1,24 +1,25 @@
 """
-# Translation: another language, and how to judge it
+# Translation: another language, and how to evaluate it
 
-Teach a small encoder-decoder the language of an invented town. Judge its
+Teach a small encoder-decoder the language of an invented town. Score its
 translations with BLEU and chrF, and see what these scores do not notice.
 
-**You will learn** to train with one call and to read its result; how BLEU is
-put together, and chrF; why a translation is compared with a copy of its
-source; how beams and length play in; how to sort errors by their kind.
+**You will learn** to train with one call and to read its result; how BLEU and
+chrF are computed; why a translation is compared with a copy of its source;
+what beams and length do; how to sort errors by kind.
 
-**You need** [Summaries](05_summarisation.md), which explains encoder, decoder
-and the ways of writing, and an installation with `pip install ".[docs]"` in a
-clone of the repository. Nothing is downloaded. If the small model of the town
-is not there yet, it is made first, which takes some minutes.
+**You need** [Summarisation](05_summarisation.md), which explains encoder,
+decoder and the ways of writing, and an installation with `pip install
+".[seq2seq,docs]"` in a clone of the repository. The program downloads nothing.
+If the small model of the town does not exist yet, it is trained first, which
+takes some minutes.
 """
 
 # %%
 # ## Harbourish
 #
-# The people of Skerrow speak English with strangers and Harbourish among
-# themselves. Here are some sentences in both.
+# The people of Skerrow speak English with strangers and Harbourish at home.
+# Here are some sentences in both languages.
 
 from finetune_samples.catalogue import load
 
@@ -28,19 +29,19 @@ for row in data["train"][:8]:
     print(f"| {row['translation']['en']} | {row['translation']['hb']} |")
 
 # %%
-# Look for the rules before you read on. The verb stands last. When and where
-# come first. There is no word for *the*: it is an ending, `-a`. Who suffers
-# the deed ends in `-en`, and the adjective, which follows its noun, ends as the
-# noun does. Questions end in `ko`.
+# Look for the rules before you read on. The verb comes last. Time and place
+# come first. There is no word for *the*: it is an ending, `-a`. The object ends
+# in `-en`, and the adjective, which follows its noun, has the same ending as
+# the noun. Questions end in `ko`.
 #
-# So a translator cannot go word by word. Nor can it learn sentences by heart:
-# who does what to whom in a sentence of the test occurs in none of the
-# training.
+# So a translator cannot go word by word. It cannot memorise sentences either:
+# each combination of subject, verb and object in the test set is missing from
+# the training set.
 #
-# ## Train, with one call
+# ## Train with one call
 #
-# The tutorials before this one wrote the training loop out.
-# `finetune.train` does the same, checks more, and keeps a record.
+# In earlier tutorials we wrote the training loop ourselves. `finetune.train`
+# does the same, checks more, and keeps a record.
 
 import tempfile
 
@@ -68,7 +69,7 @@ for name in ("bleu", "chrf", "length"):
     print(f"{name}: {scores[name]:.1f}")
 
 # %%
-# The loss while it learned stands in the result's `log`, as everything does.
+# The loss during training is in the result's `log`.
 
 import matplotlib.pyplot as plt
 
@@ -82,9 +83,10 @@ plt.show()
 # %%
 # ## What BLEU counts
 #
-# **BLEU** looks for pieces of the translation in the reference: single words,
-# and runs of two, three and four. For each length it computes the precision:
-# the share of runs that occur. By hand, for one sentence:
+# **BLEU** looks for parts of the translation in the reference: single words,
+# and sequences of two, three and four words (n-grams). For each length it
+# computes the precision: the share of n-grams that occur in the reference. By
+# hand, for one sentence:
 
 from collections import Counter
 
@@ -104,10 +106,10 @@ for n in (1, 2, 3, 4):
     print(f"runs of {n}: {common} of {sum(ours.values())}")
 
 # %%
-# The four are multiplied, and the fourth root is taken (their geometric mean).
-# Precision alone would reward whoever writes little and sure, so a text shorter
-# than the reference pays a **brevity penalty**, exp(1 − reference / length).
-# Here the lengths are equal, and nothing is paid.
+# The score is the geometric mean of the four (the fourth root of their
+# product). Precision alone would reward a translation with few, safe words. So
+# a text that is shorter than the reference gets a **brevity penalty**, exp(1 −
+# reference / length). Here the lengths are equal, and there is no penalty.
 
 from sacrebleu.metrics import BLEU, CHRF
 
@@ -125,18 +127,18 @@ print(f"by hand {by_hand:.1f}, by sacrebleu {library:.1f}")
 assert abs(by_hand - library) < 1e-6, (by_hand, library)
 
 # %%
-# One wrong word of five, and nearly half of the score is gone, because that word
-# spoils every run it stands in. BLEU is made for whole collections: there, the
-# runs of all sentences are counted together.
+# One of five words is wrong, and almost half of the score is gone, because that
+# word breaks every n-gram that contains it. BLEU is made for whole collections:
+# the n-grams of all sentences are counted together.
 #
-# **chrF** does the same with letters, and minds recall as well: a word that is
-# right but for its ending is nearly right. For a language that lives by its
-# endings, that is fairer.
+# **chrF** does the same with characters, and also counts recall. A word with a
+# wrong ending is almost right. For a language with many endings, that is
+# fairer.
 #
 # ## What scores do not notice
 #
-# Translations of *The sailor sold a net at the market yesterday*, the first of
-# them right:
+# Here are translations of *The sailor sold a net at the market yesterday*. The
+# first one is right:
 
 right = "Igest torgulora morraka masken salgot."
 others = {
@@ -148,35 +150,35 @@ others = {
     "nothing but a start": "Igest torgulora.",
 }
 bleu, chrf = BLEU(effective_order=True), CHRF()
-judged = {}
+scored = {}
 print("| | BLEU | chrF |\n|---|---:|---:|")
 for name, text in others.items():
-    judged[name] = (bleu.sentence_score(text, [right]).score,
+    scored[name] = (bleu.sentence_score(text, [right]).score,
                     chrf.sentence_score(text, [right]).score)
-    print(f"| {name} | {judged[name][0]:.0f} | {judged[name][1]:.0f} |")
+    print(f"| {name} | {scored[name][0]:.0f} | {scored[name][1]:.0f} |")
 
 # %% hide
-assert sorted(judged.values(), key=lambda both: both[1])[-2] == judged["sold no net"]
-assert judged["wrong endings"][0] < 15 and 55 < judged["wrong endings"][1] < 70
+assert sorted(scored.values(), key=lambda both: both[1])[-2] == scored["sold no net"]
+assert scored["wrong endings"][0] < 15 and 55 < scored["wrong endings"][1] < 70
 
 # %%
-# *Sold no net* says the contrary, and has the best chrF of the wrong ones; wrong
-# endings, which every child of Skerrow would understand, cost BLEU nearly
-# everything, and chrF a third. Scores count what is on the paper. What it means, and how bad an
-# error is, they do not know. They are good for comparing two models on the
-# same test, and bad for promising that one is good.
+# *Sold no net* says the opposite, and has the best chrF of the wrong ones.
+# Wrong endings, which anyone in Skerrow would understand, cost almost all of
+# BLEU, and a third of chrF. Scores count characters and words. They do not know
+# what a sentence means, or how bad an error is. They are good for comparing two
+# models on the same test, and bad for promising that one is good.
 #
 # ## A copy
 #
 # Names and ports are the same in both languages, so even the English sentence
-# itself, handed in as its own translation, scores something. That is the
-# **copy baseline**; the result holds it.
+# itself, as its own translation, scores something. This is the **copy
+# baseline**; the result has it.
 
 copied = result.details["test"]["baseline"]["copy"]
 before = result.base_model_scores["test"]
 print("| | BLEU | chrF |\n|---|---:|---:|")
 for name, found in (("the source, copied", copied),
-                    ("the base, untouched", before),
+                    ("base model", before),
                     ("trained", scores)):
     print(f"| {name} | {found['bleu']:.1f} | {found['chrf']:.1f} |")
 print()
@@ -186,13 +188,13 @@ print(result.details["test"]["signature"]["bleu"])
 assert scores["bleu"] >= 40 and scores["bleu"] > copied["bleu"] + 30, scores
 
 # %%
-# The last line is sacrebleu's **signature**: how words were told apart, whether
-# case counts, which version counted. Two values of BLEU can be compared only if
-# their signatures are equal.
+# The last line is sacrebleu's **signature**: how words were split, whether case
+# counts, which version counted. You can compare two BLEU scores only if their
+# signatures are equal.
 #
 # ## Read the translations
 #
-# The run folder is a model. Load it and ask.
+# The run folder is a model. Load it and translate.
 
 model = finetune.load(output)
 for text in ("The old captain does not sell the ship.",
@@ -202,9 +204,9 @@ for text in ("The old captain does not sell the ship.",
     print(f"{text}\n    {model.predict(row)['prediction']}")
 
 # %%
-# Now the test, and only where model and reference differ. Sort the differences
-# by their kind: a wrong stem is an error of the dictionary, a wrong ending one
-# of the grammar.
+# Now the test set, and only where model and reference differ. Sort the
+# differences by kind: a wrong stem is an error of vocabulary, a wrong ending is
+# an error of grammar.
 
 import os
 
@@ -239,10 +241,10 @@ for kind, said, pair in examples[:4]:
 # ## Beams and length
 #
 # **Beam search** keeps several beginnings at a time and takes the text that is
-# likeliest as a whole. Whole texts have a catch: each further token makes a
-# text less likely, so short ones have an advantage. `length_penalty` divides by
-# the length, raised to that power: 0 leaves the advantage to short texts, 1
-# takes the mean, and more favours long ones.
+# most likely as a whole. There is a catch: each further token makes a text less
+# likely, so short texts have an advantage. `length_penalty` divides by the
+# length, raised to that power: 0 keeps the advantage of short texts, 1 takes
+# the mean, and more favours long texts.
 
 print("| | BLEU | chrF | tokens |\n|---|---:|---:|---:|")
 ways = {
@@ -265,16 +267,15 @@ for name, how in ways.items():
 assert max(found.values()) - min(found.values()) < 15, found
 
 # %%
-# A model that is sure of itself writes the same in each way: compare the rows.
-# Beams pay where several beginnings look equally good, as in languages that
-# nobody has invented for a tutorial.
+# A model that is certain writes the same in each way: compare the rows. Beams
+# help if several beginnings look equally good, as in real languages.
 #
 # ## Next steps
 #
-# * Swap `source_lang` and `target_lang`, and the same data teach Harbourish to
-#   English. It is harder: *the* and *a* must be guessed from an ending.
+# * Swap `source_lang` and `target_lang`, and the same data teaches Harbourish
+#   to English. It is harder: the model must guess *the* and *a* from an ending.
 # * Train on 500 sentences, and see which kind of error grows.
-# * Data of your own: a column `translation` as here, or two columns,
-#   `source` and `target`; `finetune show translation` lists all options.
-# * Many words, many languages: mBART, M2M100 and NLLB are trained by the same
-#   recipe, with their own codes for `source_lang` and `target_lang`.
+# * Your own data: a column `translation` as here, or two columns, `source` and
+#   `target`. `finetune show translation` lists all options.
+# * Many words, many languages: the same recipe trains mBART, M2M100 and NLLB,
+#   with their own codes for `source_lang` and `target_lang`.

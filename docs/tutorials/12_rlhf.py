@@ -1,32 +1,32 @@
 """
-# Reinforcement: a judge, a pupil, and how pupils cheat
+# Reinforcement learning: a reward model, and how rewards are cheated
 
-Learn a judge from comparisons, then let a model write, and reward it by what
-the judge says. That is reinforcement learning from human feedback, RLHF. Then
-reward something silly, and see that the model obliges.
+Train a reward model on comparisons, then let a model write, and reward it with
+the reward model's scores. This is reinforcement learning from human feedback,
+RLHF. Then reward something silly, and see that the model does it.
 
-**You will learn** what a reward model is and how to tell whether it can be
-trusted; how a model learns from its own answers (RLOO); how to say with an
+**You will learn** what a reward model is and how to find out whether you can
+trust it; how a model learns from its own answers (RLOO); how to show with an
 interval that it has become better; what *reward hacking* looks like.
 
 **You need** the [tutorial on preferences](11_preferences.md), or to know what
-it teaches, and an installation with matplotlib: `pip install ".[docs]"` in a
-clone of the repository. Nothing is downloaded. The assistant that is taught
-here is made on your machine the first time it is wanted, which takes some
-minutes, and kept.
+it teaches, and an installation with matplotlib: `pip install ".[llm,docs]"` in
+a clone of the repository. The program downloads nothing. The assistant is
+trained on your machine the first time, which takes some minutes, and kept.
 """
 
 # %%
-# ## The judge
+# ## The reward model
 #
-# The pupil is the assistant of the tutorial before: it answers at the harbour
-# office of Skerrow, sometimes courteously, sometimes not. The pairs are the
-# same, too: a `prompt`, a `chosen` answer, a `rejected` one.
+# The model is the assistant from the tutorial before: it answers questions at
+# the harbour office of Skerrow, sometimes politely, sometimes not. The pairs
+# are the same, too: a `prompt`, a `chosen` answer, a `rejected` one.
 #
-# In that tutorial the pairs taught the model directly. Here they teach a
+# In that tutorial the pairs trained the model directly. Here they train a
 # **reward model**: a copy of the assistant whose last layer is replaced by one
-# that gives a single number, a score for a whole answer. Its loss asks that of
-# each pair the chosen answer get the greater score[^1]; nobody says how great.
+# that gives a single number, a score for a whole answer. Its loss requires that
+# the chosen answer of each pair gets the higher score[^1]. The height of the
+# score is free.
 #
 # [^1]: Bradley and Terry 1952 have the formula, for ranking players by games.
 #
@@ -52,27 +52,31 @@ judge = finetune.train(
 )
 
 # %% varies
-# Can the judge be trusted? Ask it about the pairs of `test`, whose ships and
-# people stand in combinations that it has never seen. *Accuracy* is the share
-# of pairs in which the chosen answer scores higher; guessing gives one half.
+# Can you trust the reward model? Test it on the pairs of `test`, with
+# combinations of ships and people that it has never seen. *Accuracy* is the
+# share of pairs in which the chosen answer scores higher. Guessing gives one
+# half.
 
 
-def shown(scores, name):
-    low, high = scores[f"{name}_low"], scores[f"{name}_high"]
-    return f"{scores[name]:.2f} | {low:.2f} to {high:.2f}"
+def compare(result, name):
+    before, after = result.base_model_scores["test"], result.scores["test"]
+    change = result.differences["test"]["base_model"][name]
+    interval = f"{change['low']:+.2f} to {change['high']:+.2f}"
+    print(f"| base model | {before[name]:.2f} | | |")
+    print(f"| fine-tuned | {after[name]:.2f} "
+          f"| {change['value']:+.2f} | {interval} |")
 
 
-print("| | accuracy | 95 % interval |\n|---|---:|---:|")
-print(f"| untouched | {shown(judge.base_model_scores['test'], 'accuracy')} |")
-print(f"| trained | {shown(judge.scores['test'], 'accuracy')} |")
+print("| | accuracy | difference | 95 % interval |\n|---|---:|---:|---:|")
+compare(judge, "accuracy")
 
 # %% hide
 assert judge.scores["test"]["accuracy"] > 0.9, judge.scores["test"]
 
 # %%
-# The untouched one has a fresh last layer, newly initialized, so its figure means
-# nothing, and may be far from one half by accident. The trained one is right
-# almost always. Let us see its scores, of good answers and bad.
+# The last layer of the base model is newly initialized, so its score means
+# nothing, and may be far from one half by accident. The fine-tuned model is
+# almost always right. Here are its scores for good answers and bad ones.
 
 import json
 from pathlib import Path
@@ -86,23 +90,23 @@ def predictions(folder):
     return [row for row in rows if row["split"] == "test"]
 
 
-judged = predictions("judge")
+scored = predictions("judge")
 fig, ax = plt.subplots(figsize=(6.4, 2.8))
 for name, color in (("chosen", "C0"), ("rejected", "C1")):
-    ax.hist([row[f"{name}_reward"] for row in judged], bins=40, range=(-8, 5),
+    ax.hist([row[f"{name}_reward"] for row in scored], bins=40, range=(-8, 5),
             alpha=0.7, label=name, color=color)
 ax.set(xlabel="score of an answer", ylabel="answers of test",
-       title="The judge tells them apart")
+       title="The reward model separates them")
 ax.legend()
 plt.show()
 
 # %% varies
-# ## A lesson of four answers
+# ## Learning from four answers
 #
-# Now the pupil *writes*. It draws several answers to one question, and each
-# gets its score. What is a good score? One that is better than the others.
-# **RLOO**, *REINFORCE, leave one out*[^2], compares each answer with the mean of
-# the others; the difference is the **advantage** of the answer.
+# Now the assistant *writes*. It samples several answers to one question, and
+# each gets its score. What is a good score? One that is better than the others.
+# **RLOO**, *REINFORCE, leave one out*[^2], compares each answer with the mean
+# of the others. The difference is the **advantage** of the answer.
 #
 # [^2]: Ahmadian et al. 2024, *Back to Basics: Revisiting REINFORCE Style
 #     Optimization for Learning from Human Feedback in LLMs*.
@@ -139,22 +143,21 @@ for answer, score in zip(four, scores):
     print(f"| {answer} | {score:.2f} | {score - others:+.2f} |")
 
 # %%
-# Then the loop does the obvious thing: make answers with a positive advantage
-# likelier, and those with a negative one less likely, each by as much as its
-# advantage says. Where all four scores are the same, there is nothing to
-# learn. That is why the pupil must already know, now and then, how to do well:
-# *reinforcement makes more of what is there*. What the model never writes, it
-# is never rewarded for.
+# Training then makes answers with a positive advantage more likely, and those
+# with a negative one less likely, in proportion to the advantage. If all four
+# scores are equal, there is nothing to learn. So the model must already do well
+# sometimes: *reinforcement increases what is there*. What the model never
+# writes is never rewarded.
 #
-# And there is a leash. For every token that the pupil finds likelier than the
-# untouched assistant does, β times that surprise is taken off the reward: it
-# is the KL divergence of the last tutorial, as a price.
+# There is also a limit. For each token that the model finds more likely than
+# the base model does, β times that difference is subtracted from the reward:
+# this is the KL divergence of the last tutorial, as a price.
 #
 # ## Reinforcement
 #
-# A step: 8 questions, 4 answers to each, their scores, one small change. We do
-# 25 steps. `reward` names the judge's folder; that is the whole connection
-# between the two recipes.
+# One step: 8 questions, 4 answers to each, their scores, one small update. We
+# do 25 steps. `reward` names the reward model's folder; this is the only
+# connection between the two recipes.
 
 import warnings
 
@@ -179,38 +182,37 @@ def reinforce(reward, output):
 polite = reinforce("judge", "polite")
 
 # %% varies
-# The answers to `test`'s questions, before and after, scored by the judge. The
-# interval is one of the mean: if another three hundred questions had been
-# asked, it would lie about there.
+# The answers to the questions of `test`, before and after, scored by the reward
+# model. The interval is that of the difference: other questions of the same
+# kind would give a difference within it, 19 times out of 20.
 
-print("| | mean reward | 95 % interval |\n|---|---:|---:|")
-print(f"| untouched | {shown(polite.base_model_scores['test'], 'reward')} |")
-print(f"| reinforced | {shown(polite.scores['test'], 'reward')} |")
+print("| | mean reward | difference | 95 % interval |\n|---|---:|---:|---:|")
+compare(polite, "reward")
 
 # %% hide
-before, after = polite.base_model_scores["test"], polite.scores["test"]
-assert after["reward_low"] > before["reward_high"], (before, after)
+change = polite.differences["test"]["base_model"]["reward"]
+assert change["low"] > 1, change
 
 # %%
-# The intervals are far apart, so this is no luck. The course of it is noisier
-# than that of any loss so far, because each step sees 32 answers, drawn by
-# chance:
+# The interval of the difference is far above zero, so this is not chance. The
+# curve is noisier than any loss so far, because each step sees 32 sampled
+# answers:
 
 steps = [entry for entry in polite.log if "reward" in entry]
 fig, ax = plt.subplots(figsize=(6.4, 2.8))
 ax.plot([e["step"] for e in steps], [e["reward"] for e in steps], color="C0")
-ax.set(xlabel="step", ylabel="mean score of 32 drawn answers",
-       title="The judge is more and more content")
+ax.set(xlabel="step", ylabel="mean score of 32 sampled answers",
+       title="The reward model gives higher and higher scores")
 plt.show()
 
 # %%
-# ## Measure with another ruler
+# ## Measure with something else
 #
-# The judge is content, but the judge is a model, and the pupil was trained to
-# please it. So never believe a reward alone: measure what you *wanted* by
-# something that was not trained on. We want two things that can be counted:
-# that an answer opens and closes with courtesy, and that it holds the true
-# detail.
+# The reward model gives high scores, but it is a model, and the assistant was
+# trained to please it. So never believe a reward alone. Measure what you
+# *wanted* with something that was not used in training. Two things can be
+# counted here: whether an answer starts and ends politely, and whether it
+# contains the true detail.
 
 from finetune_samples.rewards import courtesy
 
@@ -229,8 +231,8 @@ def measured(written):
 
 asked = [row["prompt"] for row in prompts["test"]]
 written = {
-    "base_model": answers(assistant, asked, do_sample=False),
-    "pleases the judge": [row["prediction"] for row in predictions("polite")],
+    "base model": answers(assistant, asked, do_sample=False),
+    "trained by the reward model": [row["prediction"] for row in predictions("polite")],
 }
 print("| | courtesy | true | words |\n|---|---:|---:|---:|")
 for name, texts in written.items():
@@ -243,20 +245,22 @@ assert became["courtesy"] > was["courtesy"] + 0.1, (was, became)
 assert 0.75 < became["true"] < was["true"] + 0.01, (was, became)
 
 # %%
-# The manners are perfect now. But look at the next column: the truth has gained
-# nothing, and has lost a little. The judge learned from pairs of which one in
-# ten showed a lie, so it knows manners far better than truth; and the pupil
-# learned what the judge knows. The judge's own figures could not tell you.
+# The style is perfect now. But look at the next column: the truth has not
+# improved; it has become slightly worse. Only one in ten of the reward model's
+# pairs showed a lie, so it knows much more about style than about truth, and
+# the assistant learned what the reward model knows. The reward model's own
+# scores could not show it.
 #
 # ## Reward hacking
 #
-# That was a small crack. Here is a wide one. Suppose that nobody had time for pairs. Somebody says: "Good answers are
-# thorough ones. Let us reward length." A reward may be any Python function of
-# the answers, and this one is quickly written. (It is no straw man: reward
-# models that were learned from people's comparisons have been found to reward
-# little else[^3].)
+# That was a small effect. Here is a large one. Suppose that there was no time
+# to collect pairs, and someone says: "Good answers are thorough. Let us reward
+# length." A reward may be any Python function of the answers, and this one is
+# quickly written. (It is realistic: reward models that were trained on people's
+# comparisons have been found to reward little else[^3].)
 #
-# [^3]: Singhal et al. 2023, *A Long Way to Go: Investigating Length Correlations
+# [^3]: Singhal et al. 2023, *A Long Way to Go: Investigating Length
+# Correlations
 #     in RLHF*.
 
 
@@ -269,13 +273,12 @@ def thorough(completions, **_):
 wordy = reinforce("__main__:thorough", "wordy")
 written["rewarded for length"] = [r["prediction"] for r in predictions("wordy")]
 
-print("| | mean reward | 95 % interval |\n|---|---:|---:|")
-print(f"| untouched | {shown(wordy.base_model_scores['test'], 'reward')} |")
-print(f"| reinforced | {shown(wordy.scores['test'], 'reward')} |")
+print("| | mean reward | difference | 95 % interval |\n|---|---:|---:|---:|")
+compare(wordy, "reward")
 
 # %%
-# A splendid success, if this table is all you look at: the reward has risen far
-# beyond its interval. Now the other ruler.
+# A great success, if you look only at this table: the reward has risen far
+# beyond chance. Now the other measurement.
 
 print("| | courtesy | true | words |\n|---|---:|---:|---:|")
 for name, texts in written.items():
@@ -294,27 +297,28 @@ for n in range(2):
 
 # %% hide
 cheat = measured(written["rewarded for length"])
-assert wordy.scores["test"]["reward_low"] > wordy.base_model_scores["test"]["reward_high"]
+assert wordy.differences["test"]["base_model"]["reward"]["low"] > 0.1
 assert cheat["words"] > 1.5 * was["words"], cheat
 assert cheat["courtesy"] < was["courtesy"] - 0.2, cheat
 
 # %%
-# The model did exactly what it was rewarded for, and nothing that was meant.
-# This is **reward hacking**. It needs no malice and no great mind: 25 steps of
-# a model with a million parameters are enough. Three habits help:
+# The model did exactly what it was rewarded for, and nothing of what was meant.
+# This is **reward hacking**. It needs no bad intention and no large model: 25
+# steps of a model with a million parameters are enough. Three habits help:
 #
-# * *Read answers*, at every stage. No figure would have shown you that drone.
-# * *Measure with a second ruler* that nothing was trained on.
-# * *Keep the leash short*: a larger β, fewer steps. The further a model has
-#   moved, the likelier it has found what the judge never saw.
+# * *Read answers*, at every stage. No number would have shown you this text.
+# * *Measure with something else* that was not used in training.
+# * *Keep the model close to its start*: a larger β, fewer steps. The further a
+#   model has moved, the more likely it has found what the reward model never
+#   saw.
 #
 # ## Next steps
 #
-# * [Train on preferences and rewards](../how-to/preferences-and-rewards.md)
-#   has the two recipes as files.
+# * [Train on preferences and rewards](../how-to/preferences-and-rewards.md) has
+#   the two recipes as files.
 # * Reward both: `reward: [judge, "my_rewards:brevity"]` adds them up, weighted
 #   by `training: {reward_weights: [1.0, 0.5]}`.
-# * `task="grpo"` in place of `rloo` divides advantages by their spread. The
-#   rest is the same.
-# * What a run writes down of itself is told in [the life of a
+# * `task="grpo"` instead of `rloo` divides advantages by their standard
+#   deviation. The rest is the same.
+# * What a run records about itself: [the life of a
 #   run](../explanation/life-of-a-run.md).

@@ -1,32 +1,32 @@
 """
 # Pitfalls: overfitting, underfitting, forgetting, leakage
 
-Make the four commonest mistakes of fine-tuning on purpose, see how each shows
-itself, cure it, and measure whether the cure has worked.
+Make the four most common mistakes of fine-tuning on purpose, see how each one
+shows, fix it, and measure whether the fix worked.
 
-**You will learn** to read two loss curves side by side; why the loss can rise
-while the score does; when a model is no better than one that does not read;
-how to measure what a model forgets, and four ways to make it forget less; how
-copies of rows in the test set make any score worthless, and where a report
-tells of all this.
+**You will learn** to read two loss curves together; why the loss can rise
+while the score rises too; when a model is no better than one that does not
+read; how to measure what a model forgets, and four ways to make it forget
+less; how copies of rows in the test set make any score worthless, and where a
+report shows all of this.
 
 **You need** the first ideas of [Sentiment](02_sentiment.md), and an
-installation with matplotlib: `pip install ".[demo,docs]"` in a clone of the
-repository. The base, a decoder of 1.1 million parameters, is made the first
-time, in a few minutes, and kept. Nothing is downloaded.
+installation with matplotlib: `pip install ".[demo,peft,docs]"` in a clone of
+the repository. The base, a decoder with 1.1 million parameters, is trained the
+first time, in a few minutes, and kept. The program downloads nothing.
 """
 
 # %%
-# ## The board, and a run in one line
+# ## The notice board, and a run in one line
 #
-# On the quay of Skerrow, a harbour town that does not exist, hangs a board of
-# notices under five headings. The task is to find the heading. The clerk puts
-# one notice in twenty under a wrong one, so that nobody, man or model, is
-# right about much more than 95 in 100.
+# Skerrow is an invented harbour town. It has a notice board with five headings,
+# and the task is to predict the heading. One notice in twenty is under a wrong
+# heading, so no person and no model can be right about much more than 95 in
+# 100.
 #
-# The rows come in three parts. `train` is to learn from. `validation` is to
-# look at as often as you like, and to choose by. `test` is to look at once,
-# when all is chosen: it goes into a file now, and stays there.
+# The rows come in three splits. `train` is for learning. You may look at
+# `validation` as often as you like, and select by it. Look at `test` once, when
+# everything is selected: we write it to a file now, and leave it there.
 
 import json
 import tempfile
@@ -51,13 +51,13 @@ for row in train[:3]:
 print(f"\n{len(train)} to learn from, {len(validation)} to choose by")
 
 # %%
-# Every run below is one call of `finetune.train`, and returns a **result**: the
+# Each run below is one call of `finetune.train`. It returns a **result**: the
 # scores with their intervals, what the trainer logged, and more. The same is
-# written to a folder. What the numbers mean, `finetune.evaluation.verdicts` says in words;
-# `finetune train`, the report and the model card say the same.
+# written to a folder. `finetune.kit.verdicts` says in words what the numbers
+# mean; `finetune train`, the report and the model card say the same.
 
 import finetune
-from finetune.evaluation import verdicts
+from finetune.kit import verdicts
 
 
 def run(name, data, *, task="text-classification", strategy="full",
@@ -78,10 +78,10 @@ def say(sentences):
 
 
 # %%
-# ## Overfitting: learnt by heart
+# ## Overfitting: memorised
 #
-# Give the model 64 notices, and let it read them twenty times over: 80 steps
-# of 16. After every eighth step the validation rows are scored.
+# Give the model 64 notices, and train on them for twenty epochs: 80 steps of
+# 16. After every eighth step, the validation rows are scored.
 
 steps = {"max_steps": 80, "eval_strategy": "steps", "eval_steps": 8}
 few = run("few", {"train": train[:64], "validation": validation},
@@ -89,13 +89,14 @@ few = run("few", {"train": train[:64], "validation": validation},
 say(verdicts.fit(few))
 
 # %%
-# The first sentence compares two scores: on the rows that it learned from, and
-# on rows that it has not seen. It has learnt the 64 by heart, the clerk's slips
-# among them, and that is not the same as knowing what a heading means.
+# The first sentence compares two scores: on the rows that the model learned
+# from, and on rows that it has not seen. It has memorised the 64, with the
+# wrong headings among them, and that is not the same as knowing what a heading
+# means.
 #
-# The second sentence is about the curves. And here is what surprises: by the
-# *loss* the model was best almost at once, and has become worse ever since. By
-# *accuracy* it is best at the end.
+# The second sentence is about the curves. This is the surprise: by the *loss*,
+# the model was best almost at once, and has become worse since then. By
+# *accuracy*, it is best at the end.
 
 
 def curve(result, name):
@@ -114,17 +115,17 @@ for name, e in (("lowest loss", lowest), ("the end", logged[-1])):
 assert logged[-1]["eval_loss"] > 1.15 * lowest["eval_loss"]
 assert logged[-1]["eval_accuracy"] > lowest["eval_accuracy"] + 0.1
 assert few.score("train") > 0.98 and few.score("validation") < 0.75
-told = " ".join(verdicts.fit(few))
-assert "Overfitted: accuracy is" in told, told
-assert "while accuracy became better" in told and "Stop there" not in told
+words = " ".join(verdicts.fit(few))
+assert "Overfitted: accuracy is" in words, words
+assert "but accuracy improved from" in words and "load_best_model_at_end" not in words
 
 # %%
-# Accuracy asks only which heading got the most probability. The loss asks how
-# much the right one got. A model that has learnt its rows by heart is *sure*,
-# and it is sure where it is wrong, too: a few errors made with conviction cost
-# more than many made in doubt. The result measures that as well. **ECE**, the
-# expected calibration error, is how far the model's sureness lies, on average,
-# from the share that is right:
+# Accuracy only asks which heading got the highest probability. The loss asks
+# how much the right one got. A model that has memorised its rows is *certain*,
+# also where it is wrong. A few certain errors cost more than many uncertain
+# ones. The result measures this, too. **ECE**, the expected calibration error,
+# is the mean distance between the model's certainty and the share that is
+# right:
 
 
 def ece(result, split="validation"):
@@ -134,14 +135,14 @@ def ece(result, split="validation"):
 print(f"accuracy {few.score('validation'):.2f}, ECE {ece(few):.2f}")
 
 # %%
-# So do not believe its probabilities, and do not stop at the lowest loss if it
-# is answers that you need. What chooses must be what you want:
-# `training: {load_best_model_at_end: true}` goes by the task's own score.
+# So do not trust its probabilities, and do not stop at the lowest loss if you
+# need answers. Select by what you want: `training: {load_best_model_at_end:
+# true}` uses the task's own score.
 #
-# Which cure helps? Two are often named: let fewer parameters move, or get more
-# rows. Try both, and change nothing else: the same 80 steps. LoRA moves one
-# parameter in sixty, at the higher rate that it needs; of 1,280 rows, each is
-# seen once.
+# What helps? Two things are often named: train fewer parameters, or get more
+# rows. Try both, and change nothing else: the same 80 steps. LoRA trains one
+# parameter in sixty, at the higher rate that it needs. Of 1,280 rows, the model
+# sees each once.
 
 thin = run("thin", {"train": train[:64], "validation": validation},
            strategy={"name": "lora", "r": 8}, learning_rate=5e-3, **steps)
@@ -181,12 +182,12 @@ assert not any("Overfitted" in s for s in verdicts.fit(many))
 assert curve(many, "eval_loss")[-1][1] < 0.5 * curve(few, "eval_loss")[-1][1]
 
 # %%
-# On the left, two curves that part: the mark of overfitting. On the right they
-# fall together. Fewer parameters were no cure: seventeen thousand are plenty to
-# learn 64 notices by heart. Rows were. It is not always so; but try rows first,
-# and believe in no setting that you have not measured.
+# On the left, the curves separate: the sign of overfitting. On the right, they
+# fall together. Fewer parameters did not help: seventeen thousand are enough to
+# memorise 64 notices. More rows helped. It is not always so. But try more rows
+# first, and do not believe in a setting that you have not measured.
 #
-# ## Underfitting: hardly learnt at all
+# ## Underfitting: hardly learned
 #
 # The same 1,280 notices, the same 80 steps, and a learning rate that is usual
 # for models a hundred times this size.
@@ -198,20 +199,21 @@ print()
 say(verdicts.fit(cautious))
 
 # %% hide
-told = " ".join(verdicts.fit(cautious))
-assert "Underfitted: by accuracy" in told, told
+words = " ".join(verdicts.fit(cautious))
+assert "Underfitted: the accuracy on" in words, words
 assert cautious.score("train") < 0.4
 
 # %%
-# The **baseline** “majority” always names the heading that is most frequent in
-# train. It does not read. A model that cannot be told apart from it has learnt
-# nothing that you could rely on, whatever its loss did. To look at the score
-# alone would not have shown it: 0.27 of five headings is more than one in five.
+# The **baseline** “majority” always predicts the most frequent heading of
+# train. It does not read. If a model's difference to it is inconclusive, the
+# model has learned nothing that you can rely on, whatever its loss did. The
+# score alone would not show it: 0.27 with five headings is more than one in
+# five.
 #
-# Look also at the train score. Where *that* is low, it is no lack of rows. Then
-# either the model does not see what it would need (too short a `max_length`,
-# say), or it has not moved far enough: too few steps, or too low a rate. Try
-# rates that are ten times apart, and choose by validation.
+# Also look at the train score. If *that* is low, more rows do not help. Then
+# either the model does not see what it needs (because `max_length` is too
+# short, for example), or it has not changed enough: too few steps, or too low a
+# rate. Try rates that are ten times apart, and select by validation.
 
 middle = run("middle", {"train": train[:1280], "validation": validation},
              learning_rate=2e-4, **steps)
@@ -225,9 +227,9 @@ for rate, result in rates.items():
           f"| {gain['value']:+.2f} ({gain['low']:+.2f} to {gain['high']:+.2f}) |")
 
 # %%
-# The validation rows chose 2e-3, so what they say of it flatters a little: the
-# best of three is best partly by luck. *Now* `test` is opened, for the chosen
-# one alone.
+# We selected 2e-3 on the validation rows, so its validation score is slightly
+# too optimistic: the best of three is best partly by luck. *Now* we open
+# `test`, only for the selected model.
 
 best = max(rates, key=lambda rate: rates[rate].score("validation"))
 once = finetune.evaluate(rates[best].directory, str(test))["accuracy"]
@@ -243,17 +245,17 @@ scores = [r.score("validation") for r in rates.values()]
 assert scores[0] + 0.2 < scores[1] < scores[2] - 0.15, scores
 
 # %%
-# ## Forgetting: the new drives out the old
+# ## Forgetting: new knowledge replaces old
 #
-# What a base knew, training can destroy, and no score of the new task will ever
-# tell. Our base has read the papers of Skerrow, in English, and a little
-# Harbourish, the town's own language. Now it shall become good at Harbourish,
-# by going on with Harbourish sentences alone. What becomes of its English?
+# Training can destroy what a base knew, and no score of the new task shows it.
+# Our base has read the papers of Skerrow, in English, and a little Harbourish,
+# the town's own language. Now it should become good at Harbourish, by training
+# only on Harbourish sentences. What happens to its English?
 #
-# Put aside texts of the kind that it must not forget, a text a line, and name
-# the file: `general_text`. The library brings some plain English sentences,
-# which are right for most bases of the Hub; but this base has never read
-# anything but Skerrow, and what was never known cannot be forgotten.
+# Keep texts of the kind that the model must not forget, one per line, and name
+# the file: `general_text`. The library has some plain English sentences, which
+# are right for most bases from the Hub. But this base has read only Skerrow,
+# and it cannot forget what it never knew.
 
 papers = load("harbour-text")
 old = folder / "papers.txt"
@@ -280,22 +282,22 @@ print()
 say(verdicts.forgetting(rash))
 
 # %%
-# The headline is a success: **perplexity**, the number of tokens among which
-# the model is on average torn, has fallen. (Lower is better.) Only the last
-# sentence tells the price. *Surprise* is the logarithm of that number; it is
-# measured before and after, on the same thirty papers, and `Forgot` is said
-# where it has certainly grown, and by 0.1 nats or more: a tenth more tokens to
-# be torn among.
+# The headline is a success: **perplexity**, the number of tokens that the model
+# hesitates between on average, has fallen. (Lower is better.) Only the last
+# sentence shows the price. *NLL* is the logarithm of that number. It is
+# measured before and after, on the same thirty papers. `Forgot` means that it
+# has certainly risen, by 0.1 nats or more: a tenth more tokens to hesitate
+# between.
 #
-# Four cures, each by itself:
+# Four remedies, one at a time:
 #
-# * a **lower rate**: it moves less;
-# * **LoRA**: the weights stay, and thin matrices beside them move (at a rate
-#   that suits them);
-# * **discriminative** rates: each layer moves at half the rate of the one above;
-# * **mixing**: some of the old among the new, so that it is not forgotten
-#   because it is still being learnt. The papers mixed in are others than those
-#   measured on.
+# * a **lower learning rate**: the model changes less;
+# * **LoRA**: the weights stay, and added thin matrices train (at a rate that
+#   suits them);
+# * **discriminative** rates: each layer trains at half the rate of the one
+#   above;
+# * **mixing**: some of the old text among the new, so that it is not forgotten.
+#   The papers that we mix in are not those that we measure on.
 
 mixed = [{"text": row["text"][:200]} for row in papers["train"][:120]]
 taught = {
@@ -309,13 +311,13 @@ taught = {
     "mixing": teach("mixed", {**new, "train": new["train"] + mixed},
                     learning_rate=3e-3),
 }
-print("| | new: perplexity of Harbourish | old: surprise grew by | verdict |")
+print("| | new: perplexity of Harbourish | old: NLL rose by | verdict |")
 print("|---|---:|---:|---|")
 print(f"| the base | {rash.base_model_scores['validation']['perplexity']:.1f} | | |")
 for name, result in taught.items():
-    growth = result.forgetting["growth"]["value"]
+    increase = result.forgetting["increase"]["value"]
     verdict = "forgot" if result.forgetting["forgot"] else ""
-    print(f"| {name} | {result.score('validation'):.1f} | {growth:+.2f} "
+    print(f"| {name} | {result.score('validation'):.1f} | {increase:+.2f} "
           f"| {verdict} |")
 
 # %%
@@ -324,13 +326,13 @@ ax.axvline(0.1, linestyle=":", color="gray")
 ax.text(0.104, 0.97, "said to have forgotten →", color="gray", va="top",
         transform=ax.get_xaxis_transform())
 for name, result in taught.items():
-    x, forgot = result.forgetting["growth"]["value"], result.forgetting["forgot"]
+    x, forgot = result.forgetting["increase"]["value"], result.forgetting["forgot"]
     ax.plot(x, result.score("validation"), "o")
     ax.annotate(name, (x, result.score("validation")), va="center",
                 xytext=(8 if forgot else -8, 0), textcoords="offset points",
                 ha="left" if forgot else "right")
 ticks = [0.02, 0.05, 0.1, 0.2, 0.5, 1, 2]
-ax.set(xscale="log", xlabel="old: growth of surprise (nats a token)",
+ax.set(xscale="log", xlabel="old: increase of NLL (nats per token)",
        ylabel="new: perplexity", title="Left is kept, down is learnt")
 ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
 ax.set_xlim(0.018, 2.2)
@@ -338,7 +340,7 @@ ax.minorticks_off()
 plt.show()
 
 # %% hide
-grew = {n: r.forgetting["growth"]["value"] for n, r in taught.items()}
+grew = {n: r.forgetting["increase"]["value"] for n, r in taught.items()}
 learnt = {n: r.score("validation") for n, r in taught.items()}
 rash_grew = grew["rash (3e-3)"]
 assert rash.forgetting["forgot"] and rash_grew > 0.5, grew
@@ -353,16 +355,16 @@ assert learnt["discriminative"] == min(learnt.values())
 assert grew["mixing"] == sorted(grew.values())[-2]
 
 # %%
-# All four forget less, and none learns less than the rash run did. The high
-# rate has bought nothing: a rate at a tenth of it or less is the first thing to
-# try, and it costs nothing. LoRA keeps as much. Discriminative rates learn the
-# most and forget a little: what Harbourish asks for is learnt in the upper
-# layers. Mixing alone, at so high a rate, is half a cure: what is destroyed in
-# one step is only partly rebuilt by the next. It goes well with the others.
+# All four forget less, and none learns less than the first run did. The high
+# rate gained nothing. So first try a tenth of the rate, or less; it costs
+# nothing. LoRA keeps as much. Discriminative rates learn the most and forget a
+# little: what Harbourish needs is learned in the upper layers. Mixing alone, at
+# such a high rate, is half a remedy: the next step restores only part of what
+# one step destroys. It works well with the others.
 #
-# Where two aims pull in two directions, say beforehand which you want. Ours:
-# of those that did not forget, the one that learnt most. That choice was made
-# on validation; now the test sentences, once.
+# If you have two conflicting aims, say in advance which one you want. Ours: of
+# those that did not forget, take the one that learned most. We selected on
+# validation. Now the test sentences, once.
 
 kept = {n: r for n, r in taught.items() if not r.forgetting["forgot"]}
 chosen = min(kept, key=lambda name: kept[name].score("validation"))
@@ -376,12 +378,12 @@ assert chosen == "lower rate (2e-4)", learnt
 assert final < 0.8 * rash.base_model_scores["validation"]["perplexity"]
 
 # %%
-# ## Leakage: the answers were in the book
+# ## Leakage: the answers were in the training data
 #
-# The clerk means well. He has 120 notices, thinks them too few, and makes more:
-# each is hung up again word for word, once with an exclamation mark, and once
-# with “Notice:” before it. Then he shuffles all, and puts a quarter aside as a
-# test. It is the commonest leak there is: first copied, then split.
+# The clerk means well. He has 120 notices, thinks that they are too few, and
+# makes more: each one again word for word, once with an exclamation mark, and
+# once with “Notice:” in front. Then he shuffles all of them, and holds out a
+# quarter as a test set. This is the most common leak: first copy, then split.
 
 import random
 
@@ -403,9 +405,9 @@ leaky = run("leaky", {"train": shuffled[120:], "test": shuffled[:120],
 say(verdicts.headline(leaky))
 
 # %%
-# Near perfect, in a narrow interval, and better than anybody can be on this
-# board but by luck. Already the first sentence says that the score flatters.
-# The result counts how:
+# Almost perfect, with a narrow interval, and better than anyone can be on this
+# board without luck. The first sentence already says that the score is too
+# optimistic. The result counts why:
 
 say(verdicts.leaks(leaky.leakage))
 print()
@@ -414,13 +416,13 @@ print(f"test:  {pair['text']}\ntrain: {pair['train']}")
 print(f"alike: {pair['similarity']:.0%}")
 
 # %%
-# *Nearly* alike are texts that share seven tenths of their runs of five
-# characters. (The one notice of validation is a chance likeness in a small
-# town.) All this is counted in every run, and by `finetune check` before any
+# *Near duplicates* are texts that share seven tenths of their sequences of five
+# characters. (The one notice of validation is a chance similarity in a small
+# town.) Each run counts all of this, and so does `finetune check`, before any
 # model is loaded.
 #
-# A leak blinds the other warnings, too. This model has learnt its notices by
-# heart like the first one on this page, and nothing says so, because the gap
+# A leak hides the other warnings, too. This model has memorised its notices
+# like the first one on this page, and no warning says so, because the gap
 # between train and test is gone:
 
 print(f"train {leaky.score('train'):.2f}, test {leaky.score('test'):.2f}; "
@@ -428,8 +430,8 @@ print(f"train {leaky.score('train'):.2f}, test {leaky.score('test'):.2f}; "
       f"{any('Overfitted' in s for s in verdicts.fit(leaky))}")
 
 # %%
-# The cure is one of order: split first, then copy what is to be trained on, and
-# nothing else. As many rows train as before.
+# The fix is the order: first split, then copy only the training rows. The
+# number of training rows stays the same.
 
 honest = run("honest", {"train": [c for row in own[30:] for c in copies(row)],
                         "test": own[:30], "validation": validation},
@@ -438,10 +440,10 @@ say([next(verdicts.headline(honest)), *verdicts.leaks(honest.leakage),
      *verdicts.fit(honest)])
 
 # %%
-# Who is right? The file `test.jsonl` holds 300 notices that neither has seen.
-# Each is judged on it once, and nothing is chosen by it.
+# Which score is right? The file `test.jsonl` has 300 notices that neither model
+# has seen. Each model is evaluated on it once, and nothing is selected by it.
 
-print("| | rows of train | its own test says | interval | 300 fresh notices |")
+print("| | rows of train | its own test | interval | 300 new notices |")
 print("|---|---:|---:|---|---:|")
 truth = {}
 for name, result in (("copied, then split", leaky),
@@ -471,16 +473,16 @@ assert any("Overfitted" in s for s in verdicts.fit(honest))
 assert leaky.data_report["train"]["kept"] == honest.data_report["train"]["kept"]
 
 # %%
-# The two models are alike. What differs is what was believed of them: one test
-# is narrow and wrong, the other wide and right. An interval tells how far chance
-# goes, and nothing of a leak. Copies do not make notices, either: 360 rows, and
-# the model knows what a hundred notices tell.
+# The two models are about equal. What differs is what we believed: one test is
+# narrow and wrong, the other wide and right. An interval shows the effect of
+# chance, not of a leak. And copies are not new notices: with 360 rows, the
+# model knows what a hundred notices teach.
 #
-# ## Where it stands in a report
+# ## Where to find it in a report
 #
-# Each run folder holds `report.html`: one file, which any browser opens
-# (`xdg-open runs/inns/report.html`, or a double click), and which fetches
-# nothing. `finetune report runs/inns` writes it again. It is made of the same
+# Each run folder has `report.html`: one file, which any browser opens
+# (`xdg-open runs/inns/report.html`, or a double click), and which downloads
+# nothing. `finetune report runs/inns` writes it again. It comes from the same
 # result, so it says the same:
 
 import html
@@ -495,12 +497,12 @@ print(" · ".join(re.findall("<h2>(.*?)</h2>", report)))
 # | overfitting | *Overfitted: …* | *Scores*, *Curves* |
 # | underfitting | *Underfitted: …* | *What training changed*, *Curves* |
 # | forgetting | *Forgot: …* | in that sentence |
-# | leakage | *… are in train too* | *The data* |
+# | leakage | *… are also in train* | *The data* |
 #
-# A warning is set off above all tables, so that nobody has to look for it.
-# Below, unfold the scores of train and compare them with those held out; look
-# for curves that part, or that never fall; in *What training changed*, look for
-# intervals that hold 0; and in *The data*, for pairs that are nearly alike.
+# Warnings stand above all tables, so that you cannot miss them. Below, open the
+# scores of train and compare them with the held-out ones. Look for curves that
+# separate, or that never fall. In *What training changed*, look for intervals
+# that contain 0. In *The data*, look for near duplicates.
 
 # %% hide
 for result in (few, cautious, rash, leaky):
@@ -515,15 +517,15 @@ assert "% alike" in report and "What training changed" in report
 # %%
 # ## Next steps
 #
-# * Four habits, one for each: look at *two* curves; keep a *baseline* beside
-#   every score; put aside *old* texts before you teach new ones; *split* before
-#   you copy.
+# * Four habits, one for each pitfall: look at *two* curves; compare each score
+#   with a *baseline*; keep *old* texts before you teach new ones; *split*
+#   before you copy.
 # * Mix *and* lower the rate: call `teach` with both. How little can it forget?
 # * Give the first run 128, 256, 512 rows. Where does overfitting end?
-# * Put ten notices of `test.jsonl` into train, and see at which number of leaked
-#   rows you begin to notice it in the score. The count notices the first.
-# * [What an interval says](../explanation/what-an-interval-says.md), and what it
-#   does not; [How parameters move](07_how_parameters_move.md) has the strategies
-#   that forget less.
-# * Next tutorial: [share a model](15_share.md), with a card that tells all this
-#   to others.
+# * Put ten notices of `test.jsonl` into train, and see at which number of
+#   leaked rows you notice it in the score. The count notices the first.
+# * [What an interval says](../explanation/what-an-interval-says.md), and what
+#   it does not say; [How parameters move](07_how_parameters_move.md) has the
+#   strategies that forget less.
+# * Next tutorial: [share a model](15_share.md), with a card that tells others
+#   all of this.

