@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from finetune.errors import BadOptions, UnknownName, did_you_mean
 from finetune_samples import (
+    choices,
     dialogues,
     documents,
     entities,
@@ -46,6 +47,9 @@ SAMPLES: dict[str, Sample] = {
     "harbour-reviews": Sample(reviews.reviews, reviews.SIZES, "Letters for or against an inn or a ferry"),
     "harbour-qa": Sample(
         qa.rows, qa.SIZES, "Passages with questions in the columns of SQuAD 2.0, a fifth without answer"
+    ),
+    "harbour-choices": Sample(
+        choices.choices, choices.SIZES, "Passages with questions and four answers each, of which one is right"
     ),
     "harbour-entities": Sample(
         entities.entities, entities.SIZES, "Words with BIO tags of people, ships, places, trades and dates"

@@ -78,6 +78,11 @@ def rewarded(features: Any, preprocessor: Preprocessor, draw: np.random.Generato
     return draw.integers(100, size=(len(features), 8)), draw.normal(size=len(features))
 
 
+def choices(features: Any, preprocessor: Preprocessor, draw: np.random.Generator) -> Any:
+    """Return random logits of every choice."""
+    return draw.normal(size=(len(features), len(features["input_ids"][0]))).astype(np.float32)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """How one task is tried on a tiny model."""
@@ -101,6 +106,8 @@ class Case:
     """Whether ten steps must lower the logged loss (a policy's loss does not fall)."""
 
 
+_UNTYPED = dict.fromkeys(("prefix", "prefix-projection", "prompt", "ptuning"), "PEFT has no type for this task")
+
 _DECODER: dict[str, Any] = {
     "family": "llama",
     "words": "llama",
@@ -114,6 +121,7 @@ _REINFORCED: dict[str, Any] = {
 }
 
 CASES: Mapping[str, Case] = {
+    "multiple-choice": Case(outputs=choices, refused=_UNTYPED),
     "question-answering": Case(preprocessor={"max_length": 96, "stride": 24}, outputs=spans),
     "token-classification": Case(preprocessor={"max_length": 32}, outputs=tags),
     "masked-language-modeling": Case(

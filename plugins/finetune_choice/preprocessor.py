@@ -1,0 +1,216 @@
+"""Questions with choices → nested features, one sequence of tokens for each choice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
+
+from finetune.errors import BadData, BadOptions, Incompatible
+from finetune.interfaces import Batch, Columns, Finding, Preprocessor, Row
+from finetune.kit import DuplicateCounter, check_text
+from finetune_choice.answers import WRITTEN, LabelForm, choices_of, position_of
+from finetune_choice.collator import NESTED, PadChoices, cross_entropy
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultipleChoicePreprocessor(Preprocessor):
+    """A question with several choices, of which one is right.
+
+    The model reads each choice by itself, after the question and its context. All questions have the same number of
+    choices.
+    """
+
+    max_length: int = 256
+    """Longest sequence of context, question and one choice, in tokens, special ones included. What is beyond is cut from
+    the context, or from the question if there is no context, and counted."""
+    context: bool = True
+    """Whether each question is about a text, in the column `context`."""
+    choice_columns: tuple[str, ...] | None = None
+    """Columns that hold one choice each, in order; if not given, the column `choices` holds a list."""
+    label_form: LabelForm = "index"
+    """How `label` names the right choice: `index` (a whole number from 0), `letter` (from A) or `text`."""
+    num_choices: int | None = None
+    """Choices of each question; learned from train if not given."""
+
+    def __post_init__(self) -> None:
+        if self.choice_columns is not None and len(self.choice_columns) < 2:
+            raise ValueError("choice_columns must name at least two columns")
+
+    def needs(self) -> Columns:
+        """Return the columns that are read; questions about one context stay together."""
+        given = ("context", "question") if self.context else ("question",)
+        choices = self.choice_columns or ("choices",)
+        return Columns(required=(*given, *choices), answers=("label",), group="context" if self.context else None)
+
+    def fit(self, train: Sequence[Row]) -> Self:
+        """Return a copy that knows how many choices a question has: as most questions of train."""
+        if self.num_choices is not None:
+            return self
+        found = (choices_of(row, self.choice_columns) for row in train)
+        counts = Counter(len(choices) for choices in found if choices is not None)
+        return replace(self, num_choices=counts.most_common(1)[0][0] if counts else None)
+
+    def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
+        """Yield what is wrong with one split."""
+        labelled = any(row.get("label") is not None for row in examples)
+        duplicates = DuplicateCounter()
+        for number, row in enumerate(examples):
+            problems = list(self._check_row(row, number, labelled=labelled))
+            yield from problems
+            if not problems:
+                texts = (row.get("context"), row["question"], choices_of(row, self.choice_columns))
+                duplicates.add(number, texts, str(row.get("label")))
+        yield from duplicates.repeat_warning("rows repeat an earlier question with its choices.", column="question")
+        yield from duplicates.conflict_warning(
+            "rows repeat an earlier question with another right choice.", column="question"
+        )
+
+    def _check_row(self, row: Row, number: int, *, labelled: bool) -> Iterator[Finding]:
+        for column in ("context", "question") if self.context else ("question",):
+            yield from check_text(row.get(column), row=number, column=column, name=column)
+        choices = choices_of(row, self.choice_columns)
+        if choices is None:
+            yield Finding(
+                code="choices-not-list", message=f"expected a list, found {type(row.get('choices')).__name__}.",
+                fix="Write a list, or name one column for each choice in preprocessor.choice_columns.",
+                row=number, column="choices", value=str(row.get("choices")),
+            )  # fmt: skip
+            return
+        columns = self.choice_columns or tuple(f"choices[{place}]" for place in range(len(choices)))
+        problems = list(self._check_choices(choices, columns, number))
+        yield from problems
+        if labelled and not problems and position_of(row.get("label"), choices, self.label_form) is None:
+            yield Finding(
+                code="label-names-no-choice", message=f"expected {WRITTEN[self.label_form]}, for {len(choices)} choices.",
+                fix="Correct the label, or set preprocessor.label_form.",
+                row=number, column="label", value=str(row.get("label")),
+            )  # fmt: skip
+
+    def _check_choices(self, choices: Sequence[Any], columns: Sequence[str], number: int) -> Iterator[Finding]:
+        if len(choices) != (self.num_choices or len(choices)) or len(choices) < 2:
+            yield Finding(
+                code="choice-count", message=f"expected {self.num_choices or 'at least 2'} choices, found {len(choices)}.",
+                fix="Give every question the same number of choices, or drop the row.", row=number, column=columns[0]
+                if columns else "choices", value=str(choices),
+            )  # fmt: skip
+        for column, choice in zip(columns, choices, strict=True):
+            yield from check_text(choice, row=number, column=column, name="choice")
+        if len({str(choice) for choice in choices}) < len(choices):
+            yield Finding(
+                code="choice-repeats", message="two choices of one question are equal, so the right one is not defined.",
+                fix="Remove one of them, or drop the row.", row=number, column=columns[0], value=str(choices),
+            )  # fmt: skip
+
+    def canonical(self, example: Row) -> Row:
+        """Return the question, its choices as a list, and the position of the right one; None if it is not known."""
+        choices = choices_of(example, self.choice_columns) or []
+        label = example.get("label")
+        position = None if label is None else position_of(label, choices, self.label_form)
+        return {"question": example.get("question"), "choices": choices, "label": position}
+
+    def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
+        """Return the tokens of each choice after its question, and the position of the right choice.
+
+        ``{"context": ["Fog."], "question": ["What came?"], "choices": [["Fog", "Rain"]], "label": [0]}`` gives
+        ``{'input_ids': [[[101, 9666, 1012, 102, …], [101, 9666, 1012, 102, …]]], …, 'labels': [0]}``.
+
+        Raises:
+            BadOptions: A question and a choice alone are longer than ``max_length``.
+        """
+        rows = [dict(zip(examples, cells, strict=True)) for cells in zip(*examples.values(), strict=True)]
+        found = [self.canonical(row) for row in rows]
+        firsts: list[str] = []
+        seconds: list[str] = []
+        for row, known in zip(rows, found, strict=True):
+            for choice in known["choices"]:
+                firsts.append(row["context"] if self.context else row["question"])
+                seconds.append(f"{row['question']} {choice}" if self.context else choice)
+        encoded, lost = self._encode(firsts, seconds, tokenizer)
+        counts = [len(known["choices"]) for known in found]
+        features: dict[str, list[Any]] = {name: list(_grouped(values, counts)) for name, values in encoded.items()}
+        features["tokens_lost"] = [sum(tokens) for tokens in _grouped(lost, counts)]
+        if any(row.get("label") is not None for row in rows):
+            features["labels"] = [self._right(known, row) for known, row in zip(found, rows, strict=True)]
+        return features
+
+    def _right(self, known: Row, row: Row) -> int:
+        if known["label"] is None:
+            raise BadData(f"{row.get('label')!r} names none of the choices {known['choices']}.")
+        return int(known["label"])
+
+    def _encode(
+        self, firsts: list[str], seconds: list[str], tokenizer: PreTrainedTokenizerBase
+    ) -> tuple[dict[str, list[Any]], list[int]]:
+        """Return the sequences of tokens, and how many tokens of each were cut."""
+        # First without a limit, to count what is lost; then what is too long again, with the limit.
+        whole = tokenizer(firsts, seconds, verbose=False)
+        encoded = {name: list(whole[name]) for name in NESTED if name in whole}
+        lengths = [len(ids) for ids in encoded["input_ids"]]
+        long = [place for place, length in enumerate(lengths) if length > self.max_length]
+        if long:
+            self._require_room([seconds[place] for place in long], tokenizer)
+            cut = tokenizer(
+                [firsts[place] for place in long],
+                [seconds[place] for place in long],
+                truncation="only_first",
+                max_length=self.max_length,
+            )
+            for name, values in encoded.items():
+                for place, value in zip(long, cut[name], strict=True):
+                    values[place] = value
+        return encoded, [length - len(ids) for length, ids in zip(lengths, encoded["input_ids"], strict=True)]
+
+    def _require_room(self, seconds: list[str], tokenizer: PreTrainedTokenizerBase) -> None:
+        """Refuse a limit that leaves no token for the text that is cut."""
+        alone = tokenizer(seconds, add_special_tokens=False, verbose=False)["input_ids"]
+        needed = max(len(ids) for ids in alone) + tokenizer.num_special_tokens_to_add(pair=True) + 1
+        if needed > self.max_length:
+            what = "a question and one of its choices take" if self.context else "a choice takes"
+            raise BadOptions(
+                f"preprocessor: {what} {needed} tokens with the special ones, and max_length is {self.max_length}. "
+                f"Set preprocessor.max_length to {needed} or more, or shorten the text."
+            )
+
+    def counts(self, features: Batch) -> Mapping[str, int]:
+        """Return how many questions were cut, and how many tokens were lost, those of each choice counted."""
+        lost = features["tokens_lost"]
+        return {"truncated": sum(tokens > 0 for tokens in lost), "tokens_lost": sum(lost)}
+
+    def show(self, feature: Row, tokenizer: PreTrainedTokenizerBase) -> str:
+        """Return what the model reads of each choice, a line each, with the number of the right one in ``⟦…⟧``."""
+        lines = []
+        for number, ids in enumerate(feature["input_ids"]):
+            mark = f"⟦{number}⟧" if number == feature.get("labels") else f" {number} "
+            lines.append(f"{mark} {tokenizer.decode(ids)}")
+        return "\n".join(lines)
+
+    def collator(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> PadChoices:
+        """Return what pads every choice of a batch.
+
+        Raises:
+            Incompatible: The tokenizer has no padding token.
+        """
+        if tokenizer.pad_token_id is None:
+            raise Incompatible("the tokenizer has no padding token, so choices cannot be batched. Use one that has.")
+        return PadChoices(pad_token_id=tokenizer.pad_token_id, pad_token_type_id=tokenizer.pad_token_type_id)
+
+    def loss(self) -> Callable[..., Any]:
+        """Return the cross entropy over the choices, right for accumulated batches too."""
+        return cross_entropy
+
+
+def _grouped(values: Sequence[Any], counts: Sequence[int]) -> Iterator[list[Any]]:
+    """Yield the values of each question: as many as it has choices.
+
+    >>> list(_grouped("abcde", [2, 3]))
+    [['a', 'b'], ['c', 'd', 'e']]
+    """
+    start = 0
+    for count in counts:
+        yield list(values[start : start + count])
+        start += count
