@@ -1,4 +1,4 @@
-"""Language modelling: masked and causal. Adapts a model to a kind of text before it learns a task."""
+"""Language modelling, masked and causal: adapts a model to a domain before it learns a task."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _DATASET = {"path": "sample:harbour-text"}
 
 @hookimpl
 def tasks() -> Mapping[str, Task]:
-    """Bring `masked-language-modeling` and `causal-language-modeling`."""
+    """Add `masked-language-modeling` and `causal-language-modeling`."""
     return {
         "masked-language-modeling": Task(
-            summary="Guess the masked words of a text: adapts an encoder to a kind of text",
+            summary="Predict the masked words of a text: adapts an encoder to a domain",
             model_class="AutoModelForMaskedLM",
             peft_type=None,
-            # labels are drawn with the masks, when a batch is made; the last two columns say where to draw them
-            features=frozenset({"input_ids", "pieces", "words"}),
+            # the collator makes labels when it draws the masks; the last two columns say where it may draw them
+            features=frozenset({"input_ids", "seq_lengths", "word_ids"}),
             labels=frozenset(),
             preprocessor="finetune_lm.masked:MaskedLMPreprocessor",
             evaluator="finetune_lm.masked_evaluator:MaskedLMEvaluator",
@@ -40,12 +40,10 @@ def tasks() -> Mapping[str, Task]:
             },
         ),
         "causal-language-modeling": Task(
-            summary="Guess the next word of a text: adapts a decoder to a kind of text, and goes on with it",
+            summary="Predict the next word of a text: adapts a decoder to a domain, and continues texts",
             model_class="AutoModelForCausalLM",
             peft_type="CAUSAL_LM",
-            features=frozenset(
-                {"input_ids", "labels", "prompt_ids"}
-            ),  # prompts only where a text is to be gone on with
+            features=frozenset({"input_ids", "labels", "prompt_ids"}),  # prompts in predictions alone
             labels=frozenset(),
             preprocessor="finetune_lm.causal:CausalLMPreprocessor",
             evaluator="finetune_lm.causal_evaluator:CausalLMEvaluator",
@@ -64,5 +62,5 @@ def tasks() -> Mapping[str, Task]:
 
 @hookimpl
 def readers() -> Mapping[str, str]:
-    """Read plain text: a line a document, or documents parted by blank lines."""
+    """Read plain text: one document for each line, or for each paragraph."""
     return {"lines": "finetune_lm.plain:LinesReader", "paragraphs": "finetune_lm.plain:ParagraphsReader"}

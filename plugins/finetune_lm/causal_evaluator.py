@@ -11,9 +11,9 @@ import numpy as np
 
 from finetune.interfaces import IGNORE_INDEX, Evaluator, Predictions, Record, Tallies
 from finetune.kit import ratios
-from finetune_lm.attribution import judged, perplexities, perplexity, require_score, scored
-from finetune_lm.prompts import PROMPT
+from finetune_lm.causal import PROMPT
 from finetune_lm.texts import TEXT
+from finetune_lm.token_losses import check_primary, loss_per_token, perplexities, perplexity, token_losses, with_tokens
 from finetune_lm.unigrams import Unigrams
 
 SCORES = ("perplexity", "bits_per_byte")
@@ -21,50 +21,54 @@ SCORES = ("perplexity", "bits_per_byte")
 
 @dataclass(frozen=True, kw_only=True)
 class CausalLMEvaluator(Evaluator):
-    """Perplexity and bits per byte, of all tokens together: no mean of batches, blocks or documents.
+    """Perplexity and bits per byte of all tokens together, not the mean over batches, blocks or documents.
 
-    Every token of every text counts once, and so does the end of each document. A document is read after those before
-    it in its block, and a block without the ones before it.
+    Every token of every text counts once, and so does the end of each document. The context of a document is the
+    documents before it in its block; the context of a block does not include earlier blocks.
     """
 
     primary: str = "perplexity"
-    """The score to choose by: `perplexity` or `bits_per_byte`, which compares models of different tokenizers."""
+    """The score that models are chosen by: `perplexity`, or `bits_per_byte`, which compares models with different
+    tokenizers."""
 
     def __post_init__(self) -> None:
-        require_score(self.primary, SCORES)
+        check_primary(self.primary, SCORES)
 
     @property
     def greater_is_better(self) -> bool:
-        """Never: both count surprise."""
+        """Always false: both scores are averages of the NLL."""
         return False
 
     def records(self, predictions: Predictions) -> list[Record]:
-        """Return the perplexity of each document and, where the model was to go on with it, what it wrote.
+        """Return the perplexity of each document and, if the model continued it, the text that the model wrote.
 
         ``{'prediction': 23.4, 'reference': 1.0, 'nll': 315.2, 'tokens': 100, 'bytes': 420}``: the reference is the
-        perplexity of whoever knows the text by heart; ``nll`` is in nats. Of a text to go on with,
+        perplexity of a model that knows the text by heart; ``nll`` is in nats. If the model continued the text,
         ``{'prediction': ' of the pier.', 'stopped': True, 'perplexity': 23.4, 'nll': 315.2, 'tokens': 100,
-        'bytes': 420}``: ``stopped`` says whether the model ended the text, or `max_new_tokens` did.
+        'bytes': 420}``: ``stopped`` is false if `max_new_tokens` ended the text.
         """
-        parts = predictions.outputs
-        nll_of, *written = parts if isinstance(parts, tuple | list) else (parts,)
+        outputs = predictions.outputs
+        nll_of_tokens, *generated = outputs if isinstance(outputs, tuple | list) else (outputs,)
         nll = np.zeros(len(predictions.examples))
         tokens = np.zeros(len(predictions.examples), dtype=np.int64)
-        for part in judged(predictions, nll_of):
-            np.add.at(nll, part.documents, part.nll)
-            np.add.at(tokens, part.documents, 1)
-        told = dict(continuations(predictions, *written)) if written else {}
-        found = []
-        for number, (example, total, count) in enumerate(
-            zip(predictions.examples, nll.tolist(), tokens.tolist(), strict=True)
-        ):
-            known = perplexity(total, count)
-            first = {**told[number], "perplexity": known} if told else {"prediction": known, "reference": 1.0}
-            found.append({**first, "nll": total, "tokens": count, "bytes": len(example[TEXT].encode("utf-8"))})
-        return found
+        for block in token_losses(predictions, nll_of_tokens):
+            np.add.at(nll, block.documents, block.nll)
+            np.add.at(tokens, block.documents, 1)
+        continued = dict(continuations(predictions, *generated)) if generated else {}
+        records = []
+        for number, example in enumerate(predictions.examples):
+            total, count = float(nll[number]), int(tokens[number])
+            record: Record
+            if generated:
+                record = {**continued[number], "perplexity": perplexity(total, count)}
+            else:
+                record = {"prediction": perplexity(total, count), "reference": 1.0}
+            size = len(example[TEXT].encode("utf-8"))
+            records.append({**record, "nll": total, "tokens": count, "bytes": size})
+        return records
 
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
-        """Return perplexity, bits per byte of the texts' UTF-8, and how many tokens were predicted."""
+        """Return perplexity, bits per byte of the texts in UTF-8, and how many tokens were predicted."""
         totals = _totals(records)
         return {
             "perplexity": perplexity(totals["nll"], totals["tokens"]),
@@ -73,41 +77,50 @@ class CausalLMEvaluator(Evaluator):
         }
 
     def losses(self, records: Sequence[Record]) -> list[float]:
-        """Return the mean surprise at a token of each document, in nats."""
-        return [record["nll"] / record["tokens"] if record.get("tokens") else 0.0 for record in records]
+        """Return the mean NLL per token of each document, in nats."""
+        return [loss_per_token(record) for record in records]
 
     def tallies(self, records: Sequence[Record]) -> Tallies:
-        """Return surprise, tokens and bytes of each document."""
-        nll, tokens, size = (np.array([record[name] for record in records]) for name in ("nll", "tokens", "bytes"))
-        parts = {"perplexity": (nll, tokens), "bits_per_byte": (nll / math.log(2), size)}
-        return ratios(parts, through={"perplexity": perplexities})
+        """Return NLL, tokens and bytes of each document."""
+        columns = {}
+        for name in ("nll", "tokens", "bytes"):
+            columns[name] = np.array([record[name] for record in records])
+        quotients = {
+            "perplexity": (columns["nll"], columns["tokens"]),
+            "bits_per_byte": (columns["nll"] / math.log(2), columns["bytes"]),
+        }
+        return ratios(quotients, through={"perplexity": perplexities})
 
     def baselines(self, predictions: Predictions, *, train: Predictions) -> dict[str, list[Record]]:
-        """Return the surprise of whoever knows only how frequent each token is in the training texts."""
-        known = Unigrams.of(train)
-        return {"unigram": self.records(replace(predictions, outputs=known.instead(predictions, predictions.outputs)))}
+        """Return the records of a model that knows only how frequent each token is in the training texts."""
+        nll = Unigrams.of(train).nll(predictions, predictions.outputs)
+        return {"unigram": self.records(replace(predictions, outputs=nll))}
 
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
-        """Return what the scores are made of."""
+        """Return the sums that the scores are computed from."""
         return _totals(records)
 
 
 def continuations(predictions: Predictions, ids: Any, ended: Any) -> Iterator[tuple[int, Record]]:
-    """Yield each example with what was written after it, so that text and prediction together are the whole."""
+    """Yield the index of each example with the text that the model wrote after it.
+
+    The prediction is what follows the prompt in the decoded whole, so that text and prediction fit together.
+    """
+    decode = predictions.tokenizer.decode
     for feature, row, stopped in zip(predictions.features, np.asarray(ids), np.asarray(ended).tolist(), strict=True):
         prompt = list(feature[PROMPT])
-        if prompt:
-            begin, whole = (
-                str(predictions.tokenizer.decode(part, skip_special_tokens=True))
-                for part in (prompt, [*prompt, *row[row != IGNORE_INDEX].tolist()])
-            )
-            yield feature["example"], {"prediction": whole.removeprefix(begin), "stopped": bool(stopped)}
+        if not prompt:  # not the last block of its text
+            continue
+        written = row[row != IGNORE_INDEX].tolist()
+        begin = str(decode(prompt, skip_special_tokens=True))
+        whole = str(decode([*prompt, *written], skip_special_tokens=True))
+        yield feature["example"], {"prediction": whole.removeprefix(begin), "stopped": bool(stopped)}
 
 
 def _totals(records: Sequence[Record]) -> dict[str, Any]:
-    found = scored(records)
+    scorable = with_tokens(records)
     return {
-        "nll": math.fsum(record["nll"] for record in found),
-        "tokens": sum(record["tokens"] for record in found),
-        "bytes": sum(record["bytes"] for record in found),
+        "nll": math.fsum(record["nll"] for record in scorable),
+        "tokens": sum(record["tokens"] for record in scorable),
+        "bytes": sum(record["bytes"] for record in scorable),
     }

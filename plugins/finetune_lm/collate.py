@@ -1,4 +1,4 @@
-"""Blocks → a padded batch, with masks where they are wanted."""
+"""Blocks → a padded batch with masks."""
 
 from __future__ import annotations
 
@@ -10,87 +10,65 @@ import numpy as np
 import torch
 
 from finetune.interfaces import IGNORE_INDEX
-from finetune_lm.masking import Numbers, Replacement, chosen, generator, groups_of
+from finetune.kit import PadRight
+from finetune_lm.masking import Array, Replacement, choose_positions, mask_generator, maskable_groups
 
 FIXED_SEED, FIXED_EPOCH = 0, -1
-"""Of the masks by which models are compared: the same in every run, whatever its seed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PadRight:
-    """Pads a batch of blocks on the right.
-
-    Labels are padded by length and not by token: where the padding token is EOS as well (GPT-2), EOS is still learned.
-    The evaluator counts positions from the left, so that the side must not depend on the tokenizer.
-    """
-
-    pad_token_id: int
-
-    def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """Return the batch: ``input_ids``, ``attention_mask``, ``labels``."""
-        width = max(len(feature["input_ids"]) for feature in features)
-        fill = {"input_ids": self.pad_token_id, "attention_mask": 0, "labels": IGNORE_INDEX}
-        tables = {name: np.full((len(features), width), padding, np.int64) for name, padding in fill.items()}
-        for row, feature in enumerate(features):
-            length = len(feature["input_ids"])
-            tables["input_ids"][row, :length] = feature["input_ids"]
-            tables["attention_mask"][row, :length] = 1
-            tables["labels"][row, :length] = feature["labels"]
-        return {name: torch.from_numpy(table) for name, table in tables.items()}
+"""Seed and epoch of the masks that models are compared by: the same in each run, whatever its seed."""
 
 
 def shared_zero() -> torch.Tensor:
-    """Return a zero that worker processes see change."""
+    """Return a zero in shared memory: worker processes see its changes."""
     zero: Any = torch.zeros((), dtype=torch.int64)
-    zero.share_memory_()
-    number: torch.Tensor = zero
-    return number
+    shared: torch.Tensor = zero.share_memory_()
+    return shared
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskAndPad:
-    """Masks a batch of blocks and pads it on the right; the masks change from epoch to epoch."""
+    """A collator that masks a batch of blocks and pads it on the right; the masks change from epoch to epoch."""
 
     pad: PadRight
     probability: float
     replacement: Replacement
-    special: Numbers
-    """Ids of the special tokens, which are never masked; the unknown one is among them."""
+    special: Array
+    """Ids of the special tokens, which are never masked; the unknown token is one of them."""
     seed: int = 0
     fixed: bool = False
-    """Whether to evaluate: one mask for good, always by the mask token, and none in a document that has its own."""
+    """Whether it collates for evaluation: the masks never change, always use the mask token, and leave out documents
+    that contain a mask token themselves."""
     epoch: torch.Tensor = field(default_factory=shared_zero)
-    """Which epoch it is; shared with worker processes that outlive one."""
+    """The current epoch; in shared memory, because worker processes may live longer than an epoch."""
 
     def seeded(self, seed: int) -> MaskAndPad:
-        """Return one that draws other masks, and counts its own epochs."""
+        """Return a copy that draws other masks and has an epoch counter of its own."""
         return replace(self, seed=seed, epoch=shared_zero())
 
     def evaluating(self) -> MaskAndPad:
-        """Return one whose masks depend on the block alone."""
-        return replace(
-            self, fixed=True, replacement=replace(self.replacement, mask_replace_prob=1.0, random_replace_prob=0.0)
-        )
+        """Return a copy whose masks depend on the block alone."""
+        always_mask = replace(self.replacement, mask_replace_prob=1.0, random_replace_prob=0.0)
+        return replace(self, fixed=True, replacement=always_mask)
 
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Return the batch: ``input_ids`` with masks, ``attention_mask``, ``labels`` of the masked tokens."""
         return self.pad([self.masked(feature) for feature in features])
 
-    def masked(self, feature: Mapping[str, Any]) -> dict[str, Numbers]:
+    def masked(self, feature: Mapping[str, Any]) -> dict[str, Array]:
         """Return one block with its masks, and the labels."""
         ids = np.asarray(feature["input_ids"], dtype=np.int64)
         seed, epoch = (FIXED_SEED, FIXED_EPOCH) if self.fixed else (self.seed, int(self.epoch))
-        draw = generator(feature["input_ids"], seed=seed, epoch=epoch)
-        groups = groups_of(self._maskable(ids, feature["pieces"]), feature.get("words"))
-        positions = chosen(groups, probability=self.probability, draw=draw)
+        generator = mask_generator(feature["input_ids"], seed=seed, epoch=epoch)
+        groups = maskable_groups(self._maskable(ids, feature["seq_lengths"]), feature.get("word_ids"))
+        positions = choose_positions(groups, probability=self.probability, generator=generator)
         labels = np.full_like(ids, IGNORE_INDEX)
         labels[positions] = ids[positions]
-        return {"input_ids": self.replacement.apply(ids, positions, draw), "labels": labels}
+        return {"input_ids": self.replacement.apply(ids, positions, generator), "labels": labels}
 
-    def _maskable(self, ids: Numbers, pieces: Sequence[int]) -> Numbers:
-        maskable = ~np.isin(ids, self.special)
+    def _maskable(self, ids: Array, seq_lengths: Sequence[int]) -> Array:
+        """Return which positions may be masked."""
+        maskable: Array = ~np.isin(ids, self.special)
         if self.fixed:
-            documents = np.repeat(np.arange(len(pieces)), pieces)
-            gaps = documents[ids == self.replacement.mask_token_id]
-            maskable &= ~np.isin(documents, gaps)
+            documents = np.repeat(np.arange(len(seq_lengths)), seq_lengths)
+            with_gaps = documents[ids == self.replacement.mask_token_id]
+            maskable &= ~np.isin(documents, with_gaps)
         return maskable

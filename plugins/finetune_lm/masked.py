@@ -10,12 +10,12 @@ import numpy as np
 
 from finetune.errors import BadOptions
 from finetune.interfaces import IGNORE_INDEX, Batch, Columns, Finding, Preprocessor, Row
-from finetune.kit import TokenCrossEntropy
+from finetune.kit import PadRight, TokenCrossEntropy
 from finetune_lm import texts
-from finetune_lm.collate import MaskAndPad, PadRight
-from finetune_lm.frame import Frame, frame, separator
+from finetune_lm.collate import MaskAndPad
 from finetune_lm.masking import Replacement
-from finetune_lm.packing import Piece, cut
+from finetune_lm.packing import Segment, split_into_blocks
+from finetune_lm.special_tokens import SpecialTokens, document_separator, special_tokens
 from finetune_lm.texts import NO_WORD, Encoded
 
 if TYPE_CHECKING:
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedLMPreprocessor(Preprocessor):
-    """Predicts masked tokens of a text from the others.
+    """Predicts masked tokens of a text from the other tokens.
 
-    Each document ends in the tokenizer's separator. Documents lie end to end and are cut into blocks, which get what
-    the tokenizer puts round a text (``[CLS] … [SEP]``). The masks are drawn anew every epoch.
+    Each document ends in the tokenizer's separator. Documents are concatenated and split into blocks. Each block gets
+    the special tokens that the tokenizer puts around a text (``[CLS] … [SEP]``). Each epoch draws new masks.
     """
 
     max_length: int = 256
-    """Longest block, in tokens, special ones included."""
+    """Longest block, in tokens, special tokens included."""
     packing: bool = True
-    """Whether a block may hold several documents; without, each begins a block of its own."""
+    """Whether a block may hold several documents; otherwise each document begins a new block."""
     mlm_probability: float = 0.15
-    """Share of a block's tokens that are masked; at least one is."""
+    """Share of a block's tokens that are masked; at least one token is."""
     mask_replace_prob: float = 0.8
-    """Share of the masked tokens in whose place the mask token stands."""
+    """Share of the masked tokens that the mask token replaces."""
     random_replace_prob: float = 0.1
-    """Share of the masked tokens in whose place a random one stands; the rest stay as they are."""
+    """Share of the masked tokens that a random token replaces; the rest stay as they are."""
     whole_word_mask: bool = False
     """Whether to mask all tokens of a word or none; needs a fast tokenizer."""
 
@@ -64,49 +64,51 @@ class MaskedLMPreprocessor(Preprocessor):
         yield from texts.check_texts(examples, max_length=self.max_length)
 
     def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
-        """Return blocks of tokens, as they are before any is masked.
+        """Return blocks of tokens, before any token is masked.
 
-        ``pieces`` says how many of a block's tokens belong to the document in which it begins, to the next, and so
-        on; they add up to its length. With BERT's tokenizer and ``max_length`` 6, ``{"text": ["a b c", "d e"]}`` gives
-        ``{'input_ids': [[CLS, a, b, c, SEP], [CLS, d, e, SEP]], 'pieces': [[5], [4]],
-        'overflow_to_sample_mapping': [0, 1]}``: the separator that ends a block is also the last of its frame.
+        ``seq_lengths`` holds how many of a block's tokens belong to the document in which it begins, to the next one,
+        and so on; they add up to its length. With BERT's tokenizer and ``max_length`` 6, ``{"text": ["a b c", "d e"]}``
+        gives ``{'input_ids': [[CLS, a, b, c, SEP], [CLS, d, e, SEP]], 'seq_lengths': [[5], [4]],
+        'overflow_to_sample_mapping': [0, 1]}``: the separator that ends a block is also its last special token.
+        With ``whole_word_mask``, ``word_ids`` numbers the word of each token, through the whole block.
         """
-        around, end = frame(tokenizer), separator(tokenizer)
-        room = self.max_length - len(around.before) - len(around.after)
-        if room < 1:
+        around = special_tokens(tokenizer)
+        separator = document_separator(tokenizer)
+        block_size = self.max_length - len(around.before) - len(around.after)
+        if block_size < 1:
             raise BadOptions(
-                f"preprocessor: max_length {self.max_length} leaves no room for text beside "
-                f"{self.max_length - room} special tokens."
+                f"preprocessor: max_length {self.max_length} leaves no room for text: the tokenizer adds "
+                f"{self.max_length - block_size} special tokens. Set it to {self.max_length - block_size + 1} or more."
             )
         encoded = texts.encode(
             examples[texts.TEXT], tokenizer, words=self.whole_word_mask, mask_token=tokenizer.mask_token
         )
-        documents = [Encoded([*text.ids, end], [*text.words, NO_WORD]) for text in encoded]
-        blocks = cut([len(document.ids) for document in documents], room=room, packing=self.packing)
-        made: dict[str, list[Any]] = {"input_ids": [], "pieces": [], "overflow_to_sample_mapping": []}
-        if self.whole_word_mask:
-            made["words"] = []
-        for block in blocks:
-            made["overflow_to_sample_mapping"].append(block[0].document)
-            feature = _feature(block, documents, around, end)
-            for name in made.keys() & feature.keys():
-                made[name].append(feature[name])
-        return made
+        documents = [Encoded([*text.ids, separator], [*text.word_ids, NO_WORD]) for text in encoded]
+        lengths = [len(document.ids) for document in documents]
+        names = ["input_ids", "seq_lengths", *(["word_ids"] if self.whole_word_mask else [])]
+        features: dict[str, list[Any]] = {name: [] for name in names}
+        features["overflow_to_sample_mapping"] = []
+        for block in split_into_blocks(lengths, block_size=block_size, packing=self.packing):
+            feature = _block_feature(block, documents, around, separator)
+            for name in names:
+                features[name].append(feature[name])
+            features["overflow_to_sample_mapping"].append(block[0].document)
+        return features
 
     def for_inference(self) -> Self:
-        """Return one that does not pack: a gap is filled from its own text."""
+        """Return a copy that does not pack: a gap is filled from its own text alone."""
         return replace(self, packing=False)
 
     def show(self, feature: Row, tokenizer: PreTrainedTokenizerBase) -> str:
-        """Return a block with ``⟦…⟧`` round what one mask would hide."""
-        seen = self._masks(tokenizer).masked(feature)["labels"] != IGNORE_INDEX
-        return texts.shown(feature["input_ids"], seen.tolist(), tokenizer)
+        """Return a block with ``⟦…⟧`` around the tokens that one mask hides."""
+        is_label = self._collator(tokenizer).masked(feature)["labels"] != IGNORE_INDEX
+        return texts.mark_labels(feature["input_ids"], is_label.tolist(), tokenizer)
 
     def collator(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> MaskAndPad:
-        """Return what masks and pads."""
-        return self._masks(tokenizer)
+        """Return a collator that masks and pads."""
+        return self._collator(tokenizer)
 
-    def _masks(self, tokenizer: PreTrainedTokenizerBase) -> MaskAndPad:
+    def _collator(self, tokenizer: PreTrainedTokenizerBase) -> MaskAndPad:
         special = np.array(tokenizer.all_special_ids)
         return MaskAndPad(
             pad=PadRight(pad_token_id=tokenizer.pad_token_id or 0),
@@ -121,22 +123,28 @@ class MaskedLMPreprocessor(Preprocessor):
         )
 
     def loss(self) -> TokenCrossEntropy:
-        """Return cross entropy of the masked tokens: the sum over a step's, by their number."""
+        """Return cross entropy of the masked tokens: the sum over the tokens of a step, divided by their number."""
         return TokenCrossEntropy(shift=False)
 
 
-def _feature(block: list[Piece], documents: Sequence[Encoded], around: Frame, end: int) -> dict[str, list[int]]:
-    """Return one block: its tokens in their frame, and which word each belongs to, numbered through the block."""
-    ids, words = list(around.before), [NO_WORD] * len(around.before)
-    for document, first, stop in block:
-        tokens, of = documents[document]
-        ids += tokens[first:stop]
-        later = max(words, default=NO_WORD) + 1
-        words += [NO_WORD if word == NO_WORD else word + later for word in of[first:stop]]
+def _block_feature(
+    block: Sequence[Segment], documents: Sequence[Encoded], around: SpecialTokens, separator: int
+) -> dict[str, list[int]]:
+    """Return one block: its tokens between special tokens, and the word of each, numbered through the block."""
+    ids = list(around.before)
+    word_ids = [NO_WORD] * len(around.before)
+    for document, first, end in block:
+        ids += documents[document].ids[first:end]
+        texts.append_words(word_ids, documents[document].word_ids[first:end])
     after = around.after
-    if ids[-1] == end and block[-1].end_token == len(documents[block[-1].document].ids):
-        after = after[1:] if after[:1] == (end,) else after
-    pieces = [piece.end_token - piece.first_token for piece in block]
-    pieces[0] += len(around.before)
-    pieces[-1] += len(after)
-    return {"input_ids": [*ids, *after], "pieces": pieces, "words": [*words, *[NO_WORD] * len(after)]}
+    ends_document = block[-1].end_token == len(documents[block[-1].document].ids)
+    if ends_document and after[:1] == (separator,):
+        after = after[1:]  # the document's own separator takes its place
+    seq_lengths = [segment.size for segment in block]
+    seq_lengths[0] += len(around.before)
+    seq_lengths[-1] += len(after)
+    return {
+        "input_ids": [*ids, *after],
+        "seq_lengths": seq_lengths,
+        "word_ids": [*word_ids, *[NO_WORD] * len(after)],
+    }

@@ -1,4 +1,4 @@
-"""How well a masked language model predicts what is hidden from it."""
+"""How well a masked language model predicts masked tokens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ import numpy as np
 
 from finetune.interfaces import Evaluator, Predictions, Record, Tallies
 from finetune.kit import ratios
-from finetune_lm.attribution import documents_of, judged, perplexities, perplexity, require_score, scored
+from finetune_lm.token_losses import (
+    check_primary,
+    document_indices,
+    loss_per_token,
+    perplexities,
+    perplexity,
+    token_losses,
+    with_tokens,
+)
 from finetune_lm.unigrams import Unigrams
 
 SCORES = ("perplexity", "accuracy")
@@ -20,17 +28,17 @@ SCORES = ("perplexity", "accuracy")
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedLMEvaluator(Evaluator):
-    """Perplexity and accuracy of masked tokens, all together: no mean of batches, blocks or documents.
+    """Perplexity and accuracy of all masked tokens together, not the mean over batches, blocks or documents.
 
-    The masks depend on the text alone, so that runs can be compared; every chosen token is hidden by the mask token. It
-    is a pseudo-perplexity: not to be compared with a causal model's, nor with other masks.
+    The masks depend on the text alone, so runs can be compared. The mask token replaces each chosen token. This is a
+    pseudo-perplexity: do not compare it with a causal model's, or with a perplexity under other masks.
     """
 
     primary: str = "perplexity"
-    """The score to choose by: `perplexity` or `accuracy`."""
+    """The score that models are chosen by: `perplexity` or `accuracy`."""
 
     def __post_init__(self) -> None:
-        require_score(self.primary, SCORES)
+        check_primary(self.primary, SCORES)
 
     @property
     def greater_is_better(self) -> bool:
@@ -38,78 +46,90 @@ class MaskedLMEvaluator(Evaluator):
         return self.primary == "accuracy"
 
     def records(self, predictions: Predictions) -> list[Record]:
-        """Return the guesses for each document's masked tokens, or, where its text has gaps of its own, fillings.
+        """Return the predictions for each document's masked tokens, or the fillings if its text contains mask tokens.
 
         ``{'prediction': ['tide', 'fog'], 'reference': ['tide', 'rain'], 'correct': 1, 'tokens': 2, 'nll': 1.9}``, and
-        for a text that holds the mask token ``{'prediction': ['ship'], 'fillings': [[{'token': 'ship',
+        for a text that contains the mask token ``{'prediction': ['ship'], 'fillings': [[{'token': 'ship',
         'probability': 0.4}, …]]}``, which has nothing to score.
         """
 
         @cache
         def word(token: int) -> str:
-            text: str = predictions.tokenizer.decode([token])
-            return text
+            return str(predictions.tokenizer.decode([token]))
 
-        nll, guesses, *best = (np.asarray(part) for part in predictions.outputs)
-        records = [
-            {"prediction": [], "reference": [], "correct": 0, "tokens": 0, "nll": 0.0} for _ in predictions.examples
-        ]
-        for part in judged(predictions, nll):
-            truth = np.asarray(predictions.features[part.block]["input_ids"])[part.positions].tolist()
-            guess = guesses[part.block][part.positions].tolist()
-            for document, right, guessed, cost in zip(part.documents.tolist(), truth, guess, part.nll, strict=True):
-                record: Any = records[document]
-                record["prediction"].append(word(guessed))
-                record["reference"].append(word(right))
-                record["correct"] += int(right == guessed)
+        nll, best_ids, *gaps = predictions.outputs
+        records: list[Record] = []
+        for _ in predictions.examples:
+            records.append({"prediction": [], "reference": [], "correct": 0, "tokens": 0, "nll": 0.0})
+        for losses in token_losses(predictions, nll):
+            true_ids = np.asarray(predictions.features[losses.block]["input_ids"])[losses.positions]
+            predicted_ids = np.asarray(best_ids[losses.block])[losses.positions]
+            rows = zip(losses.documents, true_ids.tolist(), predicted_ids.tolist(), losses.nll, strict=True)
+            for document, true_id, predicted_id, loss in rows:
+                record = records[int(document)]
+                record["prediction"].append(word(predicted_id))
+                record["reference"].append(word(true_id))
+                record["correct"] += int(true_id == predicted_id)
                 record["tokens"] += 1
-                record["nll"] += float(cost)
-        for document, gaps in _gaps(predictions, *best).items():
-            told = [[{"token": word(token), "probability": p} for token, p in gap] for gap in gaps]
-            records[document] = {"prediction": [gap[0]["token"] for gap in told], "fillings": told}
+                record["nll"] += float(loss)
+        for document, fillings in _fillings(predictions, *gaps).items():
+            named = []
+            for filling in fillings:
+                named.append([{"token": word(token), "probability": p} for token, p in filling])
+            records[document] = {"prediction": [best["token"] for best, *_ in named], "fillings": named}
         return records
 
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
         """Return perplexity and accuracy of the masked tokens, and how many there were."""
-        found = scored(records)
-        tokens = sum(record["tokens"] for record in found)
+        scorable = with_tokens(records)
+        tokens = sum(record["tokens"] for record in scorable)
         return {
-            "perplexity": perplexity(math.fsum(record["nll"] for record in found), tokens),
-            "accuracy": sum(record["correct"] for record in found) / tokens,
+            "perplexity": perplexity(math.fsum(record["nll"] for record in scorable), tokens),
+            "accuracy": sum(record["correct"] for record in scorable) / tokens,
             "tokens": tokens,
         }
 
     def losses(self, records: Sequence[Record]) -> list[float]:
-        """Return the mean surprise at a token of each document, in nats."""
-        return [record["nll"] / record["tokens"] if record.get("tokens") else 0.0 for record in records]
+        """Return the mean NLL per masked token of each document, in nats."""
+        return [loss_per_token(record) for record in records]
 
     def tallies(self, records: Sequence[Record]) -> Tallies:
-        """Return surprise, hits and masked tokens of each document."""
-        nll, right, tokens = (
-            np.array([record.get(name, 0) for record in records]) for name in ("nll", "correct", "tokens")
-        )
-        parts = {"perplexity": (nll, tokens), "accuracy": (right, tokens)}
-        return ratios(parts, most={"accuracy": 1.0}, through={"perplexity": perplexities})
+        """Return NLL, correct and masked tokens of each document."""
+        columns = {}
+        for name in ("nll", "correct", "tokens"):
+            columns[name] = np.array([record.get(name, 0) for record in records])
+        quotients = {
+            "perplexity": (columns["nll"], columns["tokens"]),
+            "accuracy": (columns["correct"], columns["tokens"]),
+        }
+        return ratios(quotients, most={"accuracy": 1.0}, through={"perplexity": perplexities})
 
     def baselines(self, predictions: Predictions, *, train: Predictions) -> dict[str, list[Record]]:
-        """Return the guesses of whoever knows only how frequent each token is in the training texts."""
-        known = Unigrams.of(train)
-        nll, guesses, *best = (np.asarray(part) for part in predictions.outputs)
-        outputs = (known.instead(predictions, nll), np.full_like(guesses, known.likeliest), *best)
+        """Return the records of a model that knows only how frequent each token is in the training texts."""
+        unigrams = Unigrams.of(train)
+        nll, best_ids, *gaps = predictions.outputs
+        most_frequent = np.full_like(np.asarray(best_ids), unigrams.most_frequent)
+        outputs = (unigrams.nll(predictions, nll), most_frequent, *gaps)
         return {"unigram": self.records(replace(predictions, outputs=outputs))}
 
 
-Gap = list[tuple[int, float]]
+Filling = list[tuple[int, float]]
 """Tokens that may fill a gap, the likeliest first, with their probabilities."""
 
 
-def _gaps(predictions: Predictions, ids: Any, probabilities: Any) -> dict[int, list[Gap]]:
-    """Return the fillings of the gaps that texts have of their own, by example."""
-    found: dict[int, list[Gap]] = {}
+def _fillings(predictions: Predictions, ids: Any, probabilities: Any) -> dict[int, list[Filling]]:
+    """Return the fillings of the mask tokens that a text itself contains: example → one filling for each gap."""
+    ids = np.asarray(ids)
+    fillings: dict[int, list[Filling]] = {}
+    if not ids.size:
+        return fillings
     mask = predictions.tokenizer.mask_token_id
-    for block in np.flatnonzero((ids >= 0).any(axis=(1, 2))) if ids.size else ():
-        feature = predictions.features[int(block)]
-        places = documents_of(feature)[np.asarray(feature["input_ids"]) == mask]
-        for document, tokens, shares in zip(places.tolist(), ids[block], probabilities[block], strict=False):
-            found.setdefault(document, []).append(list(zip(tokens.tolist(), shares.tolist(), strict=True)))
-    return found
+    for block in np.flatnonzero((ids >= 0).any(axis=(1, 2))).tolist():
+        feature = predictions.features[block]
+        gaps = np.asarray(feature["input_ids"]) == mask
+        # a block with fewer gaps than the widest one of its batch is padded
+        rows = zip(document_indices(feature)[gaps], ids[block], np.asarray(probabilities[block]), strict=False)
+        for document, tokens, shares in rows:
+            filling = list(zip(tokens.tolist(), shares.tolist(), strict=True))
+            fillings.setdefault(int(document), []).append(filling)
+    return fillings

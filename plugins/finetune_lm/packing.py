@@ -1,4 +1,4 @@
-"""Documents laid end to end → blocks: where each is cut, so that no token is lost and none comes twice."""
+"""Documents laid end to end → blocks, so that no token is lost and none is repeated."""
 
 from __future__ import annotations
 
@@ -6,28 +6,39 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 
-class Piece(NamedTuple):
-    """A run of one document's tokens, half-open as a slice is."""
+class Segment(NamedTuple):
+    """A run of one document's tokens, half-open like a slice."""
 
     document: int
     first_token: int
     end_token: int
 
+    @property
+    def size(self) -> int:
+        """The number of tokens."""
+        return self.end_token - self.first_token
 
-def cut(lengths: Sequence[int], *, room: int, packing: bool = True) -> list[list[Piece]]:
-    """Cut documents into blocks of ``room`` tokens; what is left at the end makes a shorter one.
 
-    Together, the pieces are every token of every document, once and in order.
+def split_into_blocks(lengths: Sequence[int], *, block_size: int, packing: bool = True) -> list[list[Segment]]:
+    """Split documents of the given lengths into blocks of ``block_size`` tokens; the last block may be shorter.
 
-    >>> [[tuple(piece) for piece in block] for block in cut([3, 6, 2], room=4)]
-    [[(0, 0, 3), (1, 0, 1)], [(1, 1, 5)], [(1, 5, 6), (2, 0, 2)]]
+    Together, the segments are every token of every document, once and in order.
 
-    Without ``packing`` no block holds two documents.
+    >>> for block in split_into_blocks([3, 6, 2], block_size=4):
+    ...     print(*map(tuple, block))
+    (0, 0, 3) (1, 0, 1)
+    (1, 1, 5)
+    (1, 5, 6) (2, 0, 2)
 
-    >>> [[tuple(piece) for piece in block] for block in cut([3, 6], room=4, packing=False)]
-    [[(0, 0, 3)], [(1, 0, 4)], [(1, 4, 6)]]
+    Without ``packing``, no block holds two documents.
+
+    >>> for block in split_into_blocks([3, 6], block_size=4, packing=False):
+    ...     print(*map(tuple, block))
+    (0, 0, 3)
+    (1, 0, 4)
+    (1, 4, 6)
     """
-    blocks: list[list[Piece]] = []
+    blocks: list[list[Segment]] = []
     free = 0
     for document, length in enumerate(lengths):
         first = 0
@@ -36,9 +47,9 @@ def cut(lengths: Sequence[int], *, room: int, packing: bool = True) -> list[list
         while first < length:
             if free == 0:
                 blocks.append([])
-                free = room
+                free = block_size
             end = min(length, first + free)
-            blocks[-1].append(Piece(document, first, end))
+            blocks[-1].append(Segment(document, first, end))
             free -= end - first
             first = end
     return blocks

@@ -1,4 +1,4 @@
-"""Plain text files → documents: a line each, or parted by blank lines."""
+"""Plain text files → documents: one for each line, or one for each paragraph."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class LinesReader(Reader):
     suffixes = (".txt",)
 
     def recognises(self, head: str) -> bool:
-        """Take every file of this suffix but those that say they hold tagged words (CoNLL)."""
+        """Accept every file of this suffix except files that declare tagged words (CoNLL)."""
         return not head.lstrip("\ufeff \t\r\n").startswith("-DOCSTART-")
 
     def rows(self, text: Iterable[str], *, file: str) -> Iterator[tuple[int, Row] | Finding]:
-        """Yield every line that holds something."""
+        """Yield every line that is not blank."""
         for number, line in enumerate(lines(text, file=file), 1):
             if line.strip(_SPACE):
                 yield number, {TEXT: line.removesuffix("\r")}
@@ -30,24 +30,24 @@ class LinesReader(Reader):
 
 
 class ParagraphsReader(Reader):
-    """Reads documents that blank lines part: ``{"text": …}``, inner line ends kept as ``\\n``.
+    """Reads documents that blank lines separate: ``{"text": …}``, with inner line ends as ``\\n``.
 
-    A recipe asks for it by ``dataset.format: paragraphs``.
+    A recipe selects it by ``dataset.format: paragraphs``.
     """
 
     def rows(self, text: Iterable[str], *, file: str) -> Iterator[tuple[int, Row] | Finding]:
-        """Yield every run of lines that hold something, with the line where it begins."""
-        begun = size = 0
-        held: list[str] = []
+        """Yield every run of lines that are not blank, with the number of its first line."""
+        first_line = size = 0
+        paragraph: list[str] = []
         for number, line in enumerate(lines(text, file=file), 1):
             if line.strip(_SPACE):
-                begun = begun if held else number
-                held.append(line.removesuffix("\r"))
+                first_line = first_line if paragraph else number
+                paragraph.append(line.removesuffix("\r"))
                 size += len(line)
                 if size > LONGEST:
-                    raise too_long(file=file, line=begun, what="paragraph")
-            elif held:
-                yield begun, {TEXT: "\n".join(held)}
-                held, size = [], 0
-        if held:
-            yield begun, {TEXT: "\n".join(held)}
+                    raise too_long(file=file, line=first_line, what="paragraph")
+            elif paragraph:
+                yield first_line, {TEXT: "\n".join(paragraph)}
+                paragraph, size = [], 0
+        if paragraph:
+            yield first_line, {TEXT: "\n".join(paragraph)}

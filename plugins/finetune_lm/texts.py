@@ -1,15 +1,14 @@
-"""Texts: what is wrong with them, and their tokens."""
+"""The texts of a corpus: what is wrong with them, and their tokens."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
-from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from finetune.errors import Incompatible
 from finetune.interfaces import Finding, Row
+from finetune.kit import DuplicateCounter, check_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -17,9 +16,7 @@ if TYPE_CHECKING:
 TEXT = "text"
 """The column."""
 NO_WORD = -1
-"""Word of a token that belongs to none: special tokens."""
-_INVISIBLE = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
+"""Word number of a token that belongs to no word: special tokens."""
 # The names that tokenizers of the Hub give to their special tokens: [CLS], <s>, </s>, <|endoftext|>, <extra_id_0> …
 _SPECIAL = re.compile(
     r"\[(?:CLS|SEP|PAD|UNK|MASK)\]|</?s>|<(?:pad|unk|mask|cls|sep|bos|eos|extra_id_\d+|(?:start|end)_of_turn)>"
@@ -28,115 +25,113 @@ _SPECIAL = re.compile(
 
 
 class Encoded(NamedTuple):
-    """The tokens of one text, special ones left out."""
+    """The tokens of one text, without the special tokens that a tokenizer adds."""
 
     ids: list[int]
-    words: list[int]
-    """Which word of the text each token belongs to; empty unless asked for."""
+    word_ids: list[int]
+    """Number of the word that each token belongs to; empty unless asked for."""
 
 
 def check_texts(examples: Sequence[Row], *, max_length: int) -> Iterator[Finding]:
     """Yield what is wrong with the texts of one split."""
-    seen: set[bytes] = set()
+    duplicates = DuplicateCounter()
     special: list[tuple[int, str]] = []
-    repeats: list[int] = []
-    tokens = 0
+    most_tokens = 0
     for number, row in enumerate(examples):
-        value = row.get(TEXT)
-        problem = _problem(value)
-        if problem is not None:
-            surrogate = problem["code"] == "text-surrogate"
-            shown = None if value is None else ascii(value) if surrogate else str(value)
-            yield Finding(**problem, row=number, column=TEXT, value=shown)
-        if not isinstance(value, str):
+        text = row.get(TEXT)
+        yield from check_text(text, row=number, column=TEXT)
+        if not isinstance(text, str):
             continue
-        content = value.encode("utf-8", "surrogatepass")
-        tokens += len(content) + 1
-        if found := _SPECIAL.search(value):
-            special.append((number, found.group()))
-        digest = blake2b(content, digest_size=8).digest()
-        if digest in seen:
-            repeats.append(number)
-        seen.add(digest)
-    yield from _warnings(special, repeats)
-    if len(examples) > 0 and tokens <= max_length:
-        # A byte is a token at most, and so is the end of a document: fewer tokens than this there cannot be known to be
-        # without the tokenizer.
-        yield Finding(
-            code="corpus-smaller-than-block", level="warning", column=TEXT,
-            message=f"all {len(examples):,} texts together fit into one block of {max_length:,} tokens.",
-            fix="Is that all the text there is? Lower preprocessor.max_length, or bring more.",
-        )  # fmt: skip
-
-
-def _warnings(special: list[tuple[int, str]], repeats: list[int]) -> Iterator[Finding]:
+        duplicates.add(number, text)
+        match = _SPECIAL.search(text)
+        if match:
+            special.append((number, match.group()))
+        # A byte is one token at most, and so is the end of a document. Without the tokenizer, this upper bound is all
+        # that is known.
+        most_tokens += len(text.encode("utf-8", "surrogatepass")) + 1
     if special:
-        row, value = special[0]
+        yield _special_token_warning(special)
+    yield from duplicates.repeat_warning(
+        "rows repeat an earlier text.", column=TEXT, fix="Remove them: a model memorizes repeated texts."
+    )
+    if len(examples) > 0 and most_tokens <= max_length:
         yield Finding(
-            code="special-token-in-text", level="warning", row=row, column=TEXT, value=value,
-            message=f"{len(special):,} texts hold what looks like a special token. It is read as plain text, except "
-            "that a masked language model takes its own mask token for a gap to fill.",
-            fix="If it is a leftover of earlier processing, remove it.",
-        )  # fmt: skip
-    if repeats:
-        yield Finding(
-            code="duplicate-rows", level="warning", row=repeats[0], column=TEXT,
-            message=f"{len(repeats):,} rows repeat an earlier text.",
-            fix="Remove them: what is repeated is learnt by heart.",
-        )  # fmt: skip
+            code="corpus-smaller-than-block",
+            level="warning",
+            column=TEXT,
+            message=f"all {len(examples):,} texts together fit into one block of {max_length:,} tokens.",
+            fix="Check that no text is missing. If there is no more text, lower preprocessor.max_length.",
+        )
 
 
-def _problem(value: Any) -> dict[str, Any] | None:
-    if value is None:
-        return {"code": "text-missing", "message": "the row has no text.", "fix": "Fill it in, or drop the row."}
-    if not isinstance(value, str):
-        message = f"text was wanted, not {type(value).__name__}."
-        return {"code": "text-not-text", "message": message, "fix": "Write the column as text.", "level": "error"}
-    if all(unicodedata.category(character) in _INVISIBLE for character in value):
-        message = "nothing in the text can be seen."
-        return {"code": "text-empty", "message": message, "fix": "Fill it in, or drop the row."}
-    if _SURROGATE.search(value):
-        message = "the text holds half of a surrogate pair, which no tokenizer reads."
-        return {"code": "text-surrogate", "message": message, "fix": "Repair the encoding.", "level": "error"}
-    return None
+def _special_token_warning(found: list[tuple[int, str]]) -> Finding:
+    row, value = found[0]
+    return Finding(
+        code="special-token-in-text",
+        level="warning",
+        row=row,
+        column=TEXT,
+        value=value,
+        message=f"{len(found):,} texts contain what looks like a special token. It is read as plain text, with one "
+        "exception: a masked language model reads its own mask token as a gap to fill.",
+        fix="Remove it if it is left over from earlier processing.",
+    )
 
 
 def encode(
     texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, words: bool = False, mask_token: str | None = None
 ) -> list[Encoded]:
-    """Return the tokens of each text; no text can write a special token, but for the unknown one.
+    """Return the tokens of each text; special tokens that are written in a text become plain text.
+
+    The unknown token is the one exception.
 
     Args:
-        texts: Good ones.
-        tokenizer: Fast, where words are asked for.
-        words: Whether to say which word each token belongs to.
-        mask_token: Where a text holds it, that text's special tokens are taken for what they are.
+        texts: Texts without findings.
+        tokenizer: A fast one if ``words`` is true.
+        words: Whether to return which word each token belongs to.
+        mask_token: In a text that contains it, special tokens keep their meaning.
 
     Raises:
-        Incompatible: Words are asked for, and the tokenizer does not know them.
+        Incompatible: ``words`` is true, and the tokenizer is not a fast one.
     """
     if words and not tokenizer.is_fast:
         raise Incompatible(
-            f"whole_word_mask needs a fast tokenizer, which knows what word a token belongs to; "
-            f"{type(tokenizer).__name__} is not one. Set preprocessor.whole_word_mask to false."
+            f"whole_word_mask needs a fast tokenizer, which knows the word of each token; "
+            f"{type(tokenizer).__name__} is not fast. Set preprocessor.whole_word_mask to false."
         )
-    marked = [mask_token is not None and mask_token in text for text in texts]
+    plain: list[int] = []
+    with_mask: list[int] = []
+    for position, text in enumerate(texts):
+        has_mask = mask_token is not None and mask_token in text
+        (with_mask if has_mask else plain).append(position)
     encoded: dict[int, Encoded] = {}
-    for special in (False, True):
-        chosen = [position for position, mark in enumerate(marked) if mark is special]
-        made = _tokens([texts[position] for position in chosen], tokenizer, words=words, split=not special)
-        encoded.update(zip(chosen, made, strict=True))
+    for positions, split in ((plain, True), (with_mask, False)):
+        tokens = _tokens([texts[position] for position in positions], tokenizer, words=words, split=split)
+        encoded.update(zip(positions, tokens, strict=True))
     forbidden = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    for position, mark in enumerate(marked):
-        if not mark and not forbidden.isdisjoint(encoded[position].ids):
-            encoded[position] = _spelt_out(texts[position], tokenizer, words=words)
+    for position in plain:
+        if not forbidden.isdisjoint(encoded[position].ids):
+            encoded[position] = _encode_in_parts(texts[position], tokenizer, words=words)
     return [encoded[position] for position in range(len(texts))]
+
+
+def append_words(words: list[int], more: Sequence[int]) -> None:
+    """Append word numbers so that they continue the numbers that are there.
+
+    >>> words = [0, 0, 1]
+    >>> append_words(words, [0, NO_WORD, 1])
+    >>> words
+    [0, 0, 1, 2, -1, 3]
+    """
+    offset = max(words, default=NO_WORD) + 1
+    for word in more:
+        words.append(NO_WORD if word == NO_WORD else word + offset)
 
 
 def _tokens(texts: list[str], tokenizer: PreTrainedTokenizerBase, *, words: bool, split: bool) -> list[Encoded]:
     if not texts:
         return []
-    made = tokenizer(
+    encoding = tokenizer(
         texts,
         add_special_tokens=False,
         split_special_tokens=split,
@@ -144,38 +139,46 @@ def _tokens(texts: list[str], tokenizer: PreTrainedTokenizerBase, *, words: bool
         return_token_type_ids=False,
         verbose=False,
     )
-    return [Encoded(list(ids), _words(made, position) if words else []) for position, ids in enumerate(made.input_ids)]
+    encoded = []
+    for position, ids in enumerate(encoding["input_ids"]):
+        numbers: list[int] = []
+        if words:
+            append_words(numbers, [NO_WORD if word is None else word for word in encoding.word_ids(position)])
+        encoded.append(Encoded(list(ids), numbers))
+    return encoded
 
 
-def _words(made: Any, position: int) -> list[int]:
-    return [NO_WORD if word is None else word for word in made.word_ids(position)]
+def _encode_in_parts(text: str, tokenizer: PreTrainedTokenizerBase, *, words: bool) -> Encoded:
+    """Return the tokens of a text after splitting each special token in it behind its first character.
 
-
-def _spelt_out(text: str, tokenizer: PreTrainedTokenizerBase, *, words: bool) -> Encoded:
-    """Return the tokens of a text whose special tokens are cut in two after their first character.
-
-    ``split_special_tokens`` is not enough for Unigram vocabularies such as XLM-R's: ``</s>`` is one of their pieces,
-    and the most likely reading of its own spelling. Seen with tokenizers 0.23.
+    ``split_special_tokens`` is not enough for Unigram vocabularies such as XLM-R's: ``</s>`` is an entry of the
+    vocabulary, and the most likely segmentation of its own spelling. Seen with tokenizers 0.23.
     """
     names = sorted(tokenizer.all_special_tokens, key=len, reverse=True)
-    places = [found.start() + 1 for found in re.finditer("|".join(map(re.escape, names)), text)]
-    parts = [text[start:end] for start, end in zip([0, *places], [*places, len(text)], strict=True)]
+    parts = []
+    start = 0
+    for match in re.finditer("|".join(map(re.escape, names)), text):
+        end = match.start() + 1
+        parts.append(text[start:end])
+        start = end
+    parts.append(text[start:])
     joined = Encoded([], [])
     for part in _tokens(parts, tokenizer, words=words, split=True):
-        later = max(joined.words, default=NO_WORD) + 1
         joined.ids.extend(part.ids)
-        joined.words.extend(NO_WORD if word == NO_WORD else word + later for word in part.words)
+        append_words(joined.word_ids, part.word_ids)
     return joined
 
 
-def shown(ids: Sequence[int], seen: Sequence[bool], tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return tokens as a person reads them, with ``⟦…⟧`` round each run of those that the loss sees."""
+def mark_labels(ids: Sequence[int], is_label: Sequence[bool], tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return tokens as readable text, with ``⟦…⟧`` around each run of tokens that the loss sees."""
     tokens: list[str] = []
     inside = False
-    for token, inner in zip(tokenizer.convert_ids_to_tokens(list(ids)), seen, strict=True):
-        if inner != inside:
-            tokens.append("⟦" if inner else "⟧")
-            inside = inner
+    for token, label in zip(tokenizer.convert_ids_to_tokens(list(ids)), is_label, strict=True):
+        if label != inside:
+            tokens.append("⟦" if label else "⟧")
+            inside = label
         tokens.append(token)
-    text: str = tokenizer.convert_tokens_to_string([*tokens, "⟧"] if inside else tokens)
+    if inside:
+        tokens.append("⟧")
+    text: str = tokenizer.convert_tokens_to_string(tokens)
     return text

@@ -1,4 +1,4 @@
-"""Trainers that keep, of an evaluation's logits, what the scores need: a few numbers a token."""
+"""Trainers that keep only what the scores need of an evaluation's logits: a few numbers for each token."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from finetune.kit import (
     PatchedTrainer,
     align_logits,
     build_trainer,
+    evaluation_mode,
     generate,
     generation_options,
     mask_after_eos,
     max_prompt_length,
     preserve_rng_state,
 )
+from finetune_lm.causal import PROMPT, PROMPT_MASK
 from finetune_lm.collate import MaskAndPad
-from finetune_lm.prompts import MASK, PROMPT
+from finetune_lm.token_losses import NO_LABEL
 
-NOT_PREDICTED = -1
-"""Where a position has no label: less than any negative log-likelihood, as is the trainer's own padding, -100."""
-FILLINGS = 5
-"""How many fillings of a gap are told."""
+TOP_K = 5
+"""How many fillings of a gap are predicted, as in transformers' ``fill-mask`` pipeline."""
 
 
 def causal_trainer(job: Job) -> Trainer:
     """Build the trainer of a causal language model.
 
     Raises:
-        BadOptions: What is to be written has no room, or its options contradict each other.
-        Incompatible: The model sees the tokens that it is to predict.
+        BadOptions: The generation options leave no room for a prompt, or contradict each other.
+        Incompatible: The model sees the tokens that it must predict.
     """
     if job.train is not None:
         require_causal(job.model, list(job.train[0]["input_ids"][:16]))
-    wanted = generation_options(job.model, job.tokenizer, job.generation)
-    room = max_prompt_length(job.model, wanted)
-    built = build_trainer(job, CausalLMTrainer)
-    built.wanted, built.room = wanted, room
-    return built
+    options = generation_options(job.model, job.tokenizer, job.generation)
+    prompt_length = max_prompt_length(job.model, options)
+    trainer = build_trainer(job, CausalLMTrainer)
+    trainer.generation_options, trainer.max_prompt_length = options, prompt_length
+    return trainer
 
 
 def masked_trainer(job: Job) -> Trainer:
@@ -53,58 +53,60 @@ def masked_trainer(job: Job) -> Trainer:
 
 
 class CausalLMTrainer(PatchedTrainer):
-    """Evaluates to the negative log-likelihood of every token, (B, T), in nats.
+    """A trainer whose evaluation returns the negative log-likelihood of every token, (B, T), in nats.
 
-    Where a block has a prompt, to that and to what the model writes after it: ids, (B, T), `IGNORE_INDEX` from their
-    end on, and whether they ended by themselves, (B,). What is drawn at random depends on the seed alone.
+    If blocks have prompts, it also returns what the model writes after them: ids, (B, T), with `IGNORE_INDEX` from
+    their end on, and whether each text ended by itself, (B,). Sampling depends on the seed alone.
     """
 
-    wanted: Mapping[str, Any]
+    generation_options: Mapping[str, Any]
     """Options of ``generate``."""
-    room: int | None
-    """How many tokens a prompt may have."""
+    max_prompt_length: int | None
+    """Longest prompt in tokens, or None for any length."""
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """Evaluate or predict, by the seed."""
+        """Evaluate or predict, with the seed of the run."""
         with preserve_rng_state():
             torch.manual_seed(self.args.seed)
             return super().evaluation_loop(*args, **kwargs)
 
     def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
-        return dataset  # the core has left those that the collator takes; the model takes fewer
+        return dataset  # the core has selected the columns that the collator takes; the model takes fewer
 
     def prediction_step(
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[Any, Any, Any]:
-        """Predict one batch, and let its logits go."""
-        asked = {name: inputs.pop(name) for name in (PROMPT, MASK) if name in inputs}
+        """Predict one batch and reduce its logits to the NLL of each label."""
+        prompts = {name: inputs.pop(name) for name in (PROMPT, PROMPT_MASK) if name in inputs}
         loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
-        if logits is None:
+        if logits is None or labels is None:
             return loss, None, labels
-        nll, _ = judged(first(logits), labels, shift=True)
-        nll = functional.pad(nll, (1, 0), value=NOT_PREDICTED)
-        return loss, (nll, *self.written(**self._prepare_inputs(asked))) if asked else nll, labels
+        nll, _ = nll_and_best(logits_of_outputs(logits), labels, shift=True)
+        nll = functional.pad(nll, (1, 0), value=NO_LABEL)
+        if not prompts:
+            return loss, nll, labels
+        return loss, (nll, *self.write(**self._prepare_inputs(prompts))), labels
 
-    def written(self, prompt_ids: torch.Tensor, prompt_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what the model writes after each prompt, and whether that ended; nothing after no prompt."""
+    def write(self, prompt_ids: torch.Tensor, prompt_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what the model writes after each prompt, and whether it ended; nothing after an empty prompt."""
         rows = prompt_mask.any(dim=1)
         if not rows.any():
             return prompt_ids.new_full((len(rows), 1), IGNORE_INDEX), rows
-        room = self.room or prompt_ids.shape[1]
-        inputs = {"input_ids": prompt_ids[rows, -room:], "attention_mask": prompt_mask[rows, -room:]}
+        length = self.max_prompt_length or prompt_ids.shape[1]
+        inputs = {"input_ids": prompt_ids[rows, -length:], "attention_mask": prompt_mask[rows, -length:]}
         with self.accelerator.autocast():
-            ids = generate(self.accelerator.unwrap_model(self.model), inputs, self.wanted)
-        ids, ended = mask_after_eos(ids, self.wanted["eos_token_id"])
-        every = ids.new_full((len(rows), ids.shape[1]), IGNORE_INDEX)
-        every[rows] = ids
-        return every, rows.masked_scatter(rows, ended)
+            ids = generate(self.accelerator.unwrap_model(self.model), inputs, self.generation_options)
+        ids, ended = mask_after_eos(ids, self.generation_options["eos_token_id"])
+        all_ids = ids.new_full((len(rows), ids.shape[1]), IGNORE_INDEX)
+        all_ids[rows] = ids
+        return all_ids, rows.masked_scatter(rows, ended)
 
 
 class MaskedLMTrainer(PatchedTrainer):
-    """Evaluates under fixed masks, to the negative log-likelihood and the best guess of every masked token.
+    """A trainer whose evaluation, under fixed masks, returns the NLL and the likeliest token of every masked token.
 
-    The outputs are those two, (B, T) each, and for gaps that the text itself has, the ids and probabilities of the best
-    fillings: (B, gaps, `FILLINGS`).
+    The outputs are those two, (B, T) each. For mask tokens that the text itself contains, they also include the ids and
+    probabilities of the likeliest fillings, (B, gaps, `TOP_K`) each.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -132,80 +134,83 @@ class MaskedLMTrainer(PatchedTrainer):
             self.data_collator = training
 
     def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
-        return dataset  # the core has left those that the collator takes; the model takes fewer
+        return dataset  # the core has selected the columns that the collator takes; the model takes fewer
 
     def prediction_step(
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[Any, Any, Any]:
-        """Predict one batch, and let its logits go."""
+        """Predict one batch and reduce its logits to a few numbers for each label and gap."""
         loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
-        if logits is None:
+        if logits is None or labels is None:
             return loss, None, labels
-        mask = self.data_collator.replacement.mask_token_id
-        gaps = (inputs["input_ids"].to(labels.device) == mask) & (labels == IGNORE_INDEX)
-        logits, _ = align_logits(first(logits), labels, shift=False)
-        return loss, (*judged(logits, labels, shift=False), *fillings(logits, gaps)), labels
+        is_mask = inputs["input_ids"].to(labels.device) == self.data_collator.replacement.mask_token_id
+        gaps = is_mask & (labels == IGNORE_INDEX)
+        aligned, _ = align_logits(logits_of_outputs(logits), labels, shift=False)
+        return loss, (*nll_and_best(aligned, labels, shift=False), *top_fillings(aligned, gaps)), labels
 
 
 class ResampleMasks(TrainerCallback):
-    """Tells the collator which epoch begins, on resuming too."""
+    """Tells the collator which epoch begins, also when a run resumes."""
 
     def __init__(self, collator: MaskAndPad) -> None:
         self.collator = collator
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Let the next masks be other ones."""
+        """Set the epoch that the next masks depend on."""
         self.collator.epoch.fill_(int(state.epoch or 0))
 
 
-def first(logits: Any) -> torch.Tensor:
-    """Return the logits, where a model gives more beside them."""
-    found: torch.Tensor = logits[0] if isinstance(logits, tuple | list) else logits
-    return found
+def logits_of_outputs(outputs: Any) -> torch.Tensor:
+    """Return the logits, also if a model returns more than logits."""
+    logits: torch.Tensor = outputs[0] if isinstance(outputs, tuple | list) else outputs
+    return logits
 
 
-def judged(logits: torch.Tensor, labels: torch.Tensor, *, shift: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def nll_and_best(logits: torch.Tensor, labels: torch.Tensor, *, shift: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the negative log-likelihood of each label in nats, and the likeliest token in its place; (B, T) each.
 
-    Where there is no label, both are `NOT_PREDICTED`. One row at a time, so that a batch's logits never stand in
-    float32 beside themselves.
+    Both are `NO_LABEL` where there is no label. The rows are converted to float32 one at a time, to save memory.
     """
     logits, labels = align_logits(logits, labels, shift=shift)
-    nll = torch.full(labels.shape, float(NOT_PREDICTED), device=labels.device)
-    guess = torch.full_like(labels, NOT_PREDICTED)
-    for row, seen in enumerate(labels != IGNORE_INDEX):
-        scores = logits[row][seen].float()
-        nll[row][seen] = functional.cross_entropy(scores, labels[row][seen], reduction="none")
-        guess[row][seen] = scores.argmax(-1)
-    return nll, guess
+    nll = torch.full(labels.shape, float(NO_LABEL), device=labels.device)
+    best = torch.full_like(labels, NO_LABEL)
+    for row, has_label in enumerate(labels != IGNORE_INDEX):
+        scores = logits[row][has_label].float()
+        nll[row][has_label] = functional.cross_entropy(scores, labels[row][has_label], reduction="none")
+        best[row][has_label] = scores.argmax(-1)
+    return nll, best
 
 
-def fillings(logits: torch.Tensor, gaps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the ids and the probabilities of the likeliest tokens for each row's gaps, in order: (B, gaps, k)."""
+def top_fillings(logits: torch.Tensor, gaps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the ids and probabilities of the likeliest tokens for the gaps of each row, in order: (B, gaps, k)."""
     most = int(gaps.sum(1).max())
-    ids = torch.full((len(gaps), most, FILLINGS), NOT_PREDICTED, dtype=torch.int64, device=logits.device)
-    probabilities = torch.full((len(gaps), most, FILLINGS), float(NOT_PREDICTED), device=logits.device)
+    ids = torch.full((len(gaps), most, TOP_K), NO_LABEL, dtype=torch.int64, device=logits.device)
+    probabilities = torch.full((len(gaps), most, TOP_K), float(NO_LABEL), device=logits.device)
     for row in gaps.any(1).nonzero()[:, 0].tolist():
-        best = logits[row][gaps[row]].float().softmax(-1).topk(FILLINGS)
-        probabilities[row, : len(best.values)], ids[row, : len(best.indices)] = best
+        best = logits[row][gaps[row]].float().softmax(-1).topk(TOP_K)
+        probabilities[row, : len(best.values)] = best.values
+        ids[row, : len(best.indices)] = best.indices
     return ids, probabilities
 
 
 @torch.no_grad()
 def require_causal(model: Any, ids: list[int]) -> None:
-    """Refuse a model whose outputs at one token change with a later one: it would read what it is to predict.
+    """Check that a model's outputs at one token do not depend on later tokens.
 
     Raises:
-        Incompatible: It is an encoder, such as BERT, which transformers loads as a causal model without a word.
+        Incompatible: They do. The model is an encoder such as BERT, which transformers loads as a causal model without
+            a warning.
     """
-    training = model.training
-    model.eval()
-    other = [*ids[:-1], (ids[-1] + 1) % model.get_input_embeddings().weight.shape[0]]
-    one, two = (model(input_ids=torch.tensor([tokens], device=model.device)).logits[0] for tokens in (ids, other))
-    model.train(training)
-    before = one[:-1].float(), two[:-1].float()
-    if (before[0] - before[1]).abs().max() > 1e-4 * before[0].abs().max():
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    changed = [*ids[:-1], (ids[-1] + 1) % vocabulary]
+    with evaluation_mode(model):
+        logits, changed_logits = (
+            model(input_ids=torch.tensor([tokens], device=model.device)).logits[0, :-1].float()
+            for tokens in (ids, changed)
+        )
+    if (logits - changed_logits).abs().max() > 1e-4 * logits.abs().max():
         raise Incompatible(
-            f"model: {model.config.architectures or type(model).__name__} reads the whole text at once, so it would be "
-            "shown what it is to predict, and learn nothing. Use masked-language-modeling for it, or a decoder here."
+            f"model: {model.config.architectures or type(model).__name__} reads the whole text at once, so it sees the "
+            "tokens that it must predict, and would learn nothing. Use the task masked-language-modeling for it, or "
+            "name a decoder."
         )

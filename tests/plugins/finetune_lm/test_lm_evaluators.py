@@ -1,4 +1,4 @@
-"""Scores of language models: by token over the whole corpus, against sums by hand."""
+"""Scores of language models: over all tokens of the corpus, compared with sums by hand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from finetune.testing.tokenizers import tokenizer
 from finetune.training.losses import TokenCrossEntropy
 from finetune_lm.causal_evaluator import CausalLMEvaluator
 from finetune_lm.masked_evaluator import MaskedLMEvaluator
-from finetune_lm.training import fillings, judged
+from finetune_lm.training import nll_and_best, top_fillings
 
 
 def predictions(texts: list[str], features: list[dict[str, Any]], outputs: Any, words: Any = None) -> Any:
@@ -26,21 +26,21 @@ def predictions(texts: list[str], features: list[dict[str, Any]], outputs: Any, 
 
 
 FEATURES = [
-    {"input_ids": [0, 5, 6, 0, 7], "pieces": [4, 1], "example": 0},
-    {"input_ids": [7, 8, 0], "pieces": [3], "example": 1},
+    {"input_ids": [0, 5, 6, 0, 7], "seq_lengths": [4, 1], "example": 0},
+    {"input_ids": [7, 8, 0], "seq_lengths": [3], "example": 1},
 ]
 PAD = -100.0
 NLL = np.array([[-1, 1.0, 2.0, 0.5, 4.0, PAD], [-1, 3.0, 0.25, PAD, PAD, PAD]], dtype=np.float32)
 
 
-def test_every_token_counts_for_the_document_that_it_is_of() -> None:
+def test_every_token_counts_for_its_own_document() -> None:
     records = CausalLMEvaluator().records(predictions(["Æ!", "gull"], FEATURES, NLL))
     assert [(record["tokens"], record["bytes"]) for record in records] == [(3, 3), (3, 4)]
     assert [record["nll"] for record in records] == [3.5, 7.25]
     assert [record["prediction"] for record in records] == pytest.approx([math.exp(3.5 / 3), math.exp(7.25 / 3)])
 
 
-def test_perplexity_and_bits_per_byte_are_of_the_corpus_and_no_mean_of_means() -> None:
+def test_perplexity_and_bits_per_byte_are_of_the_corpus_and_not_a_mean_of_means() -> None:
     records = CausalLMEvaluator().records(predictions(["Æ!", "gull"], FEATURES, NLL))
     scores = CausalLMEvaluator().scores(json.loads(json.dumps(records)))
     assert scores == pytest.approx(
@@ -50,7 +50,7 @@ def test_perplexity_and_bits_per_byte_are_of_the_corpus_and_no_mean_of_means() -
     assert not CausalLMEvaluator().greater_is_better
 
 
-def test_a_likelihood_that_is_no_number_is_no_missing_token() -> None:
+def test_a_likelihood_that_is_not_finite_stops_instead_of_counting_as_no_label() -> None:
     for bad in (math.nan, math.inf):
         broken = NLL.copy()
         broken[1, 1] = bad
@@ -65,14 +65,14 @@ def test_a_hopeless_model_has_a_perplexity_that_json_can_hold() -> None:
 
 def masked(words: Any) -> Any:
     salt, tar, nets = words.convert_tokens_to_ids(["salt", "tar", "nets"])
-    features = [{"input_ids": [0, salt, tar, 1, words.mask_token_id, 1], "pieces": [4, 2], "example": 0}]
+    features = [{"input_ids": [0, salt, tar, 1, words.mask_token_id, 1], "seq_lengths": [4, 2], "example": 0}]
     nll = np.array([[-1, 0.5, 1.5, -1, -1, -1]], dtype=np.float32)
     guesses = np.array([[-1, salt, nets, -1, -1, -1]])
     ids, shares = np.array([[[nets, tar]]]), np.array([[[0.75, 0.25]]])
     return predictions(["salt tar", "[MASK]"], features, (nll, guesses, ids, shares), words)
 
 
-def test_masked_tokens_are_told_as_words_and_gaps_as_fillings() -> None:
+def test_masked_tokens_are_decoded_as_words_and_gaps_as_fillings() -> None:
     evaluator, (known, gap) = MaskedLMEvaluator(), MaskedLMEvaluator().records(masked(tokenizer("bert")))
     assert known == {
         "prediction": ["salt", "nets"],
@@ -94,7 +94,7 @@ def test_masked_tokens_are_told_as_words_and_gaps_as_fillings() -> None:
 def test_a_primary_score_must_exist() -> None:
     with pytest.raises(ValueError, match="Did you mean 'bits_per_byte'"):
         CausalLMEvaluator(primary="bits_per_bit")
-    with pytest.raises(ValueError, match="perplexity, accuracy"):
+    with pytest.raises(ValueError, match="Choose from: perplexity, accuracy"):
         MaskedLMEvaluator(primary="f1")
 
 
@@ -121,7 +121,7 @@ def test_logits_are_reduced_to_what_log_softmax_says_of_each_label(shift: bool) 
     labels[1, 3:] = labels[:, 0] = IGNORE_INDEX
     prompted = torch.randn(3, 7, 9)  # two outputs of a trained prompt stand before the block's
     logits = prompted[:, 2:]
-    nll, guess = judged(prompted, labels, shift=shift)
+    nll, guess = nll_and_best(prompted, labels, shift=shift)
     for row in range(3):
         for place in range(1, 5):
             at = place - shift
@@ -138,9 +138,9 @@ def test_gaps_are_filled_in_order_with_the_likeliest_tokens() -> None:
     logits = torch.zeros(2, 4, 8)
     logits[0, 1, 3] = logits[0, 3, 6] = 5.0
     gaps = torch.tensor([[False, True, False, True], [False] * 4])
-    ids, shares = fillings(logits, gaps)
+    ids, shares = top_fillings(logits, gaps)
     assert ids.shape == shares.shape == (2, 2, 5)
     assert ids[0, :, 0].tolist() == [3, 6]
     assert shares[0, 0, 0].item() == pytest.approx(math.exp(5) / (math.exp(5) + 7))
     assert (ids[1] == -1).all() and (shares[1] == -1).all()
-    assert fillings(logits, torch.zeros(2, 4, dtype=torch.bool))[0].shape == (2, 0, 5)
+    assert top_fillings(logits, torch.zeros(2, 4, dtype=torch.bool))[0].shape == (2, 0, 5)

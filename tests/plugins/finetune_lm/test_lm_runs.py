@@ -20,14 +20,14 @@ from finetune.evaluation import scoring
 from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer
 from finetune_lm import collate
-from finetune_lm.masking import generator
+from finetune_lm.masking import mask_generator
 
 MASKED, CAUSAL = "masked-language-modeling", "causal-language-modeling"
 WORDS = ("tide", "gull", "salt", "tar", "net", "pier", "crate", "wall")
 
 
 def texts(size: int, start: int = 0) -> list[dict[str, str]]:
-    """Return texts of four to nine words, none twice."""
+    """Return different texts of four to nine words."""
     return [
         {"text": " ".join(WORDS[(number * step + step) % 8] for step in range(1, 5 + number % 6)) + f" {number}."}
         for number in range(start, start + size)
@@ -60,7 +60,7 @@ def train(task: str, base: Path, output: Path, *, strategy: Any = "full", **chan
 
 @pytest.fixture(scope="module")
 def adapted(bases: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a masked run with checkpoints, accumulation, and whole words."""
+    """Return a masked run with checkpoints, accumulation and whole words."""
     output = tmp_path_factory.mktemp("runs") / "masked"
     files = tmp_path_factory.mktemp("data")
     for split, rows in DATA.items():
@@ -85,11 +85,11 @@ def test_a_masked_run_resumed_within_an_epoch_ends_with_the_same_bits(adapted: P
     result = finetune.train(**{**content, "output": str(output)}, resume=True)
     assert result.resumed_from == "checkpoint-6"
     (epoch,) = {entry["epoch"] for entry in result.log if entry["step"] == 6 and "eval_loss" in entry}
-    assert epoch > 1 and epoch % 1, "the resumed epoch is not one that began before, with masks of its own"
+    assert epoch > 1 and epoch % 1, "the run did not resume within an epoch"
     ours, theirs = (load_file(run / "model.safetensors") for run in (adapted, output))
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
     shutil.rmtree(output)
-    # a control that the comparison can fail
+    # a control: the comparison can fail
     finetune.train(**{**content, "output": str(output), "seed": 1, "score_base_model": False})
     other = load_file(output / "model.safetensors")
     assert not all(torch.equal(ours[name], other[name]) for name in ours)
@@ -100,15 +100,14 @@ def test_masked_scores_do_not_depend_on_the_batch_and_equal_a_sum_by_hand(adapte
     recipe = replace(model.plan.recipe, training={"per_device_eval_batch_size": 1})
     single = replace(model, plan=replace(model.plan, recipe=recipe))
     assert single.evaluate() == pytest.approx(model.result.scores["test"], rel=1e-5)
-    # one document, by hand: hide what evaluation hides, ask the model as a user would
+    # one document, by hand: mask what evaluation masks, and run the plain model
     record = model.predict(text=DATA["test"][0]["text"])
     plain = transformers.AutoModelForMaskedLM.from_pretrained(adapted)
     ids = model.tokenizer(DATA["test"][0]["text"], return_tensors="pt").input_ids
-    block = {"input_ids": ids[0].tolist(), "pieces": [ids.shape[1]]}
-    words = model.plan.preprocessor.features({"text": [DATA["test"][0]["text"]]}, model.tokenizer)["words"][0]
-    labels = torch.tensor(
-        model.plan.preprocessor.collator(model.tokenizer, None).evaluating().masked({**block, "words": words})["labels"]
-    )
+    block = {"input_ids": ids[0].tolist(), "seq_lengths": [ids.shape[1]]}
+    words = model.plan.preprocessor.features({"text": [DATA["test"][0]["text"]]}, model.tokenizer)["word_ids"][0]
+    collator = model.plan.preprocessor.collator(model.tokenizer, None).evaluating()
+    labels = torch.tensor(collator.masked({**block, "word_ids": words})["labels"])
     hidden = ids.clone()
     hidden[0, labels != -100] = model.tokenizer.mask_token_id
     with torch.no_grad():
@@ -131,7 +130,7 @@ def test_a_gap_is_filled_as_the_fill_mask_pipeline_fills_it(adapted: Path) -> No
     assert len(gap) == 5 and record["prediction"] == [gap[0]["token"]]
 
 
-def test_what_is_hidden_and_filled_in_one_text_does_not_depend_on_the_others(adapted: Path) -> None:
+def test_masks_and_fillings_of_a_text_do_not_depend_on_other_texts(adapted: Path) -> None:
     model = finetune.load(adapted)
     rows = [{"text": "gull [MASK] tar"}, *DATA["test"], {"text": "[MASK] pier"}]
     assert model.plan.preprocessor.packing
@@ -176,7 +175,7 @@ def test_a_causal_run_scores_what_the_saved_model_says_of_each_text(
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
-def test_a_text_is_gone_on_with_as_its_own_model_would_and_each_by_itself(
+def test_a_text_is_continued_as_by_plain_transformers_whatever_other_texts_there_are(
     family: str, bases: dict[str, Path], tmp_path: Path
 ) -> None:
     train(CAUSAL, bases[family], tmp_path / "run", score_base_model=False, generation={"max_new_tokens": 6})
@@ -200,7 +199,7 @@ def test_a_text_is_gone_on_with_as_its_own_model_would_and_each_by_itself(
     assert any(record["prediction"] for record in many)
 
 
-def test_writing_on_follows_the_options_and_the_seed(bases: dict[str, Path], tmp_path: Path) -> None:
+def test_continuations_follow_the_options_and_the_seed(bases: dict[str, Path], tmp_path: Path) -> None:
     train(CAUSAL, bases["llama"], tmp_path / "run", score_base_model=False)
     model = finetune.load(tmp_path / "run")
     drawn = [
@@ -221,16 +220,16 @@ def test_lora_adapts_a_causal_model_by_adapter_alone(bases: dict[str, Path], tmp
     )
 
 
-def test_lora_adapts_a_masked_model_and_every_epoch_has_its_own_masks(
+def test_lora_adapts_a_masked_model_and_every_epoch_has_new_masks(
     bases: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: set[tuple[int, int]] = set()
 
     def noted(ids: Any, *, seed: int, epoch: int) -> Any:
         drawn.add((seed, epoch))
-        return generator(ids, seed=seed, epoch=epoch)
+        return mask_generator(ids, seed=seed, epoch=epoch)
 
-    monkeypatch.setattr(collate, "generator", noted)
+    monkeypatch.setattr(collate, "mask_generator", noted)
     result = train(MASKED, bases["bert"], tmp_path / "run", strategy={"name": "lora", "r": 2},
                    training={"max_steps": -1, "num_train_epochs": 2, "per_device_train_batch_size": 8})  # fmt: skip
     assert drawn == {(42, 0), (42, 1), (collate.FIXED_SEED, collate.FIXED_EPOCH)}
@@ -271,5 +270,5 @@ def test_packed_training_examples_are_scored_by_their_own_tokens(
 def test_an_encoder_is_refused_as_a_causal_model(tmp_path: Path) -> None:
     words = tokenizer("roberta", FILES, 400)
     base = tiny_model("roberta", words, tmp_path / "base", model_class="AutoModelForMaskedLM")
-    with pytest.raises(Incompatible, match=r"reads the whole text at once.*Use masked-language-modeling"):
+    with pytest.raises(Incompatible, match=r"reads the whole text at once.*Use the task masked-language-modeling"):
         train(CAUSAL, base, tmp_path / "run", score_base_model=False)

@@ -1,4 +1,4 @@
-"""Masks: how many, where never, what instead, and always the same where runs are compared."""
+"""Masks: how many, which tokens never, what replaces them, and the same masks wherever runs are compared."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from finetune.interfaces import IGNORE_INDEX
 from finetune.testing.tokenizers import TEXTS, tokenizer
 from finetune_lm.collate import MaskAndPad
 from finetune_lm.masked import MaskedLMPreprocessor
-from finetune_lm.masking import chosen, generator
+from finetune_lm.masking import choose_positions, mask_generator
 
 words = cache(tokenizer)
 LONG = [" ".join(TEXTS)] * 3
@@ -51,7 +51,7 @@ def test_whole_groups_are_chosen_up_to_the_share_and_always_something(
 ) -> None:
     ends = np.cumsum(sizes)
     groups = [np.arange(end - size, end) for size, end in zip(sizes, ends, strict=True)]
-    taken = set(chosen(groups, probability=probability, draw=np.random.default_rng(seed)).tolist())
+    taken = set(choose_positions(groups, probability=probability, generator=np.random.default_rng(seed)).tolist())
     assert taken
     for group in groups:
         assert set(group) <= taken or taken.isdisjoint(group), "a group was split"
@@ -62,7 +62,7 @@ def test_every_token_is_as_likely_to_be_masked_as_another() -> None:
     counts: Counter[int] = Counter()
     groups = [np.array([place]) for place in range(20)]
     for seed in range(2000):
-        counts.update(chosen(groups, probability=0.15, draw=np.random.default_rng(seed)).tolist())
+        counts.update(choose_positions(groups, probability=0.15, generator=np.random.default_rng(seed)).tolist())
     # 300 expected each; five standard deviations of a binomial of 2,000 draws
     assert all(abs(counts[place] - 300) < 5 * (2000 * 0.15 * 0.85) ** 0.5 for place in range(20))
 
@@ -91,36 +91,36 @@ def test_specials_and_padding_are_never_masked_and_words_never_split(
             assert place in masked or ids[place] == token, "a token changed that is not predicted"
             assert place not in masked or token not in tok.all_special_ids
             if whole and place in masked:
-                same = [p for p, word in enumerate(block["words"]) if word == block["words"][place]]
+                same = [p for p, word in enumerate(block["word_ids"]) if word == block["word_ids"][place]]
                 assert all(p in masked for p in same if block["input_ids"][p] not in tok.all_special_ids)
         if fixed:
             assert {ids[place] for place in masked} == {tok.mask_token_id}
 
 
-def test_words_are_the_tokenizer_s() -> None:
+def test_word_ids_are_those_of_the_tokenizer() -> None:
     (block,) = features("bert", ["Captain Moreau sold mackerel"], whole_word_mask=True)
     of: dict[int, list[int]] = {}
-    for token, word in zip(block["input_ids"], block["words"], strict=True):
+    for token, word in zip(block["input_ids"], block["word_ids"], strict=True):
         of.setdefault(word, []).append(token)
     decoded = [words("bert").decode(tokens) for word, tokens in sorted(of.items()) if word >= 0]
     assert decoded == ["captain", "moreau", "sold", "mackerel"]
     assert of[-1] == [words("bert").cls_token_id, words("bert").sep_token_id]
 
 
-def test_eight_of_ten_are_hidden_one_is_another_and_one_is_itself() -> None:
-    tok, masks, fates = words("bert"), collator(mlm_probability=0.9), Counter[str]()
+def test_eight_of_ten_become_the_mask_token_one_a_random_token_and_one_stays() -> None:
+    tok, masks, counts = words("bert"), collator(mlm_probability=0.9), Counter[str]()
     for epoch in range(40):
         masks.epoch.fill_(epoch)
         for block in features():
             made = masks.masked(block)
             for before, after, label in zip(block["input_ids"], made["input_ids"], made["labels"], strict=True):
                 if label != IGNORE_INDEX:
-                    fates["hidden" if after == tok.mask_token_id else "same" if after == before else "other"] += 1
+                    counts["masked" if after == tok.mask_token_id else "same" if after == before else "random"] += 1
                     assert after == tok.mask_token_id or after not in tok.all_special_ids
-    total = fates.total()
+    total = counts.total()
     assert total > 10_000
-    for fate, share in (("hidden", 0.8), ("other", 0.1), ("same", 0.1)):
-        assert abs(fates[fate] / total - share) < 0.015, fates
+    for kind, share in (("masked", 0.8), ("random", 0.1), ("same", 0.1)):
+        assert abs(counts[kind] / total - share) < 0.015, counts
 
 
 def test_masks_change_with_the_epoch_and_the_seed_and_with_nothing_else() -> None:
@@ -148,13 +148,13 @@ def test_the_generator_is_the_same_on_every_machine() -> None:
     content = b"".join(number.to_bytes(8, "little", signed=True) for number in (3, -1, 5, 6))
     seed = int.from_bytes(hashlib.blake2b(content, digest_size=16).digest(), "little")
     expected = np.random.Generator(np.random.PCG64(seed)).random(3)
-    assert generator([5, 6], seed=3, epoch=-1).random(3).tolist() == expected.tolist()
+    assert mask_generator([5, 6], seed=3, epoch=-1).random(3).tolist() == expected.tolist()
 
 
-def test_a_document_with_gaps_of_its_own_is_not_masked_further_when_it_is_judged() -> None:
+def test_evaluation_masks_nothing_in_a_document_that_contains_mask_tokens() -> None:
     (block,) = features("bert", ["The [MASK] of the harbour", "salt and tar and nets"])
     made = collator().evaluating().masked(block)
-    documents = np.repeat(np.arange(2), block["pieces"])
+    documents = np.repeat(np.arange(2), block["seq_lengths"])
     assert set(documents[made["labels"] != IGNORE_INDEX]) == {1}
     trained = {int(d) for e in range(30) for d in documents[_epoch(collator(), block, e) != IGNORE_INDEX]}
     assert trained == {0, 1}
@@ -194,5 +194,5 @@ def test_whole_words_need_a_tokenizer_that_knows_them() -> None:
 
     from finetune_lm.texts import encode
 
-    with pytest.raises(Incompatible, match=r"whole_word_mask needs a fast tokenizer.*Slow is not one"):
+    with pytest.raises(Incompatible, match=r"whole_word_mask needs a fast tokenizer.*Slow is not fast"):
         encode(["tar"], Slow(), words=True)  # type: ignore[arg-type]

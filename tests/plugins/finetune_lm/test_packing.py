@@ -1,4 +1,4 @@
-"""No token is lost, none comes twice, and every one is of the document that it is said to be of."""
+"""Packing loses no token, repeats none, and knows the document of each."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tokenizers.processors import TemplateProcessing
 from finetune.errors import BadOptions, Incompatible
 from finetune.interfaces import IGNORE_INDEX
 from finetune.testing.tokenizers import tokenizer
-from finetune_lm.attribution import documents_of
 from finetune_lm.causal import CausalLMPreprocessor
-from finetune_lm.frame import frame
 from finetune_lm.masked import MaskedLMPreprocessor
-from finetune_lm.packing import cut
+from finetune_lm.packing import split_into_blocks
+from finetune_lm.special_tokens import special_tokens
 from finetune_lm.texts import encode
+from finetune_lm.token_losses import document_indices
 
 words = cache(tokenizer)
 TEXTS = st.lists(
@@ -40,8 +40,8 @@ def rows(features: Any) -> list[dict[str, Any]]:
 
 
 @given(st.lists(st.integers(1, 30), max_size=12), st.integers(1, 12), st.booleans())
-def test_pieces_are_every_token_once_and_in_order(lengths: list[int], room: int, packing: bool) -> None:
-    blocks = cut(lengths, room=room, packing=packing)
+def test_segments_are_every_token_once_and_in_order(lengths: list[int], room: int, packing: bool) -> None:
+    blocks = split_into_blocks(lengths, block_size=room, packing=packing)
     pieced = [(document, token) for block in blocks for document, a, b in block for token in range(a, b)]
     assert pieced == [(document, token) for document, length in enumerate(lengths) for token in range(length)]
     sizes = [sum(b - a for _, a, b in block) for block in blocks]
@@ -60,9 +60,9 @@ def test_a_causal_model_predicts_every_token_of_every_document_exactly_once(
     made = CausalLMPreprocessor(max_length=max_length, packing=packing).features({"text": texts}, words(family))
     end, found = words(family).eos_token_id, [[] for _ in texts]
     for row in rows(made):
-        assert len(row["input_ids"]) == len(row["labels"]) == sum(row["pieces"]) <= max_length
+        assert len(row["input_ids"]) == len(row["labels"]) == sum(row["seq_lengths"]) <= max_length
         assert row["labels"][0] == IGNORE_INDEX
-        for place, (document, label) in enumerate(zip(documents_of(row), row["labels"], strict=True)):
+        for place, (document, label) in enumerate(zip(document_indices(row), row["labels"], strict=True)):
             if label == IGNORE_INDEX:
                 continue
             assert row["input_ids"][place] == label
@@ -80,14 +80,14 @@ def test_a_masked_model_gets_every_token_of_every_document_exactly_once(
 ) -> None:
     tok = words(family)
     blocks = MaskedLMPreprocessor(max_length=max_length, packing=packing, whole_word_mask=whole)
-    around, found = frame(tok), [[] for _ in texts]
+    around, found = special_tokens(tok), [[] for _ in texts]
     for row in rows(blocks.features({"text": texts}, tok)):
         ids = row["input_ids"]
-        assert len(ids) == sum(row["pieces"]) <= max_length
+        assert len(ids) == sum(row["seq_lengths"]) <= max_length
         assert tuple(ids[: len(around.before)]) == around.before and tuple(ids[-len(around.after) :]) == around.after
-        frame_of = {0, *range(len(ids) - len(around.after), len(ids))}
-        for place, (document, token) in enumerate(zip(documents_of(row), ids, strict=True)):
-            if place not in frame_of and token != tok.sep_token_id:
+        added = {0, *range(len(ids) - len(around.after), len(ids))}
+        for place, (document, token) in enumerate(zip(document_indices(row), ids, strict=True)):
+            if place not in added and token != tok.sep_token_id:
                 found[document].append(token)
     wanted = [text.ids for text in encode(texts, tok, mask_token=tok.mask_token)]
     # a text that holds the mask token is read with its special tokens, and its separators look like ours
@@ -105,10 +105,10 @@ def test_no_text_writes_a_special_token(family: str, texts: list[str]) -> None:
             assert encoded.ids == words(family)(text, add_special_tokens=False).input_ids
 
 
-def test_unigram_vocabularies_read_their_special_tokens_however_told() -> None:
+def test_unigram_vocabularies_read_special_tokens_even_when_asked_to_split_them() -> None:
     tok = words("xlm-roberta")
     made = tok("tar </s> salt", add_special_tokens=False, split_special_tokens=True).input_ids
-    assert tok.eos_token_id in made, "upstream has mended it: _spelt_out can go"
+    assert tok.eos_token_id in made, "fixed upstream: _encode_in_parts can go"
     assert tok.eos_token_id not in encode(["tar </s> salt"], tok)[0].ids
 
 
@@ -125,7 +125,7 @@ def test_the_documented_examples_are_true() -> None:
     assert CausalLMPreprocessor(max_length=5).features({"text": ["a b c", "d"]}, gpt) == {
         "input_ids": [[end, a, b, c, end], [end, d, end]],
         "labels": [[-100, a, b, c, end], [-100, d, end]],
-        "pieces": [[5], [3]],
+        "seq_lengths": [[5], [3]],
         "overflow_to_sample_mapping": [0, 1],
     }
     made = MaskedLMPreprocessor(max_length=6).features({"text": ["a b c", "d e"]}, bert)
@@ -133,14 +133,14 @@ def test_the_documented_examples_are_true() -> None:
         ["[CLS]", "a", "b", "c", "[SEP]"],
         ["[CLS]", "d", "e", "[SEP]"],
     ]
-    assert (made["pieces"], made["overflow_to_sample_mapping"]) == ([[5], [4]], [0, 1])
+    assert (made["seq_lengths"], made["overflow_to_sample_mapping"]) == ([[5], [4]], [0, 1])
 
 
 def test_a_separator_stands_between_documents_that_share_a_block() -> None:
     tok = tokenizer("bert", ["a b c d e"])
     made = MaskedLMPreprocessor(max_length=7).features({"text": ["a b", "c d e"]}, tok)
     assert [tok.decode(ids) for ids in made["input_ids"]] == ["[CLS] a b [SEP] c d [SEP]", "[CLS] e [SEP]"]
-    assert made["pieces"] == [[4, 3], [3]]
+    assert made["seq_lengths"] == [[4, 3], [3]]
     assert made["overflow_to_sample_mapping"] == [0, 1]
 
 
@@ -160,14 +160,14 @@ def test_tokenizers_without_what_it_takes_are_refused_with_the_reason() -> None:
         CausalLMPreprocessor().features({"text": ["tar"]}, words("bert"))
     lone = tokenizer("bert")
     lone.sep_token = None
-    with pytest.raises(Incompatible, match="neither a separator"):
+    with pytest.raises(Incompatible, match=r"no separator \(sep_token\) and no end-of-text token"):
         MaskedLMPreprocessor().features({"text": ["tar"]}, lone)
     framed = tokenizer("bert")
     special = [(token, framed.convert_tokens_to_ids(token)) for token in ("[CLS]", "[SEP]")]
     framed.backend_tokenizer.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP] [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=special
     )
-    with pytest.raises(BadOptions, match="max_length 3 leaves no room for text beside 3 special tokens"):
+    with pytest.raises(BadOptions, match=r"max_length 3 leaves no room for text: .* 3 special tokens\. Set it to 4"):
         MaskedLMPreprocessor(max_length=3).features({"text": ["tar"]}, framed)
 
 

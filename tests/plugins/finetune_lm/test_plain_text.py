@@ -1,4 +1,4 @@
-"""Plain text files: which lines make which document, and where what is wrong with one stands."""
+"""Plain text files: which lines become which document, and where a bad text stands."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def rows(reader: Any, text: str, size: int = 7) -> list[tuple[int, str]]:
 
 
 @given(CONTENT, st.integers(1, 9))
-def test_each_line_that_holds_something_is_a_document(text: str, size: int) -> None:
+def test_each_line_that_is_not_blank_is_a_document(text: str, size: int) -> None:
     wanted = [
         (number, line.removesuffix("\r")) for number, line in enumerate(text.split("\n"), 1) if line.strip(" \t\r")
     ]
@@ -90,7 +90,7 @@ def test_a_recipe_reads_text_files_by_their_suffix_and_paragraphs_by_name(tmp_pa
 def test_a_bad_text_is_named_by_its_file_and_line(tmp_path: Path) -> None:
     path = tmp_path / "harbour.txt"
     path.write_text("The tide turns.\n\n\u200b\u200b\n")
-    with pytest.raises(BadData, match=r"harbour\.txt:3: text: nothing in the text can be seen"):
+    with pytest.raises(BadData, match=r"harbour\.txt:3: text: the text has no visible character"):
         load(path, MaskedLMPreprocessor())
 
 
@@ -117,7 +117,7 @@ def test_special_tokens_written_in_a_text_are_counted(token: str) -> None:
     assert codes("The tide <turns> [twice] a <3 day |s|") == {}
 
 
-def test_a_corpus_that_cannot_fill_a_block_is_told() -> None:
+def test_a_corpus_that_cannot_fill_a_block_is_warned_of() -> None:
     # 4 + 4 letters and two ends are ten tokens at most
     assert codes("tide", "gull", max_length=10) == {"corpus-smaller-than-block": ("warning", None)}
     assert codes("tide", "gull", max_length=9) == {}

@@ -1,0 +1,100 @@
+"""The losses of predicted tokens, and the documents that the tokens belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetune.errors import BadData, TrainingFailed, did_you_mean
+from finetune.interfaces import Predictions, Record, Row
+
+Array = NDArray[Any]
+NO_LABEL = -1
+"""Output at a position without a label: less than any negative log-likelihood, as is -100, the trainer's padding."""
+
+
+class TokenLosses(NamedTuple):
+    """The predicted tokens of one block."""
+
+    block: int
+    """Index of the feature."""
+    positions: Array
+    """Positions of the tokens in the block."""
+    documents: Array
+    """Index of the example that each token belongs to."""
+    nll: Array
+    """Negative log-likelihood of each token, in nats."""
+
+
+def token_losses(predictions: Predictions, nll: Any) -> Iterator[TokenLosses]:
+    """Yield the predicted tokens of every block with the examples that they belong to.
+
+    Args:
+        predictions: Features and examples.
+        nll: What the model returned for each position of each block, (blocks, T); negative where there is no label.
+
+    Raises:
+        TrainingFailed: A likelihood is not a finite number.
+    """
+    for block, (feature, row) in enumerate(zip(predictions.features, np.asarray(nll), strict=True)):
+        documents = document_indices(feature)
+        values = row[: len(documents)].astype(np.float64)
+        positions = np.flatnonzero(~(values < 0))  # NaN counts as predicted, so that it is found
+        if not np.isfinite(values[positions]).all():
+            raise TrainingFailed(
+                f"the model's outputs for block {block} are not finite. The training has diverged: lower learning_rate."
+            )
+        yield TokenLosses(block, positions, documents[positions], values[positions])
+
+
+def document_indices(feature: Row) -> Array:
+    """Return the example that each token of a block belongs to.
+
+    >>> document_indices({"example": 7, "seq_lengths": [3, 1]}).tolist()
+    [7, 7, 7, 8]
+    """
+    lengths = feature["seq_lengths"]
+    indices: Array = feature["example"] + np.repeat(np.arange(len(lengths)), lengths)
+    return indices
+
+
+def loss_per_token(record: Record) -> float:
+    """Return the mean NLL of a document's tokens in nats; 0 if none was predicted."""
+    return float(record["nll"] / record["tokens"]) if record.get("tokens") else 0.0
+
+
+def perplexity(nll: float, tokens: int) -> float:
+    """Return ``exp(nll / tokens)``, at most the greatest float, because JSON has no infinity."""
+    return float(perplexities(nll / tokens))
+
+
+def perplexities(nll_per_token: Any) -> Any:
+    """Return the exponential of an array, limited as in `perplexity`."""
+    return np.exp(np.minimum(nll_per_token, np.log(np.finfo(np.float64).max)))
+
+
+def with_tokens(records: Sequence[Record]) -> list[Record]:
+    """Return the records that have a predicted token to score.
+
+    Raises:
+        BadData: There are none.
+    """
+    scorable = [record for record in records if record.get("tokens")]
+    if not scorable:
+        raise BadData("there is no predicted token to score.")
+    return scorable
+
+
+def check_primary(name: str, scores: Sequence[str]) -> None:
+    """Check that a primary score exists.
+
+    Raises:
+        ValueError: It does not exist; the message names the nearest score.
+    """
+    if name not in scores:
+        raise ValueError(
+            f"primary is not a score of this evaluator.{did_you_mean(name, scores)} Choose from: {', '.join(scores)}"
+        )
