@@ -50,7 +50,7 @@ result = finetune.train(
     output="notices",
 )
 
-from finetune.evaluation import verdicts
+from finetune.kit import verdicts
 
 for sentence in verdicts.headline(result):
     print(sentence)

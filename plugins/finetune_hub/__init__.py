@@ -1,4 +1,4 @@
-"""A model card that is true, and the way to the Hub."""
+"""The model card of a run, and `finetune push`."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def commands() -> Mapping[str, str]:
 
 @hookimpl
 def before_training(job: Job) -> None:
-    """Refuse an unknown word of the recipe's `card` section before the first step."""
-    from finetune_hub.facts import require_words
+    """Check the recipe's `card` section before the first step."""
+    from finetune_hub.facts import check_fields
 
-    require_words(job.recipe.card)
+    check_fields(job.recipe.card)
 
 
 @hookimpl
 def after_run(result: Result, directory: Path) -> None:
-    """Write the card of a run that has ended."""
+    """Write the card of a finished run."""
     from finetune_hub.card import write
 
     write(result, directory)

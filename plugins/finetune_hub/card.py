@@ -1,4 +1,4 @@
-"""`result.json` → `README.md`: a model card in which every figure is one that was measured."""
+"""The model card of a run: `README.md`, whose every figure was measured and stands in `result.json`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from finetune.errors import BadData
 from finetune.interfaces import Preprocessor
 from finetune.kit import (
     PREDICTIONS,
@@ -18,24 +17,33 @@ from finetune.kit import (
     Result,
     discover,
     dump_yaml,
-    from_rows,
     rebuild,
     resolve,
     verdicts,
     write_atomically,
 )
-from finetune_hub.facts import Facts, facts_of
-from finetune_hub.markdown import bullets, fenced, plain, table
+from finetune_hub.facts import Facts, facts_of, is_hub_id
+from finetune_hub.markdown import bullets, fenced, plain, plain_paragraphs, plain_sentence, table
 
 CARD = "README.md"
-LICENSE_UNKNOWN = "**Unknown.** The base model's card does not say it. Say it: `finetune card RUN license=…`."
+LICENSE_UNKNOWN = "**Unknown.** The base model's card does not state one. State it: `finetune card RUN license=…`."
+_ARGUMENTS = (
+    "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps",
+    "lr_scheduler_type", "warmup_steps", "weight_decay", "optim", "bf16", "fp16", "seed",
+)  # fmt: skip
+"""Training arguments that the card shows."""
 
 
 def write(result: Result, directory: Path, *, repo: str | None = None) -> Path:
-    """Write the card of a run into its folder, and return where it is.
+    """Write the card of a run into its folder, and return its path.
+
+    Args:
+        result: The run's result.
+        directory: The run folder.
+        repo: The repository that it is pushed to, ``user/name``; None if it stays on this machine.
 
     Raises:
-        BadOptions: The recipe's `card` section has an unknown word.
+        BadOptions: The recipe's `card` section has an unknown field.
     """
     path = directory / CARD
     write_atomically(path, card(result, directory, repo=repo))
@@ -43,77 +51,85 @@ def write(result: Result, directory: Path, *, repo: str | None = None) -> Path:
 
 
 def card(result: Result, directory: Path, *, repo: str | None = None) -> str:
-    """Return the card of a run: metadata for the Hub, then what a person should know before using the model.
+    """Return the card of a run: metadata for the Hub, then what a person must know before using the model.
 
     Args:
-        result: What happened.
+        result: The run's result.
         directory: The run folder.
-        repo: Where it is pushed to, ``user/name``; None where it stays here.
+        repo: The repository that it is pushed to, ``user/name``; None if it stays on this machine.
+
+    Raises:
+        BadOptions: The recipe's `card` section has an unknown field.
     """
     facts = facts_of(result, directory)
     name = repo.split("/")[-1] if repo else Path(result.directory or directory).name
-    sections: dict[str, Callable[[], str]] = {
-        "Scores": lambda: _scores(result),
-        "Data": lambda: _data(result, facts),
-        "Training": lambda: _training(result),
-        "Intended use and limits": lambda: _limits(result, facts),
-        "How to use": lambda: _usage(result, directory, repo),
-        "How to reproduce": lambda: _reproduce(result),
-        "Licence": lambda: _license(facts),
+    sections = {
+        "Scores": _scores(result),
+        "Data": _data(result, facts),
+        "Training": _training(result),
+        "Intended use and limits": _limits(result, facts),
+        "How to use": _usage(result, directory, repo),
+        "How to reproduce": _reproduction(result),
+        "Licence": _license(facts),
     }
-    parts = [f"---\n{metadata(result, facts, name=name).to_yaml()}\n---", f"# {plain(name)}", _opening(result, facts)]
-    parts += [f"## {title}\n\n{text}" for title, make in sections.items() if (text := make())]
-    parts += [f"## {plain(title)}\n\n{text}" for title, text in _more(result, directory) if text]
-    return "\n\n".join(parts) + "\n"
+    for title, text in _plugin_sections(result, directory):
+        sections[plain(title)] = text
+    blocks = [f"---\n{metadata(result, facts, name=name).to_yaml()}\n---", f"# {plain(name)}", _opening(result, facts)]
+    for title, text in sections.items():
+        if text:
+            blocks.append(f"## {title}\n\n{text}")
+    return "\n\n".join(blocks) + "\n"
 
 
-def say(directory: Path, words: Mapping[str, str]) -> None:
-    """Put what only an author can say into the record of a run: its `result.json` and its `recipe.yaml`.
+def set_fields(directory: Path, fields: Mapping[str, str]) -> None:
+    """Set fields of a run's `card` section, in its `result.json` and its `recipe.yaml`.
 
     Raises:
-        BadOptions: A word is unknown.
+        BadOptions: A field is unknown.
     """
     result = Result.load(directory)
-    told = replace(result, recipe={**result.recipe, "card": {**(result.recipe.get("card") or {}), **words}})
-    facts_of(told, directory)  # refuses unknown words before anything is written
-    told.save(directory)
-    write_atomically(directory / RECIPE, dump_yaml(told.recipe))
+    section = {**(result.recipe.get("card") or {}), **fields}
+    changed = replace(result, recipe={**result.recipe, "card": section})
+    facts_of(changed, directory)  # refuses unknown fields before anything is written
+    changed.save(directory)
+    write_atomically(directory / RECIPE, dump_yaml(changed.recipe))
 
 
 def metadata(result: Result, facts: Facts, *, name: str) -> ModelCardData:
-    """Return the card's metadata; what is unknown is left out."""
-    results = list(eval_results(result))
+    """Return the card's metadata, without the facts that are unknown."""
+    scores = list(eval_results(result))
     path = result.recipe["dataset"].get("path")
-    data_set = facts.said.get("dataset_name") or (path if isinstance(path, str) and _is_id(path) else None)
-    base: dict[str, Any] = (
-        {"base_model": facts.base_model, "base_model_relation": facts.relation} if facts.base_model else {}
-    )
+    data_set = facts.fields.get("dataset_name") or (path if isinstance(path, str) and is_hub_id(path) else None)
+    base: dict[str, Any] = {}
+    if facts.base_model:
+        base = {"base_model": facts.base_model, "base_model_relation": facts.relation}
     return ModelCardData(
-        **(base if facts.base_model else {}),
-        language=facts.said.get("language"),
+        **base,
+        language=facts.fields.get("language"),
         license=facts.license,
         library_name=facts.library,
         pipeline_tag=facts.pipeline_tag,
         datasets=[data_set] if data_set else None,
         metrics=[result.primary],
         tags=["finetune-kit", str(result.recipe["task"]), str(result.recipe["strategy"]["name"])],
-        model_name=name if results else None,
-        eval_results=results or None,
+        model_name=name if scores else None,
+        eval_results=scores or None,
     )
 
 
 def eval_results(result: Result) -> Iterator[EvalResult]:
-    """Yield the scores of the split that stands for the run, with their intervals, as a model index has them."""
+    """Yield the scores of the split that represents the run, with their intervals, for the Hub's model index."""
     split = verdicts.report_split(result)
     if split is None:
         return
     path = result.recipe["dataset"].get("path") or "a mixture"
+    is_named = isinstance(path, str)
     for name, value in result.scores[split].items():
         bounds = result.intervals.get(split, {}).get(name)
         yield EvalResult(
             task_type=str(result.recipe["task"]),
-            dataset_type=path if isinstance(path, str) and _is_id(path) else "local",
-            dataset_name=path if isinstance(path, str) else "files of its own",
+            dataset_type=path if is_named and is_hub_id(path) else "local",
+            dataset_name=path if is_named else "local files",
             dataset_split=split,
             dataset_revision=result.fingerprints.get(split),
             metric_type=name,
@@ -126,150 +142,148 @@ def eval_results(result: Result) -> Iterator[EvalResult]:
 def _opening(result: Result, facts: Facts) -> str:
     base = plain(facts.base_model or result.recipe["model"]["path"])
     task, strategy = plain(result.recipe["task"]), plain(result.recipe["strategy"]["name"])
-    told = f"{base}, fine-tuned for {task} by the strategy {strategy}."
-    described = facts.said.get("description")
-    lines = [plain_paragraph(described)] if described else []
-    return "\n\n".join([*lines, told, bullets(map(plain_sentence, verdicts.headline(result)))])
+    blocks = []
+    if facts.fields.get("description"):
+        blocks.append(plain_paragraphs(facts.fields["description"]))
+    blocks.append(f"{base}, fine-tuned for {task} with the strategy {strategy}.")
+    blocks.append(bullets(map(plain_sentence, verdicts.headline(result))))
+    return "\n\n".join(blocks)
 
 
 def _scores(result: Result) -> str:
     split = verdicts.report_split(result)
     if split is None:
-        return "Nothing was held out, so no score is stated."
-    others = {"base_model": result.base_model_scores.get(split, {}), **result.baselines.get(split, {})}
+        return "No rows were held out, so there is no score."
+    others = {"base model": result.base_model_scores.get(split, {}), **result.baselines.get(split, {})}
     others = {name: scores for name, scores in others.items() if scores}
     rows = []
     for name, value in result.scores[split].items():
         bounds = result.intervals.get(split, {}).get(name)
-        span = f"{verdicts.format_score(bounds['low'])} to {verdicts.format_score(bounds['high'])}" if bounds else ""
-        rows.append(
-            [
-                plain(name),
-                verdicts.format_score(value),
-                span,
-                *(verdicts.format_score(s[name]) if name in s else "" for s in others.values()),
-            ]
-        )
-    headers = [split, "trained", "95 % interval", *map(plain, others)]
-    return f"On {plain_sentence(verdicts.describe_split(result, split))}.\n\n{table(headers, rows)}\n\n" + (
-        "Intervals are bootstrap intervals over independent units. The other columns are the same scores of the model "
-        "before training, and of predictors that need no model."
+        interval = ""
+        if bounds:
+            interval = f"{verdicts.format_score(bounds['low'])} to {verdicts.format_score(bounds['high'])}"
+        row = [plain(name), verdicts.format_score(value), interval]
+        for scores in others.values():
+            row.append(verdicts.format_score(scores[name]) if name in scores else "")
+        rows.append(row)
+    headers = [split, "fine-tuned", "95% interval", *map(plain, others)]
+    return (
+        f"On {plain_sentence(verdicts.describe_split(result, split))}.\n\n{table(headers, rows)}\n\n"
+        "Intervals are bootstrap intervals over independent units. The columns after the interval are the same scores "
+        "of the base model before training, and of baselines that need no model."
     )
 
 
 def _data(result: Result, facts: Facts) -> str:
     path = result.recipe["dataset"].get("path")
-    where = path if isinstance(path, str) and path else "files or rows of its own"
-    lines = [f"Read from {plain(where)}. Licence: {plain(facts.said.get('dataset_license') or 'not stated')}."]
+    source = path if isinstance(path, str) and path else "local files or rows"
+    license_name = facts.fields.get("dataset_license") or "not stated"
+    lines = [f"Source: {plain(source)}. Licence: {plain(license_name)}."]
     for split, counts in result.data_report.items():
-        kept, dropped, lost = counts.get("kept", 0), counts.get("dropped", 0), counts.get("tokens_lost", 0)
-        digest = result.fingerprints.get(split, "")[:16]
+        fingerprint = result.fingerprints.get(split, "")[:16]
         lines.append(
-            f"{split}: {kept:,} rows, {dropped:,} dropped, {counts.get('tokens', 0):,} tokens, {lost:,} lost by "
-            f"truncation; fingerprint `{digest}`."
+            f"{split}: {counts.get('kept', 0):,} rows, {counts.get('dropped', 0):,} dropped; "
+            f"{counts.get('tokens', 0):,} tokens, {counts.get('tokens_lost', 0):,} lost by truncation; fingerprint "
+            f"`{fingerprint}`."
         )
-    return bullets([*lines, *map(plain_sentence, verdicts.leaks(result.leakage))])
+    lines.extend(map(plain_sentence, verdicts.leaks(result.leakage)))
+    return bullets(lines)
 
 
 def _training(result: Result) -> str:
     share = verdicts.format_percent(result.trainable_parameters, result.total_parameters)
     seconds = sum(phase.seconds for phase in result.phases if phase.name == "train")
     peak = max(phase.peak_memory_mb for phase in result.phases)
-    given = {name: result.arguments.get(name) for name in _ARGUMENTS if name in result.arguments}
     facts = [
         f"{result.trainable_parameters:,} of {result.total_parameters:,} parameters trained ({share}).",
-        f"{result.steps:,} optimizer updates in {seconds:,.0f} s; at most {peak:,.0f} MiB of memory.",
+        f"{result.steps:,} optimizer steps in {seconds:,.0f} s; peak memory {peak:,.0f} MiB.",
         *map(plain_sentence, verdicts.fit(result)),
         *map(plain_sentence, verdicts.forgetting(result)),
     ]
-    chosen = table(["option", "value"], [[f"`{name}`", plain(value)] for name, value in given.items()])
-    return f"{bullets(facts)}\n\n{chosen}"
-
-
-_ARGUMENTS = (
-    "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps",
-    "lr_scheduler_type", "warmup_steps", "weight_decay", "optim", "bf16", "fp16", "seed",
-)  # fmt: skip
+    rows = [[f"`{name}`", plain(result.arguments[name])] for name in _ARGUMENTS if name in result.arguments]
+    return f"{bullets(facts)}\n\n{table(['option', 'value'], rows)}"
 
 
 def _limits(result: Result, facts: Facts) -> str:
-    lines = [plain_paragraph(facts.said[word]) for word in ("intended_use", "limits") if facts.said.get(word)]
-    language = facts.said.get("language")
-    measured = [] if language else ["The language of the data is not stated; scores hold for text like the test set's."]
-    longest = result.preprocessor["options"].get("max_length")
-    if longest:
-        measured.append(f"Longer texts than {longest:,} tokens are cut or parted, as in training.")
-    measured += [f"It does badly here: {plain_sentence(sentence)}" for sentence in verdicts.weak_slices(result)]
-    if not lines:
-        lines = ["What it is for, its author has not said. What was measured:"]
-    return "\n\n".join([*lines, bullets(measured)] if measured else lines)
+    stated = [plain_paragraphs(facts.fields[name]) for name in ("intended_use", "limits") if facts.fields.get(name)]
+    measured = []
+    if not facts.fields.get("language"):
+        measured.append("The language of the data is not stated. The scores hold for text like that of the test set.")
+    max_length = result.preprocessor["options"].get("max_length")
+    if max_length:
+        measured.append(f"Texts longer than {max_length:,} tokens are truncated or split, as in training.")
+    for sentence in verdicts.weak_slices(result):
+        measured.append(f"Weak slice: {plain_sentence(sentence)}")
+    if not stated:
+        stated = ["The author has not stated the intended use. What was measured:"]
+    return "\n\n".join([*stated, bullets(measured)] if measured else stated)
 
 
 def _usage(result: Result, directory: Path, repo: str | None) -> str:
     example = _first_example(directory)
-    columns = _asked(result, example)
-    given = {name: _placeholder(example.get(name)) for name in columns}
-    call = ", ".join(f"{name}={value!r}" for name, value in given.items())
-    head = "import finetune\n"
-    folder = repr(str(Path(result.directory or directory)))
+    columns = input_columns(rebuild(result.preprocessor, where="preprocessor"), example)
+    arguments = ", ".join(f"{name}={_placeholder(example.get(name))!r}" for name in columns)
     if repo:
-        head += f"from huggingface_hub import snapshot_download\n\nfolder = snapshot_download({repo!r})\n"
+        imports = "import finetune\nfrom huggingface_hub import snapshot_download"
+        folder = f"snapshot_download({repo!r})"
     else:
-        head += f"\nfolder = {folder}\n"
-    code = f"{head}model = finetune.load(folder)\nprint(model.predict({call}))"
+        imports = "import finetune"
+        folder = repr(str(Path(result.directory or directory)))
+    code = f"{imports}\n\nfolder = {folder}\nmodel = finetune.load(folder)\nprint(model.predict({arguments}))"
     return f"With `finetune-kit`:\n\n{fenced(code, 'python')}"
 
 
-def _asked(result: Result, example: Mapping[str, Any]) -> list[str]:
-    """Return the columns that a prediction needs: where rows may have several forms, the least that is taken."""
-    made = rebuild(result.preprocessor, where="preprocessor")
-    needs = made.needs()
+def input_columns(preprocessor: Preprocessor, example: Mapping[str, Any]) -> list[str]:
+    """Return the columns that a prediction needs.
+
+    If a preprocessor requires no column, rows may have several forms; the smallest form that passes its check is
+    returned.
+
+    Args:
+        preprocessor: The run's preprocessor, fitted.
+        example: An example of the run, whose columns are tried first.
+    """
+    needs = preprocessor.needs()
     if needs.required:
         return [name for name in needs.required if name not in needs.answers]
-    known = [name for name in needs.optional if name not in needs.answers]
-    own = [name for name in known if example.get(name) is not None]
-    forms = [*([name] for name in own), own, *([*own, name] for name in known if name not in own)]
-    return next((form for form in forms if _is_taken(made, form, example)), own)
+    columns = [name for name in needs.optional if name not in needs.answers]
+    present = [name for name in columns if example.get(name) is not None]
+    forms = [[name] for name in present]
+    forms.append(present)
+    for name in columns:
+        if name not in present:
+            forms.append([*present, name])
+    for form in forms:
+        if _passes_check(preprocessor, form, example):
+            return form
+    return present
 
 
-def _is_taken(preprocessor: Preprocessor, columns: Sequence[str], example: Mapping[str, Any]) -> bool:
+def _passes_check(preprocessor: Preprocessor, columns: Sequence[str], example: Mapping[str, Any]) -> bool:
     row = {name: _placeholder(example.get(name)) for name in columns}
-    try:
-        from_rows({"test": [row]}, preprocessor, fit=False, answers=False)
-    except BadData:
-        return False
-    return True
+    return all(finding.level == "warning" for finding in preprocessor.check([row]))
 
 
-def _reproduce(result: Result) -> str:
+def _reproduction(result: Result) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in result.environment["versions"].items())
-    text = dump_yaml({**dict(result.recipe), "output": "run"})
+    recipe = dump_yaml({**dict(result.recipe), "output": "run"})
     return (
-        f"`finetune train recipe.yaml` with this recipe, on Python {plain(result.environment['python'])} with "
-        f"{plain_paragraph(versions)}.\n\n{fenced(text, 'yaml')}"
+        f"Run `finetune train recipe.yaml` with this recipe, on Python {plain(result.environment['python'])} with "
+        f"{plain_paragraphs(versions)}.\n\n{fenced(recipe, 'yaml')}"
     )
 
 
 def _license(facts: Facts) -> str:
     if facts.license is None:
         return LICENSE_UNKNOWN
-    return f"{plain(facts.license)}, as {facts.license_from} says."
+    return f"{plain(facts.license)}, stated by {facts.license_source}."
 
 
-def _more(result: Result, directory: Path) -> Iterator[tuple[str, str]]:
-    """Yield the sections that other plugins add."""
-    for name, target in discover().catalogues["card_sections"].available.items():
-        yield name, resolve(target)(result, directory)
-
-
-def plain_sentence(text: str) -> str:
-    """Return a sentence of ours, in which names from the data may stand."""
-    return plain(text, longest=None).replace("\\(", "(").replace("\\)", ")")
-
-
-def plain_paragraph(text: object) -> str:
-    """Return what an author wrote, its paragraphs kept and nothing else."""
-    return "\n\n".join(plain_sentence(part) for part in str(text).split("\n\n") if part.strip())
+def _plugin_sections(result: Result, directory: Path) -> Iterator[tuple[str, str]]:
+    """Yield title and text of the sections that plugins add."""
+    for title, target in discover().catalogues["card_sections"].available.items():
+        section: Callable[[Result, Path], str] = resolve(target)
+        yield title, section(result, directory)
 
 
 def _first_example(directory: Path) -> Mapping[str, Any]:
@@ -282,7 +296,7 @@ def _first_example(directory: Path) -> Mapping[str, Any]:
 
 
 def _placeholder(value: Any) -> Any:
-    """Return something of the same form; what stands in the data is its owner's."""
+    """Return a made-up value of the same form: a card must not show a row of the data."""
     if isinstance(value, list) and value and isinstance(value[0], Mapping):
         return [{"role": "user", "content": "Where does the ferry land?"}]
     if isinstance(value, list):
@@ -290,7 +304,3 @@ def _placeholder(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict.fromkeys(value, "The ferry lands at noon.")
     return "The ferry lands at noon."
-
-
-def _is_id(path: str) -> bool:
-    return path.count("/") == 1 and ":" not in path and not Path(path).exists() and not path.startswith(".")

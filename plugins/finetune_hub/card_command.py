@@ -7,25 +7,25 @@ import click
 
 @click.command("card")
 @click.argument("run", type=click.Path(file_okay=False))
-@click.argument("words", nargs=-1, metavar="[WORD=TEXT]...")
-def command(run: str, words: tuple[str, ...]) -> None:
-    """Write the model card of a finished run again, with what only you can say.
+@click.argument("fields", nargs=-1, metavar="[FIELD=TEXT]...")
+def command(run: str, fields: tuple[str, ...]) -> None:
+    """Write the model card of a finished run again, with facts that only you know.
 
-    Words are those of the recipe's `card` section: license=apache-2.0 language=en intended_use="Sorting letters."
-    They are kept in the run's record.
+    Fields are those of the recipe's `card` section: license=apache-2.0 language=en intended_use="Sorting letters."
+    They are saved in the run's recipe and result.
     """
     from pathlib import Path
 
     from finetune.kit import Result
-    from finetune_hub.card import say, write
+    from finetune_hub.card import set_fields, write
 
-    if words:
-        say(Path(run), dict(_parted(word) for word in words))
+    if fields:
+        set_fields(Path(run), dict(_split(field) for field in fields))
     click.echo(str(write(Result.load(run), Path(run))))
 
 
-def _parted(word: str) -> tuple[str, str]:
-    key, sign, value = word.partition("=")
+def _split(field: str) -> tuple[str, str]:
+    name, sign, value = field.partition("=")
     if not sign:
-        raise click.UsageError(f"{word!r}: write WORD=TEXT, such as license=apache-2.0.")
-    return key, value
+        raise click.UsageError(f"{field!r}: write FIELD=TEXT, such as license=apache-2.0.")
+    return name, value

@@ -1,4 +1,4 @@
-"""What a card needs to know beyond the result: the base's licence, and what kind of thing the folder holds."""
+"""Facts of a model card that are not in the result: the licence of the base model, the library, the Hub's task."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from huggingface_hub.repocard import metadata_load
 from finetune.errors import BadOptions, did_you_mean
 from finetune.kit import Result, locate, recipe_from_mapping
 
-WORDS = (
+FIELDS = (
     "license",
     "language",
     "description",
@@ -25,95 +25,109 @@ WORDS = (
     "base_model",
 )
 """What the recipe's `card` section may hold."""
-_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_TAGS = {
-    "AutoModelForSequenceClassification": "text-classification",
-    "AutoModelForTokenClassification": "token-classification",
-    "AutoModelForQuestionAnswering": "question-answering",
-    "AutoModelForMaskedLM": "fill-mask",
-    "AutoModelForCausalLM": "text-generation",
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_TAG_OF_HEAD = {
+    "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+    "ForMaskedLM": "fill-mask",
+    "ForCausalLM": "text-generation",
 }
-"""Class of transformers → the Hub's name for what it does."""
-_OF_THE_HUB = ("summarization", "translation")
+"""End of a class name of transformers → the Hub's pipeline tag."""
+_TAG_OF_PEFT_TYPE = {
+    "SEQ_CLS": "text-classification",
+    "TOKEN_CLS": "token-classification",
+    "QUESTION_ANS": "question-answering",
+    "CAUSAL_LM": "text-generation",
+}
+"""PEFT's task type → the Hub's pipeline tag."""
+_TASKS_OF_THE_HUB = ("summarization", "translation")
+"""Tasks of ours whose name is a pipeline tag; the model's class does not tell them apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What stands in a card's head, as far as it is known."""
+    """The known facts of a card's metadata; None is unknown."""
 
     base_model: str | None
+    """Its id on the Hub."""
     relation: str
     """The Hub's word: ``finetune`` or ``adapter``."""
     license: str | None
-    license_from: str
-    """Where the licence is known from: the recipe, or the base's own card."""
+    license_source: str
+    """Where the licence is stated: the recipe, or the base model's card."""
     library: str
     pipeline_tag: str | None
-    said: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
     """The recipe's `card` section."""
 
 
 def facts_of(result: Result, directory: Path) -> Facts:
-    """Gather what is known; nothing is made up.
+    """Collect the known facts of a run.
 
     Raises:
-        BadOptions: The recipe's `card` section has an unknown word.
+        BadOptions: The recipe's `card` section has an unknown field.
     """
-    said = dict(result.recipe.get("card") or {})
-    require_words(said)
-    own = _of_base(result)
-    inherited = own.get("license")
-    adapter = any(directory.glob("adapter_config.json"))
+    fields = dict(result.recipe.get("card") or {})
+    check_fields(fields)
+    base_card = _card_of_base(result)
+    inherited = base_card.get("license")
+    is_adapter = (directory / "adapter_config.json").is_file()
     return Facts(
-        base_model=said.get("base_model") or _id(result.recipe["model"]["path"]) or own.get("base_model"),
-        relation="adapter" if adapter else "finetune",
-        license=said.get("license") or (str(inherited) if inherited else None),
-        license_from="the recipe" if said.get("license") else "the base model's card",
-        library="peft" if adapter else "transformers",
+        base_model=fields.get("base_model") or _hub_id(result.recipe["model"]["path"]) or base_card.get("base_model"),
+        relation="adapter" if is_adapter else "finetune",
+        license=fields.get("license") or (str(inherited) if inherited else None),
+        license_source="the recipe" if fields.get("license") else "the base model's card",
+        library="peft" if is_adapter else "transformers",
         pipeline_tag=_pipeline_tag(result, directory),
-        said=said,
+        fields=fields,
     )
 
 
-def require_words(said: Mapping[str, Any]) -> None:
-    """Check the words of a recipe's `card` section.
+def check_fields(fields: Mapping[str, Any]) -> None:
+    """Check the names in a recipe's `card` section.
 
     Raises:
         BadOptions: One is unknown.
     """
-    for word in said:
-        if word not in WORDS:
-            raise BadOptions(f"card: {word!r} is unknown.{did_you_mean(word, WORDS)} There are: {', '.join(WORDS)}.")
+    for name in fields:
+        if name not in FIELDS:
+            hint = did_you_mean(name, FIELDS)
+            raise BadOptions(f"card: {name!r} is unknown.{hint} Known fields: {', '.join(FIELDS)}.")
 
 
-def _id(path: str) -> str | None:
-    """Return an id of the Hub; a folder or a plugin's name is none."""
-    return path if _ID.fullmatch(path) and not Path(path).exists() else None
+def is_hub_id(path: str) -> bool:
+    """Say whether a path is an id on the Hub, ``user/name``, and not a folder or a name of a plugin's scheme."""
+    return _HUB_ID.fullmatch(path) is not None and not Path(path).exists()
 
 
-def _of_base(result: Result) -> dict[str, Any]:
-    """Return the metadata of the base model's own card, where its folder holds one."""
-    recipe = recipe_from_mapping({**result.recipe, "card": {}})
-    path = recipe.model.path
-    # a plugin's scheme would make the model first
-    folder = Path(locate(recipe.model)) if ":" not in path or path.startswith("package:") else None
-    card = folder / "README.md" if folder is not None else None
-    return dict(metadata_load(card) or {}) if card is not None and card.is_file() else {}
+def _hub_id(path: str) -> str | None:
+    return path if is_hub_id(path) else None
+
+
+def _card_of_base(result: Result) -> dict[str, Any]:
+    """Return the metadata of the base model's card; empty if its folder has none."""
+    model = recipe_from_mapping({**result.recipe, "card": {}}).model
+    has_scheme = ":" in model.path and not model.path.startswith("package:")
+    if has_scheme:  # to find its folder, a plugin's scheme would make the model
+        return {}
+    card = Path(locate(model)) / "README.md"
+    return dict(metadata_load(card) or {}) if card.is_file() else {}
 
 
 def _pipeline_tag(result: Result, directory: Path) -> str | None:
+    """Return the Hub's name of the task, from the class of the model or from PEFT's type."""
     task = result.recipe["task"]
-    if task in _OF_THE_HUB:
+    if task in _TASKS_OF_THE_HUB:
         return str(task)
-    config = directory / "config.json"
-    adapter = directory / "adapter_config.json"
-    names: list[str] = []
+    config, adapter = directory / "config.json", directory / "adapter_config.json"
     if config.is_file():
-        names = json.loads(config.read_text(encoding="utf-8")).get("architectures") or []
+        architectures = json.loads(config.read_text(encoding="utf-8")).get("architectures") or []
+        for architecture in architectures:
+            for head, tag in _TAG_OF_HEAD.items():
+                if architecture.endswith(head):
+                    return tag
     elif adapter.is_file():
-        kind = json.loads(adapter.read_text(encoding="utf-8")).get("task_type")
-        return {"SEQ_CLS": "text-classification", "TOKEN_CLS": "token-classification", "CAUSAL_LM": "text-generation",
-                "QUESTION_ANS": "question-answering"}.get(str(kind))  # fmt: skip
-    ends = {model_class.removeprefix("AutoModel"): tag for model_class, tag in _TAGS.items()}
-    found = (tag for name in names for end, tag in ends.items() if name.endswith(end))
-    return next(found, None)
+        peft_type = json.loads(adapter.read_text(encoding="utf-8")).get("task_type")
+        return _TAG_OF_PEFT_TYPE.get(str(peft_type))
+    return None

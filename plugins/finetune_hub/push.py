@@ -1,4 +1,4 @@
-"""A run folder → the Hub: checked first, then in one commit."""
+"""Push a run folder to the Hub: check it, then upload it in one commit."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ from finetune_hub.card import CARD, write
 from finetune_hub.facts import facts_of
 
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill"}
-"""Files that can run code when they are loaded."""
-_PICKLED = re.compile(rb"\x80[\x02-\x05]|PK\x03\x04")
-"""How a pickle begins, whatever it is called, and the archive in which torch keeps one."""
+"""Suffixes of files that can run code when they are loaded."""
+_PICKLE_START = re.compile(rb"\x80[\x02-\x05]|PK\x03\x04")
+"""The first bytes of a pickle, and of the archive in which torch stores one."""
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 HOLDS_DATA = (PREDICTIONS, DROPPED, "report.html")
-"""Files of a run that hold rows of its data; they stay here unless asked for."""
-STAYS = (LOG,)
+"""Files of a run that hold rows of its data; they are uploaded only on request."""
+NEVER_UPLOADED = (LOG,)
 _TOKEN = re.compile(rb"hf_[A-Za-z0-9]{30,}")
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _CHUNK = 1 << 24
+_OVERLAP = 64
+"""Bytes that two chunks share, so that a token on their border is found; a token of the Hub has 37."""
+_RETRY = "Push again: files that arrived are not sent twice."
 
 
 class NotReady(FinetuneError):
@@ -34,7 +37,7 @@ class NotReady(FinetuneError):
 
 
 class PushFailed(FinetuneError):
-    """A push that the Hub did not take, with what is there now."""
+    """A push that the Hub did not accept, with the state of the repository."""
 
     exit_code = 1
 
@@ -51,28 +54,29 @@ class Pushed:
 def push(
     run: str | Path, repo: str, *, private: bool = False, with_data: bool = False, token: str | None = None
 ) -> Pushed:
-    """Write the card for the repository, check the folder, and upload it in one commit.
+    """Check a run folder, write its card for the repository, and upload it in one commit.
 
-    Checkpoints, logs and pickles never leave; the rows of the data (predictions, report, the worst errors in
-    `result.json`) only with ``with_data``. To push again after a failure is safe: what the Hub has already is not sent
-    twice.
+    Checkpoints, logs and pickles are never uploaded. Rows of the data (predictions, report, the worst errors in
+    `result.json`) are uploaded only with ``with_data``. Pushing again after a failure is safe: files that the Hub has
+    already are not sent twice.
 
     Args:
-        run: A finished run's folder.
+        run: The folder of a finished run.
         repo: ``user/name``.
-        private: Whether to make the repository private, where it is new.
-        with_data: Whether to upload `report.html`, `predictions.jsonl` and the rows that `result.json` holds.
-        token: Of the Hub; None for the one that is logged in, or ``HF_TOKEN``.
+        private: Whether to make the repository private if it is new.
+        with_data: Whether to upload `report.html`, `predictions.jsonl` and the rows in `result.json`.
+        token: A token of the Hub; None for the one that is logged in, or ``HF_TOKEN``.
 
     Raises:
         NotReady: The folder must not be pushed as it is.
-        PushFailed: The Hub refused, or cannot be reached.
+        PushFailed: The Hub refused the push, or cannot be reached.
     """
     directory, result = Path(run), Result.load(run)
     if not _REPO.fullmatch(repo):
-        raise NotReady(f"{repo!r} is no name of a repository. Write user/name.")
-    files = chosen(directory, with_data=with_data)
-    if problems := list(find_problems(result, directory, files)):
+        raise NotReady(f"{repo!r} is not the name of a repository. Write user/name.")
+    files = files_to_upload(directory, with_data=with_data)
+    problems = list(find_problems(result, directory, files))
+    if problems:
         raise NotReady("not pushed:\n" + "\n".join(f"- {problem}" for problem in problems))
     write(result, directory, repo=repo)
     api = HfApi(token=token)
@@ -84,7 +88,8 @@ def push(
             commit_message=f"{result.recipe['task']} by finetune-kit",
         )
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise PushFailed(f"the push to {repo} failed: {_said(error)}. {_there(api, repo)}") from error
+        state = _repository_state(api, repo)
+        raise PushFailed(f"the push to {repo} failed: {_first_line(error)}. {state}") from error
     return Pushed(url=f"{api.endpoint}/{repo}", commit=commit.oid, files=files)
 
 
@@ -95,27 +100,30 @@ def _operation(directory: Path, name: str, result: Result, *, with_data: bool) -
 
 
 def without_rows(result: Result) -> Result:
-    """Return a result without the rows of data that it holds, with which a model can be loaded all the same."""
-    leakage = {split: {**found, "pairs": []} for split, found in result.leakage.items()}
+    """Return a result without the rows of data in it; a model can still be loaded with it."""
+    leakage = {split: {**counts, "pairs": []} for split, counts in result.leakage.items()}
     return replace(result, worst={split: [] for split in result.worst}, leakage=leakage)
 
 
-def chosen(directory: Path, *, with_data: bool) -> list[str]:
-    """Return the files of a run folder that are uploaded: those on its root, but for logs and rows of the data."""
-    left = {*STAYS, *(() if with_data else HOLDS_DATA)}
-    names = sorted(path.name for path in directory.iterdir() if path.is_file() and not path.name.startswith("."))
-    return [name for name in dict.fromkeys([*names, CARD]) if name not in left]
+def files_to_upload(directory: Path, *, with_data: bool) -> list[str]:
+    """Return the files of a run folder that are uploaded: no subfolders, no logs, and no rows of data by default."""
+    excluded = {*NEVER_UPLOADED, *(() if with_data else HOLDS_DATA)}
+    names = {CARD}
+    for path in directory.iterdir():
+        if path.is_file() and not path.name.startswith(".") and path.name not in excluded:
+            names.add(path.name)
+    return sorted(names)
 
 
 def find_problems(result: Result, directory: Path, files: Sequence[str]) -> Iterator[str]:
     """Yield every reason why a folder must not be pushed."""
-    licence = facts_of(result, directory).license
-    if licence is None:
-        yield f"its licence is unknown. Say it: finetune card {directory} license=apache-2.0"
-    elif not _LICENSE.fullmatch(licence):
+    license_name = facts_of(result, directory).license
+    if license_name is None:
+        yield f"its licence is unknown. State it: finetune card {directory} license=apache-2.0"
+    elif not _LICENSE.fullmatch(license_name):
         yield (
-            f"its licence is {licence!r}, and the Hub takes a short name such as apache-2.0, cc-by-4.0, or other. "
-            f"Say it: finetune card {directory} license=other"
+            f"its licence is {license_name!r}, and the Hub takes a short name such as apache-2.0, cc-by-4.0, or other. "
+            f"State it: finetune card {directory} license=other"
         )
     if not any(name.endswith(".safetensors") for name in files):
         yield "it holds no weights (*.safetensors)."
@@ -132,34 +140,38 @@ def find_problems(result: Result, directory: Path, files: Sequence[str]) -> Iter
 
 
 def is_pickle(path: Path) -> bool:
-    """Say whether a file begins as a pickle does; the length that begins a safetensors file may look like one."""
+    """Say whether a file begins as a pickle does.
+
+    Safetensors are not asked: the length at their beginning may look like a pickle.
+    """
     if path.suffix == ".safetensors" or not path.is_file():
         return False
     with path.open("rb") as file:
-        return _PICKLED.match(file.read(4)) is not None
+        return _PICKLE_START.match(file.read(4)) is not None
 
 
 def holds_token(path: Path) -> bool:
-    """Say whether a file holds what looks like a token, wherever it is cut into pieces for reading."""
+    """Say whether a file holds what looks like a token, even across two chunks."""
     tail = b""
     with path.open("rb") as file:
-        while piece := file.read(_CHUNK):
-            if _TOKEN.search(tail + piece):
+        while chunk := file.read(_CHUNK):
+            if _TOKEN.search(tail + chunk):
                 return True
-            tail = (tail + piece)[-64:]
+            tail = (tail + chunk)[-_OVERLAP:]
     return False
 
 
-def _there(api: HfApi, repo: str) -> str:
-    """Say what the repository holds after a failed push."""
+def _repository_state(api: HfApi, repo: str) -> str:
+    """Return what the repository holds after a failed push, as a sentence."""
     try:
         names = api.list_repo_files(repo)
     except (HfHubHTTPError, HFValidationError, OSError):
-        return "What is there cannot be read. Push again: what arrived is not sent twice."
-    held = f"The repository holds {len(names)} files ({', '.join(sorted(names)[:8])})" if names else "It is empty"
-    return f"{held}; a commit comes whole or not at all. Push again: what arrived is not sent twice."
+        return f"The content of the repository cannot be read. {_RETRY}"
+    content = f"The repository holds {len(names)} files ({', '.join(sorted(names)[:8])})" if names else "It is empty"
+    return f"{content}; a commit arrives completely or not at all. {_RETRY}"
 
 
-def _said(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
+    """Return the first line of an error, without tokens."""
     text = str(error).strip()
     return _TOKEN.sub(b"hf_***", text.encode()).decode().splitlines()[0] if text else type(error).__name__

@@ -8,13 +8,14 @@ import click
 @click.command("push")
 @click.argument("run", type=click.Path(file_okay=False))
 @click.argument("repo", metavar="USER/NAME")
-@click.option("--private", is_flag=True, help="Make the repository private, where it is new.")
+@click.option("--private", is_flag=True, help="Make the repository private if it is new.")
 @click.option("--with-data", is_flag=True, help="Upload rows of the data too: report, predictions, worst errors.")
-@click.option("--check", "only_check", is_flag=True, help="Say what would be uploaded and what stands against it.")
+@click.option("--check", "only_check", is_flag=True, help="List the files and the problems, and upload nothing.")
 def command(run: str, repo: str, private: bool, with_data: bool, only_check: bool) -> None:
     """Push a finished run to the Hub: the model, its card and its recipe.
 
-    Checked first: a licence, no pickle, no token, no link. Checkpoints and logs stay here.
+    The folder is checked first: it needs a licence, and must hold no pickle, token or link. Checkpoints and logs are
+    never uploaded.
     """
     from pathlib import Path
 
@@ -22,7 +23,7 @@ def command(run: str, repo: str, private: bool, with_data: bool, only_check: boo
     from finetune_hub import push
 
     if only_check:
-        files = push.chosen(Path(run), with_data=with_data)
+        files = push.files_to_upload(Path(run), with_data=with_data)
         problems = list(push.find_problems(Result.load(run), Path(run), files))
         for name in files:
             click.echo(name)

@@ -1,4 +1,4 @@
-"""A Hub on this machine: the few endpoints that an upload asks, on loopback, in memory."""
+"""A Hub on this machine, for tests: the endpoints that an upload calls, on loopback, in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class LocalHub:
-    """A Hub for one process's lifetime: keeps what is pushed to it, and can be told to fail.
+    """A Hub that runs as long as the process: it keeps what is pushed to it, and can fail on request.
 
     Before huggingface_hub is imported, ``HF_ENDPOINT`` must be its `url` and ``HF_HUB_DISABLE_XET`` be set.
     """
@@ -21,8 +21,8 @@ class LocalHub:
         self.commits: list[list[str]] = []
         self.created: list[dict[str, Any]] = []
         self.refuse: str | None = None
-        """Part of a path whose requests are answered with 500."""
-        self.asked: list[str] = []
+        """Requests whose path contains this text are answered with status 500."""
+        self.requests: list[str] = []
         self._blobs: dict[str, bytes] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -30,7 +30,7 @@ class LocalHub:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Its address."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def close(self) -> None:
@@ -47,18 +47,18 @@ class LocalHub:
             path.write_bytes(data)
         return folder
 
-    def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
-        """Return status and content of an answer."""
-        self.asked.append(f"{method} {path}")
+    def respond(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
+        """Return status and content of the response to a request."""
+        self.requests.append(f"{method} {path}")
         if self.refuse and self.refuse in path:
             return 500, {"error": "out of order"}
         if path == "/api/whoami-v2":
             return 200, {"name": "skerrow", "type": "user", "orgs": [], "auth": {"accessToken": {"role": "write"}}}
         if path == "/api/repos/create":
-            told = json.loads(body)
-            self.created.append(told)
-            owner = told.get("organization") or "skerrow"
-            return 200, {"url": f"{self.url}/{owner}/{told['name'].split('/')[-1]}", "id": "1"}
+            request = json.loads(body)
+            self.created.append(request)
+            owner = request.get("organization") or "skerrow"
+            return 200, {"url": f"{self.url}/{owner}/{request['name'].split('/')[-1]}", "id": "1"}
         if path == "/api/validate-yaml":
             return 200, {"errors": [], "warnings": []}
         if "/preupload/" in path:
@@ -79,22 +79,24 @@ class LocalHub:
                          "siblings": [{"rfilename": name} for name in self.files]}  # fmt: skip
         return 404, {"error": "not here"}
 
-    def _batch(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def _batch(self, request: dict[str, Any]) -> dict[str, Any]:
         objects = []
-        for each in asked["objects"]:
-            known = each["oid"] in self._blobs
-            actions = {} if known else {"actions": {"upload": {"href": f"{self.url}/put/{each['oid']}"}}}
-            objects.append({"oid": each["oid"], "size": each["size"], **actions})
+        for item in request["objects"]:
+            known = item["oid"] in self._blobs
+            actions = {} if known else {"actions": {"upload": {"href": f"{self.url}/put/{item['oid']}"}}}
+            objects.append({"oid": item["oid"], "size": item["size"], **actions})
         return {"transfer": "basic", "objects": objects}
 
     def _commit(self, body: bytes) -> dict[str, Any]:
-        told = [json.loads(line) for line in body.splitlines() if line.strip()]
         names = []
-        for each in told:
-            value = each["value"]
-            if each["key"] == "file":
+        for line in body.splitlines():
+            if not line.strip():
+                continue
+            entry = json.loads(line)
+            value = entry["value"]
+            if entry["key"] == "file":
                 self.files[value["path"]] = base64.b64decode(value["content"])
-            elif each["key"] == "lfsFile":
+            elif entry["key"] == "lfsFile":
                 self.files[value["path"]] = self._blobs[value["oid"]]
             else:
                 continue
@@ -111,7 +113,7 @@ class LocalHub:
             def _reply(self) -> None:
                 size = int(self.headers.get("Content-Length") or 0)
                 body = b"".join(self._chunks()) if self._chunked() else self.rfile.read(size)
-                status, content = hub.answer(self.command, self.path.split("?")[0], body)
+                status, content = hub.respond(self.command, self.path.split("?")[0], body)
                 data = json.dumps(content).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")

@@ -1,4 +1,4 @@
-"""A card whose every figure was measured, and a push that sends what it should and nothing else."""
+"""A card whose every figure was measured, and a push that uploads the right files and no others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,14 @@ from huggingface_hub import ModelCard
 import finetune
 from finetune.cli import main
 from finetune.errors import BadOptions
+from finetune.interfaces import Columns, Finding, Preprocessor
+from finetune.recipe.options import rebuild
 from finetune.result import Result
 from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer
 from finetune_hub import card as cards
 from finetune_hub import push
-from finetune_hub.markdown import fenced, plain
+from finetune_hub.markdown import fenced, plain, plain_paragraphs
 from finetune_hub.testing import LocalHub
 
 HERE = Path(__file__).parent
@@ -69,7 +70,7 @@ def run(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "run"))
 
 
-def test_the_metadata_are_read_by_the_hub_s_own_library_as_they_were_meant(run: Path) -> None:
+def test_the_library_of_the_hub_reads_the_metadata_as_they_were_meant(run: Path) -> None:
     data = ModelCard.load(run / "README.md").data
     result = Result.load(run)
     assert data.license == "apache-2.0"
@@ -117,7 +118,7 @@ def test_how_to_use_it_runs_as_it_is_pasted(run: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize(
-    ("target", "example", "asked"),
+    ("target", "example", "columns"),
     [
         ("finetune_trl.preference.dpo:DPOPreprocessor", {"prompt": "a", "chosen": "b", "rejected": "c"}, ["prompt"]),
         (
@@ -128,11 +129,42 @@ def test_how_to_use_it_runs_as_it_is_pasted(run: Path, capsys: pytest.CaptureFix
         ("finetune_seq2seq.translation:TranslationPreprocessor", {"source": "a", "target": "b"}, ["source"]),
     ],
 )
-def test_what_a_prediction_is_asked_of_is_what_the_task_takes(
-    run: Path, target: str, example: dict[str, str], asked: list[str]
+def test_how_to_use_it_gives_a_prediction_the_columns_that_the_task_reads(
+    target: str, example: dict[str, str], columns: list[str]
 ) -> None:
-    described = {"class": target, "options": {}}
-    assert cards._asked(replace(Result.load(run), preprocessor=described), example) == asked
+    preprocessor = rebuild({"class": target, "options": {}}, where="preprocessor")
+    assert cards.input_columns(preprocessor, example) == columns
+
+
+class EitherColumnPreprocessor(Preprocessor):
+    """Reads `question`, or `topic` with `audience`."""
+
+    def needs(self) -> Columns:
+        return Columns(optional=("topic", "question", "audience"), answers=("reply",))
+
+    def check(self, examples: Any) -> Iterator[Finding]:
+        for row, example in enumerate(examples):
+            if not example.get("question") and not (example.get("topic") and example.get("audience")):
+                yield Finding(code="no-form", message="neither form is complete", row=row)
+            yield Finding(code="style", message="a warning is no reason to refuse", level="warning", row=row)
+
+    def features(self, examples: Any, tokenizer: Any) -> Any:
+        raise AssertionError("the card needs no features")
+
+
+@pytest.mark.parametrize(
+    ("example", "columns"),
+    [
+        ({"topic": "a", "audience": "b", "reply": "c"}, ["topic", "audience"]),
+        ({"topic": "a", "question": "b", "reply": "c"}, ["question"]),
+        ({"topic": "a", "reply": "c"}, ["topic", "question"]),
+        ({}, ["question"]),
+    ],
+)
+def test_of_several_forms_of_a_row_the_smallest_that_passes_the_check_is_shown(
+    example: dict[str, str], columns: list[str]
+) -> None:
+    assert cards.input_columns(EitherColumnPreprocessor(), example) == columns
 
 
 def test_how_to_reproduce_it_is_the_recipe(run: Path) -> None:
@@ -169,14 +201,14 @@ def test_plain_text_stays_on_its_line(text: str) -> None:
 
 def test_what_an_author_wrote_is_not_cut() -> None:
     said = "Sorting letters. " * 50
-    assert cards.plain_paragraph(f"{said}\n\n{said}") == f"{said.strip()}\n\n{said.strip()}"
+    assert plain_paragraphs(f"{said}\n\n{said}") == f"{said.strip()}\n\n{said.strip()}"
 
 
 def test_a_fence_is_longer_than_any_in_it() -> None:
     assert fenced("a ```` b", "yaml").startswith("`````yaml\n")
 
 
-def test_a_licence_that_nobody_stated_is_not_made_up(run: Path) -> None:
+def test_a_licence_that_is_not_stated_is_not_made_up(run: Path) -> None:
     content = json.loads((run / "result.json").read_text(encoding="utf-8"))
     base = Path(content["recipe"]["model"]["path"])
     (base / "README.md").rename(base / "moved.md")
@@ -184,22 +216,22 @@ def test_a_licence_that_nobody_stated_is_not_made_up(run: Path) -> None:
         text = cards.card(Result.load(run), run)
         assert ModelCard(text).data.license is None
         assert "**Unknown.**" in text
-        problems = list(push.find_problems(Result.load(run), run, push.chosen(run, with_data=False)))
-        assert problems == [f"its licence is unknown. Say it: finetune card {run} license=apache-2.0"]
+        problems = list(push.find_problems(Result.load(run), run, push.files_to_upload(run, with_data=False)))
+        assert problems == [f"its licence is unknown. State it: finetune card {run} license=apache-2.0"]
         done = CliRunner().invoke(main, ["card", str(run), "license=mit"])
         assert done.exit_code == 0, done.output
         assert ModelCard.load(run / "README.md").data.license == "mit"
-        assert list(push.find_problems(Result.load(run), run, push.chosen(run, with_data=False))) == []
+        assert list(push.find_problems(Result.load(run), run, push.files_to_upload(run, with_data=False))) == []
     finally:
         (base / "moved.md").rename(base / "README.md")
 
 
-def test_an_unknown_word_of_the_card_is_answered_with_the_nearest(run: Path) -> None:
+def test_an_unknown_field_of_the_card_is_refused_with_the_nearest(run: Path) -> None:
     with pytest.raises(BadOptions, match=r"'licence' is unknown\. Did you mean 'license'"):
-        cards.say(run, {"licence": "mit"})
+        cards.set_fields(run, {"licence": "mit"})
 
 
-def test_an_unknown_word_of_a_recipe_is_refused_before_the_first_step(tmp_path: Path) -> None:
+def test_an_unknown_card_field_of_a_recipe_is_refused_before_the_first_step(tmp_path: Path) -> None:
     base = tiny_model("bert", tokenizer("bert", vocab_size=400), tmp_path / "base")
     rows = [{"text": f"{n} boats", "label": "ab"[n % 2]} for n in range(8)]
     with pytest.raises(BadOptions, match=r"card: 'licence' is unknown\. Did you mean 'license'"):
@@ -256,21 +288,21 @@ def test_what_was_pushed_predicts_and_holds_no_row(hub: Any, run: Path, tmp_path
     assert one == other
 
 
-def test_a_push_that_failed_says_what_is_there_and_goes_on_where_it_was(hub: Any, run: Path) -> None:
+def test_a_failed_push_says_what_the_repository_holds_and_can_be_repeated(hub: Any, run: Path) -> None:
     hub.refuse = "/commit/"
     failed = pushed(hub, str(run), "skerrow/letters")
     assert failed.returncode == 1
     assert "the push to skerrow/letters failed" in failed.stderr
-    assert "It is empty; a commit comes whole or not at all" in failed.stderr
+    assert "It is empty; a commit arrives completely or not at all" in failed.stderr
     hub.refuse = None
-    before = sum(line.startswith("PUT") for line in hub.asked)
+    before = sum(line.startswith("PUT") for line in hub.requests)
     done = pushed(hub, str(run), "skerrow/letters")
     assert done.returncode == 0, done.stderr
-    assert sum(line.startswith("PUT") for line in hub.asked) == before  # the weights had arrived
+    assert sum(line.startswith("PUT") for line in hub.requests) == before  # the weights had arrived
     assert "model.safetensors" in hub.files
 
 
-def test_what_must_not_leave_is_named_before_anything_is_sent(hub: Any, run: Path) -> None:
+def test_what_must_not_be_uploaded_is_named_before_anything_is_sent(hub: Any, run: Path) -> None:
     (run / "extra.bin").write_bytes(b"\x80\x04")
     (run / "notes.txt").write_text("token = hf_" + "a1B2" * 9, encoding="utf-8")
     (run / "link.json").symlink_to(run / "config.json")
@@ -279,7 +311,7 @@ def test_what_must_not_leave_is_named_before_anything_is_sent(hub: Any, run: Pat
     assert "extra.bin is a pickle" in done.stderr
     assert "notes.txt holds what looks like a token" in done.stderr
     assert "link.json is a link" in done.stderr
-    assert hub.asked == []
+    assert hub.requests == []
 
 
 @pytest.mark.parametrize(
@@ -287,13 +319,13 @@ def test_what_must_not_leave_is_named_before_anything_is_sent(hub: Any, run: Pat
 )
 def test_a_pickle_is_known_by_its_name_or_by_how_it_begins(run: Path, name: str, begin: bytes) -> None:
     (run / name).write_bytes(begin + b"rest")
-    problems = list(push.find_problems(Result.load(run), run, push.chosen(run, with_data=False)))
+    problems = list(push.find_problems(Result.load(run), run, push.files_to_upload(run, with_data=False)))
     assert problems == [f"{name} is a pickle, which can run code when it is loaded. Remove it."]
 
 
 def test_a_licence_that_is_no_short_name_is_refused(run: Path) -> None:
-    cards.say(run, {"license": "Apache License: 2.0\nor later"})
-    (problem,) = push.find_problems(Result.load(run), run, push.chosen(run, with_data=False))
+    cards.set_fields(run, {"license": "Apache License: 2.0\nor later"})
+    (problem,) = push.find_problems(Result.load(run), run, push.files_to_upload(run, with_data=False))
     assert problem.startswith(r"its licence is 'Apache License: 2.0\nor later', and the Hub takes a short name")
 
 
