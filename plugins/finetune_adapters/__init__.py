@@ -1,4 +1,4 @@
-"""Bottleneck adapters: small modules of their own between the layers of a frozen model."""
+"""Bottleneck adapters: small trainable modules between the layers of a frozen model."""
 
 from finetune import hookimpl
 

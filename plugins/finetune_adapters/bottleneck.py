@@ -1,4 +1,4 @@
-"""Adapters of a few units between the layers; the rest stays as it is."""
+"""Bottleneck adapters: networks with few units after the layers of a frozen model."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from finetune_adapters.checkpoint import KeepSmall
 
 @dataclass(frozen=True, kw_only=True)
 class BottleneckStrategy(Strategy):
-    """Trains a narrow network behind attention and feed-forward network of each layer; the model stays as it is.
+    """Trains a narrow network after the attention and the feed-forward network of each layer; the rest stays frozen.
 
-    Before the first step, every output is the base model's. What the base lacks, the head above all, trains whole. The
-    adapters are saved alone, some hundredth of the model; they cannot be folded into it, because there is a
-    non-linearity in them.
+    Before the first step, every output equals that of the base model. What the base model lacks, mainly the head,
+    trains whole. Only the trained parameters are saved, about a hundredth of the model. They cannot be merged into the
+    weights, because an adapter is not linear.
 
     Source: Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP".
     """
 
     placement: Literal["houlsby", "pfeiffer"] = "houlsby"
-    """Behind attention and feed-forward network (`houlsby`), or behind the feed-forward network alone, which Pfeiffer
-    et al. 2021 ("AdapterFusion") found to do as well with half the parameters (`pfeiffer`). The adapter is Houlsby's
-    either way."""
+    """`houlsby`: after the attention and the feed-forward network. `pfeiffer`: only after the feed-forward network;
+    Pfeiffer et al. 2021 ("AdapterFusion") found it to do as well with half the parameters. The adapter is Houlsby's in
+    both cases."""
     reduction_factor: float = 16
-    """How many times narrower an adapter is than the hidden states: 16 gives 48 units where they have 768."""
+    """Width of the hidden states divided by the units of an adapter: 16 gives 48 units for a width of 768."""
     non_linearity: str = "gelu"
-    """Between the two projections, by its name in transformers: `gelu`, `relu`, `silu`, `tanh`."""
+    """The activation between the two projections, by its name in transformers: `gelu`, `relu`, `silu`, `tanh`."""
     target_modules: tuple[str, ...] = ()
-    """Linear layers to put an adapter behind, by the ends of their names, instead of those of `placement`:
+    """Linear layers that get an adapter, by the ends of their names, instead of those of `placement`:
     `["o_proj", "down_proj"]`."""
-    train: tuple[str, ...] = ()
-    """Further parameters to train, by name, with shell wildcards: `["*LayerNorm*"]`, which Houlsby trained as well."""
+    unfrozen_parameters: tuple[str, ...] = ()
+    """Further parameters to train, by name, with shell wildcards. Houlsby et al. train the norms: `["*LayerNorm*"]`."""
 
     def __post_init__(self) -> None:
         if self.reduction_factor <= 0:
@@ -54,15 +54,16 @@ class BottleneckStrategy(Strategy):
         """Return the model itself, frozen, with adapters in it.
 
         Raises:
-            Incompatible: The places of the adapters cannot be found.
-            BadOptions: A name of `target_modules` or `train` fits nothing.
+            Incompatible: The places of the adapters are unknown.
+            BadOptions: A name of `target_modules` or `unfrozen_parameters` matches nothing.
         """
         modules = self.modules(model)
-        trains = {id(p) for name in newly_initialized for p in _parameters(model, name)} | {
-            id(p) for p in self._chosen(model)
-        }
-        for parameter in model.parameters():
-            parameter.requires_grad_(id(parameter) in trains)
+        trainable = self._unfrozen(model)
+        for name in newly_initialized:
+            trainable.extend(_parameters(model, name))
+        model.requires_grad_(False)
+        for parameter in trainable:
+            parameter.requires_grad_(True)
         adapters.insert(model, modules, reduction_factor=self.reduction_factor, activation=self.non_linearity)
         return model
 
@@ -70,34 +71,40 @@ class BottleneckStrategy(Strategy):
         """Return the paths of the linear layers that get an adapter.
 
         Raises:
-            Incompatible: They cannot be found.
-            BadOptions: A name of `target_modules` fits nothing.
+            Incompatible: They are unknown.
+            BadOptions: A name of `target_modules` matches nothing.
         """
-        return places.named(model, self.target_modules) if self.target_modules else places.find(model, self.placement)
+        if self.target_modules:
+            return places.match_targets(model, self.target_modules)
+        return places.find(model, self.placement)
 
-    def _chosen(self, model: Any) -> list[Any]:
+    def _unfrozen(self, model: Any) -> list[Any]:
+        """Return the parameters that match `unfrozen_parameters`."""
         parameters = dict(model.named_parameters(remove_duplicate=False))
-        for pattern in self.train:
-            if not any(fnmatchcase(name, pattern) for name in parameters):
+        unfrozen: list[Any] = []
+        for pattern in self.unfrozen_parameters:
+            matches = [p for name, p in parameters.items() if fnmatchcase(name, pattern)]
+            if not matches:
                 raise BadOptions(
-                    f"strategy: train: {pattern!r} matches no parameter of {type(model).__name__}. "
-                    f"They are called like {next(iter(parameters))!r}."
+                    f"strategy.unfrozen_parameters: {pattern!r} matches no parameter of {type(model).__name__}. "
+                    f"Their names look like {next(iter(parameters))!r}."
                 )
-        return [p for name, p in parameters.items() if any(fnmatchcase(name, pattern) for pattern in self.train)]
+            unfrozen.extend(matches)
+        return unfrozen
 
     def callbacks(self) -> Sequence[Any]:
-        """Return what keeps checkpoints small."""
+        """Return the callback that keeps checkpoints small."""
         return [KeepSmall()]
 
     def notes(self, model: Any) -> Sequence[str]:
-        """Return how many adapters there are, how wide, and where."""
-        found = inserted(model)
-        units = sorted({model.get_submodule(name).adapter.down.out_features for name in found})
-        kinds = dict.fromkeys(re.sub(r"^.*\.\d+\.", "", name) for name in found)  # without the block's path
-        return [f"{len(found)} adapters of {' or '.join(map(str, units))} units, behind {', '.join(kinds)}"]
+        """Return how many adapters there are, their units, and their places."""
+        names = inserted(model)
+        units = sorted({model.get_submodule(name).adapter.down.out_features for name in names})
+        kinds = dict.fromkeys(re.sub(r"^.*\.\d+\.", "", name) for name in names)  # without the path of the block
+        return [f"{len(names)} adapters of {' or '.join(map(str, units))} units, after {', '.join(kinds)}"]
 
     def save(self, model: Any, directory: Path) -> None:
-        """Write the adapters, and what trained beside them, as `bottleneck_adapters.safetensors`."""
+        """Write the adapters and the other trained parameters as `bottleneck_adapters.safetensors`."""
         settings = {
             "placement": None if self.target_modules else self.placement,
             "reduction_factor": self.reduction_factor,
@@ -110,7 +117,7 @@ class BottleneckStrategy(Strategy):
         """Load the base model, and the adapters into it.
 
         Raises:
-            Incompatible: The folder does not fit the base model.
+            Incompatible: The folder does not belong to the base model.
         """
         model, info = model_class.from_pretrained(base, output_loading_info=True, **options)
         missing = [*info["missing_keys"], *(key for key, *_ in info.get("mismatched_keys", ()))]
@@ -122,10 +129,11 @@ class BottleneckStrategy(Strategy):
 
 def inserted(model: Any) -> list[str]:
     """Return the paths of the linear layers that have an adapter."""
-    end = f".{adapters.ADAPTER}"
-    return [name.removesuffix(end) for name, m in model.named_modules() if isinstance(m, adapters.Bottleneck)]
+    suffix = f".{adapters.ADAPTER}"
+    found = [name for name, module in model.named_modules() if isinstance(module, adapters.Bottleneck)]
+    return [name.removesuffix(suffix) for name in found]
 
 
 def _parameters(model: Any, module: str) -> list[Any]:
-    """Return the parameters of a module; of the model itself, those that stand in no module."""
+    """Return the parameters of a module; for the module ``""``, those that are in no module."""
     return list(model.get_submodule(module).parameters(recurse=bool(module)))

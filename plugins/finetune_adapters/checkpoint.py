@@ -1,4 +1,4 @@
-"""Checkpoints that hold what trains, and not the frozen model again and again."""
+"""Checkpoints without the weights of the frozen base model."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from safetensors.torch import save_file
 from transformers import TrainerCallback
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from finetune_adapters.adapters import trained
+from finetune_adapters.adapters import trainable_parameters
 
 
 class KeepSmall(TrainerCallback):
-    """Replaces the weights in a checkpoint, as soon as it is written, by those that train.
+    """Replaces the weights in a checkpoint, after it was written, by the trainable ones.
 
-    The trainer loads a checkpoint's weights into the model that it already has, so on resume all others are the base's.
+    On resume, the trainer loads a checkpoint's weights into the model that it has already, so all other weights are
+    those of the base model.
     """
 
-    def on_save(self, args: Any, state: Any, control: Any, *, model: Any, **_: Any) -> None:
-        """Write the small file beside the whole one, and put it in its place."""
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Write the small file, and replace the complete one by it."""
         weights = Path(args.output_dir) / f"checkpoint-{state.global_step}" / SAFE_WEIGHTS_NAME
         if state.is_world_process_zero and weights.is_file():
             small = weights.with_suffix(".small")
-            save_file(trained(model), small, metadata={"format": "pt"})
+            save_file(trainable_parameters(kwargs["model"]), small, metadata={"format": "pt"})
             os.replace(small, weights)

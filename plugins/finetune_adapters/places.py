@@ -1,8 +1,9 @@
-"""Where adapters go: behind the last linear layer of every attention, and of every feed-forward network.
+"""Find the linear layers that get an adapter: the last one of each attention and of each feed-forward network.
 
-No table of architectures. A block is a member of one of the body's outermost lists of modules; an attention is the
-outermost module in it that is called so, by its name or its class; a feed-forward network is what linear layers a block
-has beside. Of either, the last one is what writes back into the stream of hidden states.
+They are found by the model's structure, not by a table of architectures. A block is a member of one of the body's
+outermost lists of modules. An attention is an outermost module of the block whose name or class contains "attention" or
+"attn". The feed-forward network is the block's other linear layers. The last linear layer of either writes back to the
+hidden states.
 """
 
 from __future__ import annotations
@@ -24,84 +25,112 @@ def find(model: Any, placement: Placement) -> list[str]:
     """Return the paths of the linear layers that get an adapter, in the order of the model.
 
     Raises:
-        Incompatible: The model is built in such a way that they cannot be known.
+        Incompatible: The structure of the model is unknown.
     """
-    found: list[str] = []
+    places: list[str] = []
     for path, block in _blocks(model):
-        attentions = list(_attentions(block))
-        outputs = [_last(block, inside=name) for name in attentions]
-        feed_forward = _last(block, beside=attentions)
-        if not attentions or None in outputs:
-            raise Incompatible(_refusal(model, f"no attention that ends in a linear layer was found in {path}"))
-        if any(parameter.ndim > 2 for parameter in block.parameters()):
-            raise Incompatible(_refusal(model, f"{path} holds several layers stacked, as mixtures of experts do"))
-        if feed_forward is None:
-            raise Incompatible(_refusal(model, f"no feed-forward network of linear layers was found in {path}"))
-        widths = {width_of(block.get_submodule(name)) for name in (*outputs, feed_forward) if name}
-        if len(widths) > 1:
-            raise Incompatible(_refusal(model, f"attention and feed-forward network of {path} differ in width"))
-        chosen = [*outputs, feed_forward] if placement == "houlsby" else [feed_forward]
-        found += [f"{path}.{name}" for name in chosen]
-    if not found:
-        raise Incompatible(_refusal(model, "it has no list of blocks"))
-    return found
+        attention_outputs, feed_forward = _outputs(model, path, block)
+        if placement == "houlsby":
+            places.extend(f"{path}.{name}" for name in attention_outputs)
+        places.append(f"{path}.{feed_forward}")
+    if not places:
+        raise Incompatible(_message(model, "it has no list of blocks"))
+    return places
 
 
-def named(model: Any, targets: Sequence[str]) -> list[str]:
-    """Return the paths of the linear layers whose names end in one of some names.
+def match_targets(model: Any, targets: Sequence[str]) -> list[str]:
+    """Return the paths of the linear layers whose names end in any of some names.
 
     Raises:
-        BadOptions: A name fits no module, or one that is no linear layer.
+        BadOptions: A name matches no module, or only modules that are not linear layers.
     """
-    found: dict[str, None] = {}
+    modules = [name for name, _ in model.named_modules()]
+    linear = _linear_layers(model)
+    matched: dict[str, None] = {}
     for target in targets:
-        fits = {name: m for name, m in model.named_modules() if name == target or name.endswith(f".{target}")}
-        linear = {name: None for name, module in fits.items() if width_of(module) is not None}
-        if not linear:
-            what = (
-                f"is no linear layer of {type(model).__name__}" if fits else f"fits no module of {type(model).__name__}"
+        matches = [name for name in linear if _ends_in(name, target)]
+        if not matches:
+            is_module = any(_ends_in(name, target) for name in modules)
+            problem = "is not a linear layer of" if is_module else "matches no module of"
+            example = linear[0] if linear else ""
+            raise BadOptions(
+                f"strategy: target_modules: {target!r} {problem} {type(model).__name__}. "
+                f"The names of its linear layers look like {example!r}."
             )
-            example = next((name for name, module in model.named_modules() if width_of(module) is not None), "")
-            raise BadOptions(f"strategy: target_modules: {target!r} {what}. These are called like {example!r}.")
-        found |= linear
-    return list(found)
+        matched.update(dict.fromkeys(matches))
+    return list(matched)
+
+
+def _outputs(model: Any, path: str, block: Any) -> tuple[list[str], str]:
+    """Return the last linear layer of each attention of a block, and that of its feed-forward network.
+
+    Raises:
+        Incompatible: The block has another structure.
+    """
+    linear = _linear_layers(block)
+    attentions = list(_attentions(block))
+    attention_outputs: list[str] = []
+    for attention in attentions:
+        inside = [name for name in linear if _is_inside(name, attention)]
+        attention_outputs.extend(inside[-1:])
+    if not attentions or len(attention_outputs) < len(attentions):
+        raise Incompatible(_message(model, f"no attention that ends in a linear layer was found in {path}"))
+    if any(parameter.ndim > 2 for parameter in block.parameters()):
+        raise Incompatible(_message(model, f"{path} holds several layers in one tensor, as mixtures of experts do"))
+    outside = [name for name in linear if not any(_is_inside(name, attention) for attention in attentions)]
+    if not outside:
+        raise Incompatible(_message(model, f"no feed-forward network of linear layers was found in {path}"))
+    outputs = [*attention_outputs, outside[-1]]
+    if len({width_of(block.get_submodule(name)) for name in outputs}) > 1:
+        raise Incompatible(_message(model, f"attention and feed-forward network of {path} differ in width"))
+    return attention_outputs, outside[-1]
 
 
 def _blocks(model: Any) -> Iterator[tuple[str, Any]]:
+    """Yield path and module of each block in the body."""
     body = model.base_model
     prefix = "" if body is model else model.base_model_prefix
     stacks: list[str] = []
     for path, module in body.named_modules(prefix=prefix):
-        nested = any(path.startswith(f"{stack}.") for stack in stacks)
-        if isinstance(module, nn.ModuleList) and not nested and any(True for _ in module.parameters()):
+        is_nested = any(_is_inside(path, stack) for stack in stacks)
+        has_parameters = any(True for _ in module.parameters())
+        if isinstance(module, nn.ModuleList) and has_parameters and not is_nested:
             stacks.append(path)
-            yield from ((f"{path}.{number}", block) for number, block in enumerate(module))
+            for number, block in enumerate(module):
+                yield f"{path}.{number}", block
 
 
 def _attentions(block: Any) -> Iterator[str]:
-    """Yield the paths of the outermost attentions that hold linear layers (T5's relative bias is no attention)."""
-    found: list[str] = []
+    """Yield the paths of the outermost attentions that hold linear layers; T5's table of relative bias holds none."""
+    attentions: list[str] = []
     for path, module in block.named_modules():
-        if not path or any(path.startswith(f"{outer}.") for outer in found):
+        if not path or any(_is_inside(path, outer) for outer in attentions):
             continue
-        called = ATTENTION.search(path.rpartition(".")[2]) or ATTENTION.search(type(module).__name__)
-        if called and any(width_of(each) is not None for each in module.modules()):
-            found.append(path)
+        name, class_name = path.rpartition(".")[2], type(module).__name__
+        is_attention = ATTENTION.search(name) or ATTENTION.search(class_name)
+        if is_attention and _linear_layers(module):
+            attentions.append(path)
             yield path
 
 
-def _last(block: Any, *, inside: str = "", beside: Sequence[str] = ()) -> str | None:
-    """Return the path of the last linear layer inside a module, or beside some."""
-    others = tuple(f"{other}." for other in beside)
-    names = [name for name, module in block.named_modules() if width_of(module) is not None]
-    fits = [name for name in names if name.startswith(f"{inside}." if inside else "") and not name.startswith(others)]
-    return fits[-1] if fits else None
+def _linear_layers(module: Any) -> list[str]:
+    """Return the paths of the linear layers in a module."""
+    return [name for name, each in module.named_modules() if width_of(each) is not None]
 
 
-def _refusal(model: Any, why: str) -> str:
-    example = next((name for name, module in model.named_modules() if width_of(module) is not None), "…")
+def _is_inside(path: str, outer: str) -> bool:
+    return path.startswith(f"{outer}.")
+
+
+def _ends_in(path: str, name: str) -> bool:
+    return path == name or path.endswith(f".{name}")
+
+
+def _message(model: Any, reason: str) -> str:
+    linear = _linear_layers(model)
+    example = linear[0] if linear else "…"
     return (
-        f"strategy: where adapters belong in {type(model).__name__} could not be found: {why}. Name the linear layers "
-        f"that write into the stream of hidden states under strategy.target_modules, by the ends of their names "
+        f"strategy: the places of the adapters in {type(model).__name__} are unknown: {reason}. Name the linear layers "
+        "that write to the hidden states under strategy.target_modules, by the ends of their names "
         f"({example!r} is one of the model's linear layers)."
     )

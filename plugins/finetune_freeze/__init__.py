@@ -1,4 +1,4 @@
-"""Strategies that choose which of the model's own parameters train, when, and how fast."""
+"""Strategies that choose which of the model's parameters train, when, and at which rate."""
 
 from finetune import hookimpl
 

@@ -1,4 +1,4 @@
-"""What is frozen computes as in evaluation: without dropout."""
+"""Switch dropout off in frozen modules, so that they compute as in evaluation."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Any
 
 
 def disable_dropout_of(model: Any) -> None:
-    """Switch dropout off in what is frozen of the body, whatever mode the trainer puts the model in."""
-    for part in frozen_parts(model.base_model):
-        part.register_forward_pre_hook(_evaluate)
+    """Switch dropout off in the frozen modules of the body, even while the trainer has the model in training mode."""
+    for module in frozen_modules(model.base_model):
+        module.register_forward_pre_hook(_set_evaluation_mode)
 
 
-def frozen_parts(module: Any) -> Iterator[Any]:
-    """Yield the outermost modules in which nothing trains."""
-    trains = [parameter.requires_grad for parameter in module.parameters()]
-    if not any(trains):
+def frozen_modules(module: Any) -> Iterator[Any]:
+    """Yield the outermost modules without any trainable parameter."""
+    trainable = [parameter.requires_grad for parameter in module.parameters()]
+    if not any(trainable):
         yield module
-    elif not all(trains):
+    elif not all(trainable):
         for child in module.children():
-            yield from frozen_parts(child)
+            yield from frozen_modules(child)
 
 
-def _evaluate(module: Any, arguments: Any) -> None:
-    # The trainer calls train() on the whole model before each step.
+def _set_evaluation_mode(module: Any, arguments: Any) -> None:
+    # in a hook, because the trainer calls train() on the whole model before each step
     if module.training:
         module.eval()

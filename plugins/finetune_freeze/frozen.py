@@ -1,97 +1,108 @@
-"""The head trains; the body that was pretrained stays as it is."""
+"""The head trains; the pretrained body stays frozen."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from finetune.errors import BadOptions, Incompatible
+from finetune.errors import Incompatible
 from finetune.interfaces import Strategy, Task
 from finetune_freeze import cached
 from finetune_freeze.features import KeepFeatures
 from finetune_freeze.freeze_dropout import disable_dropout_of
-from finetune_freeze.groups import head, last_block, parameters_of
+from finetune_freeze.groups import head, last_block, match_parameters, parameters_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrozenStrategy(Strategy):
-    """Trains the head alone, on the features that the pretrained body extracts.
+    """Trains only the head, on the features that the pretrained body extracts.
 
-    What the base model lacks trains as well, wherever it is: BERT's pooler, say, which many checkpoints are saved
-    without. Where the head is tied to the embeddings of the body (GPT-2, T5, BART, most small language models), there
-    is no head that could train alone: then the last block trains instead, of the decoder where there are two, with the
-    norm after it; or, if you name any, the parameters of `train`.
+    What the base model lacks trains as well, wherever it is: many checkpoints are saved without BERT's pooler, for
+    example. If the head is tied to the embeddings of the body (GPT-2, T5, BART, most small language models), there is
+    no head that could train alone. The last block trains instead, of the decoder if there are two stacks, with the norm
+    after it; or the parameters of `unfrozen_parameters`, if you name any.
     """
 
-    train: tuple[str, ...] = ()
+    unfrozen_parameters: tuple[str, ...] = ()
     """Further parameters to train, by name, with shell wildcards: `["*.layer.11.*"]`."""
     dropout: bool = False
-    """Whether dropout stays active in what is frozen. Without it, a text has the same features at every epoch."""
+    """Whether dropout stays active in frozen modules. Without it, a text has the same features in every epoch."""
     cache: bool | str = False
-    """Whether to run the body once for each text and read its features back at every epoch, from the disk: `true` keeps
-    them while the run lasts (4 bytes × tokens of the data × width of the hidden states), a folder for further runs on
-    the same texts as well. Losses and scores are those of a run without it to about 1e-5. Needs a body that is frozen
-    whole, and a head that reads no padding."""
+    """Whether to run the body once for each text and to read its features from the disk in every epoch. `true` keeps
+    them until the run ends (4 bytes × tokens of the data × hidden size); a folder keeps them for further runs on the
+    same texts as well. Losses and scores equal those of a run without the cache to about 1e-5. The whole body must be
+    frozen, and the head must ignore padding."""
 
     def __post_init__(self) -> None:
         if self.cache and self.dropout:
-            raise ValueError("cache keeps features, and with dropout=true they change at every step; choose one")
+            raise ValueError("cache stores features, and with dropout=true they change at every step; choose one")
 
     def prepare(self, model: Any, task: Task, *, newly_initialized: Collection[str] = ()) -> Any:
         """Return the model with the body frozen.
 
         Raises:
-            Incompatible: There is neither a head apart from the body nor a list of blocks, so nothing would train; or
-                features are to be kept, and change.
-            BadOptions: A pattern of `train` matches no parameter.
+            Incompatible: The model has neither a head apart from the body nor a list of blocks, so nothing would train;
+                or `cache` is set, and the features change.
+            BadOptions: A pattern of `unfrozen_parameters` matches no parameter.
         """
-        names = [name for name, _ in model.named_parameters()]
-        for pattern in self.train:
-            if not any(fnmatchcase(name, pattern) for name in names):
-                raise BadOptions(
-                    f"strategy: train: {pattern!r} matches no parameter of {type(model).__name__}. "
-                    f"They are called like {names[0]!r}."
-                )
-        chosen = [name for name in names if any(fnmatchcase(name, pattern) for pattern in self.train)]
-        trains = {*head(model), *parameters_of(model, newly_initialized), *chosen} or set(last_block(model))
-        if not trains:
+        option = "strategy.unfrozen_parameters"
+        trainable = set(match_parameters(model, self.unfrozen_parameters, option=option))
+        trainable.update(head(model))
+        trainable.update(parameters_of(model, newly_initialized))
+        if not trainable:
+            trainable.update(last_block(model))
+        if not trainable:
             raise Incompatible(
-                f"strategy: {type(model).__name__} has no head of its own (it is tied to the embeddings of the body), "
-                "and no list of blocks of which the last could train, so freezing the body leaves nothing to train. "
-                "Name what shall train under strategy.train, or use another strategy."
+                f"strategy: {type(model).__name__} has no separate head (it is tied to the embeddings of the body) "
+                "and no list of blocks of which the last could train, so nothing would train. Name parameters under "
+                f"{option}, or use another strategy."
             )
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name in trains)
+            parameter.requires_grad_(name in trainable)
         if not self.dropout:
             disable_dropout_of(model)
         if self.cache:
-            cached.check(model)
+            cached.check_cacheable(model)
         return model
 
     def callbacks(self) -> Sequence[Any]:
-        """Return what keeps features, where they are to be kept."""
+        """Return the callback that caches features, if `cache` is set."""
+        if not self.cache:
+            return []
         folder = Path(self.cache).expanduser() if isinstance(self.cache, str) else None
-        return [KeepFeatures(folder)] if self.cache else []
+        return [KeepFeatures(folder)]
 
     def notes(self, model: Any) -> Sequence[str]:
-        """Return which modules train, and whether features are kept."""
-        kept = ["the body is run once for each text (cache): losses equal a run without to about 1e-5"]
-        return [f"frozen but for: {', '.join(whole_modules(model))}", *(kept if self.cache else [])]
+        """Return which modules train, and whether features are cached."""
+        notes = [f"frozen except: {', '.join(trainable_modules(model))}"]
+        if self.cache:
+            notes.append("cache: the body runs once for each text; losses equal those without the cache to about 1e-5")
+        return notes
 
 
-def whole_modules(model: Any) -> list[str]:
-    """Return the outermost modules of which every parameter trains, and parameters that train without their module."""
-    found: list[str] = []
+def trainable_modules(model: Any) -> list[str]:
+    """Return the outermost modules that train whole, and then the trainable parameters outside these modules."""
+    modules: list[str] = []
     for path, module in model.named_modules():
-        parameters = list(module.parameters())
-        if (
-            parameters
-            and all(p.requires_grad for p in parameters)
-            and not path.startswith(tuple(f"{m}." for m in found))
-        ):
-            found.append(path or type(model).__name__)
-    alone = [name for name, p in model.named_parameters() if p.requires_grad]
-    return [*found, *(name for name in alone if not name.startswith(tuple(f"{m}." for m in found)))]
+        if not path and _trains_whole(model):
+            return [type(model).__name__]
+        if _trains_whole(module) and not _is_inside(path, modules):
+            modules.append(path)
+    return [*modules, *_trainable_outside(model, modules)]
+
+
+def _trainable_outside(model: Any, modules: Sequence[str]) -> Iterator[str]:
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and not _is_inside(name, modules):
+            yield name
+
+
+def _trains_whole(module: Any) -> bool:
+    trainable = [parameter.requires_grad for parameter in module.parameters()]
+    return bool(trainable) and all(trainable)
+
+
+def _is_inside(path: str, modules: Sequence[str]) -> bool:
+    return any(path.startswith(f"{module}.") for module in modules)

@@ -11,7 +11,7 @@ from finetune.interfaces import Strategy, Task
 
 @dataclass(frozen=True, kw_only=True)
 class FullStrategy(Strategy):
-    """Trains every parameter: the most memory and, with enough data, the best scores."""
+    """Trains every parameter: it needs the most memory and, with enough data, gives the best scores."""
 
     def prepare(self, model: Any, task: Task, *, newly_initialized: Collection[str] = ()) -> Any:
         """Return the model with every parameter trainable."""

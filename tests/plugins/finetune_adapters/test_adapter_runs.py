@@ -53,7 +53,7 @@ def test_the_record_counts_what_trains_and_says_where_it_is(run: Path) -> None:
     width, units, classes = 32, 8, len(toy_labels(result))
     head = width * width + width + classes * width + classes  # pooler and classifier
     assert result.trainable_parameters == 4 * (2 * width * units + units + width) + head
-    assert result.notes == ["4 adapters of 8 units, behind attention.output.dense, output.dense"]
+    assert result.notes == ["4 adapters of 8 units, after attention.output.dense, output.dense"]
     assert result.newly_initialized == ["bert.pooler.dense", "classifier"]
 
 
@@ -85,8 +85,10 @@ def test_the_run_folder_is_used_like_any_other(run: Path) -> None:
 
 
 @pytest.mark.parametrize("training", [{"activation_checkpointing": True}, {"load_best_model_at_end": True}])
-def test_the_trainer_s_own_ways_with_a_model_work(training: dict[str, Any], run: Path, tmp_path: Path) -> None:
-    # recomputed activations pass the adapters anew; the best model is put back from a small checkpoint
+def test_activation_checkpointing_and_the_best_checkpoint_work(
+    training: dict[str, Any], run: Path, tmp_path: Path
+) -> None:
+    # recomputed activations pass the adapters again; the best model is put back from a small checkpoint
     written = recipes.to_mapping(recipes.read(run / "recipe.yaml"))
     steps = {"eval_strategy": "steps", "eval_steps": 2}
     changed = {**written, "output": str(tmp_path / "run"), "training": {**written["training"], **steps, **training}}
@@ -100,7 +102,7 @@ HEADS = {"bert": "AutoModelForMaskedLM", "llama": "AutoModelForCausalLM", "t5": 
 
 @pytest.mark.parametrize("name", ["question-answering", "translation", "causal-language-modeling", "dpo"])
 def test_tasks_of_every_kind_train_adapters_alone_and_reload_to_the_bit(name: str, tmp_path: Path) -> None:
-    # the run itself compares what is reloaded with what was trained, and ends in an error where a bit differs
+    # the run itself compares what is reloaded with what was trained, and ends in an error if a bit differs
     of, task = case(name), discover().find("tasks", name)
     base = tiny_model(of.family, tokenizer(of.words, vocab_size=600), tmp_path / "base", model_class=HEADS[of.family])
     source = {**task.starter["dataset"], "limit": {"train": 16, "validation": 4, "test": 4}}
@@ -110,7 +112,7 @@ def test_tasks_of_every_kind_train_adapters_alone_and_reload_to_the_bit(name: st
         training={"max_steps": 2, "per_device_train_batch_size": 8, "learning_rate": 1e-2, "save_strategy": "no"},
     )  # fmt: skip
     saved = load_file(tmp_path / "run" / adapters.WEIGHTS)
-    born = Result.load(tmp_path / "run").newly_initialized
-    assert all(".adapter." in key or key.rpartition(".")[0] in born for key in saved)
+    new = Result.load(tmp_path / "run").newly_initialized
+    assert all(".adapter." in key or key.rpartition(".")[0] in new for key in saved)
     moved = [key for key in saved if key.endswith("adapter.up.weight")]
     assert moved and all(saved[key].any() for key in moved)

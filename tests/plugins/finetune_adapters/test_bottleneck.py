@@ -88,7 +88,7 @@ def test_every_family_that_we_can_build_is_tried() -> None:
 
 
 @pytest.mark.parametrize("family", PLACES)
-def test_adapters_stand_behind_every_attention_and_every_feed_forward_network(family: str) -> None:
+def test_adapters_come_after_every_attention_and_every_feed_forward_network(family: str) -> None:
     model_class, stacks = PLACES[family]
     model = built(family, model_class)
     shared = 1 if family == "albert" else 2  # ALBERT's layers are one block
@@ -114,23 +114,23 @@ def test_nothing_changes_before_the_first_step_and_every_adapter_is_used_after_i
 
 
 @pytest.mark.parametrize("family", PLACES)
-def test_exactly_the_adapters_and_what_was_born_random_train(family: str) -> None:
+def test_exactly_the_adapters_and_newly_initialized_modules_train(family: str) -> None:
     model = built(family, PLACES[family][0])
-    fresh = [name for name, _ in model.named_children()][-1:] if PLACES[family][0] == CLASSIFIER else []
-    model = BottleneckStrategy().prepare(model, TASK, newly_initialized=fresh)
-    wanted = {name for name, _ in model.named_parameters() if ".adapter." in name or name.startswith(tuple(fresh))}
+    new = [name for name, _ in model.named_children()][-1:] if PLACES[family][0] == CLASSIFIER else []
+    model = BottleneckStrategy().prepare(model, TASK, newly_initialized=new)
+    wanted = {name for name, _ in model.named_parameters() if ".adapter." in name or name.startswith(tuple(new))}
     assert {name for name, p in model.named_parameters() if p.requires_grad} == wanted
     # as the first step leaves the upward projections, every adapter has a gradient in each of its parts
     with torch.no_grad():
         for name in inserted(model):
             model.get_submodule(name).adapter.up.weight.normal_()
     model(**batch(model)).logits.square().sum().backward()
-    still = [name for name, p in model.named_parameters() if ".adapter." in name and not p.grad.abs().sum()]
-    assert still == []
+    unused = [name for name, p in model.named_parameters() if ".adapter." in name and not p.grad.abs().sum()]
+    assert unused == []
 
 
 @pytest.mark.parametrize("reduction_factor", [2, 16])
-def test_the_count_of_parameters_is_houlsby_s(reduction_factor: float) -> None:
+def test_the_number_of_parameters_is_that_of_houlsby(reduction_factor: float) -> None:
     # section 2.1: 2md + d + m for each adapter, of which there are two a layer
     width, units, layers = 32, 32 // int(reduction_factor), 2
     for placement, adapters_per_layer in (("houlsby", 2), ("pfeiffer", 1)):
@@ -154,8 +154,8 @@ def test_a_model_with_adapters_generates() -> None:
     assert torch.equal(written, plain.generate(input_ids=batch(model)["input_ids"], max_new_tokens=3, do_sample=False))
 
 
-def test_layer_norms_train_as_houlsby_s_did_when_they_are_named() -> None:
-    model = BottleneckStrategy(train=("*.layer.*LayerNorm*",)).prepare(built("bert", MASKED), TASK)
+def test_layer_norms_train_if_they_are_named() -> None:
+    model = BottleneckStrategy(unfrozen_parameters=("*.layer.*LayerNorm*",)).prepare(built("bert", MASKED), TASK)
     norms = [name for name, p in model.named_parameters() if "LayerNorm" in name and p.requires_grad]
     assert len(norms) == 2 * 2 * 2  # two blocks, two norms, weight and bias
 
@@ -172,19 +172,23 @@ def test_places_may_be_named() -> None:
     model = built("llama", CAUSAL)
     strategy = BottleneckStrategy(target_modules=("down_proj",))
     assert strategy.modules(model) == ["model.layers.0.mlp.down_proj", "model.layers.1.mlp.down_proj"]
-    with pytest.raises(BadOptions, match=r"'wo' fits no module of LlamaForCausalLM.*like 'model\.layers\.0\.self_attn"):
+    with pytest.raises(
+        BadOptions, match=r"'wo' matches no module of LlamaForCausalLM.*like 'model\.layers\.0\.self_attn"
+    ):
         BottleneckStrategy(target_modules=("wo",)).prepare(model, TASK)
-    with pytest.raises(BadOptions, match="'mlp' is no linear layer of LlamaForCausalLM"):
+    with pytest.raises(BadOptions, match="'mlp' is not a linear layer of LlamaForCausalLM"):
         BottleneckStrategy(target_modules=("mlp",)).prepare(model, TASK)
-    with pytest.raises(BadOptions, match=r"train: '\*Norm\*'? ?.*matches no parameter of LlamaForCausalLM"):
-        BottleneckStrategy(train=("*Norm*",)).prepare(model, TASK)
+    with pytest.raises(BadOptions, match=r"unfrozen_parameters: '\*Norm\*' matches no parameter of LlamaForCausalLM"):
+        BottleneckStrategy(unfrozen_parameters=("*Norm*",)).prepare(model, TASK)
 
 
-def test_a_model_whose_places_cannot_be_known_is_refused_with_the_reason() -> None:
+def test_a_model_of_unknown_structure_is_refused_with_the_reason() -> None:
     size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2,
             "intermediate_size": 64, "vocab_size": 50, "num_local_experts": 2}  # fmt: skip
     mixture = transformers.AutoModelForCausalLM.from_config(transformers.MixtralConfig(**size))
-    with pytest.raises(Incompatible, match=r"model\.layers\.0 holds several layers stacked.*strategy\.target_modules"):
+    with pytest.raises(
+        Incompatible, match=r"model\.layers\.0 holds several layers in one tensor.*strategy\.target_modules"
+    ):
         BottleneckStrategy().prepare(mixture, TASK)
     strategy = BottleneckStrategy(target_modules=("o_proj",))
     assert inserted(strategy.prepare(mixture, TASK)) == ["model.layers.0.self_attn.o_proj"]
@@ -216,9 +220,9 @@ def saved(tmp_path: Path) -> tuple[Any, Path, Path]:
     model, info = transformers.AutoModelForSequenceClassification.from_pretrained(
         base, num_labels=3, output_loading_info=True
     )
-    fresh = {key.rpartition(".")[0] for key in info["missing_keys"]}
+    new = {key.rpartition(".")[0] for key in info["missing_keys"]}
     strategy = BottleneckStrategy()
-    model = strategy.prepare(model, TASK, newly_initialized=fresh)
+    model = strategy.prepare(model, TASK, newly_initialized=new)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
@@ -255,7 +259,7 @@ def test_a_moved_base_is_named_and_another_base_is_refused(saved: tuple[Any, Pat
         adapters.load(run, base)
 
 
-def test_the_file_that_loads_needs_nothing_of_ours(saved: tuple[Any, Path, Path], tmp_path: Path) -> None:
+def test_adapters_py_needs_nothing_else_of_this_library(saved: tuple[Any, Path, Path], tmp_path: Path) -> None:
     # as docs/how-to/use-adapters.md says: copied, and run where neither finetune nor its plugins can be imported
     model, run, _ = saved
     page = (Path(__file__).parents[3] / "docs/how-to/use-adapters.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Features of a frozen body, kept: the same losses and scores, the same bits when resumed, refused where it errs."""
+"""Cached features of a frozen body: the same losses and scores, the same bits when resumed, or a refusal."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from finetune.result import Result
 from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer
 from finetune_freeze import cached
-from finetune_freeze.freeze_dropout import frozen_parts
+from finetune_freeze.freeze_dropout import frozen_modules
 from finetune_freeze.frozen import FrozenStrategy
-from finetune_freeze.store import Store, laid_out
+from finetune_freeze.store import FeatureStore, consecutive_ranges
 
 
 def rows(size: int, seed: int) -> list[dict[str, str]]:
@@ -78,7 +78,9 @@ def losses(result: Result) -> list[float]:
     return [entry[name] for entry in result.log for name in ("loss", "eval_loss", "grad_norm") if name in entry]
 
 
-def test_a_run_with_features_kept_is_the_run_without(base: Path, data: Any, tmp_path: Path, bodies: list[int]) -> None:
+def test_a_run_with_cached_features_equals_the_run_without(
+    base: Path, data: Any, tmp_path: Path, bodies: list[int]
+) -> None:
     plain = train(base, data, tmp_path / "plain")
     uncached = sum(bodies)
     bodies.clear()
@@ -92,7 +94,7 @@ def test_a_run_with_features_kept_is_the_run_without(base: Path, data: Any, tmp_
     assert not [path for path in (tmp_path / "kept").iterdir() if path.suffix == ".f32"]
 
 
-def test_a_pooler_that_came_with_the_base_is_kept_as_well(data: Any, tmp_path: Path) -> None:
+def test_a_pooler_that_came_with_the_base_model_is_cached_as_well(data: Any, tmp_path: Path) -> None:
     words = tokenizer("bert", [row["text"] for row in ROWS["train"]], vocab_size=200)
     base = tiny_model("bert", words, tmp_path / "base", model_class="AutoModel")
     results = [train(base, data, tmp_path / str(cache), cache=cache) for cache in (False, True)]
@@ -101,7 +103,7 @@ def test_a_pooler_that_came_with_the_base_is_kept_as_well(data: Any, tmp_path: P
 
 
 @pytest.mark.parametrize("family", ["distilbert", "llama"])
-def test_other_bodies_are_kept_or_refused_but_never_wrong(family: str, data: Any, tmp_path: Path) -> None:
+def test_other_bodies_are_cached_or_refused_but_never_wrong(family: str, data: Any, tmp_path: Path) -> None:
     words = tokenizer("bert" if family == "distilbert" else "llama", [r["text"] for r in ROWS["train"]], vocab_size=400)
     base = tiny_model(family, words, tmp_path / "base")
     results = [train(base, data, tmp_path / str(cache), cache=cache) for cache in (False, True)]
@@ -140,7 +142,7 @@ def test_a_folder_serves_further_runs_on_the_same_texts(
     # other weights, other features: nothing of the first file may be read
     train(toy.base(tmp_path / "other", seed=1), data, tmp_path / "third", cache=str(tmp_path / "kept"))
     assert len(list((tmp_path / "kept").iterdir())) == 2
-    kept.write_bytes(kept.read_bytes()[:-4])  # torn: computed anew, and put right
+    kept.write_bytes(kept.read_bytes()[:-4])  # torn: computed again, and corrected
     assert losses(train(base, data, tmp_path / "fourth", cache=str(tmp_path / "kept"))) == losses(first)
 
 
@@ -157,12 +159,17 @@ def test_what_reads_padding_is_refused_with_the_losses(base: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("model_class", "family", "options", "message"),
     [
-        ("AutoModelForCausalLM", "gpt2", {}, "is not frozen whole"),  # tied: the last block trains
-        ("AutoModelForSeq2SeqLM", "t5", {}, "no body that would be run by itself"),
-        ("AutoModelForSequenceClassification", "bert", {"train": ("*.layer.1.*",)}, r"layer\.1\..*trains"),
+        ("AutoModelForCausalLM", "gpt2", {}, "is not completely frozen"),  # tied: the last block trains
+        ("AutoModelForSeq2SeqLM", "t5", {}, "no body that runs separately from its head"),
+        (
+            "AutoModelForSequenceClassification",
+            "bert",
+            {"unfrozen_parameters": ("*.layer.1.*",)},
+            r"layer\.1\..*trains",
+        ),
     ],
 )
-def test_a_body_that_moves_is_refused_before_the_first_step(
+def test_a_body_that_trains_is_refused_before_the_first_step(
     model_class: str, family: str, options: Any, message: str, tmp_path: Path
 ) -> None:
     words = tokenizer("bert", vocab_size=200)
@@ -172,13 +179,13 @@ def test_a_body_that_moves_is_refused_before_the_first_step(
         FrozenStrategy(cache=True, **options).prepare(model, toy.TASK)
 
 
-def test_dropout_and_features_that_stay_contradict_each_other() -> None:
-    with pytest.raises(BadOptions, match="cache keeps features"):
+def test_dropout_and_cached_features_are_refused_together() -> None:
+    with pytest.raises(BadOptions, match="cache stores features"):
         build(FrozenStrategy, {"cache": True, "dropout": True}, where="strategy")
 
 
 @pytest.mark.parametrize("dropout", [False, True])
-def test_dropout_is_off_in_what_is_frozen_and_on_in_the_head(dropout: bool, base: Path) -> None:
+def test_dropout_is_off_in_frozen_modules_and_on_in_the_head(dropout: bool, base: Path) -> None:
     model = transformers.AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
     model = (
         FrozenStrategy(dropout=dropout)
@@ -189,11 +196,11 @@ def test_dropout_is_off_in_what_is_frozen_and_on_in_the_head(dropout: bool, base
     states = [model.base_model(ids).last_hidden_state for _ in range(2)]
     assert torch.equal(*states) is not dropout
     assert model.dropout.training
-    parts = list(frozen_parts(model.base_model))
+    parts = list(frozen_modules(model.base_model))
     assert parts == [model.bert.embeddings, model.bert.encoder]
 
 
-def test_a_text_is_known_without_its_padding_on_either_side() -> None:
+def test_the_key_of_a_text_ignores_padding_on_either_side() -> None:
     rows = [
         {"input_ids": [7, 8, 0, 0], "attention_mask": [1, 1, 0, 0]},
         {"input_ids": [0, 7, 8], "attention_mask": [0, 1, 1]},
@@ -207,17 +214,17 @@ def test_a_text_is_known_without_its_padding_on_either_side() -> None:
 
 
 def test_rows_are_read_back_as_they_were_written(tmp_path: Path) -> None:
-    store, draw = Store(3, directory=tmp_path), np.random.default_rng(0)
+    store, draw = FeatureStore(3, directory=tmp_path), np.random.default_rng(0)
     written = {bytes([n]): draw.normal(size=(n, 3)).astype(np.float32) for n in range(1, 6)}
     for key, value in written.items():
         store.put(key, value)
         assert np.array_equal(store.get(key), value)  # while more is being written
     assert not list(tmp_path.iterdir()), "its file has a name"
-    store.keep(tmp_path / "kept")
-    again = Store(3, directory=tmp_path)
-    places = laid_out(list(written), [len(value) for value in written.values()])
-    assert again.adopt(tmp_path / "kept", places)
+    store.save(tmp_path / "kept")
+    again = FeatureStore(3, directory=tmp_path)
+    ranges = consecutive_ranges(list(written), [len(value) for value in written.values()])
+    assert again.load(tmp_path / "kept", ranges)
     assert all(np.array_equal(again.get(key), value) for key, value in written.items())
-    assert not again.adopt(tmp_path / "kept", {b"x": (0, 99)})
+    assert not again.load(tmp_path / "kept", {b"x": (0, 99)})
     for one in (store, again):
         one.close()

@@ -1,4 +1,4 @@
-"""What moves, when, how fast; and that a run killed in the middle of a stage goes on as if it had not been."""
+"""Which layers train, when and at which rate; and a run killed in the middle of a stage resumes with the same bits."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def same(a: Path, b: Path) -> bool:
 def gradual(base: Path, data: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make one run in four stages of two steps."""
     output = tmp_path_factory.mktemp("gradual") / "run"
-    train(base, data, output, {"name": "gradual", "decay": 0.5})
+    train(base, data, output, {"name": "gradual", "layer_decay": 0.5})
     return output
 
 
@@ -86,7 +86,7 @@ def test_a_layer_keeps_its_bits_until_its_stage_and_moves_at_every_step_from_the
     assert steps["embeddings"] == list(range(6, 8))
 
 
-def test_what_was_born_random_trains_from_the_first_step(gradual: Path) -> None:
+def test_what_was_newly_initialized_trains_from_the_first_step(gradual: Path) -> None:
     result = Result.load(gradual)
     assert result.newly_initialized == ["bert.pooler.dense", "classifier"]
     states = [load_file(gradual / f"checkpoint-{step}" / "model.safetensors") for step in (1, 2)]
@@ -98,7 +98,7 @@ def test_the_record_names_the_groups_and_counts_all_that_will_train(gradual: Pat
     result = Result.load(gradual)
     assert result.trainable_parameters == result.total_parameters
     assert result.notes == [
-        "thaw in this order: head → bert.encoder.layer.1 → bert.encoder.layer.0 → embeddings",
+        "order of unfreezing: head → bert.encoder.layer.1 → bert.encoder.layer.0 → embeddings",
         "learning rates: head × 1; bert.encoder.layer.1 × 0.5; bert.encoder.layer.0 × 0.25; embeddings × 0.125",
     ]
 
@@ -128,7 +128,7 @@ def test_stages_in_epochs_hold_under_accumulation_and_activation_checkpointing(
     more: dict[str, Any] = {"max_steps": -1, "num_train_epochs": 2, "gradient_accumulation_steps": 2}
     if checkpointing is not None:
         more |= {"activation_checkpointing": True, "activation_checkpointing_kwargs": {"use_reentrant": checkpointing}}
-    train(base, data, tmp_path / "run", {"name": "gradual", "every": 0.5}, **more)
+    train(base, data, tmp_path / "run", {"name": "gradual", "interval": 0.5}, **more)
     steps = moved(tmp_path / "run", base)
     assert [steps[name] for name in ("block 1", "block 0", "embeddings")] == [
         list(range(3, 12)), list(range(6, 12)), list(range(9, 12))
@@ -136,7 +136,7 @@ def test_stages_in_epochs_hold_under_accumulation_and_activation_checkpointing(
 
 
 def test_stages_in_steps_and_embeddings_that_never_train(base: Path, data: Any, tmp_path: Path) -> None:
-    strategy = {"name": "gradual", "every": 1, "unit": "steps", "embeddings": "never", "first": 2}
+    strategy = {"name": "gradual", "interval": 1, "interval_unit": "steps", "embeddings": "never", "initial_groups": 2}
     result = train(base, data, tmp_path / "run", strategy, max_steps=3)
     steps = moved(tmp_path / "run", base)
     assert [steps[name] for name in ("block 1", "block 0", "embeddings")] == [[0, 1, 2], [1, 2], []]
@@ -151,36 +151,41 @@ def test_embeddings_can_train_from_the_first_step(base: Path, data: Any, tmp_pat
     assert [steps[name] for name in ("block 1", "block 0", "embeddings")] == [[1, 2], [2], [0, 1, 2]]
 
 
-def test_a_schedule_that_some_layers_never_live_to_see_is_refused(base: Path, data: Any, tmp_path: Path) -> None:
-    told = r"last of 4 stages would begin at step 36, and training ends at step 24. .*never train: bert.*0; embeddings"
-    with pytest.raises(BadOptions, match=told):
-        train(base, data, tmp_path / "run", {"name": "gradual", "every": 1}, max_steps=-1, num_train_epochs=2)
+def test_a_schedule_that_leaves_some_layers_frozen_is_refused(base: Path, data: Any, tmp_path: Path) -> None:
+    message = (
+        r"last of 4 stages would begin at step 36, and training ends at step 24. .*never train: bert.*0; embeddings"
+    )
+    with pytest.raises(BadOptions, match=message):
+        train(base, data, tmp_path / "run", {"name": "gradual", "interval": 1}, max_steps=-1, num_train_epochs=2)
     assert not list((tmp_path / "run").glob("checkpoint-*"))
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
-        ({"every": 0}, "every=0.0 must be more than 0"),
-        ({"every": 1.5, "unit": "steps"}, "whole number of steps"),
-        ({"unit": "steps"}, "unit=steps means nothing without every"),
-        ({"first": 0}, "first=0 must be at least 1"),
-        ({"first": 5}, r"first=5, and there are 4 groups .*: head; bert\.encoder\.layer\.1; .*; embeddings"),
-        ({"decay": 1.1}, "decay=1.1 must be more than 0 and at most 1"),
-        ({"groups": ["*.layer.*"]}, "no group takes bert.embeddings"),
+        ({"interval": 0}, "interval=0.0 must be more than 0"),
+        ({"interval": 1.5, "interval_unit": "steps"}, "whole number of steps"),
+        ({"interval_unit": "steps"}, "interval_unit=steps needs interval"),
+        ({"initial_groups": 0}, "initial_groups=0 must be at least 1"),
+        (
+            {"initial_groups": 5},
+            r"initial_groups=5, and there are 4 groups .*: head; bert\.encoder\.layer\.1; .*; embeddings",
+        ),
+        ({"layer_decay": 1.1}, "layer_decay=1.1 must be more than 0 and at most 1"),
+        ({"groups": ["*.layer.*"]}, "no group matches bert.embeddings"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(
-    options: dict[str, Any], told: str, base: Path, data: Any, tmp_path: Path
+    options: dict[str, Any], message: str, base: Path, data: Any, tmp_path: Path
 ) -> None:
-    with pytest.raises(BadOptions, match=told):
+    with pytest.raises(BadOptions, match=message):
         train(base, data, tmp_path / "run", {"name": "gradual", **options})
 
 
 def test_a_low_layer_moves_less_when_rates_decay(base: Path, data: Any, tmp_path: Path) -> None:
     # Adam's first step is as long as the rate, whatever the gradient's size
     decay = 0.5
-    train(base, data, tmp_path / "run", {"name": "discriminative", "decay": decay}, max_steps=1, weight_decay=0.0)
+    train(base, data, tmp_path / "run", {"name": "discriminative", "layer_decay": decay}, max_steps=1, weight_decay=0.0)
     before, after = (load_file(path / "model.safetensors") for path in (base, tmp_path / "run"))
     for depth, group in enumerate(("head", "block 1", "block 0", "embeddings")):
         names = [name for name in after if fnmatchcase(name, GROUPS[group]) and name in before]
@@ -188,15 +193,15 @@ def test_a_low_layer_moves_less_when_rates_decay(base: Path, data: Any, tmp_path
         assert group == "head" or max(furthest) == pytest.approx(1e-3 * decay**depth, rel=1e-3)
 
 
-def test_two_processes_thaw_as_one_does(base: Path, tmp_path: Path) -> None:
+def test_two_processes_unfreeze_as_one_does(base: Path, tmp_path: Path) -> None:
     # what no process uses must get no gradient at all: one of zeros would let weight decay move it
     script = Path(__file__).with_name("two_processes.py")
-    told = subprocess.run(
+    finished = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", str(script),
          str(base), str(tmp_path)],
         capture_output=True, text=True, timeout=240, check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
-    assert told.returncode == 0, told.stderr[-3000:]
+    assert finished.returncode == 0, finished.stderr[-3000:]
     steps = moved(tmp_path, base)
     assert [steps[name] for name in ("block 1", "block 0", "embeddings")] == [[1, 2, 3], [2, 3], [3]]

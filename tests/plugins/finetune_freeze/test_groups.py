@@ -142,11 +142,11 @@ def test_no_group_feeds_one_below_it(family: str, model_class: str) -> None:
 
 
 @pytest.mark.parametrize(("family", "model_class"), [("gpt2", CAUSAL), ("t5", WRITER), ("bart", WRITER)])
-def test_a_tied_head_is_no_head_of_its_own(family: str, model_class: str) -> None:
+def test_a_tied_head_is_part_of_the_body(family: str, model_class: str) -> None:
     assert head(built(family, model_class)) == []
 
 
-def test_the_last_block_is_the_decoder_s_with_its_norm() -> None:
+def test_the_last_block_is_that_of_the_decoder_with_its_norm() -> None:
     last = last_block(built("t5", WRITER))
     assert {name.partition(".layer.")[0] for name in last} == {"decoder.block.1", "decoder.final_layer_norm.weight"}
 
@@ -171,18 +171,18 @@ def test_a_final_norm_written_down_before_the_blocks_is_above_them() -> None:
     assert [len(group.parameters) for group in groups] == [2, 16, 18]
 
 
-def test_what_was_born_random_is_in_the_last_group_wherever_it_is() -> None:
+def test_what_was_newly_initialized_is_in_the_last_group_wherever_it_is() -> None:
     model = built("bert", CLASSIFIER)
     groups = layer_groups(model, newly_initialized=["bert.encoder.layer.0.output.dense", "classifier"])
     assert set(parameters_of(model, ["bert.encoder.layer.0.output.dense"])) < set(groups[-1].parameters)
     assert sum(len(group.parameters) for group in groups) == len(list(model.parameters()))
 
 
-def test_a_tied_parameter_is_known_by_its_first_name() -> None:
+def test_a_tied_parameter_has_its_first_name() -> None:
     assert parameters_of(built("t5", WRITER), ["lm_head"]) == ["shared.weight"]
 
 
-def test_groups_of_one_s_own_take_what_earlier_ones_left() -> None:
+def test_named_groups_hold_what_earlier_ones_left() -> None:
     groups = layer_groups(built("bert", CLASSIFIER), patterns=["*embed*", ["*.layer.0.*", "*.layer.1.*"], "*"])
     assert [group.name for group in groups] == ["*embed*", "*.layer.0.*, *.layer.1.*", "*"]
     assert [len(group.parameters) for group in groups] == [5, 32, 4]
@@ -192,7 +192,7 @@ def test_patterns_that_do_not_cover_a_model_are_refused_with_what_they_leave() -
     model = built("bert", CLASSIFIER)
     with pytest.raises(BadOptions, match=r"'\*\.layer\.7\.\*' matches no parameter .*like 'bert\.embeddings\.word"):
         layer_groups(model, patterns=["*embed*", "*.layer.7.*", "*"])
-    with pytest.raises(BadOptions, match=r"no group takes bert\.pooler\.dense\.weight.*'\*' at the end"):
+    with pytest.raises(BadOptions, match=r"no group matches bert\.pooler\.dense\.weight.*'\*' at the end"):
         layer_groups(model, patterns=["*embed*", "*.layer.*"])
 
 

@@ -28,9 +28,9 @@ TIED = {
 def built(family: str) -> Any:
     config_class, size = ARCHITECTURES[family]
     special = {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0, "decoder_start_token_id": 0}
-    still = {"dropout_rate": 0.0, "dropout": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0}
+    no_dropout = {"dropout_rate": 0.0, "dropout": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0}
     config = getattr(transformers, config_class)(
-        **{**size, "vocab_size": 50, "tie_word_embeddings": True, **special, **still}
+        **{**size, "vocab_size": 50, "tie_word_embeddings": True, **special, **no_dropout}
     )
     torch.manual_seed(0)
     return getattr(transformers, TIED[family][0]).from_config(config)
@@ -52,7 +52,7 @@ def test_frozen_trains_the_last_block_and_the_norm_after_it_and_says_so(family: 
     names = {name for name, _ in model.named_parameters()}
     expected = {name for name in names if any(fnmatchcase(name, pattern) for pattern in TIED[family][1])}
     assert training(model) == expected
-    assert strategy.notes(model) == [f"frozen but for: {', '.join(p.removesuffix('.*') for p in TIED[family][1])}"]
+    assert strategy.notes(model) == [f"frozen except: {', '.join(p.removesuffix('.*') for p in TIED[family][1])}"]
 
 
 @pytest.mark.parametrize("family", TIED)
@@ -70,12 +70,12 @@ def test_ten_steps_of_the_last_block_lower_the_loss(family: str) -> None:
     assert losses[-1] < losses[0] - 0.05, losses
 
 
-def test_what_the_recipe_names_trains_instead_of_the_last_block() -> None:
-    assert training(prepared(FrozenStrategy(train=("decoder.block.0.*",)), "t5")) == {
+def test_unfrozen_parameters_train_instead_of_the_last_block() -> None:
+    assert training(prepared(FrozenStrategy(unfrozen_parameters=("decoder.block.0.*",)), "t5")) == {
         name for name, _ in built("t5").named_parameters() if name.startswith("decoder.block.0.")
     }
     with pytest.raises(BadOptions, match=r"'decoder\.block\.9\.\*' matches no parameter"):
-        prepared(FrozenStrategy(train=("decoder.block.9.*",)), "t5")
+        prepared(FrozenStrategy(unfrozen_parameters=("decoder.block.9.*",)), "t5")
 
 
 def test_gradual_unfreezing_begins_with_the_last_blocks_and_ends_with_the_tied_embeddings() -> None:

@@ -37,4 +37,4 @@ for refused in ({"ddp_find_unused_parameters": False}, {"activation_checkpointin
         strategy.callbacks()[0].on_train_begin(other, None, None, model=model, train_dataloader=None)
     except Incompatible:
         continue
-    raise AssertionError(f"{refused} was let pass")
+    raise AssertionError(f"{refused} was not refused")
