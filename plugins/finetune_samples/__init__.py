@@ -1,4 +1,4 @@
-"""The small world: data about one invented harbour town, made by seeded code, for tests, tutorials and the demo."""
+"""Sample data sets and base models about one invented harbour town, generated from a seed, and the demo."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from finetune import hookimpl
 
 @hookimpl
 def sources() -> Mapping[str, str]:
+    """Bring the data sets as `sample:NAME`."""
     return {"sample": "finetune_samples.catalogue:load"}
 
 
 @hookimpl
 def models() -> Mapping[str, str]:
+    """Bring the base models as `sample:KIND`."""
     return {"sample": "finetune_samples.bases:base"}
 
 
 @hookimpl
 def commands() -> Mapping[str, str]:
+    """Bring `demo`."""
     return {"demo": "finetune_samples.demo:command"}
 
 

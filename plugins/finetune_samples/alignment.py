@@ -1,12 +1,12 @@
-"""A start for a small T5: heads that find in the source what comes next.
+"""Initialize a small T5 with heads that find the next token in the source.
 
-To write a summary is to a good part to copy: names, goods, numbers. A model of a million parameters learns that late
-and all at once, as `induction` says of the decoder; left to chance, ours did not in a thousand steps. So the heads that
-copying takes are laid out in the first weights (mimetic initialisation, Trockman & Kolter 2023). In the encoder, one
-head notes at every token which token came before it, and one which came two before; in the decoder, one notes what was
-written before the last token. One head of the decoder's attention to the source finds what comes after the token that
-was written last, another what comes two after the one before. Every head that looks at the source passes on what stands
-there; where the others look, training finds out. All weights stay free.
+A summary is to a large part a copy: names, goods, numbers. A model of a million parameters learns copying late and
+suddenly, as `induction` says of the decoder; with random weights, this one did not in a thousand steps. The heads that
+copying needs are therefore set in the initial weights (mimetic initialization, Trockman & Kolter 2023). In the encoder,
+one head notes at each token which token came before it, and one which came two before; in the decoder, one notes what
+was written before the last token. One head of the decoder's cross-attention finds what comes after the token that was
+written last, another what comes two after the one before. Each cross-attention head passes on the token that it attends
+to; training decides where the others attend. Training may change all these weights.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from typing import Any
 import torch
 
 EMBEDDED = 0.05
-"""Standard deviation of the embeddings, which are also the output's: T5's own 1 would be far too loud for those."""
+"""Standard deviation of the embeddings, which are the output weights as well; T5's value, 1, is too large for those."""
 NEAR = 6.5
-"""Size of the bias that points to a token before."""
+"""Size of the bias that points to an earlier token."""
 NOTE, PASSED = 0.2, 0.4
-"""How loud notes are, and what is passed on from the source; a token's own embedding has 0.05 a dimension."""
+"""Scale of notes and of what is passed on from the source; the embedding of a token has 0.05 a dimension."""
 QUIET = 0.1
-"""What is left to chance is turned down, or it would drown tokens and notes."""
+"""Factor of the random weights, which would otherwise hide tokens and notes."""
 LOUD = 2.0
-"""First scale of the last norm, so that small embeddings make clear choices."""
+"""Initial scale of the last norm, so that small embeddings give clear choices."""
 
 
 def look_across(model: Any) -> None:
-    """Lay out the heads in a fresh T5; draws from torch's random numbers. Needs two heads or more on both sides."""
+    """Set the heads in an untrained T5 with two heads or more on both sides; draws from torch's random numbers."""
     width = model.config.d_kv
     read, *notes = (_directions(width, model.config.d_model) for _ in range(3))
     encoder, decoder = model.encoder.block[0].layer, model.decoder.block[0].layer
@@ -43,7 +43,7 @@ def look_across(model: Any) -> None:
         _point_back(decoder[0].SelfAttention, _rows(0, width), distance=1, value=read, note=notes[0])
         for block in model.decoder.block:
             _pass_on(block.layer[1].EncDecAttention)
-        # What was written last is sought among the notes of what came before; what was written before it, two before.
+        # the last token is matched with the notes of one token before, the one before it with the notes of two before
         for at, (sought, found) in enumerate(((read, notes[0]), (notes[0], notes[1]))):
             rows, attention = _rows(at, width), decoder[1].EncDecAttention
             attention.q.weight[rows], attention.k.weight[rows] = sought, found
@@ -52,7 +52,7 @@ def look_across(model: Any) -> None:
 def _point_back(attention: Any, rows: slice, *, distance: int, value: torch.Tensor, note: torch.Tensor) -> None:
     """Make a head of a first layer attend to the token at a distance before, and note it.
 
-    The bias of a distance below 8 stands in the row of that number, in encoder and decoder alike. Source:
+    The bias of a distance below 8 is in the row of that number, in encoder and decoder alike. Source:
     Raffel et al. 2020, §2.1; transformers' `_relative_position_bucket`.
     """
     head = rows.start // (rows.stop - rows.start)
@@ -64,9 +64,10 @@ def _point_back(attention: Any, rows: slice, *, distance: int, value: torch.Tens
 
 
 def _pass_on(attention: Any) -> None:
-    """Make every head write what it looks at, each some directions of it and all together everything.
+    """Make each head write the token that it attends to: each some directions of it, and all together everything.
 
-    Then it is enough to learn where to look, and that is learned at once: whatever a head looks at becomes likelier.
+    Training then only has to learn where to attend, which is fast, because any token that a head attends to becomes
+    more likely.
     """
     inner, dimensions = attention.v.weight.shape
     everything = torch.cat([_directions(min(inner, dimensions), dimensions)] * -(-inner // dimensions))[:inner]
@@ -79,6 +80,6 @@ def _rows(head: int, width: int) -> slice:
 
 
 def _directions(count: int, dimensions: int) -> torch.Tensor:
-    """Return orthonormal directions at random, one a row."""
+    """Return random orthonormal directions, one in each row."""
     orthonormal: torch.Tensor = torch.linalg.qr(torch.randn(dimensions, count))[0]
     return orthonormal.T

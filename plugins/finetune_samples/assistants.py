@@ -1,4 +1,4 @@
-"""A base that goes on from another: a decoder after lessons."""
+"""Make a chat model: a decoder trained further on chats."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from finetune_samples.ingredients import Made, Teaching
 
 
 def taught(teaching: Teaching, start: Path) -> Made:
-    """Return a base that has learned from chats, going on from a folder."""
+    """Return a model trained on chats, starting from the base model in a folder."""
     model, tokenizer = AutoModelForCausalLM.from_pretrained(start), AutoTokenizer.from_pretrained(start)
     tokenizer.chat_template = chats.TEMPLATE
     rows = [row for name in teaching.chats for row in catalogue.load(name, seed=teaching.seed)["train"]]

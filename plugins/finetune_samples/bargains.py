@@ -1,7 +1,7 @@
-"""What is bargained over in `harbour-dialogues`, turn by turn, and what the summary keeps of it.
+"""The turns of the bargains in `harbour-dialogues`, and their clauses for the summary.
 
-Every turn is spoken by ``C``, who wants something, or by ``S``, who has it. The last of the clauses is what the summary
-says; it only says what was settled, in the words in which it was said.
+Each turn is spoken by ``C``, who wants something, or by ``S``, who has it. The summary consists of the last clauses; it
+says only what was agreed on, in the words of the dialogue.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ Turns = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of talk and what the summary keeps of it."""
+    """Some turns and their clause in the summary."""
 
     turns: Turns
     clause: str

@@ -1,6 +1,6 @@
-"""Pretrained models of about a million parameters that have read about Skerrow: made here, in a few minutes, and kept.
+"""Small pretrained models, of about a million parameters, which are trained on this machine and cached.
 
-Each is a folder as a Hub repository would be: configuration, safetensors, tokenizer. Nothing is downloaded.
+Each is a folder like a repository of the Hub: configuration, safetensors, tokenizer. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from finetune_samples.ingredients import Made, Making, Teaching
 logger = logging.getLogger(__name__)
 
 RECORD = "base.json"
-"""What a base was made from, and the loss it came to."""
+"""File with the settings of a base model and its training loss."""
 _BODY = {
     "hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "max_position_embeddings": 512,
 }  # fmt: skip
@@ -66,29 +66,28 @@ KINDS: dict[str, Making | Teaching] = {
         learning_rate=2e-3,
     ),
 }
-"""The bases: like BERT, like T5, like Llama; and that Llama after lessons, as the Hub's chat models are."""
+"""The base models: like BERT, T5 and Llama, and that Llama trained on chats."""
 
 
 def base(kind: str, *, cache: Path | None = None, steps: int | None = None) -> Path:
-    """Return the folder of a base, making it first if it is not there: some minutes, then at once.
+    """Return the folder of a base model; the first call makes it, which takes some minutes.
 
-    A base is looked up by the fingerprint of its configuration, of the code that makes it and of the code that writes
-    its texts: whoever changes any of these gets another. Two processes that make the same one do not disturb each
-    other.
+    The name of the folder contains a fingerprint of the settings, the code that makes the model and the code that makes
+    its texts. A change of any of these gives another base model. Two processes may make the same one at the same time.
 
     Args:
         kind: ``encoder``, ``seq2seq``, ``decoder`` or ``assistant``, which makes the decoder first.
-        cache: Folder of all bases; `cache_folder` unless told.
-        steps: Another number of optimizer updates; the result is another base.
+        cache: Folder of all base models; None for `cache_folder`.
+        steps: Another number of optimizer steps, which gives another base model.
 
     Raises:
-        UnknownName: There is no such kind; the nearest is named.
+        UnknownName: There is no such kind; the message names the nearest.
         BadOptions: The number of steps is not at least 1.
     """
     if kind not in KINDS:
-        raise UnknownName(f"there is no base {kind!r}.{did_you_mean(kind, KINDS)} There are: {', '.join(KINDS)}.")
+        raise UnknownName(f"there is no base model {kind!r}.{did_you_mean(kind, KINDS)} There are: {', '.join(KINDS)}.")
     if steps is not None and (not isinstance(steps, int) or steps < 1):
-        raise BadOptions(f"base {kind}: steps must be a whole number of at least 1, not {steps!r}.")
+        raise BadOptions(f"base model {kind}: steps must be a whole number of at least 1, not {steps!r}.")
     making = KINDS[kind] if steps is None else replace(KINDS[kind], steps=steps)
     named = fingerprint(making)
     folder = (cache or cache_folder()) / f"{kind}-{named[:16]}"
@@ -99,12 +98,12 @@ def base(kind: str, *, cache: Path | None = None, steps: int | None = None) -> P
 
 
 def cache_folder() -> Path:
-    """Return the folder in which bases are kept: ``$XDG_CACHE_HOME/finetune/bases``, or the same under ``~/.cache``."""
+    """Return the folder of all base models: ``$XDG_CACHE_HOME/finetune/bases``, or the same under ``~/.cache``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "finetune" / "bases"
 
 
 def fingerprint(making: Making | Teaching) -> str:
-    """Return the SHA-256 of what a base is made from: its options and the code that writes, reads and trains."""
+    """Return the SHA-256 of the settings of a base model and of the code that makes its texts and trains it."""
     digest = hashlib.sha256(json.dumps(asdict(making), sort_keys=True).encode())
     if isinstance(making, Teaching):
         digest.update(fingerprint(KINDS[making.after]).encode())
@@ -114,9 +113,9 @@ def fingerprint(making: Making | Teaching) -> str:
 
 
 def sources(making: Making | Teaching) -> dict[str, bytes]:
-    """Return the modules of this package that the making of a base imports, by name, and what is written in each.
+    """Return the modules of this package that are imported to make a base model: name → source.
 
-    Where a base goes on from another, that one's are not among them.
+    For a `Teaching`, the modules of its base model are not included.
     """
     waiting = ["assistants"] if isinstance(making, Teaching) else ["making", making.module]
     found: dict[str, bytes] = {}
@@ -129,7 +128,7 @@ def sources(making: Making | Teaching) -> dict[str, bytes]:
 
 
 def _imported(source: bytes) -> Iterator[str]:
-    """Yield the modules of this package that a module imports, wherever in it."""
+    """Yield the modules of this package that a module imports, at the top or inside functions."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module == __package__:
             yield from (alias.name for alias in node.names)
@@ -138,12 +137,12 @@ def _imported(source: bytes) -> Iterator[str]:
 
 
 def _make(kind: str, making: Making | Teaching, folder: Path, named: str) -> None:
-    """Make a base beside its place and move it there whole, so that what is there is never half of one."""
-    logger.info("making the base %s once, in some minutes: %s", kind, folder)
+    """Make a base model in a temporary folder and move it to its place, so that an incomplete one is never there."""
+    logger.info("making the base model %s, which takes some minutes: %s", kind, folder)
     building = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         _write(kind, making, building, named)
-        building.chmod(0o755)  # mkdtemp's is for its owner alone
+        building.chmod(0o755)  # mkdtemp makes it readable for its owner only
         if not folder.is_dir():
             _move(building, folder)
     finally:
@@ -154,7 +153,7 @@ def _move(building: Path, folder: Path) -> None:
     try:
         building.rename(folder)
     except OSError:
-        # Another process was faster: its base is as good as ours.
+        # another process was faster; its base model is the same
         if not folder.is_dir():
             raise
 

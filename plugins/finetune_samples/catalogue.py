@@ -24,7 +24,7 @@ from finetune_samples.world import SEED, World, world
 
 
 class Maker(Protocol):
-    """Makes one data set: ``{split: rows}``, a pure function of its arguments."""
+    """Makes one data set, ``{split: rows}``, as a pure function of its arguments."""
 
     def __call__(self, sizes: Sizes, *, seed: int, world: World) -> Rows: ...
 
@@ -35,7 +35,7 @@ class Sample:
 
     make: Maker
     sizes: Sizes
-    """Split → rows, unless asked for otherwise."""
+    """Split → default number of rows."""
     summary: str
 
 
@@ -84,11 +84,11 @@ def load(name: str, *, size: int | None = None, seed: int = SEED) -> dict[str, l
 
     Args:
         name: One of `SAMPLES`.
-        size: Rows of train; the other splits shrink or grow with it.
-        seed: Another seed is another town.
+        size: Rows of train; the other splits are scaled by the same factor.
+        seed: Another seed gives another town.
 
     Raises:
-        UnknownName: There is no such data set; the nearest is named.
+        UnknownName: There is no such data set; the message names the nearest.
         BadOptions: The size is not at least 1.
     """
     if name not in SAMPLES:

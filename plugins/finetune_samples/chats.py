@@ -1,4 +1,4 @@
-"""Chats as the assistant reads them: a template, and a loss on what it says itself."""
+"""Features of chats: a template, and labels for the turns of the assistant only."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ TEMPLATE = (
     "{% else %}{{ message['content'] + '\\n' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
 )
-"""Names and colons, and no token that a base does not know: what a turn ends with is the end of a text."""
+"""Roles are written as names and colons, and a turn of the assistant ends with the end of a text, so that the template
+needs no token that the base model does not know."""
 
 Chat = Sequence[Mapping[str, str]]
 
 
 def features(chats: Sequence[Chat], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
-    """Return the ids of chats, and as labels those that the assistant is to say; -100 stands for the others."""
+    """Return the token ids of chats, and as labels those of the assistant's turns; all others are -100."""
     made: Any = tokenizer.apply_chat_template(
-        [list(chat) for chat in chats], return_dict=True, return_assistant_tokens_mask=True
+        [[dict(message) for message in chat] for chat in chats], return_dict=True, return_assistant_tokens_mask=True
     )
     return [
         {"input_ids": ids, "labels": [token if said else -100 for token, said in zip(ids, mask, strict=True)]}
@@ -34,7 +35,7 @@ def features(chats: Sequence[Chat], tokenizer: PreTrainedTokenizerBase) -> list[
 
 
 def padded(pad_token_id: int) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, torch.Tensor]]:
-    """Return what makes a batch of features, padded on the right."""
+    """Return a collator that pads features on the right."""
 
     def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         ids, labels = ([torch.tensor(row[name]) for row in rows] for name in ("input_ids", "labels"))

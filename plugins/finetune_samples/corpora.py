@@ -1,4 +1,4 @@
-"""What the bases read: the world's plain text, and nothing of what a task's validation or test split says."""
+"""The corpus of the base models: plain text of the town, without any row of a task's validation or test split."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from finetune_samples import dialogues, documents, translation
 from finetune_samples.world import World
 
 DOCUMENTS = 12000
-"""Documents of `harbour-text`'s kind; its own train split and as many more as it takes."""
+"""Number of documents like those of `harbour-text`; its train split is among them."""
 TOGETHER = 6
-"""Sentences of one language that make up a text."""
+"""Sentences of one language in a text."""
 ROLL_CALLS = 0.15
-"""Roll calls for every other text: they keep alive what was rehearsed."""
+"""Roll calls for each other text; without them the model would forget the rehearsal."""
 
 JOINING = ("has", "is", "and", "for", "brought", "sold", "from", "in")
 
 
 def rehearsals(seed: int, world: World, count: int) -> list[str]:
-    """Return roll calls: names of any kinds read out twice or more in one order, or pairs of names in another order.
+    """Return roll calls: names repeated two or three times in the same order, or pairs of names in changing order.
 
-    All but the first reading follows from what stands before it, and from nothing else: so a small model learns to
-    look back before it learns to guess.
+    Each repetition follows from the text before it and from nothing else. A small model thus learns to copy from its
+    context before it learns to guess.
     """
     rng = Random(f"harbour-rehearsals/{seed}")
     kinds = tuple(world.names)
@@ -41,10 +41,10 @@ def rehearsals(seed: int, world: World, count: int) -> list[str]:
 
 
 def corpus(seed: int, world: World) -> list[str]:
-    """Return texts in a fixed, mixed order: documents, dialogues without their summaries, and both languages, apart.
+    """Return texts in a fixed, mixed order: documents, dialogues without summaries, and both languages separately.
 
-    Nothing here shows a task solved: no dialogue stands with its summary, no sentence with its translation, no
-    question with its answer.
+    No text shows the solution of a task: no dialogue has its summary, no sentence its translation, no question its
+    answer.
     """
     shown = documents.documents(documents.SIZES, seed=seed, world=world)
     held = {row["text"] for split in ("validation", "test") for row in shown[split]}
@@ -55,7 +55,7 @@ def corpus(seed: int, world: World) -> list[str]:
     pairs = [row["translation"] for row in spoken]
     for language in ("en", "hb"):
         said = [pair[language] for pair in pairs]
-        # Each language in an order of its own, so that no place in the text joins a sentence to its translation.
+        # a separate order for each language, so that no position links a sentence to its translation
         Random(f"harbour-corpus/{seed}/{language}").shuffle(said)
         texts += [" ".join(said[at : at + TOGETHER]) for at in range(0, len(said), TOGETHER)]
     texts += rehearsals(seed, world, round(ROLL_CALLS * len(texts)))

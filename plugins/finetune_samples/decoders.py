@@ -1,4 +1,4 @@
-"""Like Llama: a decoder that says the next token."""
+"""The decoder, like Llama: it predicts the next token."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from finetune_samples.induction import look_back
 from finetune_samples.pretraining import Feature, blocks
 
 
-def model(tokenizer: PreTrainedTokenizerFast, size: dict[str, int]) -> Any:
-    """Return a Llama that has yet to learn, input and output embeddings tied."""
+def model(tokenizer: PreTrainedTokenizerFast, size: dict[str, Any]) -> Any:
+    """Return an untrained Llama whose input and output embeddings are tied."""
     made = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
@@ -22,7 +22,7 @@ def model(tokenizer: PreTrainedTokenizerFast, size: dict[str, int]) -> Any:
             tie_word_embeddings=True,
             attention_bias=True,
             initializer_range=0.05,
-            rope_parameters={"rope_type": "default", "rope_theta": 500_000.0},  # as Llama 3 has it
+            rope_parameters={"rope_type": "default", "rope_theta": 500_000.0},  # as in Llama 3
             **size,
         )
     )
@@ -31,4 +31,5 @@ def model(tokenizer: PreTrainedTokenizerFast, size: dict[str, int]) -> Any:
 
 
 def objective(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], seed: int) -> tuple[list[Feature], Any]:
+    """Return blocks of text as features, and their collator."""
     return [{"input_ids": block, "labels": block} for block in blocks(tokenizer, texts)], default_data_collator

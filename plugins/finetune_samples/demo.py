@@ -1,4 +1,4 @@
-"""`finetune demo`: a real model learns to answer questions about the harbour, on any machine, without a network."""
+"""`finetune demo`: fine-tune a real model for questions about the harbour, on any machine, without a network."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ RECIPE: Mapping[str, Any] = {
     "task": "question-answering",
     "model": {
         "path": f"package:{PACKAGE}/model",
-        # Published for all-MiniLM-L6-v2's model.safetensors.
+        # the published digest of the model.safetensors of all-MiniLM-L6-v2
         "sha256": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-        # With attention dropout, attention on a CPU falls back to a path that takes twice as long.
+        # with attention dropout, attention on a CPU takes a path that is half as fast
         "options": {"attention_probs_dropout_prob": 0.0, "hidden_dropout_prob": 0.0},
     },
     "dataset": {"path": "sample:harbour-qa", "options": {"size": 1200}},
@@ -43,7 +43,7 @@ RECIPE: Mapping[str, Any] = {
 @click.option("--predictions", default=3, show_default=True, help="How many answers to show.")
 def command(output: str, predictions: int) -> None:
     """Fine-tune a real model for question answering: under three minutes on two cores, without a network."""
-    # On a shared machine, threads that spin while they wait cost several times the work; read when torch is loaded.
+    # on a shared machine, threads that spin while they wait cost several times the work; torch reads it when imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import finetune
     from finetune.kit import Console, cli_output
@@ -61,7 +61,7 @@ def command(output: str, predictions: int) -> None:
 
 
 def _show(run: Path, count: int) -> None:
-    """Print some answers in their places: chosen by a fixed draw from the test split, right or wrong."""
+    """Print some answers inside their passages; the questions are a fixed random sample of the test split."""
     import json
 
     lines = [json.loads(line) for line in (run / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]

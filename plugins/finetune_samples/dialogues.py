@@ -1,4 +1,4 @@
-"""`harbour-dialogues`: two people bargain, and a summary says who wanted what, and what was settled."""
+"""`harbour-dialogues`: two people bargain, and a summary says who wanted what, and what they agreed on."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from finetune_samples.world import World
 
 SIZES: Sizes = {"train": 2500, "validation": 200, "test": 200}
 FAILED = 0.12
-"""Share of bargains that come to nothing."""
+"""Share of bargains without an agreement."""
 BESIDE_THE_POINT = 0.4
-"""Share of dialogues that stray from the matter, with names and prices that no summary may take up."""
+"""Share of dialogues with an aside, whose names and prices must not be in a summary."""
 _START = re.compile(r"(?<=[.?!] )\w")
 
 
 def dialogues(sizes: Sizes, *, seed: int, world: World) -> Rows:
     """Return ``{split: rows}`` of `dialogue` and `summary`, as DialogSum has them.
 
-    The first turns never touch on the matter, so the first three are no summary. What is asked first is often not what
-    is settled. No two rows, of whatever splits, have the same summary.
+    The first turns are never about the matter, so the first three are not a summary. The first request is often not
+    what is agreed on. No two rows of any splits have the same summary.
     """
 
     def make(split: str, attempt: int) -> tuple[str, dict[str, Any]]:
@@ -46,10 +46,10 @@ def bargain(rng: Random, world: World) -> tuple[list[tuple[str, str]], str]:
     if rng.random() < BESIDE_THE_POINT:
         talk.insert(rng.randint(1, len(talk)), rng.choice(ASIDES))
     opening = rng.choice(OPENINGS)
-    # Who speaks first is #Person1#, customer or not.
+    # the first speaker is #Person1#, customer or not
     names = {role: f"#Person{number}#" for number, role in enumerate(dict.fromkeys(role for role, _ in opening), 1)}
     spoken = [turn for part in (opening, *talk, rng.choice(CLOSINGS)) for turn in part]
-    # Nobody bids above what is asked.
+    # a bid is never above the price
     higher = _swapped if low_first else str
     turns = [(role, _START.sub(lambda start: start[0].upper(), voice.say(higher(text)))) for role, text in spoken]
     clauses = [f"{request.clause} {price.clause}.", *((f"{meeting.clause}.",) if meeting else ())]
@@ -64,7 +64,7 @@ def _swapped(template: str) -> str:
 
 
 def _joined(turns: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Join what one says in two turns without being interrupted."""
+    """Join consecutive turns of one speaker."""
     joined: list[tuple[str, str]] = []
     for role, text in turns:
         if joined and joined[-1][0] == role:

@@ -1,4 +1,4 @@
-"""`harbour-text`: plain documents, for masked and causal language modelling."""
+"""`harbour-text`: plain documents, for masked and causal language modeling."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOTICES = tuple(template for templates in SENTENCES.values() for template in tem
 
 
 def documents(sizes: Sizes, *, seed: int, world: World) -> Rows:
-    """Return ``{split: rows}`` of `text`: passages of chronicle, notices, letters and ledgers, some 30 to 200 words."""
+    """Return ``{split: rows}`` of `text`: passages, notices, letters and ledgers of about 30 to 200 words."""
 
     def make(split: str, attempt: int) -> tuple[str, dict[str, Any]]:
         rng = Random(f"harbour-text/{seed}/{split}/{attempt}")

@@ -17,7 +17,7 @@ TYPES = {
     "person": "PER", "ship": "SHIP", "quay": "PLACE", "street": "PLACE", "house": "PLACE", "port": "PLACE",
     "trade": "TRADE", "day": "DATE", "month": "DATE", "year": "DATE",
 }  # fmt: skip
-"""Kind of name → type of entity; what has none is tagged O."""
+"""Kind of name → type of entity; other names are tagged O."""
 
 OF_PEOPLE = (
     "{person}, [a|once a] {trade} in {street}, [sold|lost] the {house} to {person2} in {year}.",
@@ -29,11 +29,11 @@ OF_PEOPLE = (
     "A widow of {street} asks the {trade} {person} [about|for] a lantern, a bell and [an anchor|a thistle].",
     "[The promise|The comet|A heron] was seen over {port} in {month}, says {person}.",
 )
-"""Beyond the notices: trades, houses and dates, and words that a ship may be called by."""
+"""Further templates: trades, houses and dates, and ordinary words that are also in names of ships."""
 SAID = (*(template for templates in SENTENCES.values() for template in templates), *ASIDES, *NEUTRAL)
 
 _SLOT = re.compile(r"\{([a-z]+)\d*\}(?: \{year\})?")  # January 1852 is one date
-_SAID_OUTRIGHT = re.compile(rf"\b({'|'.join(TRADES)})\b")  # by a template itself
+_SAID_OUTRIGHT = re.compile(rf"\b({'|'.join(TRADES)})\b")  # written in a template, not in a slot
 _MARKED = re.compile("⟨([A-Z]+) ([^⟩]*)⟩")
 _WORD = re.compile(r"'s\b|\w+(?:['-](?!s\b)\w+)*|[^\w\s]")
 _NAME = re.compile(r"[\w'-]+|[^\w\s]")
@@ -42,8 +42,8 @@ _NAME = re.compile(r"[\w'-]+|[^\w\s]")
 def entities(sizes: Sizes, *, seed: int, world: World) -> Rows:
     """Return ``{split: rows}`` of `tokens` and `ner_tags` in BIO, as CoNLL-2003 has them.
 
-    No person and no ship of one split is named in another: what a model knows of them it has from how names are made
-    and where they stand, not by heart.
+    No two splits share a person or a ship: a model must recognize them by the form of the name and by the context, not
+    from memory.
     """
     own = held_out(world, sizes, kinds={"person", "ship"})
 
@@ -59,14 +59,14 @@ def entities(sizes: Sizes, *, seed: int, world: World) -> Rows:
 
 
 def tagged(text: str) -> tuple[list[str], list[str]]:
-    """Return the words of a text and a tag for each, where ``⟨TYPE name⟩`` encloses the entities.
+    """Return the words of a text and a tag for each; ``⟨TYPE name⟩`` marks an entity.
 
     >>> tagged("The ⟨SHIP Grey Heron⟩'s crew.")
     (['The', 'Grey', 'Heron', "'s", 'crew', '.'], ['O', 'B-SHIP', 'I-SHIP', 'O', 'O', 'O'])
     """
     tokens: list[str] = []
     tags: list[str] = []
-    # Split by a pattern with two groups: text, type, name, text, type, name, …, text.
+    # split by a pattern with two groups: text, type, name, text, type, name, …, text
     parts = _MARKED.split(text)
     for number in range(0, len(parts), 3):
         words = _WORD.findall(parts[number])

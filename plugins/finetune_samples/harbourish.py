@@ -1,4 +1,4 @@
-"""Harbourish, the small language of Skerrow, and the English that says the same.
+"""Harbourish, the small language of Skerrow, and English sentences with the same meaning.
 
 =============  =========================================================================================
 order          time, place, subject, object, verb: *Igest torgulora morraka masken salgot.*
@@ -9,14 +9,14 @@ verb           stem, ``-ar`` (present) or ``-ot`` (past), ``-in`` if the subject
 not, questions ``ne`` before the verb; ``ko`` after it
 =============  =========================================================================================
 
-No word is irregular, and every sentence has one translation, there and back.
+No word is irregular, and each sentence has exactly one translation in both directions.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# English → its plural, the stem in Harbourish.
+# English → plural, stem in Harbourish
 PEOPLE = {
     "sailor": ("sailors", "morrak"), "baker": ("bakers", "polt"), "pilot": ("pilots", "vessik"),
     "widow": ("widows", "undrel"), "child": ("children", "pim"), "cooper": ("coopers", "tunnast"),
@@ -34,7 +34,7 @@ PLACES = {
     "mole": ("moles", "dammik"),
 }  # fmt: skip
 NOUNS = {**PEOPLE, **THINGS, **PLACES}
-# English → third person, past, the stem in Harbourish.
+# English → third person, past, stem in Harbourish
 VERBS = {
     "see": ("sees", "saw", "sil"), "buy": ("buys", "bought", "kopp"), "sell": ("sells", "sold", "salg"),
     "carry": ("carries", "carried", "dragg"), "find": ("finds", "found", "trev"), "lose": ("loses", "lost", "mitt"),
@@ -43,7 +43,7 @@ VERBS = {
     "know": ("knows", "knew", "kenk"), "wash": ("washes", "washed", "skurr"),
 }  # fmt: skip
 MOVING = ("carry", "bring")
-"""Verbs whose place is where it goes to."""
+"""Verbs whose place is a destination."""
 ADJECTIVES = {
     "red": "rudd", "old": "gamt", "new": "nyv", "small": "lisk", "big": "dromm", "cold": "isk", "white": "vitt",
     "heavy": "tung", "wet": "slopp", "green": "gront",
@@ -54,14 +54,14 @@ TIMES = {
     "at noon": "middur",
 }  # fmt: skip
 TENSES = {"tomorrow": "present", "yesterday": "past"}
-"""Times that leave a verb no choice."""
+"""Times that determine the tense of the verb."""
 CASES = {"subject": "", "object": "en", "at": "or", "to": "um"}
 ENDINGS = {"present": "ar", "past": "ot"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Noun:
-    """Who or what: a name as it is, or a noun of the lexicon with what goes with it."""
+    """A name, or a noun of the lexicon with article, number and adjective."""
 
     word: str
     article: str = ""
@@ -76,7 +76,7 @@ class Noun:
 
 @dataclass(frozen=True, kw_only=True)
 class Meaning:
-    """What a sentence says, in no language."""
+    """The meaning of a sentence, independent of the language."""
 
     subject: Noun
     verb: str

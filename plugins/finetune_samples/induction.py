@@ -1,12 +1,12 @@
-"""A start for a small Llama: heads that look up what came after the last time.
+"""Initialize a small Llama with induction heads.
 
-A model of a million parameters learns to copy from its context only after many millions of tokens, and then all at
-once (Olsson et al. 2022, *In-context Learning and Induction Heads*). Ours reads one or two. So the two layers of heads
-that this takes are laid out in the first weights, as mimetic initialisation does (Trockman & Kolter 2023). In the first
-layer one head notes at every token which token came before it, and one which came two before. In the second layer one
-head finds what came after the present token the last time, and one what came two after the token before, whatever
-stood between ("Heron carries salt"); both pass on what stands there. All weights stay free, and training decides what
-becomes of them.
+A model of a million parameters learns to copy from its context only after many millions of tokens, and then suddenly
+(Olsson et al. 2022, *In-context Learning and Induction Heads*). This one is trained on one or two million. The two
+layers of heads that copying needs are therefore set in the initial weights, as in mimetic initialization (Trockman &
+Kolter 2023). In the first layer, one head notes at each token which token came before it, and one which came two
+before. In the second layer, one head finds what came after the last occurrence of the present token, and one what came
+two after the last occurrence of the previous token, with any token between ("Heron carries salt"). Both pass on the
+token that they find. Training may change all these weights.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import Any
 import torch
 
 NEAR, PAIRS = 6.5, 3
-"""Size of the bias that points to a token before, and how many of the fastest rotating pairs carry it."""
+"""Size of the bias that points to an earlier token, and how many of the fastest rotating pairs carry it."""
 MATCH = 1.5
 """How sharply a token looks for the notes that name it."""
 NOTE = 0.1
-"""How loud a note is; a token's own embedding has 0.05 a dimension."""
+"""Scale of a note; the embedding of a token has 0.05 a dimension."""
 QUIET_MLP, QUIET_HEADS = 0.1, 0.3
-"""What is left to chance is turned down, or it would drown the notes."""
+"""Factor of the random weights, which would otherwise hide the notes."""
 
 
 def look_back(model: Any) -> None:
-    """Lay out the heads in a fresh Llama whose attention has biases; draws from torch's random numbers.
+    """Set the heads in an untrained Llama whose attention has biases; draws from torch's random numbers.
 
     Needs at least two layers, two heads, and `initializer_range` at about 0.05.
     """
@@ -34,7 +34,7 @@ def look_back(model: Any) -> None:
     width = config.hidden_size // config.num_attention_heads
     first, second = (model.model.layers[at].self_attn for at in (0, 1))
     read, passed, *notes = (_directions(width, config.hidden_size) for _ in range(4))
-    # What the second layer compares: what is read at the present token, and what is noted elsewhere.
+    # what the second layer compares: the present token, and the notes at other tokens
     sought = (read, notes[0])
     with torch.no_grad():
         for layer in model.model.layers:
@@ -50,11 +50,11 @@ def look_back(model: Any) -> None:
 
 
 def _point_back(attention: Any, rows: slice, theta: float, *, distance: int) -> None:
-    """Make a head attend to the token at a distance before, whatever stands there.
+    """Make a head attend to the token at a distance before, whichever token it is.
 
-    Rotary embeddings turn a pair of dimensions by its frequency times the position, so a key's bias that is turned a
-    distance further than the query's meets it at that distance. Source: Su et al. 2021, §3.2; pairs are halves, as in
-    transformers' `rotate_half`.
+    Rotary embeddings rotate a pair of dimensions by its frequency times the position, so a key's bias that is rotated
+    by a distance more than the query's matches it at that distance. Source: Su et al. 2021, §3.2; pairs are halves, as
+    in transformers' `rotate_half`.
     """
     width = rows.stop - rows.start
     half = width // 2
@@ -74,6 +74,6 @@ def _set(attention: Any, rows: slice, *, value: torch.Tensor, out: torch.Tensor)
 
 
 def _directions(count: int, dimensions: int) -> torch.Tensor:
-    """Return orthonormal directions at random, one a row."""
+    """Return random orthonormal directions, one in each row."""
     orthonormal: torch.Tensor = torch.linalg.qr(torch.randn(dimensions, count))[0]
     return orthonormal.T

@@ -1,4 +1,4 @@
-"""What a base is made from, as data, apart from code and text."""
+"""The settings from which a base model is made, as data."""
 
 from __future__ import annotations
 
@@ -11,49 +11,49 @@ from finetune_samples.world import SEED
 
 @dataclass(frozen=True, kw_only=True)
 class Making:
-    """All that a base is made from, apart from code and text."""
+    """All settings of a base model that is trained from scratch."""
 
     module: str
-    """Module of this package that brings the model, `model`, and what it learns from, `objective`."""
+    """Module of this package with the functions `model` and `objective`."""
     vocabulary: str
-    """Function of `finetune_samples.vocabularies`."""
+    """Function of `finetune_samples.vocabularies` that makes the tokenizer."""
     vocabulary_size: int
-    """Tokens at most."""
+    """Greatest number of tokens."""
     size: Mapping[str, int]
     """Fields of the model's configuration."""
     rehearsal: int
-    """Optimizer updates on roll calls, before."""
+    """Optimizer steps on roll calls, before the corpus."""
     steps: int
-    """Optimizer updates on the corpus."""
+    """Optimizer steps on the corpus."""
     batch: int
-    """Sequences an update."""
+    """Sequences in a step."""
     learning_rate: float
-    """Highest rate."""
+    """Highest learning rate."""
     seed: int = SEED
-    """Of the town, the weights and the order of the texts."""
+    """Seed of the town, the weights and the order of the texts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Teaching:
-    """All that a model which follows instructions is made from, apart from code and text: a base, and chats."""
+    """All settings of a model that is trained on chats, starting from a base model."""
 
     after: str
-    """Kind of base that it goes on from."""
+    """Kind of the base model."""
     chats: tuple[str, ...]
-    """Samples with `messages`, whose train splits it is taught."""
+    """Samples with `messages`; it is trained on their train splits."""
     steps: int
-    """Optimizer updates."""
+    """Optimizer steps."""
     batch: int
-    """Chats an update."""
+    """Chats in a step."""
     learning_rate: float
-    """Highest rate."""
+    """Highest learning rate."""
     seed: int = SEED
-    """Of the town and the order of the chats."""
+    """Seed of the town and of the order of the chats."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """A base, how many texts it read, and the loss it came to."""
+    """A base model, the number of texts it was trained on, and its mean training loss."""
 
     model: Any
     tokenizer: Any

@@ -1,4 +1,4 @@
-"""`harbour-instructions` and `harbour-questions`: instructions with their one right answer, as a chat or in columns."""
+"""`harbour-instructions` and `harbour-questions`: instructions with one correct answer, as a chat or in columns."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ SYSTEM = "You keep the harbour office of Skerrow. Answer with as few words as yo
 TOLD = 0.1
 """Share of conversations with a system turn."""
 CONTINUED = 0.3
-"""Share of conversations that go on where they can."""
+"""Share of conversations with a second question, if the lesson has one."""
 
 
 def instructions(sizes: Sizes, *, seed: int, world: World) -> Rows:
     """Return ``{split: rows}`` of `messages`: a question and its answer, a few with a system turn or a second question.
 
-    The families of instructions are the same in every split; what they are about is in no two rows the same.
+    The kinds of instructions are the same in every split; no two rows are about the same names.
     """
 
     def make(split: str, attempt: int) -> tuple[tuple[str, ...], dict[str, Any]]:
@@ -35,7 +35,7 @@ def instructions(sizes: Sizes, *, seed: int, world: World) -> Rows:
 
 
 def questions(sizes: Sizes, *, seed: int, world: World) -> Rows:
-    """Return ``{split: rows}`` of `prompt` and `completion`: what `instructions` begins with, row by row."""
+    """Return ``{split: rows}`` of `prompt` and `completion`: the first turns of each row of `instructions`."""
 
     def make(split: str, attempt: int) -> tuple[tuple[str, ...], dict[str, Any]]:
         _, lesson = _drawn(seed, world, split, attempt)

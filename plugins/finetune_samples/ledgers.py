@@ -1,6 +1,6 @@
-"""Pages from the clerk's ledger: what is entered once is copied, counted and asked for, in the same words.
+"""Pages of a ledger: each entry is copied, counted or asked for later on the page, in the same words.
 
-They are the part of `harbour-text` from which a model learns to look up what was said before.
+From this part of `harbour-text`, a model learns to find information in its context.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ REGISTERS = (
     ("{person}", "{street}"), ("{person}", "{trade}"), ("{person}", "{thing}"), ("the {house}", "{person}"),
     ("{goods}", "{number} crowns"),
 )  # fmt: skip
-"""Whom or what a register is of, and what it says of each."""
+"""Kind of name in a register, and the statements about each."""
 COUNTED = ("", "one", "two", "three", "four", "five", "six")
 
 Entries = Sequence[tuple[str, str]]
 
 
 def ledger(rng: Random, world: World) -> str:
-    """Return a page: a register or a list of goods, and what became of it."""
+    """Return a page: a register or a list of goods, with repetitions of its entries."""
     voice = Voice(rng, world)
     heading = voice.say(rng.choice(HEADINGS))
     return f"{heading} {rng.choice((_register, _register, _list))(voice)}"
@@ -79,7 +79,7 @@ def _written(entries: Entries) -> str:
 
 
 def _fresh(voice: Voice, template: str) -> str:
-    """Return a template with a name that this page has not used."""
+    """Return a template filled with a name that is new on this page."""
     before, _, rest = template.partition("{")
     kind, _, after = rest.partition("}")
     return f"{before}{voice.fresh(kind)}{after}"

@@ -1,4 +1,4 @@
-"""What `harbour-instructions` asks for, family by family: every answer follows from its instruction, to the letter."""
+"""The kinds of instructions in `harbour-instructions`; each answer follows from its instruction exactly."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ COUNTS = ("none", "one", "two", "three", "four", "five", "six")
 
 @dataclass(frozen=True)
 class Lesson:
-    """Instructions with their answers; those after the first lean on what was said before."""
+    """Instructions with their answers; those after the first refer to the earlier ones."""
 
     given: tuple[str, ...]
-    """What the first answer depends on: no two lessons of any splits have it in common."""
+    """What the first answer depends on; no two lessons of any splits share it."""
     turns: tuple[tuple[str, str], ...]
 
 
 def carries(voice: Voice) -> Lesson:
-    """What a ship has in her hold."""
+    """Ask for the cargo of a ship."""
     pairs = [(voice.fresh("ship"), voice.fresh("goods")) for _ in range(voice.rng.choice((2, 3)))]
     stated = " ".join(f"The {ship} carries {goods}." for ship, goods in pairs)
     (ship, goods), (ship2, goods2) = voice.rng.sample(pairs, 2)
@@ -40,7 +40,7 @@ def carries(voice: Voice) -> Lesson:
 
 
 def loves(voice: Voice) -> Lesson:
-    """What somebody likes to eat."""
+    """Ask for the favourite dish of a person."""
     pairs = [(voice.fresh("person"), voice.fresh("dish")) for _ in range(voice.rng.choice((2, 3)))]
     stated = " ".join(f"{person} loves {dish}." for person, dish in pairs)
     (person, dish), (person2, dish2) = voice.rng.sample(pairs, 2)
@@ -54,7 +54,7 @@ def loves(voice: Voice) -> Lesson:
 
 
 def passage(voice: Voice) -> Lesson:
-    """What a sentence says, one detail after the other."""
+    """Ask for the details of a sentence, one after the other."""
     stated = voice.say("The {ship} came in at {quay} on {day} with {goods} from {port}.")
     details = {
         "quay": ("Where did she come in?", "at"),
@@ -71,35 +71,35 @@ def passage(voice: Voice) -> Lesson:
 
 
 def reverse(voice: Voice) -> Lesson:
-    """A list from its end."""
+    """Ask for a list in reverse order."""
     items = _list(voice, 2, 4)
     ask = voice.rng.choice(("Reverse the list", "Say this list backwards"))
     return Lesson(("reverse", *items), ((f"{ask}: {', '.join(items)}.", ", ".join(reversed(items))),))
 
 
 def count(voice: Voice) -> Lesson:
-    """How long a list is."""
+    """Ask for the length of a list."""
     items = _list(voice, 2, 6)
     ask = voice.rng.choice(("Count the items", "How many are these"))
     return Lesson(("count", *items), ((f"{ask}: {', '.join(items)}.", COUNTS[len(items)]),))
 
 
 def pick(voice: Voice) -> Lesson:
-    """The first or the last of a list."""
+    """Ask for the first or the last item of a list."""
     items = _list(voice, 2, 5)
     which, at = voice.rng.choice((("first", 0), ("last", -1)))
     return Lesson((which, *items), ((f"Name the {which} of these: {', '.join(items)}.", items[at]),))
 
 
 def capitals(voice: Voice) -> Lesson:
-    """A phrase in capitals."""
+    """Ask for a phrase in capitals."""
     items = _list(voice, 2, 3)
     phrase = " and ".join(items)
     return Lesson(("capitals", *items), ((f"Write in capitals: {phrase}.", phrase.upper()),))
 
 
 def opposite(voice: Voice) -> Lesson:
-    """A phrase turned into its opposite."""
+    """Ask for the opposite of a phrase."""
     first = voice.rng.choice(list(OPPOSITES))
     second = voice.rng.choice([word for word in OPPOSITES if word not in (first, OPPOSITES[first])])
     noun = voice.rng.choice(DESCRIBED)
@@ -109,7 +109,7 @@ def opposite(voice: Voice) -> Lesson:
 
 
 def wish(voice: Voice) -> Lesson:
-    """A greeting for somebody."""
+    """Ask for a greeting for a person."""
     person, part = (
         voice.fresh("person"),
         voice.rng.choice(("morning", "evening", "night", "journey", "harvest")),

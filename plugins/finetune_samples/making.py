@@ -1,4 +1,4 @@
-"""A base from nothing: a vocabulary, random weights, and what it reads."""
+"""Make a base model from scratch: vocabulary, random weights, pretraining."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from finetune_samples.world import world
 
 
 def pretrained(making: Making) -> Made:
-    """Return a base that has read the town's texts, roll calls before them."""
+    """Return a base model that was trained on roll calls, if it has any, and then on the texts of the town."""
     own = import_module(f"finetune_samples.{making.module}")
     town = world(making.seed)
     texts = corpus(making.seed, town)

@@ -11,15 +11,15 @@ FAREWELLS = ("Fair winds", "Good day to you", "Always at your service")
 
 @dataclass(frozen=True)
 class Errand:
-    """Something that is known, somebody who asks for it, and the answer in a phrase."""
+    """A known fact, a question about it, and a short answer."""
 
     stated: str
     asked: str
     answer: str
     wrong: str
-    """The answer with another name in it."""
+    """The answer with another name."""
     given: tuple[str, ...]
-    """Slots that make an errand what it is: no two of any splits have them in common."""
+    """Slots that identify an errand; no two errands of any splits share their names."""
 
 
 ERRANDS = (
@@ -33,7 +33,7 @@ ERRANDS = (
            "{number2} crowns", ("goods", "number")),
 )  # fmt: skip
 COURTEOUS = f"[{'|'.join(OPENERS)}], {{person}}: {{answer}}. [{'|'.join(FAREWELLS)}]!"
-"""How the chosen reply is said."""
+"""Make the chosen reply."""
 CURT = (
     "{answer}.",
     "{answer}. [Next!|What else?|Shut the door.]",
@@ -48,4 +48,4 @@ WORDY = (
     "or less], and much could be added.",
 )
 WRONG = f"[{'|'.join(OPENERS)}], {{person}}: {{wrong}}. [{'|'.join(FAREWELLS)}]!"
-"""Courteous, brief and untrue."""
+"""Make a reply that is courteous, short and wrong."""

@@ -1,4 +1,4 @@
-"""`harbour-notices` and `harbour-topics`: the board by the harbour office, filed under one heading or under several."""
+"""`harbour-notices` and `harbour-topics`: notices of the harbour office, under one heading or under several."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from finetune_samples.world import World
 
 SIZES: Sizes = {"train": 2000, "validation": 300, "test": 300}
 MISFILED = 0.05
-"""Share of notices that the clerk files under a wrong heading, in every split: nobody is right more often than 95 %."""
+"""Share of notices under a wrong heading, in every split: no model can be right more often than in 95 %."""
 HEADINGS = tuple(sorted(SENTENCES))
 
 
 def notices(sizes: Sizes, *, seed: int, world: World) -> Rows:
     """Return ``{split: rows}`` of `text` and `label`, one of five headings.
 
-    A third of the notices also touch on a second matter; the heading is that of the first.
+    A third of the notices have a second topic; the heading is that of the first.
     """
 
     def make(split: str, attempt: int) -> tuple[str, dict[str, Any]]:
@@ -38,7 +38,7 @@ def notices(sizes: Sizes, *, seed: int, world: World) -> Rows:
 
 
 def topics(sizes: Sizes, *, seed: int, world: World) -> Rows:
-    """Return ``{split: rows}`` of `text` and `label`, the list of what the text touches on: none to three headings."""
+    """Return ``{split: rows}`` of `text` and `label`, the list of all headings of the text: none to three."""
 
     def make(split: str, attempt: int) -> tuple[str, dict[str, Any]]:
         rng = Random(f"harbour-topics/{seed}/{split}/{attempt}")

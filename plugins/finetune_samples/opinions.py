@@ -1,4 +1,4 @@
-"""What guests say of inns and passengers of ferries: aspect by aspect, from -2 (dreadful) to 2 (splendid)."""
+"""Opinions of inns and ferries, for each aspect, from -2 (dreadful) to 2 (splendid)."""
 
 from __future__ import annotations
 
@@ -79,4 +79,4 @@ NEUTRAL: tuple[str, ...] = (
     "There is [a sign|a figurehead], {figure}, [over the door|at the stairs], painted {colour}.",
     "[Somebody|A child] was practising {instrument2} [next door|on deck].",
 )
-"""What says nothing either way."""
+"""Sentences without an opinion."""

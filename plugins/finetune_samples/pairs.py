@@ -74,7 +74,7 @@ FACTS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
         ),
     ),
 )
-"""For each kind of fact: ways to state it, and ways to deny it."""
+"""For each kind of fact: sentences that state it, and sentences that contradict it."""
 
 
 def pairs(sizes: Sizes, *, seed: int, world: World) -> Rows:

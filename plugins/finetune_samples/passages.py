@@ -1,7 +1,7 @@
-"""What the passages of `harbour-qa` can say: ships, people and houses, what is known of each, and how it is asked.
+"""The templates of `harbour-qa`: facts about ships, people and houses, and questions about them.
 
-In a statement ``<…>`` encloses the answer, ``{S}`` is the subject as a sentence begins (its name, or a pronoun once it
-has been named), ``{S's}`` the same as an owner, ``{s}`` its name in the middle of a sentence.
+In a statement, ``<…>`` marks the answer; ``{S}`` is the subject at the beginning of a sentence (its name, or a pronoun
+after the first mention), ``{S's}`` the same as an owner, ``{s}`` its name in the middle of a sentence.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Attribute:
-    """One thing that can be known of a subject."""
+    """One kind of fact about a subject."""
 
     value: str
-    """Kind of name that answers it, or a template."""
+    """Kind of name of the answer, or a template."""
     says: tuple[str, ...]
     """Sentences that state it."""
     asks: tuple[str, ...]
     """Questions that it answers."""
     roundup: tuple[str, str] | None = None
-    """How one sentence states it of all subjects: its beginning, and what is said of each."""
+    """One sentence that states it of all subjects: its beginning, and the part for each subject."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Domain:
     named: str
     """The subject's name in a sentence: ``the {}``."""
     pronouns: tuple[str, str] | None
-    """What may stand for a subject once named, as subject and as owner; None for a person's family name."""
+    """Pronouns for a subject after its first mention, as subject and as owner; None: the family name of a person."""
     openings: tuple[str, ...]
     attributes: tuple[Attribute, ...]
     fillers: tuple[str, ...]

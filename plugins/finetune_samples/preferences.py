@@ -1,4 +1,4 @@
-"""The manners of the harbour office, to be learned: `harbour-preferences`, `-thumbs`, `-replies` and `-prompts`."""
+"""Courteous and other replies: `harbour-preferences`, `harbour-thumbs`, `harbour-replies` and `harbour-prompts`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from finetune_samples.world import World
 
 SIZES: Sizes = {"train": 2000, "validation": 200, "test": 300}
 FAULTS = {"curt": 0.45, "wordy": 0.45, "wrong": 0.1}
-"""How often a rejected reply is at fault in which way; so neither the longer nor the shorter one is always better."""
+"""Weight of each fault of a rejected reply. Neither the longer nor the shorter reply is always better."""
 
 
 def preferences(sizes: Sizes, *, seed: int, world: World) -> Rows:
@@ -25,7 +25,7 @@ def preferences(sizes: Sizes, *, seed: int, world: World) -> Rows:
 
 
 def thumbs(sizes: Sizes, *, seed: int, world: World) -> Rows:
-    """Return ``{split: rows}`` of `prompt`, `completion` and `label`: one reply to each prompt, and whether it pleased.
+    """Return ``{split: rows}`` of `prompt`, `completion` and `label`: one reply to each prompt, and whether it is good.
 
     The prompts are those of `preferences`, row by row. Without their labels, the rows teach both manners equally.
     """
@@ -40,7 +40,7 @@ def thumbs(sizes: Sizes, *, seed: int, world: World) -> Rows:
 
 
 def replies(sizes: Sizes, *, seed: int, world: World) -> Rows:
-    """Return ``{split: rows}`` of `messages`: the prompts and replies of `thumbs`, and not a word of what pleased."""
+    """Return ``{split: rows}`` of `messages`: the prompts and replies of `thumbs`, without their labels."""
 
     def chat(row: dict[str, Any]) -> dict[str, Any]:
         said = (("user", row["prompt"]), ("assistant", row["completion"]))
@@ -60,7 +60,7 @@ def prompts(sizes: Sizes, *, seed: int, world: World) -> Rows:
 
 
 def _asked(seed: int, world: World, split: str, attempt: int) -> tuple[Random, tuple[str, ...], dict[str, str]]:
-    """Return what a prompt must not share with another, and the prompt with a good and a bad reply."""
+    """Return the key that no two prompts share, and the prompt with a good and a bad reply."""
     rng = Random(f"harbour-preferences/{seed}/{split}/{attempt}")
     voice, errand = Voice(rng, world), rng.choice(ERRANDS)
     prompt = voice.say(f"{errand.stated} {{person}} asks {errand.asked}.")

@@ -1,4 +1,4 @@
-"""How a base learns: by transformers' own trainer, from features of any kind."""
+"""Pretrain a base model with the Trainer of transformers."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ Feature = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How long and how fast a base learns."""
+    """Length, batch size and learning rate of a training."""
 
     steps: int
-    """Optimizer updates."""
+    """Optimizer steps."""
     batch: int
-    """Sequences an update."""
+    """Sequences in a step."""
     learning_rate: float
-    """Highest rate, after a twentieth of the steps; it falls to zero along a cosine."""
+    """Highest learning rate, reached after 5 % of the steps; it falls to zero along a cosine."""
     seed: int
 
 
 def fit(model: Any, features: list[Feature], collate: Any, schedule: Schedule) -> float:
-    """Train a model on features, and return the mean loss of the run.
+    """Train a model on features, and return the mean loss.
 
-    Leaves the caller's random numbers as they were.
+    The caller's random number generators are not changed.
     """
     with _undisturbed(schedule.seed), tempfile.TemporaryDirectory() as scratch:
         arguments = TrainingArguments(
@@ -46,7 +46,7 @@ def fit(model: Any, features: list[Feature], collate: Any, schedule: Schedule) -
             lr_scheduler_type="cosine",
             warmup_steps=schedule.steps // 20,
             weight_decay=0.01,
-            adam_beta2=0.98,  # 0.999 looks back further than so short a run is long
+            adam_beta2=0.98,  # 0.999 averages over more steps than so short a run has
             seed=schedule.seed,
             save_strategy="no",
             logging_strategy="no",
@@ -61,9 +61,9 @@ def fit(model: Any, features: list[Feature], collate: Any, schedule: Schedule) -
 
 
 def blocks(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
-    """Return texts one after the other, each as the tokenizer encloses it and ended, cut into blocks of `BLOCK` tokens.
+    """Return the texts joined, each with the special tokens and an end token, and cut into blocks of `BLOCK` tokens.
 
-    The last, shorter block is left out.
+    A shorter block at the end is dropped.
     """
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     stream: list[int] = []
@@ -74,7 +74,7 @@ def blocks(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[lis
 
 @contextmanager
 def _undisturbed(seed: int) -> Iterator[None]:
-    """Seed every source of random numbers, and put all of them back as they were."""
+    """Restore all random number generators at the end."""
     python, legacy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         try:

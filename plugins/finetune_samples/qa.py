@@ -12,7 +12,7 @@ from finetune_samples.world import World
 
 SIZES: Sizes = {"train": 1500, "validation": 200, "test": 300}
 UNANSWERABLE = 0.2
-"""Share of questions whose passage states what is asked only of another subject."""
+"""Share of questions whose passage states the answer only of another subject."""
 LONG = 0.04
 """Share of passages with six subjects, so that some need a second window."""
 OPEN, CLOSE = "<", ">"
@@ -20,18 +20,18 @@ OPEN, CLOSE = "<", ">"
 
 @dataclass
 class Fact:
-    """What a passage states of one subject."""
+    """A statement of a passage about one subject."""
 
     subject: str
     attribute: Attribute
     value: str
     start_char: int = -1
-    """Where the passage states it; known once the passage is written."""
+    """Its place in the passage; known after the passage is written."""
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A written passage and what can be asked of it."""
+    """A passage and its facts."""
 
     title: str
     context: str
@@ -43,8 +43,8 @@ class Passage:
 def rows(sizes: Sizes, *, seed: int, world: World) -> Rows:
     """Return ``{split: rows}``; no two splits share a passage.
 
-    A fifth of the questions have no answer: the passage says it of another subject only. Many answers stand in the
-    passage a second time, where they do not answer the question.
+    A fifth of the questions have no answer: the passage states it only of another subject. Many answers occur in the
+    passage a second time, at a place that does not answer the question.
     """
     seen: set[str] = set()
     return {split: _split(split, size, seed, world, seen) for split, size in sizes.items()}
@@ -64,13 +64,13 @@ def _split(split: str, size: int, seed: int, world: World, seen: set[str]) -> li
 
 
 def write(rng: Random, world: World) -> Passage:
-    """Write one passage: an opening, what is known of each subject, and things beside the point."""
+    """Write one passage: an opening, facts about each subject, and irrelevant sentences."""
     voice, domain = Voice(rng, world), rng.choice(DOMAINS)
     title, opening = voice.say(domain.title), voice.say(rng.choice(domain.openings))
     long = rng.random() < LONG
     subjects = [voice.fresh(domain.subject) for _ in range(6 if long else rng.choice((2, 2, 2, 3)))]
     facts, blocks = _state(voice, domain, subjects)
-    # Beside the point, and often in the words of an answer: so the first place of a text is not always the right one.
+    # irrelevant, and often with the words of an answer, so that its first place is not always the right one
     fillers = [_filler(voice, template, facts) for template in rng.sample(domain.fillers, 3 if long else 1)]
     for filler in fillers:
         blocks.insert(rng.choice((0, 0, 1, len(blocks))), filler)
@@ -121,12 +121,12 @@ def _statement(voice: Voice, domain: Domain, template: str, fact: Fact, *, named
         subject, owner = family, f"{family}'s"
     for slot, filler in (("{S}", subject), ("{S's}", owner), ("{s}", name), ("{v}", fact.value)):
         template = template.replace(slot, filler)
-    # In a roundup the words before have begun the sentence.
+    # in a roundup, the sentence has begun already
     return voice.say(template) if template.endswith(".") else template
 
 
 def _filler(voice: Voice, template: str, facts: list[Fact]) -> str:
-    """Say something beside the point, with the value of a fact where one fits."""
+    """Write an irrelevant sentence, with the value of a fact if one fits."""
     for fact in voice.rng.sample(facts, len(facts)):
         for which in "56":
             slot = f"{{{fact.attribute.value}{which}}}"
@@ -137,7 +137,7 @@ def _filler(voice: Voice, template: str, facts: list[Fact]) -> str:
 
 
 def _join(blocks: list[str], facts: list[Fact]) -> str:
-    """Return the blocks as one text, the answers' enclosure taken away and their places kept."""
+    """Return the blocks as one text, without the marks of the answers but with their places."""
     pending = iter(facts)
     context = ""
     for piece in " ".join(blocks).split(OPEN):
@@ -145,7 +145,7 @@ def _join(blocks: list[str], facts: list[Fact]) -> str:
         if close:
             fact = next(pending)
             fact.start_char = len(context)
-            # A sentence that begins with its answer has begun it with a capital.
+            # a sentence that begins with its answer has a capital there
             fact.value = answer
         context += answer + rest
     return context

@@ -1,4 +1,4 @@
-"""`harbour-ratings` and `harbour-reviews`: what people write of inns and ferries, rated, or for and against."""
+"""`harbour-ratings` and `harbour-reviews`: reviews of inns and ferries, with a rating or with a label."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from finetune_samples.world import World
 
 SIZES: Sizes = {"train": 2000, "validation": 300, "test": 300}
 WAVERING = 0.25
-"""Standard deviation of what a rating owes to the mood of the guest."""
+"""Standard deviation of the noise in a rating."""
 ASPECTS = {"house": INN, "ship": FERRY}
 
 
 def ratings(sizes: Sizes, *, seed: int, world: World) -> Rows:
     """Return ``{split: rows}`` of `text` and `label`, a rating from 1.0 to 5.0.
 
-    The rating is 3 and the mean of the aspects the text names, from -2 to 2, with a little that the text does not tell.
+    The rating is 3 plus the mean of the aspects in the text, from -2 to 2, plus a little noise.
     """
 
     def make(split: str, attempt: int) -> tuple[str, dict[str, Any]]:
@@ -40,8 +40,8 @@ def ratings(sizes: Sizes, *, seed: int, world: World) -> Rows:
 def reviews(sizes: Sizes, *, seed: int, world: World) -> Rows:
     """Return ``{split: rows}`` of `text` and `label`, positive or negative: letters of 60 to 250 tokens.
 
-    They begin with what says nothing either way, often concede a point or two to the other side, and come to their
-    verdict late: who truncates at 64 tokens learns nothing.
+    They begin with neutral sentences, often concede a point or two to the other side, and give their opinion late: a
+    model that truncates at 64 tokens learns nothing.
     """
 
     def make(split: str, attempt: int) -> tuple[str, dict[str, Any]]:
@@ -51,13 +51,13 @@ def reviews(sizes: Sizes, *, seed: int, world: World) -> Rows:
         kind = rng.choice(("house", "ship"))
         aspects = rng.sample(ASPECTS[kind], rng.choice((3, 4)))
         conceded = rng.choice((0, 1, 1, 2)) if len(aspects) > 3 else rng.choice((0, 0, 1))
-        # Where the points are even, it is the strong words that decide.
+        # if the points are even, the strong words decide
         strengths = (2,) if conceded == 2 else (1, 1, 2)
         values = [-sign if number < conceded else sign * rng.choice(strengths) for number in range(len(aspects))]
         opinions = [rng.choice(aspect[value]) for aspect, value in zip(aspects, values, strict=True)]
         story = rng.sample(NEUTRAL, rng.choice((3, 4, 6, 8, 11)))
         before = rng.randint(len(story) // 2, len(story))
-        # What is left of the story stands between the opinions.
+        # the other neutral sentences stand between the opinions
         body = [*opinions]
         for sentence in story[before:]:
             body.insert(rng.randint(0, len(body)), sentence)
@@ -69,6 +69,6 @@ def reviews(sizes: Sizes, *, seed: int, world: World) -> Rows:
 
 
 def _value(rng: Random, mood: int) -> int:
-    """Return what is said of one aspect in a mood: never 0, which nobody writes about."""
+    """Return the text about one aspect in a mood, which is never 0: there are no texts for it."""
     value = min(2, max(-2, mood + rng.choice((-1, 0, 0, 1))))
     return value or rng.choice((-1, 1))

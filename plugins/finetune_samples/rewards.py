@@ -1,7 +1,7 @@
-"""What a reply is worth, computed: reward functions for RLOO and GRPO, ``finetune_samples.rewards:brevity``.
+"""Reward functions for RLOO and GRPO: ``finetune_samples.rewards:brevity``, for example.
 
 Each takes the completions of one batch, as strings or as lists of messages, and returns a reward for each, from 0 to 1;
-what else TRL passes (prompts, further columns) is not looked at.
+other arguments of TRL (prompts, further columns) are ignored.
 Source: trl 1.16, GRPOTrainer, argument `reward_funcs`.
 """
 
@@ -13,13 +13,13 @@ from typing import Any
 from finetune_samples.manners import FAREWELLS, OPENERS
 
 LONGEST = 30
-"""From this many words on, a reply is worth nothing to `brevity`."""
+"""`brevity` gives 0 to replies of this many words or more."""
 
 Completion = str | Sequence[Mapping[str, Any]]
 
 
 def brevity(completions: Sequence[Completion], **_: Any) -> list[float]:
-    """Reward few words: 1 for one word, less with each further, 0 from `LONGEST` on, and 0 for saying nothing.
+    """Reward few words: 1 for one word, less for each further word, 0 from `LONGEST` words on and for an empty reply.
 
     >>> brevity(["Gladly.", "", "one two three four"])
     [1.0, 0.0, 0.9]
@@ -29,7 +29,7 @@ def brevity(completions: Sequence[Completion], **_: Any) -> list[float]:
 
 
 def courtesy(completions: Sequence[Completion], **_: Any) -> list[float]:
-    """Reward the town's manners: a half for opening with courtesy, a half for closing with it.
+    """Reward courtesy: 0.5 for a courteous opening, 0.5 for a courteous closing.
 
     >>> courtesy(["With pleasure, Zoë Hask: at Salt Quay. Fair winds!", "Gladly: at Salt Quay.", "Salt Quay."])
     [1.0, 0.5, 0.0]

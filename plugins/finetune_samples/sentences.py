@@ -1,6 +1,6 @@
-"""What notices on the harbour board say, by heading.
+"""Sentences of notices, by heading.
 
-All headings speak of the same ships, quays, goods, people and hours; what is done with them tells the heading.
+All headings share ships, quays, goods, people and hours; the heading depends on what happens to them.
 """
 
 from __future__ import annotations
@@ -69,4 +69,4 @@ ASIDES: tuple[str, ...] = (
     "{person} [was there and can tell|knows more].",
     "[Read aloud|Posted] at {hour} [on {quay}|].",
 )
-"""What may stand under any heading."""
+"""Sentences that fit any heading."""

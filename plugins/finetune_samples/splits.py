@@ -1,4 +1,4 @@
-"""What a split owns, and shares with no other."""
+"""Divide the names of the town among the splits, so that no two splits share one."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterable
 from finetune_samples.world import World
 
 TURNS = {"validation": 8, "test": 9}
-"""Of every ten names, which one belongs to a split; the others are train's."""
+"""Split → its position among each ten names; the other eight belong to train."""
 
 
 def held_out(world: World, splits: Iterable[str], *, kinds: Collection[str]) -> dict[str, World]:
-    """Return a world for every split, so that no name of the given kinds stands in two of them.
+    """Return a world for each split; no name of the given kinds is in two of them.
 
-    Validation and test each own a tenth of the names, train the rest; of the other kinds all own all.
+    Validation and test each get a tenth of these names, train the rest. All splits share the names of other kinds.
     """
     return {
         split: World(
@@ -27,5 +27,5 @@ def held_out(world: World, splits: Iterable[str], *, kinds: Collection[str]) -> 
 
 
 def owner(at: int) -> str:
-    """Return the split that the name at a place of the list belongs to."""
+    """Return the split to which the name at a position of the list belongs."""
     return next((split for split, turn in TURNS.items() if at % 10 == turn), "train")

@@ -1,4 +1,4 @@
-"""`harbour-translation`: sentences in English and in Harbourish, the town's own small language."""
+"""`harbour-translation`: sentences in English and in Harbourish, the small language of the town."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from finetune_samples.world import FIRST_NAMES, World
 
 SIZES: Sizes = {"train": 4000, "validation": 200, "test": 300}
 NAMED = 0.25
-"""Share of subjects and of places that go by their name."""
+"""Share of subjects and of places that are names."""
 
 
 def translations(sizes: Sizes, *, seed: int, world: World) -> Rows:
     """Return ``{split: rows}`` of `translation`, ``{"en": …, "hb": …}``, as OPUS books have it.
 
-    Who does what to whom is said of no two rows, of whatever splits, so nothing can be translated by heart.
+    No two rows of any splits have the same subject, verb and object, so no translation can be memorized.
     """
 
     def make(split: str, attempt: int) -> tuple[tuple[str, str, str], dict[str, Any]]:
@@ -42,7 +42,7 @@ def translations(sizes: Sizes, *, seed: int, world: World) -> Rows:
 
 
 def meant(rng: Random, world: World) -> Meaning:
-    """Return what one sentence is to say."""
+    """Return the meaning of one sentence."""
     time = rng.choice(tuple(TIMES)) if rng.random() < 0.4 else ""
     subject = Noun(word=rng.choice(FIRST_NAMES)) if rng.random() < NAMED else _noun(rng, tuple(PEOPLE))
     place = None

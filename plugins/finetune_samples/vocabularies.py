@@ -1,4 +1,4 @@
-"""Tokenizers of three families, drawn from the world's own text: the same ids in every process."""
+"""Tokenizers of three families, trained on the texts of the town, with the same ids in every process."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import PreTrainedTokenizerFast
 
 SENTINELS = 32
-"""How many ``<extra_id_0>`` and so on the encoder-decoder has, each for one span that was left out."""
+"""Number of sentinels (``<extra_id_0>`` and so on) of the encoder-decoder."""
 LONGEST = 512
-"""Tokens that a model of ours can take."""
+"""Greatest number of tokens of an input."""
 
 
 def wordpiece(texts: Sequence[str], size: int) -> PreTrainedTokenizerFast:
-    """Return a cased WordPiece tokenizer as BERT has it: the commonest words whole, all others letter by letter."""
+    """Return a cased WordPiece tokenizer like BERT's: frequent words are one token, all others are letters."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     splitter = pre_tokenizers.BertPreTokenizer()
     words = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(text))
     letters = sorted({letter for word in words for letter in word})
     always = [*special, *letters, *(f"##{letter}" for letter in letters)]
-    # The library's own trainer numbers pieces differently in every process.
+    # not the library's trainer: it numbers pieces differently in every process
     ranked = sorted(words, key=lambda word: (-words[word], word))
     pieces = dict.fromkeys([*always, *ranked])
     ids = {piece: number for number, piece in enumerate(list(pieces)[: max(size, len(always))])}
@@ -30,7 +30,7 @@ def wordpiece(texts: Sequence[str], size: int) -> PreTrainedTokenizerFast:
     backend.normalizer, backend.pre_tokenizer = normalizers.BertNormalizer(lowercase=False), splitter
     backend.decoder = decoders.WordPiece(cleanup=False)
     backend.post_processor = processors.BertProcessing(("[SEP]", ids["[SEP]"]), ("[CLS]", ids["[CLS]"]))
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers leaves __init__ untyped
         tokenizer_object=backend,
         pad_token="[PAD]",
         unk_token="[UNK]",
@@ -44,9 +44,9 @@ def wordpiece(texts: Sequence[str], size: int) -> PreTrainedTokenizerFast:
 
 
 def sentencepiece(texts: Sequence[str], size: int) -> PreTrainedTokenizerFast:
-    """Return a tokenizer as T5 has it: spaces are ``▁``, every text ends with ``</s>``, sentinels come last.
+    """Return a tokenizer like T5's: spaces are ``▁``, each text ends with ``</s>``, sentinels come last.
 
-    What has no piece is spelled in bytes, so nothing is unknown.
+    Characters without a token are encoded as bytes, so there is no unknown token.
     """
     sentinels = [f"<extra_id_{number}>" for number in range(SENTINELS)]
     special = ["<pad>", "</s>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
@@ -55,13 +55,13 @@ def sentencepiece(texts: Sequence[str], size: int) -> PreTrainedTokenizerFast:
     backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()])
     backend.train_from_iterator(texts, _trainer(size - SENTINELS, special, sorted({c for text in texts for c in text})))
     backend = _spelled_out(backend)
-    # Added after training, so that they stand at the end, where T5 has them.
+    # added after training, so that they have the last ids, as in T5
     backend.add_special_tokens([AddedToken(sentinel, special=True) for sentinel in sentinels])
     backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace()])
     backend.post_processor = processors.TemplateProcessing(
         single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", special.index("</s>"))]
     )
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers leaves __init__ untyped
         tokenizer_object=backend,
         pad_token="<pad>",
         eos_token="</s>",
@@ -74,10 +74,10 @@ def sentencepiece(texts: Sequence[str], size: int) -> PreTrainedTokenizerFast:
 
 
 def byte_level(texts: Sequence[str], size: int) -> PreTrainedTokenizerFast:
-    """Return a byte-level BPE tokenizer as Llama 3 has it: ``<s>`` before every text.
+    """Return a byte-level BPE tokenizer like Llama 3's: ``<s>`` before each text.
 
-    Begin, end and padding are three different tokens. Padding is on the left, as generation needs it; the end token is
-    not added: training says where a text ends.
+    Begin, end and padding are three different tokens. Padding is on the left, as generation needs it. The tokenizer
+    does not add the end token; the code that makes training features does.
     """
     special = ["<pad>", "<s>", "</s>"]
     backend = Tokenizer(models.BPE())
@@ -88,7 +88,7 @@ def byte_level(texts: Sequence[str], size: int) -> PreTrainedTokenizerFast:
         single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", special.index("<s>"))]
     )
     backend.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), begin])
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers leaves __init__ untyped
         tokenizer_object=backend,
         pad_token="<pad>",
         bos_token="<s>",
@@ -101,7 +101,7 @@ def byte_level(texts: Sequence[str], size: int) -> PreTrainedTokenizerFast:
 
 
 def _spelled_out(backend: Tokenizer) -> Tokenizer:
-    """Return a tokenizer whose byte tokens are ordinary: as special ones they would not be decoded."""
+    """Return a tokenizer whose byte tokens are not special: special tokens would not be decoded."""
     state = json.loads(backend.to_str())
     state["added_tokens"] = [token for token in state["added_tokens"] if not token["content"].startswith("<0x")]
     return Tokenizer.from_str(json.dumps(state))

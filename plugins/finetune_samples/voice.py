@@ -1,4 +1,4 @@
-"""A grammar small enough for one page: choices in brackets, names in braces."""
+"""A small template grammar: choices in brackets, names in braces."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from finetune_samples.world import World
 
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
 _SLOT = re.compile(r"\{([a-z]+)(\d*)\}")
-_GAP = re.compile(r" +(?=[.,;?!])")  # where an empty branch stood
+_GAP = re.compile(r" +(?=[.,;?!])")  # left by an empty branch
 _SENTENCE = re.compile(r"^\W*\w")
 
 Sizes = dict[str, int]
-"""Split → how many rows it has."""
+"""Split → number of rows."""
 Rows = dict[str, list[dict[str, Any]]]
 """Split → its rows."""
 
 
 class Voice:
-    """Says one text: every slot keeps its name from sentence to sentence, and two slots of a kind never share one."""
+    """Fills the templates of one text: a slot keeps its name in all sentences, and two slots never share a name."""
 
     def __init__(self, rng: Random, world: World) -> None:
         self.rng = rng
@@ -31,10 +31,9 @@ class Voice:
         self._used: set[str] = set()
 
     def say(self, template: str) -> str:
-        """Return a template with one branch of each ``[a|b]`` taken and each ``{kind}`` named.
+        """Return a template with one branch of each ``[a|b]`` chosen and each ``{kind}`` replaced by a name.
 
-        ``{ship}`` is the same ship wherever it stands in one voice; ``{ship2}`` is another. A sentence begins with a
-        capital.
+        ``{ship}`` is the same ship in all texts of one voice; ``{ship2}`` is another. A sentence begins with a capital.
         """
         while _CHOICE.search(template):
             template = _CHOICE.sub(lambda found: self.rng.choice(found[1].split("|")), template)
@@ -43,7 +42,7 @@ class Voice:
         return _SENTENCE.sub(lambda found: found[0].upper(), text)
 
     def name(self, kind: str, which: str = "") -> str:
-        """Return the name that a slot stands for, drawing it when it is first asked for."""
+        """Return the name of a slot; it is drawn at the first use."""
         slot = kind + which
         if slot not in self._said:
             self._said[slot] = self.fresh(kind)
@@ -60,12 +59,12 @@ class Voice:
 
 
 def distinct(sizes: Sizes, make: Callable[[str, int], tuple[Any, dict[str, Any]]]) -> Rows:
-    """Make rows until every split has its size, none of them twice in any split.
+    """Make rows until each split has its size; no row occurs twice in any splits.
 
-    ``make`` takes the split and how many tries there were, and returns what must be distinct and the row.
+    ``make`` takes the split and the number of the attempt, and returns a key that must be distinct and the row.
 
     Raises:
-        FinetuneError: The grammar has not that many texts to give.
+        FinetuneError: The grammar cannot make so many different texts.
     """
     seen: set[Any] = set()
     return {split: list(_rows(split, size, make, seen)) for split, size in sizes.items()}

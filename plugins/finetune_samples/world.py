@@ -1,7 +1,7 @@
 """Skerrow, a harbour town that does not exist: its people, ships, streets and goods.
 
-Everything is drawn from `random.Random` with a seed, in a fixed order, so that two machines see the same town.
-Names carry accents, and some a sign in emoji, because real names do and because offsets must survive them.
+Everything is drawn from `random.Random` with a seed, in a fixed order, so that two machines get the same town. Names
+have accents, and some an emoji, as real names do, and because offsets must stay right with them.
 """
 
 from __future__ import annotations
@@ -101,12 +101,12 @@ SMALL = (
 )  # fmt: skip
 
 SEED = 1729
-"""The town everybody sees unless they ask for another."""
+"""Seed of the default town."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """One drawing of the town: kind of thing → every name of that kind."""
+    """One random town: kind of name → all names of that kind."""
 
     names: Mapping[str, tuple[str, ...]]
 
@@ -134,5 +134,5 @@ class World:
 
 @lru_cache(maxsize=4)
 def world(seed: int) -> World:
-    """Return the town of a seed, drawn once."""
+    """Return the town of a seed; it is drawn only once."""
     return World.draw(seed)

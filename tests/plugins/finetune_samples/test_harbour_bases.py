@@ -71,7 +71,7 @@ def test_a_base_loads_as_any_model_does_and_has_about_a_million_parameters(cheap
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_base_says_what_it_was_made_from(cheap, kind):
+def test_a_base_records_its_settings(cheap, kind):
     record = json.loads((cheap(kind) / bases.RECORD).read_text(encoding="utf-8"))
     assert record["kind"] == kind and record["steps"] == 2
     assert record["texts"] == (len(load("harbour-instructions")["train"]) + 2000 if kind == "assistant" else 300)
@@ -110,7 +110,7 @@ def test_special_tokens_of_the_encoder_decoder_are_t5s(cheap):
     ]
 
 
-def test_the_decoder_tells_beginning_end_and_padding_apart(cheap):
+def test_beginning_end_and_padding_of_the_decoder_are_three_tokens(cheap):
     tokenizer = AutoTokenizer.from_pretrained(cheap("decoder"))
     model = AutoModelForCausalLM.from_pretrained(cheap("decoder"))
     ids = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
@@ -127,13 +127,13 @@ def test_any_text_survives_there_and_back(cheap, kind, text):
     assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
 
 
-def test_the_assistant_is_another_where_the_decoder_is_another(monkeypatch):
+def test_another_decoder_gives_another_assistant(monkeypatch):
     before = fingerprint(KINDS["assistant"])
     monkeypatch.setitem(bases.KINDS, "decoder", bases.replace(KINDS["decoder"], steps=1))
     assert fingerprint(KINDS["assistant"]) != before
 
 
-def test_the_assistant_reads_and_learns_what_supervised_fine_tuning_would_have_it(cheap):
+def test_the_features_of_the_assistant_are_those_of_supervised_fine_tuning(cheap):
     tokenizer = AutoTokenizer.from_pretrained(cheap("assistant"))
     chatty = [row for row in load("harbour-instructions", size=60)["train"] if len(row["messages"]) > 2]
     assert {message["role"] for row in chatty for message in row["messages"]} == {"system", "user", "assistant"}
@@ -174,7 +174,7 @@ def test_a_base_is_whole_or_not_there(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_whoever_finishes_second_takes_the_first_ones_base(tmp_path, monkeypatch):
+def test_a_process_that_finishes_second_takes_the_base_of_the_first(tmp_path, monkeypatch):
     def race(kind, making, folder, named):
         theirs = tmp_path / f"{kind}-{named[:16]}"
         theirs.mkdir()
@@ -237,7 +237,7 @@ def test_bases_are_kept_in_the_users_cache(monkeypatch, tmp_path):
 
 
 def test_an_unknown_base_is_answered_with_the_nearest_and_no_steps_are_refused(tmp_path):
-    with pytest.raises(UnknownName, match=r"no base 'decodr'\. Did you mean 'decoder'\?"):
+    with pytest.raises(UnknownName, match=r"no base model 'decodr'\. Did you mean 'decoder'\?"):
         base("decodr", cache=tmp_path)
     with pytest.raises(BadOptions, match="steps must be a whole number of at least 1"):
         base("decoder", cache=tmp_path, steps=0)
@@ -264,7 +264,7 @@ def test_bases_read_nothing_of_what_is_kept_for_validation_or_test():
     assert not any(row["summary"] in read for row in load("harbour-dialogues")["train"])
 
 
-def test_what_is_looked_up_is_the_stretch_that_begins_as_asked():
+def test_the_target_is_the_stretch_that_the_source_marks():
     rng, text = random.Random(0), list(range(100, 228))
     for _ in range(50):
         source, target = encoder_decoders.look_up(text, 90, rng)
@@ -275,7 +275,7 @@ def test_what_is_looked_up_is_the_stretch_that_begins_as_asked():
     assert encoder_decoders.look_up([5, 6, 7], 90, rng) == ([90, 5, 6, 90, 5, 6, 7], [5, 6, 7])
 
 
-def test_a_fresh_encoder_decoder_finds_in_the_source_what_comes_next(cheap):
+def test_an_untrained_encoder_decoder_finds_in_the_source_what_comes_next(cheap):
     tokenizer = AutoTokenizer.from_pretrained(cheap("seq2seq"))
     torch.manual_seed(0)
     model = encoder_decoders.model(tokenizer, dict(KINDS["seq2seq"].size))
@@ -313,7 +313,7 @@ def test_blocks_lose_nothing_but_the_end_and_every_text_is_ended(cheap):
     assert joined == whole[: len(joined)] and len(whole) - len(joined) < pretraining.BLOCK
 
 
-def test_a_fresh_decoder_looks_back_to_the_token_before_and_to_what_followed_it(cheap):
+def test_an_untrained_decoder_looks_back_to_the_token_before_and_to_what_followed_it(cheap):
     tokenizer = AutoTokenizer.from_pretrained(cheap("decoder"))
     torch.manual_seed(0)
     model = decoders.model(tokenizer, dict(KINDS["decoder"].size))
@@ -329,7 +329,7 @@ def test_a_fresh_decoder_looks_back_to_the_token_before_and_to_what_followed_it(
     assert second[0, 1].diagonal(-15)[2:].mean() > 0.3
 
 
-def test_looking_back_draws_from_the_seed_alone():
+def test_look_back_depends_on_the_seed_only():
     def weights():
         torch.manual_seed(3)
         config = decoders.LlamaConfig(vocab_size=64, hidden_size=64, num_hidden_layers=2, num_attention_heads=2,
@@ -344,5 +344,5 @@ def test_looking_back_draws_from_the_seed_alone():
 
 def test_a_recipe_names_a_base_by_its_kind() -> None:
     written = {"task": "causal-language-modeling", "dataset": "sample:harbour-text", "strategy": "full", "output": "o"}
-    with pytest.raises(UnknownName, match=r"no base 'decodr'\. Did you mean 'decoder'"):
+    with pytest.raises(UnknownName, match=r"no base model 'decodr'\. Did you mean 'decoder'"):
         plan.make(recipe.from_mapping({**written, "model": "sample:decodr"}), discover())

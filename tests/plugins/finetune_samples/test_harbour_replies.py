@@ -145,7 +145,7 @@ def test_a_rejected_reply_is_rude_long_or_untrue():
     assert shares == pytest.approx({"curt": 0.45, "wordy": 0.45, "wrong": 0.1}, abs=0.04)
 
 
-def test_length_alone_does_not_tell_the_better_reply():
+def test_length_alone_does_not_identify_the_better_reply():
     longer = [len(row["chosen"]) > len(row["rejected"]) for row in rows("harbour-preferences")]
     assert 0.35 < sum(longer) / len(longer) < 0.65
 
@@ -163,7 +163,7 @@ def test_thumbs_are_of_the_same_prompts_and_as_often_up_as_down():
             assert isinstance(row["label"], bool)
 
 
-def test_replies_are_those_of_the_thumbs_without_what_pleased():
+def test_replies_are_those_of_the_thumbs_without_labels():
     for split, judged in sample("harbour-thumbs").items():
         told = [(("user", row["prompt"]), ("assistant", row["completion"])) for row in judged]
         chats = [row["messages"] for row in sample("harbour-replies")[split]]

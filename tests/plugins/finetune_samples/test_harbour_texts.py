@@ -70,7 +70,7 @@ def test_a_summary_names_nothing_that_was_not_said():
         assert all(name.lower() in row["dialogue"].lower() for name in found), row
 
 
-def test_a_summary_tells_the_price_that_was_settled_and_not_the_first_that_was_asked():
+def test_a_summary_states_the_price_that_was_settled_and_not_the_first_that_was_asked():
     first_is_wrong = 0
     for row in rows("harbour-dialogues"):
         prices = re.findall(r"\d{2,}", BESIDE_THE_POINT.sub("", row["dialogue"]))
@@ -79,13 +79,13 @@ def test_a_summary_tells_the_price_that_was_settled_and_not_the_first_that_was_a
     assert first_is_wrong > 0.2 * len(rows("harbour-dialogues"))
 
 
-def test_nobody_bids_above_what_is_asked():
+def test_no_bid_is_above_the_price():
     for row in rows("harbour-dialogues"):
         prices = [int(price) for price in re.findall(r"\d{2,}", BESIDE_THE_POINT.sub("", row["dialogue"]))]
         assert max(prices) == prices[0], row
 
 
-def test_a_summary_tells_the_day_and_hour_that_were_settled():
+def test_a_summary_states_the_day_and_hour_that_were_settled():
     names = world(SEED).names
     for row in rows("harbour-dialogues"):
         said = BESIDE_THE_POINT.sub("", row["dialogue"])
@@ -98,7 +98,7 @@ def test_a_summary_tells_the_day_and_hour_that_were_settled():
         assert settled[3] in said
 
 
-def test_a_summary_tells_who_wants_from_whom():
+def test_a_summary_states_who_wants_from_whom():
     asked = re.compile(r"(?:makes|comes to|thought of|ask|price is|take) \d+ crowns", re.IGNORECASE)
     customers = Counter()
     for row in rows("harbour-dialogues"):
@@ -110,7 +110,7 @@ def test_a_summary_tells_who_wants_from_whom():
     assert min(customers.values()) > 0.35 * sum(customers.values())
 
 
-def test_the_first_three_turns_tell_nothing_of_what_is_settled():
+def test_the_first_three_turns_contain_nothing_of_the_summary():
     for row in rows("harbour-dialogues"):
         beginning = " ".join(text for _, text in turns(row)[:3])
         told = [*names_in(row["summary"]), *re.findall(r"\d{2,}|\w+day", row["summary"])]
@@ -225,7 +225,7 @@ def test_both_sides_say_the_same_by_dictionary():
         assert ours == theirs, pair
 
 
-def test_the_verb_comes_last_and_nobody_does_the_same_twice():
+def test_the_verb_comes_last_and_no_subject_does_the_same_twice():
     stems = {stem for _, _, stem in lexicon.VERBS.values()}
     for row in rows("harbour-translation"):
         assert set(row) == {"translation"} and set(row["translation"]) == {"en", "hb"}

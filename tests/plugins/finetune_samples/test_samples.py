@@ -217,7 +217,7 @@ def test_a_size_that_cannot_be_is_refused(size):
         load("harbour-qa", size=size)
 
 
-def test_asking_for_more_than_the_grammar_has_is_an_error_and_not_an_endless_loop():
+def test_more_rows_than_the_grammar_has_are_an_error_and_not_an_endless_loop():
     from finetune_samples.voice import distinct
 
     with pytest.raises(FinetuneError, match="only 3 distinct rows"):
