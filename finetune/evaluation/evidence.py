@@ -10,7 +10,7 @@ from finetune.data.preparation import Prepared
 from finetune.evaluation import bootstrap
 from finetune.evaluation.bootstrap import Interval
 from finetune.evaluation.scoring import Scored, by_data_set
-from finetune.interfaces import Evaluator, Record
+from finetune.interfaces import Evaluator, Record, Tallies
 
 BASE_MODEL = "base_model"
 """Name of the base model among the others that the fine-tuned model is compared with."""
@@ -77,7 +77,7 @@ def intervals_of(
     """Return the 95% interval of the primary score and of every score that the evaluator's tallies give."""
     tallies = evaluator.tallies(records)
     found = {} if tallies is None else bootstrap.intervals(tallies, units, seed=seed)
-    if evaluator.primary in found:
+    if evaluator.primary in found or _has_sums(tallies, evaluator.primary):
         return found
 
     def primary(places: Sequence[int]) -> dict[str, float]:
@@ -106,7 +106,7 @@ def compare(
     if one is not None and other is not None:
         for name, difference in bootstrap.differences(one, other, units, seed=seed).items():
             found[name] = asdict(difference)
-    if evaluator.primary in found:
+    if evaluator.primary in found or (_has_sums(one, evaluator.primary) and _has_sums(other, evaluator.primary)):
         return found
     whole = _primary(evaluator, first, second, range(len(first)))
     drawn = bootstrap.by_recomputing(
@@ -116,6 +116,11 @@ def compare(
         if name in drawn:
             found[name] = {"value": value, **asdict(drawn[name])}
     return found
+
+
+def _has_sums(tallies: Tallies | None, score: str) -> bool:
+    """Return whether tallies give a score; if they give no interval of it, computing it again gives none either."""
+    return tallies is not None and score in tallies.scores(tallies.values.sum(axis=0))
 
 
 def _primary(

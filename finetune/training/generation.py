@@ -73,12 +73,20 @@ def generate(model: Any, inputs: Mapping[str, torch.Tensor], wanted: Mapping[str
     return ids[:, inputs["input_ids"].shape[1] :]
 
 
-def mask_after_eos(ids: torch.Tensor, ends: Sequence[int] | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return written ids with `IGNORE_INDEX` from their end on, and whether each ended by itself: (B, T), (B,).
+def mask_after_eos(
+    ids: torch.Tensor, ends: Sequence[int] | None, *, keep_end: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return generated ids with `IGNORE_INDEX` from their end on, (B, T), and whether each ended by itself, (B,).
 
-    >>> ids, ended = to_the_end(torch.tensor([[5, 2, 2], [5, 6, 7]]), [2])
+    >>> ids, ended = mask_after_eos(torch.tensor([[5, 2, 2], [5, 6, 7]]), [2])
     >>> ids.tolist(), ended.tolist()
     ([[5, -100, -100], [5, 6, 7]], [True, False])
+
+    Args:
+        ids: As `generate` returns them.
+        ends: Tokens that end a text.
+        keep_end: Whether the first end itself is kept.
     """
     at_end = torch.isin(ids, torch.tensor(ends or [], device=ids.device))
-    return ids.masked_fill(at_end.cumsum(1) > 0, IGNORE_INDEX), at_end.any(dim=1)
+    ends_before = at_end.cumsum(1) - (at_end.long() if keep_end else 0)
+    return ids.masked_fill(ends_before > 0, IGNORE_INDEX), at_end.any(dim=1)

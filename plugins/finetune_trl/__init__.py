@@ -8,16 +8,20 @@ from finetune import hookimpl
 from finetune.interfaces import Task
 
 _CPU = {"bf16": False, "activation_checkpointing": False}
-"""TRL turns both on, which no CPU takes and a small model does not need."""
+"""TRL turns both on; a CPU cannot use the first, and a small model does not need the second."""
 _CHAT_MODEL = {"path": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 
 _CHAT = {"max_length": 256, "conversational": True}
-_TRAINING = {"num_train_epochs": 1, "per_device_train_batch_size": 8, "per_device_eval_batch_size": 16}
+_TRAINING = {
+    "num_train_epochs": 1,
+    "per_device_train_batch_size": 8,
+    "per_device_eval_batch_size": 16,
+}
 
 _RL = {
     **_CPU,
     "num_generations": 4,
-    # one answer a prompt while scoring, whose batches then need not be multiples
+    # scoring answers each prompt once, so its batches need not be multiples of the group size
     "num_generations_eval": 1,
     "max_completion_length": 64,
     "use_vllm": False,
@@ -31,8 +35,8 @@ def tasks() -> Mapping[str, Task]:
         "dpo": _dpo(),
         "kto": _kto(),
         "reward": _reward(),
-        "rloo": _reinforced("REINFORCE, leave one out: write what earns a reward", "rloo", "trl:RLOOConfig"),
-        "grpo": _reinforced("Group relative policy optimization: write what earns a reward", "grpo", "trl:GRPOConfig"),
+        "rloo": _reinforced("REINFORCE, leave one out: answers that earn a reward", "rloo", "trl:RLOOConfig"),
+        "grpo": _reinforced("Group relative policy optimization: answers that earn a reward", "grpo", "trl:GRPOConfig"),
     }
 
 
@@ -96,13 +100,13 @@ def _dpo() -> Task:
 
 def _kto() -> Task:
     return Task(
-        summary="Kahneman-Tversky optimization: more of what pleases, less of what does not",
+        summary="Kahneman-Tversky optimization: learn from answers labelled desirable or not",
         model_class="AutoModelForCausalLM",
         peft_type="CAUSAL_LM",
         features=frozenset({"prompt_ids", "completion_ids", "label"}),
         labels=frozenset({"completion_ids", "label"}),
         preprocessor="finetune_trl.preference.kto:KTOPreprocessor",
-        evaluator="finetune_trl.preference.kto_trainer:KTOEvaluator",
+        evaluator="finetune_trl.preference.kto_evaluator:KTOEvaluator",
         trainer="finetune_trl.preference.kto_trainer:trainer",
         arguments="trl:KTOConfig",
         training={**_CPU, "max_length": None},
@@ -124,7 +128,7 @@ def _reward() -> Task:
         features=frozenset({"chosen_ids", "rejected_ids", "completion_ids"}),
         labels=frozenset({"chosen_ids", "rejected_ids"}),
         preprocessor="finetune_trl.preference.reward:RewardPreprocessor",
-        evaluator="finetune_trl.preference.reward_trainer:RewardEvaluator",
+        evaluator="finetune_trl.preference.evaluator:RewardEvaluator",
         trainer="finetune_trl.preference.reward_trainer:trainer",
         arguments="trl:RewardConfig",
         training={**_CPU, "max_length": None},
@@ -144,7 +148,7 @@ def _reinforced(summary: str, name: str, arguments: str) -> Task:
         peft_type="CAUSAL_LM",
         features=frozenset({"input_ids", "prompt", "given"}),
         labels=frozenset(),
-        preprocessor="finetune_trl.reinforcement.preprocessor:RLPreprocessor",
+        preprocessor="finetune_trl.reinforcement.prompts:RLPreprocessor",
         evaluator="finetune_trl.reinforcement.evaluator:RLEvaluator",
         trainer=f"finetune_trl.reinforcement.trainer:{name}",
         arguments=arguments,
@@ -153,8 +157,8 @@ def _reinforced(summary: str, name: str, arguments: str) -> Task:
         starter={
             "model": _CHAT_MODEL,
             "dataset": {"path": "sample:harbour-prompts"},
-            "preprocessor": {"reward": "finetune_samples.rewards:brevity", "conversational": True},
-            # two prompts a step, as batches of 8 would be, say too little of which answers are good
+            "preprocessor": {"reward": "finetune_trl.reinforcement.rewards:brevity", "conversational": True},
+            # batches of 8 would hold two prompts a step, which is too little to learn which answers are good
             "training": {**_TRAINING, "per_device_train_batch_size": 32, "learning_rate": 1e-5},
         },
     )

@@ -1,4 +1,4 @@
-"""The model that training started from: what the log-probabilities of the trained one are held against."""
+"""The reference: the pretrained model, whose log-probabilities are compared with those of the trained one."""
 
 from __future__ import annotations
 
@@ -11,33 +11,39 @@ from accelerate.utils import is_peft_model
 
 from finetune.errors import Incompatible
 from finetune.interfaces import IGNORE_INDEX, Job
+from finetune_trl.generation import prepare_generation
 from finetune_trl.patched import PatchedTRLTrainer, forget_copied_adapter, refuse_moved_base
-from finetune_trl.sft.trainer import forget_fused_head, generation_of, stops_there
+from finetune_trl.sft.trainer import forget_fused_head
 
 
 def reference_of(job: Job) -> Any:
-    """Return the pretrained model, frozen, or None where switching an adapter off gives it back.
+    """Return the pretrained model, frozen; None if switching an adapter off gives it.
 
-    It is loaded anew, for what is trained may be a checkpoint or a finished run's model by now.
+    It is loaded from its source, because the model to train may hold the weights of a checkpoint or a finished run.
+
+    Raises:
+        Incompatible: The adapter changes the pretrained weights, or the job cannot load the pretrained model.
     """
     if is_peft_model(job.model):
         refuse_moved_base(job.model)
         return None
     if job.base is None:
-        raise Incompatible("the job does not say how to load the pretrained model, which is the reference: Job.base.")
+        raise Incompatible("the job cannot load the pretrained model, which is the reference. Set Job.base.")
     return job.base().eval().requires_grad_(False).to(job.model.device)
 
 
-def prepared(job: Job) -> dict[str, Any]:
-    """Free a job's model of what an earlier trainer did to it, tell it where answers end, and return how it writes."""
-    generation = generation_of(job)
+def prepare_model(job: Job) -> dict[str, Any]:
+    """Undo what an earlier trainer did to a job's model, write the ends of an answer into it, and return the options.
+
+    Raises:
+        BadOptions: See `prepare_generation`.
+    """
     forget_fused_head(job.model)
-    stops_there(job, generation)
-    return generation
+    return prepare_generation(job)
 
 
 class ReferenceTrainer(PatchedTRLTrainer):
-    """Sums the log-probabilities of answers under the trained model and under the reference.
+    """Sums the log-probabilities of answers, under the trained model and under the reference.
 
     Put it before `trl.DPOTrainer` or `trl.KTOTrainer`.
     """
@@ -50,15 +56,20 @@ class ReferenceTrainer(PatchedTRLTrainer):
         super().__init__(*args, **kwargs)
         forget_copied_adapter(self.model)
 
+    def detached_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        """Return TRL's loss of a batch, without gradients."""
+        loss: torch.Tensor = self.compute_loss(model, inputs)  # type: ignore[no-untyped-call]  # TRL does not annotate it
+        return loss.detach()
+
     def both_log_probs(self, model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the sum over each row's answer tokens: under the model, under the reference."""
+        """Return the summed log-probability of each row's answer: under the model, and under the reference, (B,)."""
         trained = answer_log_probs(model, inputs)
         with self.reference(model) as reference, self.accelerator.autocast():
             return trained, answer_log_probs(reference, inputs)
 
     @contextmanager
     def reference(self, model: Any) -> Iterator[Any]:
-        """Give the reference: a model of its own, or this one with its adapter switched off."""
+        """Give the reference: a separate model, or this one with its adapter switched off."""
         if self.ref_model is not None:
             yield self.ref_model
             return
@@ -74,7 +85,7 @@ def answer_log_probs(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         attention_mask=inputs["attention_mask"],
         labels=labels,
         use_cache=False,
-        fused_lm_head=True,  # TRL's own: log-probabilities of the labels, without the table of logits
+        fused_lm_head=True,  # of TRL: log-probabilities of the labels, without the table of logits
     )
     # Virtual tokens of prompt learning stand before the real ones.
     log_probs: torch.Tensor = outputs.log_probs[:, -(labels.shape[1] - 1) :]

@@ -1,4 +1,4 @@
-"""Options of TRL's trainers that would act, or not act, in silence."""
+"""Options of TRL's trainers that would be ignored, or act in a way that no report shows; and required options."""
 
 from __future__ import annotations
 
@@ -6,77 +6,117 @@ from collections.abc import Mapping
 from typing import Any
 
 from finetune.errors import BadOptions
-from finetune.interfaces import Job
+from finetune.interfaces import Job, Preprocessor
 
 
-def ignored(ours: str) -> str:
-    """Say of an option for making features what decides instead."""
-    return f"would be ignored: the features are made. What decides is {ours}."
+def _ignored(instead: str) -> str:
+    """Return the reason for an option that makes features, and what to set instead."""
+    return f"would be ignored: the preprocessor has made the features. Set {instead} instead."
 
 
-_ALWAYS = {
-    "model_init_kwargs": "would be ignored: the model is loaded. What decides is model.options.",
-    "trust_remote_code": "would be ignored: no code of a model is ever run.",
+_FIXED = "would be ignored: the preprocessor has made the features. Leave it out."
+_MODEL = {
+    "model_init_kwargs": "would be ignored: the model is loaded before. Set model.options instead.",
+    "trust_remote_code": "would be ignored: code that comes with a model is never run. Leave it out.",
 }
-_MOVING = {
-    "sync_ref_model": "would move the reference, which no checkpoint holds: a resumed run would end with other "
+_REFERENCE = {
+    "sync_ref_model": "would move the reference, and no checkpoint holds it: a resumed run would end with other "
     "weights. Leave it out: the reference is the pretrained model throughout.",
 }
-_MADE = {
-    **_ALWAYS,
+_FEATURES = {
+    **_MODEL,
     "max_length": "would cut or drop rows without a count. Set preprocessor.max_length instead.",
-    "dataset_num_proc": ignored("the preprocessor"),
-    "pad_to_multiple_of": ignored("the preprocessor"),
+    "dataset_num_proc": _FIXED,
+    "pad_to_multiple_of": _FIXED,
 }
-_TOLD_EARLIER = (
-    "would be ignored: the reference is asked at every step, and no log-probabilities are kept. Leave it out."
+_PRECOMPUTED = (
+    "would be ignored: the reference is computed at every step, and its log-probabilities are not kept. Leave it out."
 )
 
+SFT: Mapping[str, str] = {
+    **_FEATURES,
+    "max_length": _ignored("preprocessor.max_length"),
+    "chat_template_path": _ignored("preprocessor.chat_template"),
+    "packing": _ignored("preprocessor.packing"),
+    "eval_packing": _ignored("preprocessor.packing"),
+    "completion_only_loss": _ignored("preprocessor.loss_on"),
+    "assistant_only_loss": _ignored("preprocessor.loss_on"),
+    "dataset_text_field": _ignored("dataset.columns"),
+    "eos_token": _ignored("model.tokenizer"),
+    "pad_token": _ignored("model.tokenizer"),
+    "dataset_kwargs": _FIXED,
+    "truncation_mode": _FIXED,
+    "shuffle_dataset": _FIXED,
+    "packing_strategy": _FIXED,
+    "padding_free": _FIXED,
+}
 KTO: Mapping[str, str] = {
-    **_MADE,
-    **_MOVING,
-    "precompute_ref_log_probs": _TOLD_EARLIER,
-    "precompute_ref_batch_size": _TOLD_EARLIER,
+    **_FEATURES,
+    **_REFERENCE,
+    "precompute_ref_log_probs": _PRECOMPUTED,
+    "precompute_ref_batch_size": _PRECOMPUTED,
 }
 DPO: Mapping[str, str] = {
     **KTO,
-    "pad_token": ignored("model.tokenizer"),
-    "truncation_mode": ignored("the preprocessor"),
-    "padding_free": ignored("the preprocessor"),
+    "pad_token": _ignored("model.tokenizer"),
+    "truncation_mode": _FIXED,
+    "padding_free": _FIXED,
 }
 REWARD: Mapping[str, str] = {
-    **_MADE,
-    "pad_token": ignored("model.tokenizer"),
-    "eos_token": ignored("model.tokenizer"),
-    "chat_template_path": ignored("preprocessor.chat_template"),
+    **_FEATURES,
+    "pad_token": _ignored("model.tokenizer"),
+    "eos_token": _ignored("model.tokenizer"),
+    "chat_template_path": _ignored("preprocessor.chat_template"),
 }
 RL: Mapping[str, str] = {
-    **_ALWAYS,
-    **_MOVING,
-    "chat_template_kwargs": ignored("preprocessor.chat_template"),
-    "num_generations_eval": "would be ignored: while scoring, each prompt is answered once. Leave it out.",
+    **_MODEL,
+    **_REFERENCE,
+    "chat_template_kwargs": _ignored("preprocessor.chat_template"),
+    "num_generations_eval": "would be ignored: scoring answers each prompt once. Leave it out.",
 }
-"""Option → why it is refused, after its name; `sft_refusals.PREPARING` is the table of supervised fine-tuning."""
+"""Option → the reason why it is refused, which follows its name in the message."""
 
 
 def refuse_options(job: Job, config: Any, reasons: Mapping[str, str]) -> None:
-    """Refuse training options that are set to something else than what they are anyway.
+    """Refuse training options that are set to another value than their default.
 
     Args:
-        job: Whose options.
-        config: TRL's class of them, with their defaults.
-        reasons: Which are refused, and why.
+        job: The job whose options are checked.
+        config: TRL's class of options, with its defaults.
+        reasons: Which options are refused, and why.
 
     Raises:
         BadOptions: One is set.
     """
+    ours = job.task.training
     for name, reason in reasons.items():
         if name not in job.arguments:
             continue
-        # TRL's max_length has a default that is not ours: to name it would be to expect it to act.
-        usual = None if name == "max_length" else job.task.training.get(name, getattr(config, name, None))
         value = job.arguments[name]
-        if value != usual and not (value is None and name not in job.task.training):
+        # TRL's default of max_length is not ours: a recipe that names it expects it to act.
+        default = None if name == "max_length" else ours.get(name, getattr(config, name, None))
+        is_unset = value is None and name not in ours
+        if value != default and not is_unset:
             raise BadOptions(f"training: {name!r} {reason}")
     if job.arguments.get("gradient_checkpointing"):
-        raise BadOptions("training: call 'gradient_checkpointing' by its new name, 'activation_checkpointing'.")
+        raise BadOptions("training: use the new name of 'gradient_checkpointing', which is 'activation_checkpointing'.")
+
+
+def required_option(preprocessor: Preprocessor, name: str, *, example: Any) -> Any:
+    """Return a trainer option of a preprocessor without which the trainer cannot work.
+
+    Args:
+        preprocessor: Gives its `trainer_options`.
+        name: The option.
+        example: A value, for the message.
+
+    Raises:
+        BadOptions: The preprocessor does not give it.
+    """
+    options = preprocessor.trainer_options()
+    if name not in options:
+        raise BadOptions(
+            f"preprocessor: {type(preprocessor).__name__}.trainer_options() gives no {name!r}, which the trainer of "
+            f"this task needs. Return {{{name!r}: {example!r}}} there."
+        )
+    return options[name]

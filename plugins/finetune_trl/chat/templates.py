@@ -1,11 +1,11 @@
-"""Chat templates: which one a tokenizer uses, and what it makes of messages."""
+"""Chat templates: which one a tokenizer uses, and how messages become text and token ids."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 from transformers.utils.chat_template_utils import render_jinja_template
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Encoded = tuple[list[int], list[tuple[int, int]]]
-"""Ids, and the characters that each stands for, half-open."""
+"""Ids, and the characters that each token covers, half-open."""
 
 _CHATML = (
     "BOS{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}"
@@ -32,171 +32,178 @@ _PLAIN = (
     "{% else %}{{ message['content'] + '\\n' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
 )
-OURS = {"chatml": _CHATML, "plain": _PLAIN}
-"""Templates for models that bring none; ``BOS`` and ``END`` are filled in for each tokenizer by `ours`.
+BUILT_IN = {"chatml": _CHATML, "plain": _PLAIN}
+"""Templates for models that have none; `built_in_template` fills in ``BOS`` and ``END`` for each tokenizer.
 
-`chatml` is OpenAI's Chat Markup Language; `plain` has names and colons, and no token but the end-of-sequence one.
+`chatml` is OpenAI's Chat Markup Language. `plain` writes names and colons, and no special token but the
+end-of-sequence one.
 """
 IM_END = "<|im_end|>"
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
-"""Marks round a control token that somebody wrote as text. Unicode reserves these two for such use inside a program;
-where somebody writes them they are dropped."""
+"""Marks around a control token that stands in a message as text. Both are Unicode noncharacters, reserved for the
+internal use of programs; in the text of a message they are dropped."""
 
 
-def load(option: str | None) -> str | None:
-    """Return an option with a path replaced by what the file says, so that nothing depends on the file later.
+def load_template(option: str | None) -> str | None:
+    """Return an option with a path replaced by the text of the file, so that nothing depends on the file later.
 
     Args:
-        option: None for the tokenizer's own, a name of `OURS`, the path of a ``.jinja`` file, or a template itself.
+        option: None for the tokenizer's own template, a name of `BUILT_IN`, the path of a ``.jinja`` file, or a
+            template itself.
 
     Raises:
         BadOptions: It is none of these.
     """
-    if option is None or option in OURS or _is_template(option):
+    if option is None or option in BUILT_IN or _is_template(option):
         return option
     path = Path(option).expanduser()
     if not path.is_file():
         raise BadOptions(
-            f"preprocessor: chat_template {option!r} is neither a file nor one of {', '.join(OURS)}."
-            f"{did_you_mean(option, OURS)}"
+            f"preprocessor: chat_template {option!r} is neither a file nor one of {', '.join(BUILT_IN)}."
+            f"{did_you_mean(option, BUILT_IN)}"
         )
     return path.read_text(encoding="utf-8")
 
 
-def ensure(tokenizer: PreTrainedTokenizerBase, option: str | None) -> None:
-    """Give a tokenizer the chat template of an option, in place, so that it is saved with the model.
+def set_template(tokenizer: PreTrainedTokenizerBase, option: str | None) -> None:
+    """Set the chat template of a tokenizer in place, so that it is saved with the model.
 
-    No token is ever added to a tokenizer: what a template writes and the tokenizer does not know is encoded as text.
+    No token is added to the tokenizer. A token that the template writes and the tokenizer does not know is encoded as
+    text.
 
     Raises:
-        BadOptions: There is no template, or it is none.
+        BadOptions: Neither the option nor the tokenizer gives a template.
     """
-    text = load(option)
-    if text in OURS:
-        tokenizer.chat_template = ours(str(text), tokenizer)
+    text = load_template(option)
+    if text in BUILT_IN:
+        tokenizer.chat_template = built_in_template(str(text), tokenizer)
     elif text is not None:
         tokenizer.chat_template = text
     if not tokenizer.chat_template:
         raise BadOptions(
-            "preprocessor: the data are messages, and the tokenizer has no chat template to write them by. Set "
-            f"chat_template to one of ours ({', '.join(OURS)}), or to a .jinja file: the one of the model's chat "
-            "version, where there is one."
+            "preprocessor: the data are messages, and the tokenizer has no chat template. Set chat_template to a "
+            f"built-in one ({', '.join(BUILT_IN)}) or to a .jinja file, such as that of the model's chat version."
         )
 
 
-def ours(name: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return one of our templates, for a tokenizer.
+def built_in_template(name: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a built-in template, filled in for a tokenizer.
 
-    A turn ends with ``<|im_end|>`` in `chatml` where that is a token, else with the end-of-sequence token: something
-    that generation can stop at. It begins with the begin-of-sequence token where the tokenizer writes one.
+    A turn ends with a token that generation can stop at: ``<|im_end|>`` in `chatml` if the tokenizer has it, else the
+    end-of-sequence token. A dialogue begins with the begin-of-sequence token if the tokenizer writes one.
 
     Raises:
         BadOptions: The tokenizer has no token that could end a turn.
     """
-    known = tokenizer.get_added_vocab()
-    end = IM_END if name == "chatml" and IM_END in known else tokenizer.eos_token
+    has_im_end = IM_END in tokenizer.get_added_vocab()
+    end = IM_END if name == "chatml" and has_im_end else tokenizer.eos_token
     if end is None:
         raise BadOptions(
             f"preprocessor: chat_template {name!r} ends a turn with the end-of-sequence token, and the tokenizer "
             "has none."
         )
     ids = tokenizer("a").input_ids
-    begins = tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]
-    written = "{{ '" + IM_END + "' }}" if end == IM_END else "{{ eos_token }}"
-    return OURS[name].replace("BOS", "{{ bos_token }}" if begins else "").replace("END", written)
+    writes_bos = tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]
+    end_expression = "{{ '" + IM_END + "' }}" if end == IM_END else "{{ eos_token }}"
+    template = BUILT_IN[name].replace("BOS", "{{ bos_token }}" if writes_bos else "")
+    return template.replace("END", end_expression)
 
 
-def marks_answers(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Say whether the template itself says what the assistant generates, between ``{% generation %}`` and its end."""
+def has_generation_blocks(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Say whether the template marks the assistant's words itself, between ``{% generation %}`` and its end."""
     return bool(re.search(r"\{%-?\s*generation\s*-?%\}", tokenizer.get_chat_template()))
 
 
 def render(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, add_generation_prompt: bool = False
 ) -> str:
-    """Return messages as the template writes them; control tokens in what people say stand between marks of ours.
+    """Return messages as the template writes them, with marks around control tokens in the text of the messages.
 
-    `encode` heeds the marks: it is what turns the text into ids.
+    Give the text to `encode`, which removes the marks.
 
     Raises:
         BadData: The template refuses the messages.
     """
-    return render_with_answers(tokenizer, messages, add_generation_prompt=add_generation_prompt)[0]
+    return render_with_spans(tokenizer, messages, add_generation_prompt=add_generation_prompt)[0]
 
 
-def render_with_answers(
+def render_with_spans(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, add_generation_prompt: bool = False
 ) -> tuple[str, list[tuple[int, int]]]:
-    """Return what `render` does, and which of its characters stand between ``{% generation %}`` and its end.
+    """Return the text of `render`, and its characters between ``{% generation %}`` and its end, half-open.
 
     Raises:
         BadData: The template refuses the messages.
     """
     control = control_tokens(tokenizer)
-    marked = [
-        {key: _marked(control, part) if key == "content" else part for key, part in message.items()}
-        for message in messages
-    ]
-    template = tokenizer.get_chat_template()
+    marked: list[dict[str, Any]] = []
+    for message in messages:
+        marked.append({**message, "content": _mark_control(control, message["content"])})
+    variables: dict[str, Any] = dict(tokenizer.special_tokens_map)
     try:
         texts, spans = render_jinja_template(
             conversations=[marked],
-            chat_template=template,
+            chat_template=tokenizer.get_chat_template(),
             add_generation_prompt=add_generation_prompt,
-            return_assistant_tokens_mask=marks_answers(tokenizer),
-            **tokenizer.special_tokens_map,
+            return_assistant_tokens_mask=has_generation_blocks(tokenizer),
+            **variables,
         )
     except (TemplateError, TypeError) as error:
+        roles = [message.get("role") for message in messages]
         raise BadData(
-            f"the chat template refuses messages of the roles {[message.get('role') for message in messages]}: {error} "
+            f"the chat template refuses messages with the roles {roles}: {error} "
             "Change the data, or the template (preprocessor.chat_template)."
         ) from error
-    return texts[0], spans[0] if spans else []
+    return str(texts[0]), list(spans[0]) if spans else []
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """Return the tokens that only a template may write: special ones, and added ones that the template names."""
+    """Return the tokens that only a template may write: special tokens, and added ones that the template names."""
     template = str(tokenizer.chat_template or "")
-    return tuple(
-        token.content
-        for token in tokenizer.added_tokens_decoder.values()
-        if token.special or (token.content.strip() and token.content in template)
-    )
+    found = []
+    for token in tokenizer.added_tokens_decoder.values():
+        if token.special or (token.content.strip() and token.content in template):
+            found.append(token.content)
+    return tuple(found)
 
 
-def holds_marks(text: str) -> bool:
-    """Say whether a rendered text holds a control token that somebody said."""
+def has_marks(text: str) -> bool:
+    """Say whether a rendered text holds a control token that stood in a message."""
     return _OPEN in text
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Encoded]:
-    """Return the ids of rendered texts, and which characters each token stands for.
+    """Return the ids of rendered texts, and the characters that each token covers.
 
-    What stands between marks is encoded as text, and never becomes a control token. No special token is added.
+    Text between marks never becomes a control token. No special token is added.
 
     Raises:
-        BadData: The tokenizer makes a control token of plain text, whatever it is told.
+        BadData: The tokenizer makes a control token even of text that it is asked to split.
         Incompatible: The tokenizer keeps no offsets.
     """
     if not tokenizer.is_fast:
         raise Incompatible(
-            f"the tokenizer ({type(tokenizer).__name__}) does not say which characters a token stands for, so what is "
-            "trained cannot be told from what is not. Use one that is built on `tokenizers`."
+            f"the tokenizer ({type(tokenizer).__name__}) does not return the characters that a token covers, so the "
+            "trained tokens cannot be found. Use a fast tokenizer, which is built on `tokenizers`."
         )
-    clean = [position for position, text in enumerate(texts) if _OPEN not in text and _CLOSE not in text]
-    made: dict[int, Encoded] = {}
-    if clean:
-        whole = tokenizer(
-            [texts[position] for position in clean],
+    unmarked = [position for position, text in enumerate(texts) if _OPEN not in text and _CLOSE not in text]
+    encoded: dict[int, Encoded] = {}
+    if unmarked:  # in one call, which is many times faster than one by one
+        batch = tokenizer(
+            [texts[position] for position in unmarked],
             add_special_tokens=False,
             return_offsets_mapping=True,
             verbose=False,
         )
-        made = dict(zip(clean, zip(whole["input_ids"], whole["offset_mapping"], strict=True), strict=True))
-    return [made[position] if position in made else _pieces(tokenizer, text) for position, text in enumerate(texts)]
+        for place, position in enumerate(unmarked):
+            encoded[position] = batch["input_ids"][place], batch["offset_mapping"][place]
+    for position, text in enumerate(texts):
+        if position not in encoded:
+            encoded[position] = _encode_marked(tokenizer, text)
+    return [encoded[position] for position in range(len(texts))]
 
 
-def ids_of(
+def encode_messages(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, add_generation_prompt: bool = False
 ) -> list[int]:
     """Return the ids of messages, as the template writes them."""
@@ -208,13 +215,13 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
 
     >>> from finetune.testing.tokenizers import tokenizer
     >>> words = tokenizer("llama")
-    >>> ensure(words, "plain")
+    >>> set_template(words, "plain")
     >>> words.convert_ids_to_tokens(end_of_turn(words))
     '</s>'
     """
-    said = "Aye"
-    text = render(tokenizer, [{"role": USER, "content": "Fog"}, {"role": ASSISTANT, "content": said}])
-    after = text.rpartition(said)[2]
+    answer = "Aye"
+    text = render(tokenizer, [{"role": USER, "content": "Fog"}, {"role": ASSISTANT, "content": answer}])
+    after = text.rpartition(answer)[2]
     special = {tokenizer.convert_tokens_to_ids(token) for token in control_tokens(tokenizer)}
     ids = encode(tokenizer, [after])[0][0] if after else []
     return next((token for token in ids if token in special), None)
@@ -224,45 +231,58 @@ def _is_template(option: str) -> bool:
     return "{{" in option or "{%" in option
 
 
-def _marked(control: Sequence[str], said: str) -> str:
-    said = said.replace(_OPEN, "").replace(_CLOSE, "")
-    found = [token for token in control if token in said]
-    if not found:
-        return said
-    longest_first = "|".join(re.escape(token) for token in sorted(found, key=len, reverse=True))
-    return re.sub(longest_first, lambda match: f"{_OPEN}{match[0]}{_CLOSE}", said)
+def _mark_control(control: Sequence[str], text: str) -> str:
+    text = text.replace(_OPEN, "").replace(_CLOSE, "")
+    present = [token for token in control if token in text]
+    if not present:
+        return text
+    longest_first = sorted(present, key=len, reverse=True)
+    pattern = "|".join(map(re.escape, longest_first))
+    return re.sub(pattern, lambda match: f"{_OPEN}{match[0]}{_CLOSE}", text)
 
 
-def _pieces(tokenizer: PreTrainedTokenizerBase, text: str) -> Encoded:
+_MARKS = re.compile(f"{_OPEN}([^{_OPEN}{_CLOSE}]*){_CLOSE}|[{_OPEN}{_CLOSE}]")
+
+
+def _encode_marked(tokenizer: PreTrainedTokenizerBase, text: str) -> Encoded:
     """Encode a text with marks, piece by piece."""
     ids: list[int] = []
-    spans: list[tuple[int, int]] = []
+    offsets: list[tuple[int, int]] = []
+
+    def add(start: int, piece: str, *, as_text: bool) -> None:
+        if piece:
+            more, spans = _encode_piece(tokenizer, piece, as_text=as_text, first=not ids)
+            ids.extend(more)
+            offsets.extend((start + begin, start + end) for begin, end in spans)
+
     start = 0
-    for match in [*re.finditer(f"{_OPEN}([^{_OPEN}{_CLOSE}]*){_CLOSE}|[{_OPEN}{_CLOSE}]", text), None]:
-        stop = match.start() if match else len(text)
-        parts = [(start, text[start:stop], False)]
-        if match and match[1]:
-            parts.append((match.start(1), match[1], True))
-        for place, piece, as_text in parts:
-            if piece:
-                more, where = _piece(tokenizer, piece, as_text=as_text, first=not ids)
-                ids += more
-                spans += [(place + begin, place + end) for begin, end in where]
-        start = match.end() if match else stop
-    return ids, spans
+    for match in _MARKS.finditer(text):
+        add(start, text[start : match.start()], as_text=False)
+        if match[1]:
+            add(match.start(1), match[1], as_text=True)
+        start = match.end()
+    add(start, text[start:], as_text=False)
+    return ids, offsets
 
 
-def _piece(tokenizer: PreTrainedTokenizerBase, piece: str, *, as_text: bool, first: bool) -> Encoded:
-    """Encode one piece of a text; a later one after a line break, or SentencePiece would put a space before it."""
-    options = {"add_special_tokens": False, "return_offsets_mapping": True, "split_special_tokens": as_text}
+def _encode_piece(tokenizer: PreTrainedTokenizerBase, piece: str, *, as_text: bool, first: bool) -> Encoded:
+    """Encode one piece of a text.
+
+    A later piece is encoded after a line break, whose tokens are removed again: SentencePiece would put a space before
+    a piece that stands alone.
+    """
+    options: Any = {"add_special_tokens": False, "return_offsets_mapping": True, "split_special_tokens": as_text}
     lead = "" if first else "\n"
-    before = tokenizer(lead, add_special_tokens=False)["input_ids"] if lead else []
-    made = tokenizer(lead + piece, **options)
-    ids, spans, skip = made["input_ids"], made["offset_mapping"], len(before)
-    if ids[:skip] != before:
-        lead, skip = "", 0
-        made = tokenizer(piece, **options)
-        ids, spans = made["input_ids"], made["offset_mapping"]
-    if as_text and tokenizer.convert_tokens_to_ids(piece) in ids[skip:]:
-        raise BadData(f"{piece!r} stands in a message, and the tokenizer makes a control token of it. Remove it.")
-    return ids[skip:], [(max(begin - len(lead), 0), end - len(lead)) for begin, end in spans[skip:]]
+    lead_ids = tokenizer(lead, add_special_tokens=False)["input_ids"] if lead else []
+    encoded = tokenizer(lead + piece, **options)
+    if encoded["input_ids"][: len(lead_ids)] != lead_ids:  # the line break merged with the piece
+        lead, lead_ids = "", []
+        encoded = tokenizer(piece, **options)
+    skip = len(lead_ids)
+    ids = encoded["input_ids"][skip:]
+    if as_text and tokenizer.convert_tokens_to_ids(piece) in ids:
+        raise BadData(f"a message holds {piece!r}, and the tokenizer makes a control token of it. Remove it.")
+    offsets = []
+    for begin, end in encoded["offset_mapping"][skip:]:
+        offsets.append((max(begin - len(lead), 0), end - len(lead)))
+    return ids, offsets

@@ -1,4 +1,4 @@
-"""Features → a padded batch."""
+"""Features of preference learning → a padded batch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
+
+from finetune.kit import pad, pad_mask
+from finetune_trl.chat.tokens import pad_prompts
 
 PROMPT_IDS, CHOSEN_IDS, REJECTED_IDS, COMPLETION_IDS = "prompt_ids", "chosen_ids", "rejected_ids", "completion_ids"
 LABEL = "label"
@@ -17,45 +19,44 @@ Features = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class PadPairs:
-    """Puts the chosen answers of a batch above the rejected ones, each after its prompt, padded on the right.
+    """Stacks the chosen answers of a batch on the rejected ones, each after its prompt, padded on the right.
 
-    Prompts without answers are padded on the left, for the model to go on from.
+    Prompts without answers are padded on the left, to be continued.
     """
 
     pad_token_id: int
 
     def __call__(self, features: Features) -> dict[str, torch.Tensor]:
-        """Return ``input_ids``, ``attention_mask`` and ``completion_mask``, each (2B, L); or the first two, (B, L)."""
+        """Return ``input_ids``, ``attention_mask`` and ``completion_mask``, each (2B, L); of prompts two, (B, L)."""
+        prompts = [row[PROMPT_IDS] for row in features]
         if CHOSEN_IDS not in features[0]:
-            return padded_prompts(features, self.pad_token_id)
-        rows = [(row[PROMPT_IDS], row[side]) for side in (CHOSEN_IDS, REJECTED_IDS) for row in features]
-        return padded_answers(rows, self.pad_token_id)
+            return pad_prompts(prompts, self.pad_token_id)
+        answers = [row[CHOSEN_IDS] for row in features] + [row[REJECTED_IDS] for row in features]
+        return pad_answers([*prompts, *prompts], answers, self.pad_token_id)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PadWhole:
-    """Puts the chosen answers of a batch above the rejected ones, prompts included, padded on the right."""
+    """Stacks the chosen answers of a batch on the rejected ones, prompts included, padded on the right."""
 
     pad_token_id: int
 
     def __call__(self, features: Features) -> dict[str, Any]:
         """Return ``input_ids`` and ``attention_mask``, (2B, L); of single answers (B, L), marked as not ``paired``."""
-        paired = CHOSEN_IDS in features[0]
-        sides = (CHOSEN_IDS, REJECTED_IDS) if paired else (COMPLETION_IDS,)
-        rows = [row[side] for side in sides for row in features]
-        batch = {
-            "input_ids": padded(rows, self.pad_token_id),
-            "attention_mask": padded([[1] * len(row) for row in rows], 0),
-        }
-        return batch if paired else {**batch, "paired": False}
+        if CHOSEN_IDS not in features[0]:
+            return {**self._pad([row[COMPLETION_IDS] for row in features]), "paired": False}
+        return self._pad([row[CHOSEN_IDS] for row in features] + [row[REJECTED_IDS] for row in features])
+
+    def _pad(self, ids: Sequence[Sequence[int]]) -> dict[str, Any]:
+        return {"input_ids": pad(ids, self.pad_token_id), "attention_mask": pad_mask(ids)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PadKTO:
-    """Puts answers after their prompts, padded on the right; and once more, each after the prompt of the next row.
+    """Pads answers after their prompts on the right, and each answer once more after the prompt of the next row.
 
-    What the model thinks of answers that belong elsewhere estimates how far it has moved from the reference. TRL pairs
-    them when it prepares the data; here it is done batch by batch, so that evaluation may come in any order.
+    The log-probabilities of these mismatched answers estimate how far the model has moved from the reference. TRL pairs
+    them when it prepares the data; here each batch pairs its own, so that evaluation may come in any order.
 
     Source: Ethayarajh et al. 2024, "KTO: Model Alignment as Prospect Theoretic Optimization", §4.1.
     """
@@ -63,46 +64,40 @@ class PadKTO:
     pad_token_id: int
     max_length: int
     spare: Sequence[int] = ()
-    """An answer of another row, for a batch of one: its own would make the estimate the reward itself."""
+    """An answer of another row, for a batch of one row: with its own answer, the estimate would be the reward."""
 
     def __call__(self, features: Features) -> dict[str, torch.Tensor]:
         """Return what TRL's collator does: three tables of answers, three called ``KL_…``, and ``label``."""
+        prompts = [row[PROMPT_IDS] for row in features]
         if COMPLETION_IDS not in features[0]:
-            return padded_prompts(features, self.pad_token_id)
-        prompts, answers = ([row[name] for row in features] for name in (PROMPT_IDS, COMPLETION_IDS))
-        shifted = [answers[-1], *answers[:-1]] if len(answers) > 1 or not self.spare else [list(self.spare)]
-        elsewhere = [
-            (prompt, answer[: max(self.max_length - len(prompt), 0)])
-            for prompt, answer in zip(prompts, shifted, strict=True)
-        ]
-        matched = padded_answers(list(zip(prompts, answers, strict=True)), self.pad_token_id)
-        mismatched = padded_answers(elsewhere, self.pad_token_id)
-        return {
-            **matched,
-            **{f"KL_{name}": tensor for name, tensor in mismatched.items()},
-            LABEL: torch.tensor([row[LABEL] for row in features]),
-        }
+            return pad_prompts(prompts, self.pad_token_id)
+        answers = [row[COMPLETION_IDS] for row in features]
+        batch = pad_answers(prompts, answers, self.pad_token_id)
+        mismatched = pad_answers(prompts, self._mismatch(prompts, answers), self.pad_token_id)
+        for name, tensor in mismatched.items():
+            batch[f"KL_{name}"] = tensor
+        batch[LABEL] = torch.tensor([row[LABEL] for row in features])
+        return batch
+
+    def _mismatch(self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+        """Return for each prompt the answer of the row before, cut to the room that the prompt leaves."""
+        others = [self.spare] if len(answers) == 1 and self.spare else [answers[-1], *answers[:-1]]
+        cut = []
+        for prompt, answer in zip(prompts, others, strict=True):
+            cut.append(answer[: max(self.max_length - len(prompt), 0)])
+        return cut
 
 
-def padded_answers(rows: Sequence[tuple[list[int], list[int]]], pad_token_id: int) -> dict[str, torch.Tensor]:
-    """Return prompts with their answers as a batch; ``completion_mask`` is 1 on the answers."""
+def pad_answers(
+    prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], pad_token_id: int
+) -> dict[str, torch.Tensor]:
+    """Return prompts with their answers as a batch: ids, attention mask, and ``completion_mask``, 1 on the answers."""
+    ids, completion_mask = [], []
+    for prompt, answer in zip(prompts, answers, strict=True):
+        ids.append([*prompt, *answer])
+        completion_mask.append([0] * len(prompt) + [1] * len(answer))
     return {
-        "input_ids": padded([[*prompt, *answer] for prompt, answer in rows], pad_token_id),
-        "attention_mask": padded([[1] * (len(prompt) + len(answer)) for prompt, answer in rows], 0),
-        "completion_mask": padded([[0] * len(prompt) + [1] * len(answer) for prompt, answer in rows], 0),
+        "input_ids": pad(ids, pad_token_id),
+        "attention_mask": pad_mask(ids),
+        "completion_mask": pad(completion_mask, 0),
     }
-
-
-def padded_prompts(features: Features, pad_token_id: int) -> dict[str, torch.Tensor]:
-    """Return prompts as a batch, padded on the left."""
-    ids = [row[PROMPT_IDS] for row in features]
-    return {
-        "input_ids": padded(ids, pad_token_id, side="left"),
-        "attention_mask": padded([[1] * len(row) for row in ids], 0, side="left"),
-    }
-
-
-def padded(rows: Sequence[Sequence[int]], value: int, *, side: str = "right") -> torch.Tensor:
-    """Return rows of different lengths as one table, filled up with a value."""
-    tensors = [torch.tensor(row, dtype=torch.int64) for row in rows]
-    return pad_sequence(tensors, batch_first=True, padding_value=value, padding_side=side)

@@ -8,34 +8,34 @@ import torch
 from trl import DPOConfig, DPOTrainer
 
 from finetune.interfaces import Job
+from finetune_trl.generation import generate_answers
 from finetune_trl.patched import built_by_trl, train_features
 from finetune_trl.preference.collate import CHOSEN_IDS, PROMPT_IDS, REJECTED_IDS
-from finetune_trl.reference import ReferenceTrainer, prepared, reference_of
+from finetune_trl.reference import ReferenceTrainer, prepare_model, reference_of
 from finetune_trl.refused_options import DPO, refuse_options
-from finetune_trl.writing import written
 
 
 class PatchedDPOTrainer(ReferenceTrainer, DPOTrainer):
-    """TRL's trainer, which predicts log-probabilities of pairs rather than tables of logits."""
+    """TRL's trainer; it predicts log-probabilities of pairs rather than tables of logits."""
 
     def prediction_step(
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None
     ) -> tuple[Any, Any, Any]:
-        """Return the loss where it is asked for, and for each pair what `pair_outputs` returns.
+        """Return the loss if it is asked for, and for each pair the outputs of `pair_outputs`.
 
-        Of prompts without answers, return what the model writes.
+        For prompts without answers, return the generated ids.
         """
         inputs = self._prepare_inputs(inputs)
         if "completion_mask" not in inputs:
-            return None, written(self, model, inputs), None
+            return None, generate_answers(self, model, inputs), None
         with torch.no_grad(), self.compute_loss_context_manager():
-            # Prediction alone needs no loss: nobody reads it, and it costs both models' forward passes again.
-            scored = prediction_loss_only or self.compute_metrics is not None
-            loss = self.compute_loss(model, inputs).detach() if scored else None
+            # Prediction alone needs no loss, which would cost both models' forward passes once more.
+            needs_loss = prediction_loss_only or self.compute_metrics is not None
+            loss = self.detached_loss(model, inputs) if needs_loss else None
             if prediction_loss_only:
                 return loss, None, None
             trained, reference = self.both_log_probs(model, inputs)
-        # The labels are nobody's: without any, transformers computes no metrics.
+        # The labels are not used: transformers computes no metrics without any.
         return loss, pair_outputs(trained, reference, beta=self.beta), trained.new_ones(len(trained) // 2)
 
 
@@ -57,10 +57,12 @@ def pair_outputs(trained: torch.Tensor, reference: torch.Tensor, *, beta: float)
 def trainer(job: Job) -> PatchedDPOTrainer:
     """Build the trainer.
 
+    It reads the preprocessor's trainer option ``conversational``: whether prompts are turns of a chat (default false).
+
     Raises:
         BadOptions: See `refuse_options`.
         Incompatible: The strategy and TRL's loss do not go together.
     """
     refuse_options(job, DPOConfig, DPO)
     more = train_features(job, columns=(PROMPT_IDS, CHOSEN_IDS, REJECTED_IDS))
-    return built_by_trl(job, PatchedDPOTrainer, ref_model=reference_of(job), generation=prepared(job), **more)
+    return built_by_trl(job, PatchedDPOTrainer, ref_model=reference_of(job), generation=prepare_model(job), **more)

@@ -1,95 +1,133 @@
-"""How well a model tells the chosen answer from the rejected one."""
+"""How well a model separates chosen answers from rejected ones."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from finetune.interfaces import Evaluator, Predictions, Record, Tallies
+from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
 from finetune.kit import ratios
+from finetune_trl.generation import texts
 from finetune_trl.preference.collate import CHOSEN_IDS, REJECTED_IDS
-from finetune_trl.writing import texts
 
 CHOSEN, REJECTED, TIE = "chosen", "rejected", "tie"
-_WORTH = {CHOSEN: 1.0, TIE: 0.5, REJECTED: 0.0}
-_LEVEL = 1.959964
-"""Two-sided 95 % quantile of the normal distribution."""
+_CREDIT = {CHOSEN: 1.0, TIE: 0.5, REJECTED: 0.0}
+_MEANS = ("margin", "chosen_reward", "rejected_reward")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreferenceEvaluator(Evaluator):
     """Scores pairs by the implicit rewards of direct preference optimization.
 
-    - ``accuracy``: share of pairs whose chosen answer has the greater reward; a tie counts half, so that the untouched
-      model, to whom every reward is 0, has 0.5. ``accuracy_low`` and ``accuracy_high`` bound its 95 % interval
-      (Wilson's, as if the pairs were independent).
+    - ``accuracy``: share of pairs whose chosen answer has the greater reward. A tie counts half, so that the base
+      model, whose rewards are all 0, has 0.5.
     - ``margin``: mean of chosen reward − rejected reward.
     - ``chosen_reward``, ``rejected_reward``: their means. Both may fall while the margin grows.
     - ``kl``: how far the model has moved from the reference on the chosen answers: the mean, by token, of
-      log p(model) − log p(reference). It estimates the Kullback-Leibler divergence, in nats a token, only as far as the
-      model would write those answers itself; it is negative where the model finds them less likely than before.
+      log p(model) − log p(reference). It estimates the Kullback-Leibler divergence, in nats per token, only as far as
+      the model would generate these answers itself. It is negative if the model finds them less likely than before.
 
-    A prompt without answers is answered: its record's ``prediction`` is the text that the model writes.
+    For a prompt without answers, the record's ``prediction`` is the text that the model generates.
     """
 
     primary: Literal["accuracy", "margin"] = "accuracy"
     """The score that stands for the others: `accuracy` or `margin`."""
 
     def records(self, predictions: Predictions) -> list[Record]:
-        """Return a record for each pair: which answer the model prefers, and by how much."""
+        """Return a record for each pair: the answer that the model prefers, and by how much."""
         if CHOSEN_IDS not in predictions.features[0]:
             return [{"prediction": text} for text in texts(predictions)]
-        log_probs, rewards = (np.asarray(part, float) for part in predictions.outputs)
-        return [
-            {
-                **preferred(chosen, rejected),
-                "log_ratio": ours - reference,
-                "tokens": len(feature[CHOSEN_IDS]),
-            }
-            for feature, (chosen, rejected), (ours, reference) in zip(
-                predictions.features, rewards.tolist(), log_probs[:, :, 0].tolist(), strict=True
-            )
-        ]
+        log_probs, rewards = predictions.outputs
+        log_ratios = np.asarray(log_probs, float)[:, 0, 0] - np.asarray(log_probs, float)[:, 1, 0]
+        records = []
+        for feature, pair, log_ratio in zip(predictions.features, rewards, log_ratios.tolist(), strict=True):
+            record = preference_record(float(pair[0]), float(pair[1]))
+            record |= {"log_ratio": log_ratio, "tokens": len(feature[CHOSEN_IDS])}
+            records.append(record)
+        return records
 
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
-        """Return accuracy with its interval, margin, mean rewards and the distance from the reference."""
-        tokens = sum(record["tokens"] for record in records)
-        return {
-            **preference_scores(records),
-            "kl": sum(record["log_ratio"] for record in records) / max(tokens, 1),
-        }
+        """Return accuracy, margin, mean rewards and the distance from the reference."""
+        return mean_scores(self.tallies(records))
 
     def losses(self, records: Sequence[Record]) -> list[float]:
         """Return by how much each rejected answer is preferred."""
-        return [max(-record["margin"], 0.0) for record in records]
+        return reversed_margins(records)
 
     def tallies(self, records: Sequence[Record]) -> Tallies:
-        """Return who wins by how much in each pair; all pairs of a prompt are drawn together."""
-        ratio, tokens = ([record[name] for record in records] for name in ("log_ratio", "tokens"))
-        return ratios({**preference_sums(records), "kl": (ratio, tokens)}, most={"accuracy": 1.0})
+        """Return credit, margin and rewards of each pair; the core resamples all pairs of a prompt together."""
+        parts = preference_sums(records)
+        log_ratios = [record["log_ratio"] for record in records]
+        tokens = [record["tokens"] for record in records]
+        return ratios({**parts, "kl": (log_ratios, tokens)}, most={"accuracy": 1.0})
 
     def baselines(self, predictions: Predictions, *, train: Predictions) -> dict[str, list[Record]]:
-        """Return the choices of whoever prefers the longer answer: a bias that many preference data have."""
-        return {"longer": [longer(feature, CHOSEN_IDS, REJECTED_IDS) for feature in predictions.features]}
+        """Return the preference for the longer answer, a bias that many preference data have."""
+        records = []
+        for feature in predictions.features:
+            record = prefer_longer(feature)
+            record |= {"log_ratio": 0.0, "tokens": len(feature[CHOSEN_IDS])}
+            records.append(record)
+        return {"longer": records}
 
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
-        """Return how many pairs the model decides which way."""
-        return {"decided": decided(records)}
+        """Return how many pairs the model decides for each answer."""
+        return {"decided": count_decisions(records)}
 
 
-def preferred(chosen: float, rejected: float) -> Record:
+@dataclass(frozen=True, kw_only=True)
+class RewardEvaluator(Evaluator):
+    """Scores pairs by the numbers that a reward model gives their answers.
+
+    - ``accuracy``: share of pairs whose chosen answer has the greater number; a tie counts half.
+    - ``margin``: mean of chosen − rejected; ``chosen_reward`` and ``rejected_reward``: the mean of each.
+
+    The record of a single completion has its number under ``prediction``.
+    """
+
+    primary: Literal["accuracy", "margin"] = "accuracy"
+    """The score that stands for the others: `accuracy` or `margin`."""
+
+    def records(self, predictions: Predictions) -> list[Record]:
+        """Return a record for each pair, or for each single completion."""
+        rewards = np.asarray(predictions.outputs, float)
+        if rewards.ndim == 1:
+            return [{"prediction": reward} for reward in rewards.tolist()]
+        return [preference_record(chosen, rejected) for chosen, rejected in rewards.tolist()]
+
+    def scores(self, records: Sequence[Record]) -> dict[str, float]:
+        """Return accuracy, margin and mean rewards."""
+        return mean_scores(self.tallies(records))
+
+    def losses(self, records: Sequence[Record]) -> list[float]:
+        """Return by how much each rejected answer is preferred."""
+        return reversed_margins(records)
+
+    def tallies(self, records: Sequence[Record]) -> Tallies:
+        """Return credit, margin and rewards of each pair; the core resamples all pairs of a prompt together."""
+        return ratios(preference_sums(records), most={"accuracy": 1.0})
+
+    def baselines(self, predictions: Predictions, *, train: Predictions) -> dict[str, list[Record]]:
+        """Return the preference for the longer answer, a bias that many preference data have."""
+        return {"longer": list(map(prefer_longer, predictions.features))}
+
+    def details(self, records: Sequence[Record]) -> dict[str, Any]:
+        """Return how many pairs the model decides for each answer."""
+        return {"decided": count_decisions(records)}
+
+
+def preference_record(chosen: float, rejected: float) -> Record:
     """Return the record of a pair with these rewards.
 
-    >>> preferred(1.5, 1.0)
+    >>> preference_record(1.5, 1.0)
     {'prediction': 'chosen', 'reference': 'chosen', 'margin': 0.5, 'chosen_reward': 1.5, 'rejected_reward': 1.0}
     """
-    prediction = TIE if chosen == rejected else CHOSEN if chosen > rejected else REJECTED
+    better = CHOSEN if chosen > rejected else REJECTED
     return {
-        "prediction": prediction,
+        "prediction": TIE if chosen == rejected else better,
         "reference": CHOSEN,
         "margin": chosen - rejected,
         "chosen_reward": chosen,
@@ -97,46 +135,32 @@ def preferred(chosen: float, rejected: float) -> Record:
     }
 
 
-def preference_scores(records: Sequence[Record]) -> dict[str, float]:
-    """Return accuracy, its interval, margin and mean rewards of records that `preferred` made."""
-    accuracy = float(np.mean([_WORTH[record["prediction"]] for record in records]))
-    low, high = wilson(accuracy, len(records))
-    means = {
-        name: float(np.mean([r[name] for r in records])) for name in ("margin", "chosen_reward", "rejected_reward")
-    }
-    return {"accuracy": accuracy, "accuracy_low": low, "accuracy_high": high, **means}
-
-
 def preference_sums(records: Sequence[Record]) -> dict[str, tuple[Any, Any]]:
-    """Return what `preference_scores` are made of, above and below the line."""
+    """Return numerator and denominator of accuracy, margin and mean rewards, for `ratios`."""
     ones = np.ones(len(records))
-    means = {
-        name: (np.array([record[name] for record in records], dtype=float), ones)
-        for name in ("margin", "chosen_reward", "rejected_reward")
-    }
-    return {"accuracy": (np.array([_WORTH[record["prediction"]] for record in records]), ones), **means}
+    sums: dict[str, tuple[Any, Any]] = {"accuracy": ([_CREDIT[record["prediction"]] for record in records], ones)}
+    for name in _MEANS:
+        sums[name] = [record[name] for record in records], ones
+    return sums
 
 
-def longer(feature: Any, chosen: str, rejected: str) -> Record:
-    """Return the record of whoever gives an answer its number of tokens as its reward."""
-    lengths = [len(feature[name]) for name in (chosen, rejected)]
-    return {**preferred(float(lengths[0]), float(lengths[1])), "log_ratio": 0.0, "tokens": lengths[0]}
+def mean_scores(tallies: Tallies) -> dict[str, float]:
+    """Return the scores that tallies give; a score without a denominator is 0, as nothing was seen."""
+    scores = tallies.scores(np.sum(tallies.values, axis=0))
+    return {name: float(np.nan_to_num(score)) for name, score in scores.items()}
 
 
-def decided(records: Sequence[Record]) -> Mapping[str, int]:
-    """Return how many pairs the model decides which way."""
-    return {side: sum(record["prediction"] == side for record in records) for side in (CHOSEN, TIE, REJECTED)}
+def reversed_margins(records: Sequence[Record]) -> list[float]:
+    """Return by how much the reward of the rejected answer is greater, 0 where it is not."""
+    return [max(-record["margin"], 0.0) for record in records]
 
 
-def wilson(share: float, size: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share of ``size`` independent cases.
+def prefer_longer(feature: Row) -> Record:
+    """Return the record of a pair if the reward of an answer is its number of tokens."""
+    return preference_record(float(len(feature[CHOSEN_IDS])), float(len(feature[REJECTED_IDS])))
 
-    >>> [round(bound, 3) for bound in wilson(0.5, 100)]
-    [0.404, 0.596]
 
-    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
-    """
-    square = _LEVEL**2 / size
-    middle = (share + square / 2) / (1 + square)
-    half = _LEVEL * math.sqrt((share * (1 - share) + square / 4) / size) / (1 + square)
-    return max(0.0, middle - half), min(1.0, middle + half)
+def count_decisions(records: Sequence[Record]) -> Mapping[str, int]:
+    """Return how many pairs the model decides for each answer."""
+    predictions = [record["prediction"] for record in records]
+    return {side: predictions.count(side) for side in (CHOSEN, TIE, REJECTED)}

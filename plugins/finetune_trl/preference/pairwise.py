@@ -1,21 +1,24 @@
-"""What every preprocessor of pairs has, of which one answer is preferred."""
+"""The common part of the preprocessors of pairs, of which one answer is preferred."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 from finetune.errors import BadData
-from finetune.interfaces import Columns, Finding, Preprocessor, Row
+from finetune.interfaces import Batch, Columns, Finding, Preprocessor, Row
 from finetune_trl.chat import templates
-from finetune_trl.chat.rows import has_answers, has_messages
-from finetune_trl.preference.checks import Joined, Preferred, check_pair
-from finetune_trl.preference.pairs import CHOSEN, CONVERSATIONS, PROMPT, REJECTED, Converter, pair_of
+from finetune_trl.chat.converters import MessageFormat
+from finetune_trl.chat.messages import MissingSpaceCounter
+from finetune_trl.chat.rows import CONVERSATIONS, PROMPT, TOKENS_LOST, has_messages
+from finetune_trl.preference.checks import SPACE_FIX, RepeatedPairs, check_pair, has_answers
+from finetune_trl.preference.collate import CHOSEN_IDS, REJECTED_IDS
+from finetune_trl.preference.pairs import CHOSEN, REJECTED, PreferencePair, read_pair
 
-MOST_IDENTICAL = 0.2
-"""Share of pairs without a difference within ``max_length`` from which there is no use in training."""
+MAX_IDENTICAL = 0.2
+"""Share of pairs without a difference within ``max_length`` from which training is refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +26,14 @@ class PairwisePreprocessor(Preprocessor):
     """A prompt with two answers, as text or as messages, of which ``chosen`` is better than ``rejected``."""
 
     max_length: int = 1024
-    """Longest prompt with answer, in tokens; what is beyond is cut from the end and counted."""
+    """Longest prompt with answer, in tokens; the rest is cut from the end and counted."""
     chat_template: str | None = None
-    """How messages are written: `chatml`, `plain`, a `.jinja` file or a template; None for the tokenizer's own."""
-    converter: Converter | None = None
-    """`sharegpt` where messages are written `{from: human, value: …}`; the prompt may then be `conversations`."""
+    """How messages become text: `chatml`, `plain`, a `.jinja` file or a template; None for the tokenizer's own."""
+    converter: MessageFormat | None = None
+    """`sharegpt` if messages are written `{from: human, value: …}`; the prompt may then be `conversations`."""
     conversational: bool | None = None
     """Whether the answers are turns of a chat. True makes turns of text, for a model that was trained on chats; None
-    for what the data are."""
+    decides by the training data."""
 
     def needs(self) -> Columns:
         """Return the columns that are read."""
@@ -39,29 +42,46 @@ class PairwisePreprocessor(Preprocessor):
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows whether the data are chats, and holds its chat template as text."""
         chats = has_messages(train, (PROMPT, CHOSEN)) if self.conversational is None else self.conversational
-        return replace(self, chat_template=templates.load(self.chat_template), conversational=chats)
+        return replace(self, chat_template=templates.load_template(self.chat_template), conversational=chats)
 
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
-        """Yield what is wrong with one split; where no row has two answers, rows are to be predicted."""
-        paired = has_answers(examples)
-        seen, joined = Preferred(), Joined()
+        """Yield what is wrong with one split; if no row has two answers, the rows are to be predicted."""
+        if not has_answers(examples):
+            for position, row in enumerate(examples):
+                yield from self.check_unanswered(row, position)
+            return
+        repeated, missing_spaces = RepeatedPairs(), MissingSpaceCounter()
         for position, row in enumerate(examples):
-            if not paired:
-                yield from self.check_asked(row, position)
+            pair = read_pair(row, self.converter)
+            findings = list(check_pair(pair, row=position, conversational=bool(self.conversational)))
+            yield from findings
+            if findings:
                 continue
-            pair = pair_of(row, self.converter)
-            found = list(check_pair(pair, row=position, conversational=bool(self.conversational)))
-            yield from found
-            if not found:
-                seen.add(position, pair)
-            if not found and not self.conversational and not pair.implicit:
-                joined.add(position, pair.prompt, pair.chosen, pair.rejected)
-        yield from seen.findings()
-        yield from joined.findings()
+            repeated.add(position, pair)
+            if not self.conversational and not pair.implicit:
+                missing_spaces.add(position, pair.prompt, pair.chosen, pair.rejected)
+        yield from repeated.findings()
+        yield from missing_spaces.findings(column=PROMPT, fix=SPACE_FIX)
 
     @abstractmethod
-    def check_asked(self, row: Row, position: int) -> Iterator[Finding]:
+    def check_unanswered(self, row: Row, position: int) -> Iterator[Finding]:
         """Yield what is wrong with a row that is to be predicted."""
+
+    def read(self, row: Row) -> PreferencePair:
+        """Return the pair of a row, as turns of a chat if the data are chats."""
+        return read_pair(row, self.converter, conversational=bool(self.conversational))
+
+    def count_pairs(self, features: Batch) -> dict[str, int]:
+        """Return how many pairs were truncated, and how many of them have no difference left."""
+        lost = list(features[TOKENS_LOST])
+        identical = 0
+        for chosen, rejected in zip(features[CHOSEN_IDS], features[REJECTED_IDS], strict=True):
+            identical += chosen == rejected
+        return {
+            "truncated": len(lost) - lost.count(0),
+            TOKENS_LOST: sum(lost),
+            "identical_after_truncation": identical,
+        }
 
     def validate_counts(self, counts: Mapping[str, int], *, split: str) -> None:
         """Refuse training pairs of which a fifth or more do not differ within ``max_length``.
@@ -69,10 +89,14 @@ class PairwisePreprocessor(Preprocessor):
         Raises:
             BadData: With their number, and what to do.
         """
-        same, pairs = counts.get("identical_after_truncation", 0), counts["features"]
-        if split == "train" and same >= MOST_IDENTICAL * pairs:
+        identical, pairs = counts.get("identical_after_truncation", 0), counts["features"]
+        if split == "train" and identical >= MAX_IDENTICAL * pairs:
             raise BadData(
-                f"train: {same:,} of {pairs:,} pairs have the same chosen and rejected tokens once cut to max_length "
-                f"({self.max_length}), so there is nothing to learn from them. Raise preprocessor.max_length, or leave "
-                "them out."
+                f"train: {identical:,} of {pairs:,} pairs have the same chosen and rejected tokens once cut to "
+                f"max_length ({self.max_length}), so there is nothing to learn from them. Raise "
+                "preprocessor.max_length, or leave them out."
             )
+
+    def trainer_options(self) -> Mapping[str, Any]:
+        """Return ``conversational``: whether prompts are turns of a chat, whose end ends a generated answer."""
+        return {"conversational": bool(self.conversational)}

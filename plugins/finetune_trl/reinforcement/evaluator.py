@@ -1,4 +1,4 @@
-"""What the answers that a model writes are worth."""
+"""The rewards of the answers that a model generates."""
 
 from __future__ import annotations
 
@@ -8,85 +8,69 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 from finetune.errors import BadData
-from finetune.interfaces import IGNORE_INDEX, Evaluator, Predictions, Record, Tallies
+from finetune.interfaces import Evaluator, Predictions, Record, Tallies
 from finetune.kit import ratios
-from finetune_trl.writing import ids_to_texts
+from finetune_trl.generation import decode_answers, without_padding
 
 
 @dataclass(frozen=True, kw_only=True)
 class RLEvaluator(Evaluator):
-    """Scores the answers that the model writes to held-out prompts by their rewards.
+    """Scores the answers that the model generates to held-out prompts by their rewards.
 
-    - ``reward``: their mean; ``reward_low`` and ``reward_high`` bound its 95 % interval (Student's t, by prompt).
+    - ``reward``: their mean.
     - ``reward_std``: their standard deviation.
     - ``length``: mean length of an answer in tokens, its end included.
 
-    Each prompt is answered once: by the likeliest words, unless the recipe's `generation` section says how to draw.
-    There is no right answer, so a record's ``reference`` is None.
+    Each prompt is answered once, by greedy decoding unless the recipe's `generation` section says otherwise. There is
+    no right answer, so a record's ``reference`` is None.
     """
 
     primary: Literal["reward"] = "reward"
     """The score that stands for the others."""
 
     def records(self, predictions: Predictions) -> list[Record]:
-        """Return a record for each prompt: the answer, its reward (None where no reward has an opinion), its length."""
-        ids, rewards = (np.asarray(part) for part in predictions.outputs)
-        return [
-            {
-                "prediction": text,
-                "reference": None,
-                "reward": None if math.isnan(reward) else reward,
-                "length": int((row != IGNORE_INDEX).sum()),
-            }
-            for text, reward, row in zip(
-                ids_to_texts(ids, predictions.tokenizer), rewards.astype(float).tolist(), ids, strict=True
-            )
-        ]
+        """Return a record for each prompt: the answer, its reward (None if no reward function gave one), its length."""
+        ids, rewards = predictions.outputs
+        answers = decode_answers(ids, predictions.tokenizer)
+        lengths = map(len, without_padding(ids))
+        records: list[Record] = []
+        for answer, reward, length in zip(answers, map(float, rewards), lengths, strict=True):
+            reward_or_none = None if math.isnan(reward) else reward
+            records.append({"prediction": answer, "reference": None, "reward": reward_or_none, "length": length})
+        return records
 
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
-        """Return the mean reward with its interval, and what goes with it.
+        """Return the mean reward, its standard deviation, and the mean length.
 
         Raises:
             BadData: No answer has a reward.
         """
-        rewards = np.array([record["reward"] for record in records if record["reward"] is not None], float)
-        if not len(rewards):
+        rewards = _known_rewards(records)
+        if not rewards:
             raise BadData("no answer has a reward: every reward function returned None for all of them.")
-        low, high = mean_interval(rewards)
         return {
-            "reward": float(rewards.mean()),
-            "reward_low": low,
-            "reward_high": high,
-            "reward_std": float(rewards.std()),
+            "reward": float(np.mean(rewards)),
+            "reward_std": float(np.std(rewards)),
             "length": float(np.mean([record["length"] for record in records])),
         }
 
     def losses(self, records: Sequence[Record]) -> list[float]:
-        """Return how far each reward is below the greatest."""
-        rewards = [record["reward"] for record in records if record["reward"] is not None]
-        return [0.0 if record["reward"] is None else max(rewards) - record["reward"] for record in records]
+        """Return how far each reward is below the greatest; 0 for an answer without a reward."""
+        greatest = max(_known_rewards(records), default=0.0)
+        return [0.0 if record["reward"] is None else greatest - record["reward"] for record in records]
 
     def tallies(self, records: Sequence[Record]) -> Tallies:
-        """Return reward and length of each answer; one without a reward counts for neither side of the mean."""
-        known = [float(record["reward"] is not None) for record in records]
-        rewards = [record["reward"] or 0.0 for record in records]
-        lengths = [record["length"] for record in records]
-        return ratios({"reward": (rewards, known), "length": (lengths, [1] * len(records))})
+        """Return reward and length of each answer; an answer without a reward does not count in the mean reward."""
+        table = np.zeros((len(records), 3))
+        for row, record in zip(table, records, strict=True):
+            row[0] = record["length"]
+            if record["reward"] is not None:
+                row[1:] = record["reward"], 1
+        lengths, rewards, has_reward = table.T
+        return ratios({"reward": (rewards, has_reward), "length": (lengths, np.ones(len(records)))})
 
 
-def mean_interval(values: Sequence[float] | np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[float, float]:
-    """Return the 95 % interval of a mean; of a single value, or of equal ones, that value twice.
-
-    >>> [round(bound, 3) for bound in mean_interval([1.0, 2.0, 3.0])]
-    [-0.484, 4.484]
-
-    Source: Student 1908, "The probable error of a mean".
-    """
-    mean, size = float(np.mean(values)), len(values)
-    if size < 2:
-        return mean, mean
-    half = float(stats.t.ppf(0.975, size - 1)) * float(np.std(values, ddof=1)) / math.sqrt(size)
-    return mean - half, mean + half
+def _known_rewards(records: Sequence[Record]) -> list[float]:
+    return [record["reward"] for record in records if record["reward"] is not None]

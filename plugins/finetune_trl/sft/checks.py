@@ -1,14 +1,15 @@
-"""What is wrong with examples to follow: forms, texts, and what only the whole split shows."""
+"""Checks of examples to follow: their form, their texts, their counts, and what only the whole split shows."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
-from typing import Any, Literal
+from typing import Literal
 
+from finetune.errors import BadData
 from finetune.interfaces import Finding, Row
-from finetune_trl.chat import messages as chat
+from finetune_trl.chat.messages import MissingSpaceCounter, check_same_form, check_text_or_messages, text_of
 
 Form = Literal["messages", "prompt-completion", "text"]
 COLUMNS: dict[Form, tuple[str, ...]] = {
@@ -17,111 +18,157 @@ COLUMNS: dict[Form, tuple[str, ...]] = {
     "text": ("text",),
 }
 """Form → the columns that it needs."""
-LONG = 100
-"""A row so many times longer than the median decides how much memory a batch needs."""
+MUCH_LONGER = 100
+"""A row this many times as long as the median decides how much memory its batch needs."""
 _CONTROL = re.compile(r"<\|[^|<>\s]{1,40}\|>|</?s>|\[/?INST\]|<(?:start|end)_of_turn>|<<SYS>>")
+
+REMEDIES: Mapping[str, str] = {
+    "truncated": "The model would not learn to end. Raise preprocessor.max_length.",
+    "prompt_not_prefix": "Prediction would give the model another prompt than training did. Use a template that writes "
+    "earlier turns as it writes the last (preprocessor.chat_template), or end prompts where a token ends.",
+    "end_of_turn_outside_loss": "The model would not learn to stop. Use a template that ends a turn of the assistant "
+    "with a special token, inside its generation block if it has one.",
+    "double_bos": "The tokenizer begins each row with that token; remove it from the data.",
+}
+"""Counts that spoil a model if they concern many rows, and what to do."""
 
 
 def forms(row: Row) -> set[Form]:
     """Return the forms whose columns a row fills."""
-    return {form for form, columns in COLUMNS.items() if all(row.get(column) is not None for column in columns)}
+    filled: set[Form] = set()
+    for form, columns in COLUMNS.items():
+        if all(row.get(column) is not None for column in columns):
+            filled.add(form)
+    return filled
 
 
-def check_mixture(rows: Sequence[Row], form: Form | None) -> Iterator[Finding]:
-    """Yield an error where a split has no form, or several."""
-    found = [(number, forms(row)) for number, row in enumerate(rows)]
-    known = set().union(*(kinds for _, kinds in found))
+def check_form(rows: Sequence[Row], form: Form | None) -> Iterator[Finding]:
+    """Yield an error if a split has no form, or several."""
     if form is None:
         names = ", ".join(map(repr, rows[0])) if len(rows) else "none"
         yield Finding(
             code="no-form",
             message=f"no row is an instruction with its answer; the columns are {names}.",
             fix="Call them messages (a list that ends with the assistant), or prompt and completion, or text, under "
-            "dataset.columns; or set preprocessor.converter for Alpaca's and ShareGPT's.",
+            "dataset.columns; or set preprocessor.converter for Alpaca's and ShareGPT's columns.",
             level="error",
         )
-    elif len(known) > 1:
-        number = next(number for number, kinds in found if len(known) > 1 and kinds != {form})
+        return
+    known: set[Form] = set()
+    first_other: int | None = None
+    for number, row in enumerate(rows):
+        filled = forms(row)
+        known |= filled
+        if first_other is None and filled - {form}:
+            first_other = number
+    if len(known) > 1:
         yield Finding(
-            code="mixed-forms", message=f"rows have several forms: {', '.join(sorted(known))}.",
-            fix="Keep one form a data set; rename what is not meant under dataset.columns: {text: note}.",
-            level="error", row=number,
-        )  # fmt: skip
+            code="mixed-forms",
+            message=f"rows have several forms: {', '.join(sorted(known))}.",
+            fix="Keep one form in a data set. To ignore a column, rename it under dataset.columns: {text: note}.",
+            level="error",
+            row=first_other,
+        )
 
 
-def check_pair(row: Row, number: int, *, answered: bool) -> Iterator[Finding]:
-    """Yield what is wrong with a prompt and its completion, texts or messages."""
+def check_prompt_completion(row: Row, number: int, *, answered: bool) -> Iterator[Finding]:
+    """Yield what is wrong with a prompt and its completion, texts or messages.
+
+    Args:
+        row: The row.
+        number: Its position.
+        answered: Whether it must have a completion.
+    """
     prompt, completion = row.get("prompt"), row.get("completion")
-    if chat.are_messages(prompt):
-        yield from chat.check(prompt, row=number, column="prompt", part="prompt")
-    else:
-        yield from check_text(prompt, number, "prompt")
+    yield from check_text_or_messages(prompt, row=number, column="prompt", part="prompt", name="prompt")
     if not answered:
         return
-    if prompt is not None and completion is not None and chat.are_messages(prompt) != chat.are_messages(completion):
-        message = "one of prompt and completion is text, the other messages."
-        fix = "Write both in one way."
-        yield Finding(code="prompt-completion-differ", message=message, fix=fix, row=number, column="completion")
-    elif chat.are_messages(completion):
-        yield from chat.check(completion, row=number, column="completion", part="completion")
-    else:
-        yield from check_text(completion, number, "completion")
+    if prompt is not None and completion is not None:
+        different = list(check_same_form({"prompt": prompt, "completion": completion}, row=number))
+        yield from different
+        if different:
+            return
+    yield from check_text_or_messages(completion, row=number, column="completion", part="completion", name="completion")
 
 
-def check_text(value: Any, number: int, column: str) -> Iterator[Finding]:
-    """Yield what is wrong with a text: ``prompt-not-text``, ``completion-empty``."""
-    fix = "Fill it in, or drop the row."
-    if not isinstance(value, str):
-        message = f"text was wanted, not {'nothing' if value is None else type(value).__name__}."
-        shown = None if value is None else str(value)
-        yield Finding(code=f"{column}-not-text", message=message, fix=fix, row=number, column=column, value=shown)
-    elif not value.strip():
-        message = f"the {column} says nothing."
-        yield Finding(code=f"{column}-empty", message=message, fix=fix, row=number, column=column)
-
-
-class Seen:
-    """Gathers what is said once a split."""
+class SplitWarnings:
+    """Gathers the warnings that are given once for a split."""
 
     def __init__(self) -> None:
         self._sizes: list[int] = []
         self._control: list[int] = []
-        self._glued: list[int] = []
+        self._missing_spaces = MissingSpaceCounter()
 
     def add(self, number: int, row: Row) -> None:
-        """Take in one row, with our columns."""
-        parts = [row.get(column) for columns in COLUMNS.values() for column in columns]
-        texts = [chat.text_of(part) for part in parts if part is not None and isinstance(part, str | list)]
-        self._sizes.append(sum(map(len, texts)))
-        if any(_CONTROL.search(text) for text in texts):
+        """Add one row, with the columns of this plugin."""
+        size, has_control = 0, False
+        for columns in COLUMNS.values():
+            for column in columns:
+                value = row.get(column)
+                text = text_of(value) if isinstance(value, str | list) else ""
+                size += len(text)
+                has_control = has_control or bool(_CONTROL.search(text))
+        self._sizes.append(size)
+        if has_control:
             self._control.append(number)
-        prompt, completion = row.get("prompt"), row.get("completion")
-        if isinstance(prompt, str) and isinstance(completion, str) and prompt and completion:
-            glued = prompt[-1].isalnum() or prompt[-1] in ".,:;!?)\"'"
-            if glued and completion[0].isalnum():
-                self._glued.append(number)
+        self._missing_spaces.add(number, row.get("prompt"), row.get("completion"))
 
     def findings(self) -> Iterator[Finding]:
         """Yield one warning of each kind."""
-        usual = median(self._sizes) if self._sizes else 0
-        long = [number for number, size in enumerate(self._sizes) if size > LONG * max(usual, 1)]
-        if long:
-            message = f"a row has {max(self._sizes):,} characters, and half the rows at most {int(usual):,}."
-            yield _warning(
-                "row-much-longer", long, message, "It decides the memory of its batch; preprocessor.max_length cuts it."
-            )
+        yield from self._long_rows()
         if self._control:
-            message = f"{len(self._control):,} rows hold the text of a control token, such as <|im_end|>."
-            fix = "In messages it is encoded as text; in prompt, completion and text it is the token."
-            yield _warning("control-token-in-text", self._control, message, fix)
-        if self._glued:
-            message = f"in {len(self._glued):,} rows the completion follows the prompt without a space."
-            fix = (
-                "Begin completions with the space or line break that shall stand there. Or make turns of a chat of "
-                "them: rename the columns to instruction and output, and set preprocessor.converter: alpaca."
+            yield Finding(
+                code="control-token-in-text",
+                message=f"{len(self._control):,} rows hold the text of a control token, such as <|im_end|>.",
+                fix="In messages it is encoded as text; in prompt, completion and text it is the token.",
+                level="warning",
+                row=self._control[0],
             )
-            yield _warning("no-space-between", self._glued, message, fix)
+        yield from self._missing_spaces.findings(
+            column="completion",
+            fix="Begin completions with the space or line break that belongs there. Or make them turns of a chat: "
+            "rename the columns to instruction and output, and set preprocessor.converter: alpaca.",
+        )
+
+    def _long_rows(self) -> Iterator[Finding]:
+        usual = median(self._sizes) if self._sizes else 0
+        for number, size in enumerate(self._sizes):
+            if size > MUCH_LONGER * max(usual, 1):
+                yield Finding(
+                    code="row-much-longer",
+                    message=f"a row has {max(self._sizes):,} characters, and half of the rows have {int(usual):,} or "
+                    "fewer.",
+                    fix="The memory of its batch depends on it; preprocessor.max_length cuts it.",
+                    level="warning",
+                    row=number,
+                )
+                return
 
 
-def _warning(code: str, rows: Sequence[int], message: str, fix: str) -> Finding:
-    return Finding(code=code, message=message, fix=fix, level="warning", row=rows[0])
+def refuse_spoiled_rows(
+    counts: Mapping[str, int], *, split: str, max_length: int, tolerance: float, keep: bool
+) -> None:
+    """Refuse rows that spoil a model, beyond the tolerance.
+
+    Args:
+        counts: The counts of the data report.
+        split: Its name.
+        max_length: Of the preprocessor, for the message.
+        tolerance: Share of the rows that may have each issue.
+        keep: Whether some rows may have no trained token.
+
+    Raises:
+        BadData: With the number of such rows, and what to do.
+    """
+    rows, untrained = counts["features"], counts.get("rows_without_trained_tokens", 0)
+    if untrained == rows or (untrained and not keep):
+        raise BadData(
+            f"{split}: {untrained:,} of {rows:,} rows have no trained token: the prompt alone fills max_length "
+            f"({max_length}). Raise preprocessor.max_length, or set preprocessor.untrained_rows: keep."
+        )
+    for name, remedy in REMEDIES.items():
+        if counts.get(name, 0) > tolerance * rows:
+            raise BadData(
+                f"{split}: {name} counts {counts[name]:,} of {rows:,} rows, more than preprocessor.tolerance "
+                f"({tolerance:g}) allows. {remedy}"
+            )

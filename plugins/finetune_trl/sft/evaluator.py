@@ -1,151 +1,178 @@
-"""What a model wrote, and how likely the right answers were."""
+"""Scores of supervised fine-tuning: how likely the right answers are, and the answers that the model writes."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from finetune.errors import BadData, BadOptions
-from finetune.interfaces import IGNORE_INDEX, Evaluator, Predictions, Record, Row, Tallies
+from finetune.interfaces import IGNORE_INDEX, Evaluator, Predictions, Preprocessor, Record, Row, Tallies
 from finetune.kit import ratios
-from finetune_trl.chat import messages as chat
-from finetune_trl.sft.labels import Pair
-from finetune_trl.sft.preprocessor import SFTPreprocessor
+from finetune_trl.chat.messages import text_of
+from finetune_trl.generation import decode_answers
 
-MOST = 700.0
-"""Mean negative log-likelihood beyond which the perplexity is no number any more."""
+MAX_NLL = 700.0
+"""Greatest mean negative log-likelihood whose perplexity is a finite number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SFTEvaluator(Evaluator):
-    """Perplexity of the trained tokens, and answers written out beside the right ones.
+    """Perplexity of the trained tokens, and generated answers compared with the right ones.
 
-    `perplexity` and `token_accuracy` are taken with the right answer so far before the model's eyes, and summed by
-    token, so that no batch weighs more than another. `exact_match` is the share of written answers equal to the right
-    one but for outer space, `stopped` the share that ended by themselves and not at `max_new_tokens`.
+    - `perplexity` and `token_accuracy` are computed with the right answer as context up to each token, and summed by
+      token, so that no batch weighs more than another.
+    - `exact_match` is the share of generated answers that equal the right one, apart from outer space.
+    - `stopped` is the share of generated answers that ended before `max_new_tokens`.
+
+    The preprocessor's `canonical` must give ``prompt`` (None where nothing is asked) and ``completion`` (None where it
+    is not known), texts or messages.
     """
 
     primary: Literal["perplexity", "token_accuracy", "exact_match"] = "perplexity"
     """The score that stands for the others: `perplexity` (lower is better), `token_accuracy` or `exact_match`."""
-    writes: bool = True
-    """Whether to have answers written where the right ones are known; false is quicker, and gives perplexity alone."""
+    generate: bool = True
+    """Whether to generate answers where the right ones are known. False is faster, and gives `perplexity` and
+    `token_accuracy` alone."""
 
     def __post_init__(self) -> None:
-        if self.primary == "exact_match" and not self.writes:
-            raise ValueError("primary is exact_match, which needs writes: true")
+        if self.primary == "exact_match" and not self.generate:
+            raise ValueError("primary is exact_match, which needs generate: true")
 
     @property
     def greater_is_better(self) -> bool:
         """Whether a greater primary score is a better one."""
         return self.primary != "perplexity"
 
-    def records(self, predictions: Predictions) -> list[Record]:
-        """Return for each example what was written and, where it has an answer, that, `nll`, `tokens` and `hits`."""
-        ids, numbers = predictions.outputs
-        preprocessor = predictions.preprocessor
-        pairs = [
-            preprocessor.pair(row) if isinstance(preprocessor, SFTPreprocessor) else None
-            for row in predictions.examples
-        ]
-        kept = [row[row != IGNORE_INDEX].tolist() for row in np.asarray(ids)]
-        texts = predictions.tokenizer.batch_decode(kept, skip_special_tokens=True)
-        return [
-            self._record(pair, text.strip(), row)
-            for pair, text, row in zip(pairs, texts, np.asarray(numbers).tolist(), strict=True)
-        ]
+    def trainer_options(self) -> Mapping[str, Any]:
+        """Return ``generate``: whether the trainer generates answers where the right ones are known."""
+        return {"generate": self.generate}
 
-    def _record(self, pair: Pair | None, text: str, numbers: Sequence[float]) -> Record:
-        answer = pair.completion if pair else None
-        asked = pair is not None and not pair.continues and (self.writes or answer is None)
-        record: Record = {"prediction": text if asked else None}
-        if asked:
-            record["stopped"] = bool(numbers[3])
-        if answer is not None:
-            nll, tokens, hits, _ = numbers
-            record |= {"reference": chat.text_of(answer), "nll": nll, "tokens": int(tokens), "hits": int(hits)}
-        return record
+    def records(self, predictions: Predictions) -> list[Record]:
+        """Return for each example its generated answer and, if the right one is known, `nll`, `tokens` and `hits`.
+
+        Raises:
+            BadOptions: The preprocessor does not give prompt and completion.
+        """
+        ids, numbers = predictions.outputs
+        answers = decode_answers(ids, predictions.tokenizer)
+        records = []
+        for example, answer, row in zip(predictions.examples, answers, np.asarray(numbers).tolist(), strict=True):
+            prompt, completion = prompt_and_completion(predictions.preprocessor, example)
+            nll, tokens, hits, stopped = row
+            is_generated = prompt is not None and (self.generate or completion is None)
+            record: Record = {"prediction": answer if is_generated else None}
+            if is_generated:
+                record["stopped"] = bool(stopped)
+            if completion is not None:
+                record |= {"reference": text_of(completion), "nll": nll, "tokens": int(tokens), "hits": int(hits)}
+            records.append(record)
+        return records
 
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
-        """Return `perplexity`, `token_accuracy` and, where answers were written, `exact_match` and `stopped`.
+        """Return `perplexity`, `token_accuracy` and, if answers were generated, `exact_match` and `stopped`.
 
         Raises:
             BadData: No record has a trained token.
             BadOptions: The primary score needs answers, and the data are texts without prompts.
         """
-        tokens = sum(record["tokens"] for record in records)
-        if not tokens:
+        tallies = self.tallies(records)
+        sums = tallies.values.sum(axis=0)
+        if not sum(record["tokens"] for record in records):
             raise BadData("no token of these rows is trained, so there is nothing to score. Raise max_length.")
-        scores = {
-            "perplexity": math.exp(min(sum(record["nll"] for record in records) / tokens, MOST)),
-            "token_accuracy": sum(record["hits"] for record in records) / tokens,
-        }
-        written = [record for record in records if record["prediction"] is not None]
-        if written:
-            equal = [record["prediction"] == record["reference"].strip() for record in written]
-            scores["exact_match"] = sum(equal) / len(written)
-            scores["stopped"] = sum(record["stopped"] for record in written) / len(written)
+        scores = {}
+        for name, score in tallies.scores(sums).items():
+            if np.isfinite(score):  # without generated answers, two of them have nothing to divide by
+                scores[name] = float(score)
         if self.primary not in scores:
-            raise BadOptions(f"evaluator: primary is {self.primary!r}, and the data are texts: nothing is asked.")
+            raise BadOptions(
+                f"evaluator: primary is {self.primary!r}, and the data are texts without prompts, so no answer is "
+                "generated. Set primary to perplexity or token_accuracy."
+            )
         return scores
 
     def losses(self, records: Sequence[Record]) -> list[float]:
-        """Return the mean surprise at a token of each right answer, in nats."""
+        """Return the mean negative log-likelihood of a token of each right answer, in nats."""
         return [record["nll"] / max(record["tokens"], 1) for record in records]
 
     def slices(self, records: Sequence[Record], examples: Sequence[Row]) -> dict[str, list[str]]:
-        """Tell apart what was written right and what was not, as far as anything was."""
-        if any(record["prediction"] is None for record in records):
-            return {}
-        equal = [record["prediction"] == record["reference"].strip() for record in records]
-        return {"written": ["as the right answer" if each else "otherwise" for each in equal]}
+        """Separate exact answers from other answers, if answers were generated for all records."""
+        values = []
+        for record in records:
+            if record["prediction"] is None:
+                return {}
+            values.append("exactly" if _is_exact(record) else "otherwise")
+        return {"answered": values}
 
     def tallies(self, records: Sequence[Record]) -> Tallies:
-        """Return surprise, hits and trained tokens of each answer, and which were written right, or ended."""
-        nll, hits, tokens = (np.array([record[name] for record in records]) for name in ("nll", "hits", "tokens"))
-        written = np.array([record["prediction"] is not None for record in records], dtype=float)
-        equal = [record["prediction"] == record["reference"].strip() for record in records]
-        stopped = [record.get("stopped", False) for record in records]
-        parts = {
-            "perplexity": (nll, tokens),
-            "token_accuracy": (hits, tokens),
-            "exact_match": (equal * written, written),
-            "stopped": (stopped * written, written),
-        }
-        most = dict.fromkeys(("token_accuracy", "exact_match", "stopped"), 1.0)
-        return ratios(parts, most=most, through={"perplexity": lambda mean: np.exp(np.minimum(mean, MOST))})
+        """Return log-likelihood, hits and trained tokens of each answer, and whether it was exact, or ended."""
+        table = np.zeros((len(records), 6))
+        for row, record in zip(table, records, strict=True):
+            row[:3] = record["nll"], record["hits"], record["tokens"]
+            if record["prediction"] is not None:
+                row[3:] = _is_exact(record), record["stopped"], 1
+        nll, hits, tokens, exact, stopped, generated = table.T
+        return ratios(
+            {
+                "perplexity": (nll, tokens),
+                "token_accuracy": (hits, tokens),
+                "exact_match": (exact, generated),
+                "stopped": (stopped, generated),
+            },
+            most={"token_accuracy": 1.0, "exact_match": 1.0, "stopped": 1.0},
+            through={"perplexity": _perplexity},
+        )
 
     def baselines(self, predictions: Predictions, *, train: Predictions) -> dict[str, list[Record]]:
-        """Return the most frequent training answer for every prompt, and the surprise of whoever knows frequencies."""
-        preprocessor, records = predictions.preprocessor, self.records(predictions)
-        if not isinstance(preprocessor, SFTPreprocessor):
-            return {}
-        known = [preprocessor.pair(row).completion for row in train.examples]
-        usual = Counter(chat.text_of(answer).strip() for answer in known if answer is not None).most_common(1)
-        shares = np.ones(len(train.tokenizer))
+        """Return the most frequent training answer for every prompt, and the likelihood by token frequencies."""
+        answers: Counter[str] = Counter()
+        for example in train.examples:
+            _, completion = prompt_and_completion(predictions.preprocessor, example)
+            if completion is not None:
+                answers[text_of(completion).strip()] += 1
+        frequencies = np.ones(len(train.tokenizer))
         for feature in train.features:
-            np.add.at(shares, _trained(feature), 1)
-        surprise = -np.log(shares / shares.sum())
-        frequent = float(surprise.min())
-        found = []
-        for record, feature in zip(records, predictions.features, strict=True):
-            labels = _trained(feature)
-            found.append(
-                {
-                    **record,
-                    "prediction": None if record["prediction"] is None else usual[0][0],
-                    "nll": float(surprise[labels].sum()),
-                    "hits": int((surprise[labels] == frequent).sum()),
-                }
+            np.add.at(frequencies, _trained_ids(feature), 1)
+        nll = -np.log(frequencies / frequencies.sum())
+        least = nll.min()
+        records = []
+        for record, feature in zip(self.records(predictions), predictions.features, strict=True):
+            ids = _trained_ids(feature)
+            if record["prediction"] is not None:
+                record["prediction"] = answers.most_common(1)[0][0]
+            record |= {"nll": float(nll[ids].sum()), "hits": int((nll[ids] == least).sum())}
+            records.append(record)
+        return {"most frequent": records}
+
+
+def prompt_and_completion(preprocessor: Preprocessor, example: Row) -> tuple[Any, Any]:
+    """Return what an example asks, and its right answer, as the preprocessor gives them.
+
+    Raises:
+        BadOptions: It does not.
+    """
+    row = preprocessor.canonical(example)
+    for key in ("prompt", "completion"):
+        if key not in row:
+            raise BadOptions(
+                f"preprocessor: {type(preprocessor).__name__}.canonical() gives no {key!r}, which SFTEvaluator reads. "
+                f"Return {{'prompt': …, 'completion': …}}, with None for a value that an example does not have."
             )
-        return {"most frequent": found}
+    return row["prompt"], row["completion"]
 
 
-def _trained(feature: Row) -> Any:
+def _perplexity(mean: Any) -> Any:
+    return np.exp(np.minimum(mean, MAX_NLL))
+
+
+def _is_exact(record: Record) -> bool:
+    return bool(record["prediction"] == record["reference"].strip())
+
+
+def _trained_ids(feature: Row) -> Any:
     """Return the ids that the loss sees."""
     labels = np.asarray(feature["labels"])
     return labels[labels != IGNORE_INDEX]

@@ -1,15 +1,17 @@
-"""Prompts and completions → token ids, and which of them the loss sees."""
+"""Prompts and completions → token ids, and the tokens that the loss sees."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntFlag
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from finetune.interfaces import IGNORE_INDEX
 from finetune_trl.chat import templates
-from finetune_trl.chat.messages import ASSISTANT, Message
+from finetune_trl.chat.messages import ASSISTANT, Message, are_messages
+from finetune_trl.chat.rows import PromptCompletion
+from finetune_trl.chat.tokens import common_prefix, encode_prompts, encode_texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -17,159 +19,139 @@ if TYPE_CHECKING:
 LossOn = Literal["completion", "assistant", "all"]
 
 
-class TurnStatus(IntFlag):
-    """What became of a row, in the column `fate` of its feature."""
+class RowIssue(IntFlag):
+    """Issues of a row, in the column `issues` of its feature."""
 
-    FINE = 0
+    NONE = 0
     NOT_A_PREFIX = 1
-    """What the model reads before its answer is not what it will read when it is asked."""
+    """The tokens before the answer differ from those of the prompt alone, which prediction gives the model."""
     END_OUTSIDE_LOSS = 2
     """The token that ends a turn of the assistant is not trained, so the model does not learn to stop."""
     DOUBLE_BOS = 4
-    """Two begin-of-sequence tokens."""
+    """The row begins with two begin-of-sequence tokens."""
     CONTROL_TOKENS = 8
-    """Somebody's words hold the text of a control token."""
+    """A text of the data holds the text of a control token."""
     PADDED_WITH_EOS = 16
-    """Padding and the end of a sequence are one token; they are told apart by lengths."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pair:
-    """What is asked and what is answered: two texts, or two lists of messages."""
-
-    prompt: str | list[Message]
-    completion: str | list[Message] | None = None
-    """None where the answer is not known."""
-    continues: bool = False
-    """Whether the completion is a text by itself, and nothing is asked."""
+    """Padding and the end of a sequence are one token; lengths tell them apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """One row as the model takes it, whole."""
+    """One row as the model takes it, before it is cut to `max_length`."""
 
     ids: list[int]
     labels: list[int]
     """The ids, with `IGNORE_INDEX` where nothing is learned."""
-    prompt: list[int]
-    """What the model reads when it is asked."""
-    fate: TurnStatus
+    prompt_ids: list[int]
+    """What the model reads when it is to answer."""
+    issues: RowIssue
 
 
-def prompts(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Return what the model reads when it is asked."""
-    if any(isinstance(pair.prompt, list) for pair in pairs):
-        texts = [templates.render(tokenizer, _messages(pair.prompt), add_generation_prompt=True) for pair in pairs]
-        return [ids for ids, _ in templates.encode(tokenizer, texts)]
-    return _opened([str(pair.prompt) for pair in pairs], tokenizer)
+def label(rows: Sequence[PromptCompletion], tokenizer: PreTrainedTokenizerBase, *, loss_on: LossOn) -> list[Labelled]:
+    """Return rows as the model takes them; all have completions, and all are texts or all are messages."""
+    if any(are_messages(row.prompt) for row in rows):
+        return _label_dialogues(rows, tokenizer, loss_on=loss_on)
+    return _label_texts(rows, tokenizer, loss_on=loss_on)
 
 
-def label(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, *, loss_on: LossOn) -> list[Labelled]:
-    """Return rows of one kind, all with completions, as the model takes them."""
-    if any(isinstance(pair.prompt, list) for pair in pairs):
-        return _dialogues(pairs, tokenizer, loss_on=loss_on)
-    return _texts(pairs, tokenizer, loss_on=loss_on)
-
-
-def _texts(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, *, loss_on: LossOn) -> list[Labelled]:
-    """Plain texts, begun as the tokenizer begins them and ended with the end-of-sequence token."""
-    asked = _opened([str(pair.prompt) for pair in pairs], tokenizer)
-    whole = _opened([f"{pair.prompt}{pair.completion}" for pair in pairs], tokenizer)
-    made = []
-    for pair, before, ids in zip(pairs, asked, whole, strict=True):
+def _label_texts(
+    rows: Sequence[PromptCompletion], tokenizer: PreTrainedTokenizerBase, *, loss_on: LossOn
+) -> list[Labelled]:
+    """Label plain texts, which begin as the tokenizer begins them and end with the end-of-sequence token."""
+    control = templates.control_tokens(tokenizer)
+    texts = ["" if row.prompt is None else str(row.prompt) for row in rows]
+    all_prompt_ids = encode_texts(texts, tokenizer)
+    texts = [f"{text}{row.completion}" for text, row in zip(texts, rows, strict=True)]
+    all_ids = encode_texts(texts, tokenizer)
+    labelled = []
+    for row, text, prompt_ids, ids in zip(rows, texts, all_prompt_ids, all_ids, strict=True):
+        issues = RowIssue.NONE
+        start = common_prefix(prompt_ids, ids)
+        if row.prompt is None:
+            start, prompt_ids = 0, []
+        elif start < len(prompt_ids):
+            issues |= RowIssue.NOT_A_PREFIX
+        if loss_on == "all":
+            start = 0
         end = tokenizer.eos_token_id
-        if end is not None and ids[-1:] != [end]:
-            ids = [*ids, end]
-        start = 0 if pair.continues or loss_on == "all" else common_prefix(before, ids)
-        fate = (
-            TurnStatus.FINE if pair.continues or common_prefix(before, ids) == len(before) else TurnStatus.NOT_A_PREFIX
-        )
         if end is None:
-            fate |= TurnStatus.END_OUTSIDE_LOSS
-        said = f"{pair.prompt}{pair.completion}".removesuffix(tokenizer.eos_token or "\0")
-        if any(token in said for token in templates.control_tokens(tokenizer)):
-            fate |= TurnStatus.CONTROL_TOKENS
+            issues |= RowIssue.END_OUTSIDE_LOSS
+        elif ids[-1:] != [end]:
+            ids = [*ids, end]
+        text = text.removesuffix(tokenizer.eos_token or "\0")
+        if any(token in text for token in control):
+            issues |= RowIssue.CONTROL_TOKENS
+        if _has_double_bos(ids, tokenizer):
+            issues |= RowIssue.DOUBLE_BOS
         labels = [IGNORE_INDEX] * start + ids[start:]
-        fate |= _doubled(ids, tokenizer)
-        made.append(Labelled(ids=ids, labels=labels, prompt=[] if pair.continues else before, fate=fate))
-    return made
+        labelled.append(Labelled(ids=ids, labels=labels, prompt_ids=prompt_ids, issues=issues))
+    return labelled
 
 
-def _opened(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Encode texts as the tokenizer begins them; an end that it adds by itself is taken off again."""
-    added = tokenizer("a").input_ids[-1:] == [tokenizer.eos_token_id]
-    found: list[list[int]] = tokenizer(texts, verbose=False)["input_ids"] if texts else []
-    return [ids[:-1] if added else ids for ids in found]
-
-
-def _dialogues(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, *, loss_on: LossOn) -> list[Labelled]:
-    """Messages, as the chat template writes them."""
-    dialogues = [[*_messages(pair.prompt), *_messages(pair.completion)] for pair in pairs]
-    rendered = [templates.render_with_answers(tokenizer, dialogue) for dialogue in dialogues]
+def _label_dialogues(
+    rows: Sequence[PromptCompletion], tokenizer: PreTrainedTokenizerBase, *, loss_on: LossOn
+) -> list[Labelled]:
+    """Label messages, as the chat template writes them."""
+    end = templates.end_of_turn(tokenizer)
+    has_blocks = templates.has_generation_blocks(tokenizer)
+    dialogues = [[*_messages(row.prompt), *_messages(row.completion)] for row in rows]
+    rendered = [templates.render_with_spans(tokenizer, dialogue) for dialogue in dialogues]
     encoded = templates.encode(tokenizer, [text for text, _ in rendered])
-    asked, end, marked = prompts(pairs, tokenizer), templates.end_of_turn(tokenizer), templates.marks_answers(tokenizer)
-    made = []
-    for pair, dialogue, (text, spans), (ids, offsets), before in zip(
-        pairs, dialogues, rendered, encoded, asked, strict=True
-    ):
-        start = common_prefix(before, ids)
-        fate = TurnStatus.FINE if start == len(before) else TurnStatus.NOT_A_PREFIX
-        answers = dialogue
+    all_prompt_ids = encode_prompts([row.prompt for row in rows], tokenizer)
+    labelled = []
+    for number, row in enumerate(rows):
+        dialogue, (text, spans), (ids, offsets) = dialogues[number], rendered[number], encoded[number]
+        prompt_ids = all_prompt_ids[number]
+        start = common_prefix(prompt_ids, ids)
+        issues = RowIssue.NONE if start == len(prompt_ids) else RowIssue.NOT_A_PREFIX
+        trained_messages = dialogue
         if loss_on == "completion":
-            answers = _messages(pair.completion)
+            trained_messages = _messages(row.completion)
             labels = [IGNORE_INDEX] * start + ids[start:]
         elif loss_on == "assistant":
-            if not marked:
-                spans, holds = turns(dialogue, text, tokenizer)
-                fate |= TurnStatus.FINE if holds else TurnStatus.NOT_A_PREFIX
-            labels = _within(spans, ids, offsets)
+            if not has_blocks:
+                spans, certain = assistant_spans(dialogue, text, tokenizer)
+                issues |= RowIssue.NONE if certain else RowIssue.NOT_A_PREFIX
+            labels = _label_within(spans, ids, offsets)
         else:
             labels = list(ids)
-        wanted = sum(message["role"] == ASSISTANT for message in answers)
-        if end is None or labels.count(end) < wanted:
-            fate |= TurnStatus.END_OUTSIDE_LOSS
-        if templates.holds_marks(text):
-            fate |= TurnStatus.CONTROL_TOKENS
-        made.append(Labelled(ids=ids, labels=labels, prompt=before, fate=fate | _doubled(ids, tokenizer)))
-    return made
+        answers = sum(message["role"] == ASSISTANT for message in trained_messages)
+        if end is None or labels.count(end) < answers:
+            issues |= RowIssue.END_OUTSIDE_LOSS
+        if templates.has_marks(text):
+            issues |= RowIssue.CONTROL_TOKENS
+        if _has_double_bos(ids, tokenizer):
+            issues |= RowIssue.DOUBLE_BOS
+        labelled.append(Labelled(ids=ids, labels=labels, prompt_ids=prompt_ids, issues=issues))
+    return labelled
 
 
-def turns(
+def assistant_spans(
     dialogue: Sequence[Message], text: str, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[list[tuple[int, int]], bool]:
-    """Return where the assistant's turns stand in a rendered dialogue, and whether that is sure.
+    """Return the characters of the assistant's turns in a rendered dialogue, and whether they are certain.
 
-    For templates that do not mark them: a dialogue up to a turn, and up to the one before with the words that open an
-    answer, are rendered; what lies between is the turn. That is sure where both begin the whole text, which a template
-    may spoil that writes earlier turns in another way than the last.
+    This is for templates without generation blocks. Two texts are rendered for each turn: the dialogue before it with
+    the words that open an answer, and the dialogue up to the end of the turn. The turn is the difference. It is certain
+    if the whole text begins with both; a template that writes earlier turns in another way than the last breaks this.
     """
-    spans, holds = [], True
+    spans, certain = [], True
     for number, message in enumerate(dialogue):
         if message["role"] != ASSISTANT:
             continue
         before = templates.render(tokenizer, dialogue[:number], add_generation_prompt=True)
-        upto = templates.render(tokenizer, dialogue[: number + 1])
-        holds = holds and text.startswith(before) and text.startswith(upto)
-        start, stop = common_prefix(before, text), common_prefix(upto, text)
+        up_to = templates.render(tokenizer, dialogue[: number + 1])
+        certain = certain and text.startswith(before) and text.startswith(up_to)
+        start, stop = common_prefix(before, text), common_prefix(up_to, text)
         if start < stop:
             spans.append((start, stop))
-    return spans, holds
+    return spans, certain
 
 
-def common_prefix(one: Sequence[object], other: Sequence[object]) -> int:
-    """Return how many items two sequences begin with in common.
+def _label_within(spans: Sequence[tuple[int, int]], ids: list[int], offsets: Sequence[tuple[int, int]]) -> list[int]:
+    """Return the ids of tokens that cover any character of the spans, which ascend; `IGNORE_INDEX` elsewhere.
 
-    >>> common_prefix("harbour", "hardly")
-    3
-    """
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((place for place, (mine, theirs) in pairs if mine != theirs), min(len(one), len(other)))
-
-
-def _within(spans: Sequence[tuple[int, int]], ids: list[int], offsets: Sequence[tuple[int, int]]) -> list[int]:
-    """Return the ids of tokens that stand for any character of the spans, which ascend.
-
-    A token of white space, which some tokenizers give no width, counts where it stands inside.
+    A token without width, as some tokenizers make of white space, counts if it lies inside a span.
     """
     labels = [IGNORE_INDEX] * len(ids)
     waiting = iter(spans)
@@ -182,10 +164,10 @@ def _within(spans: Sequence[tuple[int, int]], ids: list[int], offsets: Sequence[
     return labels
 
 
-def _doubled(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> TurnStatus:
-    begin = tokenizer.bos_token_id
-    return TurnStatus.DOUBLE_BOS if begin is not None and ids[:2] == [begin, begin] else TurnStatus.FINE
+def _has_double_bos(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> bool:
+    bos = tokenizer.bos_token_id
+    return bos is not None and ids[:2] == [bos, bos]
 
 
-def _messages(part: str | list[Message] | None) -> list[Message]:
+def _messages(part: Any) -> list[Message]:
     return part if isinstance(part, list) else []

@@ -1,4 +1,4 @@
-"""Several rows in one sequence: which go together, and whether a model keeps them apart."""
+"""Packing: which rows share a sequence, and whether a model keeps them apart."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ from typing import Any
 import torch
 from accelerate.utils import is_peft_model
 from datasets import Dataset
-from torch.nn.utils.rnn import pad_sequence
 
 from finetune.errors import Incompatible
 from finetune.interfaces import IGNORE_INDEX
-from finetune.kit import preserve_rng_state, suppress_progress_bars
+from finetune.kit import evaluation_mode, pad, preserve_rng_state, suppress_progress_bars
 
 POSITIONS = "position_ids"
-"""Column of a packed sequence: where each token stands in its own row, which begins anew at 0."""
+"""Column of a packed sequence: the position of each token in its own row; it restarts at 0 with each row."""
 _ROWS = "rows"
-_PROBE = 32
-"""Tokens of a row that are enough to see whether another sees it."""
+_PROBE_TOKENS = 32
+"""Tokens of a row that are enough to see whether it changes the logits of another row."""
 
 
 def best_fit(lengths: Sequence[int], *, room: int) -> list[list[int]]:
-    """Return which rows share a sequence of at most ``room`` tokens: each row in one, none cut.
+    """Return which rows share a sequence of at most ``room`` tokens: each row is in one sequence, and none is cut.
 
-    The longest is placed first, each where it leaves the least room; sequences stand in the order of their first rows.
-    A row longer than ``room`` has a sequence for itself.
+    Longer rows are placed first, each in the sequence where it leaves the least space. Sequences are in the order of
+    their first rows. A row longer than ``room`` gets its own sequence.
 
     >>> best_fit([5, 3, 2, 6, 1], room=8)
     [[0, 1], [2, 3], [4]]
@@ -57,21 +56,28 @@ def best_fit(lengths: Sequence[int], *, room: int) -> list[list[int]]:
     return sorted(sorted(together) for together in rows)
 
 
-def packed(features: Dataset, *, room: int) -> Dataset:
-    """Return sequences of several features: their ids, labels, and positions that begin anew at each.
+def pack(features: Dataset, *, room: int) -> Dataset:
+    """Return sequences of several features: their ids, labels, and positions that restart at 0 with each.
 
-    The first token of a row is predicted by nothing, so its label is dropped: the token before it is another row's.
+    The label of the first token of a row is removed: the token before it belongs to another row.
     """
     together = best_fit([len(ids) for ids in features["input_ids"]], room=room)
 
     def join(batch: Mapping[str, Sequence[Any]]) -> dict[str, list[list[int]]]:
-        made: dict[str, list[list[int]]] = {"input_ids": [], "labels": [], POSITIONS: []}
-        for rows in batch[_ROWS]:
-            chosen = features[rows]
-            made["input_ids"].append([token for ids in chosen["input_ids"] for token in ids])
-            made["labels"].append([label for row in chosen["labels"] for label in [IGNORE_INDEX, *row[1:]][: len(row)]])
-            made[POSITIONS].append([place for ids in chosen["input_ids"] for place in range(len(ids))])
-        return made
+        columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": [], POSITIONS: []}
+        for numbers in batch[_ROWS]:
+            ids: list[int] = []
+            labels: list[int] = []
+            positions: list[int] = []
+            rows = features[numbers]
+            for row_ids, row_labels in zip(rows["input_ids"], rows["labels"], strict=True):
+                ids += row_ids
+                labels += [IGNORE_INDEX, *row_labels[1:]][: len(row_ids)]
+                positions += range(len(row_ids))
+            columns["input_ids"].append(ids)
+            columns["labels"].append(labels)
+            columns[POSITIONS].append(positions)
+        return columns
 
     with suppress_progress_bars():
         return Dataset.from_dict({_ROWS: together}).map(
@@ -80,56 +86,61 @@ def packed(features: Dataset, *, room: int) -> Dataset:
 
 
 def probe(features: Dataset, *, sequences: int) -> dict[str, torch.Tensor]:
-    """Return some sequences of two rows each, cut to a few tokens: enough to see whether a model keeps rows apart."""
-    few = features.select(range(min(len(features), 2 * sequences)))["input_ids"][:]
-    rows = [torch.tensor(ids[:_PROBE]) for ids in few]
-    rows = [rows[place % len(rows)] for place in range(2 * sequences)]
-    pairs = [(rows[place], rows[place + 1]) for place in range(0, len(rows), 2)]
-    positions = [torch.cat([torch.arange(len(row)) for row in pair]) for pair in pairs]
-    return {
-        "input_ids": pad_sequence([torch.cat(pair) for pair in pairs], batch_first=True),
-        POSITIONS: pad_sequence(positions, batch_first=True),
-    }
+    """Return some sequences of two short rows each, which are enough to see whether a model keeps rows apart."""
+    rows = features.select(range(min(len(features), 2 * sequences)))["input_ids"][:]
+    ids, positions = [], []
+    for number in range(sequences):
+        first = list(rows[(2 * number) % len(rows)][:_PROBE_TOKENS])
+        second = list(rows[(2 * number + 1) % len(rows)][:_PROBE_TOKENS])
+        ids.append([*first, *second])
+        positions.append([*range(len(first)), *range(len(second))])
+    return {"input_ids": pad(ids, 0), POSITIONS: pad(positions, 0)}
 
 
-def refuse_crossing(model: Any, batch: Mapping[str, torch.Tensor]) -> None:
-    """Refuse a model that lets rows of one sequence see each other, or counts their positions on.
+def refuse_unseparated_rows(model: Any, batch: Mapping[str, torch.Tensor]) -> None:
+    """Refuse a model in which rows of one sequence see each other, or whose positions do not restart.
 
-    It is tried: other tokens in the first row of each sequence must change nothing in the rows after it, and the second
-    row of the first sequence must give what it gives alone.
+    Two forward passes test it. Other tokens in the first row of each sequence must change nothing in the later rows.
+    The second row of the first sequence must give the same logits as it gives alone.
+
+    Args:
+        model: As the strategy prepared it.
+        batch: Packed sequences, see `probe`.
 
     Raises:
-        Incompatible: With what was seen.
+        Incompatible: With the difference that was seen.
     """
     if is_peft_model(model) and model.active_peft_config.is_prompt_learning:
         raise Incompatible(
-            "packing: a strategy that puts virtual tokens before a sequence puts them before its first row alone. Set "
-            "preprocessor.packing: false, or take another strategy, such as lora."
+            "packing: a strategy with virtual tokens puts them before the first row of a sequence alone. Set "
+            "preprocessor.packing: false, or use another strategy, such as lora."
         )
-    ids, positions = (batch[name].to(model.device) for name in ("input_ids", POSITIONS))
+    ids, positions = batch["input_ids"].to(model.device), batch[POSITIONS].to(model.device)
     starts = positions == 0
-    later = starts.cumsum(1) > 1
+    in_later_row = starts.cumsum(1) > 1
     begin, end = [*starts[0].nonzero().flatten().tolist(), ids.shape[1]][1:3]
-    others = torch.where(later, ids, (ids + 1) % model.get_input_embeddings().weight.shape[0])
-    training = model.training
-    with preserve_rng_state(), torch.no_grad():
-        model.eval()
-        given = {POSITIONS: positions, "use_cache": False}
-        before, after = (model(input_ids=each, **given).logits.float() for each in (ids, others))
+    vocabulary_size = model.get_input_embeddings().weight.shape[0]
+    changed_ids = torch.where(in_later_row, ids, (ids + 1) % vocabulary_size)
+    with preserve_rng_state(), torch.no_grad(), evaluation_mode(model):
+        options = {POSITIONS: positions, "use_cache": False}
+        before = model(input_ids=ids, **options).logits.float()
+        after = model(input_ids=changed_ids, **options).logits.float()
         alone = model(input_ids=ids[:1, begin:end], use_cache=False).logits[0].float()
-        model.train(training)
     largest = float(before.abs().max())
-    if not torch.allclose(before[later], after[later], rtol=0, atol=1e-5 * largest):
-        raise Incompatible(_refusal(model, "sees earlier rows of its sequence", before[later] - after[later]))
-    narrow = next(model.parameters()).dtype in (torch.float16, torch.bfloat16)
-    if not torch.allclose(before[0, begin:end], alone, rtol=0, atol=(5e-2 if narrow else 1e-4) * largest):
-        raise Incompatible(_refusal(model, "is read otherwise than alone", before[0, begin:end] - alone))
+    if not torch.allclose(before[in_later_row], after[in_later_row], rtol=0, atol=1e-5 * largest):
+        difference = before[in_later_row] - after[in_later_row]
+        raise Incompatible(_refusal(model, "sees earlier rows of its sequence", difference))
+    is_half_precision = next(model.parameters()).dtype in (torch.float16, torch.bfloat16)
+    tolerance = (5e-2 if is_half_precision else 1e-4) * largest
+    if not torch.allclose(before[0, begin:end], alone, rtol=0, atol=tolerance):
+        difference = before[0, begin:end] - alone
+        raise Incompatible(_refusal(model, "has other logits than alone", difference))
 
 
-def _refusal(model: Any, what: str, difference: torch.Tensor) -> str:
+def _refusal(model: Any, problem: str, difference: torch.Tensor) -> str:
     implementation = getattr(model.config, "_attn_implementation", None)
     return (
-        f"packing: with {type(model).__name__} and attention {implementation!r}, a row {what} (its logits differ by "
+        f"packing: with {type(model).__name__} and attention {implementation!r}, a row {problem} (its logits differ by "
         f"{difference.abs().max().item():.2g}). Set preprocessor.packing: false; training: {{train_sampling_strategy: "
         "group_by_length} saves most of the padding too."
     )

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: instructions and dialogues → token ids, and which of them the loss sees."""
+"""Supervised fine-tuning: instructions and dialogues → token ids, and the tokens that the loss sees."""
 
 from __future__ import annotations
 
@@ -9,56 +9,72 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from finetune.errors import BadData
 from finetune.interfaces import IGNORE_INDEX, Batch, Columns, Finding, Preprocessor, Row
-from finetune_trl.chat import messages as chat
+from finetune.kit import check_text
 from finetune_trl.chat import templates
-from finetune_trl.chat.converters import CONVERTERS
-from finetune_trl.padding import PadSequences, ensure_pad
-from finetune_trl.sft import checks as sft_checks
-from finetune_trl.sft.checks import COLUMNS, Form
-from finetune_trl.sft.faults import refuse_faults
-from finetune_trl.sft.labels import Labelled, LossOn, Pair, TurnStatus, label, prompts
+from finetune_trl.chat.converters import CONVERTERS, text_to_turn
+from finetune_trl.chat.messages import (
+    ASSISTANT,
+    USER,
+    are_messages,
+    check_messages,
+    drop_nulls,
+    ends_with_answer,
+)
+from finetune_trl.chat.rows import PromptCompletion, rows_of
+from finetune_trl.chat.tokens import encode_prompts, ensure_pad_token
+from finetune_trl.sft.checks import (
+    COLUMNS,
+    Form,
+    SplitWarnings,
+    check_form,
+    check_prompt_completion,
+    forms,
+    refuse_spoiled_rows,
+)
+from finetune_trl.sft.collate import PadLabelled
+from finetune_trl.sft.labels import LossOn, RowIssue, label
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-COUNTED = {
-    "prompt_not_prefix": TurnStatus.NOT_A_PREFIX,
-    "end_of_turn_outside_loss": TurnStatus.END_OUTSIDE_LOSS,
-    "double_bos": TurnStatus.DOUBLE_BOS,
-    "control_tokens": TurnStatus.CONTROL_TOKENS,
-    "padded_with_eos": TurnStatus.PADDED_WITH_EOS,
+COUNTED_ISSUES = {
+    "prompt_not_prefix": RowIssue.NOT_A_PREFIX,
+    "end_of_turn_outside_loss": RowIssue.END_OUTSIDE_LOSS,
+    "double_bos": RowIssue.DOUBLE_BOS,
+    "control_tokens": RowIssue.CONTROL_TOKENS,
+    "padded_with_eos": RowIssue.PADDED_WITH_EOS,
 }
-"""What the data report counts rows of."""
+"""Name in the data report → the issue whose rows it counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SFTPreprocessor(Preprocessor):
     """Instructions with answers, as `messages`, as `prompt` and `completion` (texts or messages), or as `text`.
 
-    What is trained is decided here, and shown by `finetune check`: the trainer gets these ids and labels, and changes
-    neither. To predict, give a `prompt`, or `messages` that end with the user.
+    This class decides which tokens are trained, and `finetune check` shows them. The trainer gets these ids and labels
+    and changes neither. To predict, give a `prompt`, or `messages` that end with the user.
     """
 
     max_length: int = 1024
-    """Longest row, in tokens; what is beyond is cut from the end, and counted. A prompt to answer is never cut."""
+    """Longest row, in tokens; the rest is cut from the end, and counted. A prompt to answer is never cut."""
     converter: Literal["alpaca", "sharegpt"] | None = None
-    """Whose columns the data has, where they are not ours: `alpaca` (instruction, input, output) or `sharegpt`
-    (conversations of from and value)."""
+    """Data set whose columns the data have: `alpaca` (instruction, input, output) or `sharegpt` (conversations of from
+    and value)."""
     chat_template: str | None = None
-    """How messages become text: None for the tokenizer's own template; `chatml` or `plain`, for a model that has none;
-    or the path of a .jinja file. It is saved with the model. No token is added to the vocabulary."""
+    """How messages become text: None for the tokenizer's own template; `chatml` or `plain`, for a model without one; or
+    the path of a .jinja file. It is saved with the model. No token is added to the vocabulary."""
     loss_on: LossOn | None = None
-    """What is trained: `completion` (the completion, or the last turn), `assistant` (every turn of the assistant) or
-    `all`. None for `assistant` with messages, `completion` with prompts, and `all` with texts."""
+    """The tokens to train: `completion` (the completion, or the last turn), `assistant` (every turn of the assistant)
+    or `all`. None for `assistant` with messages, `completion` with prompts, and `all` with texts."""
     packing: bool = False
     """Whether training puts several rows into one sequence of at most `max_length` tokens, so that less is padding. No
     row is cut for it, none sees another, and `per_device_train_batch_size` counts sequences. Models that cannot keep
     rows apart are refused."""
     tolerance: float = 0.2
-    """Greatest share of training rows whose answer may be cut by `max_length`, be trained without its end, begin with
-    two BOS tokens, or follow other tokens than its prompt; beyond it, training is refused."""
+    """Greatest share of training rows that may have each of these issues: an answer cut by `max_length`, trained
+    without its end, or after other tokens than its prompt; two BOS tokens. Beyond it, training is refused."""
     untrained_rows: Literal["error", "keep"] = "error"
-    """What to do about training rows of which not one token is trained, since the prompt alone fills `max_length`."""
+    """What to do with training rows that have no trained token, because the prompt alone fills `max_length`."""
     form: Form | None = None
     """Which columns hold the examples; always learned."""
     conversational: bool | None = None
@@ -71,11 +87,11 @@ class SFTPreprocessor(Preprocessor):
             raise ValueError("tolerance is a share, from 0 to 1")
 
     def needs(self) -> Columns:
-        """Return the columns of the converter, or of the form of the data; before `fit`, any form will do."""
+        """Return the columns of the converter, or of the form of the data; before `fit`, any form is possible."""
         if self.converter is not None:
             return CONVERTERS[self.converter].needs
         if self.form is None:
-            return Columns(optional=tuple(column for columns in COLUMNS.values() for column in columns))
+            return Columns(optional=("messages", "prompt", "completion", "text"))
         if self.form == "prompt-completion":
             return Columns(required=("prompt",), answers=("completion",), group="prompt")
         columns = COLUMNS[self.form]
@@ -85,124 +101,159 @@ class SFTPreprocessor(Preprocessor):
         """Return a copy that knows the form of the data, and holds its chat template as text."""
         form: Form | None = None
         conversational = None
-        for row in map(self._ours, train):
-            known = sft_checks.forms(row)
-            if known and self._answered(row):
-                form = next(form for form in COLUMNS if form in known)
-                conversational = form == "messages" or chat.are_messages(row["prompt"]) if form != "text" else False
+        for example in train:
+            row = self._convert(example)
+            filled = forms(row)
+            if filled and self._is_answered(row):
+                form = next(form for form in COLUMNS if form in filled)
+                has_turns = form == "messages" or are_messages(row.get("prompt"))
+                conversational = has_turns and form != "text"
                 break
-        return replace(self, form=form, conversational=conversational, chat_template=templates.load(self.chat_template))
+        template = templates.load_template(self.chat_template)
+        return replace(self, form=form, conversational=conversational, chat_template=template)
+
+    # --- checks -------------------------------------------------------------------------------------------------------
 
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
-        """Yield what is wrong with one split; rows without any answer are rows to predict."""
+        """Yield what is wrong with one split; if no row has an answer, the rows are to be predicted."""
         rows = _Converted(examples, self)
-        answered = any(self._answered(row) for row in rows)
-        yield from sft_checks.check_mixture(rows if answered else (), self.form)
+        answered = any(map(self._is_answered, rows))
+        yield from check_form(rows if answered else (), self.form)
         if self.form is None:
             return
+        yield from self._check_options()
+        warnings = SplitWarnings()
+        for number, row in enumerate(rows):
+            warnings.add(number, row)
+            for finding in self._check_row(row, number, answered=answered):
+                yield replace(finding, column=self._original_column(finding.column))
+        for finding in warnings.findings():
+            yield replace(finding, column=self._original_column(finding.column))
+
+    def _check_options(self) -> Iterator[Finding]:
         if self.form == "text" and self.loss_on not in (None, "all"):
             yield Finding(
-                code="no-prompt", message=f"loss_on is {self.loss_on!r}, and a text has no prompt to leave out.",
-                fix="Set preprocessor.loss_on: all, or give prompt and completion.", level="error",
-            )  # fmt: skip
+                code="no-prompt",
+                message=f"loss_on is {self.loss_on!r}, and a text has no prompt to leave out of the loss.",
+                fix="Set preprocessor.loss_on: all, or give prompt and completion.",
+                level="error",
+            )
         if self.chat_template is not None and not self.conversational:
             yield Finding(
-                code="chat-template-unused", level="warning",
-                message="chat_template is set, and the data are texts and no chats, so that it is not used.",
-                fix="Leave it out. Or, to make a question and an answer turns of a chat, rename their columns to "
+                code="chat-template-unused",
+                message="chat_template is set, and it is not used: the data are texts and not chats.",
+                fix="Leave it out. Or make a question and its answer turns of a chat: rename their columns to "
                 "instruction and output, and set preprocessor.converter: alpaca.",
-            )  # fmt: skip
-        seen = sft_checks.Seen()
-        for number, row in enumerate(rows):
-            seen.add(number, row)
-            for finding in self._check_row(row, number, answered=answered):
-                yield replace(finding, column=self._place(finding.column))
-        yield from seen.findings()
+                level="warning",
+            )
 
     def _check_row(self, row: Row, number: int, *, answered: bool) -> Iterator[Finding]:
-        asked = not answered and row.get("prompt") is not None
-        if self.form == "prompt-completion" or asked:
-            found = list(sft_checks.check_pair(row, number, answered=answered))
-            yield from found
-            if not found and self.conversational is False and chat.are_messages(row["prompt"]):
+        only_prompt = not answered and row.get("prompt") is not None
+        if self.form == "prompt-completion" or only_prompt:
+            findings = list(check_prompt_completion(row, number, answered=answered))
+            yield from findings
+            if not findings and self.conversational is False and are_messages(row["prompt"]):
                 yield Finding(
-                    code="mixed-forms", message="the prompt is messages, and the run was made for text.",
-                    fix="Write all rows in one way.", row=number, column="prompt",
-                )  # fmt: skip
+                    code="mixed-forms",
+                    message="the prompt is a list of messages, and the training rows are text.",
+                    fix="Write all rows in one form.",
+                    row=number,
+                    column="prompt",
+                )
         elif self.form == "messages":
-            yield from chat.check(
-                row.get("messages"), row=number, column="messages", part="dialogue" if answered else "prompt"
-            )
+            part: Literal["dialogue", "prompt"] = "dialogue" if answered else "prompt"
+            yield from check_messages(row.get("messages"), row=number, column="messages", part=part)
         else:
-            yield from sft_checks.check_text(row.get("text"), number, "text")
+            yield from check_text(row.get("text"), row=number, column="text")
 
-    def _place(self, place: str | None) -> str | None:
-        """Return where something stands by the names of the data's own columns."""
-        if place is None or self.converter is None:
-            return place
+    def _original_column(self, column: str | None) -> str | None:
+        """Return a column, or a place in one, by the names of the data set."""
+        if column is None or self.converter is None:
+            return column
         if self.converter == "sharegpt":
-            return place.replace("messages", "conversations", 1)
-        return "output" if place.startswith("completion") else "instruction"
+            return column.replace("messages", "conversations", 1)
+        return "output" if column.startswith("completion") else "instruction"
+
+    # --- features -----------------------------------------------------------------------------------------------------
 
     def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
-        """Return ids and, where there are answers, labels and the ids of the prompt alone.
+        """Return ids and, if there are answers, labels and the ids of the prompt alone.
 
-        Beside what the model takes: ``fate``, what became of the row, and ``tokens_lost`` to `max_length`.
+        Further columns are ``issues``, a `RowIssue` of the row, and ``tokens_lost``, the tokens beyond `max_length`.
 
         Raises:
             BadData: Some rows have answers and others do not, or the template refuses one.
             BadOptions: The data are messages, and there is no chat template.
         """
-        names = list(examples)
-        pairs = [self.pair(dict(zip(names, values, strict=True))) for values in zip(*examples.values(), strict=True)]
+        rows = list(map(self.prompt_completion, rows_of(examples)))
         if self.conversational:
-            templates.ensure(tokenizer, self.chat_template)
-        shared = TurnStatus.PADDED_WITH_EOS if ensure_pad(tokenizer) else TurnStatus.FINE
-        answered = {pair.completion is not None for pair in pairs}
-        if len(answered) > 1:
+            templates.set_template(tokenizer, self.chat_template)
+        shared = RowIssue.PADDED_WITH_EOS if ensure_pad_token(tokenizer) else RowIssue.NONE
+        answered = [row.completion is not None for row in rows]
+        if not any(answered):
+            ids = encode_prompts([row.prompt for row in rows], tokenizer)
+            return {"input_ids": ids, "issues": [int(shared)] * len(ids), "tokens_lost": [0] * len(ids)}
+        if not all(answered):
             raise BadData("some rows have answers and others have none. Give them as two data sets.")
-        if True not in answered:
-            ids = prompts(pairs, tokenizer)
-            return {"input_ids": ids, "fate": [int(shared)] * len(ids), "tokens_lost": [0] * len(ids)}
-        rows = label(pairs, tokenizer, loss_on=self._loss_on())
+        features: dict[str, list[Any]] = {
+            "input_ids": [],
+            "labels": [],
+            "prompt_ids": [],
+            "issues": [],
+            "tokens_lost": [],
+        }
+        for row in label(rows, tokenizer, loss_on=self._loss_on()):
+            features["input_ids"].append(row.ids[: self.max_length])
+            features["labels"].append(row.labels[: self.max_length])
+            features["prompt_ids"].append(row.prompt_ids)
+            features["issues"].append(int(row.issues | shared))
+            features["tokens_lost"].append(max(len(row.ids) - self.max_length, 0))
+        return features
+
+    def prompt_completion(self, example: Row) -> PromptCompletion:
+        """Return an example of any form as a prompt and its completion."""
+        row = self._convert(example)
+        if row.get("messages") is not None:
+            messages = drop_nulls(row["messages"])
+            if ends_with_answer(messages):
+                return PromptCompletion(prompt=messages[:-1], completion=messages[-1:])
+            return PromptCompletion(prompt=messages)
+        prompt, completion, text = row.get("prompt"), row.get("completion"), row.get("text")
+        if prompt is None or (self.form == "text" and text is not None):
+            return PromptCompletion(prompt=None, completion=text)
+        if isinstance(prompt, str) and self.conversational:
+            prompt, completion = text_to_turn(prompt, USER), text_to_turn(completion, ASSISTANT)
+        if are_messages(prompt):
+            prompt = drop_nulls(prompt)
+            completion = None if completion is None else drop_nulls(completion)
+        return PromptCompletion(prompt=prompt, completion=completion)
+
+    def canonical(self, example: Row) -> Row:
+        """Return ``prompt`` and ``completion``, texts or messages.
+
+        The prompt is None where nothing is asked, as with plain texts; the completion, where no answer is known.
+        """
+        row = self.prompt_completion(example)
+        return {"prompt": row.prompt, "completion": row.completion}
+
+    def trainer_options(self) -> Mapping[str, Any]:
+        """Return what the trainer of `sft` reads; see `finetune_trl.sft.trainer.trainer`."""
         return {
-            "input_ids": [row.ids[: self.max_length] for row in rows],
-            "labels": [row.labels[: self.max_length] for row in rows],
-            "prompt_ids": [row.prompt for row in rows],
-            "fate": [int(row.fate | shared) for row in rows],
-            "tokens_lost": [max(len(row.ids) - self.max_length, 0) for row in rows],
+            "conversational": bool(self.conversational),
+            "packing": self.packing,
+            "max_length": self.max_length,
         }
 
-    def pair(self, row: Row) -> Pair:
-        """Return what a row asks, and what it answers."""
-        row = self._ours(row)
-        if row.get("messages") is not None:
-            messages = chat.messages_of(row["messages"])
-            if chat.answered(messages):
-                return Pair(prompt=messages[:-1], completion=messages[-1:])
-            return Pair(prompt=messages)
-        prompt, completion = row.get("prompt"), row.get("completion")
-        if prompt is None or (self.form == "text" and row.get("text") is not None):
-            return Pair(prompt="", completion=row.get("text"), continues=True)
-        if isinstance(prompt, str) and self.conversational:
-            prompt = [{"role": chat.USER, "content": prompt}]
-            if isinstance(completion, str):
-                completion = [{"role": chat.ASSISTANT, "content": completion}]
-        if chat.are_messages(prompt):
-            answer = None if completion is None else chat.messages_of(completion)
-            return Pair(prompt=chat.messages_of(prompt), completion=answer)
-        return Pair(prompt=prompt, completion=completion)
-
     def counts(self, features: Batch) -> Mapping[str, int]:
-        """Count trained tokens, rows without any, what was cut, and what is odd about rows."""
+        """Return counts of trained tokens, rows without any, lost tokens, and rows with each issue."""
         lost = features["tokens_lost"]
-        counts = Counter({"truncated": sum(count > 0 for count in lost), "tokens_lost": sum(lost)})
+        counts = Counter({"truncated": len(lost) - list(lost).count(0), "tokens_lost": sum(lost)})
         if "labels" in features:
-            trained = [trained_tokens(labels) for labels in features["labels"]]
+            trained = list(map(trained_tokens, features["labels"]))
             counts["trained_tokens"] = sum(trained)
             counts["rows_without_trained_tokens"] = trained.count(0)
-        for name, fate in COUNTED.items():
-            counts[name] = sum(bool(value & fate) for value in features["fate"])
+        for name, issue in COUNTED_ISSUES.items():
+            counts[name] = sum(bool(value & issue) for value in features["issues"])
         return counts
 
     def validate_counts(self, counts: Mapping[str, int], *, split: str) -> None:
@@ -213,41 +264,47 @@ class SFTPreprocessor(Preprocessor):
         """
         if split == "train":
             keep = self.untrained_rows == "keep"
-            refuse_faults(counts, split=split, max_length=self.max_length, tolerance=self.tolerance, keep=keep)
+            refuse_spoiled_rows(counts, split=split, max_length=self.max_length, tolerance=self.tolerance, keep=keep)
 
     def show(self, feature: Row, tokenizer: PreTrainedTokenizerBase) -> str:
-        """Return the row as the model reads it, the tokens that are trained in ``⟦…⟧``."""
-        ids, labels = feature["input_ids"], feature.get("labels") or [IGNORE_INDEX] * len(feature["input_ids"])
-        trained = [place > 0 and wanted != IGNORE_INDEX for place, wanted in enumerate(labels)]
-        changes = [place for place in range(1, len(ids)) if trained[place] != trained[place - 1]]
+        """Return the row as the model reads it, with ``⟦…⟧`` around the trained tokens."""
+        ids = feature["input_ids"]
+        labels = feature.get("labels") or [IGNORE_INDEX] * len(ids)
         text = str(tokenizer.decode(ids))
-        for number, place in reversed(list(enumerate(changes))):
-            # Decoding a part alone would lose the space that SentencePiece keeps at its beginning.
-            at = len(str(tokenizer.decode(ids[:place])))
-            text = f"{text[:at]}{'⟧' if number % 2 else '⟦'}{text[at:]}"
-        return text + ("⟧" if len(changes) % 2 else "")
+        pieces: list[str] = []
+        written, is_open = 0, False
+        for place in range(1, len(ids)):
+            if (labels[place] != IGNORE_INDEX) == is_open:
+                continue
+            # Decoding a piece alone would lose the space that SentencePiece keeps at its beginning.
+            end = len(str(tokenizer.decode(ids[:place])))
+            pieces += [text[written:end], "⟧" if is_open else "⟦"]
+            written, is_open = end, not is_open
+        pieces += [text[written:], "⟧" if is_open else ""]
+        return "".join(pieces)
 
-    def collator(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Any:
+    def collator(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> PadLabelled:
         """Return what pads rows on the right, and prompts to answer on the left."""
-        return PadSequences(int(tokenizer.pad_token_id))
+        return PadLabelled(pad_token_id=int(tokenizer.pad_token_id))
 
     def _loss_on(self) -> LossOn:
-        usual: dict[Form | None, LossOn] = {"messages": "assistant", "prompt-completion": "completion"}
-        return self.loss_on or usual.get(self.form, "all")
+        if self.loss_on is not None:
+            return self.loss_on
+        return {"messages": "assistant", "prompt-completion": "completion"}.get(str(self.form), "all")
 
-    def _ours(self, row: Row) -> Row:
-        """Return a row with our columns."""
+    def _convert(self, row: Row) -> Row:
+        """Return a row with the columns of this plugin."""
         return CONVERTERS[self.converter].convert(row) if self.converter else row
 
-    def _answered(self, row: Row) -> bool:
-        """Say whether a row has an answer."""
+    def _is_answered(self, row: Row) -> bool:
+        """Say whether a row, with the columns of this plugin, has an answer."""
         if row.get("messages") is not None:
-            return chat.answered(row["messages"])
+            return ends_with_answer(row["messages"])
         return row.get("completion") is not None or row.get("text") is not None
 
 
 class _Converted(Sequence[Row]):
-    """Examples with our columns, made as they are asked for."""
+    """Examples with the columns of this plugin, each converted when it is asked for."""
 
     def __init__(self, examples: Sequence[Row], preprocessor: SFTPreprocessor) -> None:
         self._examples, self._preprocessor = examples, preprocessor
@@ -256,10 +313,10 @@ class _Converted(Sequence[Row]):
         return len(self._examples)
 
     def __getitem__(self, index: Any) -> Any:
-        return self._preprocessor._ours(self._examples[index])
+        return self._preprocessor._convert(self._examples[index])
 
     def __iter__(self) -> Iterator[Row]:
-        return map(self._preprocessor._ours, self._examples)
+        return map(self._preprocessor._convert, self._examples)
 
 
 def trained_tokens(labels: Sequence[int]) -> int:
@@ -268,7 +325,4 @@ def trained_tokens(labels: Sequence[int]) -> int:
     >>> trained_tokens([1, -100, 5, 2])
     2
     """
-    return sum(label != IGNORE_INDEX for label in labels[1:])
-
-
-__all__ = ["Labelled", "SFTPreprocessor", "trained_tokens"]
+    return len(labels[1:]) - list(labels[1:]).count(IGNORE_INDEX)

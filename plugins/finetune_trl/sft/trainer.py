@@ -8,27 +8,32 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from torch.nn.utils.rnn import pad_sequence
-from transformers import GenerationConfig
 from trl import SFTConfig, SFTTrainer
 
-from finetune.errors import BadOptions
+from finetune.errors import Incompatible
 from finetune.interfaces import IGNORE_INDEX, Job
-from finetune_trl.chat import templates
+from finetune.kit import (
+    base_model_of,
+    evaluation_mode,
+    generate,
+    mask_after_eos,
+    pad,
+    preserve_rng_state,
+    require_upstream,
+)
+from finetune_trl.generation import prepare_generation, without_padding
 from finetune_trl.patched import PatchedTRLTrainer, built_by_trl, train_features
-from finetune_trl.sft.packing import POSITIONS, packed, probe, refuse_crossing
-from finetune_trl.sft.preprocessor import SFTPreprocessor
-from finetune_trl.sft.refusals import refuse_other_loss, refuse_preparing
-from finetune_trl.writing import GENERATION_DEFAULTS
+from finetune_trl.refused_options import SFT, refuse_options, required_option
+from finetune_trl.sft.packing import POSITIONS, pack, probe, refuse_unseparated_rows
 
 
 class PatchedSFTTrainer(PatchedTRLTrainer, SFTTrainer):
-    """TRL's trainer, which predicts what a model writes and how likely the answers are, and keeps no logits."""
+    """TRL's trainer; it predicts generated answers and the likelihood of the right ones, and keeps no logits."""
 
     generation: Mapping[str, Any]
-    """Options of ``generate``, the tokens that end an answer among them."""
-    writes: bool
-    """Whether answers are written where they are known, too."""
+    """Options of ``generate``, with the tokens that end an answer."""
+    generates_known: bool
+    """Whether answers are generated where the right ones are known, too."""
     _signature_columns: Any
 
     def _set_signature_columns_if_needed(self) -> None:
@@ -38,141 +43,152 @@ class PatchedSFTTrainer(PatchedTRLTrainer, SFTTrainer):
     def prediction_step(
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None
     ) -> tuple[Any, Any, Any]:
-        """Return the loss; what was written, ``(B, T)``; and ``(B, 4)`` numbers, see `measured`."""
+        """Return the loss; the generated ids, ``(B, T)``, and numbers, ``(B, 4)``; and the numbers of trained tokens.
+
+        The columns of the numbers are those of `score_labels`, and whether generation ended by itself.
+        """
         inputs = self._prepare_inputs(inputs)
         loss, numbers = None, torch.zeros(len(inputs["input_ids"]), 4, device=inputs["input_ids"].device)
         if "labels" in inputs:
             with torch.no_grad(), self.compute_loss_context_manager():
-                numbers = self.measured(model, inputs)
+                numbers[:, :3] = self.score_labels(model, inputs)
             total, tokens = numbers[:, 0].sum(), numbers[:, 1].sum()
             loss = total / tokens.clamp(min=1)
         if prediction_loss_only:
             return loss, None, None
-        ids, numbers[:, 3] = self.answers(model, inputs)
+        ids, numbers[:, 3] = self.answer(inputs)
         return loss, (ids, numbers), None if loss is None else numbers[:, 1]
 
-    def measured(self, model: Any, inputs: Any) -> torch.Tensor:
-        """Return a row's negative log-likelihood, its trained tokens, how many were the likeliest, and 0: ``(B, 4)``.
+    def score_labels(self, model: Any, inputs: Any) -> torch.Tensor:
+        """Return for each row its negative log-likelihood, its trained tokens, and its hits: ``(B, 3)``.
 
-        The logits of a few positions are held at a time, never all.
+        A hit is a token that the model ranks first. The logits of a few positions are held at a time, never all.
         """
-        made = model(**{name: inputs[name] for name in ("input_ids", "attention_mask", "labels")}, fused_lm_head=True)
-        columns = [-made.log_probs.sum(1), made.label_mask.sum(1), made.is_top1.sum(1)]
-        return torch.stack([*(column.float() for column in columns), torch.zeros_like(columns[0]).float()], dim=1)
+        columns = {name: inputs[name] for name in ("input_ids", "attention_mask", "labels")}
+        outputs = model(**columns, fused_lm_head=True)
+        nll, tokens, hits = -outputs.log_probs.sum(1), outputs.label_mask.sum(1), outputs.is_top1.sum(1)
+        return torch.stack([nll.float(), tokens.float(), hits.float()], dim=1)
 
-    def answers(self, model: Any, inputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what the model writes, up to its end, and whether it ended by itself.
+    def answer(self, inputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return generated ids, ``(B, T)``, and whether each answer ended by itself, ``(B,)``.
 
-        What follows the end is `IGNORE_INDEX`, so that padding is never taken for text.
+        From the end on, ids are `IGNORE_INDEX`, so that padding is never taken for text.
         """
-        asked = inputs["prompt_ids"] if "prompt_ids" in inputs else inputs["input_ids"]
-        mask = inputs["prompt_mask"] if "prompt_mask" in inputs else inputs["attention_mask"]
-        empty = asked.new_full((len(asked), 1), IGNORE_INDEX)
-        if ("labels" in inputs and not self.writes) or not mask.any(dim=1).all():
-            return empty, asked.new_zeros(len(asked)).float()
-        room = self._room(asked.shape[1])
-        if room < self.generation["max_new_tokens"] and len(asked) > 1:
-            # A long prompt shall not take the room of its neighbours, so each is asked alone.
-            alone = [
-                self._written(row[seen.bool()][None], seen[seen.bool()][None])
-                for row, seen in zip(asked, mask, strict=True)
-            ]
-            ids = pad_sequence([row[0] for row in alone], batch_first=True, padding_value=IGNORE_INDEX)
+        if "prompt_ids" in inputs:
+            prompts, mask = inputs["prompt_ids"], inputs["prompt_mask"]
         else:
-            ids = self._written(asked, mask)
-        ends = torch.isin(ids, torch.tensor(self.generation["eos_token_id"] or [], device=ids.device))
-        return ids.masked_fill(ends.cumsum(1) > 0, IGNORE_INDEX), ends.any(dim=1).float()
+            prompts, mask = inputs["input_ids"], inputs["attention_mask"]
+        is_known = "labels" in inputs
+        has_empty_prompt = not mask.any(dim=1).all()
+        if (is_known and not self.generates_known) or has_empty_prompt:
+            nothing = prompts.new_full((len(prompts), 1), IGNORE_INDEX)
+            return nothing, prompts.new_zeros(len(prompts)).float()
+        ids = self._generate(prompts, mask)
+        ids, ended = mask_after_eos(ids, self.generation["eos_token_id"])
+        return ids, ended.float()
 
-    def _written(self, asked: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Return what is written after prompts, (B, T); no further than the model has positions."""
-        most = min(self.generation["max_new_tokens"], self._room(asked.shape[1]))
-        if most < 1:
-            return asked.new_full((len(asked), 1), IGNORE_INDEX)
-        ends = self.generation["eos_token_id"] or None
-        config = GenerationConfig(**{**self.generation, "max_new_tokens": most, "eos_token_id": ends})
+    def _generate(self, prompts: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return the ids generated after prompts, (B, T); no more than the model has positions for."""
+        room = self._room(prompts.shape[1])
+        wanted = self.generation["max_new_tokens"]
+        if room < wanted and len(prompts) > 1:
+            # A long prompt must not shorten the answers to others in its batch, so each prompt is answered alone.
+            answers = []
+            for row, seen in zip(prompts, mask.bool(), strict=True):
+                ids = self._generate(row[seen][None], mask.new_ones(1, int(seen.sum())))
+                answers += without_padding(ids.cpu())
+            return pad(answers, IGNORE_INDEX).to(prompts.device)
+        length = min(wanted, room)
+        if length < 1:
+            return prompts.new_full((len(prompts), 1), IGNORE_INDEX)
         model = self.accelerator.unwrap_model(self.model)
-        with torch.no_grad(), self.accelerator.autocast():
-            ids: torch.Tensor = model.generate(input_ids=asked, attention_mask=mask, generation_config=config)
-        return ids[:, asked.shape[1] :]
+        with self.accelerator.autocast():
+            batch = {"input_ids": prompts, "attention_mask": mask}
+            return generate(model, batch, {**self.generation, "max_new_tokens": length})
 
     def _room(self, length: int) -> int:
         """Return how many tokens a model can write after so many."""
-        positions: int | None = getattr(self.model.config, "max_position_embeddings", None)
+        model: Any = self.model
+        positions = getattr(model.config, "max_position_embeddings", None)
         return (positions or 1 << 30) - length
 
 
 def trainer(job: Job) -> PatchedSFTTrainer:
     """Build the trainer.
 
+    It reads the preprocessor's trainer options ``conversational`` (whether prompts are turns of a chat; default false),
+    ``packing`` (whether to train on several rows in one sequence; default false) and, with packing, ``max_length``; and
+    the evaluator's ``generate`` (whether to generate answers where the right ones are known; default true).
+
     Raises:
-        BadData: Too many training rows are cut, are trained without an end, or are not trained at all.
-        BadOptions: An option of the trainer would be ignored, or the text to write has no limit.
+        BadOptions: An option of the trainer would be ignored, or generation has no limit of its own.
         Incompatible: The strategy and TRL's loss do not go together.
     """
-    refuse_preparing(job)
-    generation = generation_of(job)
+    refuse_options(job, SFTConfig, SFT)
     forget_fused_head(job.model)
-    given = {**job.arguments, "dataset_kwargs": {"skip_prepare_dataset": True}}
+    generation = prepare_generation(job)
+    arguments = {**job.arguments, "dataset_kwargs": {"skip_prepare_dataset": True}}
     more = train_features(job, columns=("input_ids", "labels"))
     if job.train is not None:
-        more = {"train_dataset": rows_to_train(job, job.train)}
-    built = built_by_trl(replace(job, arguments=given), PatchedSFTTrainer, **more)
-    built.generation, built.writes = generation, getattr(job.evaluator, "writes", True)
+        more = {"train_dataset": training_rows(job, job.train)}
+    built = built_by_trl(replace(job, arguments=arguments), PatchedSFTTrainer, generation=generation, **more)
+    built.generates_known = bool(job.evaluator.trainer_options().get("generate", True))
     if job.train is not None:
         refuse_other_loss(built)
-        stops_there(job, generation)
     return built
 
 
-def rows_to_train(job: Job, features: Dataset) -> Dataset:
-    """Return ids and labels to train on; several rows in one sequence where the preprocessor says so.
+def training_rows(job: Job, features: Dataset) -> Dataset:
+    """Return ids and labels to train on; several rows in one sequence if the preprocessor asks for it.
 
     Raises:
-        Incompatible: They are to be packed, and the model cannot keep them apart.
+        BadOptions: It asks for packing, and does not say how long a sequence may be.
+        Incompatible: The model cannot keep the rows of a sequence apart.
     """
     rows = features.select_columns(["input_ids", "labels"])
-    if not isinstance(job.preprocessor, SFTPreprocessor) or not job.preprocessor.packing:
+    if not job.preprocessor.trainer_options().get("packing"):
         return rows
-    size = job.arguments.get("per_device_train_batch_size", SFTConfig.per_device_train_batch_size)
-    refuse_crossing(job.model, probe(rows, sequences=min(size, 2)))
-    return packed(rows, room=job.preprocessor.max_length)
+    room = required_option(job.preprocessor, "max_length", example=1024)
+    batch_size = job.arguments.get("per_device_train_batch_size", SFTConfig.per_device_train_batch_size)
+    refuse_unseparated_rows(job.model, probe(rows, sequences=min(batch_size, 2)))
+    return pack(rows, room=room)
 
 
 def forget_fused_head(model: Any) -> None:
-    """Take back what an earlier trainer did to a model's ``forward``: each wraps the one before, without an end."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    before = vars(base).setdefault("_forward_before_sft", vars(base).get("forward"))
-    if before is None:
-        vars(base).pop("forward", None)
-    else:
-        base.forward = before
+    """Restore a model's ``forward`` as it was before the first trainer of TRL.
 
-
-def generation_of(job: Job) -> dict[str, Any]:
-    """Return the options of ``generate``: the recipe's, ours, and the tokens that end an answer.
+    Each trainer of TRL 1.16 wraps the ``forward`` of the model that it gets (`add_fused_lm_head`), and accelerate wraps
+    it once more under bf16, so the wrappers of several trainers would pile up. The model keeps what was there first,
+    because it outlives the trainers.
 
     Raises:
-        BadOptions: The limit counts the prompt, or several texts are wanted for one.
+        UpstreamChanged: TRL no longer wraps the model by that function.
     """
-    if "max_length" in job.generation:
-        raise BadOptions("generation: 'max_length' counts the prompt as well. Set max_new_tokens.")
-    if job.generation.get("num_return_sequences", 1) != 1:
-        raise BadOptions("generation: 'num_return_sequences' must be 1: one example has one record.")
-    tokenizer = job.tokenizer
-    own = job.model.generation_config.eos_token_id
-    ends = {tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])}
-    if tokenizer.chat_template and getattr(job.preprocessor, "conversational", False):
-        ends.add(templates.end_of_turn(tokenizer))
-    return {
-        **GENERATION_DEFAULTS,
-        "eos_token_id": sorted(end for end in ends if end is not None),
-        "pad_token_id": tokenizer.pad_token_id,
-        **job.generation,
-    }
+    require_upstream("trl.trainer.utils", "add_fused_lm_head")
+    attributes = vars(base_model_of(model))
+    first = attributes.setdefault("_forward_before_trl", attributes.get("forward"))
+    attributes.pop("forward", None)
+    if first is not None:
+        attributes["forward"] = first
 
 
-def stops_there(job: Job, generation: Mapping[str, Any]) -> None:
-    """Write into the model's own generation options what ends an answer, so that whoever loads it need not know."""
-    own = job.model.generation_config
-    own.eos_token_id, own.pad_token_id = generation["eos_token_id"] or None, generation["pad_token_id"]
-    own._from_model_config = False  # else it is made anew, without them, when the model is loaded
+def refuse_other_loss(built: PatchedSFTTrainer) -> None:
+    """Refuse a model whose own loss differs from the one that TRL computes from its last hidden states.
+
+    TRL 1.16 multiplies these by the output embeddings. A head with further layers, such as BERT's, would be trained on
+    the loss of another model.
+
+    Raises:
+        Incompatible: The two differ on a batch.
+    """
+    model: Any = built.model
+    with preserve_rng_state(), torch.no_grad(), evaluation_mode(model):
+        batch = {"use_cache": False}
+        for name, column in next(iter(built.get_train_dataloader())).items():
+            batch[name] = column.to(model.device)
+        own, fused = model(**batch).loss, model(**batch, fused_lm_head=True).loss
+    if not torch.isclose(own.float(), fused.float(), rtol=0.02, atol=1e-3):
+        raise Incompatible(
+            f"the model's own loss on a batch is {own.item():.4f}, and the one that TRL's SFTTrainer computes is "
+            f"{fused.item():.4f}: its head does more than multiply by the output embeddings. Use a decoder-only model."
+        )

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from finetune.errors import BadData, BadOptions
 from finetune.testing.laws import check_finding
 from finetune.testing.tokenizers import tokenizer
-from finetune_trl.chat import messages as chat
 from finetune_trl.chat import templates
+from finetune_trl.chat.messages import Message, check_messages
 
 
 def turn(role: Any, content: Any = "Aye.") -> dict[str, Any]:
@@ -25,7 +25,7 @@ U, A, S = turn("user"), turn("assistant"), turn("system")
 
 def codes(value: Any, part: Any = "dialogue") -> list[tuple[str, str | None]]:
     """Return the code and the place of every finding."""
-    found = list(chat.check(value, row=7, column="messages", part=part))
+    found = list(check_messages(value, row=7, column="messages", part=part))
     for finding in found:
         check_finding(finding)
         assert finding.row == 7
@@ -52,7 +52,7 @@ def test_a_sound_dialogue_has_no_finding(messages: list[Any]) -> None:
         ([U, A, A], "role-twice", "messages[2].role"),
         ([U, S, A], "system-not-first", "messages[1].role"),
         ([U, A, U], "last-not-assistant", "messages[2].role"),
-        ([S], "nobody-speaks", "messages[0].role"),
+        ([S], "system-only", "messages[0].role"),
         ([turn("bot"), A], "unknown-role", "messages[0].role"),
         ([turn(None), A], "role-missing", "messages[0].role"),
         ([U, turn("assistant", None)], "content-missing", "messages[1].content"),
@@ -81,18 +81,18 @@ def test_a_prompt_ends_with_the_user_and_a_completion_is_the_assistants() -> Non
         (turn("gpt"), "Did you mean 'assistant'?"),
         (turn("human"), "Did you mean 'user'?"),
         (turn("asistant"), "Did you mean 'assistant'?"),
-        ({"role": "user", "contents": "Aye."}, "Call it 'content'"),
+        ({"role": "user", "contents": "Aye."}, "Rename 'contents' to 'content'"),
         ({"from": "human", "value": "Aye."}, "preprocessor.converter: sharegpt"),
     ],
 )
-def test_a_near_miss_is_told_what_was_meant(message: Any, said: str) -> None:
-    found = next(iter(chat.check([message], row=0, column="messages")))
+def test_a_near_miss_gets_a_suggestion(message: Any, said: str) -> None:
+    found = next(iter(check_messages([message], row=0, column="messages")))
     assert said in f"{found.message} {found.fix}"
 
 
 # --- templates --------------------------------------------------------------------------------------------------------
 
-DIALOGUE: list[chat.Message] = [
+DIALOGUE: list[Message] = [
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": "Who keeps the light?"},
     {"role": "assistant", "content": "Old Tomás."},
@@ -103,7 +103,7 @@ DIALOGUE: list[chat.Message] = [
 
 def made(family: str, option: str | None) -> Any:
     words = tokenizer(family)
-    templates.ensure(words, option)
+    templates.set_template(words, option)
     return words
 
 
@@ -116,16 +116,16 @@ def test_our_templates_write_what_they_say() -> None:
     assert templates.render(chatml, DIALOGUE[1:3]) == (
         "<|im_start|>user\nWho keeps the light?<|endoftext|>\n<|im_start|>assistant\nOld Tomás.<|endoftext|>\n"
     )
-    text, spans = templates.render_with_answers(plain, DIALOGUE)
+    text, spans = templates.render_with_spans(plain, DIALOGUE)
     assert [text[start:stop] for start, stop in spans] == [" Old Tomás.<|endoftext|>", " No.<|endoftext|>"]
 
 
 @pytest.mark.parametrize("family", ["gpt2", "roberta", "llama"])
-@pytest.mark.parametrize("name", list(templates.OURS))
+@pytest.mark.parametrize("name", list(templates.BUILT_IN))
 def test_our_templates_add_no_token_and_begin_as_the_tokenizer_does(family: str, name: str) -> None:
     before = len(tokenizer(family))
     words = made(family, name)
-    ids = templates.ids_of(words, DIALOGUE)
+    ids = templates.encode_messages(words, DIALOGUE)
     assert len(words) == before
     begins = words("a").input_ids[0] == words.bos_token_id
     assert ids.count(words.bos_token_id) >= begins and (ids[0] == words.bos_token_id) == begins
@@ -135,31 +135,31 @@ def test_our_templates_add_no_token_and_begin_as_the_tokenizer_does(family: str,
 def test_chatml_ends_turns_with_its_own_token_where_the_tokenizer_has_it() -> None:
     words = tokenizer("gpt2")
     words.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
-    templates.ensure(words, "chatml")
+    templates.set_template(words, "chatml")
     assert templates.end_of_turn(words) == words.convert_tokens_to_ids("<|im_end|>")
     assert words.eos_token not in templates.render(words, DIALOGUE)
 
 
-# Upstream marks control tokens with private characters, and drops these where somebody writes them; we mark with two
-# that are no characters.
+# transformers marks control tokens with private-use characters, and drops these from messages; this plugin uses two
+# noncharacters.
 SPEECH = st.text(st.characters(exclude_categories=["Cs", "Cc", "Co", "Cn"]), min_size=1)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "roberta", "llama"])
-@pytest.mark.parametrize("name", list(templates.OURS))
+@pytest.mark.parametrize("name", list(templates.BUILT_IN))
 @given(said=st.lists(SPEECH, min_size=2, max_size=2))
 def test_our_ids_are_upstreams(family: str, name: str, said: list[str]) -> None:
     words = WORDS[family, name]
     dialogue = [turn("user", said[0]), turn("assistant", said[1])]
     theirs = words.apply_chat_template(dialogue, return_dict=True, sanitize_control_tokens=True)
-    assert templates.ids_of(words, dialogue) == theirs["input_ids"]
+    assert templates.encode_messages(words, dialogue) == theirs["input_ids"]
 
 
-WORDS = {(family, name): made(family, name) for family in ("gpt2", "roberta", "llama") for name in templates.OURS}
+WORDS = {(family, name): made(family, name) for family in ("gpt2", "roberta", "llama") for name in templates.BUILT_IN}
 
 
 @pytest.mark.parametrize("family", ["gpt2", "roberta", "llama"])
-def test_a_control_token_that_somebody_says_is_text(family: str) -> None:
+def test_a_control_token_in_a_message_is_text(family: str) -> None:
     words = WORDS[family, "plain"]
     end = words.eos_token
     dialogue = [turn("user", f"What is {end}{end}?"), turn("assistant", f"{end} ends.")]
@@ -167,7 +167,7 @@ def test_a_control_token_that_somebody_says_is_text(family: str) -> None:
     ids, offsets = templates.encode(words, [text])[0]
     assert ids.count(words.eos_token_id) == 1
     assert words.decode(ids).count(end) == 4
-    assert templates.holds_marks(text) and not templates.holds_marks(templates.render(words, DIALOGUE))
+    assert templates.has_marks(text) and not templates.has_marks(templates.render(words, DIALOGUE))
     assert ids == words.apply_chat_template(dialogue, return_dict=True, sanitize_control_tokens=True)["input_ids"]
     assert len(offsets) == len(ids) and all(0 <= start <= stop <= len(text) for start, stop in offsets)
 
@@ -175,26 +175,26 @@ def test_a_control_token_that_somebody_says_is_text(family: str) -> None:
 def test_a_template_is_kept_as_text_whatever_becomes_of_its_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.jinja"
     file.write_text("{% for m in messages %}{{ m['content'] + eos_token }}{% endfor %}", encoding="utf-8")
-    text = templates.load(str(file))
+    text = templates.load_template(str(file))
     file.unlink()
     words = made("gpt2", text)
     assert templates.render(words, [turn("user", "Fog")]) == "Fog<|endoftext|>"
-    assert not templates.marks_answers(words) and templates.marks_answers(made("gpt2", "plain"))
+    assert not templates.has_generation_blocks(words) and templates.has_generation_blocks(made("gpt2", "plain"))
 
 
-def test_without_a_template_the_options_are_told() -> None:
-    with pytest.raises(BadOptions, match=r"no chat template .* one of ours \(chatml, plain\), or to a .jinja file"):
-        templates.ensure(tokenizer("gpt2"), None)
+def test_without_a_template_the_error_names_the_options() -> None:
+    with pytest.raises(BadOptions, match=r"no chat template.* built-in one \(chatml, plain\) or to a .jinja file"):
+        templates.set_template(tokenizer("gpt2"), None)
     with pytest.raises(BadOptions, match=r"'chatlm' is neither a file nor one of .* Did you mean 'chatml'?"):
-        templates.load("chatlm")
+        templates.load_template("chatlm")
     words = tokenizer("bert")
     with pytest.raises(BadOptions, match="ends a turn with the end-of-sequence token, and the tokenizer has none"):
-        templates.ensure(words, "plain")
+        templates.set_template(words, "plain")
 
 
-def test_a_template_that_refuses_a_dialogue_is_told_with_its_reason() -> None:
+def test_an_error_of_a_template_is_reported_with_its_reason() -> None:
     strict = "{% if messages[0]['role'] != 'user' %}{{ raise_exception('no system, please') }}{% endif %}"
-    with pytest.raises(BadData, match=r"refuses messages of the roles .*'system'.*: no system, please"):
+    with pytest.raises(BadData, match=r"refuses messages with the roles .*'system'.*: no system, please"):
         templates.render(made("gpt2", strict), DIALOGUE)
 
 

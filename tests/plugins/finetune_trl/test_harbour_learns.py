@@ -98,28 +98,23 @@ def test_preferences_are_learned_from_there_with_an_accuracy_above_nine_tenths(
     result = begun("dpo", folder, model=instructed.directory, training={"max_steps": 80, "learning_rate": 2e-4})
     before, after = result.base_model_scores["test"], result.scores["test"]
     assert before["accuracy"] == 0.5 and before["margin"] == 0  # the base model is the reference
-    assert after["accuracy"] > 0.9 and after["accuracy_low"] > 0.85
+    assert after["accuracy"] > 0.9
+    assert result.intervals["test"]["accuracy"]["low"] > 0.85
     assert after["chosen_reward"] > after["rejected_reward"]
 
 
 def test_a_reward_model_is_learned_from_there_that_tells_the_better_answer(judge: Result) -> None:
     after = judge.scores["test"]
-    assert after["accuracy"] > 0.9 and after["accuracy_low"] > 0.85
+    assert after["accuracy"] > 0.9
+    assert judge.intervals["test"]["accuracy"]["low"] > 0.85
 
 
-def test_reinforcement_by_that_reward_model_raises_its_mean_beyond_the_interval(
-    folder: Path, instructed: Result, judge: Result
-) -> None:
+def test_reinforcement_by_that_reward_model_raises_its_mean(folder: Path, instructed: Result, judge: Result) -> None:
     result = reinforced(folder, "polite", instructed.directory, judge.directory)
-    before, after = result.base_model_scores["test"], result.scores["test"]
-    assert after["reward_low"] > before["reward_high"]
-    assert after["reward"] > before["reward"]
+    assert result.differences["test"]["base_model"]["reward"]["low"] > 0
 
 
-@pytest.mark.parametrize("reward", ["courtesy", "brevity"])
-def test_reinforcement_by_a_function_raises_its_mean_beyond_the_interval(
-    folder: Path, instructed: Result, reward: str
-) -> None:
-    result = reinforced(folder, reward, instructed.directory, f"finetune_samples.rewards:{reward}")
-    before, after = result.base_model_scores["test"], result.scores["test"]
-    assert after["reward_low"] > before["reward_high"]
+@pytest.mark.parametrize("reward", ["finetune_samples.rewards:courtesy", "finetune_trl.reinforcement.rewards:brevity"])
+def test_reinforcement_by_a_function_raises_its_mean(folder: Path, instructed: Result, reward: str) -> None:
+    result = reinforced(folder, reward.rpartition(":")[2], instructed.directory, reward)
+    assert result.differences["test"]["base_model"]["reward"]["low"] > 0

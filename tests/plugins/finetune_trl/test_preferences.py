@@ -11,7 +11,6 @@ import pytest
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, RewardTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
@@ -23,7 +22,7 @@ from finetune.testing.laws import check_finding
 from finetune.testing.tokenizers import TEXTS, tokenizer
 from finetune_trl.chat import templates
 from finetune_trl.preference.dpo import DPOPreprocessor
-from finetune_trl.preference.evaluator import PreferenceEvaluator, preferred, wilson
+from finetune_trl.preference.evaluator import PreferenceEvaluator, preference_record
 from finetune_trl.preference.kto import KTOPreprocessor
 from finetune_trl.preference.reward import RewardPreprocessor
 
@@ -47,7 +46,7 @@ SHAREGPT = {
 
 def words(family: str) -> Any:
     made = tokenizer(family)
-    templates.ensure(made, "plain")
+    templates.set_template(made, "plain")
     return made
 
 
@@ -103,7 +102,7 @@ def test_text_becomes_turns_where_the_data_are_called_conversational() -> None:
     text = {"prompt": U["content"], "chosen": GOOD["content"], "rejected": BAD["content"]}
     assert features(DPOPreprocessor(conversational=True), [text], tokens) == features(DPOPreprocessor(), [CHAT], tokens)
     asked = DPOPreprocessor().fit([CHAT]).features({"prompt": [U["content"]]}, tokens)
-    assert asked["prompt_ids"] == [templates.ids_of(tokens, [U], add_generation_prompt=True)]
+    assert asked["prompt_ids"] == [templates.encode_messages(tokens, [U], add_generation_prompt=True)]
 
 
 def test_a_tokenizer_that_cannot_end_an_answer_is_refused() -> None:
@@ -177,9 +176,9 @@ FAULTY: list[tuple[str, dict[str, Any]]] = [
     ("identical-answers", {**TEXT, "chosen": " Nobody knows.  "}),
     ("identical-answers", {**CHAT, "chosen": [BAD]}),
     ("answer-empty", {**TEXT, "rejected": "  "}),
-    ("answer-empty", {**TEXT, "chosen": None}),
+    ("answer-missing", {**TEXT, "chosen": None}),
     ("content-empty", {**CHAT, "rejected": [{"role": "assistant", "content": " "}]}),
-    ("prompt-missing", {**TEXT, "prompt": " "}),
+    ("prompt-empty", {**TEXT, "prompt": " "}),
     ("no-common-prompt", {"chosen": "Aye.", "rejected": "No."}),
     ("no-common-prompt", {"chosen": [GOOD], "rejected": [BAD]}),
     ("completion-not-assistant", {**CHAT, "rejected": [U]}),
@@ -210,9 +209,9 @@ def test_a_good_pair_is_left_alone(row: dict[str, Any]) -> None:
     assert not list(DPOPreprocessor().check([row])) and not list(RewardPreprocessor().check([row]))
 
 
-def test_pairs_that_contradict_or_repeat_each_other_are_told() -> None:
+def test_pairs_that_contradict_or_repeat_each_other_are_counted() -> None:
     turned = {**TEXT, "chosen": TEXT["rejected"], "rejected": TEXT["chosen"]}
-    found = {finding.code: finding for finding in DPOPreprocessor().check([TEXT, turned, TEXT])}
+    found = {finding.code: finding for finding in DPOPreprocessor().check([TEXT, turned, TEXT, turned])}
     assert {code: (finding.level, finding.row) for code, finding in found.items()} == {
         "contradictory-preferences": ("warning", 1),
         "duplicate-rows": ("warning", 2),
@@ -220,7 +219,7 @@ def test_pairs_that_contradict_or_repeat_each_other_are_told() -> None:
     assert "2 rows prefer" in found["contradictory-preferences"].message
 
 
-def test_answers_that_stick_to_their_prompts_are_told() -> None:
+def test_answers_that_follow_their_prompts_without_a_space_are_counted() -> None:
     glued = {"prompt": "Who?", "chosen": "Tomás.", "rejected": "Nobody."}
     rows = [TEXT, glued, {**ENDED, "prompt": "Gulls circle.\n"}]
     for preprocessor in (DPOPreprocessor(), RewardPreprocessor()):
@@ -289,16 +288,9 @@ def test_a_label_that_is_neither_true_nor_false_makes_no_feature() -> None:
 # --- scores -----------------------------------------------------------------------------------------------------------
 
 
-@given(size=st.integers(1, 500), data=st.data())
-def test_the_interval_is_wilsons(size: int, data: Any) -> None:
-    right = data.draw(st.integers(0, size))
-    wanted = binomtest(right, size).proportion_ci(0.95, method="wilson")
-    assert wilson(right / size, size) == pytest.approx((wanted.low, wanted.high), abs=1e-6)
-
-
 def test_scores_of_pairs_are_those_worked_out_by_hand() -> None:
     rewards = [(1.0, 0.0), (0.5, 0.5), (-1.0, 1.0), (2.0, 1.0)]
-    records = [{**preferred(*pair), "log_ratio": 2.0, "tokens": 4} for pair in rewards]
+    records = [{**preference_record(*pair), "log_ratio": 2.0, "tokens": 4} for pair in rewards]
     assert [record["prediction"] for record in records] == ["chosen", "tie", "rejected", "chosen"]
     scores = PreferenceEvaluator().scores(records)
     wanted = {"accuracy": 2.5 / 4, "margin": 0.0, "chosen_reward": 0.625, "rejected_reward": 0.625, "kl": 0.5}

@@ -13,20 +13,17 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.torch import load_file
-from scipy import stats
 
 import finetune
 from finetune.errors import BadData, BadOptions
 from finetune.testing.laws import check_finding
 from finetune.testing.tokenizers import tokenizer
 from finetune_trl.chat import templates
-from finetune_trl.reinforcement.evaluator import RLEvaluator, mean_interval
-from finetune_trl.reinforcement.preprocessor import RLPreprocessor
-from finetune_trl.reinforcement.rewards import reward_of
-from finetune_trl.reinforcement.trainer import RewardWatch
+from finetune_trl.reinforcement.evaluator import RLEvaluator
+from finetune_trl.reinforcement.prompts import RLPreprocessor
+from finetune_trl.reinforcement.rewards import load_reward
+from finetune_trl.reinforcement.trainer import ConstantRewardWarning
 
 PROMPTS = [
     {"prompt": f"Who keeps {what}?", "vowel": vowel}
@@ -121,7 +118,8 @@ def test_a_run_trains_scores_and_reloads(task: str, strategy: str, runs: Any) ->
     assert [record["reward"] for record in records] == [record["prediction"].count("a") for record in records]
     mean = sum(record["reward"] for record in records) / len(records)
     assert result.scores["test"]["reward"] == pytest.approx(mean)
-    assert result.scores["test"]["reward_low"] <= mean <= result.scores["test"]["reward_high"]
+    interval = result.intervals["test"]["reward"]
+    assert interval["low"] <= mean <= interval["high"]
     assert max(record["length"] for record in records) <= 8
 
 
@@ -130,7 +128,8 @@ def test_enough_steps_raise_the_reward_beyond_its_interval(base: Path, tmp_path:
                 "save_strategy": "no", "lr_scheduler_type": "constant"}  # fmt: skip
     result = finetune.train(**recipe("rloo", "full", base, tmp_path / "run", training=training,
                                      generation={"do_sample": True}))  # fmt: skip
-    assert result.scores["test"]["reward"] > result.base_model_scores["test"]["reward_high"]
+    difference = result.differences["test"]["base_model"]["reward"]
+    assert difference["low"] > 0
 
 
 @pytest.mark.parametrize("strategy", ["full", "lora"])
@@ -157,7 +156,11 @@ def test_a_run_that_uses_answers_again_resumes_in_step_or_says_that_it_does_not(
     for step in range(cut_at + 1, 7):
         shutil.rmtree(cut / f"checkpoint-{step}")
     (cut / "result.json").unlink()
-    told = nullcontext() if exact else pytest.warns(UserWarning, match="not the same to the bit.* save every 2 steps")
+    told = (
+        nullcontext()
+        if exact
+        else pytest.warns(UserWarning, match="will not equal an uninterrupted one to the bit.* save every 2 steps")
+    )
     with told:
         finetune.train(**recipe("rloo", "full", base, cut, training=again), score_base_model=False, resume=True)
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (cut, whole))
@@ -220,7 +223,7 @@ def test_a_reward_model_rewards_as_it_predicts(base: Path, tmp_path: Path) -> No
     answers = [" Aye.", "", " Nobody knows who keeps it."]
     asked = [{"prompt": "Who keeps the pier?", "completion": answer} for answer in answers if answer]
     wanted = [record["prediction"] for record in finetune.load(tmp_path / "judge").predict(asked)]
-    scores = reward_of(str(tmp_path / "judge"))(prompts=["Who keeps the pier?"] * 3, completions=answers)
+    scores = load_reward(str(tmp_path / "judge"))(prompts=["Who keeps the pier?"] * 3, completions=answers)
     assert [scores[0], scores[2]] == pytest.approx(wanted, rel=1e-5) and len(set(scores)) == 3
 
 
@@ -243,7 +246,7 @@ def test_a_constant_reward_is_refused_before_the_first_step(
     assert not list((tmp_path / "run").glob("checkpoint-*"))
 
 
-def test_a_constant_reward_is_told_while_training_where_it_is_allowed(base: Path, tmp_path: Path) -> None:
+def test_an_allowed_constant_reward_gives_a_warning_while_training(base: Path, tmp_path: Path) -> None:
     allowed = {"reward": "test_rl:nothing", "allow_constant": True}
     with pytest.warns(UserWarning, match="step 3: in the last 3 entries of the log"):
         result = finetune.train(**recipe("rloo", "full", base, tmp_path / "run", preprocessor=allowed))
@@ -251,7 +254,7 @@ def test_a_constant_reward_is_told_while_training_where_it_is_allowed(base: Path
 
 
 def test_the_watch_warns_once_a_stretch() -> None:
-    watch, state = RewardWatch(), SimpleNamespace(global_step=7)
+    watch, state = ConstantRewardWarning(), SimpleNamespace(global_step=7)
     for share in (1.0, 1.0, 0.5, 1.0, 1.0):
         watch.on_log(None, state, None, {"frac_reward_zero_std": share, "reward": 1.0})
     with pytest.warns(UserWarning, match="its mean is 1"):
@@ -264,13 +267,17 @@ def test_the_watch_warns_once_a_stretch() -> None:
     [
         ({"preprocessor": {"reward": ""}}, BadOptions, "reward is missing. Name a Python function"),
         ({"preprocessor": {"reward": "brevity"}}, BadOptions, "neither a folder nor a Python function"),
-        ({"preprocessor": {"reward": "test_rl:brevety"}}, BadOptions, "'brevety' is no function of 'test_rl'"),
+        ({"preprocessor": {"reward": "test_rl:brevety"}}, BadOptions, "module 'test_rl' has no 'brevety'"),
         ({"preprocessor": {"reward": "no_such_rewards:any"}}, BadOptions, "there is no module 'no_such_rewards'"),
-        ({"preprocessor": {"reward": "test_rl:PROMPTS"}}, BadOptions, "'PROMPTS' is no function of"),
+        (
+            {"preprocessor": {"reward": "test_rl:PROMPTS"}},
+            BadOptions,
+            "'test_rl:PROMPTS' is not a function; it is a value of the type list",
+        ),
         ({"training": {"per_device_train_batch_size": 6}}, BadOptions, "must hold whole groups of num_generations"),
         ({"training": {"num_generations_eval": 2}}, BadOptions, "'num_generations_eval' would be ignored"),
         ({"training": {"sync_ref_model": True}}, BadOptions, "'sync_ref_model' would move the reference"),
-        ({"training": {"chat_template_kwargs": {"a": 1}}}, BadOptions, "What decides is preprocessor.chat_template"),
+        ({"training": {"chat_template_kwargs": {"a": 1}}}, BadOptions, "Set preprocessor.chat_template instead"),
         ({"evaluator": {"primary": "length"}}, BadOptions, "primary: Input should be 'reward'"),
         ({"training": {"num_generations": 3}}, BadOptions, "or num_generations to a divisor of 8"),
         ({"training": {"steps_per_generation": 2, "num_generations": 5}}, BadOptions, "divisible by num_generations"),
@@ -285,7 +292,7 @@ def test_what_cannot_be_trained_is_refused_with_what_to_do(
 
 def test_a_folder_that_holds_no_reward_model_is_refused(base: Path, runs: Any, tmp_path: Path) -> None:
     folder, _ = runs("rloo", "full")
-    with pytest.raises(BadOptions, match="holds a run of the task 'rloo', and one of the task 'reward' was wanted"):
+    with pytest.raises(BadOptions, match="holds a run of the task 'rloo', and a run of the task 'reward' is needed"):
         finetune.train(**recipe("rloo", "full", base, tmp_path / "run", preprocessor={"reward": str(folder)}))
 
 
@@ -294,7 +301,7 @@ def test_a_folder_that_holds_no_reward_model_is_refused(base: Path, runs: Any, t
 
 def test_prompts_are_read_as_text_as_messages_or_made_into_turns() -> None:
     tokens = tokenizer("llama")
-    templates.ensure(tokens, "plain")
+    templates.set_template(tokens, "plain")
     turn = [{"role": "user", "content": "Who?"}]
     text = RLPreprocessor(reward="a:b").fit([{"prompt": "Who?"}]).features({"prompt": ["Who?"]}, tokens)
     assert text == {"prompt": ["Who?"], "input_ids": [tokens("Who?")["input_ids"]]}
@@ -304,14 +311,14 @@ def test_prompts_are_read_as_text_as_messages_or_made_into_turns() -> None:
         .fit([{"prompt": "Who?"}])
         .features({"prompt": ["Who?"]}, tokens)
     )
-    assert made == chats and chats["input_ids"] == [templates.ids_of(tokens, turn, add_generation_prompt=True)]
+    assert made == chats and chats["input_ids"] == [templates.encode_messages(tokens, turn, add_generation_prompt=True)]
 
 
 @pytest.mark.parametrize(
     ("code", "row"),
     [
         ("prompt-missing", {"prompt": None}),
-        ("prompt-missing", {"prompt": " "}),
+        ("prompt-empty", {"prompt": " "}),
         ("last-not-user", {"prompt": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "I."}]}),
         ("neither-text-nor-messages", {"prompt": 7}),
         ("duplicate-rows", {"prompt": "Who?"}),
@@ -322,12 +329,6 @@ def test_a_bad_prompt_is_named_with_its_row(code: str, row: dict[str, Any]) -> N
     (found,) = RLPreprocessor(reward="a:b").fit(rows).check(rows)
     check_finding(found)
     assert (found.code, found.row) == (code, 1)
-
-
-@given(st.lists(st.floats(-5, 5), min_size=3, max_size=30).filter(lambda values: max(values) - min(values) > 0.1))
-def test_the_interval_of_a_mean_is_students(values: list[float]) -> None:
-    wanted = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    assert mean_interval(values) == pytest.approx((wanted.low, wanted.high))
 
 
 def test_answers_without_a_reward_do_not_count_and_are_not_taken_for_zero() -> None:

@@ -23,7 +23,7 @@ from finetune.testing import check_preprocessor
 from finetune.testing.laws import check_finding
 from finetune.testing.tokenizers import tokenizer
 from finetune_trl.chat import templates
-from finetune_trl.sft.labels import Pair
+from finetune_trl.chat.rows import PromptCompletion
 from finetune_trl.sft.preprocessor import SFTPreprocessor
 
 SAID = [
@@ -85,7 +85,7 @@ def model(llama_base: Any) -> Any:
 
 def without_marks(name: str, words: Any) -> str:
     """Return a template of ours as most models have theirs: without ``{% generation %}``."""
-    return re.sub(r"\{% (end)?generation %\}", "", templates.ours(name, words))
+    return re.sub(r"\{% (end)?generation %\}", "", templates.built_in_template(name, words))
 
 
 def trls(rows: Sequence[dict[str, Any]], words: Any, model: Any, folder: Path, **options: Any) -> Dataset:
@@ -98,7 +98,7 @@ def trls(rows: Sequence[dict[str, Any]], words: Any, model: Any, folder: Path, *
     return trainer.train_dataset
 
 
-@pytest.mark.parametrize("name", list(templates.OURS))
+@pytest.mark.parametrize("name", list(templates.BUILT_IN))
 @pytest.mark.parametrize(
     ("form", "ours", "theirs"),
     [
@@ -115,7 +115,7 @@ def test_the_trained_tokens_of_every_row_are_those_of_trl(
     form: str, ours: Any, theirs: dict[str, Any], name: str, model: Any, tmp_path: Path
 ) -> None:
     words = llama3()
-    templates.ensure(words, name)
+    templates.set_template(words, name)
     made = features(FORMS[form], words, loss_on=ours, chat_template=name)
     oracle = trls(FORMS[form], words, model, tmp_path, **theirs)
     assert made["input_ids"] == oracle["input_ids"][:]
@@ -202,7 +202,7 @@ def test_what_max_length_cuts_is_counted(max_length: int) -> None:
 
 def test_an_end_of_turn_outside_the_loss_is_counted() -> None:
     words = llama3()
-    inside = templates.ours("plain", words)
+    inside = templates.built_in_template("plain", words)
     outside = inside.replace("{{ eos_token }}{% endgeneration %}", "{% endgeneration %}{{ eos_token }}")
     none = inside.replace("{{ eos_token }}", "")
     for template, count in ((inside, 0), (outside, 24), (none, 24)):
@@ -223,7 +223,7 @@ def test_a_template_that_rewrites_earlier_turns_is_counted() -> None:
     assert SFTPreprocessor(form="messages").counts(made)["prompt_not_prefix"] == several
 
 
-def test_a_prompt_whose_last_token_grows_is_counted_and_parted_where_tokens_differ() -> None:
+def test_a_prompt_whose_last_token_grows_is_counted_and_split_where_tokens_differ() -> None:
     words = tokenizer("gpt2", ["harbour harbour harbour"], 300)
     rows = [{"prompt": "har", "completion": "bour"}, {"prompt": "har", "completion": " x"}]
     made = features(rows, words)
@@ -330,12 +330,13 @@ def found(rows: Sequence[dict[str, Any]], **options: Any) -> list[tuple[str, int
 @pytest.mark.parametrize(
     ("row", "code", "column"),
     [
-        ({"prompt": None, "completion": " I."}, "prompt-not-text", "prompt"),
-        ({"prompt": 4, "completion": " I."}, "prompt-not-text", "prompt"),
+        ({"prompt": None, "completion": " I."}, "prompt-missing", "prompt"),
+        ({"prompt": 4, "completion": " I."}, "neither-text-nor-messages", "prompt"),
+        ({"prompt": "\ud800", "completion": " I."}, "prompt-surrogate", "prompt"),
         ({"prompt": " ", "completion": "I."}, "prompt-empty", "prompt"),
-        ({"prompt": "Who?", "completion": None}, "completion-not-text", "completion"),
+        ({"prompt": "Who?", "completion": None}, "completion-missing", "completion"),
         ({"prompt": "Who?", "completion": "\n"}, "completion-empty", "completion"),
-        ({"prompt": "Who?", "completion": [assistant("I.")]}, "prompt-completion-differ", "completion"),
+        ({"prompt": "Who?", "completion": [assistant("I.")]}, "mixed-forms", "prompt"),
         ({"prompt": [user("Who?")], "completion": [user("I.")]}, "completion-not-assistant", "completion[0].role"),
         (
             {"prompt": [user("Who?"), assistant("I.")], "completion": [assistant("I.")]},
@@ -362,19 +363,19 @@ def test_rows_of_several_forms_are_an_error() -> None:
     mixed = [{"messages": MESSAGES[0]["messages"], "text": None}, {"messages": None, "text": "Fog."}]
     assert ("mixed-forms", 1, None) in found(mixed)
     assert [code for code, *_ in found([{"question": "Who?", "answer": "I."}])] == ["no-form"]
-    assert [code for code, *_ in found([{"messages": [user("Who?")]}])] == ["no-form"], "nobody answers"
+    assert [code for code, *_ in found([{"messages": [user("Who?")]}])] == ["no-form"], "no row has an answer"
 
 
 def test_a_text_with_a_prompt_beside_it_is_trained_as_text() -> None:
     row = {"text": "Fog over the quay.", "prompt": "Who?"}
     learned = SFTPreprocessor().fit([row])
-    assert learned.pair(row) == Pair(prompt="", completion="Fog over the quay.", continues=True)
-    assert learned.pair({"prompt": "Who?"}) == Pair(prompt="Who?")
+    assert learned.prompt_completion(row) == PromptCompletion(prompt=None, completion="Fog over the quay.")
+    assert learned.prompt_completion({"prompt": "Who?"}) == PromptCompletion(prompt="Who?")
 
 
 def test_a_completion_of_text_becomes_a_turn_where_the_data_are_chats() -> None:
     learned = SFTPreprocessor().fit(CHATS)
-    assert learned.pair({"prompt": "Who?", "completion": "I."}) == Pair(
+    assert learned.prompt_completion({"prompt": "Who?", "completion": "I."}) == PromptCompletion(
         prompt=[user("Who?")], completion=[assistant("I.")]
     )
     assert not list(learned.check([{"prompt": "Who?", "completion": " I."}]))
@@ -403,7 +404,7 @@ def test_an_odd_row_of_alpaca_is_named_and_nothing_crashes(row: dict[str, Any], 
 
 def test_an_empty_text_and_a_loss_on_what_a_text_has_not_are_named() -> None:
     assert found([{"text": "Fog."}, {"text": ""}, {"text": None}]) == [
-        ("text-empty", 1, "text"), ("text-not-text", 2, "text"),
+        ("text-empty", 1, "text"), ("text-missing", 2, "text"),
     ]  # fmt: skip
     assert found([{"text": "Fog."}], loss_on="completion") == [("no-prompt", None, None)]
 
@@ -416,7 +417,7 @@ def test_what_only_the_whole_split_shows_is_a_warning() -> None:
     assert found(rows) == [
         ("row-much-longer", 24, None),
         ("control-token-in-text", 25, None),
-        ("no-space-between", 26, None),
+        ("no-space-between", 26, "completion"),
     ]
     assert all(finding.level == "warning" for finding in SFTPreprocessor().fit(rows).check(rows))
 
@@ -424,10 +425,16 @@ def test_what_only_the_whole_split_shows_is_a_warning() -> None:
 def test_every_finding_is_described() -> None:
     page = (Path(__file__).parents[3] / "docs/reference/findings.md").read_text(encoding="utf-8")
     folder = Path(__file__).parents[3] / "plugins/finetune_trl"
-    for name in ("chat.py", "sft_checks.py", "sft.py"):
-        text = (folder / name).read_text(encoding="utf-8")
-        for code in re.findall(r"(?:found\(\s*|code=|_warning\(\s*)\"([a-z-]+)\"", text):
-            assert f"`{code}`" in page, f"{code} of {name} is not described"
+    codes: dict[str, Path] = {}
+    for file in folder.rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        for code in re.findall(r"(?:finding\(\s*|code=)\"([a-z-]+)\"", text):
+            codes[code] = file
+    for name in ("prompt", "completion", "answer", "text", "content"):
+        codes |= {f"{name}-{problem}": folder for problem in ("missing", "empty", "surrogate")}
+    assert len(codes) > 40
+    for code, file in codes.items():
+        assert f"`{code}`" in page, f"{code} of {file.name} is not described"
 
 
 def test_answered_and_unanswered_rows_do_not_go_together() -> None:
@@ -442,10 +449,10 @@ def test_what_was_learned_is_plain_data_and_builds_the_same_preprocessor(tmp_pat
     fitted = SFTPreprocessor(chat_template=str(file)).fit(MESSAGES)
     file.unlink()
     again = build(SFTPreprocessor, json.loads(json.dumps(as_options(fitted))), where="preprocessor")
-    assert again == fitted and again.answers == ("messages",)
+    assert again == fitted and again.needs().answers == ("messages",)
 
 
-def test_a_chat_template_that_no_row_needs_is_told_with_how_to_make_chats() -> None:
+def test_an_unused_chat_template_gives_a_warning_with_how_to_make_chats() -> None:
     rows = [{"prompt": f"What is {number}?", "completion": " A number."} for number in range(3)]
     sft = SFTPreprocessor(chat_template="plain").fit(rows)
     (finding,) = [found for found in sft.check(rows) if found.code == "chat-template-unused"]

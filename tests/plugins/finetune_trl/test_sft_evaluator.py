@@ -60,16 +60,16 @@ def test_lower_is_better_for_perplexity_alone() -> None:
 
 
 def test_without_writing_there_is_perplexity_and_no_answer() -> None:
-    evaluator = SFTEvaluator(writes=False)
+    evaluator = SFTEvaluator(generate=False)
     records = evaluator.records(predicted(["", ""], [[1.0, 3, 3, 0], [1.0, 3, 3, 0]]))
     assert [record["prediction"] for record in records] == [None, None]
     assert set(evaluator.scores(records)) == {"perplexity", "token_accuracy"}
-    with pytest.raises(BadOptions, match="primary is exact_match, which needs writes: true"):
-        build(SFTEvaluator, {"primary": "exact_match", "writes": False}, where="evaluator")
+    with pytest.raises(BadOptions, match="primary is exact_match, which needs generate: true"):
+        build(SFTEvaluator, {"primary": "exact_match", "generate": False}, where="evaluator")
 
 
 def test_a_prompt_without_an_answer_has_a_prediction_and_no_reference() -> None:
-    records = SFTEvaluator(writes=False).records(predicted([" I."], [[0, 0, 0, 1]], rows=[{"prompt": "Who?"}]))
+    records = SFTEvaluator(generate=False).records(predicted([" I."], [[0, 0, 0, 1]], rows=[{"prompt": "Who?"}]))
     assert records == [{"prediction": "I.", "stopped": True}]
 
 

@@ -22,10 +22,11 @@ from finetune.data import features
 from finetune.errors import Incompatible
 from finetune.interfaces import IGNORE_INDEX, Job
 from finetune.plugins import discover
-from finetune.training import trainer as training
+from finetune.recipe import from_mapping
+from finetune.training.arguments import device_arguments
 from finetune_trl.patched import suppress_deprecations
 from finetune_trl.sft.evaluator import SFTEvaluator
-from finetune_trl.sft.packing import POSITIONS, best_fit, packed, probe, refuse_crossing
+from finetune_trl.sft.packing import POSITIONS, best_fit, pack, probe, refuse_unseparated_rows
 from finetune_trl.sft.preprocessor import SFTPreprocessor
 from finetune_trl.sft.trainer import trainer
 
@@ -48,7 +49,7 @@ def test_every_row_is_in_one_sequence_which_it_fits(lengths: list[int], room: in
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=20))
 def test_no_token_is_lost_or_comes_twice_and_no_row_is_predicted_from_another(lengths: list[int]) -> None:
     rows = [[100 * number + place for place in range(length)] for number, length in enumerate(lengths)]
-    made = packed(Dataset.from_dict({"input_ids": rows, "labels": rows}), room=12)
+    made = pack(Dataset.from_dict({"input_ids": rows, "labels": rows}), room=12)
     found = []
     for sequence in made:
         starts = [place for place, position in enumerate(sequence[POSITIONS]) if position == 0]
@@ -65,10 +66,11 @@ def job_of(base: Path, *, packing: bool, attention: str = "sdpa", **options: Any
     preprocessor = SFTPreprocessor(max_length=96, packing=packing).fit(ROWS)
     made = features.make(Dataset.from_list(ROWS), preprocessor=preprocessor, tokenizer=words, task=TASK, split="train")
     return Job(
-        task=TASK, model=AutoModelForCausalLM.from_pretrained(base, attn_implementation=attention), tokenizer=words,
+        recipe=from_mapping({"task": "sft", "model": str(base), "dataset": "rows.jsonl"}), output=base / "scratch",
+        seed=42, task=TASK, model=AutoModelForCausalLM.from_pretrained(base, attn_implementation=attention), tokenizer=words,
         preprocessor=preprocessor, strategy=FOUND.find("strategies", "full")(), evaluator=SFTEvaluator(),
         train=made.features, validation=None, validation_examples=None, generation={},
-        arguments={**TASK.training, **training.device_arguments(), "output_dir": str(base / "scratch"), "report_to": "none",
+        arguments={**TASK.training, **device_arguments(), "output_dir": str(base / "scratch"), "report_to": "none",
                    "disable_tqdm": True, "per_device_train_batch_size": 2, **options},
     )  # fmt: skip
 
@@ -160,9 +162,9 @@ def test_a_family_keeps_rows_apart_or_is_refused(family: str) -> None:
     model = model_of(family, {**KEPT_APART, **REFUSED}[family])
     if family in REFUSED:
         with pytest.raises(Incompatible, match=f"with {family}ForCausalLM .* sees earlier rows of its sequence"):
-            refuse_crossing(model, batch)
+            refuse_unseparated_rows(model, batch)
     else:
-        refuse_crossing(model, batch)
+        refuse_unseparated_rows(model, batch)
 
 
 def test_a_model_that_counts_positions_on_is_refused(llama_base: Any) -> None:
@@ -171,15 +173,15 @@ def test_a_model_that_counts_positions_on_is_refused(llama_base: Any) -> None:
     heard = model.forward
     model.forward = lambda position_ids=None, **given: heard(**given)
     with pytest.raises(Incompatible, match="sees earlier rows"):
-        refuse_crossing(model, probe(Dataset.from_dict({"input_ids": [[5, 6, 7], [8, 9, 10]]}), sequences=1))
+        refuse_unseparated_rows(model, probe(Dataset.from_dict({"input_ids": [[5, 6, 7], [8, 9, 10]]}), sequences=1))
 
     def counting_on(position_ids: Any = None, **given: Any) -> Any:
         later = (position_ids == 0).cumsum(1) - 1 if position_ids is not None else None
         return heard(position_ids=None if position_ids is None else position_ids * (1 + later), **given)
 
     model.forward = counting_on
-    with pytest.raises(Incompatible, match=r"otherwise than alone|sees earlier rows"):
-        refuse_crossing(model, probe(Dataset.from_dict({"input_ids": [[5, 6, 7], [8, 9, 10]]}), sequences=1))
+    with pytest.raises(Incompatible, match=r"has other logits than alone|sees earlier rows"):
+        refuse_unseparated_rows(model, probe(Dataset.from_dict({"input_ids": [[5, 6, 7], [8, 9, 10]]}), sequences=1))
 
 
 def test_virtual_tokens_and_packing_are_refused(llama_base: Any) -> None:

@@ -18,10 +18,12 @@ from finetune.data import features
 from finetune.errors import BadData, BadOptions, Incompatible
 from finetune.interfaces import Job
 from finetune.plugins import discover
+from finetune.recipe import from_mapping
 from finetune.training import trainer as training
+from finetune.training.arguments import device_arguments
+from finetune_trl.refused_options import SFT
 from finetune_trl.sft.evaluator import SFTEvaluator
 from finetune_trl.sft.preprocessor import SFTPreprocessor
-from finetune_trl.sft.refusals import PREPARING
 from finetune_trl.sft.trainer import trainer
 
 FOUND = discover()
@@ -136,10 +138,11 @@ def job_of(
     examples = Dataset.from_list(rows)
     made = features.make(examples, preprocessor=preprocessor, tokenizer=words, task=TASK, split=split)
     job = Job(
-        task=TASK, model=AutoModelForCausalLM.from_pretrained(base), tokenizer=words, preprocessor=preprocessor,
+        recipe=from_mapping({"task": "sft", "model": str(base), "dataset": "rows.jsonl"}), output=base / "scratch",
+        seed=42, task=TASK, model=AutoModelForCausalLM.from_pretrained(base), tokenizer=words, preprocessor=preprocessor,
         strategy=FOUND.find("strategies", "full")(), evaluator=SFTEvaluator(), train=None, validation=None,
         validation_examples=None, generation=generation,
-        arguments={**TASK.training, **training.device_arguments(), "output_dir": str(base / "scratch"), "report_to": "none",
+        arguments={**TASK.training, **device_arguments(), "output_dir": str(base / "scratch"), "report_to": "none",
                    "disable_tqdm": True, "per_device_eval_batch_size": 2},
     )  # fmt: skip
     return job, made
@@ -186,7 +189,7 @@ def test_a_long_prompt_leaves_its_neighbours_their_room(llama_base: Any) -> None
     lengths = [len(ids) for ids in made.features["prompt_ids"]]
     assert lengths[0] + 9 <= 64 < lengths[1] + 9 and lengths[1] < 64 < lengths[2]
     built = trainer(job)
-    built.generation["eos_token_id"] = []
+    built.generation["eos_token_id"] = None
     outputs = training.predict(built, examples=made.examples, features=made.features, job=job).outputs
     assert (outputs[0] >= 0).sum(axis=1).tolist() == [9, 64 - lengths[1], 0]
 
@@ -221,7 +224,7 @@ def test_a_template_that_never_ends_a_turn_is_refused(llama_base: Any, tmp_path:
         run(llama_base(), tmp_path / "run", preprocessor={"chat_template": endless})
 
 
-@pytest.mark.parametrize("name", [name for name in PREPARING if name not in ("pad_token", "trust_remote_code")])
+@pytest.mark.parametrize("name", [name for name in SFT if name not in ("pad_token", "trust_remote_code")])
 def test_an_option_of_the_trainer_that_would_be_ignored_is_refused(name: str, llama_base: Any) -> None:
     job = training_job(llama_base("gpt2"), [{"prompt": "Who?", "completion": " I."}])
     with pytest.raises(BadOptions, match=f"'{name}' would be ignored"):
@@ -231,7 +234,7 @@ def test_an_option_of_the_trainer_that_would_be_ignored_is_refused(name: str, ll
 def test_defaults_may_be_named_and_an_old_name_is_refused(llama_base: Any) -> None:
     job = training_job(llama_base("gpt2"), [{"prompt": "Who?", "completion": " I."}])
     trainer(replace(job, arguments={**job.arguments, "packing": False, "padding_free": False}))
-    with pytest.raises(BadOptions, match="by its new name, 'activation_checkpointing'"):
+    with pytest.raises(BadOptions, match="new name of 'gradient_checkpointing', which is 'activation_checkpointing'"):
         trainer(replace(job, arguments={**job.arguments, "gradient_checkpointing": True}))
 
 

@@ -1,0 +1,119 @@
+"""Prompts alone, and the rewards of their answers, for reinforcement learning.
+
+A reward may be learned first, by its own recipe, whose output folder the second recipe names::
+
+    task: reward                               task: rloo
+    model: HuggingFaceTB/SmolLM2-135M          model: runs/sft
+    dataset: pairs.csv                         dataset: prompts.csv
+    strategy: lora                             strategy: lora
+    output: runs/judge                         preprocessor: {reward: runs/judge}
+                                               output: runs/polite
+
+Proximal policy optimization is left out: TRL 1.16 keeps it among its experiments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
+
+from finetune.errors import BadOptions
+from finetune.interfaces import Batch, Columns, Finding, Preprocessor, Row
+from finetune.kit import DuplicateCounter
+from finetune_trl.chat import templates
+from finetune_trl.chat.converters import MessageFormat, read_prompt, text_to_turn
+from finetune_trl.chat.messages import USER, are_messages, check_text_or_messages
+from finetune_trl.chat.rows import CONVERSATIONS, PROMPT, has_messages, rows_of
+from finetune_trl.chat.tokens import encode_prompts, ensure_pad_token
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+GIVEN = "given"
+"""Feature column: the values of a row's `reward_columns`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RLPreprocessor(Preprocessor):
+    """Prompts, as text or as messages. The model writes the answers itself, and rewards score them."""
+
+    reward: str | tuple[str, ...] = ()
+    """The reward of an answer; required. A Python function, `my_rewards:brevity`, that takes prompts, completions and
+    `**columns` and returns a number for each completion; or the output folder of a finished run of the task `reward`.
+    Several rewards are added, weighted by training.reward_weights."""
+    reward_columns: tuple[str, ...] = ()
+    """Further columns of the data to pass to reward functions, such as a solution to compare with."""
+    allow_constant: bool = False
+    """Whether to train even if the answers that the base model writes to one prompt all have the same reward."""
+    chat_template: str | None = None
+    """How messages become text: `chatml`, `plain`, a `.jinja` file or a template; None for the tokenizer's own."""
+    converter: MessageFormat | None = None
+    """`sharegpt` if messages are written `{from: human, value: …}`; the prompt may then be `conversations`."""
+    conversational: bool | None = None
+    """Whether the prompts are turns of a chat. True makes turns of text, for a model that was trained on chats; None
+    decides by the training data."""
+
+    @property
+    def rewards(self) -> tuple[str, ...]:
+        """The names of all rewards."""
+        names = (self.reward,) if isinstance(self.reward, str) else self.reward
+        return tuple(filter(None, names))
+
+    def needs(self) -> Columns:
+        """Return the columns that are read."""
+        return Columns(optional=(PROMPT, CONVERSATIONS), answers=self.reward_columns, group=PROMPT)
+
+    def fit(self, train: Sequence[Row]) -> Self:
+        """Return a copy that knows whether the data are chats, and holds its chat template as text.
+
+        Raises:
+            BadOptions: There is no reward.
+        """
+        if not self.rewards:
+            raise BadOptions(
+                "preprocessor: reward is missing. Name a Python function as module:function, or the output folder of a "
+                "finished run of the task 'reward'."
+            )
+        chats = has_messages(train, (PROMPT, CONVERSATIONS)) if self.conversational is None else self.conversational
+        return replace(self, chat_template=templates.load_template(self.chat_template), conversational=chats)
+
+    def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
+        """Yield what is wrong with the prompts of one split."""
+        repeated = DuplicateCounter()
+        for position, row in enumerate(examples):
+            prompt = read_prompt(row, self.converter)
+            findings = list(check_text_or_messages(prompt, row=position, column=PROMPT, part="prompt", name="prompt"))
+            yield from findings
+            if not findings:
+                repeated.add(position, prompt)
+        yield from repeated.repeat_warning("rows repeat an earlier prompt.", column=PROMPT)
+
+    def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
+        """Return the prompts, their ids and, if rewards need columns, their values.
+
+        ``{"prompt": ["Who?"], "solution": ["Inès"]}`` gives
+        ``{'prompt': ['Who?'], 'input_ids': [[1, 90, 4]], 'given': [{'solution': 'Inès'}]}``.
+        """
+        rows = rows_of(examples)
+        prompts = list(map(self._read, rows))
+        ensure_pad_token(tokenizer)
+        if any(map(are_messages, prompts)):
+            templates.set_template(tokenizer, self.chat_template)
+        features = {PROMPT: prompts, "input_ids": encode_prompts(prompts, tokenizer)}
+        if self.reward_columns and set(self.reward_columns) <= set(examples):
+            features[GIVEN] = [{name: row[name] for name in self.reward_columns} for row in rows]
+        return features
+
+    def trainer_options(self) -> Mapping[str, Any]:
+        """Return what the trainers of `rloo` and `grpo` read; see `finetune_trl.reinforcement.trainer.build`."""
+        return {
+            "conversational": bool(self.conversational),
+            "rewards": self.rewards,
+            "reward_columns": self.reward_columns,
+            "allow_constant": self.allow_constant,
+        }
+
+    def _read(self, row: Row) -> Any:
+        prompt = read_prompt(row, self.converter)
+        return text_to_turn(prompt, USER) if self.conversational else prompt

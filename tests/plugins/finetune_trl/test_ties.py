@@ -1,0 +1,184 @@
+"""What trainers and evaluators read of a preprocessor, any preprocessor can give: no class of this plugin is needed."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+import finetune
+from finetune.errors import BadOptions
+from finetune.interfaces import Batch, Columns, Predictions, Preprocessor, Row
+from finetune.testing.tokenizers import tokenizer
+from finetune_trl.generation import prepare_generation
+from finetune_trl.preference.collate import PadKTO, PadPairs, PadWhole
+from finetune_trl.refused_options import required_option
+from finetune_trl.reinforcement.rewards import brevity, load_reward
+from finetune_trl.sft.collate import PadLabelled
+from finetune_trl.sft.evaluator import SFTEvaluator
+
+
+@dataclass(frozen=True, kw_only=True)
+class RiddlePreprocessor(Preprocessor):
+    """A stranger's preprocessor for `sft`: rows of a riddle and its solution."""
+
+    def needs(self) -> Columns:
+        """Return the columns."""
+        return Columns(required=("riddle",), answers=("solution",))
+
+    def features(self, examples: Batch, tokenizer: Any) -> Batch:
+        """Return ids, labels and prompts."""
+        prompts = [tokenizer(riddle)["input_ids"] for riddle in examples["riddle"]]
+        if "solution" not in examples:
+            return {"input_ids": prompts}
+        ids, labels = [], []
+        for prompt, solution in zip(prompts, examples["solution"], strict=True):
+            answer = [*tokenizer(solution)["input_ids"], tokenizer.eos_token_id]
+            ids.append([*prompt, *answer])
+            labels.append([-100] * len(prompt) + answer)
+        return {"input_ids": ids, "labels": labels, "prompt_ids": prompts}
+
+    def collator(self, tokenizer: Any, model: Any) -> PadLabelled:
+        """Return this plugin's collator."""
+        return PadLabelled(pad_token_id=tokenizer.pad_token_id)
+
+    def canonical(self, example: Row) -> Row:
+        """Return what `SFTEvaluator` reads."""
+        return {"prompt": example["riddle"], "completion": example.get("solution")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SilentPreprocessor(RiddlePreprocessor):
+    """The same, without `canonical`."""
+
+    canonical = Preprocessor.canonical
+
+
+def predictions(preprocessor: Preprocessor) -> Predictions:
+    words = tokenizer("gpt2")
+    return Predictions(
+        examples=[{"riddle": "Who?", "solution": " Fog."}],
+        features=[{"labels": [-100, 5, 7]}],
+        outputs=(np.array([words(" Fog.").input_ids]), np.array([[1.0, 2, 1, 1]])),
+        tokenizer=words,
+        preprocessor=preprocessor,
+    )
+
+
+def test_the_sft_evaluator_scores_a_strangers_rows() -> None:
+    records = SFTEvaluator().records(predictions(RiddlePreprocessor()))
+    assert records[0]["prediction"] == records[0]["reference"].strip() == "Fog."
+    given = predictions(RiddlePreprocessor())
+    assert list(SFTEvaluator().baselines(given, train=given)) == ["most frequent"]
+
+
+def test_a_preprocessor_without_the_keys_of_the_sft_evaluator_is_named_with_what_to_do() -> None:
+    with pytest.raises(BadOptions, match=r"SilentPreprocessor.canonical\(\) gives no 'prompt', .* Return \{'prompt'"):
+        SFTEvaluator().records(predictions(SilentPreprocessor()))
+
+
+def test_a_run_of_sft_takes_a_strangers_preprocessor(
+    llama_base: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    rows = [{"riddle": f"What is {n}?", "solution": " Fog."} for n in range(6)]
+    result = finetune.train(
+        task="sft", model=str(llama_base("gpt2")), dataset={"train": rows, "test": rows[:2]}, strategy="full",
+        preprocessor={"name": "test_ties:RiddlePreprocessor"}, output=str(tmp_path / "run"), score_base_model=False,
+        training={"max_steps": 1, "per_device_train_batch_size": 2, "save_strategy": "no"},
+        generation={"max_new_tokens": 2},
+    )  # fmt: skip
+    assert {"perplexity", "exact_match"} <= result.scores["test"].keys()
+
+
+def test_a_missing_trainer_option_is_named_with_what_to_return() -> None:
+    with pytest.raises(
+        BadOptions, match=r"RiddlePreprocessor.trainer_options\(\) gives no 'rewards'.*Return \{'rewards'"
+    ):
+        required_option(RiddlePreprocessor(), "rewards", example=("my_rewards:brevity",))
+
+
+def test_the_end_of_a_turn_ends_an_answer_if_the_preprocessor_says_that_prompts_are_chats(llama_base: Any) -> None:
+    from transformers import AutoModelForCausalLM
+
+    words = tokenizer("gpt2")
+    words.add_special_tokens({"additional_special_tokens": ["<|im_end|>"]})
+    words.chat_template = "{% for m in messages %}{{ m['content'] + '<|im_end|>' }}{% endfor %}"
+    turn_end = words.convert_tokens_to_ids("<|im_end|>")
+    for conversational in (True, False):
+        model = AutoModelForCausalLM.from_pretrained(llama_base("gpt2"))
+        options: Mapping[str, Any] = {"conversational": conversational} if conversational else {}
+        preprocessor = SimpleNamespace(trainer_options=lambda options=options: options)
+        job: Any = SimpleNamespace(model=model, tokenizer=words, preprocessor=preprocessor, generation={})
+        ends = prepare_generation(job)["eos_token_id"]
+        assert (turn_end in ends) == conversational and words.eos_token_id in ends
+        assert model.generation_config.eos_token_id == ends
+
+
+def test_the_starters_reward_is_of_this_plugin_and_counts_words_of_text_and_of_messages() -> None:
+    from finetune_trl import tasks
+
+    name = tasks()["rloo"].starter["preprocessor"]["reward"]
+    assert load_reward(name) is brevity
+    spoken = [[{"role": "assistant", "content": text}] for text in ("Aye.", "", "a " * 40)]
+    assert brevity(spoken) == brevity(["Aye.", "", "a " * 40]) == [1.0, 0.0, 0.0]
+
+
+# --- collators survive the workers of a data loader ---------------------------------------------------------------------
+
+PAIR = {"prompt_ids": [1, 2], "chosen_ids": [3], "rejected_ids": [4, 5]}
+COLLATORS: list[tuple[Any, list[dict[str, Any]]]] = [
+    (PadLabelled(pad_token_id=0), [{"input_ids": [1, 2], "labels": [-100, 2], "prompt_ids": [1]},
+                                   {"input_ids": [1, 2, 3], "labels": [-100, 2, 3], "prompt_ids": [1]}]),
+    (PadPairs(pad_token_id=0), [PAIR, {**PAIR, "chosen_ids": [3, 3, 3]}]),
+    (PadWhole(pad_token_id=0), [PAIR, {**PAIR, "chosen_ids": [3, 3, 3]}]),
+    (PadKTO(pad_token_id=0, max_length=9, spare=(7, 8)), [{"prompt_ids": [1, 2], "completion_ids": [3], "label": True},
+                                                          {"prompt_ids": [1], "completion_ids": [4], "label": False}]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("collator", "rows"), COLLATORS, ids=lambda value: type(value).__name__)
+def test_a_collator_can_be_pickled_and_is_equal_after_it(collator: Any, rows: Sequence[Any]) -> None:
+    again = pickle.loads(pickle.dumps(collator))
+    assert again == collator
+    same_batch(again(rows), collator(rows))
+
+
+def test_every_collator_works_in_a_worker_that_is_spawned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))  # the worker gets this path, and imports the class by name
+    collate = importlib.import_module("test_ties").CollateAll([collator for collator, _ in COLLATORS])
+    features = [[rows[number] for _, rows in COLLATORS] for number in range(2)]
+    loader = DataLoader(
+        cast(Any, features), batch_size=2, num_workers=1, collate_fn=collate,
+        multiprocessing_context=multiprocessing.get_context("spawn"),
+    )  # fmt: skip
+    (batches,) = loader
+    for batch, (collator, rows) in zip(batches, COLLATORS, strict=True):
+        same_batch(batch, collator(rows))
+
+
+@dataclass(frozen=True)
+class CollateAll:
+    """Applies each collator to its own features, so that one worker tests all."""
+
+    collators: list[Any]
+
+    def __call__(self, examples: Sequence[Sequence[Any]]) -> list[Any]:
+        """Return a batch for each collator."""
+        return [collate(list(rows)) for collate, rows in zip(self.collators, zip(*examples, strict=True), strict=True)]
+
+
+def same_batch(one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(torch.as_tensor(value), torch.as_tensor(other[name])), name
