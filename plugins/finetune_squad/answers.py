@@ -6,22 +6,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from finetune.errors import BadData
-from finetune.interfaces import Batch, Row
+from finetune.interfaces import Batch, Finding, Row
 
 NESTED = "answers"
 FLAT = ("answer_text", "answer_start")
 
 
-class Malformed(ValueError):
-    """Answers that are not in the form they must have; carries the finding's code and what to do."""
+class MalformedAnswers(ValueError):
+    """Answers that do not have the required form."""
 
     def __init__(self, code: str, message: str, fix: str, value: Any) -> None:
         super().__init__(message)
         self.code, self.fix, self.value = code, fix, value
 
+    def finding(self, row: int, column: str) -> Finding:
+        """Return the finding for the row that holds the answers."""
+        return Finding(code=self.code, message=str(self), fix=self.fix, row=row, column=column, value=repr(self.value))
+
 
 def answers_of(row: Row, *, flat: bool = False) -> list[tuple[str, int]] | None:
-    """Return the answers of a row, each a text and its first character; None where the row has no answers column.
+    """Return the answers of a row, each a text and its first character; None if the row has no answers column.
 
     Examples:
         >>> answers_of({"answers": {"text": ["quay"], "answer_start": [4]}})
@@ -32,7 +36,7 @@ def answers_of(row: Row, *, flat: bool = False) -> list[tuple[str, int]] | None:
         []
 
     Raises:
-        Malformed: They have another form.
+        MalformedAnswers: They have another form.
     """
     if flat:
         return _flat(row) if FLAT[0] in row else None
@@ -40,35 +44,39 @@ def answers_of(row: Row, *, flat: bool = False) -> list[tuple[str, int]] | None:
 
 
 def first_answers(batch: Batch, *, flat: bool) -> list[tuple[str, int] | None] | None:
-    """Return the first answer of each example, the one that is trained on; None in it for "no answer".
+    """Return the first answer of each example, which is the label in training; None in the list means "no answer".
 
-    None altogether where the batch has no answers column, or holds nothing in it.
+    The result is None if the batch has no answers column, or the column has no value.
 
     Raises:
-        BadData: An answer is malformed, or does not stand at its place.
+        BadData: An answer is malformed, or is not at its offset.
     """
     columns = FLAT if flat else (NESTED,)
     if columns[0] not in batch or all(value is None for value in batch[columns[0]]):
         return None
-    found: list[tuple[str, int] | None] = []
+    firsts: list[tuple[str, int] | None] = []
     for index, context in enumerate(batch["context"]):
+        row = {column: batch[column][index] for column in columns if column in batch}
         try:
-            row = {column: batch[column][index] for column in columns if column in batch}
-            answers = (_flat(row) if flat else _nested(row[NESTED])) or []
-        except Malformed as error:
+            answers = answers_of(row, flat=flat)
+        except MalformedAnswers as error:
             raise BadData(f"{name_of(batch, index)}: {error} {error.fix}") from error
-        if answers and not (answers[0][1] >= 0 and context.startswith(*answers[0])):
-            text, start = answers[0]
+        if not answers:
+            firsts.append(None)
+            continue
+        text, start = answers[0]
+        if start < 0 or not context.startswith(text, start):
+            there = context[max(start, 0) :][: len(text)][:80]
             raise BadData(
-                f"{name_of(batch, index)}: the answer {text[:80]!r} does not stand at answer_start={start}; there, the "
-                f"context says {context[max(start, 0) :][: len(text)][:80]!r}. `check` finds all such rows."
+                f"{name_of(batch, index)}: the answer {text[:80]!r} is not at answer_start={start}; there, the context "
+                f"says {there!r}. `finetune check` finds all such rows."
             )
-        found.append(answers[0] if answers else None)
-    return found
+        firsts.append(answers[0])
+    return firsts
 
 
 def references_of(row: Row) -> list[str] | None:
-    """Return the texts that count as right, ``[]`` for an unanswerable question; None where the row has no answers."""
+    """Return the texts that count as right, ``[]`` for an unanswerable question; None if the row has no answers."""
     nested = row.get(NESTED) is not None
     if not nested and row.get(FLAT[0]) is None:
         return None
@@ -76,14 +84,15 @@ def references_of(row: Row) -> list[str] | None:
 
 
 def name_of(batch: Batch, index: int) -> str:
-    """Return how a message calls an example: by its id where it has one."""
+    """Return the name of an example in messages: its id if it has one."""
     return f"example {batch['id'][index]!r}" if "id" in batch else f"example {index} of the batch"
 
 
 def _flat(row: Row) -> list[tuple[str, int]]:
     text, start = row[FLAT[0]], row.get(FLAT[1])
     if not isinstance(text, str):
-        raise Malformed("answers-malformed", "answer_text is not text.", "Write text, or nothing for no answer.", text)
+        fix = "Write text, or nothing for no answer."
+        raise MalformedAnswers("answers-malformed", "answer_text is not text.", fix, text)
     if not text:
         return []
     return [(text, _integer(start, text_allowed=True))]
@@ -95,22 +104,18 @@ def _nested(answers: Any) -> list[tuple[str, int]]:
             'Write {"text": ["…"], "answer_start": [0]}, with empty lists for no answer; for a file of plain columns, '
             "name them answer_text and answer_start and set preprocessor.flat: true."
         )
-        raise Malformed("answers-malformed", "answers do not hold text and answer_start.", fix, answers)
+        raise MalformedAnswers("answers-malformed", "answers do not hold text and answer_start.", fix, answers)
     texts, starts = answers["text"], answers["answer_start"]
-    if not _is_list(texts) or not _is_list(starts):
+    if not isinstance(texts, list | tuple) or not isinstance(starts, list | tuple):
         fix = 'Write {"text": ["…"], "answer_start": [0]}: lists, even for one answer.'
-        raise Malformed("answers-malformed", "text and answer_start of answers are not lists.", fix, answers)
+        raise MalformedAnswers("answers-malformed", "text and answer_start of answers are not lists.", fix, answers)
     if len(texts) != len(starts):
         message = f"answers hold {len(texts)} texts and {len(starts)} answer_starts."
-        raise Malformed("answers-uneven", message, "Give every text its answer_start.", answers)
+        raise MalformedAnswers("answers-uneven", message, "Give every text its answer_start.", answers)
     for text in texts:
         if not isinstance(text, str):
-            raise Malformed("answers-malformed", "an answer is not text.", "Write it in quotes.", text)
-    return [(text, _integer(start)) for text, start in zip(texts, starts, strict=True)]
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list | tuple)
+            raise MalformedAnswers("answers-malformed", "an answer is not text.", "Write it in quotes.", text)
+    return list(zip(texts, map(_integer, starts), strict=True))
 
 
 def _integer(value: Any, *, text_allowed: bool = False) -> int:
@@ -118,9 +123,9 @@ def _integer(value: Any, *, text_allowed: bool = False) -> int:
         return value
     if text_allowed and isinstance(value, str) and value.strip().removeprefix("-").isdecimal():
         return int(value)
-    raise Malformed(
+    raise MalformedAnswers(
         "answer-start-not-integer",
         f"answer_start is {value!r}, not a whole number.",
-        "Write the answer's first character as a number, counted from 0.",
+        "Write the position of the answer's first character as a number, counted from 0.",
         value,
     )

@@ -1,87 +1,98 @@
-"""What can be wrong with questions, contexts and answers: found, named, and explained before any model is loaded."""
+"""What can be wrong with questions, contexts and answers, found before any model is loaded."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from finetune.interfaces import Finding, Row
-from finetune_squad.answers import FLAT, NESTED, Malformed, answers_of
+from finetune.kit import check_text, is_blank
+from finetune_squad.answers import FLAT, NESTED, MalformedAnswers, answers_of
+
+Answers = list[tuple[str, int]]
+_UNITS = (("utf-8", "bytes of UTF-8", 1), ("utf-16-le", "UTF-16 units, as JavaScript does", 2))
+"""Encoding, its name in messages, and how many bytes one unit has."""
 
 
-def findings(examples: Sequence[Row], *, flat: bool = False, allow_unanswerable: bool = True) -> Iterator[Finding]:
-    """Yield what is wrong with the examples of one split, in order; what concerns several of them, last."""
-    seen_ids: dict[str, int] = {}
-    asked: dict[tuple[str, str], tuple[int, frozenset[str]]] = {}
+@dataclass
+class _Seen:
+    """What earlier rows of the split held."""
+
+    ids: dict[str, int] = field(default_factory=dict)
+    """Id → row."""
+    answers: dict[tuple[str, str], tuple[int, frozenset[str]]] = field(default_factory=dict)
+    """Question and context → the first row with both, and the texts of its answers."""
+
+
+def check_examples(
+    examples: Sequence[Row], *, flat: bool = False, allow_unanswerable: bool = True
+) -> Iterator[Finding]:
+    """Yield what is wrong with the examples of one split, in order; then what concerns several of them.
+
+    Args:
+        examples: The rows.
+        flat: Whether answers are in plain columns.
+        allow_unanswerable: Whether a question may have no answer.
+    """
+    column = FLAT[0] if flat else NESTED
+    seen = _Seen()
     several = spaced = 0
     for row, example in enumerate(examples):
-        yield from _id(row, example, seen_ids)
-        problems = list(_texts(row, example))
+        yield from _check_id(row, example, seen)
+        problems = list(_check_texts(row, example))
         yield from problems
         if problems:
             continue
-        column = FLAT[0] if flat else NESTED
         try:
             answers = answers_of(example, flat=flat)
-        except Malformed as error:
-            yield Finding(
-                code=error.code, message=str(error), fix=error.fix, row=row, column=column, value=repr(error.value)
-            )
+        except MalformedAnswers as error:
+            yield error.finding(row, column)
             continue
         if answers is None:
             continue
-        several += len({text for text, _ in answers}) > 1
-        spaced += any(text != text.strip() and _seen(text) for text, _ in answers)
-        yield from _answers(row, example, answers, column=column, allow_unanswerable=allow_unanswerable)
-        yield from _conflict(row, example, answers, asked)
-    for code, count, what in (
-        ("several-answers", several, "several different answers; training uses the first, scoring all"),
-        ("answer-outer-space", spaced, "answers with white space at an end; the labels leave it out"),
-    ):
-        if count:
-            message = f"{count:,} questions have {what}."
-            yield Finding(code=code, message=message, level="warning", column=FLAT[0] if flat else NESTED)
+        texts = {text for text, _ in answers}
+        several += len(texts) > 1
+        spaced += any(text != text.strip() and not is_blank(text) for text in texts)
+        yield from _check_answers(row, example, answers, column=column, allow_unanswerable=allow_unanswerable)
+        yield from _check_conflict(row, example, answers, seen)
+    if several:
+        message = f"{several:,} questions have several different answers; training uses the first, scoring all."
+        yield Finding(code="several-answers", message=message, level="warning", column=column)
+    if spaced:
+        message = f"{spaced:,} questions have answers with white space at an end; the labels leave it out."
+        yield Finding(code="answer-outer-space", message=message, level="warning", column=column)
 
 
-def _id(row: int, example: Row, seen: dict[str, int]) -> Iterator[Finding]:
+def _check_id(row: int, example: Row, seen: _Seen) -> Iterator[Finding]:
     if example.get("id") in (None, ""):
         return
     name = str(example["id"])
-    if name in seen:
+    if name in seen.ids:
         yield Finding(
             code="duplicate-id",
-            message=f"row {seen[name]} (counted from 0) has this id, too: predictions are kept by id.",
-            fix="Give every question an id of its own, or leave the column out.",
+            message=f"row {seen.ids[name]} (counted from 0) has the same id: predictions are kept by id.",
+            fix="Give every question its own id, or leave the column out.",
             level="error",
             row=row,
             column="id",
             value=name,
         )
-    seen.setdefault(name, row)
+    seen.ids.setdefault(name, row)
 
 
-def _texts(row: int, example: Row) -> Iterator[Finding]:
+def _check_texts(row: int, example: Row) -> Iterator[Finding]:
     for column in ("question", "context"):
-        text = example.get(column)
-        if not isinstance(text, str):
-            message, code = f"the {column} is {type(text).__name__}, not text.", f"{column}-not-text"
-        elif not _seen(text):
-            message, code = f"the {column} holds no visible character.", f"{column}-empty"
-        elif not _unicode(text):
-            message, code = f"the {column} holds half a surrogate pair, which is no character.", "not-unicode"
-        else:
-            continue
-        fix = "Write the text, or drop the row (dataset.on_bad: drop)."
-        yield Finding(code=code, message=message, fix=fix, row=row, column=column, value=ascii(text))
+        for finding in check_text(example.get(column), row=row, column=column, name=column):
+            yield replace(finding, level="row")  # the other questions of a data set are sound: it can be dropped
 
 
-def _answers(
-    row: int, example: Row, answers: list[tuple[str, int]], *, column: str, allow_unanswerable: bool
+def _check_answers(
+    row: int, example: Row, answers: Answers, *, column: str, allow_unanswerable: bool
 ) -> Iterator[Finding]:
     impossible = example.get("is_impossible")
-    if impossible in (True, "true", "True") and answers:
+    if answers and impossible in (True, "true", "True"):
         yield Finding(
             code="impossible-with-answer",
             message="is_impossible is true, and there is an answer.",
@@ -108,47 +119,50 @@ def _answers(
         )
     for number, (text, start) in enumerate(answers):
         place = column if column == FLAT[0] else f"{column}.text[{number}]"
-        yield from _answer(row, example["context"], text, start, place)
+        finding = _check_answer(row, example["context"], text, start, place)
+        if finding is not None:
+            yield finding
 
 
-def _answer(row: int, context: str, text: str, start: int, place: str) -> Iterator[Finding]:
-    if not _seen(text):
-        yield Finding(
+def _check_answer(row: int, context: str, text: str, start: int, column: str) -> Finding | None:
+    if is_blank(text):
+        return Finding(
             code="answer-empty",
-            message="the answer holds no visible character.",
+            message="the answer has no visible character.",
             fix="Write the answer, or leave the lists empty for no answer.",
             row=row,
-            column=place,
+            column=column,
             value=ascii(text),
         )
-    elif start < 0 or start + len(text) > len(context):
-        yield Finding(
+    end = start + len(text)
+    if start < 0 or end > len(context):
+        return Finding(
             code="answer-outside-context",
-            message=f"the answer would stand at characters {start} to {start + len(text)}; the context has "
-            f"{len(context)}.",
+            message=f"the answer would be at characters {start} to {end}; the context has {len(context)}.",
             fix=_right_place(context, text, start) if start < 0 else _diagnosis(context, text, start)[1],
             row=row,
-            column=place,
+            column=column,
             value=text,
         )
-    elif not context.startswith(text, start):
-        code, fix = _diagnosis(context, text, start)
-        yield Finding(
-            code=code,
-            message=f"the answer is {_short(text)}, and at answer_start={start} the context says "
-            f"{_short(context[start : start + len(text)])}.",
-            fix=fix,
-            row=row,
-            column=place,
-            value=text,
-        )
+    if context.startswith(text, start):
+        return None
+    code, fix = _diagnosis(context, text, start)
+    return Finding(
+        code=code,
+        message=f"the answer is {_short(text)}, but at answer_start={start} the context says "
+        f"{_short(context[start:end])}.",
+        fix=fix,
+        row=row,
+        column=column,
+        value=text,
+    )
 
 
 def _diagnosis(context: str, text: str, start: int) -> tuple[str, str]:
-    """Say why an answer does not stand at its offset, as far as it shows, and what to do."""
-    if not _unicode(context) or not _unicode(text):
-        return "not-unicode", "Take the half surrogate pair out."
-    for encoding, unit, size in (("utf-8", "bytes of UTF-8", 1), ("utf-16-le", "UTF-16 units, as JavaScript", 2)):
+    """Return a code and a fix for an answer that is not at its offset."""
+    if not _can_be_encoded(text):
+        return "answer-surrogate", "Remove the half of a surrogate pair from the answer."
+    for encoding, unit, size in _UNITS:
         data, wanted = context.encode(encoding), text.encode(encoding)
         if data[start * size :].startswith(wanted):
             right = len(data[: start * size].decode(encoding, "ignore"))
@@ -156,10 +170,11 @@ def _diagnosis(context: str, text: str, start: int) -> tuple[str, str]:
     if text not in context:
         for form in ("NFC", "NFD"):
             if unicodedata.normalize(form, text) in context:
-                fix = f"The context is in Unicode form {form}, the answer is not: normalise both the same way."
+                fix = f"The context is in Unicode form {form}, the answer is not: normalize both the same way."
                 return "answer-in-other-unicode-form", fix
-    if "\r\n" in context and context.replace("\r\n", "\n").startswith(text, start):
-        right = len(context) - len(context.replace("\r\n", "\n")[start:].replace("\n", "\r\n"))
+    unix = context.replace("\r\n", "\n")
+    if unix != context and unix.startswith(text, start):
+        right = len(context) - len(unix[start:].replace("\n", "\r\n"))
         return "answer-not-at-offset", f"answer_start counts each line end as one character; here it is {right}."
     return "answer-not-at-offset", _right_place(context, text, start)
 
@@ -169,21 +184,20 @@ def _right_place(context: str, text: str, start: int) -> str:
     if count == 1:
         return f"It stands in the context once, at {context.index(text)}: set answer_start to {context.index(text)}."
     if count:
-        places = (found.start() for found in re.finditer(re.escape(text), context))
+        places = (match.start() for match in re.finditer(re.escape(text), context))
         nearest = min(places, key=lambda place: abs(place - start))
         return f"It stands in the context {count} times, nearest at {nearest}: choose the right place, or drop the row."
-    return "It does not stand in the context at all: correct the answer, or drop the row (dataset.on_bad: drop)."
+    return "The context does not hold it at all: correct the answer, or drop the row (dataset.on_bad: drop)."
 
 
-def _conflict(
-    row: int, example: Row, answers: list[tuple[str, int]], asked: dict[tuple[str, str], tuple[int, frozenset[str]]]
-) -> Iterator[Finding]:
+def _check_conflict(row: int, example: Row, answers: Answers, seen: _Seen) -> Iterator[Finding]:
     texts = frozenset(text.strip() for text, _ in answers)
-    other, before = asked.setdefault((example["question"].strip(), example["context"]), (row, texts))
-    if other != row and not (before & texts or before == texts):
+    key = (example["question"].strip(), example["context"])
+    other, before = seen.answers.setdefault(key, (row, texts))
+    if other != row and before != texts and before.isdisjoint(texts):
         yield Finding(
             code="conflicting-answers",
-            message=f"row {other} (counted from 0) asks the same of the same context, and has another answer.",
+            message=f"row {other} (counted from 0) has the same question and context, and another answer.",
             level="warning",
             row=row,
             column="question",
@@ -191,12 +205,8 @@ def _conflict(
         )
 
 
-def _seen(text: str) -> bool:
-    """Say whether a text holds a visible character: no space, no control, nothing of zero width."""
-    return any(not character.isspace() and unicodedata.category(character)[0] not in "CZ" for character in text)
-
-
-def _unicode(text: str) -> bool:
+def _can_be_encoded(text: str) -> bool:
+    """Say whether a text is free of halves of surrogate pairs."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -204,5 +214,5 @@ def _unicode(text: str) -> bool:
     return True
 
 
-def _short(text: Any) -> str:
+def _short(text: str) -> str:
     return repr(text if len(text) <= 60 else f"{text[:57]}…")

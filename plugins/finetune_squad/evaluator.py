@@ -1,10 +1,11 @@
-"""Logits → answers, answers → exact match and F1, with and without unanswerable questions."""
+"""Logits → answers; answers → exact match and F1, with and without unanswerable questions."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from finetune.errors import BadOptions
 from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
 from finetune.kit import ratios
-from finetune_squad import errors, nbest, scores
+from finetune_squad import error_types, nbest, scores
 from finetune_squad.answers import answers_of, references_of
 
 
@@ -20,26 +21,26 @@ from finetune_squad.answers import answers_of, references_of
 class SquadEvaluator(Evaluator):
     """Finds the best answers in all windows of an example and scores them as the official SQuAD 2.0 script does.
 
-    A question is left unanswered when ``null_odds``, the score of "no answer" less that of the best answer, is above
-    a threshold: fixed, or tuned on validation. Nothing is made up: where no candidate is valid, the prediction is
-    ``""`` and the record says so.
+    A question is left unanswered if ``null_odds``, the score of "no answer" less that of the best answer, is above a
+    threshold. The threshold is fixed, or tuned on validation. If no candidate is valid, the prediction is ``""``, and
+    ``no_candidate`` in the record is true.
 
-    An answer that two overlapping windows find stands twice in the n-best list, each with a share of the probability,
-    as in the official form; a record's own ``probability`` is the sum of the shares of its place.
+    An answer that two overlapping windows find is twice in the n-best list, each time with a share of the probability,
+    as in the official format. The ``probability`` of a record is the sum of the shares of its place.
     """
 
     n_best_size: int = 20
-    """How many starts and ends of each window, and how many answers of each example, are looked at."""
+    """How many starts and ends of each window, and how many answers of each example, are considered."""
     max_answer_length: int = 30
     """Longest answer that can be predicted, in tokens, both ends included."""
     null_score_diff_threshold: float | None = None
-    """Leave a question unanswered when its null odds are above this. None tunes it on the validation questions, where
-    some are unanswerable; 0 until then."""
+    """Leave a question unanswered if its null odds are above this. None tunes it on the validation questions if some of
+    them are unanswerable; it is 0 until then."""
     always_answer: bool | None = None
-    """Whether every question gets an answer, as in SQuAD 1.1. None: if no validation question is unanswerable; until
-    that is known, if none of the questions at hand is."""
+    """Whether every question gets an answer, as in SQuAD 1.1. None: yes, if no validation question is unanswerable;
+    before validation, if none of the given questions is."""
     primary: Literal["f1", "exact"] = "f1"
-    """Which score stands for the others, and is tuned for."""
+    """Which score stands for the others; the threshold is tuned for it."""
 
     def __post_init__(self) -> None:
         for name in ("n_best_size", "max_answer_length"):
@@ -47,7 +48,7 @@ class SquadEvaluator(Evaluator):
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
 
     def fit(self, records: Sequence[Record]) -> Self:
-        """Return a copy that knows whether questions can be unanswerable and, if so, from what odds on."""
+        """Return a copy that knows whether questions can be unanswerable and, if so, the threshold."""
         known = [record for record in records if record.get("reference") is not None]
         if not known:
             return self
@@ -56,25 +57,30 @@ class SquadEvaluator(Evaluator):
         if always or self.null_score_diff_threshold is not None:
             return fitted
         score = scores.f1 if self.primary == "f1" else scores.exact
-        found, _ = scores.threshold(
-            [record["null_odds"] for record in known],
-            [float(score(record["best_answer"], record["reference"])) for record in known],
-            [bool(record["reference"]) for record in known],
-        )
-        return replace(fitted, null_score_diff_threshold=found)
+        odds, right, answerable = [], [], []
+        for record in known:
+            odds.append(record["null_odds"])
+            right.append(float(score(record["best_answer"], record["reference"])))
+            answerable.append(bool(record["reference"]))
+        best, _ = scores.threshold(odds, right, answerable)
+        return replace(fitted, null_score_diff_threshold=best)
 
     def records(self, predictions: Predictions) -> list[Record]:
-        """Return the answer to every question, with its place, its rivals and the odds against it.
+        """Return the answer to every question, with its place, the n-best list and the odds of "no answer".
 
-        ``prediction`` is ``""`` for "no answer", and then ``start_char`` and ``end_char`` are None; ``best_answer`` is
-        what would be answered if there must be an answer. ``no_candidate`` says that there was none to choose from.
+        ``prediction`` is ``""`` for "no answer"; then ``start_char`` and ``end_char`` are None. ``best_answer`` is the
+        best answer other than "no answer". ``no_candidate`` says whether there was no valid one.
+
+        Raises:
+            BadOptions: The outputs or the features do not fit the examples.
+            TrainingFailed: A logit is not a number.
         """
         windows = nbest.windows_of(predictions.features)
         start_logits, end_logits = predictions.outputs[:2]
         count = len(predictions.examples)
         references = [references_of(row) for row in predictions.examples]
-        always = self._always([{"reference": each} for each in references])
-        _check(windows, start_logits, count)
+        always = self._always([{"reference": texts} for texts in references])
+        _check_shapes(windows, start_logits, count)
         found = nbest.search(
             windows,
             start_logits,
@@ -94,69 +100,72 @@ class SquadEvaluator(Evaluator):
         """Return exact match and F1 in percent, over all questions and over those with and without an answer.
 
         The names are the official script's. ``best_exact`` and ``best_f1`` are what the best threshold *for these very
-        records* would give: an oracle, no result.
+        records* would give: an upper bound, not a result.
         """
-        exact = [float(scores.exact(record["prediction"], record["reference"])) for record in records]
-        f1 = [scores.f1(record["prediction"], record["reference"]) for record in records]
+        per_score = _example_scores(records)
         answerable = [bool(record["reference"]) for record in records]
-        found = _means("", exact, f1)
-        for prefix, wanted in (("HasAns_", True), ("NoAns_", False)):
-            if wanted in answerable:
-                found |= _means(prefix, *(_those(each, answerable, wanted) for each in (exact, f1)))
+        means = _means("", per_score, [True] * len(records))
+        if True in answerable:
+            means |= _means("HasAns_", per_score, answerable)
+        if False in answerable:
+            means |= _means("NoAns_", per_score, [not has for has in answerable])
         if False in answerable and not self._always(records):
-            odds, texts = [record["null_odds"] for record in records], [record["prediction"] for record in records]
-            for name, each in (("exact", exact), ("f1", f1)):
-                chosen, best = scores.official_threshold(odds, each, answerable, texts)
-                found |= {f"best_{name}": best, f"best_{name}_thresh": chosen}
-        return found
+            odds = [record["null_odds"] for record in records]
+            answers = [record["prediction"] for record in records]
+            for name, values in per_score.items():
+                chosen, best = scores.official_threshold(odds, values, answerable, answers)
+                means[f"best_{name}"] = best
+                means[f"best_{name}_thresh"] = chosen
+        return means
 
     def tallies(self, records: Sequence[Record]) -> Tallies:
-        """Return exact match and F1 of each question; all questions of a context are drawn together."""
-        exact = np.array([scores.exact(record["prediction"], record["reference"]) for record in records])
-        f1 = np.array([scores.f1(record["prediction"], record["reference"]) for record in records])
+        """Return exact match and F1 of each question; all questions of a context are resampled together."""
+        per_score = _example_scores(records)
         answerable = np.array([bool(record["reference"]) for record in records])
         parts: dict[str, tuple[Any, Any]] = {}
         for prefix, chosen in (("", np.ones(len(records))), ("HasAns_", answerable), ("NoAns_", ~answerable)):
-            parts |= {
-                f"{prefix}{name}": (100.0 * each * chosen, chosen) for name, each in (("exact", exact), ("f1", f1))
-            }
+            for name, values in per_score.items():
+                parts[f"{prefix}{name}"] = (100.0 * np.array(values) * chosen, chosen)
         return ratios(parts, most=dict.fromkeys(parts, 100.0))
 
     def baselines(self, predictions: Predictions, *, train: Predictions) -> Mapping[str, list[Record]]:
-        """Return what answers without a look at the question: the context's first sentence, or always "no answer"."""
-        rows = predictions.examples
-        wanted = [references_of(row) or [] for row in rows]
-        found = {
-            "first sentence": [
-                _said(first_sentence(row["context"]), each) for row, each in zip(rows, wanted, strict=True)
-            ]
-        }
-        if not all(wanted):
-            found["no answer"] = [_said("", each) for each in wanted]
-        return found
+        """Return the records of two predictors that ignore the question: first sentence, and "no answer".
+
+        The second is left out if every question has an answer.
+        """
+        first, silent = [], []
+        for row in predictions.examples:
+            references = references_of(row) or []
+            first.append(_fixed_answer(first_sentence(row["context"]), references))
+            silent.append(_fixed_answer("", references))
+        if all(record["reference"] for record in silent):
+            return {"first sentence": first}
+        return {"first sentence": first, "no answer": silent}
 
     def losses(self, records: Sequence[Record]) -> list[float]:
-        """Return for each wrong answer what it lacks of F1, and how sure the model was of it."""
-        return [
-            0.0 if kind == errors.RIGHT
-            else 1 - scores.f1(record["prediction"], record["reference"]) + min(record["probability"], 1.0)
-            for kind, record in zip(map(errors.kind, records), records, strict=True)
-        ]  # fmt: skip
+        """Return 1 − F1 plus the probability of each wrong answer, and 0 for right ones."""
+        losses = []
+        for record in records:
+            loss = 0.0
+            if error_types.error_type(record) != error_types.RIGHT:
+                loss = 1 - scores.f1(record["prediction"], record["reference"]) + min(record["probability"], 1.0)
+            losses.append(loss)
+        return losses
 
     def slices(self, records: Sequence[Record], examples: Sequence[Row]) -> dict[str, list[str]]:
-        """Tell apart question words, answerable or not, lengths of answers, numbers of windows, places in the text."""
-        return errors.slices(records, examples)
+        """Return question word, answerable or not, length of the answer, number of windows, and place in the text."""
+        return error_types.slices(records, examples)
 
     def highlights(self, record: Record, example: Row) -> dict[str, list[tuple[int, int, str]]]:
-        """Mark the predicted answer in the context, and the right ones."""
+        """Return where the predicted answer and the right ones are in the context."""
         right = answers_of(example, flat="answers" not in example) or []
-        found = [(start, start + len(text), "reference") for text, start in dict.fromkeys(right)]
+        places = [(start, start + len(text), "reference") for text, start in dict.fromkeys(right)]
         if record["start_char"] is not None:
-            found.append((record["start_char"], record["end_char"], "prediction"))
-        return {"context": found}
+            places.append((record["start_char"], record["end_char"], "prediction"))
+        return {"context": places}
 
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
-        """Return the rule that was applied, and how often it could not do well.
+        """Return the rule for "no answer", how many answers have no candidate or are too long, and the error types.
 
         ``too_long`` counts answers of more than `max_answer_length` tokens, which can never be predicted.
         """
@@ -167,20 +176,18 @@ class SquadEvaluator(Evaluator):
             "no_candidate": sum(record["no_candidate"] for record in records),
             "too_long": sum(record["answer_tokens"] > self.max_answer_length for record in records),
             "unanswered": sum(record["prediction"] == "" for record in records),
-            "errors": errors.counts(records),
+            "errors": error_types.counts(records),
         }
 
     def files(self, records: Sequence[Record]) -> Mapping[str, Any]:
-        """Return the official script's files; null odds only where a question may be left unanswered."""
-        made = {
-            "predictions.json": {record["id"]: record["prediction"] for record in records},
-            "nbest_predictions.json": {record["id"]: record["nbest"] for record in records},
-        }
+        """Return the official script's files; null odds only if a question may be left unanswered."""
+        names = {"predictions.json": "prediction", "nbest_predictions.json": "nbest"}
         if not self._always(records):
-            made["null_odds.json"] = {record["id"]: record["null_odds"] for record in records}
-        return made
+            names["null_odds.json"] = "null_odds"
+        return {file: {record["id"]: record[key] for record in records} for file, key in names.items()}
 
     def _always(self, records: Sequence[Record]) -> bool:
+        """Say whether every question gets an answer."""
         if self.always_answer is not None:
             return self.always_answer
         known = [record["reference"] for record in records if record.get("reference") is not None]
@@ -192,7 +199,7 @@ class SquadEvaluator(Evaluator):
 
 
 def first_sentence(context: str) -> str:
-    """Return a text's first sentence, as far as punctuation tells.
+    """Return a text's first sentence, by its punctuation.
 
     >>> first_sentence("The quay was built in 1702. It stands.")
     'The quay was built in 1702.'
@@ -200,9 +207,9 @@ def first_sentence(context: str) -> str:
     return re.split(r"(?<=[.!?…])\s", context.strip(), maxsplit=1)[0]
 
 
-def _said(answer: str, reference: list[str]) -> Record:
-    # Sure of it: no threshold makes another answer of it.
-    return {"prediction": answer, "best_answer": answer, "null_odds": 0.0, "reference": reference}
+def _fixed_answer(answer: str, references: list[str]) -> Record:
+    # The best answer is the prediction, so that no threshold changes it.
+    return {"prediction": answer, "best_answer": answer, "null_odds": 0.0, "reference": references}
 
 
 def _records(
@@ -213,39 +220,40 @@ def _records(
     tokens: Any,
     windows: Any,
 ) -> list[Record]:
-    place = [np.where(answered, nbest.at(each, found.best), -1) for each in (found.start_char, found.end_char)]
+    start = np.where(answered, nbest.at(found.start_char, found.best), -1)
+    end = np.where(answered, nbest.at(found.end_char, found.best), -1)
+    # Sum up the shares of all entries of an n-best list that have the place of the prediction.
     owner = np.repeat(np.arange(len(rows)), np.diff(found.pointer))
-    same = (found.start_char == place[0][owner]) & (found.end_char == place[1][owner])
+    same = (found.start_char == start[owner]) & (found.end_char == end[owner])
     shares = np.bincount(owner, weights=np.where(same, found.probability, 0), minlength=len(rows)).tolist()
     score = np.where(answered, nbest.at(found.score, found.best), found.null_score).tolist()
-    # Plain lists: an element of an array costs ten times one of a list.
+    # Plain lists: reading an element of an array takes ten times as long.
     starts, ends = found.start_char.tolist(), found.end_char.tolist()
-    entries = list(
-        zip(starts, ends, *(e.tolist() for e in (found.start_logit, found.end_logit, found.probability)), strict=True)
-    )
+    logits = found.start_logit.tolist(), found.end_logit.tolist()
+    entries = list(zip(starts, ends, *logits, found.probability.tolist(), strict=True))
     pointer, best, odds = found.pointer.tolist(), found.best.tolist(), found.null_odds.tolist()
     records: list[Record] = []
     for index, (row, is_answered) in enumerate(zip(rows, answered.tolist(), strict=True)):
         context, chosen = row["context"], best[index]
         answer = context[starts[chosen] : ends[chosen]] if chosen >= 0 else ""
+        record: Record = {
+            "id": str(index if row.get("id") in (None, "") else row["id"]),
+            "prediction": answer if is_answered else "",
+            "start_char": starts[chosen] if is_answered else None,
+            "end_char": ends[chosen] if is_answered else None,
+            "score": score[index],
+            "probability": shares[index],
+            "null_odds": odds[index],
+            "no_candidate": chosen < 0,
+            "best_answer": answer,
+            "answer_tokens": int(tokens[index]),
+            "windows": int(windows[index]),
+            "nbest": [_entry(context, *entry) for entry in entries[pointer[index] : pointer[index + 1]]],
+        }
         reference = references[index]
-        records.append(
-            {
-                "id": str(index if row.get("id") in (None, "") else row["id"]),
-                "prediction": answer if is_answered else "",
-                "start_char": starts[chosen] if is_answered else None,
-                "end_char": ends[chosen] if is_answered else None,
-                "score": score[index],
-                "probability": shares[index],
-                "null_odds": odds[index],
-                "no_candidate": chosen < 0,
-                "best_answer": answer,
-                "answer_tokens": int(tokens[index]),
-                "windows": int(windows[index]),
-                "nbest": [_entry(context, *entry) for entry in entries[pointer[index] : pointer[index + 1]]],
-                **({} if reference is None else {"reference": reference}),
-            }
-        )
+        if reference is not None:
+            record["reference"] = reference
+        records.append(record)
     return records
 
 
@@ -254,7 +262,7 @@ def _entry(context: str, start: int, end: int, start_logit: float, end_logit: fl
     return {"text": text, "start_logit": start_logit, "end_logit": end_logit, "probability": share}
 
 
-def _check(windows: nbest.Windows, logits: Any, examples: int) -> None:
+def _check_shapes(windows: nbest.Windows, logits: Any, examples: int) -> None:
     if len(logits) != len(windows.example):
         raise BadOptions(f"the model returned {len(logits)} rows of logits for {len(windows.example)} windows.")
     without = np.flatnonzero(np.bincount(windows.example, minlength=examples) == 0)
@@ -262,14 +270,19 @@ def _check(windows: nbest.Windows, logits: Any, examples: int) -> None:
         raise BadOptions(f"example {int(without[0])} has no window; every example must have its features.")
 
 
-def _those(values: Sequence[float], answerable: Sequence[bool], wanted: bool) -> list[float]:
-    return [value for value, has in zip(values, answerable, strict=True) if has == wanted]
+def _example_scores(records: Sequence[Record]) -> dict[str, list[float]]:
+    """Return exact match and F1 of each record."""
+    exact, f1 = [], []
+    for record in records:
+        exact.append(float(scores.exact(record["prediction"], record["reference"])))
+        f1.append(scores.f1(record["prediction"], record["reference"]))
+    return {"exact": exact, "f1": f1}
 
 
-def _means(prefix: str, exact: Sequence[float], f1: Sequence[float]) -> dict[str, float]:
-    count = len(exact)
-    return {
-        f"{prefix}exact": 100.0 * sum(exact) / max(count, 1),
-        f"{prefix}f1": 100.0 * sum(f1) / max(count, 1),
-        f"{prefix}total": count,
-    }
+def _means(prefix: str, per_score: Mapping[str, Sequence[float]], chosen: Sequence[bool]) -> dict[str, float]:
+    """Return the means of the chosen records in percent, and how many there are."""
+    count = sum(chosen)
+    means: dict[str, float] = {}
+    for name, values in per_score.items():
+        means[f"{prefix}{name}"] = 100.0 * sum(compress(values, chosen)) / max(count, 1)
+    return {**means, f"{prefix}total": count}

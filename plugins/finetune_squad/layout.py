@@ -1,27 +1,28 @@
-"""Where the windows of a batch lie and what stands in them: by arithmetic, or as the tokenizer itself makes them."""
+"""The windows of a batch and their tokens: computed by arithmetic, or made by the tokenizer itself."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from finetune.errors import BadData, Incompatible
-from finetune_squad.spans import Ints, Tokens, tokens_of
+from finetune_squad.spans import Ints, Tokens, pointer_of, tokens_of
 from finetune_squad.template import Template, null_position, template_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """How long windows are and how much they share."""
+    """Length and overlap of windows."""
 
     max_length: int
     stride: int
     name: Callable[[int], str]
-    """How a message calls an example of the batch."""
+    """Returns the name of an example of the batch, for messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class Layout:
     """The windows of a batch of examples, in order; W windows over T texts."""
 
     example: Ints
-    """Which example of the batch each window is of.  # (W,)"""
+    """The example of the batch that each window belongs to.  # (W,)"""
     text: Ints
     """Which text of `tokens` is its context.  # (W,)"""
     begin: Ints
@@ -37,7 +38,7 @@ class Layout:
     stop: Ints
     """… and one past its last.  # (W,)"""
     context_first_token: Ints
-    """Where the context begins in the window; the window's end, where the context has no tokens.  # (W,)"""
+    """Where the context begins in the window; the window's end if the context has no tokens.  # (W,)"""
     null_token: Ints
     """Where "no answer" points in the window.  # (W,)"""
     pointer: Ints
@@ -61,7 +62,7 @@ def layout(tokenizer: Any, questions: Sequence[str], contexts: Sequence[str], sh
     if not tokenizer.is_fast:
         raise Incompatible(
             f"extractive question answering needs the characters of every token, and {type(tokenizer).__name__} does "
-            "not keep them. Use a model that has a fast tokenizer (a tokenizer.json)."
+            "not keep them. Use a model with a fast tokenizer (one with a file tokenizer.json)."
         )
     template = template_of(tokenizer)
     if template is None:
@@ -72,12 +73,14 @@ def layout(tokenizer: Any, questions: Sequence[str], contexts: Sequence[str], sh
 def by_template(
     template: Template, tokenizer: Any, questions: Sequence[str], contexts: Sequence[str], shape: Shape
 ) -> Layout:
-    """Tokenise each distinct text once and place the windows by arithmetic."""
-    question, asked = _distinct(questions)
-    context, told = _distinct(contexts)
-    question_pointer, question_ids = _flat([encoding.ids for encoding in alone(tokenizer, asked, offsets=False)])
-    encodings = alone(tokenizer, told)
-    tokens = tokens_of(told, [each.ids for each in encodings], [each.offsets for each in encodings])
+    """Tokenize each distinct text once and compute the places of the windows."""
+    question, distinct_questions = _distinct(questions)
+    context, distinct_contexts = _distinct(contexts)
+    encodings = encode_without_specials(tokenizer, distinct_questions, offsets=False)
+    question_pointer, question_ids = _flat([encoding.ids for encoding in encodings])
+    encodings = encode_without_specials(tokenizer, distinct_contexts)
+    context_ids = [encoding.ids for encoding in encodings]
+    tokens = tokens_of(distinct_contexts, context_ids, [encoding.offsets for encoding in encodings])
     room = shape.max_length - template.size - np.diff(question_pointer)[question]
     length = np.diff(tokens.pointer)[context]
     refuse_long_questions(room, length, shape)
@@ -105,7 +108,9 @@ def _segments(
 ) -> tuple[Ints, Ints]:
     """Return where every token of every window comes from, and where each window's five segments end in it.
 
-    The source is one array: the special tokens of the three parts, all questions, all contexts.
+    The source is one array: the special tokens of the three parts, all questions, all contexts. A window is five slices
+    of it: special tokens, question, special tokens, part of a context, special tokens. `spread` turns the start and the
+    length of all slices into one index array, so that one look-up fills all windows, without a loop over them.
     """
     sizes = [len(part) for part in template.specials]
     texts = template.size + int(question_pointer[-1])
@@ -124,30 +129,38 @@ def _segments(
 
 
 def by_overflow(tokenizer: Any, questions: Sequence[str], contexts: Sequence[str], shape: Shape) -> Layout:
-    """Let the tokenizer make the windows; for tokenizers that join two texts in their own way."""
-    pairs = joined(tokenizer, questions, contexts)
-    owners = [each.sequence_ids for each in pairs]
-    length = np.array([owner.count(1) for owner in owners], np.int64)
-    room = np.array([shape.max_length - len(owner) + owner.count(1) for owner in owners], np.int64)
+    """Let the tokenizer make the windows; for tokenizers whose way to join two texts follows no plain pattern."""
+    ids, context_types, offsets, rooms = [], [], [], []
+    for pair in encode_pairs(tokenizer, questions, contexts):
+        places = [place for place, owner in enumerate(pair.sequence_ids) if owner == 1]
+        ids.append([pair.ids[place] for place in places])
+        context_types.append([pair.type_ids[place] for place in places])
+        offsets.append([pair.offsets[place] for place in places])
+        rooms.append(shape.max_length - len(pair.ids) + len(places))
+    tokens = tokens_of(contexts, ids, offsets)
+    room, length = np.array(rooms, np.int64), np.diff(tokens.pointer)
     refuse_long_questions(room, length, shape)
     example, begin, stop = _windows(room, length, shape.stride, leftward=tokenizer.truncation_side == "left")
-    windows = joined(tokenizer, questions, contexts, shape=shape)
-    held = [each.sequence_ids for each in windows]
-    if [owner.count(1) for owner in held] != (stop - begin).tolist():
+    windows = encode_pairs(tokenizer, questions, contexts, shape=shape)
+    firsts, nulls, sizes = [], [], []
+    for window in windows:
+        owners = window.sequence_ids
+        firsts.append(owners.index(1) if 1 in owners else len(owners))
+        nulls.append(null_position(tokenizer, window.ids, [owner is None for owner in owners]))
+        sizes.append(owners.count(1))
+    if sizes != (stop - begin).tolist():
         raise Incompatible(
             f"{type(tokenizer).__name__} does not cut a long context into windows of max_length={shape.max_length} "
             f"tokens that overlap by stride={shape.stride}; its windows cannot be labelled. Use another tokenizer."
         )
-    told = [[place for place, owner in enumerate(each) if owner == 1] for each in owners]
-    specials = [[owner is None for owner in each] for each in held]
-    nulls = [null_position(tokenizer, each.ids, special) for each, special in zip(windows, specials, strict=True)]
-    pointer, input_ids = _flat([each.ids for each in windows])
-    first = np.array([owner.index(1) if 1 in owner else len(owner) for owner in held], np.int64)
-    types = _flat([each.type_ids for each in windows])[1]
+    pointer, input_ids = _flat([window.ids for window in windows])
+    first = np.array(firsts, np.int64)
+    types = _flat([window.type_ids for window in windows])[1]
     # In every window but an example's first, the tokenizers library gives the context type 1, whatever the template
     # says; RoBERTa-like models have no type 1.
-    told_pointer, told_types = _flat([[each.type_ids[p] for p in ps] for each, ps in zip(pairs, told, strict=True)])
-    types[spread(pointer[:-1] + first, stop - begin)] = told_types[spread(told_pointer[example] + begin, stop - begin)]
+    right_types = _flat(context_types)[1]
+    in_windows = spread(pointer[:-1] + first, stop - begin)
+    types[in_windows] = right_types[spread(tokens.pointer[example] + begin, stop - begin)]
     return Layout(
         example=example,
         text=example,
@@ -158,30 +171,28 @@ def by_overflow(tokenizer: Any, questions: Sequence[str], contexts: Sequence[str
         pointer=pointer,
         input_ids=input_ids,
         token_type_ids=types,
-        tokens=tokens_of(
-            contexts,
-            [[each.ids[place] for place in places] for each, places in zip(pairs, told, strict=True)],
-            [[each.offsets[place] for place in places] for each, places in zip(pairs, told, strict=True)],
-        ),
+        tokens=tokens,
     )
 
 
-def alone(tokenizer: Any, texts: Sequence[str], *, offsets: bool = True) -> list[Any]:
-    """Return the encodings of texts without special tokens, by the tokenizer's backend itself: a third faster.
+def encode_without_specials(tokenizer: Any, texts: Sequence[str], *, offsets: bool = True) -> list[Any]:
+    """Return the encodings of texts without special tokens.
+
+    It calls the tokenizer's backend directly, which is a third faster.
 
     Raises:
-        BadData: A text holds half a surrogate pair, which is no character.
+        BadData: A text holds half of a surrogate pair.
     """
     backend = tokenizer.backend_tokenizer
-    backend.no_truncation()  # what the last call of the tokenizer left behind
+    backend.no_truncation()  # what the last call of the tokenizer set
     backend.no_padding()
-    with _whole_characters(texts):
+    with _explain_surrogates(texts):
         encode = backend.encode_batch if offsets else backend.encode_batch_fast
-        found: list[Any] = encode(list(texts), add_special_tokens=False)
-    return found
+        encodings: list[Any] = encode(list(texts), add_special_tokens=False)
+    return encodings
 
 
-def joined(
+def encode_pairs(
     tokenizer: Any, questions: Sequence[str], contexts: Sequence[str], *, shape: Shape | None = None
 ) -> list[Any]:
     """Return the encodings of pairs; with a shape, of every window of every pair."""
@@ -191,33 +202,34 @@ def joined(
     if shape is not None:
         options |= {"truncation": "only_second", "max_length": shape.max_length, "stride": shape.stride}
         options |= {"return_overflowing_tokens": True}
-    with _whole_characters((*questions, *contexts)):
-        found: list[Any] = tokenizer(list(questions), list(contexts), **options).encodings
-    return found
+    with _explain_surrogates((*questions, *contexts)):
+        encodings: list[Any] = tokenizer(list(questions), list(contexts), **options).encodings
+    return encodings
 
 
 @contextmanager
-def _whole_characters(texts: Sequence[str]) -> Iterator[None]:
+def _explain_surrogates(texts: Sequence[str]) -> Iterator[None]:
+    """Name the text with half of a surrogate pair, where the tokenizer's error does not."""
     try:
         yield
-    except TypeError as error:  # "TextEncodeInput must be Union[…]", whichever text it was
+    except TypeError as error:  # "TextEncodeInput must be Union[…]", without the text
         for text in texts:
             if any("\ud800" <= character <= "\udfff" for character in text):
-                raise BadData(f"{text[:80]!r} holds half a surrogate pair, which no tokenizer can read.") from error
+                raise BadData(f"{text[:80]!r} holds half of a surrogate pair, which no tokenizer reads.") from error
         raise
 
 
 def refuse_long_questions(room: Ints, length: Ints, shape: Shape) -> None:
     """Refuse questions that leave no room for a window, by name.
 
-    Asked of the tokenizer, such a question is a Rust panic, which ``except Exception`` does not catch.
+    In the tokenizer, such a question is a Rust panic, which ``except Exception`` does not catch.
     """
     long = np.flatnonzero((length > room) & (room <= shape.stride))
     if len(long):
         others = f" and {len(long) - 1} more" if len(long) > 1 else ""
         raise BadData(
             f"the question of {shape.name(int(long[0]))}{others} leaves {max(int(room[long[0]]), 0)} of "
-            f"max_length={shape.max_length} tokens for the context, and neighbouring windows are to share "
+            f"max_length={shape.max_length} tokens for the context, but neighbouring windows share "
             f"stride={shape.stride}. Raise max_length, lower stride, or set max_question_length to cut such questions."
         )
 
@@ -241,24 +253,27 @@ def _windows(room: Ints, length: Ints, stride: int, *, leftward: bool) -> tuple[
     count = np.where(length <= room, 1, 1 + -(-(length - room) // step))
     example = np.repeat(np.arange(len(length)), count)
     offset = (np.arange(len(example)) - np.repeat(np.cumsum(count) - count, count)) * step[example]
-    if leftward:  # truncation_side="left": the tokenizer counts windows from the end
+    if leftward:  # With truncation_side="left", the tokenizer counts windows from the end.
         stop = length[example] - offset
         return example, np.maximum(stop - room[example], 0), stop
     return example, offset, np.minimum(offset + room[example], length[example])
 
 
 def _types(template: Template, questions: int, contexts: int) -> Ints:
+    """Return the token types of the one array that `_segments` describes."""
     before, question, between, context, after = template.types
     texts = [np.full(questions, question), np.full(contexts, context)]
     return np.concatenate([np.array([*before, *between, *after], np.int64), *texts])
 
 
 def _distinct(texts: Sequence[str]) -> tuple[Ints, list[str]]:
+    """Return the index of each text among the distinct ones, and those."""
     number: dict[str, int] = {}
     index = np.fromiter((number.setdefault(text, len(number)) for text in texts), np.int64, len(texts))
     return index, list(number)
 
 
 def _flat(rows: Sequence[Sequence[int]]) -> tuple[Ints, Ints]:
-    pointer = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
-    return pointer, np.fromiter((token for row in rows for token in row), np.int64, int(pointer[-1]))
+    """Return where each row begins in one array, and the array: the rows end to end."""
+    pointer = pointer_of(list(map(len, rows)))
+    return pointer, np.fromiter(chain.from_iterable(rows), np.int64, int(pointer[-1]))

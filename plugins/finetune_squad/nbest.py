@@ -1,12 +1,13 @@
 """Logits → the best answers of every example, searched in all windows at once.
 
-The published search (`postprocess_qa_predictions` of transformers' examples), in numpy: the n best starts and ends of
-each window, every pair of them that lies in the context, in order and not too long; the n best pairs of an example over
-its windows; the lowest "no answer" score of its windows. Scores are sums of float32, as there.
+This is the published search (`postprocess_qa_predictions` of transformers' examples) in numpy. It takes the n best
+starts and ends of each window, and every pair of them that is in the context, in order and not too long. It keeps the
+n best pairs of an example over its windows, and the lowest "no answer" score of its windows. Scores are sums of
+float32, as there.
 
-Decided here, where the published search leaves it to chance: of equal logits the later token ranks first, and of equal
-scores the earlier window, then the better start, then the better end. Padding never competes, so that predictions do
-not depend on how windows were batched; and a pair that stands for no visible character is no candidate.
+The published search leaves ties to chance. Here, of equal logits the later token ranks first; of equal scores the
+earlier window, then the better start, then the better end. Padding is never a candidate, so that predictions do not
+depend on how windows were batched. A pair without a visible character is not a candidate either.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Floats = NDArray[np.float32]
 NEEDED = ("example", "input_ids", "context_first_token", "null_token", "start_chars", "end_chars")
 LABELS = ("start_positions", "end_positions")
 CHUNK = 2048
-"""Windows searched at a time: 400 pairs each, in several arrays, are some 30 MB."""
+"""Windows searched at a time: 400 pairs each, in several arrays, take about 30 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class Windows:
     context_first_token: Ints
     null_token: Ints
     answer_tokens: Ints
-    """Tokens of the labelled answer; 0 for none, or none known.  # (W,)"""
+    """Tokens of the labelled answer; 0 if there is none, or none is known.  # (W,)"""
     pointer: Ints
     """Where each window's context tokens begin in the two arrays below.  # (W + 1,)"""
     start_chars: Ints
@@ -50,8 +51,8 @@ class Windows:
 class Answers:
     """The n-best lists of E examples, best first: that of example ``e`` is ``[pointer[e] : pointer[e + 1]]``.
 
-    "No answer" stands in it as characters −1 to −1, after candidates of its own score. Where it falls out of the n
-    best it is put at the end, so that a list can hold n + 1.
+    "No answer" is in it as characters −1 to −1, after candidates with the same score. If it is not among the n best,
+    it is added at the end, so that a list can hold n + 1.
     """
 
     pointer: Ints
@@ -63,11 +64,11 @@ class Answers:
     probability: Any
     """Softmax of the scores of a list."""
     best: Ints
-    """Index of each example's best answer that is one; −1 where there is none.  # (E,)"""
+    """Index of each example's best answer other than "no answer"; −1 if there is none.  # (E,)"""
     null_score: Floats
     """Score of "no answer": the least of all windows.  # (E,)"""
     null_odds: Floats
-    """That score less the best answer's, in float32: (null − start) − end; the score itself where there is none."""
+    """That score less the best answer's, in float32: (null − start) − end; the score itself if there is none."""
 
 
 def search(
@@ -84,8 +85,8 @@ def search(
 
     Args:
         windows: The windows.
-        start_logits: One row a window, of any width from its length on; what lies beyond is padding.  # (W, L)
-        end_logits: Likewise.
+        start_logits: One row per window, at least as wide as it is long; the rest is padding.  # (W, L)
+        end_logits: The same for ends.
         examples: How many there are; each has at least one window.
         n_best_size: How many starts, ends and answers are kept.
         max_answer_length: Longest answer, in tokens, both ends included.
@@ -97,10 +98,10 @@ def search(
     starts, ends = _masked(start_logits, windows.length), _masked(end_logits, windows.length)
     nothing = _null(windows, starts, ends, examples)
     parts = list(_pairs(windows, starts, ends, n_best_size=n_best_size, max_answer_length=max_answer_length))
-    if null:  # after all windows, so that of equal scores it stands last
+    if null:  # after all windows, so that it is last among equal scores
         parts.append((np.arange(examples), *[np.full(examples, -1)] * 2, *nothing, nothing[0] + nothing[1]))
     example, start_char, end_char, start_logit, end_logit, score = map(np.concatenate, zip(*parts, strict=True))
-    order = np.lexsort((-score, example))  # stable: ties keep window, start rank, end rank
+    order = np.lexsort((-score, example))  # Stable: ties keep the order of window, start rank, end rank.
     counts = np.bincount(example, minlength=examples)
     rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
     order = order[(rank < n_best_size) | (start_char[order] < 0)]
@@ -129,27 +130,29 @@ def at(values: Any, indices: Ints) -> Any:
 
 
 def _masked(logits: Any, length: Ints) -> Floats:
-    """Return logits in float32 with −inf for padding, which must take no place among the best."""
+    """Return logits in float32 with −inf for padding, so that it is never among the best."""
     array = np.array(logits, np.float32)
     padding = np.arange(array.shape[1]) >= length[:, None]
     bad = np.isnan(array) & ~padding
     if bad.any():
         raise TrainingFailed(
-            f"the model returned NaN for window {int(np.argmax(bad.any(1)))}: it cannot predict. Its training "
-            "diverged; lower training.learning_rate."
+            f"the model returned NaN for window {int(np.argmax(bad.any(1)))}. Its training diverged: lower "
+            "training.learning_rate."
         )
     array[padding] = -np.inf
     return array
 
 
 def top(values: Floats, count: int) -> Ints:
-    """Return the positions of the greatest values of each row, greatest first; of equals, the later first.
+    """Return the positions of the greatest values of each row, greatest first; of equal values, the later first.
 
     >>> top(np.array([[1.0, 3.0, 1.0]], np.float32), 2).tolist()
     [[1, 2]]
     """
-    # One integer a value, ordered by value and then by position: no two are equal, so any sort gives one order.
-    bits = (values + np.float32(0)).view(np.int32)  # −0.0 + 0 is 0.0: the two are equal, and must tie
+    # One 64-bit key per value: the value above, its position below. No two keys are equal, so that the fast and
+    # unstable `np.partition` gives one order, the same on every machine.
+    bits = (values + np.float32(0)).view(np.int32)  # −0.0 + 0 is 0.0: the two are equal and must tie
+    # The bits of positive floats sort like integers; those of negative ones in reverse, until all but the sign flip.
     ordered = np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits)
     keys = (ordered.astype(np.int64) << 32) | np.arange(values.shape[1])
     count = min(count, values.shape[1])
@@ -168,7 +171,9 @@ def _pairs(
         start, end = top(starts[part], n_best_size), top(ends[part], n_best_size)
         start_logit = np.take_along_axis(starts[part], start, 1)
         end_logit = np.take_along_axis(ends[part], end, 1)
-        start, end = start - first, end - first  # now counted from the context's first token
+        start, end = start - first, end - first  # from here on counted from the context's first token
+        # Every pair of a start and an end at once: axes are window, start rank, end rank. `np.nonzero` lists those that
+        # fit in this order, which is the order of ties; all later sorts are stable and keep it.
         fits = ((start >= 0) & (start < width))[:, :, None] & ((end >= 0) & (end < width))[:, None, :]
         span = end[:, None, :] - start[:, :, None]
         fits &= (span >= 0) & (span < max_answer_length)
@@ -184,7 +189,7 @@ def _pairs(
 
 
 def _best(window: Ints, score: Floats, valid: Any, count: int) -> Ints:
-    """Return the indices of each window's best pairs; no example can keep more than these."""
+    """Return the indices of each window's best pairs; an example cannot keep more of them."""
     indices = np.flatnonzero(valid)
     order = indices[np.lexsort((-score[indices], window[indices]))]
     counts = np.bincount(window[order])

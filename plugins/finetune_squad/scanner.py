@@ -1,4 +1,4 @@
-"""Strict JSON, read piece by piece, in which every object knows its line."""
+"""A strict JSON reader that works piece by piece and gives every object its line."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _WORDS = {"true": True, "false": False, "null": None}
 DEEPEST = 64
 """Levels of nesting; SQuAD files have 8."""
 AHEAD = 1024 * 1024
-"""Characters that are read before an object is tried at once."""
+"""Characters that are read before the fast way to parse a whole object is tried."""
 LONGEST = 64 * 1024 * 1024
 """Longest text, in characters, that may be pending: one string or number."""
 
 
-class Broken(Exception):
+class JsonError(Exception):
     """Text that is not strict JSON."""
 
     def __init__(self, message: str, *, line: int, path: str, fix: str, value: str | None) -> None:
@@ -30,7 +30,7 @@ class Broken(Exception):
 
 
 class Located(dict[str, Any]):
-    """An object and the line of its opening brace."""
+    """A JSON object with the line of its opening brace."""
 
     def __init__(self, line: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Located(dict[str, Any]):
 
 
 class Scanner:
-    """Reads one JSON text from pieces of any size; holds no more of it than the value that is asked for.
+    """Reads one JSON text from pieces of any size; holds only the current value in memory.
 
     Examples:
         >>> scanner = Scanner(['{"data"', ': [{"a": 1},\\n {"a"', ": 2}]}"])
@@ -58,21 +58,21 @@ class Scanner:
             self._place = 1
 
     def members(self, *, path: str) -> Iterator[str]:
-        """Yield the keys of the object that comes next; its value must be taken before the next key is asked for."""
+        """Yield the keys of the next object; after each key, the caller must take its value."""
         self._expect("{", path=path)
         seen: set[str] = set()
         while self._another("}", path=path, first=not seen):
             if self.peek() != '"':
-                raise self.broken("a key must be text in double quotes", path=path, fix='Write "key": value.')
+                raise self.error("a key must be text in double quotes", path=path, fix='Write "key": value.')
             key = self._string(path=path)
             if key in seen:
-                raise self.broken(f"the key {key!r} stands here a second time", path=path, fix="Take one of them out.")
+                raise self.error(f"the key {key!r} is here a second time", path=path, fix="Remove one of them.")
             seen.add(key)
             self._expect(":", path=path)
             yield key
 
     def elements(self, *, path: str) -> Iterator[int]:
-        """Yield the index of every element of the list that comes next; each must be taken with `value`."""
+        """Yield the index of every element of the next list; after each index, the caller must call `value`."""
         self._expect("[", path=path)
         number = 0
         while self._another("]", path=path, first=not number):
@@ -80,9 +80,14 @@ class Scanner:
             number += 1
 
     def value(self, *, path: str, depth: int = 0) -> Any:
-        """Return the value that comes next; objects are `Located`."""
+        """Return the next value; objects are `Located`.
+
+        Args:
+            path: Its path in the file, for messages.
+            depth: How many values it is nested in.
+        """
         if depth > DEEPEST:
-            raise self.broken(f"nested more than {DEEPEST} deep", path=path, fix="A SQuAD file is 8 deep.")
+            raise self.error(f"nested more than {DEEPEST} deep", path=path, fix="A SQuAD file is 8 deep.")
         character = self.peek()
         if character == "{":
             found = self._at_once() if depth == 0 else None
@@ -93,8 +98,10 @@ class Scanner:
                 found[key] = self.value(path=f"{path}.{key}" if path else key, depth=depth + 1)
             return found
         if character == "[":
-            elements = self.elements(path=path)
-            return [self.value(path=f"{path}[{number}]", depth=depth + 1) for number in elements]
+            values = []
+            for number in self.elements(path=path):
+                values.append(self.value(path=f"{path}[{number}]", depth=depth + 1))
+            return values
         if character == '"':
             return self._string(path=path)
         return self._scalar(path=path)
@@ -114,27 +121,30 @@ class Scanner:
     def end(self) -> None:
         """Refuse anything but white space after the value."""
         if self.peek():
-            raise self.broken("there is more after the end of the value", path="", fix="Keep one JSON value per file.")
+            raise self.error("there is more after the end of the value", path="", fix="Keep one JSON value per file.")
 
-    def broken(self, message: str, *, path: str, fix: str) -> Broken:
-        """Return the error for what stands here; at the end of the text, that it was cut off."""
+    def error(self, message: str, *, path: str, fix: str) -> JsonError:
+        """Return the error for the next character; at the end of the text, the error that the file was cut off."""
         if not self.peek():
             message, fix = f"the file ends inside {path or 'its value'}", "It was cut off: get it again."
-        return self.wrong(message, path=path, fix=fix)
+        return self.error_here(message, path=path, fix=fix)
 
-    def wrong(self, message: str, *, path: str, fix: str) -> Broken:
-        """Return the error for what the text says."""
+    def error_here(self, message: str, *, path: str, fix: str) -> JsonError:
+        """Return an error with the current line and text."""
         value = self._text[self._place : self._place + 80] or None
-        return Broken(message, line=self.line, path=path, fix=fix, value=value)
+        return JsonError(message, line=self.line, path=path, fix=fix, value=value)
 
     def _at_once(self) -> Located | None:
-        """Return the object that comes next where it is sound and on one line, as in the official files: quickly."""
+        """Return the next object in the fast way, or None.
+
+        That way is `json`'s own decoder. It works for valid objects on one line, as in the official files.
+        """
         while len(self._text) - self._place < AHEAD and self._more():
             pass
         try:
             found, end = self._decoder.raw_decode(self._text, self._place)
         except (ValueError, RecursionError):
-            return None  # cut off here, or broken: the slow way tells
+            return None  # incomplete so far, or not valid: the slow way finds out which
         if self._text.find("\n", self._place, end) >= 0:
             return None
         self._place = end
@@ -144,7 +154,7 @@ class Scanner:
         found = Located(self.line)
         found.update(pairs)
         if len(found) < len(pairs):
-            raise ValueError("a key stands there twice")
+            raise ValueError("a key is there twice")
         return found
 
     def _another(self, closing: str, *, path: str, first: bool) -> bool:
@@ -155,15 +165,15 @@ class Scanner:
         if first:
             return True
         if character != ",":
-            raise self.broken(f"there should be a comma or {closing} here", path=path, fix="Put it in.")
+            raise self.error(f"expected a comma or {closing} here", path=path, fix="Add it.")
         self._place += 1
         if self.peek() == closing:
-            raise self.broken(f"trailing comma before {closing}", path=path, fix="Take the comma out.")
+            raise self.error(f"trailing comma before {closing}", path=path, fix="Remove the comma.")
         return True
 
     def _expect(self, character: str, *, path: str) -> None:
         if self.peek() != character:
-            raise self.broken(f"there should be {character} here", path=path, fix="Put it in.")
+            raise self.error(f"expected {character} here", path=path, fix="Add it.")
         self._place += 1
 
     def _string(self, *, path: str) -> str:
@@ -173,21 +183,19 @@ class Scanner:
                 self._place = found[1]
                 return found[0]
             except json.JSONDecodeError as error:
-                # What looks wrong at the end of the pending text may only be cut there.
-                waits = error.msg.startswith("Unterminated") or error.pos > len(self._text) - 12
-                if not (waits and self._more()):
+                # An error at the end of the pending text may only mean that the rest is not read yet.
+                is_incomplete = error.msg.startswith("Unterminated") or error.pos > len(self._text) - 12
+                if not (is_incomplete and self._more()):
                     raise self._bad_string(error, path=path) from error
 
-    def _bad_string(self, error: json.JSONDecodeError, *, path: str) -> Broken:
+    def _bad_string(self, error: json.JSONDecodeError, *, path: str) -> JsonError:
         if error.msg.startswith("Unterminated"):
-            message, fix = (
-                f"text without an end in {path or 'the file'}",
-                "A quote is missing, or the file was cut off.",
-            )
-            return Broken(message, line=self.line, path=path, fix=fix, value=None)
+            message = f"text without an end in {path or 'the file'}"
+            fix = "A quote is missing, or the file was cut off."
+            return JsonError(message, line=self.line, path=path, fix=fix, value=None)
         value = self._text[max(error.pos - 20, 0) : error.pos + 20]
         fix = "Escape line ends and other controls (\\n), and backslashes (\\\\)."
-        return Broken(f"{error.msg[0].lower()}{error.msg[1:]}", line=self.line, path=path, fix=fix, value=value)
+        return JsonError(f"{error.msg[0].lower()}{error.msg[1:]}", line=self.line, path=path, fix=fix, value=value)
 
     def _scalar(self, *, path: str) -> Any:
         while not _SCALAR_END.search(self._text, self._place) and self._more():
@@ -198,17 +206,18 @@ class Scanner:
             return _WORDS[word.group()]
         number = _NUMBER.match(self._text, self._place)
         if not number:
-            raise self.broken("this is not a JSON value", path=path, fix="Text needs double quotes; NaN is no number.")
+            raise self.error("this is not a JSON value", path=path, fix="Text needs double quotes; NaN is not allowed.")
         if number.end() - self._place > 40:
-            raise self.broken("a number of more than 40 digits", path=path, fix="Write it as text, in double quotes.")
+            raise self.error("a number of more than 40 digits", path=path, fix="Write it as text, in double quotes.")
         self._place = number.end()
         return float(number.group()) if number.group(1) or number.group(2) else int(number.group())
 
     def _more(self) -> bool:
-        """Take in another piece, and let go of what was read; return whether there was one."""
+        """Read another piece, and forget what was parsed; return whether there was one."""
         if len(self._text) - self._place > LONGEST:
             return False
-        # A string that spans pieces is scanned anew each time: let pieces grow with what is pending.
+        # A string that spans pieces is scanned again each time: the pieces grow with the pending text, so that the
+        # time stays linear.
         wanted, taken = max(len(self._text) - self._place, 1), []
         for piece in self._pieces:
             taken.append(piece)
@@ -221,4 +230,4 @@ class Scanner:
 
 
 def _refuse(constant: str) -> Any:
-    raise ValueError(constant)  # NaN and Infinity are no JSON
+    raise ValueError(constant)  # NaN and Infinity are not JSON

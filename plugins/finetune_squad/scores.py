@@ -15,39 +15,43 @@ PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalized(text: str) -> str:
-    """Return a text in lower case, without ASCII punctuation, articles and superfluous space.
+    """Return a text in lower case, without ASCII punctuation, articles and extra space.
 
-    >>> normalised(" The  captain's (old) boat, a sloop")
+    >>> normalized(" The  captain's (old) boat, a sloop")
     'captains old boat sloop'
     """
     return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
 
 
 def exact(prediction: str, references: Sequence[str]) -> int:
-    """Return 1 where a prediction equals one of the references once normalised; ``[]`` means "no answer".
+    """Return 1 if a prediction equals one of the references after normalization; ``[]`` means "no answer".
 
     >>> exact("the Pier", ["a pier", "quay"]), exact("", []), exact("pier", [])
     (1, 1, 0)
     """
-    given = normalized(prediction)
-    return int(any(given == reference for reference in _golden(references)))
+    return int(normalized(prediction) in _normalized_references(references))
 
 
 def f1(prediction: str, references: Sequence[str]) -> float:
-    """Return the overlap in words with the nearest reference: the harmonic mean of precision and recall.
+    """Return the F1 of words with the nearest reference: the harmonic mean of precision and recall.
 
     >>> f1("the old pier", ["pier", "old stone pier"])
     0.8
     """
-    given = normalized(prediction).split()
-    return max(_f1(given, reference.split()) for reference in _golden(references))
+    words = normalized(prediction).split()
+    return max(_f1(words, reference.split()) for reference in _normalized_references(references))
 
 
 def threshold(null_odds: Sequence[float], right: Sequence[float], answerable: Sequence[bool]) -> tuple[float, float]:
     """Return the threshold of null odds that gives the highest total, and that total in percent.
 
-    A question is answered when its null odds are not above the threshold. ``right`` holds what answering it scores.
-    Only thresholds that can be applied count: questions with equal odds are answered together.
+    A question is answered if its null odds are not above the threshold. Questions with equal odds are answered
+    together, so that only thresholds between different odds are tried.
+
+    Args:
+        null_odds: Score of "no answer" less that of the best answer, for each question.
+        right: The score of each question if it is answered.
+        answerable: Whether each question has an answer.
 
     Examples:
         >>> threshold([-1.0, 0.5, 2.0, 3.0], [1.0, 1.0, 0.0, 0.0], [True, True, False, False])
@@ -69,7 +73,7 @@ def official_threshold(
 ) -> tuple[float, float]:
     """Return the threshold and total that the official script reports as ``best_…``.
 
-    It reads the predictions as they were written, so a question left unanswered there stays so.
+    It reads the final predictions: a question that was left unanswered stays unanswered.
     """
     order = sorted(range(len(null_odds)), key=lambda index: null_odds[index])
     total = best = float(len(answerable) - sum(answerable))
@@ -81,16 +85,17 @@ def official_threshold(
     return chosen, 100.0 * best / len(order)
 
 
-def _golden(references: Sequence[str]) -> list[str]:
-    # The official script drops references that normalise to nothing, and takes "no answer" for what is left.
-    return [text for text in map(normalized, references) if text] or [""]
+def _normalized_references(references: Sequence[str]) -> list[str]:
+    # As in the official script: references that are empty after normalization are dropped; if none is left, the
+    # reference is "no answer".
+    return list(filter(None, map(normalized, references))) or [""]
 
 
-def _f1(given: list[str], wanted: list[str]) -> float:
-    if not given or not wanted:
-        return float(given == wanted)
-    common = sum((Counter(given) & Counter(wanted)).values())
+def _f1(prediction: list[str], reference: list[str]) -> float:
+    if not prediction or not reference:
+        return float(prediction == reference)
+    common = (Counter(prediction) & Counter(reference)).total()
     if not common:
         return 0.0
-    precision, recall = common / len(given), common / len(wanted)
+    precision, recall = common / len(prediction), common / len(reference)
     return 2 * precision * recall / (precision + recall)

@@ -22,33 +22,43 @@ _TRAINING = {
 
 @hookimpl
 def tasks() -> Mapping[str, Task]:
+    """Register the four tasks of this plugin."""
     words = _task(
-        "One tag for every word: named entities, parts of speech", "token_classification:TokenClassificationPreprocessor",
-        "token_evaluator:TokenClassificationEvaluator", "sample:harbour-entities",
-    )  # fmt: skip
+        "One tag for every word: named entities, parts of speech",
+        preprocessor="token_classification:TokenClassificationPreprocessor",
+        evaluator="token_evaluator:TokenClassificationEvaluator",
+        sample="harbour-entities",
+    )
     return {
         "text-classification": _task(
-            "One label for a text, or for a pair of texts", "classification:TextClassificationPreprocessor",
-            "classification_evaluator:TextClassificationEvaluator", "sample:harbour-notices",
+            "One label for a text, or for a pair of texts",
+            preprocessor="classification:TextClassificationPreprocessor",
+            evaluator="classification_evaluator:TextClassificationEvaluator",
+            sample="harbour-notices",
         ),
         "multi-label-classification": _task(
-            "Any number of labels for a text", "multi_label:MultiLabelPreprocessor", "multi_label_evaluator:MultiLabelEvaluator",
-            "sample:harbour-topics",
+            "Any number of labels for a text",
+            preprocessor="multi_label:MultiLabelPreprocessor",
+            evaluator="multi_label_evaluator:MultiLabelEvaluator",
+            sample="harbour-topics",
         ),
         "text-regression": _task(
-            "A number for a text, or for a pair of texts", "regression:TextRegressionPreprocessor",
-            "regression_evaluator:TextRegressionEvaluator", "sample:harbour-ratings",
+            "A number for a text, or for a pair of texts",
+            preprocessor="regression:TextRegressionPreprocessor",
+            evaluator="regression_evaluator:TextRegressionEvaluator",
+            sample="harbour-ratings",
         ),
         "token-classification": replace(words, model_class="AutoModelForTokenClassification", peft_type="TOKEN_CLS"),
-    }  # fmt: skip
+    }
 
 
 @hookimpl
 def readers() -> Mapping[str, str]:
+    """Register the reader of CoNLL files."""
     return {"conll": "finetune_text.conll:ConllReader"}
 
 
-def _task(summary: str, preprocessor: str, evaluator: str, sample: str) -> Task:
+def _task(summary: str, *, preprocessor: str, evaluator: str, sample: str) -> Task:
     return Task(
         summary=summary,
         model_class="AutoModelForSequenceClassification",
@@ -59,7 +69,7 @@ def _task(summary: str, preprocessor: str, evaluator: str, sample: str) -> Task:
         evaluator=f"finetune_text.{evaluator}",
         starter={
             "model": _MODEL,
-            "dataset": {"path": sample},
+            "dataset": {"path": f"sample:{sample}"},
             "preprocessor": {"max_length": 128},
             "training": _TRAINING,
         },

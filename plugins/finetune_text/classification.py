@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from finetune.errors import BadData
 from finetune.interfaces import Batch, Columns, Finding, Preprocessor, Row
-from finetune_text import labels as names
-from finetune_text import texts
-from finetune_text.labels import LABEL
+from finetune_text import label_checks, labels, texts
+from finetune_text.labels import LABEL, as_text
 from finetune_text.losses import CrossEntropy
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class TextClassificationPreprocessor(Preprocessor):
     """
 
     max_length: int = 256
-    """Longest input, in tokens, special ones included; what is beyond is cut and counted."""
+    """Longest input in tokens, special tokens included; longer inputs are truncated, and the loss is counted."""
     labels: tuple[str, ...] | None = None
     """Names of the labels in order of their ids; learned from train when not given."""
     label_ids: bool | None = None
@@ -40,7 +40,7 @@ class TextClassificationPreprocessor(Preprocessor):
     """Rows of each label in train; always learned."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.class_weights, Mapping) and any(weight < 0 for weight in self.class_weights.values()):
+        if isinstance(self.class_weights, Mapping) and min(self.class_weights.values(), default=0) < 0:
             raise ValueError("class_weights cannot be negative")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError("label_smoothing must be at least 0 and less than 1")
@@ -51,91 +51,75 @@ class TextClassificationPreprocessor(Preprocessor):
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows the label names, how the data write them, and how often each occurs."""
-        class_label = names.class_label_names(train)
-        found = Counter(
-            text
-            for row in train
-            if not isinstance(row.get(LABEL), list | tuple | dict) and (text := names.spelt(row.get(LABEL))) is not None
-        )
-        labels = self.labels or class_label or names.ordered(found)
-        ids = self.label_ids
-        if ids is None:
-            ids = class_label is not None or (self.labels is not None and names.are_ids(found, labels))
-        known = names.positions(labels, ids=ids)
-        counts = {labels[position]: found[text] for text, position in known.items()}
-        return replace(self, labels=labels, label_ids=ids, class_counts=counts)
+        occurrences: Counter[str] = Counter()
+        for row in train:
+            value = row.get(LABEL)
+            text = None if isinstance(value, list | tuple | dict) else as_text(value)
+            if text is not None:
+                occurrences[text] += 1
+        class_label = labels.class_label_names(train)
+        names, ids = labels.learn(occurrences, given=self.labels, class_label=class_label, ids=self.label_ids)
+        counts = {names[position]: occurrences[text] for text, position in labels.ids_of(names, ids=ids).items()}
+        return replace(self, labels=names, label_ids=ids, class_counts=counts)
 
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
         """Yield what is wrong with one split.
 
-        What concerns the label set as a whole is said of the training split, which is known by its label counts; rows
-        without any label are rows to predict.
+        Findings about the label set as a whole belong to the training split, which is recognised by its label counts.
+        Rows without any label are rows to predict.
         """
         if self.labels is None or self.class_counts is None:
             yield from self.fit(examples).check(examples)
             return
-        columns = (texts.TEXT, texts.PAIR) if texts.present(examples, texts.PAIR) else (texts.TEXT,)
-        labelled = texts.present(examples, LABEL)
-        known = self._known()
-        counts = dict.fromkeys(self.labels, 0)
-        twins = texts.Twins()
-        if labelled:
-            yield from names.check_order(examples, self.labels)
-        for number, row in enumerate(examples):
-            yield from texts.check_texts(row, number, columns)
-            if not labelled:
-                continue
-            problem = names.check_label(row.get(LABEL), number, known)
-            if problem is not None:
-                yield problem
-                continue
-            position = known[names.spelt(row[LABEL]) or ""]
-            counts[self.labels[position]] += 1
-            twins.add(number, row, position)
-        yield from twins.findings()
-        if counts == self.class_counts:
+        if texts.has_values(examples, LABEL):
+            yield from label_checks.check_order(examples, self.labels)
+        found = yield from label_checks.check_rows(examples, partial(_read, ids=self._ids()))
+        if {name: found[position] for position, name in enumerate(self.labels)} == self.class_counts:
             yield from self._check_train(len(examples))
 
     def _check_train(self, rows: int) -> Iterator[Finding]:
-        labels, counts = self.labels or (), self.class_counts or {}
-        if len(labels) < 2:
-            given = f"all rows have the label {labels[0]!r}." if labels else "no row has a label."
-            yield names.finding(
-                "one-class", given, level="error", fix="Classification needs at least two labels in train."
-            )
+        names, counts = self.labels or (), self.class_counts or {}
+        if len(names) < 2:
+            message = f"all rows have the label {names[0]!r}." if names else "no row has a label."
+            fix = "Classification needs at least two labels in train."
+            yield label_checks.label_finding("one-class", message, level="error", fix=fix)
         weights = self.class_weights if isinstance(self.class_weights, Mapping) else {}
         for name in weights:
-            if name not in labels:
-                yield names.finding(
+            if name not in names:
+                yield label_checks.label_finding(
                     "weight-without-class", "class_weights names a label that does not exist.", value=name,
-                    level="error", fix=f"The labels are: {', '.join(labels)}.",
+                    level="error", fix=f"The labels are: {', '.join(names)}.",
                 )  # fmt: skip
-        yield from names.check_names(labels)
-        yield from names.check_joined(labels)
-        yield from names.check_counts(counts, rows=rows)
+        yield from label_checks.check_names(names)
+        yield from label_checks.check_joined(names)
+        yield from label_checks.check_counts(counts, rows=rows)
 
     def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
         """Return token ids and, where examples have labels, their ids.
 
         ``{"text": ["Fog"], "label": ["weather"]}`` gives
         ``{'input_ids': [[101, 9666, 102]], …, 'tokens_lost': [0], 'labels': [4]}``.
+
+        Raises:
+            BadData: A label is not one of `labels`.
+            BadOptions: The model cannot take `max_length` tokens, or `max_length` leaves no room for text.
+            Incompatible: The tokenizer cannot pad.
         """
         encoded = texts.encode(examples, tokenizer, max_length=self.max_length)
-        given = examples.get(LABEL, ())
-        if all(value is None for value in given):
+        given = labels.given_labels(examples)
+        if given is None:
             return encoded
-        return {**encoded, "labels": self._ids(given)}
-
-    def _ids(self, given: Sequence[Any]) -> list[int]:
-        known = self._known()
-        ids = [known.get(names.spelt(value) or "") for value in given]
-        for value, position in zip(given, ids, strict=True):
-            if position is None:
+        known = self._ids()
+        ids = []
+        for value in given:
+            text = as_text(value) or ""
+            if text not in known:
                 raise BadData(f"{value!r} is not one of the labels: {', '.join(known)}. Fit the preprocessor on train.")
-        return [position for position in ids if position is not None]
+            ids.append(known[text])
+        return {**encoded, "labels": ids}
 
-    def _known(self) -> dict[str, int]:
-        return names.positions(self.labels or (), ids=bool(self.label_ids))
+    def _ids(self) -> dict[str, int]:
+        return labels.ids_of(self.labels or (), ids=bool(self.label_ids))
 
     def counts(self, features: Batch) -> Mapping[str, int]:
         """Return how many texts were truncated, and how many tokens were lost."""
@@ -151,27 +135,30 @@ class TextClassificationPreprocessor(Preprocessor):
         return CrossEntropy(weights=self._weights(), label_smoothing=self.label_smoothing)
 
     def _weights(self) -> tuple[float, ...] | None:
-        """Return the weight of each label, or None where all weigh the same.
+        """Return the weight of each label, or None where all weights are equal.
 
         Source of `balanced`: rows / (labels · rows of the label), as in scikit-learn's ``compute_class_weight``.
         """
         if self.class_weights is None:
             return None
-        counts = [(self.class_counts or {}).get(name, 0) for name in self.labels or ()]
-        if self.class_weights == "balanced":
-            weights = [1 / count if count else 0.0 for count in counts]
-        else:
-            weights = [float(self.class_weights.get(name, 1.0)) for name in self.labels or ()]
+        counts, weights = [], []
+        for name in self.labels or ():
+            count = (self.class_counts or {}).get(name, 0)
+            if self.class_weights == "balanced":
+                weight = 1 / count if count else 0.0
+            else:
+                weight = float(self.class_weights.get(name, 1.0))
+            counts.append(count)
+            weights.append(weight)
         total = sum(weight * count for weight, count in zip(weights, counts, strict=True))
         scale = sum(counts) / total if total else 1.0
         return tuple(weight * scale for weight in weights)
 
     def model_options(self) -> dict[str, Any]:
         """Return the label names as the model's configuration holds them."""
-        labels = self.labels or ()
-        return {
-            "num_labels": len(labels),
-            "id2label": dict(enumerate(labels)),
-            "label2id": {name: position for position, name in enumerate(labels)},
-            "problem_type": "single_label_classification",
-        }
+        return labels.model_options(self.labels or (), problem_type="single_label_classification")
+
+
+def _read(value: Any, row: int, *, ids: Mapping[str, int]) -> Hashable | Finding:
+    """Return the id of a label, or what is wrong with it."""
+    return label_checks.check_label(value, row, ids) or ids[as_text(value) or ""]

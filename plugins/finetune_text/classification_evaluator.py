@@ -1,4 +1,4 @@
-"""How good single-label classification is; the arithmetic is scikit-learn's."""
+"""Scores of single-label classification, computed by scikit-learn."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ PER_LABEL = ("precision", "recall", "f1")
 
 @dataclass(frozen=True, kw_only=True)
 class TextClassificationEvaluator(Evaluator):
-    """Accuracy and what it hides: each class by itself, chance-corrected scores, the confusion matrix."""
+    """Accuracy, scores of each class, scores corrected for chance, and the confusion matrix."""
 
     primary: str = "accuracy"
-    """The score to choose by: `accuracy`, `balanced_accuracy`, `f1_macro`, `mcc`, `roc_auc`, `f1/<label>`, …"""
+    """The score that stands for the others: `accuracy`, `balanced_accuracy`, `f1_macro`, `mcc`, `f1/<label>`, …"""
 
     def __post_init__(self) -> None:
         require_score(self.primary, SCORES, PER_LABEL)
@@ -56,15 +56,17 @@ class TextClassificationEvaluator(Evaluator):
                 "probability": float(row[position]),
                 "probabilities": dict(zip(names, map(float, row), strict=True)),
             }
-            records.append(record if reference is None else {**record, "reference": names[reference]})
+            if reference is not None:
+                record["reference"] = names[reference]
+            records.append(record)
         return records
 
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
-        """Return accuracy and its kin, of all classes and of each.
+        """Return the scores of all classes together and of each class.
 
-        Classes that are neither a reference nor a prediction count nowhere; balanced accuracy averages the classes that
-        are a reference. ``roc_auc`` is that of the second label of two, else the mean of each against the rest, and is
-        absent where a class has no reference.
+        Classes that are neither a reference nor a prediction are left out; balanced accuracy averages over the classes
+        that have references. ``roc_auc`` is that of the second label if there are two, else the mean over each label
+        against the rest. It is absent if a class has no reference.
         """
         names, truth, guess = _ids(records)
         present = np.union1d(truth, guess)
@@ -72,53 +74,60 @@ class TextClassificationEvaluator(Evaluator):
         scores = {
             "accuracy": accuracy_score(truth, guess),
             "balanced_accuracy": per_class[1][per_class[3] > 0].mean(),
-            # 0 by definition, where scikit-learn warns
+            # 0 by definition; scikit-learn would warn.
             "mcc": matthews_corrcoef(truth, guess) if len(present) > 1 else 0.0,
         }
         for average in ("micro", "macro"):
-            found = precision_recall_fscore_support(truth, guess, labels=present, average=average, zero_division=0)
-            scores |= {f"{name}_{average}": value for name, value in zip(PER_LABEL, found[:3], strict=True)}
+            averaged = precision_recall_fscore_support(truth, guess, labels=present, average=average, zero_division=0)
+            for name, value in zip(PER_LABEL, averaged[:3], strict=True):
+                scores[f"{name}_{average}"] = value
         for name, values in zip(PER_LABEL, per_class[:3], strict=True):
-            scores |= {f"{name}/{names[k]}": value for k, value in zip(present, values, strict=True)}
+            for position, value in zip(present, values, strict=True):
+                scores[f"{name}/{names[position]}"] = value
         scores |= _roc_auc(records, names, truth)
         return {name: float(value) for name, value in scores.items()}
 
     def tallies(self, records: Sequence[Record]) -> Tallies:
-        """Return hits, predictions and references of each class; ``roc_auc`` is no sum."""
+        """Return hits, predictions and references of each class; ``roc_auc`` cannot be computed from sums."""
         names, truth, guess = _ids(records)
         classes = np.arange(len(names))
-        true, guessed = truth[:, None] == classes, guess[:, None] == classes  # (N, L)
-        values = np.concatenate([true & guessed, guessed, true], axis=1).astype(np.float64)
-        return Tallies(values=values, scores=partial(_of_sums, names=names), most=dict.fromkeys(SCORES[:-2], 1.0))
+        true, predicted = truth[:, None] == classes, guess[:, None] == classes  # (N, L)
+        values = np.concatenate([true & predicted, predicted, true], axis=1).astype(np.float64)
+        return Tallies(
+            values=values, scores=partial(_scores_of_sums, names=names), most=dict.fromkeys(SCORES[:-2], 1.0)
+        )
 
     def baselines(self, predictions: Predictions, *, train: Predictions) -> dict[str, list[Record]]:
-        """Return the answers of whoever always gives the most frequent label of the training rows."""
+        """Return the records of always predicting the most frequent label of the training rows."""
         names = label_names(predictions)
         counts = Counter(references(train))
-        total = sum(counts.values())
-        shares = {name: counts[position] / total for position, name in enumerate(names)}
+        shares = {name: counts[position] / counts.total() for position, name in enumerate(names)}
         best = max(shares, key=lambda name: shares[name])
-        answer = {"prediction": best, "probability": shares[best], "probabilities": shares}
-        return {"majority": [{**answer, "reference": names[reference]} for reference in references(predictions)]}
+        records = []
+        for reference in references(predictions):
+            record = {"prediction": best, "probability": shares[best], "probabilities": shares}
+            records.append({**record, "reference": names[reference]})
+        return {"majority": records}
 
     def losses(self, records: Sequence[Record]) -> list[float]:
-        """Return for each wrong record how sure the model was: the negative log-likelihood of the right label."""
-        return [
-            0.0 if record["prediction"] == record["reference"]
-            else -math.log(max(record["probabilities"][record["reference"]], 1e-300))
-            for record in records
-        ]  # fmt: skip
+        """Return the negative log-likelihood (NLL) of the right label for each wrong record, and 0 for right ones."""
+        losses = []
+        for record in records:
+            probability = record["probabilities"][record["reference"]]
+            is_right = record["prediction"] == record["reference"]
+            losses.append(0.0 if is_right else -math.log(max(probability, 1e-300)))
+        return losses
 
     def slices(self, records: Sequence[Record], examples: Sequence[Row]) -> dict[str, list[str]]:
-        """Tell apart the right labels."""
+        """Return the right label of each example."""
         return {"label": [record["reference"] for record in records]}
 
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
-        """Return the confusion matrix (a row a reference, a column a prediction), the rows of each class, calibration.
+        """Return the confusion matrix (rows are references, columns predictions), the rows of each class, calibration.
 
-        Of ``calibration``, each of ``bins`` tells in what range the probabilities of its ``size`` predictions lay, how
-        sure they were (``confidence``, their mean) and how often right (``accuracy``); ``ece`` is the mean distance of
-        the two.
+        Each of the ``bins`` of ``calibration`` holds the range of probabilities (``low``, ``high``), the number of
+        predictions in it (``size``), their mean probability (``confidence``) and the share that is right
+        (``accuracy``). ``ece``, the expected calibration error, is the mean distance between confidence and accuracy.
 
         Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3.
         """
@@ -139,23 +148,21 @@ def calibration(probabilities: Sequence[float], right: Any) -> dict[str, Any]:
     >>> calibration([0.95, 0.95, 0.85, 0.85], [True, True, True, False])["ece"]
     0.2
     """
-    sure, right = np.asarray(probabilities, dtype=np.float64), np.asarray(right, dtype=np.float64)
-    places = np.minimum((sure * BINS).astype(int), BINS - 1)
-    bins = [
-        {
-            "low": place / BINS,
-            "high": (place + 1) / BINS,
-            "size": int((places == place).sum()),
-            "confidence": float(sure[places == place].mean()),
-            "accuracy": float(right[places == place].mean()),
-        }
-        for place in np.unique(places).tolist()
-    ]
-    away = sum(each["size"] * abs(each["confidence"] - each["accuracy"]) for each in bins)
-    return {"bins": bins, "ece": round(away / len(sure), 12)}
+    confidence, right = np.asarray(probabilities, dtype=np.float64), np.asarray(right, dtype=np.float64)
+    bin_of = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    bins = []
+    distance = 0.0
+    for number in np.unique(bin_of).tolist():
+        inside = bin_of == number
+        size, mean, accuracy = int(inside.sum()), float(confidence[inside].mean()), float(right[inside].mean())
+        low, high = number / BINS, (number + 1) / BINS
+        bins.append({"low": low, "high": high, "size": size, "confidence": mean, "accuracy": accuracy})
+        distance += size * abs(mean - accuracy)
+    return {"bins": bins, "ece": round(distance / len(confidence), 12)}
 
 
 def _ids(records: Sequence[Record]) -> tuple[tuple[str, ...], Any, Any]:
+    """Return the label names, and two arrays (N,) of label ids: references and predictions."""
     require_records(records)
     names = tuple(records[0]["probabilities"])
     known = {name: position for position, name in enumerate(names)}
@@ -164,29 +171,29 @@ def _ids(records: Sequence[Record]) -> tuple[tuple[str, ...], Any, Any]:
     return names, truth, guess
 
 
-def _of_sums(sums: Any, *, names: Sequence[str]) -> dict[str, Any]:
+def _scores_of_sums(sums: Any, *, names: Sequence[str]) -> dict[str, Any]:
     """Return the scores of hits, predictions and references of each class: (…, 3 L)."""
-    hits, guessed, true = np.split(sums, 3, axis=-1)
+    hits, predicted, true = np.split(sums, 3, axis=-1)
     size, right = true.sum(axis=-1), hits.sum(axis=-1)
     per_class = {
-        "precision": safe_divide(hits, guessed, otherwise=0.0),
+        "precision": safe_divide(hits, predicted, otherwise=0.0),
         "recall": safe_divide(hits, true, otherwise=0.0),
-        "f1": safe_divide(2 * hits, guessed + true, otherwise=0.0),
+        "f1": safe_divide(2 * hits, predicted + true, otherwise=0.0),
     }
-    present = guessed + true > 0
-    chance = (guessed * true).sum(axis=-1)
-    spread = np.sqrt((size**2 - (guessed**2).sum(axis=-1)) * (size**2 - (true**2).sum(axis=-1)))
+    present = predicted + true > 0
+    # Matthews' correlation of several classes: Gorodkin 2004, equation 8.
+    chance = (predicted * true).sum(axis=-1)
+    spread = np.sqrt((size**2 - (predicted**2).sum(axis=-1)) * (size**2 - (true**2).sum(axis=-1)))
     scores = {
         "accuracy": safe_divide(right, size),
         "balanced_accuracy": safe_divide(per_class["recall"].sum(axis=-1), (true > 0).sum(axis=-1)),
         "mcc": safe_divide(right * size - chance, spread, otherwise=0.0),
     }
     for name, values in per_class.items():
-        scores |= {
-            f"{name}_micro": scores["accuracy"],
-            f"{name}_macro": safe_divide((values * present).sum(axis=-1), present.sum(axis=-1)),
-            **{f"{name}/{label}": np.where(present[..., k], values[..., k], np.nan) for k, label in enumerate(names)},
-        }
+        scores[f"{name}_micro"] = scores["accuracy"]
+        scores[f"{name}_macro"] = safe_divide((values * present).sum(axis=-1), present.sum(axis=-1))
+        for k, label in enumerate(names):
+            scores[f"{name}/{label}"] = np.where(present[..., k], values[..., k], np.nan)
     return scores
 
 

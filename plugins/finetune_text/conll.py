@@ -1,4 +1,4 @@
-"""CoNLL files: a word a line with its tag in the last column, a blank line after every sentence."""
+"""CoNLL files: one word on each line, its tag in the last column, a blank line after every sentence."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from finetune_text.words import TOKENS
 
 DOCUMENT = "-DOCSTART-"
 _KEY_VALUE = re.compile(r"#\s*\S+\s+=\s")
+_Word = tuple[int, list[str]]
+"""Line and columns of one word."""
 
 
 class ConllReader(Reader):
-    """Reads one sentence a row: ``{"tokens": ["Zoë", "sails"], "ner_tags": ["B-PER", "O"]}``, the line that of ``Zoë``.
+    """Reads one sentence per row: ``{"tokens": ["Zoë", "sails"], "ner_tags": ["B-PER", "O"]}``, at the line of ``Zoë``.
 
-    Columns are parted by tabs where a line has any, else by spaces; the first is the word, the last its tag, others are
-    left out. A file of one column has words alone. ``-DOCSTART-`` lines are skipped, and so are lines before a sentence
+    Tabs separate the columns if a line has any, else spaces. The first column is the word, the last its tag; others are
+    left out. A file of one column holds only words. ``-DOCSTART-`` lines are skipped. So are lines before a sentence
     that begin with ``#`` and either say ``# key = value`` or have another number of columns than words have: ``#`` and
     ``#hashtag`` are words too.
 
@@ -28,7 +30,7 @@ class ConllReader(Reader):
     suffixes = (".conll", ".bio", ".iob", ".txt")
 
     def recognises(self, head: str) -> bool:
-        """Say whether a file begins as those of CoNLL-2003 do; asked of ``.txt``, which other readers take too."""
+        """Say whether a file begins like those of CoNLL-2003; needed for ``.txt``, which other readers take too."""
         return head.lstrip().startswith(DOCUMENT)
 
     def rows(self, text: Iterable[str], *, file: str) -> Iterator[tuple[int, Row] | Finding]:
@@ -42,28 +44,43 @@ class ConllReader(Reader):
             yield _ragged(words, width, file) or (words[0][0], _row(words, width))
 
 
-def _row(words: Sequence[tuple[int, list[str]]], width: int) -> Row:
+def _row(words: Sequence[_Word], width: int) -> Row:
     row = {TOKENS: [fields[0] for _, fields in words]}
-    return {**row, TAGS: [fields[-1] for _, fields in words]} if width > 1 else row
+    if width > 1:
+        row[TAGS] = [fields[-1] for _, fields in words]
+    return row
 
 
-def _without_comments(found: Sequence[tuple[int, str]], width: int | None) -> list[tuple[int, list[str]]]:
-    """Return the fields of a sentence's words."""
-    split = [(number, line, _fields(line)) for number, line in found]
-    width = width or next((len(fields) for _, line, fields in split if not line.startswith("#")), None)
-    first = 0
-    for _, line, fields in split:
-        if not line.startswith("#"):
-            break
-        other = len(fields) != width if width else line[1:2] in {"", " "}
-        if not other and not _KEY_VALUE.match(line):
-            break
-        first += 1
-    return [(number, fields) for number, _, fields in split[first:]]
+def _without_comments(sentence: Sequence[tuple[int, str]], width: int | None) -> list[_Word]:
+    """Return the fields of a sentence's words.
+
+    Args:
+        sentence: Number and text of its lines.
+        width: How many columns words have; None in the first sentence of a file.
+    """
+    if width is None:
+        for _, line in sentence:
+            if not line.startswith("#"):
+                width = len(_fields(line))
+                break
+    words: list[_Word] = []
+    for number, line in sentence:
+        if words or not _is_comment(line, width):
+            words.append((number, _fields(line)))
+    return words
+
+
+def _is_comment(line: str, width: int | None) -> bool:
+    """Say whether a line before the first word of a sentence is a comment."""
+    if not line.startswith("#"):
+        return False
+    if _KEY_VALUE.match(line):
+        return True
+    return len(_fields(line)) != width if width else line[1:2] in {"", " "}
 
 
 def _fields(line: str) -> list[str]:
-    r"""Return the columns of a line; only tabs and spaces part them, so that other white space may be a word.
+    r"""Return the columns of a line; only tabs and spaces separate them, so that other white space may be a word.
 
     >>> _fields("Zoë NNP  B-PER"), _fields("New York\tB-PLACE"), _fields("\u00a0 O")
     (['Zoë', 'NNP', 'B-PER'], ['New York', 'B-PLACE'], ['\xa0', 'O'])
@@ -74,7 +91,7 @@ def _fields(line: str) -> list[str]:
 
 
 def _sentences(text: Iterable[str], *, file: str) -> Iterator[list[tuple[int, str]]]:
-    """Yield number and text of the lines between blank ones."""
+    """Yield the lines between blank lines: number and text of each."""
     sentence: list[tuple[int, str]] = []
     size = 0
     for number, line in enumerate(lines(text, file=file), 1):
@@ -91,17 +108,17 @@ def _sentences(text: Iterable[str], *, file: str) -> Iterator[list[tuple[int, st
         yield sentence
 
 
-def _ragged(words: Sequence[tuple[int, list[str]]], width: int, file: str) -> Finding | None:
+def _ragged(words: Sequence[_Word], width: int, file: str) -> Finding | None:
     """Return a finding with the first line of a sentence that has another number of columns."""
-    wrong = [(number, fields) for number, fields in words if len(fields) != width]
+    wrong = [word for word in words if len(word[1]) != width]
     if not wrong:
         return None
     number, fields = wrong[0]
     more = f" (and {len(wrong) - 1:,} more lines of this sentence)" if len(wrong) > 1 else ""
     return Finding(
         code="ragged-line",
-        message=f"the line has {len(fields)} columns, the file's first word {width}{more}.",
-        fix="Give every word all columns, and part sentences by a blank line.",
+        message=f"the line has {len(fields)} columns, the first word of the file has {width}{more}.",
+        fix="Give every word all columns, and put a blank line after each sentence.",
         file=file,
         line=number,
         value="\t".join(fields),

@@ -1,4 +1,4 @@
-"""Losses of classifiers, right whatever the number of accumulated batches; `finetune.training.losses` says why."""
+"""Losses of classifiers that do not depend on how a step is divided into batches; see `finetune.training.losses`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from finetune.kit import TokenCrossEntropy, batch_share, logits_of
 
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropy:
-    """Cross entropy of one label each: the weighted sum over the examples, by their number.
+    """Cross entropy of one label per example: the weighted sum over the examples, divided by their number.
 
-    The weights average 1 over the training rows, so that the sum over all of them, by their number, is exactly
-    ``torch.nn.CrossEntropyLoss(weight=…)``. That loss divides each batch by the weights that happen to be in it, which
-    accumulated batches cannot know of each other.
+    The weights average 1 over the training rows. Over all of them, the loss is therefore exactly
+    ``torch.nn.CrossEntropyLoss(weight=…)``. That loss divides each batch by the sum of the weights in it, which an
+    accumulated batch does not know of the others.
     """
 
     weights: tuple[float, ...] | None = None
@@ -26,7 +26,7 @@ class CrossEntropy:
     label_smoothing: float = 0.0
 
     def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-        """Return the loss of one batch, as its batch_share of the ``num_items_in_batch`` examples of the step."""
+        """Return the loss of one batch, as its share of the mean over the ``num_items_in_batch`` examples."""
         logits = logits_of(outputs).float()
         weights = None if self.weights is None else torch.tensor(self.weights, device=logits.device)
         total = functional.cross_entropy(
@@ -40,7 +40,7 @@ class TagCrossEntropy(TokenCrossEntropy):
     """Cross entropy of every labelled token: the mean over the labelled tokens of the step."""
 
     def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-        """Return the loss of one batch, as its batch_share of the ``num_items_in_batch`` labelled tokens of the step.
+        """Return the loss of one batch, as its share of the mean over the ``num_items_in_batch`` labelled tokens.
 
         Raises:
             Incompatible: The model gives logits for more tokens than it got, as with virtual ones.
@@ -67,15 +67,15 @@ class BinaryCrossEntropy:
 
 @dataclass(frozen=True)
 class SquaredError:
-    """Squared error of one number each: the mean over the examples."""
+    """Squared error of one number per example: the mean over the examples."""
 
     def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-        """Return the loss of one batch, as its batch_share of the step."""
+        """Return the loss of one batch, as its share of the mean over the step."""
         numbers = logits_of(outputs).float().view(-1)
         total = functional.mse_loss(numbers, labels.float().view(-1), reduction="sum")
         return _share(total, num_items_in_batch, labels)
 
 
 def _share(total: torch.Tensor, num_items_in_batch: Any, labels: torch.Tensor) -> torch.Tensor:
-    """Return a batch's sum of losses as its batch_share of the mean over the step, or its own mean where no step is told."""
+    """Return a batch's sum of losses as its share of the mean over the step; its own mean where no step is known."""
     return batch_share(total, labels.numel() if num_items_in_batch is None else num_items_in_batch)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from finetune.errors import BadData
 from finetune.interfaces import Batch, Columns, Finding, Preprocessor, Row
-from finetune_text import labels as names
-from finetune_text import texts
+from finetune_text import label_checks, labels, texts
+from finetune_text.label_checks import label_finding
 from finetune_text.labels import LABEL
 from finetune_text.losses import BinaryCrossEntropy
 
@@ -18,22 +18,23 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Form = Literal["names", "ids", "vector"]
+_BITS = frozenset({"0", "1"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class MultiLabelPreprocessor(Preprocessor):
-    """Any number of labels for a text; none is an answer too.
+    """Any number of labels for a text; no label is an answer too.
 
     The label column holds a list of names (``[weather, market]``), text that joins them (``weather|market``; empty
     for none), positions in a list of names, or one 0 or 1 for every label (``[0, 1, 1]``).
     """
 
     max_length: int = 256
-    """Longest input, in tokens, special ones included; what is beyond is cut and counted."""
+    """Longest input in tokens, special tokens included; longer inputs are truncated, and the loss is counted."""
     labels: tuple[str, ...] | None = None
     """Names of the labels in order of their ids; learned from train when not given."""
     separator: str = "|"
-    """What stands between labels where the column holds text."""
+    """What separates labels where the column holds text."""
     label_form: Form | None = None
     """How the column writes labels: `names`, `ids` (positions in `labels`) or `vector` (a 0 or 1 for each); learned
     when not given."""
@@ -50,124 +51,127 @@ class MultiLabelPreprocessor(Preprocessor):
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows the label names, how the data write them, and how often each occurs."""
-        class_label = names.class_label_names(train)
-        given = [parts for row in train if (parts := self._parts(row.get(LABEL))) is not None]
-        form: Form = self.label_form or ("ids" if class_label else _form(given, self.labels))
-        found = Counter(part for parts in given for part in parts)
-        if form == "vector":
-            width = max((len(parts) for parts in given), default=0)
-            labels = self.labels or tuple(str(position) for position in range(width))
-        else:
-            labels = self.labels or class_label or names.ordered(found)
-        fitted = replace(self, labels=labels, label_form=form)
-        counts = dict.fromkeys(labels, 0)
+        rows = []
         for row in train:
-            for position in fitted._positions(row.get(LABEL)) or ():
-                counts[labels[position]] += 1
+            split = self._split(row.get(LABEL))
+            if split is not None:
+                rows.append(split)
+        class_label = labels.class_label_names(train)
+        form: Form = self.label_form or ("ids" if class_label else _form(rows, self.labels))
+        if self.labels:
+            names = self.labels
+        elif form == "vector":
+            names = tuple(map(str, range(max(map(len, rows), default=0))))
+        else:
+            names = class_label or labels.sort_labels(set(chain.from_iterable(rows)))
+        fitted = replace(self, labels=names, label_form=form)
+        counts = dict.fromkeys(names, 0)
+        for split in rows:
+            if fitted._first_wrong(split) is None:
+                for position in fitted._positions(split):
+                    counts[names[position]] += 1
         return replace(fitted, class_counts=counts)
 
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
-        """Yield what is wrong with one split; what concerns the label set as a whole, with the training split."""
+        """Yield what is wrong with one split; findings about the label set as a whole belong to the training split."""
         if self.labels is None or self.class_counts is None:
             yield from self.fit(examples).check(examples)
             return
-        columns = (texts.TEXT, texts.PAIR) if texts.present(examples, texts.PAIR) else (texts.TEXT,)
-        labelled = texts.present(examples, LABEL)
+        if texts.has_values(examples, LABEL):
+            yield from label_checks.check_order(examples, self.labels)
+        found = yield from label_checks.check_rows(examples, self._read)
         counts = dict.fromkeys(self.labels, 0)
-        twins = texts.Twins()
-        if labelled:
-            yield from names.check_order(examples, self.labels)
-        for number, row in enumerate(examples):
-            yield from texts.check_texts(row, number, columns)
-            if not labelled:
-                continue
-            problem = self._problem(row.get(LABEL), number)
-            if problem is not None:
-                yield problem
-                continue
-            positions = self._positions(row.get(LABEL)) or ()
-            counts.update({self.labels[position]: counts[self.labels[position]] + 1 for position in positions})
-            twins.add(number, row, frozenset(positions))
-        yield from twins.findings()
+        for positions, rows in found.items():
+            assert isinstance(positions, frozenset)  # as `_read` returns them
+            for position in positions:
+                counts[self.labels[position]] += rows
         if counts == self.class_counts:
             yield from self._check_train(len(examples))
 
     def _check_train(self, rows: int) -> Iterator[Finding]:
         counts = self.class_counts or {}
         if not any(counts.values()):
-            yield names.finding("one-class", "no row has a label.", level="error", fix="Label some rows of train.")
+            yield label_finding("one-class", "no row has a label.", level="error", fix="Label some rows of train.")
             return
-        yield from names.check_names(self.labels or ())
-        yield from names.check_counts(counts, rows=rows, majority=False)
+        yield from label_checks.check_names(self.labels or ())
+        yield from label_checks.check_counts(counts, rows=rows, majority=False)
 
     def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
         """Return token ids and, where examples have labels, a 0 or 1 for every label.
 
         ``{"text": ["Fog"], "label": [["weather"]]}`` gives
         ``{'input_ids': [[101, 9666, 102]], …, 'tokens_lost': [0], 'labels': [[0.0, 1.0]]}``.
+
+        Raises:
+            BadData: A label is not one of `labels`.
+            BadOptions: The model cannot take `max_length` tokens, or `max_length` leaves no room for text.
+            Incompatible: The tokenizer cannot pad.
         """
         encoded = texts.encode(examples, tokenizer, max_length=self.max_length)
-        given = examples.get(LABEL, ())
-        if all(value is None for value in given):
+        given = labels.given_labels(examples)
+        if given is None:
             return encoded
         return {**encoded, "labels": [self._vector(value) for value in given]}
 
     def _vector(self, value: Any) -> list[float]:
-        positions = self._positions(value)
-        if positions is None:
-            known = ", ".join(self.labels or ())
-            raise BadData(f"{value!r} is not made of the labels: {known}. Fit the preprocessor on train.")
-        return [float(position in positions) for position in range(len(self.labels or ()))]
+        names = self.labels or ()
+        split = self._split(value)
+        if split is None or self._first_wrong(split) is not None:
+            raise BadData(f"{value!r} is not made of the labels: {', '.join(names)}. Fit the preprocessor on train.")
+        vector = [0.0] * len(names)
+        for position in self._positions(split):
+            vector[position] = 1.0
+        return vector
 
-    def _positions(self, value: Any) -> set[int] | None:
-        """Return the ids of one row's labels, or None where it has none or wrong ones."""
-        parts = self._parts(value)
-        if parts is None or self._wrong(parts) is not None:
-            return None
-        if self.label_form == "vector":
-            return {position for position, part in enumerate(parts) if part == "1"}
-        known = self._known()
-        return {known[part] for part in parts}
-
-    def _parts(self, value: Any) -> list[str] | None:
-        """Return one row's labels as text, or None where it says nothing."""
+    def _split(self, value: Any) -> list[str] | None:
+        """Return one row's labels as text, each by itself, or None where the row has no value."""
         if value is None:
             return None
         if isinstance(value, str):
-            return [part.strip() for part in value.split(self.separator) if part.strip()]
-        values = list(value) if isinstance(value, list | tuple) else [value]
-        # True and False stand in vectors; 1.0 is spelt 1.
-        return [str(int(part)) if isinstance(part, bool) else names.spelt(part) or "" for part in values]
+            parts = [part.strip() for part in value.split(self.separator)]
+            return list(filter(None, parts))
+        values = value if isinstance(value, list | tuple) else [value]
+        return [_cell_text(part) for part in values]
 
-    def _wrong(self, parts: Sequence[str]) -> str | None:
-        """Return the first part that is no label."""
+    def _first_wrong(self, split: Sequence[str]) -> str | None:
+        """Return the first part of a row's labels that is not a label; all of a vector that has another length."""
+        known = _BITS if self.label_form == "vector" else self._ids()
+        for part in split:
+            if part not in known:
+                return part
+        if self.label_form == "vector" and len(split) != len(self.labels or ()):
+            return "|".join(split)
+        return None
+
+    def _positions(self, split: Sequence[str]) -> frozenset[int]:
+        """Return the ids of one row's labels, which must be sound."""
         if self.label_form == "vector":
-            fits = len(parts) == len(self.labels or ())
-            return next((part for part in parts if part not in {"0", "1"}), None if fits else "|".join(parts))
-        known = self._known()
-        return next((part for part in parts if part not in known), None)
+            return frozenset(position for position, part in enumerate(split) if part == "1")
+        return frozenset(map(self._ids().__getitem__, split))
 
-    def _known(self) -> dict[str, int]:
-        return names.positions(self.labels or (), ids=self.label_form == "ids")
+    def _ids(self) -> dict[str, int]:
+        return labels.ids_of(self.labels or (), ids=self.label_form == "ids")
 
-    def _problem(self, value: Any, row: int) -> Finding | None:
+    def _read(self, value: Any, row: int) -> Hashable | Finding:
+        """Return the ids of a row's labels, or what is wrong with them."""
         if isinstance(value, str) and value.strip().startswith("[") and value.strip().endswith("]"):
-            return names.finding(
-                "label-list-as-text", "a list was written as text.", row=row, value=value, level="error",
-                fix=f"Write the labels with {self.separator!r} between them, or use JSON lines.",
+            return label_finding(
+                "label-list-as-text", "the column holds a list that is written as text.", row=row, value=value,
+                level="error", fix=f"Write the labels with {self.separator!r} between them, or use JSON lines.",
             )  # fmt: skip
-        parts = self._parts(value)
-        if parts is None:
+        split = self._split(value)
+        if split is None:
             fix = "Label the row (an empty list says that no label applies), or drop it."
-            return names.finding("label-missing", "the row has no labels.", row=row, fix=fix)
-        wrong = self._wrong(parts)
+            return label_finding("label-missing", "the row has no labels.", row=row, fix=fix)
+        wrong = self._first_wrong(split)
         if wrong is None:
-            return None
+            return self._positions(split)
         if self.label_form == "vector":
-            message = f"{len(self.labels or ())} values were wanted, each 0 or 1."
-            fix = "Correct the vector, or drop the row."
-            return names.finding("label-vector", message, row=row, value=repr(value), level="error", fix=fix)
-        return names.unseen(wrong, row, self._known())
+            return label_finding(
+                "label-vector", f"expected {len(self.labels or ())} values, each 0 or 1.", row=row, value=repr(value),
+                level="error", fix="Correct the vector, or drop the row.",
+            )  # fmt: skip
+        return label_checks.unseen_label(wrong, row, self._ids())
 
     def counts(self, features: Batch) -> Mapping[str, int]:
         """Return how many texts were truncated, and how many tokens were lost."""
@@ -187,21 +191,19 @@ class MultiLabelPreprocessor(Preprocessor):
 
     def model_options(self) -> dict[str, Any]:
         """Return the label names as the model's configuration holds them."""
-        labels = self.labels or ()
-        return {
-            "num_labels": len(labels),
-            "id2label": dict(enumerate(labels)),
-            "label2id": {name: position for position, name in enumerate(labels)},
-            "problem_type": "multi_label_classification",
-        }
+        return labels.model_options(self.labels or (), problem_type="multi_label_classification")
 
 
-def _form(given: Sequence[Sequence[str]], labels: Sequence[str] | None) -> Form:
-    """Say how labels are written: a list that says 0 or 1 twice is no list of ids."""
-    widths = {len(parts) for parts in given}
-    binary = len(widths) == 1 and all(part in {"0", "1"} for parts in given for part in parts)
-    if binary and any(len(set(parts)) < len(parts) for parts in given):
+def _cell_text(value: Any) -> str:
+    """Return one element of a list of labels as text: vectors may hold True and False, or 1.0."""
+    return str(int(value)) if isinstance(value, bool) else labels.as_text(value) or ""
+
+
+def _form(rows: Sequence[Sequence[str]], names: Sequence[str] | None) -> Form:
+    """Say how labels are written: a list that says 0 or 1 twice is not a list of ids."""
+    every = set(chain.from_iterable(rows))
+    same_length = len(set(map(len, rows))) == 1
+    repeats = any(len(set(row)) < len(row) for row in rows)
+    if same_length and every <= _BITS and repeats:
         return "vector"
-    if labels and names.are_ids({part for parts in given for part in parts}, labels):
-        return "ids"
-    return "names"
+    return "ids" if names and labels.are_ids(every, names) else "names"

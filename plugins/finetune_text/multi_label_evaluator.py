@@ -1,4 +1,4 @@
-"""How good multi-label classification is; the arithmetic is scikit-learn's."""
+"""Scores of multi-label classification, computed by scikit-learn."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ PER_LABEL = ("precision", "recall", "f1")
 
 @dataclass(frozen=True, kw_only=True)
 class MultiLabelEvaluator(Evaluator):
-    """Every label by itself, over all decisions, over examples, and the examples that are right throughout."""
+    """Scores of each label, over all decisions and over examples, and the share of examples with no error."""
 
     primary: str = "f1_micro"
-    """The score to choose by: `f1_micro`, `f1_macro`, `subset_accuracy`, `hamming_loss`, `f1/<label>`, …"""
+    """The score that stands for the others: `f1_micro`, `f1_macro`, `subset_accuracy`, `f1/<label>`, …"""
     threshold: float = 0.5
     """Least probability at which a label is predicted."""
 
@@ -58,62 +58,66 @@ class MultiLabelEvaluator(Evaluator):
         records: list[Record] = []
         for row, reference in zip(probabilities, references(predictions), strict=True):
             record: Record = {
-                "prediction": [name for name, value in zip(names, row, strict=True) if value >= self.threshold],
+                "prediction": _chosen(names, row >= self.threshold),
                 "probabilities": dict(zip(names, map(float, row), strict=True)),
             }
             if reference is not None:
-                record["reference"] = [name for name, value in zip(names, reference, strict=True) if value]
+                record["reference"] = _chosen(names, reference)
             records.append(record)
         return records
 
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
-        """Return the scores of all labels and of each; what has nothing to divide by is 0.
+        """Return the scores of all labels and of each; a score whose divisor is 0 is 0.
 
         An example without labels for which none is predicted counts 1 in ``f1_samples``. ``roc_auc_macro`` is absent
-        where some label is on every example, or on none.
+        if some label is on every example, or on none.
         """
         names, truth, guess = _indicators(records)
         scores = {"subset_accuracy": accuracy_score(truth, guess), "hamming_loss": hamming_loss(truth, guess)}
         for average in ("micro", "macro"):
-            found = precision_recall_fscore_support(truth, guess, average=average, zero_division=0)
-            scores |= {f"{name}_{average}": value for name, value in zip(PER_LABEL, found[:3], strict=True)}
+            averaged = precision_recall_fscore_support(truth, guess, average=average, zero_division=0)
+            for name, value in zip(PER_LABEL, averaged[:3], strict=True):
+                scores[f"{name}_{average}"] = value
         scores |= _samples(truth, guess)
         per_label = precision_recall_fscore_support(truth, guess, average=None, zero_division=0)
         for name, values in zip(PER_LABEL, per_label[:3], strict=True):
-            scores |= {f"{name}/{label}": value for label, value in zip(names, values, strict=True)}
+            for label, value in zip(names, values, strict=True):
+                scores[f"{name}/{label}"] = value
         if (truth.min(axis=0) < truth.max(axis=0)).all():
             probabilities = np.array([list(record["probabilities"].values()) for record in records])  # (N, L)
             scores["roc_auc_macro"] = roc_auc_score(truth, probabilities, average="macro")
         return {name: float(value) for name, value in scores.items()}
 
     def tallies(self, records: Sequence[Record]) -> Tallies:
-        """Return hits, predictions and references of each label, and the examples that are right throughout.
+        """Return hits, predictions and references of each label, and the examples without an error.
 
-        The scores of the mean example and ``roc_auc_macro`` are left to `scores`.
+        The mean scores over examples and ``roc_auc_macro`` cannot be computed from sums.
         """
         names, truth, guess = _indicators(records)
         whole = np.stack([(truth == guess).all(axis=1), np.ones(len(truth))], axis=1)
         values = np.concatenate([truth & guess, guess, truth, whole], axis=1).astype(np.float64)
-        return Tallies(values=values, scores=partial(_of_sums, names=names), most=dict.fromkeys(_SUMS, 1.0))
+        return Tallies(values=values, scores=partial(_scores_of_sums, names=names), most=dict.fromkeys(_SUMS, 1.0))
 
     def baselines(self, predictions: Predictions, *, train: Predictions) -> dict[str, list[Record]]:
-        """Return the answers of whoever gives each label that most training rows have, or else the most frequent."""
+        """Return the records of always predicting the labels that at least `threshold` of the training rows have.
+
+        If there are none, it predicts the most frequent label.
+        """
         names = label_names(predictions)
         shares = np.mean([np.asarray(row, dtype=float) for row in references(train)], axis=0)
-        common = [name for name, share in zip(names, shares, strict=True) if share >= self.threshold]
-        answer = {
-            "prediction": common or [names[int(shares.argmax())]],
-            "probabilities": dict(zip(names, shares.tolist(), strict=True)),
-        }
-        wanted = [[name for name, value in zip(names, row, strict=True) if value] for row in references(predictions)]
-        return {"most frequent": [{**answer, "reference": reference} for reference in wanted]}
+        common = _chosen(names, shares >= self.threshold) or [names[int(shares.argmax())]]
+        probabilities = dict(zip(names, shares.tolist(), strict=True))
+        records: list[Record] = []
+        for row in references(predictions):
+            records.append({"prediction": common, "probabilities": probabilities, "reference": _chosen(names, row)})
+        return {"most frequent": records}
 
     def losses(self, records: Sequence[Record]) -> list[float]:
         """Return how many labels of each record are wrong."""
         return [float(len(set(record["prediction"]) ^ set(record["reference"]))) for record in records]
 
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
-        """Return the rows of each label, and its two-by-two table (a row a reference, a column a prediction)."""
+        """Return the rows of each label, and its two-by-two table (rows are references, columns predictions)."""
         names, truth, guess = _indicators(records)
         tables = multilabel_confusion_matrix(truth, guess)
         return {
@@ -127,40 +131,53 @@ def _indicators(records: Sequence[Record]) -> tuple[tuple[str, ...], Any, Any]:
     """Return the label names, and two arrays (N, L) of 0 and 1: references and predictions."""
     require_records(records)
     names = tuple(records[0]["probabilities"])
-    truth = np.array([[int(name in record["reference"]) for name in names] for record in records])
-    guess = np.array([[int(name in record["prediction"]) for name in names] for record in records])
+    position = {name: k for k, name in enumerate(names)}
+    truth = np.zeros((len(records), len(names)), np.int64)
+    guess = np.zeros_like(truth)
+    for row, record in enumerate(records):
+        for table, side in ((truth, "reference"), (guess, "prediction")):
+            for name in record[side]:
+                table[row, position[name]] = 1
     return names, truth, guess
 
 
-def _of_sums(sums: Any, *, names: Sequence[str]) -> dict[str, Any]:
-    """Return the scores of hits, predictions and references of each label (…, 3 L), right examples and all."""
-    hits, guessed, true = np.split(sums[..., :-2], 3, axis=-1)
+def _chosen(names: Sequence[str], row: Sequence[Any]) -> list[str]:
+    """Return the labels that have a 1 in a row."""
+    return [name for name, value in zip(names, row, strict=True) if value]
+
+
+def _scores_of_sums(sums: Any, *, names: Sequence[str]) -> dict[str, Any]:
+    """Return the scores of hits, predictions and references of each label (…, 3 L), then right and all examples."""
+    hits, predicted, true = np.split(sums[..., :-2], 3, axis=-1)
     size = sums[..., -1]
     per_label = {
-        "precision": safe_divide(hits, guessed, otherwise=0.0),
+        "precision": safe_divide(hits, predicted, otherwise=0.0),
         "recall": safe_divide(hits, true, otherwise=0.0),
-        "f1": safe_divide(2 * hits, guessed + true, otherwise=0.0),
+        "f1": safe_divide(2 * hits, predicted + true, otherwise=0.0),
     }
-    total, predicted, wanted = (each.sum(axis=-1) for each in (hits, guessed, true))
+    all_hits, all_predicted, all_true = hits.sum(axis=-1), predicted.sum(axis=-1), true.sum(axis=-1)
     scores = {
         "subset_accuracy": safe_divide(sums[..., -2], size),
-        "hamming_loss": safe_divide(predicted + wanted - 2 * total, size * len(names)),
-        "precision_micro": safe_divide(total, predicted, otherwise=0.0),
-        "recall_micro": safe_divide(total, wanted, otherwise=0.0),
-        "f1_micro": safe_divide(2 * total, predicted + wanted, otherwise=0.0),
+        "hamming_loss": safe_divide(all_predicted + all_true - 2 * all_hits, size * len(names)),
+        "precision_micro": safe_divide(all_hits, all_predicted, otherwise=0.0),
+        "recall_micro": safe_divide(all_hits, all_true, otherwise=0.0),
+        "f1_micro": safe_divide(2 * all_hits, all_predicted + all_true, otherwise=0.0),
     }
     for name, values in per_label.items():
         scores[f"{name}_macro"] = values.mean(axis=-1)
-        scores |= {f"{name}/{label}": values[..., k] for k, label in enumerate(names)}
+        for k, label in enumerate(names):
+            scores[f"{name}/{label}"] = values[..., k]
     return scores
 
 
 def _samples(truth: Any, guess: Any) -> dict[str, float]:
-    """Return the scores of the mean example; the one that rightly has no label is 1 where scikit-learn says 0."""
-    empty = (truth.sum(axis=1) == 0) & (guess.sum(axis=1) == 0)
-    rest = ~empty
+    """Return the mean scores over examples; an example that rightly has no label is 1, where scikit-learn gives 0."""
+    rest = (truth.sum(axis=1) > 0) | (guess.sum(axis=1) > 0)
     if not rest.any():
-        return {f"{name}_samples": 1.0 for name in PER_LABEL}
-    found = precision_recall_fscore_support(truth[rest], guess[rest], average="samples", zero_division=0)
+        return dict.fromkeys((f"{name}_samples" for name in PER_LABEL), 1.0)
+    averaged = precision_recall_fscore_support(truth[rest], guess[rest], average="samples", zero_division=0)
     share = rest.mean()
-    return {f"{name}_samples": value * share + 1 - share for name, value in zip(PER_LABEL, found[:3], strict=True)}
+    scores = {}
+    for name, value in zip(PER_LABEL, averaged[:3], strict=True):
+        scores[f"{name}_samples"] = value * share + 1 - share
+    return scores

@@ -1,34 +1,68 @@
-"""What evaluators read from predictions."""
+"""What evaluators read from predictions, and the errors where it is missing."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from finetune.errors import BadData, TrainingFailed, did_you_mean
-from finetune.interfaces import Predictions, Record
+from finetune.errors import BadData, BadOptions, TrainingFailed, did_you_mean
+from finetune.interfaces import Predictions, Preprocessor, Record
+
+
+def require_key(found: Mapping[str, Any], key: str, preprocessor: Preprocessor, *, method: str, remedy: str) -> Any:
+    """Return a value that an evaluator needs from a preprocessor.
+
+    Args:
+        found: What the preprocessor's method returned.
+        key: The key that is needed.
+        preprocessor: The preprocessor, for the message.
+        method: The method, for the message: ``canonical()``.
+        remedy: What the author of the preprocessor must do.
+
+    Raises:
+        BadOptions: The key is missing.
+    """
+    if key in found:
+        return found[key]
+    has = f"only {', '.join(map(str, found))}" if found else "nothing"
+    raise BadOptions(f"evaluator: {type(preprocessor).__name__}.{method} gives no {key!r}, but {has}. {remedy}")
 
 
 def label_names(predictions: Predictions) -> tuple[str, ...]:
-    """Return the label names in order of id, as the fitted preprocessor gave them to the model."""
-    id2label = predictions.preprocessor.model_options()["id2label"]
+    """Return the label names in order of id, as the fitted preprocessor gave them to the model.
+
+    Raises:
+        BadOptions: The preprocessor's `model_options` hold no ``id2label``.
+    """
+    preprocessor = predictions.preprocessor
+    remedy = "Return the names of the labels there, {0: 'neg', 1: 'pos'}, or choose another evaluator."
+    options = preprocessor.model_options()
+    id2label = require_key(options, "id2label", preprocessor, method="model_options()", remedy=remedy)
     return tuple(id2label[position] for position in range(len(id2label)))
+
+
+def first_output(predictions: Predictions) -> Any:
+    """Return the logits: some heads give hidden states or the like after them."""
+    outputs = predictions.outputs
+    return outputs[0] if isinstance(outputs, tuple | list) else outputs
+
+
+def require_shape(logits: Any, shape: tuple[int, ...]) -> None:
+    """Refuse outputs of another shape than a head for these labels gives."""
+    if logits.shape != shape:
+        raise TrainingFailed(f"the model's outputs have the shape {logits.shape}; expected {shape}.")
 
 
 def logits_of(predictions: Predictions, *, width: int) -> Any:
     """Return the logits as an array (N, width) of doubles.
 
     Raises:
-        TrainingFailed: A logit is not finite, or there are more or fewer than the labels.
+        TrainingFailed: A logit is not finite, or there are more or fewer logits than labels.
     """
-    outputs = predictions.outputs
-    # Some heads give hidden states or the like beside the logits, which come first.
-    logits = np.asarray(outputs[0] if isinstance(outputs, tuple | list) else outputs, dtype=np.float64)
-    wanted = (len(predictions.examples), width)
-    if logits.shape != wanted:
-        raise TrainingFailed(f"the model's outputs have the shape {logits.shape}; {wanted} was wanted.")
+    logits = np.asarray(first_output(predictions), dtype=np.float64)
+    require_shape(logits, (len(predictions.examples), width))
     bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if len(bad):
         raise TrainingFailed(
@@ -39,7 +73,7 @@ def logits_of(predictions: Predictions, *, width: int) -> Any:
 
 
 def references(predictions: Predictions) -> list[Any]:
-    """Return what each example's ``labels`` are, or None where it has none."""
+    """Return the ``labels`` of each example, or None where it has none."""
     return [feature.get("labels") for feature in predictions.features]
 
 
@@ -55,7 +89,8 @@ def require_score(name: str, known: Collection[str], per_label: Collection[str] 
     Raises:
         ValueError: With the nearest name.
     """
-    if name in known or (name.partition("/")[0] in per_label and "/" in name):
+    score, slash, _ = name.partition("/")
+    if name in known or (slash and score in per_label):
         return
     also = "".join(f", {score}/<label>" for score in per_label)
     raise ValueError(

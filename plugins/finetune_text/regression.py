@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from finetune.errors import BadData
 from finetune.interfaces import IGNORE_INDEX, Batch, Columns, Finding, Preprocessor, Row
-from finetune_text import labels as names
-from finetune_text import texts
+from finetune_text import label_checks, labels, texts
+from finetune_text.label_checks import label_finding
 from finetune_text.labels import LABEL
 from finetune_text.losses import SquaredError
 
@@ -19,16 +19,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
-_BESIDE_IGNORE_INDEX = -99.99999
+_DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
+_NEXT_TO_IGNORE_INDEX = -99.99999
 """What -100.0 is trained as: `transformers.Trainer` takes -100 for "no label" and would count the step one short."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextRegressionPreprocessor(Preprocessor):
-    """One number for a text, or for a pair of texts, in the unit that the data are in."""
+    """One number for a text, or for a pair of texts, in the unit of the data."""
 
     max_length: int = 256
-    """Longest input, in tokens, special ones included; what is beyond is cut and counted."""
+    """Longest input in tokens, special tokens included; longer inputs are truncated, and the loss is counted."""
     label_range: tuple[float, float] | None = None
     """Least and greatest label in train; always learned."""
 
@@ -38,29 +39,19 @@ class TextRegressionPreprocessor(Preprocessor):
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows the least and the greatest label."""
-        found = [value for row in train if (value := number(row.get(LABEL))) is not None]
-        return replace(self, label_range=(min(found), max(found)) if found else None)
+        values = set()
+        for row in train:
+            value = number(row.get(LABEL))
+            if value is not None:
+                values.add(value)
+        return replace(self, label_range=(min(values), max(values)) if values else None)
 
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
         """Yield what is wrong with one split; rows without any label are rows to predict."""
-        columns = (texts.TEXT, texts.PAIR) if texts.present(examples, texts.PAIR) else (texts.TEXT,)
-        labelled = texts.present(examples, LABEL)
-        found: set[float] = set()
-        twins = texts.Twins()
-        for position, row in enumerate(examples):
-            yield from texts.check_texts(row, position, columns)
-            if not labelled:
-                continue
-            value = number(row.get(LABEL))
-            if value is None:
-                yield _problem(row.get(LABEL), position)
-                continue
-            found = {min(found | {value}), max(found | {value})}
-            twins.add(position, row, value)
-        yield from twins.findings()
+        found = yield from label_checks.check_rows(examples, _read)
         if len(found) == 1 and len(examples) > 1:
             (value,) = found
-            yield names.finding(
+            yield label_finding(
                 "constant-label", f"every label is {value:g}: there is nothing to learn or to correlate with.",
                 level="error" if self.label_range in {None, (value, value)} else "warning",
                 fix="Check that this is the label column.",
@@ -71,15 +62,23 @@ class TextRegressionPreprocessor(Preprocessor):
 
         ``{"text": ["Fog"], "label": ["3.5"]}`` gives
         ``{'input_ids': [[101, 9666, 102]], …, 'tokens_lost': [0], 'labels': [3.5]}``.
+
+        Raises:
+            BadData: A label is not a number.
+            BadOptions: The model cannot take `max_length` tokens, or `max_length` leaves no room for text.
+            Incompatible: The tokenizer cannot pad.
         """
         encoded = texts.encode(examples, tokenizer, max_length=self.max_length)
-        given = examples.get(LABEL, ())
-        if all(value is None for value in given):
+        given = labels.given_labels(examples)
+        if given is None:
             return encoded
-        values = [number(value) for value in given]
-        if None in values:
-            raise BadData(f"{given[values.index(None)]!r} is not a number; see `finetune check`.")
-        return {**encoded, "labels": [_BESIDE_IGNORE_INDEX if value == IGNORE_INDEX else value for value in values]}
+        numbers = []
+        for label in given:
+            value = number(label)
+            if value is None:
+                raise BadData(f"{label!r} is not a number; see `finetune check`.")
+            numbers.append(_NEXT_TO_IGNORE_INDEX if value == IGNORE_INDEX else value)
+        return {**encoded, "labels": numbers}
 
     def counts(self, features: Batch) -> Mapping[str, int]:
         """Return how many texts were truncated, and how many tokens were lost."""
@@ -112,11 +111,16 @@ def number(value: Any) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _problem(value: Any, row: int) -> Finding:
-    if names.spelt(value) is None:
-        return names.finding("label-missing", "the row has no label.", row=row, fix="Label the row, or drop it.")
+def _read(value: Any, row: int) -> Hashable | Finding:
+    """Return a label as a number, or what is wrong with it."""
+    label = number(value)
+    if label is not None:
+        return label
+    if labels.as_text(value) is None:
+        return label_checks.label_missing(row)
     fix = "Write a finite number, such as 3.5."
-    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+,\d+", value.strip()):
+    if isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value.strip()):
         fix = "Write a decimal point, not a comma."
-    message = "a finite number was wanted."
-    return names.finding("label-not-a-number", message, row=row, value=str(value), fix=fix, level="error")
+    return label_finding(
+        "label-not-a-number", "expected a finite number.", row=row, value=str(value), fix=fix, level="error"
+    )

@@ -1,4 +1,4 @@
-"""How good predicted numbers are; the arithmetic is SciPy's and scikit-learn's."""
+"""Scores of predicted numbers, computed by SciPy and scikit-learn."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ SCORES = ("pearson", "spearman", "r2", *ERRORS)
 
 @dataclass(frozen=True, kw_only=True)
 class TextRegressionEvaluator(Evaluator):
-    """Correlations (the order), errors (the distance) and R² (against always saying the mean)."""
+    """Correlations (order), errors (distance) and R² (compared with always predicting the mean)."""
 
     primary: str = "pearson"
-    """The score to choose by: `pearson`, `spearman`, `r2`, `mse`, `rmse` or `mae`."""
+    """The score that stands for the others: `pearson`, `spearman`, `r2`, `mse`, `rmse` or `mae`."""
 
     def __post_init__(self) -> None:
         require_score(self.primary, SCORES)
@@ -36,16 +36,19 @@ class TextRegressionEvaluator(Evaluator):
     def records(self, predictions: Predictions) -> list[Record]:
         """Return the predicted number of each example: ``{'prediction': 3.2, 'reference': 3.5}``."""
         numbers = logits_of(predictions, width=1)[:, 0]
-        return [
-            {"prediction": float(value)} | ({} if reference is None else {"reference": float(reference)})
-            for value, reference in zip(numbers, references(predictions), strict=True)
-        ]
+        records: list[Record] = []
+        for value, reference in zip(numbers, references(predictions), strict=True):
+            record = {"prediction": float(value)}
+            if reference is not None:
+                record["reference"] = float(reference)
+            records.append(record)
+        return records
 
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
         """Return correlations, errors and R².
 
-        A correlation needs two different predictions and two different references, R² two different references; what
-        cannot be computed is absent, and `details` says why.
+        A correlation needs two different predictions and two different references, R² two different references. A score
+        that cannot be computed is absent, and `details` says why.
         """
         truth, guess = _numbers(records)
         squared = mean_squared_error(truth, guess)
@@ -58,32 +61,30 @@ class TextRegressionEvaluator(Evaluator):
         return {name: float(value) for name, value in scores.items()}
 
     def tallies(self, records: Sequence[Record]) -> Tallies:
-        """Return the moments that errors, R² and Pearson's correlation are made of; ranks are no sums."""
+        """Return the moments of errors, R² and Pearson's correlation; ``spearman`` cannot be computed from sums."""
         truth, guess = _numbers(records)
-        middle = truth.mean()  # moments about 0 would lose digits
+        middle = truth.mean()  # Moments about 0 would lose digits.
         x, y = truth - middle, guess - middle
         values = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y, np.abs(x - y)], axis=1)
-        return Tallies(values=values, scores=_of_moments)
+        return Tallies(values=values, scores=_scores_of_moments)
 
     def baselines(self, predictions: Predictions, *, train: Predictions) -> dict[str, list[Record]]:
-        """Return the answers of whoever always says the mean of the training rows."""
+        """Return the records of always predicting the mean of the training rows."""
         mean = float(np.mean(references(train)))
         return {"mean": [{"prediction": mean, "reference": float(number)} for number in references(predictions)]}
 
     def losses(self, records: Sequence[Record]) -> list[float]:
-        """Return how far each number is from the right one."""
+        """Return the absolute error of each number."""
         return [abs(record["prediction"] - record["reference"]) for record in records]
 
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return the range of predictions and references, and why a score is absent."""
         truth, guess = _numbers(records)
         undefined: dict[str, str] = {}
-        for what, numbers, needed_by in (
-            ("prediction", guess, ("pearson", "spearman")),
-            ("reference", truth, ("pearson", "spearman", "r2")),
-        ):
-            if _constant(numbers):
-                undefined |= dict.fromkeys(needed_by, f"every {what} is {numbers[0]:g}")
+        if _constant(guess):
+            undefined |= dict.fromkeys(("pearson", "spearman"), f"every prediction is {guess[0]:g}")
+        if _constant(truth):
+            undefined |= dict.fromkeys(("pearson", "spearman", "r2"), f"every reference is {truth[0]:g}")
         return {
             "prediction": {"least": float(guess.min()), "greatest": float(guess.max())},
             "reference": {"least": float(truth.min()), "greatest": float(truth.max())},
@@ -92,26 +93,30 @@ class TextRegressionEvaluator(Evaluator):
 
 
 def _numbers(records: Sequence[Record]) -> tuple[Any, Any]:
+    """Return references and predictions as arrays (N,)."""
     require_records(records)
     truth = np.array([record["reference"] for record in records], dtype=float)
     guess = np.array([record["prediction"] for record in records], dtype=float)
     return truth, guess
 
 
-def _of_moments(sums: Any) -> dict[str, Any]:
-    size, x, y, xx, yy, xy, away = np.moveaxis(np.asarray(sums), -1, 0)
+def _scores_of_moments(sums: Any) -> dict[str, Any]:
+    """Return the scores of sums of 1, x, y, x², y², xy and |x − y|, x being the references: (…, 7)."""
+    size, x, y, xx, yy, xy, distance = np.moveaxis(np.asarray(sums), -1, 0)
     squared = np.maximum(xx - 2 * xy + yy, 0.0)
-    spread_x, spread_y = (np.maximum(size * square - first**2, 0.0) for square, first in ((xx, x), (yy, y)))
+    spread_x = np.maximum(size * xx - x**2, 0.0)
+    spread_y = np.maximum(size * yy - y**2, 0.0)
+    # Numbers that differ by rounding alone have no correlation.
     varied = np.where(np.minimum(spread_x, spread_y) > 1e-18 * size**2, spread_x * spread_y, 0.0)
     return {
         "mse": safe_divide(squared, size),
         "rmse": np.sqrt(safe_divide(squared, size)),
-        "mae": safe_divide(away, size),
+        "mae": safe_divide(distance, size),
         "r2": 1 - safe_divide(squared * size, spread_x),
         "pearson": safe_divide(size * xy - x * y, np.sqrt(varied)),
     }
 
 
 def _constant(numbers: Any) -> bool:
-    """Say whether numbers do not vary beyond rounding: correlations of such are noise."""
+    """Say whether numbers vary only by rounding: their correlation would be noise."""
     return bool(np.ptp(numbers) <= 1e-9 * max(1.0, float(np.abs(numbers).max())))

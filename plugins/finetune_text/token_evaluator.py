@@ -1,36 +1,49 @@
-"""How good tags are: entity by entity, as conlleval and seqeval count, and word by word."""
+"""How good tags are: entity by entity, as conlleval counts, and word by word."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import softmax
 
-from finetune.errors import BadOptions, TrainingFailed
-from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
+from finetune.errors import TrainingFailed
+from finetune.interfaces import Evaluator, Predictions, Preprocessor, Record, Row, Tallies
 from finetune.kit import safe_divide
 from finetune_text import tags
-from finetune_text.outputs import label_names, require_records, require_score
-from finetune_text.tags import Entity
-from finetune_text.token_classification import TokenClassificationPreprocessor
-from finetune_text.words import NO_WORD, TOKENS, WORD_IDS, words_of
+from finetune_text.outputs import (
+    first_output,
+    label_names,
+    require_key,
+    require_records,
+    require_score,
+    require_shape,
+)
+from finetune_text.tags import Entity, Scheme
+from finetune_text.words import NO_WORD, WORD_IDS, words_of
 
 SCORES = ("f1", "precision", "recall", "f1_macro", "precision_macro", "recall_macro", "accuracy")
 PER_TYPE = ("f1", "precision", "recall")
-_MATCHED = ("entity", "first_word", "last_word")
+_REMEDY = "Override canonical() to return {'tokens': […], 'tags': […]}, or choose another evaluator."
+
+_Span = tuple[str, int, int]
+"""What must agree for an entity to be right: its type, first and last word."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenClassificationEvaluator(Evaluator):
-    """Precision, recall and F1 of whole entities: right are those with the right type, first and last word.
+    """Precision, recall and F1 of whole entities: an entity is right if its type, first and last word are right.
 
-    Where tags follow no scheme, every word is an entity of its own, and `f1` is the accuracy.
+    Where tags follow no scheme, every word is scored as one entity, and `f1` is the accuracy.
 
-    Source: conlleval (Tjong Kim Sang and Buchholz 2000); seqeval's default mode.
+    It works with every preprocessor whose features hold ``word_ids``, whose `model_options` hold ``id2label``, and
+    whose `canonical` gives ``tokens`` (the words), ``tags`` (names, where the example has answers) and, if it knows
+    it, ``tag_scheme``. Without that, the label names decide which scheme it is.
+
+    Source: conlleval (Tjong Kim Sang and Buchholz 2000). `finetune_text.tags` says where seqeval differs.
     """
 
     primary: str = "f1"
@@ -49,148 +62,192 @@ class TokenClassificationEvaluator(Evaluator):
         Where tags follow no scheme:
         ``{'prediction': ['PROPN', 'VERB'], 'scores': [0.9, 0.8], 'reference': ['PROPN', 'VERB']}``.
 
-        A word that the tokenizer has no token for is predicted nothing: its tag is None, and wrong.
+        A word for which the tokenizer has no token gets no prediction: its tag is None, and counts as wrong.
+
+        Raises:
+            BadOptions: The preprocessor does not give what this evaluator needs.
+            TrainingFailed: The outputs are not finite, or do not have one row of logits for each token.
         """
-        preprocessor = predictions.preprocessor
-        if not isinstance(preprocessor, TokenClassificationPreprocessor):
-            raise BadOptions(f"evaluator: tags need the features of TokenClassification, not {type(preprocessor)}.")
-        rows = [words_of(example[TOKENS]) for example in predictions.examples]
-        guesses, scores = _tagged(predictions, rows)
-        references = map(preprocessor.tag_names, predictions.examples)
-        make = _by_word if preprocessor.tag_scheme == "none" else _by_entity
-        return [make(*each) for each in zip(rows, guesses, scores, references, strict=True)]
+        windows = _windows(predictions)
+        labelled = {window.owner for window in windows if window.labelled}
+        sentences = []
+        for index, sentence in enumerate(_sentences(predictions)):
+            if sentence.tags is None and index in labelled:
+                canonical = predictions.preprocessor.canonical(predictions.examples[index])
+                require_key(canonical, "tags", predictions.preprocessor, method="canonical()", remedy=_REMEDY)
+            sentences.append(sentence)
+        guesses, scores = _tag_words(predictions, windows, sentences)
+        return [_record(*row) for row in zip(sentences, guesses, scores, strict=True)]
 
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
         """Return precision, recall and F1 of all entities, of each type, and the mean over the types.
 
-        A type counts that is in the references or the predictions; what has none to count is 0. ``accuracy`` is the
-        share of words with the right tag.
+        A type counts if it is among the references or the predictions; a score with nothing to count is 0.
+        ``accuracy`` is the share of words with the right tag.
         """
         require_records(records)
-        right, guessed, true = _counts(records)
-        per_type = {name: _scores(right[name], guessed[name], true[name]) for name in sorted(guessed | true)}
-        scores = _scores(right.total(), guessed.total(), true.total())
+        right, predicted, true = _counts(records)
+        per_type = {name: _scores(right[name], predicted[name], true[name]) for name in sorted(predicted | true)}
+        scores = _scores(right.total(), predicted.total(), true.total())
         for name in PER_TYPE:
-            values = [found[name] for found in per_type.values()]
+            values = [of_type[name] for of_type in per_type.values()]
             scores[f"{name}_macro"] = sum(values) / len(values) if values else 0.0
-        scores["accuracy"] = _accuracy(records)
-        return scores | {f"{name}/{kind}": found[name] for kind, found in per_type.items() for name in PER_TYPE}
+        words_right = words = 0
+        for record in records:
+            words_right += _words_right(record)
+            words += len(_tags(record, "reference"))
+        scores["accuracy"] = words_right / max(words, 1)
+        for kind, of_type in per_type.items():
+            for name in PER_TYPE:
+                scores[f"{name}/{kind}"] = of_type[name]
+        return scores
 
     def tallies(self, records: Sequence[Record]) -> Tallies:
-        """Return entities right, predicted and true, words right and all, of each sentence; types are not told apart.
+        """Return how many entities of each sentence are right, predicted and true, and how many words are right.
 
-        What is drawn anew is the sentence, or the document where rows are documents.
+        Types are not counted separately. The unit of resampling is the sentence, or the document where rows are
+        documents.
         """
         values = []
         for record in records:
-            guess, truth = set(_spans(record, "prediction")), set(_spans(record, "reference"))
-            words = list(zip(_tags(record, "prediction"), _tags(record, "reference"), strict=True))
-            values.append([len(guess & truth), len(guess), len(truth), sum(a == b for a, b in words), len(words)])
+            guess, truth = _spans(record, "prediction"), _spans(record, "reference")
+            words = len(_tags(record, "reference"))
+            values.append([len(guess & truth), len(guess), len(truth), _words_right(record), words])
         most = dict.fromkeys(("f1", "precision", "recall", "accuracy"), 1.0)
-        return Tallies(values=np.array(values, dtype=np.float64), scores=_of_sums, most=most)
+        return Tallies(values=np.array(values, dtype=np.float64), scores=_scores_of_sums, most=most)
 
     def baselines(self, predictions: Predictions, *, train: Predictions) -> dict[str, list[Record]]:
-        """Return what a dictionary would tag: each word as most often in training, unknown words as most words are.
+        """Return the records of a dictionary that gives each word its most frequent tag in train.
+
+        Unknown words get the tag that is most frequent overall.
 
         Source: the unigram tagger that conlleval's shared tasks are measured against (Tjong Kim Sang and De Meulder
         2003, section 3).
         """
-        preprocessor = predictions.preprocessor
-        if not isinstance(preprocessor, TokenClassificationPreprocessor):
-            return {}
-        seen: dict[str, Counter[str]] = {}
-        for example in train.examples:
-            for word, tag in zip(words_of(example[TOKENS]), preprocessor.tag_names(example) or (), strict=True):
-                seen.setdefault(word, Counter())[tag] += 1
-        usual = sum(seen.values(), Counter()).most_common(1)[0][0]
-        known = {word: tags.most_common(1)[0][0] for word, tags in seen.items()}
-        make = _by_word if preprocessor.tag_scheme == "none" else _by_entity
+        tags_of: dict[str, Counter[str]] = {}
+        for sentence in _sentences(train):
+            if sentence.tags is not None:
+                for word, tag in zip(sentence.words, sentence.tags, strict=True):
+                    tags_of.setdefault(word, Counter())[tag] += 1
+        overall: Counter[str] = Counter()
+        for counts in tags_of.values():
+            overall.update(counts)
+        usual = _most_frequent(overall)
+        dictionary = {word: _most_frequent(counts) for word, counts in tags_of.items()}
         records = []
-        for example in predictions.examples:
-            row = words_of(example[TOKENS])
-            guess = [known.get(word, usual) for word in row]
-            records.append(make(row, guess, [1.0] * len(row), preprocessor.tag_names(example)))
+        for sentence in _sentences(predictions):
+            guess = [dictionary.get(word, usual) for word in sentence.words]
+            records.append(_record(sentence, guess, [1.0] * len(guess)))
         return {"dictionary": records}
 
     def losses(self, records: Sequence[Record]) -> list[float]:
-        """Return how many entities of each record are missed or made up."""
-        return [float(len(set(_spans(record, "prediction")) ^ set(_spans(record, "reference")))) for record in records]
+        """Return for each record how many true entities it misses plus how many wrong ones it predicts."""
+        return [float(len(_spans(record, "prediction") ^ _spans(record, "reference"))) for record in records]
 
     def slices(self, records: Sequence[Record], examples: Sequence[Row]) -> dict[str, list[str]]:
-        """Tell apart how many entities there are to find."""
-        return {"entities": [str(min(len(record["reference"]), 5)).replace("5", "5 or more") for record in records]}
+        """Return how many entities each sentence has."""
+        sizes = [len(record["reference"]) for record in records]
+        return {"entities": [str(size) if size < 5 else "5 or more" for size in sizes]}
 
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
-        """Return how many entities of each type there are, were found, and were found rightly; and the words."""
-        right, guessed, true = _counts(records)
-        every = [tag for record in records for tag in _tags(record, "prediction")]
-        return {
-            "types": {
-                name: {"support": true[name], "predicted": guessed[name], "correct": right[name]}
-                for name in sorted(guessed | true)
-            },
-            "words": len(every),
-            "words_without_prediction": every.count(None),
-        }
+        """Return how many entities of each type are true, predicted and right; and how many words there are."""
+        right, predicted, true = _counts(records)
+        types = {}
+        for name in sorted(predicted | true):
+            types[name] = {"support": true[name], "predicted": predicted[name], "correct": right[name]}
+        words = without = 0
+        for record in records:
+            guess = _tags(record, "prediction")
+            words += len(guess)
+            without += guess.count(None)
+        return {"types": types, "words": words, "words_without_prediction": without}
 
 
-def _tagged(predictions: Predictions, rows: Sequence[Sequence[str]]) -> tuple[list[list[Any]], list[list[float]]]:
-    """Return the most probable tag of every word, by its first token, and how probable it is."""
-    names = label_names(predictions)
-    owners, windows = [], []
+class _Sentence(NamedTuple):
+    words: list[str]
+    tags: Sequence[str] | None
+    scheme: Scheme
+
+
+class _Window(NamedTuple):
+    owner: int
+    word_ids: Any
+    labelled: bool
+
+
+def _sentences(predictions: Predictions) -> list[_Sentence]:
+    """Return the examples as the preprocessor's `canonical` gives them."""
+    preprocessor: Preprocessor = predictions.preprocessor
+    scheme = tags.scheme_of(label_names(predictions))
+    sentences = []
+    for example in predictions.examples:
+        row = preprocessor.canonical(example)
+        words = require_key(row, "tokens", preprocessor, method="canonical()", remedy=_REMEDY)
+        sentences.append(_Sentence(words_of(words), row.get("tags"), row.get("tag_scheme", scheme)))
+    return sentences
+
+
+def _windows(predictions: Predictions) -> list[_Window]:
+    """Return what is read of the features."""
+    remedy = "Keep a column with the word of each token, −1 for special tokens, or choose another evaluator."
+    windows = []
     for feature in predictions.features:
-        owners.append(feature["example"])
-        windows.append(np.asarray(feature[WORD_IDS]))
-    firsts = [np.flatnonzero((ids != NO_WORD) & (np.diff(ids, prepend=NO_WORD) != 0)) for ids in windows]
-    at = np.repeat(np.arange(len(windows)), [len(first) for first in firsts])
-    logits = _logits(predictions, longest=max(map(len, windows)), width=len(names))  # (features, tokens, tags)
-    spoken = logits[at, np.concatenate(firsts)].astype(np.float64)  # (words, tags)
-    if not np.isfinite(spoken).all():
+        ids = require_key(feature, WORD_IDS, predictions.preprocessor, method="features()", remedy=remedy)
+        windows.append(_Window(feature["example"], np.asarray(ids), feature.get("labels") is not None))
+    return windows
+
+
+def _tag_words(
+    predictions: Predictions, windows: Sequence[_Window], sentences: Sequence[_Sentence]
+) -> tuple[list[list[str | None]], list[list[float]]]:
+    """Return the most probable tag of every word, by its first token, and its probability."""
+    names = label_names(predictions)
+    logits = np.asarray(first_output(predictions))
+    # More tokens would be virtual ones before the others, and shift every tag.
+    longest = max(len(window.word_ids) for window in windows)
+    require_shape(logits, (len(windows), longest, len(names)))
+    firsts, owners, words = [], [], []
+    for number, window in enumerate(windows):
+        ids = window.word_ids
+        places = np.flatnonzero((ids != NO_WORD) & (np.diff(ids, prepend=NO_WORD) != 0))
+        firsts.append(logits[number, places])
+        owners += [window.owner] * len(places)
+        words += ids[places].tolist()
+    of_words = np.concatenate(firsts).astype(np.float64)  # (words, tags)
+    if not np.isfinite(of_words).all():
         raise TrainingFailed(
             "the model's outputs are not finite for some words. The training has diverged: lower learning_rate."
         )
-    best, probabilities = spoken.argmax(axis=-1).tolist(), softmax(spoken, axis=-1).max(axis=-1).tolist()
-    words = np.concatenate([ids[first] for ids, first in zip(windows, firsts, strict=True)]).tolist()
-    guesses: list[list[Any]] = [[None] * len(row) for row in rows]
-    scores = [[0.0] * len(row) for row in rows]
-    for window, word, tag, probability in zip(at.tolist(), words, best, probabilities, strict=True):
-        guesses[owners[window]][word] = names[tag]
-        scores[owners[window]][word] = probability
+    best = of_words.argmax(axis=-1).tolist()
+    probabilities = softmax(of_words, axis=-1).max(axis=-1).tolist()
+    guesses: list[list[str | None]] = [[None] * len(sentence.words) for sentence in sentences]
+    scores = [[0.0] * len(sentence.words) for sentence in sentences]
+    for owner, word, tag, probability in zip(owners, words, best, probabilities, strict=True):
+        guesses[owner][word] = names[tag]
+        scores[owner][word] = probability
     return guesses, scores
 
 
-def _logits(predictions: Predictions, *, longest: int, width: int) -> Any:
-    """Return the logits as an array (features, tokens of the longest, tags)."""
-    outputs = predictions.outputs
-    # Some heads give hidden states or the like beside the logits, which come first.
-    logits = np.asarray(outputs[0] if isinstance(outputs, tuple | list) else outputs)
-    wanted = (len(predictions.features), longest, width)
-    if logits.shape != wanted:  # more tokens would be virtual ones, before the others: every tag would be shifted
-        raise TrainingFailed(f"the model's outputs have the shape {logits.shape}; {wanted} was wanted.")
-    return logits
-
-
-def _by_entity(
-    row: Sequence[str], guess: Sequence[str | None], scores: Sequence[float], truth: Sequence[str] | None
-) -> Record:
-    def shown(entity: Entity) -> dict[str, Any]:
-        first, last = entity.first_word, entity.last_word
-        return {"entity": entity.type, "text": " ".join(row[first : last + 1]), "first_word": first, "last_word": last}
-
-    found = tags.entities(guess)
-    mean = [float(np.mean(scores[entity.first_word : entity.last_word + 1])) for entity in found]
-    prediction = [{**shown(entity), "score": score} for entity, score in zip(found, mean, strict=True)]
+def _record(sentence: _Sentence, guess: Sequence[str | None], scores: Sequence[float]) -> Record:
+    """Return the record of one sentence: by entity, or by word where its tags follow no scheme."""
+    truth = sentence.tags
+    if sentence.scheme == "none":
+        by_word: Record = {"prediction": guess, "scores": scores}
+        return by_word if truth is None else {**by_word, "reference": truth}
+    prediction = []
+    for entity in tags.entities(guess):
+        score = float(np.mean(scores[entity.first_word : entity.last_word + 1]))
+        prediction.append({**_entity(entity, sentence.words), "score": score})
     record: Record = {"prediction": prediction, "tags": guess}
     if truth is None:
         return record
-    return {**record, "reference": [shown(entity) for entity in tags.entities(truth)], "reference_tags": truth}
+    reference = [_entity(entity, sentence.words) for entity in tags.entities(truth)]
+    return {**record, "reference": reference, "reference_tags": truth}
 
 
-def _by_word(
-    row: Sequence[str], guess: Sequence[str | None], scores: Sequence[float], truth: Sequence[str] | None
-) -> Record:
-    record: Record = {"prediction": guess, "scores": scores}
-    return record if truth is None else {**record, "reference": truth}
+def _entity(entity: Entity, words: Sequence[str]) -> dict[str, Any]:
+    first, last = entity.first_word, entity.last_word
+    return {"entity": entity.type, "text": " ".join(words[first : last + 1]), "first_word": first, "last_word": last}
 
 
 def _tags(record: Record, side: str) -> Sequence[str | None]:
@@ -201,45 +258,56 @@ def _tags(record: Record, side: str) -> Sequence[str | None]:
     return found
 
 
-def _spans(record: Record, side: str) -> Iterator[tuple[Any, ...]]:
-    """Yield what must be the same for an entity to be right; where tags have no scheme, a word is one."""
+def _spans(record: Record, side: str) -> set[_Span]:
+    """Return the entities of one side of a record; where tags have no scheme, each word is one."""
+    spans = set()
     if "tags" in record:
-        yield from (tuple(entity[key] for key in _MATCHED) for entity in record[side])
+        for entity in record[side]:
+            spans.add((entity["entity"], entity["first_word"], entity["last_word"]))
     else:
-        yield from ((tag, word, word) for word, tag in enumerate(record[side]) if tag is not None)
+        for word, tag in enumerate(record[side]):
+            if tag is not None:
+                spans.add((tag, word, word))
+    return spans
+
+
+def _words_right(record: Record) -> int:
+    right = 0
+    for guess, truth in zip(_tags(record, "prediction"), _tags(record, "reference"), strict=True):
+        right += guess == truth
+    return right
+
+
+def _most_frequent(counts: Counter[str]) -> str:
+    return counts.most_common(1)[0][0]
 
 
 def _counts(records: Sequence[Record]) -> tuple[Counter[str], Counter[str], Counter[str]]:
     """Return how many entities of each type are right, were predicted, and are true."""
     right: Counter[str] = Counter()
-    guessed: Counter[str] = Counter()
+    predicted: Counter[str] = Counter()
     true: Counter[str] = Counter()
     for record in records:
-        guess, truth = set(_spans(record, "prediction")), set(_spans(record, "reference"))
-        for counts, found in ((right, guess & truth), (guessed, guess), (true, truth)):
-            counts.update(kind for kind, _, _ in found)
-    return right, guessed, true
+        guess, truth = _spans(record, "prediction"), _spans(record, "reference")
+        for counts, spans in ((right, guess & truth), (predicted, guess), (true, truth)):
+            counts.update(kind for kind, _, _ in spans)
+    return right, predicted, true
 
 
-def _scores(right: int, guessed: int, true: int) -> dict[str, float]:
-    precision, recall = (right / total if total else 0.0 for total in (guessed, true))
-    return {"f1": 2 * right / (guessed + true) if guessed + true else 0.0, "precision": precision, "recall": recall}
-
-
-def _of_sums(sums: Any) -> dict[str, Any]:
-    right, guessed, true, words_right, words = np.moveaxis(np.asarray(sums), -1, 0)
+def _scores(right: int, predicted: int, true: int) -> dict[str, float]:
     return {
-        "f1": safe_divide(2 * right, guessed + true, otherwise=0.0),
-        "precision": safe_divide(right, guessed, otherwise=0.0),
-        "recall": safe_divide(right, true, otherwise=0.0),
-        "accuracy": safe_divide(words_right, words, otherwise=0.0),
+        "f1": 2 * right / (predicted + true) if predicted + true else 0.0,
+        "precision": right / predicted if predicted else 0.0,
+        "recall": right / true if true else 0.0,
     }
 
 
-def _accuracy(records: Sequence[Record]) -> float:
-    pairs: Mapping[bool, int] = Counter(
-        guess == truth
-        for record in records
-        for guess, truth in zip(_tags(record, "prediction"), _tags(record, "reference"), strict=True)
-    )
-    return pairs.get(True, 0) / max(sum(pairs.values()), 1)
+def _scores_of_sums(sums: Any) -> dict[str, Any]:
+    """Return the scores of the sums that `TokenClassificationEvaluator.tallies` gives: (…, 5)."""
+    right, predicted, true, words_right, words = np.moveaxis(np.asarray(sums), -1, 0)
+    return {
+        "f1": safe_divide(2 * right, predicted + true, otherwise=0.0),
+        "precision": safe_divide(right, predicted, otherwise=0.0),
+        "recall": safe_divide(right, true, otherwise=0.0),
+        "accuracy": safe_divide(words_right, words, otherwise=0.0),
+    }

@@ -42,7 +42,7 @@ def family() -> Any:
 
 
 def load(name: str) -> ModuleType:
-    """Import a helper that stands beside the tests, which are no package."""
+    """Import a module from the folder of the tests, which are not a package."""
     spec = importlib.util.spec_from_file_location(f"squad_{name}", Path(__file__).parent / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None

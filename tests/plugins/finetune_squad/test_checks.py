@@ -30,7 +30,7 @@ def test_good_rows_have_no_findings():
     assert found(row(), row("tar", question="What?"), unanswerable, row("🚢", question="Which?")) == []
 
 
-def test_an_answer_that_is_not_at_its_offset_is_shown_beside_what_is_there():
+def test_an_answer_that_is_not_at_its_offset_is_shown_with_what_is_there():
     (finding,) = found(row("quay", 16))
     assert finding.code == "answer-not-at-offset"
     assert finding.level == "row"
@@ -44,7 +44,7 @@ def test_an_answer_that_is_not_at_its_offset_is_shown_beside_what_is_there():
 def test_an_answer_that_stands_elsewhere_several_times_or_never_says_so():
     second = CONTEXT.rindex("pier")
     assert f"2 times, nearest at {second}" in found(row("pier", second - 1))[0].fix
-    assert "not stand in the context at all" in found(row("harbour", 3))[0].fix
+    assert "context does not hold it at all" in found(row("harbour", 3))[0].fix
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_another_unicode_form_is_recognised():
 
 
 @pytest.mark.parametrize("start", [-1, len(CONTEXT) - 2, 4000])
-def test_an_answer_outside_the_context_is_told(start):
+def test_an_answer_outside_the_context_is_found(start):
     (finding,) = found(row("tar", start))
     assert finding.code == "answer-outside-context"
     assert f"once, at {CONTEXT.index('tar')}" in finding.fix
@@ -98,7 +98,7 @@ def test_an_answer_outside_the_context_is_told(start):
         ({"text": [" \u200b"], "answer_start": [3]}, "answer-empty"),
     ],
 )
-def test_malformed_answers_are_told(answers, code):
+def test_malformed_answers_are_found(answers, code):
     (finding,) = found({**row(), "answers": answers})
     assert finding.code == code
     assert finding.fix
@@ -109,14 +109,21 @@ def test_malformed_answers_are_told(answers, code):
     [
         ({"context": ""}, "context-empty"),
         ({"context": " \u200b\n"}, "context-empty"),
-        ({"context": None}, "context-not-text"),
+        ({"context": None}, "context-missing"),
         ({"question": "  "}, "question-empty"),
         ({"question": 7}, "question-not-text"),
-        ({"question": "\ud83d?"}, "not-unicode"),
+        ({"question": "\ud83d?"}, "question-surrogate"),
     ],
 )
-def test_bad_texts_are_told_once(change, code):
-    assert [finding.code for finding in found({**row(), **change})] == [code]
+def test_bad_texts_are_found_once(change, code):
+    (finding,) = found({**row(), **change})
+    assert (finding.code, finding.level) == (code, "row")
+
+
+def test_an_answer_with_half_of_a_surrogate_pair_is_found():
+    (finding,) = found(row("\ud83d", 4))
+    assert finding.code == "answer-surrogate"
+    assert "surrogate pair" in finding.fix
 
 
 def test_flat_columns_hold_text_that_is_converted():

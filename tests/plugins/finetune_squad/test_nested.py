@@ -158,8 +158,8 @@ def test_a_trailing_comma_is_named_with_line_and_path(broken, wanted, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"data": [{"paragraphs": []}], "data": []}', "'data' stands here a second time"),
-        ('{"data": [{"title": "a", "title": "b"}]}', "'title' stands here a second time"),
+        ('{"data": [{"paragraphs": []}], "data": []}', "'data' is here a second time"),
+        ('{"data": [{"title": "a", "title": "b"}]}', "'title' is here a second time"),
         ('{"data": {}}', "'data' is not a list"),
         ('{"version": "2.0"}', "no key 'data'"),
         ('{"data": []} {}', "more after the end"),
@@ -167,11 +167,11 @@ def test_a_trailing_comma_is_named_with_line_and_path(broken, wanted, message):
         ("{'data': []}", "double quotes"),
         ('{"data": [{"title": "a\nb"}]}', "nvalid control character"),
         ('{"data": [{"title": "\\x"}]}', "nvalid \\escape"),
-        ('{"version": [1 2], "data": []}', "should be a comma"),
+        ('{"version": [1 2], "data": []}', "expected a comma"),
         ('{"data": [' + "[" * 5000 + "]" * 5000 + "]}", "nested more than"),
         ('{"data": [{"n": ' + "9" * 5000 + "}]}", "more than 40 digits"),
-        ('{"data" []}', "should be :"),
-        ("[]", "should be {"),
+        ('{"data" []}', "expected :"),
+        ("[]", "expected {"),
         ("", "ends inside"),
     ],
 )

@@ -78,13 +78,13 @@ def test_an_answer_that_fits_a_window_comes_back_from_its_labels(family, name, c
     answer = spans(data, context)
     windows = features(family(name), context, answer)
     back = [labelled(window, context) for window in windows]
-    fate = windows[0]["answer_fate"]
+    status = windows[0]["answer_status"]
     for text in back:
         if text is not None:
             assert inner(answer[0]) in text
             assert text == text.strip()
-    assert (fate in (EXACT, WIDENED)) == any(text is not None for text in back) or fate == NARROWED
-    if fate == EXACT:
+    assert (status in (EXACT, WIDENED)) == any(text is not None for text in back) or status == NARROWED
+    if status == EXACT:
         assert all(inner(text) == inner(answer[0]) for text in back if text is not None)
 
 
@@ -153,7 +153,7 @@ def test_unusual_characters_survive(family, name, context, answer):
     text = labelled(window, context)
     assert text is not None
     assert answer in text
-    assert window["answer_fate"] in (EXACT, WIDENED)
+    assert window["answer_status"] in (EXACT, WIDENED)
 
 
 def test_an_emoji_of_several_tokens_is_labelled_with_all_of_them(family):
@@ -168,10 +168,10 @@ def test_an_accent_that_the_tokenizer_drops_belongs_to_the_token_before_it(famil
     assert (3, 7) in raw, "the accent at 7 is no token's"
     (window,) = features(family("bert"), "un cafe\u0301 noir", ("cafe\u0301", 3))
     assert labelled(window, "un cafe\u0301 noir") == "cafe\u0301"
-    assert window["answer_fate"] == EXACT
+    assert window["answer_status"] == EXACT
 
 
-def test_white_space_round_an_answer_drags_in_no_neighbour(family):
+def test_white_space_round_an_answer_adds_no_neighbour(family):
     context = "old pier of tar"
     for answer in (("pier ", 4), (" pier", 3), (" pier ", 3)):
         for name in FAMILIES:
@@ -181,19 +181,19 @@ def test_white_space_round_an_answer_drags_in_no_neighbour(family):
             assert labelled(window, context) == "pier", name
 
 
-def test_the_fate_of_every_answer_is_told(family):
+def test_every_answer_has_a_status(family):
     bert = family("bert")
-    fates = {
+    statuses = {
         EXACT: features(bert, "tar pier", ("tar", 0)),
         WIDENED: features(bert, "tar pier", ("ta", 0)),
         UNSEEN: features(bert, "tar \u200b pier", ("\u200b", 4)),
         LOST: features(bert, "tar pier " * 60, ("tar pier " * 40, 0)),
     }
-    for fate, windows in fates.items():
-        assert [window["answer_fate"] for window in windows] == [fate] + [NO_ANSWER] * (len(windows) - 1)
+    for status, windows in statuses.items():
+        assert [window["answer_status"] for window in windows] == [status] + [NO_ANSWER] * (len(windows) - 1)
 
 
-def test_offsets_with_a_hole_are_told_as_narrowed():
+def test_offsets_with_a_hole_have_the_status_narrowed():
     """Pretokenisers that put the start of a word one character in (EuroEval issue 2173)."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -205,7 +205,7 @@ def test_offsets_with_a_hole_are_told_as_narrowed():
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
     (window,) = features(tokenizer, "tar pier", ("pier", 4))
     assert labelled(window, "tar pier") == "ier"
-    assert window["answer_fate"] == NARROWED
+    assert window["answer_status"] == NARROWED
 
 
 def test_the_published_loop_lets_the_start_run_past_the_context_and_ours_does_not(family, oracle):
@@ -252,7 +252,7 @@ def _words(text):
 )
 @settings(max_examples=300, deadline=None)
 @example(lengths=[0], gaps=[0] * 12, order=__import__("random").Random(0), data=None)
-def test_touching_finds_every_token_that_stands_for_a_character(lengths, gaps, order, data):
+def test_touching_finds_every_token_that_covers_a_character(lengths, gaps, order, data):
     """Against a loop, on offsets of every kind: empty, equal, with holes, and out of order."""
     offsets, place = [], 0
     for length, gap in zip(lengths, gaps, strict=False):

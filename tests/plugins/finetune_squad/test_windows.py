@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 import finetune_squad
 from finetune.errors import BadData, BadOptions, Incompatible
+from finetune.kit import PadRight
 from finetune.recipe.options import build
 from finetune.testing import laws
 from finetune.testing.tokenizers import FAMILIES, TEXTS
 from finetune_squad import layout as layouts
-from finetune_squad.collate import PadRight
 from finetune_squad.layout import Shape, by_overflow, by_template
 from finetune_squad.preprocessor import SquadPreprocessor
 from finetune_squad.template import template_of
@@ -238,7 +238,7 @@ def test_max_question_length_cuts_questions_and_counts_what_was_cut(family, name
 def test_labels_appear_when_answers_do_and_not_otherwise(family):
     batch = {"question": ["Who?"], "context": ["Old Tomás keeps it."]}
     bare = SquadPreprocessor().features(batch, family("bert"))
-    assert not {"start_positions", "end_positions", "answer_fate"} & set(bare)
+    assert not {"start_positions", "end_positions", "answer_status"} & set(bare)
     with_answers = {**batch, "answers": [{"text": ["Old Tomás"], "answer_start": [0]}]}
     assert {"start_positions", "end_positions"} <= set(SquadPreprocessor().features(with_answers, family("bert")))
     # A column of nothing, as Arrow fills in what a file lacks, is no answers either.
@@ -256,8 +256,8 @@ def test_flat_columns_give_the_same_features_as_nested_ones(family):
     del flat["answers"]
     made = SquadPreprocessor(flat=True).features(flat, family("bert"))
     assert rows(made) == rows(SquadPreprocessor().features(nested, family("bert")))
-    assert SquadPreprocessor(flat=True).answers == ("answer_text", "answer_start")
-    assert SquadPreprocessor().answers == SquadPreprocessor.answers == ("answers",)
+    assert SquadPreprocessor(flat=True).needs().answers == ("answer_text", "answer_start")
+    assert SquadPreprocessor().needs().answers == ("answers",)
 
 
 def test_an_answer_that_is_not_at_its_place_is_never_labelled_in_silence(family):
@@ -267,12 +267,12 @@ def test_an_answer_that_is_not_at_its_place_is_never_labelled_in_silence(family)
         "context": ["Old Tomás keeps it."],
         "answers": [{"text": ["keeps"], "answer_start": [11]}],
     }
-    with pytest.raises(BadData, match="example 'q1': the answer 'keeps' does not stand at answer_start=11"):
+    with pytest.raises(BadData, match="example 'q1': the answer 'keeps' is not at answer_start=11"):
         SquadPreprocessor().features(batch, family("bert"))
 
 
 def test_half_a_surrogate_pair_is_named(family):
-    with pytest.raises(BadData, match="half a surrogate pair"):
+    with pytest.raises(BadData, match="half of a surrogate pair"):
         SquadPreprocessor().features({"question": ["Who?"], "context": ["tar \ud83d"]}, family("bert"))
 
 
@@ -322,7 +322,7 @@ def test_it_obeys_the_laws_of_preprocessors(family, name):
     )
 
 
-def test_the_ledger_counts_examples_and_not_windows(family):
+def test_counts_are_of_examples_and_not_of_windows(family):
     long = "The pier. " * 60
     none = {"text": [], "answer_start": []}
     batch = {
@@ -380,7 +380,8 @@ def test_batches_are_padded_on_the_right_so_that_labels_keep_their_places(family
     made = rows(windows.features(batch, tokenizer))
     collator = windows.collator(tokenizer)
     assert isinstance(collator, PadRight)
-    padded = collator(made)
+    model_columns = finetune_squad.tasks()["question-answering"].features
+    padded = collator([{name: row[name] for name in row if name in model_columns} for row in made])
     assert padded["input_ids"].shape == padded["attention_mask"].shape
     for number, row in enumerate(made):
         length = len(row["input_ids"])

@@ -33,8 +33,8 @@ def test_tokens_lost_are_those_that_tokenizing_without_truncation_has_more(famil
     kept = [min(length, max_length) for length in whole]
     assert [len(ids) for ids in features["input_ids"]] == kept
     assert features["tokens_lost"] == [a - b for a, b in zip(whole, kept, strict=True)]
-    ledger = TextClassificationPreprocessor().counts(features)
-    assert ledger == {"truncated": sum(a > max_length for a in whole), "tokens_lost": sum(whole) - sum(kept)}
+    counts = TextClassificationPreprocessor().counts(features)
+    assert counts == {"truncated": sum(a > max_length for a in whole), "tokens_lost": sum(whole) - sum(kept)}
 
 
 @pytest.mark.parametrize("family", TOKENIZERS)
@@ -116,7 +116,7 @@ def test_minus_hundred_is_a_number_and_not_an_ignored_label():
     assert value == pytest.approx(-100, abs=1e-4)
 
 
-def test_show_tells_what_the_model_reads_and_what_the_loss_sees():
+def test_show_gives_what_the_model_reads_and_its_label():
     bert = tokenizer("bert")
     single = TextClassificationPreprocessor().fit([{"text": "x", "label": "neg"}, {"text": "x", "label": "pos"}])
     multi = MultiLabelPreprocessor().fit([{"text": "x", "label": ["salt", "fog"]}])
@@ -139,7 +139,9 @@ def test_a_tokenizer_without_padding_token_is_refused_with_a_way_out():
 
 def test_lengths_that_cannot_be_are_refused():
     bert = tokenizer("bert")
-    with pytest.raises(BadOptions, match=r"max_length 2 leaves no room for text beside 2 special tokens\. Set it to 3"):
+    with pytest.raises(
+        BadOptions, match=r"max_length 2 leaves no room for text next to 2 special tokens\. Set it to 3"
+    ):
         TextClassificationPreprocessor(max_length=2).features({"text": ["x"]}, bert)
     with pytest.raises(BadOptions, match="Set it to 5"):
         TextClassificationPreprocessor(max_length=4).features({"text": ["x"], "text_pair": ["y"]}, bert)

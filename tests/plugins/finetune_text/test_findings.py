@@ -180,7 +180,7 @@ def test_a_weight_for_no_class_is_an_error():
     assert (finding.code, finding.level, finding.value) == ("weight-without-class", "error", "fgo")
 
 
-def test_repeated_rows_and_contradictions_are_counted_apart():
+def test_repeated_rows_and_contradictions_are_counted_separately():
     rows = [*GOOD, GOOD[0], GOOD[1], {"text": GOOD[2]["text"], "label": "rain"}]
     same, differing = found(TextClassificationPreprocessor(), rows)
     assert (same.code, same.level, same.row, same.message[:2]) == ("duplicate-rows", "warning", 10, "2 ")
@@ -210,7 +210,7 @@ def test_a_split_that_numbers_its_labels_otherwise_is_an_error():
     assert found(TextClassificationPreprocessor(), train) == []
 
 
-def test_what_concerns_the_training_split_is_said_of_no_other():
+def test_findings_of_the_training_split_are_given_for_no_other():
     rows = labelled("fog", "fog", "fog")
     assert found(TextClassificationPreprocessor(), rows, train=GOOD) == []
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import pkgutil
 
 import pytest
 
+import finetune_text
 from finetune.interfaces import Evaluator, Preprocessor
 from finetune.plugins import resolve
 from finetune.recipe.options import document
 from finetune_text import tasks
 
-MODULES = ("classification", "classification_evaluator", "labels", "losses", "multilabel", "multilabel_evaluator",
-           "outputs", "regression", "regression_evaluator", "texts")  # fmt: skip
+MODULES = [module.name for module in pkgutil.iter_modules(finetune_text.__path__)]
 
 
 @pytest.mark.parametrize(("name", "task"), tasks().items())
@@ -27,7 +28,8 @@ def test_every_task_names_nouns_that_exist_and_are_documented(name, task):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_the_examples_in_docstrings_are_true(module):
-    assert doctest.testmod(importlib.import_module(f"finetune_text.{module}")).failed == 0
+    found = importlib.import_module(f"finetune_text.{module}")
+    assert doctest.testmod(found, optionflags=doctest.NORMALIZE_WHITESPACE).failed == 0
 
 
 def test_nothing_is_found_wrong_with_sst2(shared_data):

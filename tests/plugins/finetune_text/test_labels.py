@@ -13,7 +13,7 @@ from finetune.errors import BadData, BadOptions
 from finetune.recipe.options import as_options, build
 from finetune.testing.tokenizers import tokenizer
 from finetune_text.classification import TextClassificationPreprocessor
-from finetune_text.labels import folded, ordered, spelt
+from finetune_text.labels import as_text, normalized, sort_labels
 from finetune_text.multi_label import MultiLabelPreprocessor
 from finetune_text.regression import number
 
@@ -166,19 +166,19 @@ def test_numbers_are_finite_and_plainly_written(text, expected):
 @given(st.sets(st.one_of(NAME, st.integers(-99, 99).map(str)), min_size=1))
 @settings(max_examples=60, deadline=None)
 def test_the_order_of_names_does_not_depend_on_the_order_of_rows(names):
-    assert ordered(names) == ordered(sorted(names, reverse=True))
-    assert set(ordered(names)) == names
+    assert sort_labels(names) == sort_labels(sorted(names, reverse=True))
+    assert set(sort_labels(names)) == names
 
 
 def test_what_is_missing_has_no_spelling():
-    assert [spelt(value) for value in (None, "", float("nan"))] == [None] * 3
-    assert spelt(" ") == " "
+    assert [as_text(value) for value in (None, "", float("nan"))] == [None] * 3
+    assert as_text(" ") == " "
 
 
 def test_case_space_and_unicode_form_do_not_tell_labels_apart():
-    assert len({folded(name) for name in ("Pos", "pos ", "poſ", "P\u006fs", "po\u0073")}) == 1
-    assert folded("é") == folded("e\u0301")
-    assert folded("pos") != folded("neg")
+    assert len({normalized(name) for name in ("Pos", "pos ", "poſ", "P\u006fs", "po\u0073")}) == 1
+    assert normalized("é") == normalized("e\u0301")
+    assert normalized("pos") != normalized("neg")
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from finetune.errors import BadData, BadOptions, TrainingFailed
-from finetune.interfaces import Predictions
+from finetune.interfaces import Columns, Predictions, Preprocessor
 from finetune.testing.tokenizers import tokenizer
-from finetune_text.classification import TextClassificationPreprocessor
 from finetune_text.token_classification import TokenClassificationPreprocessor
 from finetune_text.token_evaluator import TokenClassificationEvaluator
 
@@ -185,12 +184,103 @@ def test_without_answers_records_have_no_reference_and_cannot_be_scored():
 def test_outputs_that_cannot_be_tags_are_refused():
     task = TokenClassificationPreprocessor(labels=TAGS, label_ids=False, tag_counts={})
     for shape in ((1, 4, 5), (1, 3, 4), (2, 3, 5)):
-        with pytest.raises(TrainingFailed, match=r"\(1, 3, 5\) was wanted"):
+        with pytest.raises(TrainingFailed, match=r"expected \(1, 3, 5\)"):
             TokenClassificationEvaluator().records(predictions(np.zeros(shape), task))
     with pytest.raises(TrainingFailed, match="not finite"):
         TokenClassificationEvaluator().records(predictions(np.full((1, 3, 5), np.nan), task))
-    with pytest.raises(BadOptions, match=r"need the features of TokenClassification, not .*TextClassification"):
-        TokenClassificationEvaluator().records(predictions(np.zeros((1, 3, 5)), TextClassificationPreprocessor()))
     with pytest.raises(ValueError, match=r"no score of this evaluator\. Did you mean 'f1_macro'"):
         TokenClassificationEvaluator(primary="f1_macr")
     assert TokenClassificationEvaluator(primary="f1/PER").primary == "f1/PER"
+
+
+class PartsOfSpeech(Preprocessor):
+    """A preprocessor of someone else: other columns, other features, no class of ours."""
+
+    def __init__(self, **canonical):
+        self.given = canonical
+
+    def needs(self):
+        return Columns(required=("sentence",), answers=("pos",))
+
+    def features(self, examples, tokenizer):
+        raise AssertionError("the evaluator makes no features")
+
+    def canonical(self, example):
+        return self.given or {"tokens": example["sentence"].split(), "tags": example["pos"].split()}
+
+    def model_options(self):
+        return {"id2label": {0: "NOUN", 1: "VERB"}}
+
+
+def of_stranger(preprocessor, feature=None, outputs=None):
+    return Predictions(
+        examples=[{"sentence": "Gulls circle", "pos": "NOUN VERB"}],
+        features=[feature or {"word_ids": [-1, 0, 1, -1], "example": 0, "labels": [-100, 0, 1, -100]}],
+        outputs=np.array([[[0, 0], [4, 0], [3, 0], [0, 0]]]) if outputs is None else outputs,
+        tokenizer=BERT,
+        preprocessor=preprocessor,
+    )
+
+
+def test_a_preprocessor_of_someone_else_that_gives_words_and_tags_is_scored():
+    evaluator, predictions = TokenClassificationEvaluator(), of_stranger(PartsOfSpeech())
+    (record,) = evaluator.records(predictions)
+    assert (record["prediction"], record["reference"]) == (["NOUN", "NOUN"], ["NOUN", "VERB"])
+    assert evaluator.scores([record])["accuracy"] == 0.5
+    (known,) = evaluator.baselines(predictions, train=predictions)["dictionary"]
+    assert known["prediction"] == ["NOUN", "VERB"]
+
+
+def test_the_scheme_of_someone_elses_tags_is_the_one_that_canonical_gives():
+    class Entities(PartsOfSpeech):
+        def model_options(self):
+            return {"id2label": {0: "B-PER", 1: "I-PER"}}
+
+    canonical = {"tokens": ["Ines", "Moreau"], "tags": ["B-PER", "I-PER"]}
+    (record,) = TokenClassificationEvaluator().records(of_stranger(Entities(**canonical)))
+    assert [entity["text"] for entity in record["reference"]] == ["Ines Moreau"]
+    (record,) = TokenClassificationEvaluator().records(of_stranger(Entities(**canonical, tag_scheme="none")))
+    assert record["reference"] == ["B-PER", "I-PER"]
+
+
+@pytest.mark.parametrize(
+    ("preprocessor", "feature", "message"),
+    [
+        (
+            PartsOfSpeech(text="x"),
+            None,
+            r"PartsOfSpeech\.canonical\(\) gives no 'tokens', but only text\. Override canon",
+        ),
+        (
+            PartsOfSpeech(tokens=["a", "b"]),
+            None,
+            r"PartsOfSpeech\.canonical\(\) gives no 'tags', but only tokens\. Overr",
+        ),
+        (
+            PartsOfSpeech(),
+            {"example": 0},
+            r"PartsOfSpeech\.features\(\) gives no 'word_ids', but only example\. Keep a",
+        ),
+    ],
+)
+def test_what_is_missing_is_named_with_the_class_the_key_and_the_remedy(preprocessor, feature, message):
+    with pytest.raises(BadOptions, match=message):
+        TokenClassificationEvaluator().records(of_stranger(preprocessor, feature))
+
+
+def test_label_names_that_are_missing_are_named_with_the_class_and_the_remedy():
+    class Nameless(PartsOfSpeech):
+        def model_options(self):
+            return {}
+
+    with pytest.raises(
+        BadOptions, match=r"Nameless\.model_options\(\) gives no 'id2label', but nothing\. Return the names"
+    ):
+        TokenClassificationEvaluator().records(of_stranger(Nameless()))
+
+
+def test_canonical_gives_words_tag_names_and_the_scheme():
+    task = TokenClassificationPreprocessor(labels=("O", "B-PER"), label_ids=True, tag_counts={})
+    row = {"tokens": "Zoë sails", "ner_tags": [1, 0]}
+    assert task.canonical(row) == {"tokens": ["Zoë", "sails"], "tags": ["B-PER", "O"], "tag_scheme": "BIO"}
+    assert task.canonical({"tokens": ["Zoë"]}) == {"tokens": ["Zoë"], "tag_scheme": "BIO"}

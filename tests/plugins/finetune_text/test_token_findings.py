@@ -127,7 +127,7 @@ def test_broken_bilou_is_found(tags, message):
     assert (finding.code, finding.level, finding.message) == ("broken-bilou", "row", message)
 
 
-def test_tags_of_no_scheme_are_told_once_unless_the_recipe_says_so():
+def test_tags_of_no_scheme_are_found_once_unless_the_recipe_says_so():
     rows = [row(["ropes", "hold", str(number)], ["NOUN", "VERB", "NUM"]) for number in range(5)]
     finding = only(found(rows))
     assert (finding.code, finding.level) == ("tags-without-scheme", "warning")
@@ -137,7 +137,7 @@ def test_tags_of_no_scheme_are_told_once_unless_the_recipe_says_so():
     assert {finding.code for finding in found(rows, scheme="BIO")} == {"tag-outside-scheme"}
 
 
-def test_one_tag_is_too_few_and_a_tag_without_words_is_told():
+def test_one_tag_is_too_few_and_a_tag_without_words_is_found():
     rows = [row(["a", str(number)], ["O", "O"]) for number in range(3)]
     finding = only(found(rows))
     assert (finding.code, finding.level, finding.column) == ("one-class", "error", "ner_tags")
@@ -177,7 +177,7 @@ def test_tags_of_the_hub_are_positions_in_their_names():
     assert (finding.code, finding.level) == ("label-order", "error")
 
 
-def test_numbers_without_names_are_told_to_have_none():
+def test_numbers_without_names_are_found():
     rows = [row(["a", "b", str(number)], [1, 2, 0]) for number in range(3)]
     finding = only(found(rows))
     assert finding.code == "tags-without-scheme"

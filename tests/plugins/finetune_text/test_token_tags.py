@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import doctest
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune_text import tags
 from finetune_text.tags import Entity, entities, problems, scheme_of
 
 TYPES = ("PER", "SHIP", "B-52")
@@ -103,6 +100,12 @@ def test_tags_with_which_nothing_is_wrong_are_those_that_writing_their_entities_
     assert sound == (written(pieces, scheme)[0] == row)
 
 
+def test_two_units_of_one_type_are_two_entities():
+    """Where seqeval's default mode finds one."""
+    assert entities(["U-PER", "U-PER"]) == [Entity("PER", 0, 0), Entity("PER", 1, 1)]
+    assert entities(["B-PER", "L-PER", "U-PER"]) == [Entity("PER", 0, 1), Entity("PER", 2, 2)]
+
+
 def test_a_word_that_was_predicted_nothing_is_outside():
     assert entities(["B-PER", None, "I-PER"]) == [Entity("PER", 0, 0), Entity("PER", 2, 2)]
 
@@ -119,7 +122,3 @@ def test_a_word_that_was_predicted_nothing_is_outside():
 )  # fmt: skip
 def test_the_scheme_is_seen_from_the_tags(names, scheme):
     assert scheme_of(names) == scheme
-
-
-def test_the_examples_in_docstrings_are_true():
-    assert doctest.testmod(tags, optionflags=doctest.NORMALIZE_WHITESPACE).failed == 0
