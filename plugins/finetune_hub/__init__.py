@@ -24,7 +24,8 @@ def before_training(job: Job) -> None:
     """Check the recipe's `card` section before the first step."""
     from finetune_hub.facts import check_fields
 
-    check_fields(job.recipe.card)
+    if job.recipe is not None:
+        check_fields(job.recipe.card)
 
 
 @hookimpl
