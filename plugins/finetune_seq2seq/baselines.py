@@ -1,21 +1,26 @@
-"""What can be written without any model: what a trained one must beat."""
+"""Baselines that need no model: what a trained model should beat."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from finetune.interfaces import Record
-from finetune_seq2seq.outputs import Pair
+from finetune_seq2seq.outputs import GeneratedExample
 from finetune_seq2seq.sentences import sentences, turns
 
 
-def as_written(pairs: Sequence[Pair], write: Callable[[str], str]) -> list[Record]:
-    """Return the records of whoever writes without a model; lengths are in words, and nothing is cut."""
-    texts = [write(str(pair.source)) for pair in pairs]
-    return [
-        {"prediction": text, "tokens": len(text.split()), "at_limit": False, "reference": pair.record["reference"]}
-        for text, pair in zip(texts, pairs, strict=True)
-    ]
+def baseline_records(examples: Sequence[GeneratedExample], texts: Sequence[str]) -> list[Record]:
+    """Return the records of a baseline that writes these texts; lengths are in words, and nothing is truncated."""
+    records = []
+    for example, text in zip(examples, texts, strict=True):
+        record = {"prediction": text, "tokens": len(text.split()), "at_limit": False}
+        records.append({**record, "reference": example.record["reference"]})
+    return records
+
+
+def from_sources(examples: Sequence[GeneratedExample], write: Callable[[str], str]) -> list[Record]:
+    """Return the records of a baseline that makes its text of the source."""
+    return baseline_records(examples, [write(str(example.source)) for example in examples])
 
 
 def lead_3(document: str) -> str:
@@ -26,8 +31,8 @@ def lead_3(document: str) -> str:
 
     Source: See et al. 2017, section 5; for dialogues Gliwa et al. 2019 (SAMSum).
     """
-    spoken = turns(document)
-    return "\n".join(spoken[:3]) if spoken else " ".join(sentences(document)[:3])
+    dialogue = turns(document)
+    return "\n".join(dialogue[:3]) if dialogue else " ".join(sentences(document)[:3])
 
 
 def copy(source: str) -> str:

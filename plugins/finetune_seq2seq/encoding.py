@@ -1,4 +1,4 @@
-"""Texts → token ids, and how many of them were cut off."""
+"""Texts → token ids, and how many tokens were truncated."""
 
 from __future__ import annotations
 
@@ -11,60 +11,70 @@ from finetune.errors import BadOptions, Incompatible
 def encode(
     texts: Sequence[str], tokenizer: Any, *, max_length: int, option: str, target: bool = False
 ) -> tuple[list[list[int]], list[int]]:
-    """Return the ids of each text, at most ``max_length`` of them, and how many were lost.
+    """Return the ids of each text, at most ``max_length`` of them, and how many tokens of each text were lost.
 
     >>> from finetune.testing.tokenizers import tokenizer
     >>> encode(["tar", "salt, tar and nets"], tokenizer("roberta"), max_length=5, option="max_source_length")[1]
     [0, 4]
 
-    Special tokens are kept: what is cut is text.
+    Special tokens are kept; only tokens of the text are lost.
+
+    Args:
+        texts: The texts.
+        tokenizer: Set to the right languages.
+        max_length: Greatest number of ids, special tokens included.
+        option: Name of the option that sets it, for messages.
+        target: Whether to encode the texts as targets.
 
     Raises:
         BadOptions: ``max_length`` leaves no room for a token of text.
         Incompatible: The tokenizer cannot pad, or does not end its targets.
     """
     special = special_ids(tokenizer, target=target)
-    _refuse(tokenizer, special, target=target)
+    _check_tokenizer(tokenizer, special, target=target)
     if max_length < len(special) + 1:
         raise BadOptions(
-            f"preprocessor: {option} {max_length} leaves no room for text beside {len(special)} special tokens. "
-            f"Set it to {len(special) + 1} or more."
+            f"preprocessor: {option} {max_length} leaves no room for text: the tokenizer adds {len(special)} special "
+            f"tokens. Set it to {len(special) + 1} or more."
         )
-    # Whole first, so that what is lost can be counted; only what is too long, again.
-    ids = _ids(tokenizer, list(texts), target=target, verbose=False)
-    lengths = [len(row) for row in ids]
-    long = [position for position, length in enumerate(lengths) if length > max_length]
-    if long:
-        cut = _ids(tokenizer, [texts[k] for k in long], target=target, truncation=True, max_length=max_length)
-        for position, row in zip(long, cut, strict=True):
+    # The first pass does not truncate, so that lost tokens can be counted; the second one encodes
+    # long texts alone.
+    ids = _encode(tokenizer, list(texts), target=target, verbose=False)
+    lost = [0] * len(ids)
+    too_long = []
+    for position, row in enumerate(ids):
+        if len(row) > max_length:
+            too_long.append(position)
+    if too_long:
+        long_texts = [texts[position] for position in too_long]
+        truncated = _encode(tokenizer, long_texts, target=target, truncation=True, max_length=max_length)
+        for position, row in zip(too_long, truncated, strict=True):
+            lost[position] = len(ids[position]) - len(row)
             ids[position] = row
-    return ids, [length - len(row) for length, row in zip(lengths, ids, strict=True)]
+    return ids, lost
 
 
 def special_ids(tokenizer: Any, *, target: bool) -> list[int]:
-    """Return the ids that the tokenizer puts round a source, or round a target."""
-    return _ids(tokenizer, [""], target=target)[0]
+    """Return the ids that the tokenizer puts around a source, or around a target."""
+    return _encode(tokenizer, [""], target=target)[0]
 
 
-def is_bare(ids: Sequence[int], tokenizer: Any) -> bool:
-    """Say whether a target's ids hold nothing but special tokens."""
-    return set(ids) <= set(special_ids(tokenizer, target=True))
+def _encode(tokenizer: Any, texts: list[str], *, target: bool, **options: Any) -> list[list[int]]:
+    side = "text_target" if target else "text"
+    encoding = tokenizer(**{side: texts}, **options)
+    return [list(row) for row in encoding["input_ids"]]
 
 
-def _ids(tokenizer: Any, texts: list[str], *, target: bool, **options: Any) -> list[list[int]]:
-    found = tokenizer(**{"text_target" if target else "text": texts}, **options)["input_ids"]
-    return [list(row) for row in found]
-
-
-def _refuse(tokenizer: Any, special: Sequence[int], *, target: bool) -> None:
+def _check_tokenizer(tokenizer: Any, special: Sequence[int], *, target: bool) -> None:
     name = type(tokenizer).__name__
     if tokenizer.pad_token is None:
         raise Incompatible(
-            f"the tokenizer ({name}) has no padding token, so texts of different lengths cannot stand in one batch."
+            f"the tokenizer ({name}) has no padding token, so texts of different lengths do not fit into one batch. "
+            "Name another tokenizer under model.tokenizer."
         )
     end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
     if target and end not in special:
         raise Incompatible(
             f"the tokenizer ({name}) does not end targets with {tokenizer.eos_token or tokenizer.sep_token!r}, so the "
-            "model would never learn to stop. Name a tokenizer that adds its end token, under model.tokenizer."
+            "model would never learn to stop. Name a tokenizer that adds its end token under model.tokenizer."
         )

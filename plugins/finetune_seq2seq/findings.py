@@ -1,103 +1,107 @@
-"""What is wrong with a text to read and a text to write."""
+"""What is wrong with sources and targets."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from finetune.interfaces import Finding
+from finetune.kit import check_text
 
 COPIES = 0.05
-"""Share of rows whose target is their source, from which on we warn."""
-_INVISIBLE = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
+"""Share of rows whose target equals their source, above which we warn."""
 _SPECIAL = re.compile(
     r"</?s>|<(?:pad|unk|mask|bos|eos|extra_id_\d+)>|<\|[a-z_]+\|>|\[(?:PAD|UNK|CLS|SEP|MASK)\]|__[a-z]{2,3}__"
 )
-"""Special tokens of the families that `AutoModelForSeq2SeqLM` loads, as tokenizers take them out of plain text."""
+"""Special tokens of the families that `AutoModelForSeq2SeqLM` loads, as tokenizers recognise them
+in plain text."""
 
 
-def first(target: Any) -> Any:
-    """Return a target, or the first of several."""
-    return (target[0] if target else None) if isinstance(target, list | tuple) else target
+def first_target(target: Any) -> Any:
+    """Return a target, or the first of several; None if there is none.
+
+    >>> first_target("Fog."), first_target(["Fog.", "Mist."]), first_target([])
+    ('Fog.', 'Fog.', None)
+    """
+    if not isinstance(target, list | tuple):
+        return target
+    return target[0] if target else None
 
 
-def check_source(source: Any, number: int, column: str) -> Iterator[Finding]:
+def check_source(source: Any, row: int, column: str) -> Iterator[Finding]:
     """Yield what is wrong with one source."""
-    problem = _problem("source", source, missing="row")
-    if problem is not None:
-        yield Finding(**problem, row=number, column=column, value=None if source is None else str(source))
+    yield from check_text(source, row=row, column=column, name="source")
 
 
-def check_target(target: Any, number: int, column: str) -> Iterator[Finding]:
-    """Yield what is wrong with one target, or with one of several."""
-    for each in (target or [""]) if isinstance(target, list | tuple) else [target]:
-        problem = _problem("target", each, missing="error")
-        if problem is not None:
-            yield Finding(**problem, row=number, column=column, value=None if each is None else str(each))
+def check_target(target: Any, row: int, column: str) -> Iterator[Finding]:
+    """Yield what is wrong with one target, or with each of several."""
+    targets = list(target) or [""] if isinstance(target, list | tuple) else [target]
+    for text in targets:
+        yield from check_text(text, row=row, column=column, name="target", missing="error")
 
 
-def _problem(side: str, value: Any, *, missing: str) -> dict[str, Any] | None:
-    drop = "Fill it in, or drop the row."
-    if value is None:
-        return {"code": f"{side}-missing", "message": f"the row has no {side}.", "fix": drop, "level": missing}
-    if not isinstance(value, str):
-        message = f"text was wanted, not {type(value).__name__}."
-        return {"code": f"{side}-not-text", "message": message, "fix": "Write it as text.", "level": "error"}
-    if not value or (not value[0].isalnum() and all(unicodedata.category(c) in _INVISIBLE for c in value)):
-        return {"code": f"{side}-empty", "message": f"nothing in the {side} can be seen.", "fix": drop}
-    return None
+@dataclass
+class _Occurrences:
+    """How often something occurs, and where first."""
+
+    count: int = 0
+    row: int | None = None
+    value: str | None = None
+
+    def add(self, row: int, value: str) -> None:
+        if self.count == 0:
+            self.row, self.value = row, value
+        self.count += 1
+
+    def warning(self, code: str, message: str, fix: str) -> Finding:
+        return Finding(code=code, message=message, fix=fix, level="warning", row=self.row, value=self.value)
 
 
-class Tally:
-    """Counts what only many rows tell."""
+class PairWarnings:
+    """Counts what is a problem only if many rows have it."""
 
     def __init__(self) -> None:
         self.rows = 0
-        self._counts = dict.fromkeys(("copies", "special", "several"), 0)
-        self._firsts: dict[str, tuple[int, str]] = {}
+        self._copies = _Occurrences()
+        self._special = _Occurrences()
+        self._several = _Occurrences()
 
-    def add(self, number: int, source: Any, target: Any) -> None:
-        """Take in one row."""
+    def add(self, row: int, source: Any, target: Any) -> None:
+        """Count one row."""
         self.rows += 1
-        written = first(target)
-        if isinstance(written, str) and written == source:
-            self._count("copies", number, written)
-        token = next((found for text in (source, written) if (found := _special(text))), None)
+        learned = first_target(target)
+        if isinstance(learned, str) and learned == source:
+            self._copies.add(row, learned)
+        token = _special_token(source) or _special_token(learned)
         if token is not None:
-            self._count("special", number, token)
+            self._special.add(row, token)
         if isinstance(target, list | tuple) and len(target) > 1:
-            self._count("several", number, str(target))
-
-    def _count(self, name: str, number: int, value: str) -> None:
-        self._counts[name] += 1
-        self._firsts.setdefault(name, (number, value))
+            self._several.add(row, str(target))
 
     def findings(self) -> Iterator[Finding]:
-        """Yield a warning for each that there was, with its first row."""
-        copies, special, several = self._counts.values()
-        if copies > COPIES * self.rows:
-            yield self._warning(
-                "copies", "source-equals-target", f"in {copies:,} of {self.rows:,} rows the target is the source.",
-                "Are they the right columns? What remains teaches the model to copy.",
-            )  # fmt: skip
-        if special:
-            yield self._warning(
-                "special", "special-token-in-text", f"{special:,} rows hold what may be taken for a special token.",
+        """Yield one warning for each kind of problem, with its first row."""
+        if self._copies.count > COPIES * self.rows:
+            yield self._copies.warning(
+                "source-equals-target",
+                f"the target equals the source in {self._copies.count:,} of {self.rows:,} rows.",
+                "Check that the columns are right: such rows teach the model to copy.",
+            )
+        if self._special.count:
+            yield self._special.warning(
+                "special-token-in-text",
+                f"{self._special.count:,} rows contain what the tokenizer may read as a special token.",
                 "Remove it: a written </s> ends the text for the model.",
-            )  # fmt: skip
-        if several:
-            yield self._warning(
-                "several", "several-targets", f"{several:,} rows have several targets.",
-                "Training uses the first, scoring all.",
-            )  # fmt: skip
-
-    def _warning(self, name: str, code: str, message: str, fix: str) -> Finding:
-        number, value = self._firsts[name]
-        return Finding(code=code, message=message, fix=fix, level="warning", row=number, value=value)
+            )
+        if self._several.count:
+            yield self._several.warning(
+                "several-targets",
+                f"{self._several.count:,} rows have several targets.",
+                "Training uses the first target; scores use all of them.",
+            )
 
 
-def _special(text: Any) -> str | None:
-    found = _SPECIAL.search(text) if isinstance(text, str) else None
-    return found[0] if found else None
+def _special_token(text: Any) -> str | None:
+    match = _SPECIAL.search(text) if isinstance(text, str) else None
+    return match[0] if match else None

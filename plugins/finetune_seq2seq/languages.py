@@ -7,49 +7,54 @@ from typing import Any
 
 from finetune.errors import BadOptions, did_you_mean
 
+_NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
-def known(tokenizer: Any) -> list[str] | None:
-    """Return the codes of the languages that a tokenizer writes, or None where it writes none (T5, BART, Marian)."""
+
+def language_codes(tokenizer: Any) -> list[str] | None:
+    """Return the codes of a tokenizer's languages, or None if it has none (T5, BART, Marian)."""
     if not hasattr(tokenizer, "set_tgt_lang_special_tokens"):
         return None
     codes = getattr(tokenizer, "lang_code_to_id", None)
     if codes:
         return list(codes)
-    named = {getattr(tokenizer, f"{name}_token") for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask")}
-    return [token for token in tokenizer.all_special_tokens if token not in named]
+    others = {getattr(tokenizer, name) for name in _NAMED_TOKENS}
+    return [token for token in tokenizer.all_special_tokens if token not in others]
 
 
-def use(tokenizer: Any, wanted: Mapping[str, str | None]) -> None:
-    """Make a multilingual tokenizer mark sources and targets with their languages; leave any other alone.
+def set_languages(tokenizer: Any, wanted: Mapping[str, str | None]) -> None:
+    """Set the languages of a multilingual tokenizer; any other tokenizer stays as it is.
 
     Args:
-        tokenizer: Changed in place; what it encodes from now on is marked.
+        tokenizer: Changed in place: from now on it marks texts with these languages.
         wanted: Option → code, the source's first, then the target's; one option may stand for both.
 
     Raises:
-        BadOptions: It is multilingual, and a code is missing or unknown.
+        BadOptions: The tokenizer is multilingual, and a code is missing or unknown.
     """
-    codes = known(tokenizer)
+    codes = language_codes(tokenizer)
     if codes is None:
         return
     for option, code in wanted.items():
         if code not in codes:
-            given = "none is given." if code is None else f"{code!r} is no language of it.{_nearest(code, codes)}"
+            problem = "none is given." if code is None else f"it has no language {code!r}.{_nearest(code, codes)}"
             raise BadOptions(
                 f"preprocessor.{option}: the tokenizer ({type(tokenizer).__name__}) marks texts with their language, "
-                f"and {given} {_list(codes)}"
+                f"and {problem} {_first_codes(codes)}"
             )
     source, *rest = wanted.values()
-    tokenizer.src_lang, tokenizer.tgt_lang = source, rest[0] if rest else source
+    tokenizer.src_lang = source
+    tokenizer.tgt_lang = rest[0] if rest else source
 
 
 def _nearest(code: str, codes: Collection[str]) -> str:
-    """Name what a code may be short for, else the nearest: `en` is meant for `en_XX`."""
-    longer = [each for each in codes if code and each.lower().startswith(code.lower())]
-    return f" Did you mean {longer[0]!r}?" if longer else did_you_mean(code, codes)
+    """Suggest the code that begins like this one, or else the nearest: `en_XX` for `en`."""
+    for known in codes:
+        if code and known.lower().startswith(code.lower()):
+            return f" Did you mean {known!r}?"
+    return did_you_mean(code, codes)
 
 
-def _list(codes: Collection[str]) -> str:
+def _first_codes(codes: Collection[str]) -> str:
     few = sorted(codes)[:10]
     more = f" and {len(codes) - len(few)} more" if len(codes) > len(few) else ""
-    return f"It knows: {', '.join(few)}{more}."
+    return f"It has: {', '.join(few)}{more}."

@@ -1,16 +1,16 @@
-"""Texts → sentences and turns, by rules of our own: nothing is downloaded."""
+"""Texts → sentences and turns, by own rules: nothing is downloaded."""
 
 from __future__ import annotations
 
 import re
 
 _BREAK = re.compile(r"(?<=[.!?…])[\"'”’»)\]]*\s+(?=[\"'“‘«(\[¿¡#]*[^\W_a-z])|(?<=[。！？])|\n+")
-"""After an end mark and space, before what is no lower-case letter; after an end mark of Chinese or Japanese; at
-the end of a line."""
+"""After an end mark and space, before anything but a lower-case letter; after an end mark of
+Chinese or Japanese; at the end of a line."""
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(\"'“‘])(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Gen|Col|Capt|Sen|Rep|Gov|vs|cf|e\.g|i\.e)\.$"
 )
-"""What ends with a point and ends no sentence, initials included."""
+"""What ends with a point and does not end a sentence, initials included."""
 _TURN = re.compile(r"\S[^:\n]{0,40}:\s+\S")
 TURNS = 0.8
 """Share of lines that begin with a speaker, from which on a text is a dialogue."""
@@ -25,21 +25,27 @@ def sentences(text: str) -> list[str]:
     found: list[str] = []
     start = 0
     for gap in _BREAK.finditer(text):
-        piece = text[start : gap.start()]
-        quotes = text[gap.start() : gap.end()].strip()
-        if _ABBREVIATION.search(piece) and "\n" not in gap[0]:
+        sentence = text[start : gap.start()]
+        closing_quotes = gap[0].strip()
+        if _ABBREVIATION.search(sentence) and "\n" not in gap[0]:
             continue
-        found.append((piece + quotes).strip())
+        found.append((sentence + closing_quotes).strip())
         start = gap.end()
-    return [piece for piece in (*found, text[start:].strip()) if piece]
+    found.append(text[start:].strip())
+    return [sentence for sentence in found if sentence]
 
 
 def turns(text: str) -> list[str]:
-    """Return the turns of a dialogue, or nothing where a text is none.
+    """Return the turns of a dialogue, or an empty list if the text is not a dialogue.
 
     >>> turns("#Person1#: Is the ferry late?\\n#Person2#: It is.")
     ['#Person1#: Is the ferry late?', '#Person2#: It is.']
     """
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    spoken = sum(_TURN.match(line) is not None for line in lines)
-    return lines if len(lines) > 1 and spoken >= TURNS * len(lines) else []
+    lines = []
+    with_speaker = 0
+    for line in map(str.strip, text.splitlines()):
+        if line:
+            lines.append(line)
+            with_speaker += _TURN.match(line) is not None
+    is_dialogue = len(lines) > 1 and with_speaker >= TURNS * len(lines)
+    return lines if is_dialogue else []

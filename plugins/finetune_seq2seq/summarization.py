@@ -1,36 +1,36 @@
-"""Documents and dialogues, and what they come to."""
+"""Documents or dialogues, and their summaries."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from finetune.interfaces import Columns, Row
-from finetune_seq2seq.preprocessor import PREFIX, Seq2SeqPreprocessor
+from finetune_seq2seq.preprocessor import PREFIX, SOURCE, TARGET, Seq2SeqPreprocessor
 
 DOCUMENT, SUMMARY = "document", "summary"
-"""The columns, as XSum calls them."""
+"""The columns, with the names that XSum uses."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SummarizationPreprocessor(Seq2SeqPreprocessor):
     """A document or dialogue, and its summary; or several, of which training uses the first and scoring all.
 
-    Rename what is called otherwise: ``dataset.columns: {article: document, highlights: summary}``. Rows of one document
-    are never parted by a random split.
+    Rename columns with other names: ``dataset.columns: {article: document, highlights: summary}``.
+    A random split keeps rows with the same document together.
     """
 
     lang: str | None = None
-    """Language code of document and summary, for a multilingual tokenizer: `en_XX` for mBART, `en` for M2M100."""
+    """Language code of document and summary, for a multilingual tokenizer: `en_XX` for mBART, `en`
+    for M2M100."""
 
     def needs(self) -> Columns:
         """Return the columns that are read."""
         return Columns(required=(DOCUMENT,), optional=(PREFIX,), answers=(SUMMARY,), group=DOCUMENT)
 
-    def pair(self, row: Row) -> tuple[Any, Any]:
-        """Return document and summary."""
-        return row.get(DOCUMENT), row.get(SUMMARY)
+    def canonical(self, example: Row) -> Row:
+        """Return document and summary as source and target."""
+        return {SOURCE: example.get(DOCUMENT), TARGET: example.get(SUMMARY)}
 
     def places(self, row: Row) -> tuple[str, str]:
         """Return their columns."""

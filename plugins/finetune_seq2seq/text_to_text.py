@@ -1,4 +1,4 @@
-"""Any task as text from text: what to do stands before the source."""
+"""Any task as text-to-text: a prefix before the source names the task."""
 
 from __future__ import annotations
 
@@ -6,31 +6,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from finetune.interfaces import Columns, Row
-from finetune_seq2seq.preprocessor import PREFIX, Seq2SeqPreprocessor
-from finetune_seq2seq.translation import SOURCE, TARGET
+from finetune_seq2seq.preprocessor import PREFIX, SOURCE, TARGET, Seq2SeqPreprocessor
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextToTextPreprocessor(Seq2SeqPreprocessor):
     """A text to read and one to write, or several, of which training uses the first and scoring all.
 
-    Several tasks are a mixture of data sets, each with a prefix of its own in `dataset.mixture.NAME.constants`:
-    ``{prefix: "heading: "}``. A label is a target like any other. Rename what is called otherwise:
-    ``columns: {question: source, answer: target}``.
+    Several tasks are a mixture of data sets, each with its own prefix in
+    `dataset.mixture.NAME.constants`: ``{prefix: "heading: "}``. A label is a target like any other.
+    Rename columns with other names: ``columns: {question: source, answer: target}``.
 
-    Source: Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer".
+    Source: Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified
+        Text-to-Text Transformer".
     """
 
     lang: str | None = None
-    """Language code of source and target, for a multilingual tokenizer: `en_XX` for mBART, `en` for M2M100."""
+    """Language code of source and target, for a multilingual tokenizer: `en_XX` for mBART, `en` for
+    M2M100."""
 
     def needs(self) -> Columns:
         """Return the columns that are read."""
         return Columns(required=(SOURCE,), optional=(PREFIX,), answers=(TARGET,), group=SOURCE)
 
-    def pair(self, row: Row) -> tuple[str | None, str | None]:
+    def canonical(self, example: Row) -> Row:
         """Return source and target."""
-        return row.get(SOURCE), row.get(TARGET)
+        return {SOURCE: example.get(SOURCE), TARGET: example.get(TARGET)}
 
     def places(self, row: Row) -> tuple[str, str]:
         """Return their columns."""

@@ -1,4 +1,4 @@
-"""How good translations are: BLEU and chrF by `sacrebleu`, beside the source itself."""
+"""How good translations are: BLEU and chrF by `sacrebleu`, compared with the source itself."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
-from finetune.kit import ratios
-from finetune_seq2seq.baselines import as_written, copy
-from finetune_seq2seq.outputs import pairs, references, shared_scores, shared_sums, written_slices
+from finetune.kit import ratios, require_upstream
+from finetune_seq2seq.baselines import copy, from_sources
+from finetune_seq2seq.outputs import (
+    generated_examples,
+    length_slices,
+    references,
+    shared_quotients,
+    shared_scores,
+)
 
 COPY = "copy"
 
@@ -28,12 +34,13 @@ class TranslationEvaluator(Evaluator):
     """
 
     primary: Literal["bleu", "chrf", "loss"] = "bleu"
-    """Which score stands for the others, and is chosen by."""
+    """The score that models are chosen by."""
     tokenize: Literal["13a", "intl", "zh", "char", "none"] = "13a"
-    """How sacrebleu finds words for BLEU: `13a` for most languages, `zh` for Chinese, `char` for Japanese and others
-    without spaces. Those that it would have to download are left out."""
+    """How sacrebleu splits words for BLEU: `13a` for most languages, `zh` for Chinese, `char` for
+    Japanese and other languages without spaces. Tokenizers that sacrebleu would download are left
+    out."""
     lowercase: bool = False
-    """Whether BLEU and chrF are blind to case."""
+    """Whether BLEU and chrF ignore case."""
 
     @property
     def greater_is_better(self) -> bool:
@@ -41,65 +48,79 @@ class TranslationEvaluator(Evaluator):
         return self.primary != "loss"
 
     def records(self, predictions: Predictions) -> list[Record]:
-        """Return the translation of each source and, where there is a reference, the source itself.
+        """Return the translation of each source and, if there is a reference, the source as the baseline.
 
-        ``{'prediction': 'Nebel.', 'tokens': 2, 'at_limit': False, 'reference': 'Nebel.', 'loss': 0.1,
-        'target_tokens': 3, 'copy': 'Fog.'}``
+        ``{'prediction': 'Nebel.', 'tokens': 2, 'at_limit': False, 'reference': 'Nebel.', 'loss':
+        0.1, 'target_tokens': 3, 'copy': 'Fog.'}``
         """
-        return [
-            {**each.record, **({} if each.target is None else {COPY: copy(str(each.source))})}
-            for each in pairs(predictions)
-        ]
+        records = []
+        for example in generated_examples(predictions):
+            record = dict(example.record)
+            if example.target is not None:
+                record[COPY] = copy(str(example.source))
+            records.append(record)
+        return records
 
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
-        """Return BLEU and chrF of all translations together, and the means of the rest."""
+        """Return BLEU and chrF of all translations together, and the means of the other scores."""
         shared = shared_scores(records)
-        found, _ = self._sacrebleu([record["prediction"] for record in records], records)
-        return {**found, **shared}
+        return {**self._corpus_scores(records, "prediction"), **shared}
 
     def losses(self, records: Sequence[Record]) -> list[float]:
-        """Return what each text lacks of a perfect chrF."""
-        metric = self._metrics()["chrf"]
-        return [
-            100.0 - float(metric.sentence_score(record["prediction"], several).score)
-            for record, several in zip(records, references(records), strict=True)
-        ]
+        """Return 100 minus chrF for each text."""
+        chrf = self._metrics()["chrf"]
+        losses = []
+        for record, several in zip(records, references(records), strict=True):
+            losses.append(100.0 - float(chrf.sentence_score(record["prediction"], several).score))
+        return losses
 
     def slices(self, records: Sequence[Record], examples: Sequence[Row]) -> dict[str, list[str]]:
-        """Tell apart how long a text was written, and whether it was cut."""
-        return written_slices(records)
+        """Return by length, and by whether the text was cut."""
+        return length_slices(records)
 
     def tallies(self, records: Sequence[Record]) -> Tallies:
-        """Return the n-grams that BLEU and chrF count in each translation, and what `shared_scores` are made of."""
-        texts, streams = [record["prediction"] for record in records], self._streams(records)
-        parts, through = shared_sums(records)
-        rest = ratios(parts, through=through)
-        counted = [(name, metric, corpus_counts(metric, texts, streams)) for name, metric in self._metrics().items()]
-        ends = np.cumsum([counts.shape[1] for _, _, counts in counted]).tolist()
+        """Return the n-grams that BLEU and chrF count in each translation, and the sums of the other scores."""
+        texts = [record["prediction"] for record in records]
+        streams = _streams(records)
+        metrics = self._metrics()
+        counts = {name: corpus_counts(metric, texts, streams) for name, metric in metrics.items()}
+        quotients, functions = shared_quotients(records)
+        shared = ratios(quotients, through=functions)
 
         def scores(sums: Any) -> dict[str, Any]:
-            sums = np.asarray(sums)
-            found = rest.scores(sums[..., ends[-1] :])
-            for (name, metric, counts), end in zip(counted, ends, strict=True):
-                found[name] = corpus_scores(metric, sums[..., end - counts.shape[1] : end])
-            return found
+            rest = np.asarray(sums)
+            found: dict[str, Any] = {}
+            for name, metric in metrics.items():
+                width = counts[name].shape[1]
+                found[name] = corpus_scores(metric, rest[..., :width])
+                rest = rest[..., width:]
+            return {**shared.scores(rest), **found}
 
-        values = np.concatenate([*(counts for _, _, counts in counted), rest.values], axis=1)
+        values = np.concatenate([*counts.values(), shared.values], axis=1)
         return Tallies(values=values, scores=scores)
 
     def baselines(self, predictions: Predictions, *, train: Predictions) -> dict[str, list[Record]]:
         """Return the sources as their own translations."""
-        return {"copy": as_written(pairs(predictions), copy)}
+        return {"copy": from_sources(generated_examples(predictions), copy)}
 
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
-        """Return sacrebleu's signatures, and what the sources would have scored as their own translations."""
-        copied, signature = self._sacrebleu([record[COPY] for record in records], records)
-        return {"signature": signature, "baseline": {"copy": copied}}
+        """Return sacrebleu's signatures, and the scores of the sources as their own translations."""
+        metrics = self._metrics()
+        copied = self._corpus_scores(records, COPY, metrics)
+        # a metric knows its signature after it has scored a corpus
+        signatures = {name: str(metric.get_signature()) for name, metric in metrics.items()}
+        return {"signature": signatures, "baseline": {"copy": copied}}
 
-    def _sacrebleu(self, texts: list[str], records: Sequence[Record]) -> tuple[dict[str, float], dict[str, str]]:
-        streams, metrics = self._streams(records), self._metrics()
-        found = {name: float(metric.corpus_score(texts, streams).score) for name, metric in metrics.items()}
-        return found, {name: str(metric.get_signature()) for name, metric in metrics.items()}
+    def _corpus_scores(
+        self, records: Sequence[Record], field: str, metrics: dict[str, Any] | None = None
+    ) -> dict[str, float]:
+        """Return BLEU and chrF of one field of the records."""
+        texts = [record[field] for record in records]
+        streams = _streams(records)
+        scores = {}
+        for name, metric in (metrics or self._metrics()).items():
+            scores[name] = float(metric.corpus_score(texts, streams).score)
+        return scores
 
     def _metrics(self) -> dict[str, Any]:
         return {
@@ -107,22 +128,31 @@ class TranslationEvaluator(Evaluator):
             "chrf": CHRF(lowercase=self.lowercase),
         }
 
-    def _streams(self, records: Sequence[Record]) -> Any:
-        """Return one list for each reference that any row has; None where a row has fewer."""
-        several = references(records)
-        return [[each[k] if k < len(each) else None for each in several] for k in range(max(map(len, several)))]
+
+def _streams(records: Sequence[Record]) -> Any:
+    """Return the references as sacrebleu takes them: one list for the first of each row, one for the second, …
+
+    A row with fewer references has None there.
+    """
+    several = references(records)
+    streams = []
+    for number in range(max(map(len, several))):
+        streams.append([row[number] if number < len(row) else None for row in several])
+    return streams
 
 
 def corpus_counts(metric: Any, texts: Sequence[str], streams: Any) -> Any:
-    """Return what a metric of sacrebleu counts in each text (N, K): its own bootstrap adds up the same.
+    """Return what a metric of sacrebleu counts in each text, (N, K): its own bootstrap sums the same counts.
 
     Source: sacrebleu 2.6, ``Metric._extract_corpus_statistics``; there is no public name for it.
     """
-    return np.array(metric._extract_corpus_statistics(texts, streams), dtype=np.float64)
+    count = require_upstream(f"sacrebleu.metrics.{type(metric).__name__}", "_extract_corpus_statistics", of=metric)
+    return np.array(count(texts, streams), dtype=np.float64)
 
 
 def corpus_scores(metric: Any, sums: Any) -> Any:
-    """Return a metric's score of sums of counts (…, K)."""
-    flat = np.asarray(sums).reshape(-1, np.shape(sums)[-1])
-    found = [metric._compute_score_from_stats(row).score for row in flat.round().astype(int).tolist()]
-    return np.array(found).reshape(np.shape(sums)[:-1])
+    """Return a metric's scores of sums of counts, (…, K) → (…)."""
+    rows = np.asarray(sums).reshape(-1, np.shape(sums)[-1]).round().astype(int)
+    score = require_upstream(f"sacrebleu.metrics.{type(metric).__name__}", "_compute_score_from_stats", of=metric)
+    scores = [score(row).score for row in rows.tolist()]
+    return np.array(scores).reshape(np.shape(sums)[:-1])

@@ -1,6 +1,9 @@
-"""Batches are padded and shifted as the model wants them, and the loss is the mean over tokens."""
+"""Batches are padded and shifted as the model expects, and the loss is the mean over tokens."""
 
 from __future__ import annotations
+
+import pickle
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
 import torch
@@ -15,8 +18,8 @@ from finetune.testing.models import tiny_model
 from finetune.training.losses import TokenCrossEntropy
 from finetune_seq2seq import tasks
 from finetune_seq2seq.collator import Seq2SeqCollator
-from finetune_seq2seq.losses import by_row
 from finetune_seq2seq.summarization import SummarizationPreprocessor
+from finetune_seq2seq.training import row_losses
 
 FAMILIES = ("t5", "bart")
 
@@ -44,7 +47,7 @@ ROWS = st.lists(
 @pytest.mark.parametrize("family", FAMILIES)
 @settings(deadline=None, max_examples=25)
 @given(rows=ROWS)
-def test_labels_are_padded_with_what_the_loss_skips_and_decoder_inputs_are_one_behind(family, models, build, rows):
+def test_labels_are_padded_with_the_ignored_index_and_decoder_inputs_are_shifted_by_one(family, models, build, rows):
     tokenizer, model = build(family), models[family]
     end = tokenizer.eos_token_id
     batch = Seq2SeqCollator(tokenizer, model)(
@@ -78,6 +81,20 @@ def test_a_model_that_peft_wraps_makes_the_same_batch(family, build, tmp_path):
     assert {name: part.tolist() for name, part in before.items()} == {
         name: part.tolist() for name, part in after.items()
     }
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_collator_in_a_worker_makes_the_same_batch_without_the_weights(family, models, build):
+    tokenizer, model = build(family), models[family]
+    collator = Seq2SeqCollator(tokenizer, model)
+    rows = [{"input_ids": [5, 2], "labels": [7, 2]}, {"input_ids": [5, 2], "labels": [7, 8, 2]}]
+    # what a data loader does to the collator when it starts a worker by spawn
+    copy = pickle.loads(ForkingPickler.dumps(collator))
+    here, there = collator(rows), copy(rows)
+    assert here.keys() == there.keys()
+    assert all(torch.equal(here[name], there[name]) for name in here)
+    assert {parameter.device.type for parameter in copy._model.parameters()} == {"meta"}
+    assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
 
 
 def test_a_model_that_cannot_start_its_decoder_is_refused(t5):
@@ -126,7 +143,7 @@ def test_the_loss_of_a_step_is_the_mean_over_its_tokens_however_it_is_accumulate
 @given(lengths=LENGTHS)
 def test_the_loss_of_each_row_is_the_sum_over_its_tokens(lengths):
     logits, labels = random_batch(lengths)
-    sums, tokens = by_row(logits, labels)
+    sums, tokens = row_losses(logits, labels)
     assert tokens.tolist() == lengths
     for number, length in enumerate(lengths):
         one = cross_entropy(logits[number, :length], labels[number, :length], reduction="sum")

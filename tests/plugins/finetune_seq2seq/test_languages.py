@@ -1,4 +1,4 @@
-"""Multilingual tokenizers mark source and target with their languages, each family in its own way."""
+"""Multilingual tokenizers mark source and target with their languages, each family in its own form."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def model(family, tokenizer):
 
 
 @pytest.mark.parametrize("family", CODES)
-def test_source_and_target_bear_their_language(family, build):
+def test_source_and_target_are_marked_with_their_language(family, build):
     tokenizer, (source, target) = build(family), CODES[family]
     preprocessor = TranslationPreprocessor(source_lang=source, target_lang=target)
     made = preprocessor.features({"source": ["a tar"], "target": ["tar a"]}, tokenizer)
@@ -41,7 +41,7 @@ def test_source_and_target_bear_their_language(family, build):
 
 
 @pytest.mark.parametrize("family", CODES)
-def test_what_is_written_begins_as_what_was_learned(family, build):
+def test_generated_text_begins_like_the_targets_of_training(family, build):
     tokenizer, (source, target) = build(family), CODES[family]
     preprocessor = TranslationPreprocessor(
         source_lang=source, target_lang=target, max_source_length=32, max_target_length=5
@@ -50,15 +50,15 @@ def test_what_is_written_begins_as_what_was_learned(family, build):
     translator = model(family, tokenizer)
     batch = preprocessor.collator(tokenizer, translator)([{k: made[k][0] for k in ("input_ids", "labels")}])
     wanted = generation.config(translator, tokenizer, preprocessor, {})
-    written = translator.generate(torch.tensor(made["input_ids"]), generation_config=wanted)[0]
-    learned = [batch["decoder_input_ids"][0, 0].item(), batch["labels"][0, 0].item()]
-    assert written[0] == learned[0]
+    generated = translator.generate(torch.tensor(made["input_ids"]), generation_config=wanted)[0]
+    trained = [batch["decoder_input_ids"][0, 0].item(), batch["labels"][0, 0].item()]
+    assert generated[0] == trained[0]
     language = tokenizer.convert_tokens_to_ids({"m2m100": "__ro__"}.get(family, target))
     if family == "mbart":
-        assert learned[0] == language
+        assert trained[0] == language
         assert wanted.forced_bos_token_id is None
     else:
-        assert written[1] == learned[1] == language
+        assert generated[1] == trained[1] == language
 
 
 @pytest.mark.parametrize("family", CODES)
@@ -96,21 +96,21 @@ def test_languages_survive_saving_and_loading(build, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("family", "code", "said"),
+    ("family", "code", "message"),
     [
-        ("mbart50", "en", "'en' is no language of it. Did you mean 'en_XX'?"),
+        ("mbart50", "en", "it has no language 'en'. Did you mean 'en_XX'?"),
         ("nllb", "deu", "Did you mean 'deu_Latn'?"),
         ("m2m100", "rro", "Did you mean 'ro'?"),
-        ("mbart", None, "none is given. It knows: ar_AR, cs_CZ"),
+        ("mbart", None, "none is given. It has: ar_AR, cs_CZ"),
     ],
 )
-def test_an_unknown_language_is_refused_and_the_nearest_named(family, code, said, build):
+def test_an_unknown_language_is_refused_and_the_nearest_named(family, code, message, build):
     with pytest.raises(BadOptions) as refused:
         TranslationPreprocessor(source_lang=code, target_lang=CODES[family][1]).features(
             {"source": ["a"]}, build(family)
         )
     assert "preprocessor.source_lang" in str(refused.value)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_a_summary_has_the_language_of_its_document(build):
@@ -122,5 +122,5 @@ def test_a_summary_has_the_language_of_its_document(build):
         SummarizationPreprocessor().features({"document": ["a"]}, tokenizer)
 
 
-def test_other_tokenizers_know_no_languages(t5, bart):
-    assert languages.known(t5) is languages.known(bart) is None
+def test_other_tokenizers_have_no_languages(t5, bart):
+    assert languages.language_codes(t5) is languages.language_codes(bart) is None

@@ -1,4 +1,4 @@
-"""What is wrong with pairs of texts is found, at its row."""
+"""Problems with sources and targets are found, with their row."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ def test_good_pairs_have_no_findings():
         (summary(None, "b"), ("source-missing", "row", 1, "document")),
         (summary(7, "b"), ("source-not-text", "error", 1, "document")),
         (summary("a", " "), ("target-empty", "row", 1, "summary")),
+        (summary("\ud800", "b"), ("source-surrogate", "error", 1, "document")),
         (summary("a", []), ("target-empty", "row", 1, "summary")),
         (summary("a", None), ("target-missing", "error", 1, "summary")),
         (summary("a", 4.5), ("target-not-text", "error", 1, "summary")),
@@ -77,12 +78,12 @@ def test_special_tokens_in_a_text_are_warned_of(token):
     assert "2 rows" in findings[0].message
 
 
-def test_several_targets_are_told_and_each_is_looked_at():
+def test_several_targets_are_warned_of_and_each_is_checked():
     assert found(SummarizationPreprocessor(), summary("a", ["b", "c"])) == [("several-targets", "warning", 0, None)]
     assert found(SummarizationPreprocessor(), summary("a", ["b", ""]))[0] == ("target-empty", "row", 0, "summary")
 
 
-def test_a_translation_without_the_language_is_found_with_what_is_there():
+def test_a_translation_without_the_language_is_found_with_its_languages():
     rows = [{"translation": {"en": "Fog", "de": "Nebel"}}, {"translation": {"en": "Fog", "fr": "Brume"}}]
     (finding,) = BOTH.check(rows)
     assert (finding.code, finding.level, finding.row) == ("translation-without-language", "row", 1)
@@ -105,9 +106,9 @@ def test_a_translation_whose_languages_are_not_named_is_an_error():
     assert found(TranslationPreprocessor(keys=("en", "de")), row) == []
 
 
-def test_neither_form_of_the_columns_is_refused_with_what_is_there():
+def test_data_without_either_form_of_the_columns_are_refused_with_their_columns():
     assert found(BOTH, {"english": "Fog"}) == [("no-source", "error", None, None)]
-    with pytest.raises(BadData, match=r"one column `translation`; there are: english, source\. Rename them"):
+    with pytest.raises(BadData, match=r"one column `translation`; the data has: english, source\. Rename them"):
         BOTH.fit([{"source": "Fog", "english": "Fog"}])
     assert BOTH.fit([{"source": "a", "target": "b"}]) == BOTH
     assert BOTH.fit([{"translation": {}}]) == BOTH

@@ -19,18 +19,18 @@ from finetune_seq2seq.encoding import encode, special_ids
 from finetune_seq2seq.summarization import SummarizationPreprocessor
 from finetune_seq2seq.translation import TranslationPreprocessor
 
-MODULES = ("baselines", "collator", "encoding", "findings", "generation", "languages", "losses", "outputs", "pairs",
-           "sentences", "summaries", "summarization", "training", "translation", "translations")  # fmt: skip
+MODULES = ("baselines", "encoding", "findings", "sentences")
 TEXT = st.text(st.sampled_from("abc déf.\n世界"), min_size=1, max_size=60).filter(str.strip)
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_the_examples_in_docstrings_are_true(module):
-    assert doctest.testmod(importlib.import_module(f"finetune_seq2seq.{module}")).failed == 0
+    results = doctest.testmod(importlib.import_module(f"finetune_seq2seq.{module}"))
+    assert (results.failed, results.attempted > 0) == (0, True)
 
 
 @pytest.mark.parametrize(("name", "task"), tasks().items())
-def test_every_task_names_nouns_that_exist_and_are_documented(name, task):
+def test_every_task_names_classes_that_exist_and_are_documented(name, task):
     for target, base in ((task.preprocessor, Preprocessor), (task.evaluator, Evaluator)):
         cls = resolve(target)
         assert issubclass(cls, base)
@@ -90,7 +90,7 @@ def test_two_columns_and_one_of_translations_are_the_same(t5):
     assert named.features(cells, t5) == preprocessor.features(columns, t5)
 
 
-def test_of_several_targets_the_first_is_learned(t5):
+def test_training_uses_the_first_of_several_targets(t5):
     several = SummarizationPreprocessor().features({"document": ["a"], "summary": [["the pier", "tar"]]}, t5)
     assert several["labels"] == [t5.encode("the pier")]
 
@@ -103,7 +103,7 @@ def test_the_prefix_stands_before_every_source_and_a_column_takes_its_place(t5):
     assert own["input_ids"] == [t5.encode("shorten: Fog."), t5.encode("summarize: Fog.")]
 
 
-def test_the_ledger_adds_up_what_was_cut_and_what_is_learned(bart):
+def test_the_counts_add_up_what_was_truncated_and_what_is_learned(bart):
     preprocessor = SummarizationPreprocessor(max_source_length=6, max_target_length=5)
     long, short = "tar and salt and nets", "tar"
     made = preprocessor.features({"document": [long, short], "summary": [short, long]}, bart)
@@ -144,10 +144,10 @@ def test_a_tokenizer_that_never_ends_a_target_is_refused(build):
         SummarizationPreprocessor().features({"document": ["a"], "summary": ["b"]}, llama)
 
 
-def test_a_target_of_which_no_token_is_left_is_refused(build):
+def test_a_target_without_a_token_of_text_is_refused(build):
     bert = build("bert")
     assert bert.encode("\u200d", add_special_tokens=False) == []
-    with pytest.raises(BadData, match="finds nothing to write in 1 targets"):
+    with pytest.raises(BadData, match="finds no token of text in 1 targets"):
         SummarizationPreprocessor().features({"document": ["a", "b"], "summary": ["b", "\u200d"]}, bert)
 
 

@@ -1,4 +1,4 @@
-"""What was written becomes text, text becomes scores: those of rouge_score and sacrebleu, to the digit."""
+"""Generated ids become text, and text becomes scores: those of rouge_score and sacrebleu, to the digit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from finetune.errors import BadData, BadOptions, TrainingFailed
 from finetune.interfaces import Predictions
 from finetune_seq2seq.baselines import copy, lead_3
-from finetune_seq2seq.outputs import written
+from finetune_seq2seq.outputs import decode
 from finetune_seq2seq.sentences import sentences, turns
 from finetune_seq2seq.summarization import SummarizationPreprocessor
 from finetune_seq2seq.summarization_evaluator import SummarizationEvaluator, lines
@@ -49,9 +49,9 @@ def test_no_padding_of_any_kind_reaches_a_text(family, build, rows, wide):
         np.array([row + [fill] * (width - len(row)) for row in ended]) for fill in (tokenizer.pad_token_id, -100)
     )
     wanted = [tokenizer.decode(row, skip_special_tokens=True).strip() for row in rows]
-    assert written(by_pad, tokenizer) == written(by_ignored, tokenizer)
-    assert written(by_ignored, tokenizer)[0] == wanted
-    assert written(by_ignored, tokenizer)[1] == [len(row) for row in rows]
+    assert decode(by_pad, tokenizer) == decode(by_ignored, tokenizer)
+    assert decode(by_ignored, tokenizer)[0] == wanted
+    assert decode(by_ignored, tokenizer)[1] == [len(row) for row in rows]
 
 
 def predictions(rows, preprocessor, tokenizer, *, outputs):
@@ -60,7 +60,7 @@ def predictions(rows, preprocessor, tokenizer, *, outputs):
     )
 
 
-def test_a_record_holds_what_was_written_and_how_hard_the_target_was(t5):
+def test_a_record_holds_the_generated_text_and_the_loss_of_the_target(t5):
     ids = np.array([[*t5.encode("tar", add_special_tokens=False), t5.eos_token_id, -100, -100, -100, -100][:5]])
     outputs = (ids, np.array([0]), np.array([4.5], np.float32), np.array([3]))
     rows = [{"document": "One. Two. Three. Four.", "summary": "salt"}]
@@ -74,7 +74,7 @@ def test_a_record_holds_what_was_written_and_how_hard_the_target_was(t5):
     assert made == {"prediction": "tar", "tokens": length, "at_limit": True}
 
 
-def test_a_loss_that_is_no_number_stops(t5):
+def test_a_loss_that_is_not_finite_stops(t5):
     outputs = (np.array([[5]]), np.array([0]), np.array([np.nan]), np.array([3]))
     with pytest.raises(TrainingFailed, match="1 of 1 targets is not finite"):
         SummarizationEvaluator().records(
@@ -168,13 +168,13 @@ def test_nothing_cannot_be_scored():
 def test_lead_3_is_the_first_three_turns_of_a_dialogue_and_sentences_of_all_else():
     dialogue = "\n".join(f"#Person{k % 2 + 1}#: I see. Turn {k}." for k in range(5))
     assert lead_3(dialogue) == "\n".join(dialogue.splitlines()[:3])
-    article = "The ferry sank. All were saved.\nThe harbour master spoke. Nobody listened."
+    article = "The ferry sank. All were saved.\nThe harbour master spoke. No one listened."
     assert lead_3(article) == "The ferry sank. All were saved. The harbour master spoke."
     assert lead_3("Short.") == "Short."
     assert copy("Fog.") == "Fog."
 
 
-def test_the_baselines_scores_stand_beside_the_models():
+def test_the_details_hold_the_scores_of_the_baselines():
     rows = [record("fog", "the ferry is late", lead_3="The ferry is late."), record("fog", "salt", lead_3="Tar.")]
     assert SummarizationEvaluator().details(rows)["baseline"]["lead-3"]["rougeL"] == 0.5
     rows = [record("fog", "the ferry is late now", copy="the ferry is late now")]
@@ -205,6 +205,6 @@ def test_splitting_loses_nothing_but_space(text):
     assert "".join("".join(sentences(text)).split()) == "".join(text.split())
 
 
-def test_an_article_with_colons_is_no_dialogue():
-    assert turns("Note: the ferry.\nIt sank. Nobody spoke.\nThe end.") == []
+def test_an_article_with_colons_is_not_a_dialogue():
+    assert turns("Note: the ferry.\nIt sank. No one spoke.\nThe end.") == []
     assert turns("Ann: Fog?") == []

@@ -1,4 +1,4 @@
-"""Whole runs on tiny models: what is trained writes, is scored, saved, resumed and used again."""
+"""Whole runs on tiny models: train, generate, score, save, resume and use again."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_run_trains_scores_saves_and_is_used_again(family, task, strategy, bas
     assert model.predict(rows[4])["prediction"] == again[0]
 
 
-def test_other_options_write_otherwise_and_do_not_stick(bases, tmp_path):
+def test_other_generation_options_change_the_texts_and_do_not_stick(bases, tmp_path):
     for strategy in ("full", "lora"):
         output = tmp_path / strategy
         train(bases["t5"], output, strategy=strategy)
@@ -102,7 +102,7 @@ def test_other_options_write_otherwise_and_do_not_stick(bases, tmp_path):
         assert model.predict(DIALOGUES[:3]) == before
 
 
-def test_the_saved_generation_config_says_how_the_run_wrote_and_nothing_of_upstreams(bases, tmp_path):
+def test_the_saved_generation_config_is_that_of_the_run_without_upstreams_defaults(bases, tmp_path):
     train(bases["bart"], tmp_path / "run", generation={"num_beams": 2, "no_repeat_ngram_size": 3},
           training={"eval_strategy": "steps", "eval_steps": 1})  # fmt: skip
     saved = json.loads((tmp_path / "run" / "generation_config.json").read_text())
@@ -111,7 +111,7 @@ def test_the_saved_generation_config_says_how_the_run_wrote_and_nothing_of_upstr
     assert not {"max_length", "do_sample", "_from_model_config"} & {name for name, value in saved.items() if value}
 
 
-def test_what_is_drawn_depends_on_the_seed_alone(bases, tmp_path):
+def test_sampling_depends_on_the_seed_alone(bases, tmp_path):
     output = tmp_path / "run"
     given = {"do_sample": True, "temperature": 1.5, "top_p": 0.9}
     trained = train(bases["t5"], output, generation=given)
@@ -153,7 +153,7 @@ def test_accumulated_batches_train_as_one_large_batch_does(family, smoothing, ba
 
 
 @pytest.mark.parametrize("family", ["t5", "bart"])
-def test_eight_rows_are_learned_by_heart(family, bases, tmp_path):
+def test_eight_rows_are_memorized(family, bases, tmp_path):
     result = finetune.train(
         task="summarization", model=str(bases[family]), strategy="full",
         dataset={"train": DIALOGUES, "validation": DIALOGUES, "test": DIALOGUES}, score_base_model=False,
@@ -180,18 +180,18 @@ def test_one_text_is_written_from_the_command_line(bases, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("training", "said"),
+    ("training", "message"),
     [
         ({"fp16": True}, "'fp16' with a t5 model: .*transformers#5651"),
-        ({"predict_with_generate": False}, "what is scored are texts"),
+        ({"predict_with_generate": False}, "the scores are scores of texts"),
         ({"sortish_sampler": True}, "does nothing in transformers 5"),
         ({"generation_num_beams": 4}, r"it is the recipe's `generation\.num_beams`"),
         ({"generation_max_length": 4}, r"it is the recipe's `generation\.max_length`"),
         ({"label_smoothing_factor": 0.1}, "brings a loss of its own"),
     ],
 )
-def test_training_options_that_would_do_nothing_or_harm_are_refused(training, said, bases, tmp_path):
-    with pytest.raises(BadOptions, match=said):
+def test_training_options_without_effect_or_with_a_bad_one_are_refused(training, message, bases, tmp_path):
+    with pytest.raises(BadOptions, match=message):
         train(bases["t5"], tmp_path / "run", training=training)
 
 
@@ -207,7 +207,7 @@ def test_pairs_without_a_target_column_are_refused_before_a_model_is_loaded(base
 
 @dataclass(frozen=True, kw_only=True)
 class Grouped(Strategy):
-    """Trains everything, in one group of its own."""
+    """Trains everything, in one parameter group."""
 
     def prepare(self, model, task, *, newly_initialized=()):
         return model
@@ -234,7 +234,7 @@ def test_a_strategys_parameter_groups_reach_the_optimizer(bases, tmp_path, monke
     assert seen[0]
 
 
-def test_several_tasks_in_one_model_have_scores_of_their_own_and_a_usual_answer_each(bases, tmp_path):
+def test_several_tasks_in_one_model_have_their_own_scores_and_most_frequent_targets(bases, tmp_path):
     tasks = {
         "where": [{"text": row["document"], "label": "quay"} for row in DIALOGUES],  # always the same answer
         "load": [{"source": row["document"], "target": row["summary"].split()[0]} for row in DIALOGUES],  # never twice
@@ -244,7 +244,8 @@ def test_several_tasks_in_one_model_have_scores_of_their_own_and_a_usual_answer_
         for split, part in {"train": rows[:6], "test": rows[6:]}.items():
             (tmp_path / name / f"{split}.jsonl").write_text("\n".join(map(json.dumps, part)))
     result = finetune.train(
-        task="text-to-text", model=str(bases["t5"]), strategy="full", output=str(tmp_path / "run"), score_base_model=False,
+        task="text-to-text", model=str(bases["t5"]), strategy="full", output=str(tmp_path / "run"),
+        score_base_model=False,
         dataset={"validation_size": 0, "mixture": {
             "where": {"path": str(tmp_path / "where"), "columns": {"text": "source", "label": "target"},
                       "constants": {"prefix": "where: "}},
@@ -255,10 +256,10 @@ def test_several_tasks_in_one_model_have_scores_of_their_own_and_a_usual_answer_
                   "eval_strategy": "no"},
     )  # fmt: skip
     scores = result.scores["test"]
-    assert scores["exact_match@where"] == 1.0, "what to do stands before the source, so one answer is easily learned"
+    assert scores["exact_match@where"] == 1.0, "the prefix names the task, so its one answer is easily learned"
     assert scores["exact_match"] == pytest.approx((scores["exact_match@where"] + scores["exact_match@load"]) / 2)
     assert {"rougeL@load", "chrf@where", "loss"} <= scores.keys() and "bleu" not in scores
     usual = result.baselines["test"]["most frequent"]
-    assert usual["exact_match"] == 0.5, "always right of one task, never of the other"
+    assert usual["exact_match"] == 0.5, "always right for one task, never for the other"
     model = finetune.load(tmp_path / "run")
     assert model.predict(source=DIALOGUES[0]["document"], prefix="where: ")["prediction"] == "quay"
