@@ -1,4 +1,4 @@
-"""Modules of 🤗 evaluate as further metrics, and the scores of any task as such a module."""
+"""Modules of 🤗 evaluate as further metrics, and the scores of any task as a module of evaluate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from finetune import hookimpl
 
 @hookimpl
 def metrics() -> Mapping[str, str]:
-    """Answer for `evaluate:…` in the recipe's ``metrics``."""
+    """Add `evaluate:…` for the recipe's ``metrics``."""
     return {"evaluate:": "finetune_evaluate.metric:metric"}
 
 

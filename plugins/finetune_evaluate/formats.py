@@ -1,4 +1,4 @@
-"""Records → predictions and references of the form that a module of evaluate asks for."""
+"""Records → predictions and references in the form that a module of evaluate takes."""
 
 from __future__ import annotations
 
@@ -15,88 +15,92 @@ OUTSIDE = "O"
 
 
 class Misfit(Exception):
-    """What one record holds is not of the form wanted; the core never sees it."""
+    """A record does not have the expected form. It never leaves this module."""
 
 
 def require(module: Any, *, name: str) -> None:
-    """Check that a module wants nothing but predictions and references.
+    """Check that a module takes nothing but predictions and references.
 
     Raises:
-        BadRecipe: It wants more, such as the source of a translation.
+        BadRecipe: It takes more, such as the source of a translation.
     """
-    wanted = list(_options(module)[0])
-    if further := [each for each in wanted if each not in SIDES]:
+    wanted = list(_forms(module)[0])
+    further = [side for side in wanted if side not in SIDES]
+    if further:
         raise BadRecipe(
-            f"metrics: {name!r} wants {', '.join(wanted)}; records hold predictions and references, and no "
-            f"{', '.join(further)}. Write a function from records to scores for it: `my_module:my_metric`."
+            f"metrics: {name!r} takes {', '.join(wanted)}; records hold predictions and references, and no "
+            f"{', '.join(further)}. Write a function from records to scores instead: `my_module:my_metric`."
         )
 
 
 def inputs(module: Any, records: Sequence[Record], *, name: str) -> dict[str, list[Any]]:
-    """Return what the module's ``compute`` takes, in the first of its forms that fits.
+    """Return the arguments of the module's ``compute``, in the first of its forms that fits.
 
     Raises:
-        BadOptions: None fits.
+        BadOptions: No form fits.
     """
     if not records:
         raise BadOptions(f"metrics: {name!r}: there is no record with a reference to score.")
-    failed = []
-    for features in _options(module):
+    problems = []
+    for form in _forms(module):
         try:
-            made = {side: _column(features[side], records, side.removesuffix("s")) for side in features}
-            _require_answers(features, made)
-            return made
+            return _inputs(form, records)
         except Misfit as misfit:
-            failed.append(f"{dict(features)}: {misfit}")
-    raise BadOptions(f"metrics: {name!r} does not fit this task. It wants {'; or '.join(failed)}.")
+            problems.append(f"{dict(form)}: {misfit}")
+    raise BadOptions(f"metrics: {name!r} does not fit this task. It takes {'; or '.join(problems)}.")
 
 
-def _options(module: Any) -> list[Features]:
-    found = module.features
-    return list(found) if isinstance(found, list) else [found]
+def _forms(module: Any) -> list[Features]:
+    """Return the forms that a module takes: it has one, or a list."""
+    features = module.features
+    return list(features) if isinstance(features, list) else [features]
 
 
-def _column(wanted: Any, records: Sequence[Record], side: str) -> list[Any]:
-    make = _squad if _is_squad(wanted) else _plain
-    made = []
-    for number, record in enumerate(records):
-        try:
-            made.append(make(wanted, record, side, number))
-        except Misfit as misfit:
-            raise Misfit(f"the {side} of record {number} is {record[side]!r:.80}, {misfit}") from None
-    return made
+def _inputs(form: Mapping[str, Any], records: Sequence[Record]) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {}
+    for side, wanted in form.items():
+        convert = _squad if _is_squad(wanted) else _plain
+        field = side.removesuffix("s")
+        columns[side] = []
+        for number, record in enumerate(records):
+            try:
+                columns[side].append(convert(wanted, record, field, number))
+            except Misfit as misfit:
+                raise Misfit(f"the {field} of record {number} is {record[field]!r:.80}, {misfit}") from None
+    _require_answers(form, columns)
+    return columns
 
 
-def _plain(wanted: Any, record: Record, side: str, number: int) -> Any:
-    value = record[side]
+def _plain(wanted: Any, record: Record, field: str, number: int) -> Any:
+    value = record[field]
     names = list(record["probabilities"]) if isinstance(record.get("probabilities"), Mapping) else None
-    of = _element(wanted)
-    if of is None:
-        return _one(wanted, value, names)
-    if isinstance(value, str) and side == "reference":  # several references are wanted, and there is one
+    element = _element(wanted)
+    if element is None:
+        return _single(wanted, value, names)
+    if isinstance(value, str) and field == "reference":  # the module takes several references, and there is one
         value = [value]
     if "tags" in record:
-        tags = record["tags" if side == "prediction" else "reference_tags"]
-        value = [OUTSIDE if tag is None else tag for tag in tags]  # a word that was cut off has no entity
+        tags = record["tags" if field == "prediction" else "reference_tags"]
+        value = [OUTSIDE if tag is None else tag for tag in tags]  # a truncated word has no entity
     if not isinstance(value, list | tuple):
-        raise Misfit("and a list was wanted")
-    if names is not None and _kind(of) in {"int", "bool"}:  # several labels: 1 for each that is given
+        raise Misfit("not a list")
+    if names is not None and _kind(element) in {"int", "bool"}:  # several labels: 1 for each that is given
         return [int(name in value) for name in names]
-    return [_one(of, each, names) for each in value]
+    return [_single(element, each, names) for each in value]
 
 
-def _one(wanted: Any, value: Any, names: Sequence[str] | None) -> Any:
-    """Return a value as a `datasets.Value` wants it; a label becomes its number where a number is wanted."""
+def _single(wanted: Any, value: Any, names: Sequence[str] | None) -> Any:
+    """Return a value as a `datasets.Value` takes it; a label becomes its number if a number is expected."""
     kind = _kind(wanted)
     if kind is None:
-        raise Misfit(f"and {wanted} is no form that records can be brought to")
+        raise Misfit(f"and records cannot be converted to {wanted}")
     if kind == "int" and isinstance(value, str):
         if names is None:
-            raise Misfit("a text, and a whole number was wanted; no record says what number a label has")
+            raise Misfit("a text, not a whole number; the records do not hold the numbers of labels")
         return names.index(value)
     fits, noun = _FITS[kind]
     if not fits(value):
-        raise Misfit(f"and {noun} was wanted")
+        raise Misfit(f"not {noun}")
     return value
 
 
@@ -117,7 +121,7 @@ def _kind(wanted: Any) -> str | None:
 
 
 def _element(wanted: Any) -> Any:
-    """Return what a list is a list of; None for what is no list."""
+    """Return the form of a list's elements; None if the form is not a list."""
     if isinstance(wanted, list):
         return wanted[0]
     return getattr(wanted, "feature", None)
@@ -127,26 +131,29 @@ def _is_squad(wanted: Any) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(wanted, Mapping) and "id" in wanted and bool({"prediction_text", "answers"} & set(wanted))
 
 
-def _squad(wanted: Mapping[str, Any], record: Record, side: str, number: int) -> dict[str, Any]:
-    """Return a question's side as SQuAD's own metrics take it."""
-    value = record[side]
-    if side == "prediction":
+def _squad(wanted: Mapping[str, Any], record: Record, field: str, number: int) -> dict[str, Any]:
+    """Return the prediction or reference of a question as SQuAD's own metrics take it."""
+    value = record[field]
+    if field == "prediction":
         if not isinstance(value, str):
-            raise Misfit("and a text was wanted")
-        made = {"id": str(number), "prediction_text": value}
-        # The threshold is behind us: what the evaluator left unanswered is unanswered for certain.
-        return {**made, "no_answer_probability": float(not value)} if "no_answer_probability" in wanted else made
+            raise Misfit("not a text")
+        made: dict[str, Any] = {"id": str(number), "prediction_text": value}
+        if "no_answer_probability" in wanted:
+            # The evaluator has applied its threshold already, so an empty prediction is a certain
+            # "no answer".
+            made["no_answer_probability"] = float(not value)
+        return made
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
-        raise Misfit("and a list of texts was wanted")
+        raise Misfit("not a list of texts")
     return {"id": str(number), "answers": {"text": list(texts), "answer_start": [0] * len(texts)}}
 
 
-def _require_answers(features: Mapping[str, Any], made: Mapping[str, Sequence[Any]]) -> None:
-    """Refuse questions without an answer where the metric is SQuAD 1.1's, which takes the best of the answers."""
-    predictions = features.get("predictions")
-    if not _is_squad(predictions) or "no_answer_probability" in predictions or "references" not in made:
+def _require_answers(form: Mapping[str, Any], columns: Mapping[str, Sequence[Any]]) -> None:
+    """Refuse questions without an answer if the metric is SQuAD 1.1's, which takes the best of the answers."""
+    predictions = form.get("predictions")
+    if not _is_squad(predictions) or "no_answer_probability" in predictions or "references" not in columns:
         return
-    for number, reference in enumerate(made["references"]):
+    for number, reference in enumerate(columns["references"]):
         if not reference["answers"]["text"]:
-            raise Misfit(f"record {number} is a question without an answer, for which there is squad_v2")
+            raise Misfit(f"record {number} is a question without an answer: use squad_v2")

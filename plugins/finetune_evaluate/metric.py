@@ -11,8 +11,7 @@ from urllib.parse import parse_qsl
 
 from finetune.errors import BadOptions, BadRecipe
 from finetune.interfaces import Record
-from finetune_evaluate import formats as forms
-from finetune_evaluate import loading
+from finetune_evaluate import formats, loading
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,56 +19,58 @@ class EvaluateMetric:
     """Records → the scores of a module, under its name: ``f1?average=macro/f1``."""
 
     name: str
-    """As the recipe has it, less `evaluate:`."""
+    """The name in the recipe, without `evaluate:`."""
     module: Any
     """An `evaluate.Metric`."""
     arguments: Mapping[str, Any]
-    """What its ``compute`` takes besides predictions and references."""
+    """Arguments of its ``compute`` besides predictions and references."""
 
     def check(self, records: Sequence[Record]) -> None:
-        """Say before the first step whether records are of a form that the module takes.
+        """Check before the first step that the module takes records of this form.
 
         Raises:
-            BadOptions: They are not.
+            BadOptions: It does not.
         """
-        forms.inputs(self.module, records, name=self.name)
+        formats.inputs(self.module, records, name=self.name)
 
     def __call__(self, records: Sequence[Record]) -> dict[str, float]:
         """Return the scores of records that hold a reference.
 
         Raises:
-            BadOptions: The module wants records of another form, or has failed.
+            BadOptions: The module takes records of another form, failed, or returned no number.
         """
-        inputs = forms.inputs(self.module, records, name=self.name)
+        inputs = formats.inputs(self.module, records, name=self.name)
         try:
-            found = self.module.compute(**inputs, **self.arguments)
-        except Exception as error:  # the module is a stranger's, and may raise what it likes
-            said = " ".join(str(error).split()) or "no more was said"
+            result = self.module.compute(**inputs, **self.arguments)
+        except Exception as error:  # the module is third-party code, and may raise anything
+            reason = " ".join(str(error).split()) or "no reason given"
             raise BadOptions(
-                f"metrics: {self.name!r} failed: {type(error).__name__}: {said} "
-                f"Arguments of its `compute` stand after a question mark: `evaluate:f1?average=macro`."
+                f"metrics: {self.name!r} failed: {type(error).__name__}: {reason} "
+                f"Write arguments of its `compute` after a question mark: `evaluate:f1?average=macro`."
             ) from error
         prefix = self.name.removeprefix("./").rstrip("/")
-        scores = {f"{prefix}/{score}": value for score, value in _numbers(found)}
+        scores = {f"{prefix}/{score}": value for score, value in _numbers(result)}
         if not scores:
-            raise BadOptions(f"metrics: {self.name!r} gives no number for these records, but {found!r:.200}.")
+            raise BadOptions(f"metrics: {self.name!r} returns no number for these records, but {result!r:.200}.")
         return scores
 
 
 def metric(rest: str) -> EvaluateMetric:
-    """Return the metric that stands after `evaluate:` in a recipe.
+    """Return the metric for what stands after `evaluate:` in a recipe.
 
     Raises:
-        FinetuneError: It cannot be loaded, or wants what no record holds.
+        FinetuneError: It cannot be loaded, or needs what no record holds.
     """
     name, _, query = rest.partition("?")
     try:
-        given = parse_qsl(query, strict_parsing=True) if query else []
+        pairs = parse_qsl(query, strict_parsing=True) if query else []
     except ValueError as error:
-        raise BadRecipe(f"metrics: {rest!r}: after the question mark, `name=value&name=value` was wanted.") from error
+        raise BadRecipe(
+            f"metrics: {rest!r}: what follows the question mark is not of the form `name=value&name=value`."
+        ) from error
     module = loading.load(name)
-    forms.require(module, name=name)
-    return EvaluateMetric(name=rest, module=module, arguments={key: _value(text) for key, text in given})
+    formats.require(module, name=name)
+    return EvaluateMetric(name=rest, module=module, arguments={key: _value(text) for key, text in pairs})
 
 
 def _value(text: str) -> Any:
@@ -84,17 +85,18 @@ def _value(text: str) -> Any:
         return text
 
 
-def _numbers(found: Any) -> Iterator[tuple[str, float]]:
-    """Yield every number, those in mappings too; texts, lists and what is not finite are no scores.
+def _numbers(result: Any) -> Iterator[tuple[str, float]]:
+    """Yield every finite number, also from inner mappings; texts and lists are not scores.
 
     >>> list(_numbers({"overall_f1": 0.5, "PER": {"f1": 0.25}, "hashcode": "x"}))
     [('overall_f1', 0.5), ('PER/f1', 0.25)]
     """
-    for name, value in (found or {}).items():
+    for name, value in (result or {}).items():
         if isinstance(value, Mapping):
-            yield from ((f"{name}/{rest}", number) for rest, number in _numbers(value))
+            for inner, number in _numbers(value):
+                yield f"{name}/{inner}", number
             continue
-        if hasattr(value, "item") and getattr(value, "size", None) == 1:  # a number of NumPy
+        if hasattr(value, "item") and getattr(value, "size", None) == 1:  # a NumPy number
             value = value.item()
         if isinstance(value, int | float) and math.isfinite(value):
             yield str(name), float(value)

@@ -27,35 +27,36 @@ FORMS = [
 ]
 """SQuAD's own form; texts with several references, or one, or labels; lists of labels, or tags; numbers.
 
-The first that fits is taken, and a mapping would pass for the list of its keys: so SQuAD's form comes first."""
+evaluate uses the first form that fits. A mapping would fit as the list of its keys, so SQuAD's form
+comes first."""
 HIDDEN = ("roc_auc", "best_", "length", "at_limit")
-"""Beginnings of the names of scores that are made of more than what was predicted: of probabilities, of tokens."""
+"""Prefixes of the names of scores that need more than predictions: probabilities, or tokens."""
 
 
-class ScoresOf(evaluate.Metric):
+class ScoresOf(evaluate.Metric):  # type: ignore[misc]  # evaluate ships no types
     """The scores of a task, from predictions and references alone.
 
     >>> ScoresOf("question-answering").compute(predictions=["the quay"], references=[["quay"]])["exact"]
     100.0
 
-    Scores that need more than what was predicted, such as the area under a curve, which needs probabilities, are left
-    out. Combines with other metrics by `evaluate.combine`, and adds up by ``add`` and ``add_batch``.
+    Scores that need more than predictions, such as the area under a curve, which needs
+    probabilities, are left out. Works with `evaluate.combine`, ``add`` and ``add_batch``.
     """
 
     def __init__(self, task: str, *, plugins: Plugins | None = None, **options: Any) -> None:
-        """Take the evaluator of a task.
+        """Create the metric with the evaluator of a task.
 
         Args:
-            task: Its name, as `finetune list` has it.
-            plugins: Where to look it up; those that are installed.
-            options: The evaluator's, as in a recipe's ``evaluator`` section.
+            task: The name of the task, as in `finetune list`.
+            plugins: Where to look it up; by default the installed plugins.
+            **options: Options of the evaluator, as in a recipe's ``evaluator`` section.
         """
         cls = resolve((plugins or discover()).find("tasks", task).evaluator)
         self.evaluator: Evaluator = build_options(cls, options, where="evaluator")
         self.task = task
-        with TemporaryDirectory() as folder:  # made by evaluate, and never used
+        with TemporaryDirectory() as folder:  # evaluate makes it and never uses it
             evaluate.Metric.__init__(self, keep_in_memory=True, cache_dir=folder)
-        self.info.module_name = task  # by which `evaluate.combine` tells scores of one name apart
+        self.info.module_name = task  # `evaluate.combine` puts it before scores with the same name
 
     def _info(self) -> Any:
         return evaluate.MetricInfo(
@@ -66,35 +67,47 @@ class ScoresOf(evaluate.Metric):
         )
 
     def _compute(self, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
-        guesses, truths = [_bare(each) for each in predictions], [_bare(each) for each in references]
-        if not guesses:
+        records = _records(predictions, references)
+        if not records:
             raise BadOptions(f"{self.task}: there is no prediction to score.")
-        labels = tuple(sorted({label for side in (guesses, truths) for each in side for label in _several(each)}))
-        records = [_Predicted(guess, truth, labels) for guess, truth in zip(guesses, truths, strict=True)]
         try:
-            found = self.evaluator.scores(records)
+            scores = self.evaluator.scores(records)
         except KeyError as missing:
             raise Incompatible(
-                f"the scores of {self.task!r} are made of more than predictions and references: they ask for "
-                f"{missing}. Use the task's evaluator, which sees what the model makes of each example."
+                f"the scores of {self.task!r} need more than predictions and references: they read {missing}. Use the "
+                "task's evaluator, which sees the model's outputs for each example."
             ) from missing
-        return {name: value for name, value in found.items() if not name.startswith(HIDDEN) and math.isfinite(value)}
+        shown = {}
+        for name, value in scores.items():
+            if not name.startswith(HIDDEN) and math.isfinite(value):
+                shown[name] = value
+        return shown
 
 
-class _Predicted(dict[str, Any]):
-    """A record of which only prediction and reference are known; what more is asked for is worked out, or refused."""
+def _records(predictions: Sequence[Any], references: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return records that hold predictions and references, and know the labels of all of them."""
+    pairs = list(zip(map(_plain, predictions), map(_plain, references), strict=True))
+    labels: set[Any] = set()
+    for prediction, reference in pairs:
+        labels.update(_as_list(prediction), _as_list(reference))
+    ordered = sorted(labels)
+    return [_Record(prediction, reference, ordered) for prediction, reference in pairs]
+
+
+class _Record(dict[str, Any]):
+    """A record of which only prediction and reference are known; other fields are derived, or raise `KeyError`."""
 
     def __init__(self, prediction: Any, reference: Any, labels: Sequence[Any]) -> None:
         dict.__init__(self, prediction=prediction, reference=reference)
         self.labels = labels
-        if isinstance(prediction, list) and isinstance(reference, list) and _tagged([*prediction, *reference]):
+        if isinstance(prediction, list) and isinstance(reference, list) and _are_tags([*prediction, *reference]):
             self["tags"], self["reference_tags"] = prediction, reference
             self["prediction"], self["reference"] = entities(prediction), entities(reference)
 
     def __missing__(self, key: str) -> Any:
-        if key == "probabilities":  # read for the labels; the scores made of the values are hidden
-            chosen = _several(self["prediction"])
-            return {label: float(label in chosen) for label in self.labels}
+        if key == "probabilities":  # evaluators read the labels from it; scores of the values are hidden
+            predicted = _as_list(self["prediction"])
+            return {label: float(label in predicted) for label in self.labels}
         if key == "null_odds":
             return float(not self["prediction"])
         if key in {"tokens", "at_limit"}:
@@ -103,7 +116,7 @@ class _Predicted(dict[str, Any]):
 
 
 def entities(tags: Sequence[str]) -> list[Mapping[str, Any]]:
-    """Return the entities that BIO tags mark; an I that continues nothing begins an entity, as in conlleval.
+    """Return the entities that BIO tags mark; an I that continues no entity begins one, as in conlleval.
 
     >>> [tuple(each.values()) for each in entities(["I-SHIP", "I-SHIP", "O", "B-BAY"])]
     [('SHIP', 0, 1), ('BAY', 3, 3)]
@@ -121,12 +134,12 @@ def entities(tags: Sequence[str]) -> list[Mapping[str, Any]]:
     return list(found)
 
 
-def _tagged(tags: Sequence[str]) -> bool:
+def _are_tags(tags: Sequence[str]) -> bool:
     return bool(tags) and all(tag == "O" or tag[:2] in {"B-", "I-"} for tag in tags)
 
 
-def _bare(value: Any) -> Any:
-    """Return the text, or the texts, of SQuAD's form; whole numbers, which may be classes, as such."""
+def _plain(value: Any) -> Any:
+    """Return the text, or the texts, of SQuAD's form, and a whole number, which may be a class, as an integer."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if not isinstance(value, Mapping):
@@ -134,5 +147,5 @@ def _bare(value: Any) -> Any:
     return value["prediction_text"] if "prediction_text" in value else value["answers"]["text"]
 
 
-def _several(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]

@@ -40,7 +40,7 @@ def test_labels_may_be_texts_or_numbers(a: Any, b: Any) -> None:
     assert found["accuracy"] == pytest.approx(2 / 3)
     assert found[f"precision/{b}"] == 0.5
     assert found[f"recall/{a}"] == 0.5
-    assert "roc_auc" not in found  # no one knows the probabilities
+    assert "roc_auc" not in found  # the probabilities are unknown
 
 
 def test_several_labels_are_scored_by_label() -> None:
@@ -61,7 +61,7 @@ def test_tags_are_scored_by_entity() -> None:
     assert found["f1/BAY"] == 1
 
 
-def test_an_entity_ends_where_its_type_or_its_row_of_words_does() -> None:
+def test_an_entity_ends_with_its_type_or_its_words() -> None:
     found = [tuple(each.values()) for each in entities(["I-A", "I-B", "O", "I-B", "B-B"])]
     assert found == [("A", 0, 0), ("B", 1, 1), ("B", 3, 3), ("B", 4, 4)]
 
@@ -81,7 +81,7 @@ def test_a_perfect_text_has_every_score_that_a_text_can_have() -> None:
     assert "length" not in found
 
 
-def test_scores_of_one_name_are_told_apart_by_their_task() -> None:
+def test_scores_with_the_same_name_get_the_name_of_their_task() -> None:
     both = evaluate.combine([ScoresOf("question-answering"), ScoresOf("token-classification")])
     assert both.evaluation_module_names == ["question-answering", "token-classification"]
 
@@ -114,8 +114,8 @@ def test_options_are_the_evaluators() -> None:
         ScoresOf("summarization", wrods="unicode")
 
 
-def test_what_cannot_be_known_from_predictions_is_refused_by_name() -> None:
-    with pytest.raises(Incompatible, match=r"'sft' are made of more .* ask for 'nll'"):
+def test_scores_that_need_more_than_predictions_are_refused_by_name() -> None:
+    with pytest.raises(Incompatible, match=r"'sft' need more than predictions .* they read 'nll'"):
         ScoresOf("sft").compute(predictions=["a"], references=["a"])
     with pytest.raises(FinetuneError, match="Did you mean 'question-answering'"):
         ScoresOf("question-answerin")

@@ -1,4 +1,4 @@
-"""`evaluate:…` in a recipe: loaded while planning, given what it asks for, refused in time."""
+"""`evaluate:…` in a recipe: loaded while planning, given inputs of its form, or refused before training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from finetune.errors import BadOptions, BadRecipe, FinetuneError, UnknownName
 from finetune.plan import make
 from finetune.plugins import discover
 from finetune.recipe import from_mapping
-from finetune_evaluate import formats as forms
+from finetune_evaluate import formats
 from finetune_evaluate.metric import metric
 
 SCRIPT = """
@@ -43,12 +43,12 @@ class Agreement(evaluate.Metric):
 
 
 def of(*features: Features, answer: Any = None) -> Any:
-    """Return a metric of evaluate that wants such inputs and answers with them, or with what is given."""
+    """Return a metric of evaluate that takes inputs of these forms and returns them, or the answer."""
 
     class Echo(evaluate.Metric):
         def _info(self) -> Any:
-            wanted = list(features) if len(features) > 1 else features[0]
-            return evaluate.MetricInfo(description="", citation="", inputs_description="", features=wanted)
+            forms = list(features) if len(features) > 1 else features[0]
+            return evaluate.MetricInfo(description="", citation="", inputs_description="", features=forms)
 
         def _compute(self, **inputs: Any) -> Any:
             return answer or inputs
@@ -105,49 +105,49 @@ TAGGED = [{"prediction": [], "reference": [], "tags": ["B-A", None], "reference_
         ),
     ],
 )
-def test_records_are_brought_to_the_form_that_a_module_asks_for(
+def test_records_are_converted_to_the_form_that_a_module_takes(
     features: Features, records: Any, predictions: Any, references: Any
 ) -> None:
     module = of(features)
-    inputs = forms.inputs(module, records, name="m")
+    inputs = formats.inputs(module, records, name="m")
     assert inputs == {"predictions": predictions, "references": references}
-    assert module.compute(**inputs) == inputs  # evaluate takes it, and hands the same on
+    assert module.compute(**inputs) == inputs  # evaluate accepts it, and passes the same on
 
 
 def test_of_several_forms_the_first_that_fits_is_taken() -> None:
     module = of(Features({"predictions": TEXT, "references": TEXTS}), both(TEXT), both(INT))
-    assert forms.inputs(module, LABELLED, name="m")["references"] == [["neg"], ["neg"]]
-    assert forms.inputs(module, [{"prediction": 1, "reference": 2}], name="m") == {
+    assert formats.inputs(module, LABELLED, name="m")["references"] == [["neg"], ["neg"]]
+    assert formats.inputs(module, [{"prediction": 1, "reference": 2}], name="m") == {
         "predictions": [1],
         "references": [2],
     }
 
 
 @pytest.mark.parametrize(
-    ("features", "records", "said"),
+    ("features", "records", "message"),
     [
-        (both(INT), [{"prediction": "pos", "reference": "neg"}], "'pos', a text, and a whole number was wanted"),
-        (both(INT), [{"prediction": 1.5, "reference": 1.0}], "1.5, and a whole number was wanted"),
-        (both(FLOAT), LABELLED, "'pos', and a number was wanted"),
-        (both(TEXT), [{"prediction": 1.5, "reference": 1.0}], "1.5, and a text was wanted"),
+        (both(INT), [{"prediction": "pos", "reference": "neg"}], "'pos', a text, not a whole number"),
+        (both(INT), [{"prediction": 1.5, "reference": 1.0}], "1.5, not a whole number"),
+        (both(FLOAT), LABELLED, "'pos', not a number"),
+        (both(TEXT), [{"prediction": 1.5, "reference": 1.0}], "1.5, not a text"),
         (both(TEXT), [{"prediction": "a", "reference": ["b"]}], r"the reference of record 0 is \['b'\]"),
-        (both(TEXTS), [{"prediction": "a", "reference": ["b"]}], "'a', and a list was wanted"),
+        (both(TEXTS), [{"prediction": "a", "reference": ["b"]}], "'a', not a list"),
         (SQUAD, [{"prediction": "", "reference": []}], "record 0 is a question without an answer"),
-        (SQUAD, [{"prediction": 1.5, "reference": 1.0}], "1.5, and a text was wanted"),
-        (both(Value("timestamp[s]")), LABELLED, "no form that records can be brought to"),
+        (SQUAD, [{"prediction": 1.5, "reference": 1.0}], "1.5, not a text"),
+        (both(Value("timestamp[s]")), LABELLED, "records cannot be converted to"),
         (both(TEXT), [], "there is no record"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_what_was_given_and_wanted(
-    features: Features, records: Any, said: str
+def test_a_record_that_does_not_fit_is_refused_with_its_value_and_the_expected_form(
+    features: Features, records: Any, message: str
 ) -> None:
-    with pytest.raises(BadOptions, match=said):
-        forms.inputs(of(features), records, name="m")
+    with pytest.raises(BadOptions, match=message):
+        formats.inputs(of(features), records, name="m")
 
 
-def test_a_module_that_wants_more_than_records_hold_is_refused() -> None:
+def test_a_module_that_takes_more_than_records_hold_is_refused() -> None:
     with pytest.raises(BadRecipe, match="and no sources"):
-        forms.require(of(Features({"sources": TEXT, "predictions": TEXT, "references": TEXT})), name="comet")
+        formats.require(of(Features({"sources": TEXT, "predictions": TEXT, "references": TEXT})), name="comet")
 
 
 @pytest.fixture(scope="module")
@@ -178,12 +178,12 @@ def test_a_local_script_gives_scores_under_its_name(script: Path) -> None:
         metric("./agreement?sclae=100")(LABELLED)
 
 
-def test_a_folder_that_has_the_name_of_a_module_is_not_run(script: Path) -> None:
-    with pytest.raises(BadRecipe, match=r"here lies agreement/agreement.py.*`evaluate:./agreement`"):
+def test_a_folder_with_the_name_of_a_module_is_not_run(script: Path) -> None:
+    with pytest.raises(BadRecipe, match=r"current folder contains agreement/agreement.py.*`evaluate:./agreement`"):
         metric("agreement")
 
 
-def test_what_the_hub_alone_has_is_refused_at_once_without_a_network(
+def test_a_module_of_the_hub_is_refused_at_once_without_a_network(
     script: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
@@ -195,18 +195,18 @@ def test_what_the_hub_alone_has_is_refused_at_once_without_a_network(
 
 
 @pytest.mark.parametrize(
-    ("name", "error", "said"),
+    ("name", "error", "message"),
     [
         ("./nowhere", BadRecipe, r"there is no script .*nowhere/nowhere\.py"),
-        ("a b", BadRecipe, "names no module of evaluate"),
+        ("a b", BadRecipe, "is not the name of a module of evaluate"),
         ("someone/their/thing/else", BadRecipe, "spaces/OWNER/NAME"),
-        ("json:dumps", BadRecipe, "a subclass of evaluate.Metric"),
+        ("json:dumps", BadRecipe, "not a subclass of evaluate.Metric"),
         ("no_such_module:Metric", UnknownName, "there is no module"),
-        ("./agreement?scale", BadRecipe, "name=value"),
+        ("./agreement?scale", BadRecipe, "not of the form `name=value&name=value`"),
     ],
 )
-def test_what_is_no_module_is_refused(script: Path, name: str, error: type[FinetuneError], said: str) -> None:
-    with pytest.raises(error, match=said):
+def test_a_name_without_a_module_is_refused(script: Path, name: str, error: type[FinetuneError], message: str) -> None:
+    with pytest.raises(error, match=message):
         metric(name)
 
 
@@ -220,12 +220,12 @@ def test_a_metric_without_a_number_is_refused() -> None:
     from finetune_evaluate.metric import EvaluateMetric
 
     further = EvaluateMetric(name="m", module=of(both(TEXT), answer={"text": "good"}), arguments={})
-    with pytest.raises(BadOptions, match="gives no number"):
+    with pytest.raises(BadOptions, match="returns no number"):
         further(LABELLED)
 
 
 class Hits(evaluate.Metric):
-    """What recipes below name."""
+    """The metric that the recipes below name."""
 
     def _info(self) -> Any:
         return evaluate.MetricInfo(description="", citation="", inputs_description="", features=both(TEXT))
@@ -236,7 +236,7 @@ class Hits(evaluate.Metric):
 
 @pytest.fixture
 def named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a recipe find the class in a module."""
+    """Put the class into a module, where a recipe finds it."""
     monkeypatch.setattr(toy, "Hits", Hits, raising=False)
 
 
@@ -262,7 +262,7 @@ def test_a_run_has_the_scores_of_a_class_and_so_has_its_evaluation(tmp_path: Pat
     assert scores["toy:Hits/hits"] == pytest.approx(8 * scores["accuracy"])
     assert finetune.evaluate(tmp_path / "run", split="validation")["toy:Hits/hits"] == scores["toy:Hits/hits"]
     loaded = finetune.load(tmp_path / "run")
-    assert not loaded.plan.metrics  # whoever predicts runs none of it
+    assert not loaded.plan.metrics  # prediction runs no metric
     assert loaded.plan.recipe.metrics == ("evaluate:toy:Hits",)
 
 
@@ -281,6 +281,6 @@ def test_a_metric_that_does_not_fit_is_refused_before_the_first_step(
 
 
 @pytest.mark.usefixtures("named")
-def test_a_class_without_the_scheme_is_answered_with_the_scheme(tmp_path: Path) -> None:
+def test_a_class_without_the_prefix_evaluate_is_refused_with_a_hint(tmp_path: Path) -> None:
     with pytest.raises(BadRecipe, match="evaluate:toy:Hits"):
         make(from_mapping(recipe(tmp_path, metrics=["toy:Hits"])), discover())
