@@ -194,7 +194,7 @@ from finetune_squad.preprocessor import LOST
 
 abrupt = SquadPreprocessor(max_length=96, stride=0)
 cut = abrupt.features(columns(train), tokenizer)
-w = cut["answer_fate"].index(LOST)
+w = cut["answer_status"].index(LOST)
 row = train[cut["overflow_to_sample_mapping"][w]]
 text, labels = row["context"], cut["start_positions"]
 print(f"{row['question']} {row['answers']['text'][0]}")
@@ -261,7 +261,7 @@ for name, rows, windows in (
 # digits, more speed.
 
 import torch
-from finetune.training import trainer as training
+from finetune import kit
 from finetune.models import bf16_is_fast
 from finetune.interfaces import Job
 from finetune_freeze.full import FullStrategy
@@ -307,7 +307,7 @@ job = Job(
         "bf16": bf16_is_fast(),
     },
 )
-trainer = training.trainer(job)
+trainer = kit.trainer(job)
 print(f"newly initialized: {', '.join(new)}")
 
 # %%
@@ -316,7 +316,7 @@ print(f"newly initialized: {', '.join(new)}")
 
 
 def predict(rows, windows):
-    return training.predict(trainer, examples=rows, features=windows, job=job)
+    return kit.predict(trainer, examples=rows, features=windows, job=job)
 
 
 before = predict(test, test_windows)
