@@ -323,24 +323,24 @@ for wanted in (0.80, 0.85, 0.90):
 #
 # ## Which errors it makes
 #
-# Each wrong answer is of one of four kinds. `kind` says which. An answer that
+# Each wrong answer is of one of four kinds. `error_type` says which. An answer that
 # shares a word with a right one has *wrong boundaries*.
 
-from finetune_squad.errors import KINDS, kind
+from finetune_squad.error_types import ERROR_TYPES, error_type
 
 
 def kinds_at(threshold):
     found = []
     for r in records:
         silent = r["null_odds"] > threshold
-        found.append(kind({**r, "prediction": "" if silent else r["best_answer"]}))
-    return [100 * found.count(name) / len(found) for name in KINDS]
+        found.append(error_type({**r, "prediction": "" if silent else r["best_answer"]}))
+    return [100 * found.count(name) / len(found) for name in ERROR_TYPES]
 
 
 areas = np.array([kinds_at(t) for t in grid]).T
 fig, ax = plt.subplots(figsize=(6.4, 3.8))
 order = [0, 4, 1, 2, 3]
-ax.stackplot(grid, areas[order], labels=[KINDS[n] for n in order],
+ax.stackplot(grid, areas[order], labels=[ERROR_TYPES[n] for n in order],
              colors=[f"C{n}" for n in (2, 0, 4, 1, 3)], alpha=0.8)
 ax.axvline(tuned, color="C3", linestyle="--")
 ax.set(xlabel="threshold of null odds", ylabel="questions of test, in %",
@@ -373,8 +373,8 @@ def somebody_elses(r):
 
 print("| kind of error | how many | the answer to another question |")
 print("|---|---:|---:|")
-for name in KINDS[1:]:
-    those = [r for r in records if kind(r) == name]
+for name in ERROR_TYPES[1:]:
+    those = [r for r in records if error_type(r) == name]
     stolen = sum(bool(r["prediction"]) and somebody_elses(r) for r in those)
     print(f"| {name} | {len(those)} | {stolen} |")
 
@@ -382,9 +382,9 @@ for name in KINDS[1:]:
 # Always read some. Three of each kind say more than any score.
 
 # %% varies
-for name in (KINDS[3], KINDS[2], KINDS[1]):
+for name in (ERROR_TYPES[3], ERROR_TYPES[2], ERROR_TYPES[1]):
     print(f"**{name}**\n")
-    for r in [r for r in records if kind(r) == name][:2]:
+    for r in [r for r in records if error_type(r) == name][:2]:
         print(f"- {r['example']['question']} *{r['prediction']}*, "
               f"expected: {', '.join(r['reference']) or '(no answer)'}")
     print()
