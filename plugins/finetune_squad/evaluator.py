@@ -9,6 +9,7 @@ from itertools import compress
 from typing import Any, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from finetune.errors import BadOptions
 from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
@@ -21,12 +22,13 @@ from finetune_squad.answers import answers_of, references_of
 class SquadEvaluator(Evaluator):
     """Finds the best answers in all windows of an example and scores them as the official SQuAD 2.0 script does.
 
-    A question is left unanswered if ``null_odds``, the score of "no answer" less that of the best answer, is above a
-    threshold. The threshold is fixed, or tuned on validation. If no candidate is valid, the prediction is ``""``, and
-    ``no_candidate`` in the record is true.
+    A question is left unanswered if ``null_odds``, the score of "no answer" less that of the best
+    answer, is above a threshold. The threshold is fixed, or tuned on validation. If no candidate is
+    valid, the prediction is ``""``, and ``no_candidate`` in the record is true.
 
-    An answer that two overlapping windows find is twice in the n-best list, each time with a share of the probability,
-    as in the official format. The ``probability`` of a record is the sum of the shares of its place.
+    An answer that two overlapping windows find is twice in the n-best list, each time with a share
+    of the probability, as in the official format. The ``probability`` of a record is the sum of the
+    shares of its place.
     """
 
     n_best_size: int = 20
@@ -34,11 +36,11 @@ class SquadEvaluator(Evaluator):
     max_answer_length: int = 30
     """Longest answer that can be predicted, in tokens, both ends included."""
     null_score_diff_threshold: float | None = None
-    """Leave a question unanswered if its null odds are above this. None tunes it on the validation questions if some of
-    them are unanswerable; it is 0 until then."""
+    """Leave a question unanswered if its null odds are above this. None tunes it on the validation
+    questions if some of them are unanswerable; it is 0 until then."""
     always_answer: bool | None = None
-    """Whether every question gets an answer, as in SQuAD 1.1. None: yes, if no validation question is unanswerable;
-    before validation, if none of the given questions is."""
+    """Whether every question gets an answer, as in SQuAD 1.1. None: yes, if no validation question
+    is unanswerable; before validation, if none of the given questions is."""
     primary: Literal["f1", "exact"] = "f1"
     """Which score stands for the others; the threshold is tuned for it."""
 
@@ -68,8 +70,9 @@ class SquadEvaluator(Evaluator):
     def records(self, predictions: Predictions) -> list[Record]:
         """Return the answer to every question, with its place, the n-best list and the odds of "no answer".
 
-        ``prediction`` is ``""`` for "no answer"; then ``start_char`` and ``end_char`` are None. ``best_answer`` is the
-        best answer other than "no answer". ``no_candidate`` says whether there was no valid one.
+        ``prediction`` is ``""`` for "no answer"; then ``start_char`` and ``end_char`` are None.
+        ``best_answer`` is the best answer other than "no answer". ``no_candidate`` says whether
+        there was no valid one.
 
         Raises:
             BadOptions: The outputs or the features do not fit the examples.
@@ -99,21 +102,21 @@ class SquadEvaluator(Evaluator):
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
         """Return exact match and F1 in percent, over all questions and over those with and without an answer.
 
-        The names are the official script's. ``best_exact`` and ``best_f1`` are what the best threshold *for these very
-        records* would give: an upper bound, not a result.
+        The names are the official script's. ``best_exact`` and ``best_f1`` are what the best
+        threshold *for these very records* would give: an upper bound, not a result.
         """
         per_score = _example_scores(records)
-        answerable = [bool(record["reference"]) for record in records]
-        means = _means("", per_score, [True] * len(records))
-        if True in answerable:
+        answerable = _answerable(records)
+        means = _means("", per_score, np.ones(len(records), bool))
+        if answerable.any():
             means |= _means("HasAns_", per_score, answerable)
-        if False in answerable:
-            means |= _means("NoAns_", per_score, [not has for has in answerable])
-        if False in answerable and not self._always(records):
+        if not answerable.all():
+            means |= _means("NoAns_", per_score, ~answerable)
+        if not answerable.all() and not self._always(records):
             odds = [record["null_odds"] for record in records]
             answers = [record["prediction"] for record in records]
             for name, values in per_score.items():
-                chosen, best = scores.official_threshold(odds, values, answerable, answers)
+                chosen, best = scores.official_threshold(odds, values, answerable.tolist(), answers)
                 means[f"best_{name}"] = best
                 means[f"best_{name}_thresh"] = chosen
         return means
@@ -121,7 +124,7 @@ class SquadEvaluator(Evaluator):
     def tallies(self, records: Sequence[Record]) -> Tallies:
         """Return exact match and F1 of each question; all questions of a context are resampled together."""
         per_score = _example_scores(records)
-        answerable = np.array([bool(record["reference"]) for record in records])
+        answerable = _answerable(records)
         parts: dict[str, tuple[Any, Any]] = {}
         for prefix, chosen in (("", np.ones(len(records))), ("HasAns_", answerable), ("NoAns_", ~answerable)):
             for name, values in per_score.items():
@@ -167,17 +170,18 @@ class SquadEvaluator(Evaluator):
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return the rule for "no answer", how many answers have no candidate or are too long, and the error types.
 
-        ``too_long`` counts answers of more than `max_answer_length` tokens, which can never be predicted.
+        ``too_long`` counts answers of more than `max_answer_length` tokens, which can never be
+        predicted.
         """
+        counts = {"no_candidate": 0, "too_long": 0, "unanswered": 0}
+        for record in records:
+            counts["no_candidate"] += record["no_candidate"]
+            counts["too_long"] += record["answer_tokens"] > self.max_answer_length
+            counts["unanswered"] += record["prediction"] == ""
         always = self._always(records)
-        return {
-            "always_answer": always,
-            "null_score_diff_threshold": None if always else self._threshold,
-            "no_candidate": sum(record["no_candidate"] for record in records),
-            "too_long": sum(record["answer_tokens"] > self.max_answer_length for record in records),
-            "unanswered": sum(record["prediction"] == "" for record in records),
-            "errors": error_types.counts(records),
-        }
+        threshold = None if always else self._threshold
+        errors = error_types.counts(records)
+        return {"always_answer": always, "null_score_diff_threshold": threshold, **counts, "errors": errors}
 
     def files(self, records: Sequence[Record]) -> Mapping[str, Any]:
         """Return the official script's files; null odds only if a question may be left unanswered."""
@@ -279,9 +283,14 @@ def _example_scores(records: Sequence[Record]) -> dict[str, list[float]]:
     return {"exact": exact, "f1": f1}
 
 
-def _means(prefix: str, per_score: Mapping[str, Sequence[float]], chosen: Sequence[bool]) -> dict[str, float]:
+def _answerable(records: Sequence[Record]) -> NDArray[np.bool_]:
+    """Say for each record whether its question has an answer."""
+    return np.array([bool(record["reference"]) for record in records], bool)
+
+
+def _means(prefix: str, per_score: Mapping[str, Sequence[float]], chosen: NDArray[np.bool_]) -> dict[str, float]:
     """Return the means of the chosen records in percent, and how many there are."""
-    count = sum(chosen)
+    count = int(chosen.sum())
     means: dict[str, float] = {}
     for name, values in per_score.items():
         means[f"{prefix}{name}"] = 100.0 * sum(compress(values, chosen)) / max(count, 1)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, compress
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ import numpy as np
 from finetune.errors import BadData, Incompatible
 from finetune_squad.spans import Ints, Tokens, pointer_of, tokens_of
 from finetune_squad.template import Template, null_position, template_of
+
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +55,9 @@ class Layout:
 def layout(tokenizer: Any, questions: Sequence[str], contexts: Sequence[str], shape: Shape) -> Layout:
     """Lay out the windows of question-context pairs, exactly as the tokenizer would.
 
-    The same ids and windows as ``tokenizer(question, context, truncation="only_second", max_length=…, stride=…,
-    return_overflowing_tokens=True)``, several times faster: each distinct text is tokenised once.
+    The same ids and windows as ``tokenizer(question, context, truncation="only_second",
+    max_length=…, stride=…, return_overflowing_tokens=True)``, several times faster: each distinct
+    text is tokenised once.
 
     Raises:
         BadData: A question leaves no room for a window of its context.
@@ -108,9 +112,10 @@ def _segments(
 ) -> tuple[Ints, Ints]:
     """Return where every token of every window comes from, and where each window's five segments end in it.
 
-    The source is one array: the special tokens of the three parts, all questions, all contexts. A window is five slices
-    of it: special tokens, question, special tokens, part of a context, special tokens. `spread` turns the start and the
-    length of all slices into one index array, so that one look-up fills all windows, without a loop over them.
+    The source is one array: the special tokens of the three parts, all questions, all contexts. A
+    window is five slices of it: special tokens, question, special tokens, part of a context,
+    special tokens. `spread` turns the start and the length of all slices into one index array, so
+    that one look-up fills all windows, without a loop over them.
     """
     sizes = [len(part) for part in template.specials]
     texts = template.size + int(question_pointer[-1])
@@ -132,11 +137,11 @@ def by_overflow(tokenizer: Any, questions: Sequence[str], contexts: Sequence[str
     """Let the tokenizer make the windows; for tokenizers whose way to join two texts follows no plain pattern."""
     ids, context_types, offsets, rooms = [], [], [], []
     for pair in encode_pairs(tokenizer, questions, contexts):
-        places = [place for place, owner in enumerate(pair.sequence_ids) if owner == 1]
-        ids.append([pair.ids[place] for place in places])
-        context_types.append([pair.type_ids[place] for place in places])
-        offsets.append([pair.offsets[place] for place in places])
-        rooms.append(shape.max_length - len(pair.ids) + len(places))
+        in_context = [owner == 1 for owner in pair.sequence_ids]
+        ids.append(list(compress(pair.ids, in_context)))
+        context_types.append(list(compress(pair.type_ids, in_context)))
+        offsets.append(list(compress(pair.offsets, in_context)))
+        rooms.append(shape.max_length - in_context.count(False))
     tokens = tokens_of(contexts, ids, offsets)
     room, length = np.array(rooms, np.int64), np.diff(tokens.pointer)
     refuse_long_questions(room, length, shape)
@@ -214,7 +219,7 @@ def _explain_surrogates(texts: Sequence[str]) -> Iterator[None]:
         yield
     except TypeError as error:  # "TextEncodeInput must be Union[…]", without the text
         for text in texts:
-            if any("\ud800" <= character <= "\udfff" for character in text):
+            if _SURROGATE.search(text):
                 raise BadData(f"{text[:80]!r} holds half of a surrogate pair, which no tokenizer reads.") from error
         raise
 
@@ -247,7 +252,8 @@ def spread(starts: Ints, lengths: Ints) -> Ints:
 def _windows(room: Ints, length: Ints, stride: int, *, leftward: bool) -> tuple[Ints, Ints, Ints]:
     """Return the example of every window and the context tokens it holds.
 
-    ``stride`` is the overlap of neighbours, as tokenizers mean it; BERT's ``doc_stride`` was the step.
+    ``stride`` is the overlap of neighbours, as tokenizers mean it; BERT's ``doc_stride`` was the
+    step.
     """
     step = np.maximum(room - stride, 1)
     count = np.where(length <= room, 1, 1 + -(-(length - room) // step))

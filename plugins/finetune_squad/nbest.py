@@ -1,13 +1,14 @@
 """Logits → the best answers of every example, searched in all windows at once.
 
-This is the published search (`postprocess_qa_predictions` of transformers' examples) in numpy. It takes the n best
-starts and ends of each window, and every pair of them that is in the context, in order and not too long. It keeps the
-n best pairs of an example over its windows, and the lowest "no answer" score of its windows. Scores are sums of
-float32, as there.
+This is the published search (`postprocess_qa_predictions` of transformers' examples) in numpy. It
+takes the n best starts and ends of each window, and every pair of them that is in the context, in
+order and not too long. It keeps the n best pairs of an example over its windows, and the lowest "no
+answer" score of its windows. Scores are sums of float32, as there.
 
-The published search leaves ties to chance. Here, of equal logits the later token ranks first; of equal scores the
-earlier window, then the better start, then the better end. Padding is never a candidate, so that predictions do not
-depend on how windows were batched. A pair without a visible character is not a candidate either.
+The published search leaves ties to chance. Here, of equal logits the later token ranks first; of
+equal scores the earlier window, then the better start, then the better end. Padding is never a
+candidate, so that predictions do not depend on how windows were batched. A pair without a visible
+character is not a candidate either.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ class Windows:
 class Answers:
     """The n-best lists of E examples, best first: that of example ``e`` is ``[pointer[e] : pointer[e + 1]]``.
 
-    "No answer" is in it as characters −1 to −1, after candidates with the same score. If it is not among the n best,
-    it is added at the end, so that a list can hold n + 1.
+    "No answer" is in it as characters −1 to −1, after candidates with the same score. If it is not
+    among the n best, it is added at the end, so that a list can hold n + 1.
     """
 
     pointer: Ints
@@ -85,7 +86,8 @@ def search(
 
     Args:
         windows: The windows.
-        start_logits: One row per window, at least as wide as it is long; the rest is padding.  # (W, L)
+        start_logits: One row per window, at least as wide as it is long; the rest is padding.  #
+            (W, L)
         end_logits: The same for ends.
         examples: How many there are; each has at least one window.
         n_best_size: How many starts, ends and answers are kept.

@@ -16,13 +16,13 @@ _BEFORE_DATA = re.compile(rf'\ufeff?\s*\{{\s*(?:{_STRING}\s*:\s*(?:{_STRING}|[-+
 class SquadReader(Reader):
     """Reads ``{"data": [{"title": …, "paragraphs": [{"context": …, "qas": [{"id": …, "question": …, …}]}]}]}``.
 
-    A row is a question: ``id`` (text, even if the file has numbers), ``title`` (``""`` if absent), ``context``,
-    ``question``, ``is_impossible``, and, if the file has answers, ``answers`` as
-    ``{"text": […], "answer_start": […]}``. Other keys, such as ``plausible_answers``, are left out. Its line is that of the question's opening brace. One
-    article is held in memory at a time.
+    A row is a question: ``id`` (text, even if the file has numbers), ``title`` (``""`` if absent),
+    ``context``, ``question``, ``is_impossible``, and, if the file has answers, ``answers`` as
+    ``{"text": […], "answer_start": […]}``. Other keys, such as ``plausible_answers``, are left out.
+    Its line is that of the question's opening brace. One article is held in memory at a time.
 
-    An error in the structure is a finding with its path: ``data[3].paragraphs[0].qas[5]``. The official files are one
-    line each, so that only the path gives the place.
+    An error in the structure is a finding with its path: ``data[3].paragraphs[0].qas[5]``. The
+    official files are one line each, so that only the path gives the place.
     """
 
     suffixes = (".json",)
@@ -124,10 +124,7 @@ def _question(question: Any, common: dict[str, str], path: str, file: str, line:
     if wrong is not None:
         place, message, value = wrong
         return _finding("answers-malformed", message, f"{path}.answers{place}", file, line, value)
-    row["answers"] = {
-        "text": [answer["text"] for answer in answers],
-        "answer_start": [answer["answer_start"] for answer in answers],
-    }
+    row["answers"] = {key: [answer[key] for answer in answers] for key in ("text", "answer_start")}
     # Version 1.1 has no is_impossible; an empty list of answers means the same.
     row["is_impossible"] = impossible if "is_impossible" in question else not answers
     return line, row

@@ -17,21 +17,23 @@ from finetune_squad.layout import Layout, Shape, encode_without_specials, layout
 from finetune_squad.spans import Ints, Tokens, pointer_of, touching
 
 NO_ANSWER, EXACT, WIDENED, NARROWED, LOST, UNSEEN = range(6)
-"""Status of an example's answer, in the column `answer_status` of its first window (0 in the others): its tokens cover
-exactly its characters, more, or less; no window holds all of it; no token covers any of it."""
+"""Status of an example's answer, in the column `answer_status` of its first window (0 in the
+others): its tokens cover exactly its characters, more, or less; no window holds all of it; no token
+covers any of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SquadPreprocessor(Preprocessor):
     """Cuts long contexts into overlapping windows and points at the answer in those that hold all of it.
 
-    Every other window is labelled "no answer": both labels at the CLS token, wherever the tokenizer puts it (the BOS
-    token where there is no CLS, the first token where there is neither).
+    Every other window is labelled "no answer": both labels at the CLS token, wherever the tokenizer
+    puts it (the BOS token where there is no CLS, the first token where there is neither).
 
-    It equals the widely used `run_qa.py` token by token, with four exceptions. An answer that ends with a window's last
-    token keeps its own start (there, the start moves into the padding). White space around an answer is not part of it
-    (there, it adds the next word). An emoji of several tokens is labelled with all of them. A tokenizer that pads on
-    the left still gets the question first.
+    It equals the widely used `run_qa.py` token by token, with four exceptions. An answer that ends
+    with a window's last token keeps its own start (there, the start moves into the padding). White
+    space around an answer is not part of it (there, it adds the next word). An emoji of several
+    tokens is labelled with all of them. A tokenizer that pads on the left still gets the question
+    first.
     """
 
     max_length: int = 384
@@ -39,13 +41,13 @@ class SquadPreprocessor(Preprocessor):
     stride: int = 128
     """Overlap of neighbouring windows, in tokens. (BERT's `doc_stride` was the step from one to the next.)"""
     max_question_length: int | None = None
-    """Longest question, in tokens; the rest is cut off and counted. With None, a question that leaves no room is an
-    error."""
+    """Longest question, in tokens; the rest is cut off and counted. With None, a question that
+    leaves no room is an error."""
     allow_unanswerable: bool = True
     """Whether a question may have no answer, as in SQuAD 2.0. If not, such rows are bad."""
     flat: bool = False
-    """Whether an answer is in two plain columns, `answer_text` and `answer_start`, as in CSV files, and not in SQuAD's
-    nested `answers`. No text means no answer."""
+    """Whether an answer is in two plain columns, `answer_text` and `answer_start`, as in CSV files,
+    and not in SQuAD's nested `answers`. No text means no answer."""
 
     def __post_init__(self) -> None:
         if self.stride < 0 or self.max_length <= self.stride:
@@ -72,10 +74,11 @@ class SquadPreprocessor(Preprocessor):
     def features(self, examples: Batch, tokenizer: Any) -> Batch:
         """Return the windows of a batch of examples, with labels if there are answers.
 
-        Ids, types and windows are those of ``tokenizer(question, context, truncation="only_second", …)``, unpadded.
-        Helper columns: ``window`` counts the windows of an example from 0. The context begins at
-        ``context_first_token``, and its token ``i`` is its characters ``start_chars[i] : end_chars[i]``. ``null_token``
-        is where "no answer" points. ``answer_status`` and ``question_tokens_lost`` are for the data report.
+        Ids, types and windows are those of ``tokenizer(question, context, truncation="only_second",
+        …)``, unpadded. Helper columns: ``window`` counts the windows of an example from 0. The
+        context begins at ``context_first_token``, and its token ``i`` is its characters
+        ``start_chars[i] : end_chars[i]``. ``null_token`` is where "no answer" points.
+        ``answer_status`` and ``question_tokens_lost`` are for the data report.
 
         Examples:
             >>> from finetune.testing.tokenizers import tokenizer
@@ -156,7 +159,7 @@ def _columns(windows: Layout, *, types: bool) -> dict[str, Any]:
     """Return the columns that do not depend on answers; lists of numbers are small numpy arrays, one per window."""
     lengths = windows.stop - windows.begin
     context = spread(windows.tokens.pointer[windows.text] + windows.begin, lengths)
-    in_context = pointer_of(lengths)
+    in_context = pointer_of(lengths.tolist())
     columns: dict[str, Any] = {
         "input_ids": _split(windows.input_ids, np.int32, windows.pointer),
         "attention_mask": _split(np.ones(len(windows.input_ids)), np.int8, windows.pointer),
@@ -181,8 +184,8 @@ def _split(flat: Any, dtype: Any, pointer: Ints) -> list[Any]:
 def _labels(windows: Layout, answers: Sequence[tuple[str, int] | None], first: Any) -> dict[str, list[int]]:
     """Return where each window's answer starts and ends, and the status of each example's answer.
 
-    The tokens that touch the answer are found in the whole context. A window that lacks any of them has no answer, so
-    that a cut answer is never half-labelled.
+    The tokens that touch the answer are found in the whole context. A window that lacks any of them
+    has no answer, so that a cut answer is never half-labelled.
     """
     tokens = windows.tokens
     text = windows.text[np.flatnonzero(first)]

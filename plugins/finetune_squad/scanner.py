@@ -137,7 +137,8 @@ class Scanner:
     def _at_once(self) -> Located | None:
         """Return the next object in the fast way, or None.
 
-        That way is `json`'s own decoder. It works for valid objects on one line, as in the official files.
+        That way is `json`'s own decoder. It works for valid objects on one line, as in the official
+        files.
         """
         while len(self._text) - self._place < AHEAD and self._more():
             pass

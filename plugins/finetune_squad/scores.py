@@ -1,6 +1,7 @@
 """Exact match and F1, as the official SQuAD 2.0 evaluator counts them, in percent.
 
-Source: Rajpurkar, Jia & Liang 2018, "Know What You Don't Know"; evaluate-v2.0.py of the SQuAD explorer.
+Source: Rajpurkar, Jia & Liang 2018, "Know What You Don't Know"; evaluate-v2.0.py of the SQuAD
+explorer.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ def f1(prediction: str, references: Sequence[str]) -> float:
 def threshold(null_odds: Sequence[float], right: Sequence[float], answerable: Sequence[bool]) -> tuple[float, float]:
     """Return the threshold of null odds that gives the highest total, and that total in percent.
 
-    A question is answered if its null odds are not above the threshold. Questions with equal odds are answered
-    together, so that only thresholds between different odds are tried.
+    A question is answered if its null odds are not above the threshold. Questions with equal odds
+    are answered together, so that only thresholds between different odds are tried.
 
     Args:
         null_odds: Score of "no answer" less that of the best answer, for each question.

@@ -1,7 +1,7 @@
 """Characters ↔ tokens: the characters of each token of a text, and the tokens that an answer touches.
 
-Characters are half-open (``start_char, end_char``, Python code points); token positions are inclusive, as heads predict
-them (``first_token, last_token``).
+Characters are half-open (``start_char, end_char``, Python code points); token positions are
+inclusive, as heads predict them (``first_token, last_token``).
 """
 
 from __future__ import annotations
@@ -52,9 +52,10 @@ class Tokens:
 def tokens_of(texts: Sequence[str], ids: Sequence[Sequence[int]], offsets: Sequence[Any]) -> Tokens:
     """Lay the tokens of texts end to end, with offsets that mean the same for every tokenizer.
 
-    Byte-level and Unigram tokenizers count the space before a word as part of it, others do not. Some drop accents
-    and zero-width characters, so that no token covers them. Here, no token begins or ends with white space, and a
-    combining mark that no token covers belongs to the token before it: ``café`` in NFD keeps its accent.
+    Byte-level and Unigram tokenizers count the space before a word as part of it, others do not.
+    Some drop accents and zero-width characters, so that no token covers them. Here, no token begins
+    or ends with white space, and a combining mark that no token covers belongs to the token before
+    it: ``café`` in NFD keeps its accent.
 
     Examples:
         >>> tokens = tokens_of(["a  b"], [[5, 6]], [[(0, 1), (1, 4)]])  # the second token holds the spaces
@@ -102,9 +103,10 @@ def kinds_of(text: str) -> NDArray[np.int8]:
 def touching(tokens: Tokens, text: Ints, start_char: Ints, end_char: Ints) -> tuple[Ints, Ints]:
     """Return the first and last token of each text that hold a character of ``[start_char, end_char)``.
 
-    Positions count from the beginning of each text's tokens; if no token holds one, the first is past the last. Several
-    tokens may hold the same character (an emoji in byte-level BPE): all of them touch it. If tokens are out of order,
-    or inside an earlier one, which no tokenizer known to us does, the run holds all that touch, and maybe others.
+    Positions count from the beginning of each text's tokens; if no token holds one, the first is
+    past the last. Several tokens may hold the same character (an emoji in byte-level BPE): all of
+    them touch it. If tokens are out of order, or inside an earlier one, which no tokenizer known to
+    us does, the run holds all that touch, and maybe others.
 
     Args:
         tokens: The tokens of the texts.
@@ -141,7 +143,8 @@ def _kind(character: str) -> int:
 def _take_marks(kinds: NDArray[np.int8], starts: Ints, ends: Ints) -> Ints:
     """Return ends moved past the combining marks that no token covers.
 
-    In ``kinds``, covered characters become plain, and marks that are still not covered become `UNSEEN`.
+    In ``kinds``, covered characters become plain, and marks that are still not covered become
+    `UNSEEN`.
     """
     kinds[_covered(starts, ends, len(kinds)) & (kinds >= MARK)] = 0
     after = np.minimum.accumulate(np.where(kinds != MARK, np.arange(len(kinds)), len(kinds))[::-1])[::-1]

@@ -35,8 +35,8 @@ class Template:
 def template_of(tokenizer: Any) -> Template | None:
     """Return how a tokenizer joins two texts, or None if it follows no plain pattern.
 
-    A plain pattern is: special tokens, the question, special tokens, the context, special tokens. The special tokens
-    do not depend on the texts, and each text has the same tokens as by itself.
+    A plain pattern is: special tokens, the question, special tokens, the context, special tokens.
+    The special tokens do not depend on the texts, and each text has the same tokens as by itself.
     """
     first, second = (_template(tokenizer, *probe) for probe in PROBES)
     return first if first == second else None

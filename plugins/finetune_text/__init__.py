@@ -27,26 +27,26 @@ def tasks() -> Mapping[str, Task]:
         "One tag for every word: named entities, parts of speech",
         preprocessor="token_classification:TokenClassificationPreprocessor",
         evaluator="token_evaluator:TokenClassificationEvaluator",
-        sample="harbour-entities",
+        sample="sample:harbour-entities",
     )
     return {
         "text-classification": _task(
             "One label for a text, or for a pair of texts",
             preprocessor="classification:TextClassificationPreprocessor",
             evaluator="classification_evaluator:TextClassificationEvaluator",
-            sample="harbour-notices",
+            sample="sample:harbour-notices",
         ),
         "multi-label-classification": _task(
             "Any number of labels for a text",
             preprocessor="multi_label:MultiLabelPreprocessor",
             evaluator="multi_label_evaluator:MultiLabelEvaluator",
-            sample="harbour-topics",
+            sample="sample:harbour-topics",
         ),
         "text-regression": _task(
             "A number for a text, or for a pair of texts",
             preprocessor="regression:TextRegressionPreprocessor",
             evaluator="regression_evaluator:TextRegressionEvaluator",
-            sample="harbour-ratings",
+            sample="sample:harbour-ratings",
         ),
         "token-classification": replace(words, model_class="AutoModelForTokenClassification", peft_type="TOKEN_CLS"),
     }
@@ -69,7 +69,7 @@ def _task(summary: str, *, preprocessor: str, evaluator: str, sample: str) -> Ta
         evaluator=f"finetune_text.{evaluator}",
         starter={
             "model": _MODEL,
-            "dataset": {"path": f"sample:{sample}"},
+            "dataset": {"path": sample},
             "preprocessor": {"max_length": 128},
             "training": _TRAINING,
         },

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class TextClassificationPreprocessor(Preprocessor):
     """One label for a text, or for a pair of texts.
 
-    The label set comes from the training examples alone. Labels may be names, whole numbers (also as text), or
-    positions in a list of names (`datasets.ClassLabel`).
+    The label set comes from the training examples alone. Labels may be names, whole numbers (also
+    as text), or positions in a list of names (`datasets.ClassLabel`).
     """
 
     max_length: int = 256
@@ -65,8 +65,8 @@ class TextClassificationPreprocessor(Preprocessor):
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
         """Yield what is wrong with one split.
 
-        Findings about the label set as a whole belong to the training split, which is recognised by its label counts.
-        Rows without any label are rows to predict.
+        Findings about the label set as a whole belong to the training split, which is recognised by
+        its label counts. Rows without any label are rows to predict.
         """
         if self.labels is None or self.class_counts is None:
             yield from self.fit(examples).check(examples)
@@ -102,7 +102,8 @@ class TextClassificationPreprocessor(Preprocessor):
 
         Raises:
             BadData: A label is not one of `labels`.
-            BadOptions: The model cannot take `max_length` tokens, or `max_length` leaves no room for text.
+            BadOptions: The model cannot take `max_length` tokens, or `max_length` leaves no room
+                for text.
             Incompatible: The tokenizer cannot pad.
         """
         encoded = texts.encode(examples, tokenizer, max_length=self.max_length)
@@ -137,7 +138,8 @@ class TextClassificationPreprocessor(Preprocessor):
     def _weights(self) -> tuple[float, ...] | None:
         """Return the weight of each label, or None where all weights are equal.
 
-        Source of `balanced`: rows / (labels · rows of the label), as in scikit-learn's ``compute_class_weight``.
+        Source of `balanced`: rows / (labels · rows of the label), as in scikit-learn's
+        ``compute_class_weight``.
         """
         if self.class_weights is None:
             return None

@@ -21,7 +21,8 @@ from sklearn.metrics import (
 
 from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
 from finetune.kit import safe_divide
-from finetune_text.outputs import label_names, logits_of, references, require_records, require_score
+from finetune_text.labels import ids_of
+from finetune_text.outputs import label_names, logits_of, probability_table, references, require_records, require_score
 
 SCORES = (
     "accuracy", "balanced_accuracy", "precision_micro", "precision_macro", "recall_micro", "recall_macro", "f1_micro",
@@ -44,7 +45,8 @@ class TextClassificationEvaluator(Evaluator):
     def records(self, predictions: Predictions) -> list[Record]:
         """Return the most probable label of each example, with the probability of every label.
 
-        ``{'prediction': 'pos', 'probability': 0.75, 'probabilities': {'neg': 0.25, 'pos': 0.75}, 'reference': 'pos'}``
+        ``{'prediction': 'pos', 'probability': 0.75, 'probabilities': {'neg': 0.25, 'pos': 0.75},
+        'reference': 'pos'}``
         """
         names = label_names(predictions)
         probabilities = softmax(logits_of(predictions, width=len(names)), axis=-1)  # (N, L)
@@ -64,9 +66,10 @@ class TextClassificationEvaluator(Evaluator):
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
         """Return the scores of all classes together and of each class.
 
-        Classes that are neither a reference nor a prediction are left out; balanced accuracy averages over the classes
-        that have references. ``roc_auc`` is that of the second label if there are two, else the mean over each label
-        against the rest. It is absent if a class has no reference.
+        Classes that are neither a reference nor a prediction are left out; balanced accuracy
+        averages over the classes that have references. ``roc_auc`` is that of the second label if
+        there are two, else the mean over each label against the rest. It is absent if a class has
+        no reference.
         """
         names, truth, guess = _ids(records)
         present = np.union1d(truth, guess)
@@ -125,9 +128,10 @@ class TextClassificationEvaluator(Evaluator):
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return the confusion matrix (rows are references, columns predictions), the rows of each class, calibration.
 
-        Each of the ``bins`` of ``calibration`` holds the range of probabilities (``low``, ``high``), the number of
-        predictions in it (``size``), their mean probability (``confidence``) and the share that is right
-        (``accuracy``). ``ece``, the expected calibration error, is the mean distance between confidence and accuracy.
+        Each of the ``bins`` of ``calibration`` holds the range of probabilities (``low``,
+        ``high``), the number of predictions in it (``size``), their mean probability
+        (``confidence``) and the share that is right (``accuracy``). ``ece``, the expected
+        calibration error, is the mean distance between confidence and accuracy.
 
         Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3.
         """
@@ -165,9 +169,11 @@ def _ids(records: Sequence[Record]) -> tuple[tuple[str, ...], Any, Any]:
     """Return the label names, and two arrays (N,) of label ids: references and predictions."""
     require_records(records)
     names = tuple(records[0]["probabilities"])
-    known = {name: position for position, name in enumerate(names)}
-    truth = np.array([known[record["reference"]] for record in records])
-    guess = np.array([known[record["prediction"]] for record in records])
+    ids = ids_of(names, ids=False)
+    truth = np.zeros(len(records), np.int64)
+    guess = np.zeros(len(records), np.int64)
+    for row, record in enumerate(records):
+        truth[row], guess[row] = ids[record["reference"]], ids[record["prediction"]]
     return names, truth, guess
 
 
@@ -200,7 +206,7 @@ def _scores_of_sums(sums: Any, *, names: Sequence[str]) -> dict[str, Any]:
 def _roc_auc(records: Sequence[Record], names: Sequence[str], truth: Any) -> dict[str, float]:
     if len(names) < 2 or len(np.unique(truth)) < len(names):
         return {}
-    probabilities = np.array([list(record["probabilities"].values()) for record in records])  # (N, L)
+    probabilities = probability_table(records)
     if len(names) == 2:
         return {"roc_auc": roc_auc_score(truth, probabilities[:, 1])}
     return {"roc_auc": roc_auc_score(truth, probabilities, multi_class="ovr", average="macro")}

@@ -19,12 +19,13 @@ _Word = tuple[int, list[str]]
 class ConllReader(Reader):
     """Reads one sentence per row: ``{"tokens": ["Zoë", "sails"], "ner_tags": ["B-PER", "O"]}``, at the line of ``Zoë``.
 
-    Tabs separate the columns if a line has any, else spaces. The first column is the word, the last its tag; others are
-    left out. A file of one column holds only words. ``-DOCSTART-`` lines are skipped. So are lines before a sentence
-    that begin with ``#`` and either say ``# key = value`` or have another number of columns than words have: ``#`` and
-    ``#hashtag`` are words too.
+    Tabs separate the columns if a line has any, else spaces. The first column is the word, the last
+    its tag; others are left out. A file of one column holds only words. ``-DOCSTART-`` lines are
+    skipped. So are lines before a sentence that begin with ``#`` and either say ``# key = value``
+    or have another number of columns than words have: ``#`` and ``#hashtag`` are words too.
 
-    A sentence with a line of more or fewer columns than the file's first word has is a finding, not a row.
+    A sentence with a line of more or fewer columns than the file's first word has is a finding, not
+    a row.
     """
 
     suffixes = (".conll", ".bio", ".iob", ".txt")
@@ -45,9 +46,11 @@ class ConllReader(Reader):
 
 
 def _row(words: Sequence[_Word], width: int) -> Row:
-    row = {TOKENS: [fields[0] for _, fields in words]}
-    if width > 1:
-        row[TAGS] = [fields[-1] for _, fields in words]
+    row: dict[str, list[str]] = {TOKENS: []} if width == 1 else {TOKENS: [], TAGS: []}
+    for _, fields in words:
+        row[TOKENS].append(fields[0])
+        if width > 1:
+            row[TAGS].append(fields[-1])
     return row
 
 
@@ -87,7 +90,7 @@ def _fields(line: str) -> list[str]:
     """
     if "\t" in line:
         return [part.strip(" ") for part in line.split("\t")]
-    return [part for part in line.split(" ") if part]
+    return list(filter(None, line.split(" ")))
 
 
 def _sentences(text: Iterable[str], *, file: str) -> Iterator[list[tuple[int, str]]]:

@@ -24,8 +24,10 @@ def check_rows(
     """Yield what is wrong with the rows of one split, then what repeats; return how often each label occurs.
 
     Args:
-        examples: The rows. If no row has a label, they are rows to predict, and only the texts are checked.
-        read: Takes the label column's value and the position of the row; returns the label, or what is wrong with it.
+        examples: The rows. If no row has a label, they are rows to predict, and only the texts are
+            checked.
+        read: Takes the label column's value and the position of the row; returns the label, or what
+            is wrong with it.
     """
     columns = (texts.TEXT, texts.PAIR) if texts.has_values(examples, texts.PAIR) else (texts.TEXT,)
     labelled = texts.has_values(examples, LABEL)

@@ -54,7 +54,7 @@ def are_ids(texts: Iterable[str], labels: Sequence[str]) -> bool:
     (True, False)
     """
     texts = set(texts)
-    return texts.isdisjoint(labels) and any(str(position) in texts for position in range(len(labels)))
+    return texts.isdisjoint(labels) and not texts.isdisjoint(map(str, range(len(labels))))
 
 
 def learn(

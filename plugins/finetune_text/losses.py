@@ -17,8 +17,8 @@ class CrossEntropy:
     """Cross entropy of one label per example: the weighted sum over the examples, divided by their number.
 
     The weights average 1 over the training rows. Over all of them, the loss is therefore exactly
-    ``torch.nn.CrossEntropyLoss(weight=…)``. That loss divides each batch by the sum of the weights in it, which an
-    accumulated batch does not know of the others.
+    ``torch.nn.CrossEntropyLoss(weight=…)``. That loss divides each batch by the sum of the weights
+    in it, which an accumulated batch does not know of the others.
     """
 
     weights: tuple[float, ...] | None = None

@@ -25,8 +25,9 @@ _BITS = frozenset({"0", "1"})
 class MultiLabelPreprocessor(Preprocessor):
     """Any number of labels for a text; no label is an answer too.
 
-    The label column holds a list of names (``[weather, market]``), text that joins them (``weather|market``; empty
-    for none), positions in a list of names, or one 0 or 1 for every label (``[0, 1, 1]``).
+    The label column holds a list of names (``[weather, market]``), text that joins them
+    (``weather|market``; empty for none), positions in a list of names, or one 0 or 1 for every
+    label (``[0, 1, 1]``).
     """
 
     max_length: int = 256
@@ -36,8 +37,8 @@ class MultiLabelPreprocessor(Preprocessor):
     separator: str = "|"
     """What separates labels where the column holds text."""
     label_form: Form | None = None
-    """How the column writes labels: `names`, `ids` (positions in `labels`) or `vector` (a 0 or 1 for each); learned
-    when not given."""
+    """How the column writes labels: `names`, `ids` (positions in `labels`) or `vector` (a 0 or 1
+    for each); learned when not given."""
     class_counts: Mapping[str, int] | None = None
     """Rows of each label in train; always learned."""
 
@@ -104,7 +105,8 @@ class MultiLabelPreprocessor(Preprocessor):
 
         Raises:
             BadData: A label is not one of `labels`.
-            BadOptions: The model cannot take `max_length` tokens, or `max_length` leaves no room for text.
+            BadOptions: The model cannot take `max_length` tokens, or `max_length` leaves no room
+                for text.
             Incompatible: The tokenizer cannot pad.
         """
         encoded = texts.encode(examples, tokenizer, max_length=self.max_length)

@@ -19,7 +19,8 @@ from sklearn.metrics import (
 
 from finetune.interfaces import Evaluator, Predictions, Record, Tallies
 from finetune.kit import safe_divide
-from finetune_text.outputs import label_names, logits_of, references, require_records, require_score
+from finetune_text.labels import ids_of
+from finetune_text.outputs import label_names, logits_of, probability_table, references, require_records, require_score
 
 SCORES = (
     "subset_accuracy", "hamming_loss", "precision_micro", "precision_macro", "precision_samples", "recall_micro",
@@ -51,7 +52,8 @@ class MultiLabelEvaluator(Evaluator):
     def records(self, predictions: Predictions) -> list[Record]:
         """Return the labels of each example that reach the threshold, with the probability of every label.
 
-        ``{'prediction': ['pos'], 'probabilities': {'neg': 0.25, 'pos': 0.75}, 'reference': ['pos']}``
+        ``{'prediction': ['pos'], 'probabilities': {'neg': 0.25, 'pos': 0.75}, 'reference':
+        ['pos']}``
         """
         names = label_names(predictions)
         probabilities = expit(logits_of(predictions, width=len(names)))  # (N, L)
@@ -69,8 +71,8 @@ class MultiLabelEvaluator(Evaluator):
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
         """Return the scores of all labels and of each; a score whose divisor is 0 is 0.
 
-        An example without labels for which none is predicted counts 1 in ``f1_samples``. ``roc_auc_macro`` is absent
-        if some label is on every example, or on none.
+        An example without labels for which none is predicted counts 1 in ``f1_samples``.
+        ``roc_auc_macro`` is absent if some label is on every example, or on none.
         """
         names, truth, guess = _indicators(records)
         scores = {"subset_accuracy": accuracy_score(truth, guess), "hamming_loss": hamming_loss(truth, guess)}
@@ -84,8 +86,7 @@ class MultiLabelEvaluator(Evaluator):
             for label, value in zip(names, values, strict=True):
                 scores[f"{name}/{label}"] = value
         if (truth.min(axis=0) < truth.max(axis=0)).all():
-            probabilities = np.array([list(record["probabilities"].values()) for record in records])  # (N, L)
-            scores["roc_auc_macro"] = roc_auc_score(truth, probabilities, average="macro")
+            scores["roc_auc_macro"] = roc_auc_score(truth, probability_table(records), average="macro")
         return {name: float(value) for name, value in scores.items()}
 
     def tallies(self, records: Sequence[Record]) -> Tallies:
@@ -131,7 +132,7 @@ def _indicators(records: Sequence[Record]) -> tuple[tuple[str, ...], Any, Any]:
     """Return the label names, and two arrays (N, L) of 0 and 1: references and predictions."""
     require_records(records)
     names = tuple(records[0]["probabilities"])
-    position = {name: k for k, name in enumerate(names)}
+    position = ids_of(names, ids=False)
     truth = np.zeros((len(records), len(names)), np.int64)
     guess = np.zeros_like(truth)
     for row, record in enumerate(records):
@@ -174,7 +175,7 @@ def _samples(truth: Any, guess: Any) -> dict[str, float]:
     """Return the mean scores over examples; an example that rightly has no label is 1, where scikit-learn gives 0."""
     rest = (truth.sum(axis=1) > 0) | (guess.sum(axis=1) > 0)
     if not rest.any():
-        return dict.fromkeys((f"{name}_samples" for name in PER_LABEL), 1.0)
+        return {"precision_samples": 1.0, "recall_samples": 1.0, "f1_samples": 1.0}
     averaged = precision_recall_fscore_support(truth[rest], guess[rest], average="samples", zero_division=0)
     share = rest.mean()
     scores = {}

@@ -77,6 +77,11 @@ def references(predictions: Predictions) -> list[Any]:
     return [feature.get("labels") for feature in predictions.features]
 
 
+def probability_table(records: Sequence[Record]) -> Any:
+    """Return the probabilities of records as an array (N, L), in order of the label ids."""
+    return np.array([list(record["probabilities"].values()) for record in records])
+
+
 def require_records(records: Sequence[Record]) -> None:
     """Refuse to score nothing."""
     if not records:

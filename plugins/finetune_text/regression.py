@@ -65,7 +65,8 @@ class TextRegressionPreprocessor(Preprocessor):
 
         Raises:
             BadData: A label is not a number.
-            BadOptions: The model cannot take `max_length` tokens, or `max_length` leaves no room for text.
+            BadOptions: The model cannot take `max_length` tokens, or `max_length` leaves no room
+                for text.
             Incompatible: The tokenizer cannot pad.
         """
         encoded = texts.encode(examples, tokenizer, max_length=self.max_length)

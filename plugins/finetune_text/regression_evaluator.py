@@ -47,8 +47,8 @@ class TextRegressionEvaluator(Evaluator):
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
         """Return correlations, errors and R².
 
-        A correlation needs two different predictions and two different references, R² two different references. A score
-        that cannot be computed is absent, and `details` says why.
+        A correlation needs two different predictions and two different references, R² two different
+        references. A score that cannot be computed is absent, and `details` says why.
         """
         truth, guess = _numbers(records)
         squared = mean_squared_error(truth, guess)

@@ -35,15 +35,16 @@ def check_texts(row: Row, number: int, columns: Sequence[str]) -> Iterator[Findi
 def encode(examples: Batch, tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> dict[str, list[Any]]:
     """Return the model's inputs for a batch of texts or pairs, at most ``max_length`` tokens each.
 
-    The column `TOKENS_LOST` counts the tokens that were cut off. Of a pair, tokens are removed from the end of the
-    longer text.
+    The column `TOKENS_LOST` counts the tokens that were cut off. Of a pair, tokens are removed from
+    the end of the longer text.
 
     >>> from finetune.testing.tokenizers import tokenizer
     >>> encode({"text": ["tar", "salt, tar and nets"]}, tokenizer("bert"), max_length=4)["tokens_lost"]
     [0, 3]
 
     Raises:
-        BadOptions: The model cannot take ``max_length`` tokens, or ``max_length`` leaves no room for text.
+        BadOptions: The model cannot take ``max_length`` tokens, or ``max_length`` leaves no room
+            for text.
         Incompatible: The tokenizer cannot pad.
     """
     texts = list(examples[TEXT])
@@ -53,19 +54,17 @@ def encode(examples: Batch, tokenizer: PreTrainedTokenizerBase, *, max_length: i
     # First without truncation: only so can the loss be counted for pairs and for slow tokenizers.
     whole = tokenizer(texts, pairs, verbose=False)
     encoded = {name: list(whole[name]) for name in MODEL_INPUTS if name in whole}
-    lengths = [len(ids) for ids in encoded["input_ids"]]
+    lengths = list(map(len, encoded["input_ids"]))
+    lost = [0] * len(texts)
     too_long = [position for position, length in enumerate(lengths) if length > max_length]
     if too_long:
-        truncated = tokenizer(
-            [texts[position] for position in too_long],
-            [pairs[position] for position in too_long] if pairs else None,
-            truncation="longest_first",
-            max_length=max_length,
-        )
-        for name, values in encoded.items():
-            for position, value in zip(too_long, truncated[name], strict=True):
-                values[position] = value
-    lost = [length - len(ids) for length, ids in zip(lengths, encoded["input_ids"], strict=True)]
+        pick = [texts[position] for position in too_long]
+        pick_pairs = [pairs[position] for position in too_long] if pairs else None
+        truncated = tokenizer(pick, pick_pairs, truncation="longest_first", max_length=max_length)
+        for place, position in enumerate(too_long):
+            for name, values in encoded.items():
+                values[position] = truncated[name][place]
+            lost[position] = lengths[position] - len(encoded["input_ids"][position])
     return {**encoded, TOKENS_LOST: lost}
 
 
@@ -99,5 +98,5 @@ def truncation(features: Batch) -> dict[str, int]:
 
 def shown(feature: Row, tokenizer: PreTrainedTokenizerBase, label: str | None) -> str:
     """Return one feature as a person reads it, the label in ``⟦…⟧``."""
-    text: str = tokenizer.decode(feature["input_ids"])
+    text = str(tokenizer.decode(feature["input_ids"]))
     return text if label is None else f"{text} → ⟦{label}⟧"

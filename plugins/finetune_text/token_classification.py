@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 class TokenClassificationPreprocessor(Preprocessor):
     """One tag for every word.
 
-    The column `tokens` holds a list of words; for prediction it may hold text, which is split at white space. Tags are
-    names, or positions in a list of names (`datasets.ClassLabel`, or the option `labels`). The prediction for a word
-    is that of its first token. A sentence longer than `max_length` becomes several features, cut between words.
+    The column `tokens` holds a list of words; for prediction it may hold text, which is split at
+    white space. Tags are names, or positions in a list of names (`datasets.ClassLabel`, or the
+    option `labels`). The prediction for a word is that of its first token. A sentence longer than
+    `max_length` becomes several features, cut between words.
     """
 
     max_length: int = 256
@@ -36,11 +37,11 @@ class TokenClassificationPreprocessor(Preprocessor):
     label_ids: bool | None = None
     """Whether the tag column holds positions in `labels` (0, 1, …) rather than names; learned when not given."""
     scheme: Scheme | None = None
-    """How tags mark entities of several words: `BIO`, `BILOU` (or BIOES), or `none`; read from the tags when not
-    given."""
+    """How tags mark entities of several words: `BIO`, `BILOU` (or BIOES), or `none`; read from the
+    tags when not given."""
     label_all: bool = False
-    """Whether the loss also counts the further tokens of a word, as inside (`I-`) its entity, or only its first token.
-    Labels that this needs and train lacks are added."""
+    """Whether the loss also counts the further tokens of a word, as inside (`I-`) its entity, or
+    only its first token. Labels that this needs and train lacks are added."""
     label_smoothing: float = 0.0
     """Share of the target that is spread over all tags."""
     tag_counts: Mapping[str, int] | None = None
@@ -88,8 +89,8 @@ class TokenClassificationPreprocessor(Preprocessor):
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
         """Yield what is wrong with one split.
 
-        Findings about the tags as a whole belong to the training split, which is recognised by its counts. Rows without
-        any tags are rows to predict.
+        Findings about the tags as a whole belong to the training split, which is recognised by its
+        counts. Rows without any tags are rows to predict.
         """
         if self.labels is None or self.tag_counts is None:
             yield from self.fit(examples).check(examples)
@@ -138,13 +139,14 @@ class TokenClassificationPreprocessor(Preprocessor):
     def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
         """Return token ids and, where examples have tags, a label for each token that the loss counts.
 
-        ``{"tokens": [["Zoë", "sails"]], "ner_tags": [["B-PER", "O"]]}`` gives, with `zo` and `##e` for the first word,
-        ``{'input_ids': [[101, 1062, 2063, 3000, 102]], 'word_ids': [[-1, 0, 0, 1, -1]], …,
-        'labels': [[-100, 0, -100, 1, -100]]}``.
+        ``{"tokens": [["Zoë", "sails"]], "ner_tags": [["B-PER", "O"]]}`` gives, with `zo` and `##e`
+        for the first word, ``{'input_ids': [[101, 1062, 2063, 3000, 102]], 'word_ids': [[-1, 0, 0,
+        1, -1]], …, 'labels': [[-100, 0, -100, 1, -100]]}``.
 
         Raises:
             BadData: A row has no tokens, or not one known tag for every word.
-            BadOptions: The model cannot take `max_length` tokens, or `max_length` leaves no room for text.
+            BadOptions: The model cannot take `max_length` tokens, or `max_length` leaves no room
+                for text.
             Incompatible: The tokenizer cannot pad, or does not say which word a token belongs to.
         """
         rows = [words.words_of(value) for value in examples[TOKENS]]

@@ -39,11 +39,13 @@ class TokenClassificationEvaluator(Evaluator):
 
     Where tags follow no scheme, every word is scored as one entity, and `f1` is the accuracy.
 
-    It works with every preprocessor whose features hold ``word_ids``, whose `model_options` hold ``id2label``, and
-    whose `canonical` gives ``tokens`` (the words), ``tags`` (names, where the example has answers) and, if it knows
-    it, ``tag_scheme``. Without that, the label names decide which scheme it is.
+    It works with every preprocessor whose features hold ``word_ids``, whose `model_options` hold
+    ``id2label``, and whose `canonical` gives ``tokens`` (the words), ``tags`` (names, where the
+    example has answers) and, if it knows it, ``tag_scheme``. Without that, the label names decide
+    which scheme it is.
 
-    Source: conlleval (Tjong Kim Sang and Buchholz 2000). `finetune_text.tags` says where seqeval differs.
+    Source: conlleval (Tjong Kim Sang and Buchholz 2000). `finetune_text.tags` says where seqeval
+    differs.
     """
 
     primary: str = "f1"
@@ -55,18 +57,21 @@ class TokenClassificationEvaluator(Evaluator):
     def records(self, predictions: Predictions) -> list[Record]:
         """Return the entities of each example, with the words they begin and end with, and every word's tag.
 
-        ``{'prediction': [{'entity': 'PER', 'text': 'Zoë Moreau', 'first_word': 0, 'last_word': 1, 'score': 0.98}],
-        'tags': ['B-PER', 'I-PER', 'O'], 'reference': [{'entity': 'PER', 'text': 'Zoë', …}],
-        'reference_tags': ['B-PER', 'O', 'O']}``; an entity's score is the mean probability of its words' tags.
+        ``{'prediction': [{'entity': 'PER', 'text': 'Zoë Moreau', 'first_word': 0, 'last_word': 1,
+        'score': 0.98}], 'tags': ['B-PER', 'I-PER', 'O'], 'reference': [{'entity': 'PER', 'text':
+        'Zoë', …}], 'reference_tags': ['B-PER', 'O', 'O']}``; an entity's score is the mean
+        probability of its words' tags.
 
         Where tags follow no scheme:
         ``{'prediction': ['PROPN', 'VERB'], 'scores': [0.9, 0.8], 'reference': ['PROPN', 'VERB']}``.
 
-        A word for which the tokenizer has no token gets no prediction: its tag is None, and counts as wrong.
+        A word for which the tokenizer has no token gets no prediction: its tag is None, and counts
+        as wrong.
 
         Raises:
             BadOptions: The preprocessor does not give what this evaluator needs.
-            TrainingFailed: The outputs are not finite, or do not have one row of logits for each token.
+            TrainingFailed: The outputs are not finite, or do not have one row of logits for each
+                token.
         """
         windows = _windows(predictions)
         labelled = {window.owner for window in windows if window.labelled}
@@ -82,31 +87,33 @@ class TokenClassificationEvaluator(Evaluator):
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
         """Return precision, recall and F1 of all entities, of each type, and the mean over the types.
 
-        A type counts if it is among the references or the predictions; a score with nothing to count is 0.
-        ``accuracy`` is the share of words with the right tag.
+        A type counts if it is among the references or the predictions; a score with nothing to
+        count is 0. ``accuracy`` is the share of words with the right tag.
         """
         require_records(records)
         right, predicted, true = _counts(records)
-        per_type = {name: _scores(right[name], predicted[name], true[name]) for name in sorted(predicted | true)}
+        kinds = sorted(predicted | true)
         scores = _scores(right.total(), predicted.total(), true.total())
         for name in PER_TYPE:
-            values = [of_type[name] for of_type in per_type.values()]
-            scores[f"{name}_macro"] = sum(values) / len(values) if values else 0.0
+            scores[f"{name}_macro"] = 0.0
+        per_type: dict[str, float] = {}
+        for kind in kinds:
+            for name, value in _scores(right[kind], predicted[kind], true[kind]).items():
+                per_type[f"{name}/{kind}"] = value
+                scores[f"{name}_macro"] += value
+        for name in PER_TYPE:
+            scores[f"{name}_macro"] /= max(len(kinds), 1)
         words_right = words = 0
         for record in records:
             words_right += _words_right(record)
             words += len(_tags(record, "reference"))
-        scores["accuracy"] = words_right / max(words, 1)
-        for kind, of_type in per_type.items():
-            for name in PER_TYPE:
-                scores[f"{name}/{kind}"] = of_type[name]
-        return scores
+        return {**scores, "accuracy": words_right / max(words, 1), **per_type}
 
     def tallies(self, records: Sequence[Record]) -> Tallies:
         """Return how many entities of each sentence are right, predicted and true, and how many words are right.
 
-        Types are not counted separately. The unit of resampling is the sentence, or the document where rows are
-        documents.
+        Types are not counted separately. The unit of resampling is the sentence, or the document
+        where rows are documents.
         """
         values = []
         for record in records:
@@ -121,8 +128,8 @@ class TokenClassificationEvaluator(Evaluator):
 
         Unknown words get the tag that is most frequent overall.
 
-        Source: the unigram tagger that conlleval's shared tasks are measured against (Tjong Kim Sang and De Meulder
-        2003, section 3).
+        Source: the unigram tagger that conlleval's shared tasks are measured against (Tjong Kim
+        Sang and De Meulder 2003, section 3).
         """
         tags_of: dict[str, Counter[str]] = {}
         for sentence in _sentences(train):
@@ -133,10 +140,9 @@ class TokenClassificationEvaluator(Evaluator):
         for counts in tags_of.values():
             overall.update(counts)
         usual = _most_frequent(overall)
-        dictionary = {word: _most_frequent(counts) for word, counts in tags_of.items()}
         records = []
         for sentence in _sentences(predictions):
-            guess = [dictionary.get(word, usual) for word in sentence.words]
+            guess = [_most_frequent(tags_of[word]) if word in tags_of else usual for word in sentence.words]
             records.append(_record(sentence, guess, [1.0] * len(guess)))
         return {"dictionary": records}
 
@@ -146,8 +152,11 @@ class TokenClassificationEvaluator(Evaluator):
 
     def slices(self, records: Sequence[Record], examples: Sequence[Row]) -> dict[str, list[str]]:
         """Return how many entities each sentence has."""
-        sizes = [len(record["reference"]) for record in records]
-        return {"entities": [str(size) if size < 5 else "5 or more" for size in sizes]}
+        sizes = []
+        for record in records:
+            size = len(record["reference"])
+            sizes.append(str(size) if size < 5 else "5 or more")
+        return {"entities": sizes}
 
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return how many entities of each type are true, predicted and right; and how many words there are."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 from finetune.errors import BadData, Incompatible
@@ -37,8 +38,8 @@ def words_of(value: Any) -> list[str]:
 def encode(rows: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> dict[str, Any]:
     """Return windows of at most ``max_length`` tokens that together hold every word of every sentence once.
 
-    A sentence is cut between words, without overlap. A single word that is longer than a window loses its last tokens,
-    which are counted.
+    A sentence is cut between words, without overlap. A single word that is longer than a window
+    loses its last tokens, which are counted.
 
     >>> from finetune.testing.tokenizers import tokenizer
     >>> made = encode([["tar", "and", "salt"], ["nets"]], tokenizer("bert"), max_length=4)
@@ -46,14 +47,14 @@ def encode(rows: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase, *,
     ([[-1, 0, 1, -1], [-1, 2, -1], [-1, 0, -1]], [0, 0, 1], [0, 1, 0])
 
     Raises:
-        BadOptions: The model cannot take ``max_length`` tokens, or ``max_length`` leaves no room for text.
+        BadOptions: The model cannot take ``max_length`` tokens, or ``max_length`` leaves no room
+            for text.
         Incompatible: The tokenizer cannot pad, or does not say which word a token belongs to.
         BadData: A sentence has no token at all.
     """
     _require_fast(tokenizer)
     texts.require_usable(tokenizer, max_length, pair=False)
-    space = " " if _needs_space(tokenizer) else ""
-    spaced = [[space + word if word else word for word in row] for row in rows]
+    spaced = list(map(_with_spaces, rows)) if _needs_space(tokenizer) else list(map(list, rows))
     whole = tokenizer(spaced, is_split_into_words=True, verbose=False)
     inputs = [name for name in texts.MODEL_INPUTS if name in whole]
     columns: dict[str, Any] = {}
@@ -108,6 +109,10 @@ def _windows(
         }
 
 
+def _with_spaces(row: Sequence[str]) -> list[str]:
+    return [f" {word}" if word else word for word in row]
+
+
 def _truncated(pieces: list[list[str]], tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> Any:
     """Return the tokens of each piece; a piece that is too long loses its last tokens, whatever the truncation side."""
     right = copy.copy(tokenizer)
@@ -141,15 +146,16 @@ def _cut(sizes: Sequence[int], room: int) -> Iterator[tuple[int, int]]:
 def _needs_space(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Say whether the tokenizer reads a word without a space before it as the rest of the word before.
 
-    Byte-level ones without ``add_prefix_space`` do (GPT-2, RoBERTa, Llama 3, Qwen): they learned words with the space
-    before them. With the space, a word has the same tokens as inside a text.
+    Byte-level ones without ``add_prefix_space`` do (GPT-2, RoBERTa, Llama 3, Qwen): they learned
+    words with the space before them. With the space, a word has the same tokens as inside a text.
     """
     text = tokenizer("a b", add_special_tokens=False)["input_ids"]
     bare = tokenizer(["a", "b"], is_split_into_words=True, add_special_tokens=False)["input_ids"]
     if bare == text:
         return False
     spaced = tokenizer([" a", " b"], is_split_into_words=True, add_special_tokens=False)
-    second = [token for token, word in zip(spaced["input_ids"], spaced.word_ids(), strict=True) if word == 1]
+    is_second = [word == 1 for word in spaced.word_ids()]
+    second = list(compress(spaced["input_ids"], is_second))
     return bool(second) and text[-len(second) :] == second
 
 

@@ -88,7 +88,9 @@ def test_a_ragged_line_is_a_finding_with_its_line_in_place_of_its_sentence():
     first, finding, last = read(text)
     assert (first[0], last[0]) == (1, 9)
     assert (finding.code, finding.level, finding.line, finding.value) == ("ragged-line", "row", 5, "circle")
-    assert finding.message == "the line has 1 columns, the first word of the file has 2 (and 1 more lines of this sentence)."
+    assert finding.message == (
+        "the line has 1 columns, the first word of the file has 2 (and 1 more lines of this sentence)."
+    )
 
 
 def test_a_sentence_that_does_not_end_is_refused(monkeypatch):

@@ -121,8 +121,11 @@ def test_show_gives_what_the_model_reads_and_its_label():
     single = TextClassificationPreprocessor().fit([{"text": "x", "label": "neg"}, {"text": "x", "label": "pos"}])
     multi = MultiLabelPreprocessor().fit([{"text": "x", "label": ["salt", "fog"]}])
     for preprocessor, label, shown in (
-        (single, "pos", "pos"), (multi, ["salt", "fog"], "fog, salt"), (multi, [], ""), (TextRegressionPreprocessor(), "3.50", "3.5"),
-    ):  # fmt: skip
+        (single, "pos", "pos"),
+        (multi, ["salt", "fog"], "fog, salt"),
+        (multi, [], ""),
+        (TextRegressionPreprocessor(), "3.50", "3.5"),
+    ):
         features = preprocessor.features({"text": ["the tar"], "label": [label]}, bert)
         feature = {name: values[0] for name, values in features.items()}
         assert preprocessor.show(feature, bert) == f"[CLS] the tar [SEP] → ⟦{shown}⟧"
