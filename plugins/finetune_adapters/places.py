@@ -9,7 +9,7 @@ hidden states.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 from torch import nn
@@ -44,13 +44,12 @@ def match_targets(model: Any, targets: Sequence[str]) -> list[str]:
     Raises:
         BadOptions: A name matches no module, or only modules that are not linear layers.
     """
-    modules = [name for name, _ in model.named_modules()]
     linear = _linear_layers(model)
     matched: dict[str, None] = {}
     for target in targets:
         matches = [name for name in linear if _ends_in(name, target)]
         if not matches:
-            is_module = any(_ends_in(name, target) for name in modules)
+            is_module = any(_ends_in(name, target) for name, _ in model.named_modules())
             problem = "is not a linear layer of" if is_module else "matches no module of"
             example = linear[0] if linear else ""
             raise BadOptions(
@@ -67,23 +66,26 @@ def _outputs(model: Any, path: str, block: Any) -> tuple[list[str], str]:
     Raises:
         Incompatible: The block has another structure.
     """
-    linear = _linear_layers(block)
     attentions = list(_attentions(block))
-    attention_outputs: list[str] = []
-    for attention in attentions:
-        inside = [name for name in linear if _is_inside(name, attention)]
-        attention_outputs.extend(inside[-1:])
-    if not attentions or len(attention_outputs) < len(attentions):
+    last_inside: dict[str, str] = {}  # attention → its last linear layer
+    feed_forward = None
+    for name in _linear_layers(block):
+        attention = _outer(name, attentions)
+        if attention is None:
+            feed_forward = name
+        else:
+            last_inside[attention] = name
+    if not attentions or len(last_inside) < len(attentions):
         raise Incompatible(_message(model, f"no attention that ends in a linear layer was found in {path}"))
     if any(parameter.ndim > 2 for parameter in block.parameters()):
         raise Incompatible(_message(model, f"{path} holds several layers in one tensor, as mixtures of experts do"))
-    outside = [name for name in linear if not any(_is_inside(name, attention) for attention in attentions)]
-    if not outside:
+    if feed_forward is None:
         raise Incompatible(_message(model, f"no feed-forward network of linear layers was found in {path}"))
-    outputs = [*attention_outputs, outside[-1]]
-    if len({width_of(block.get_submodule(name)) for name in outputs}) > 1:
+    attention_outputs = list(last_inside.values())
+    widths = {width_of(block.get_submodule(name)) for name in (*attention_outputs, feed_forward)}
+    if len(widths) > 1:
         raise Incompatible(_message(model, f"attention and feed-forward network of {path} differ in width"))
-    return attention_outputs, outside[-1]
+    return attention_outputs, feed_forward
 
 
 def _blocks(model: Any) -> Iterator[tuple[str, Any]]:
@@ -92,7 +94,7 @@ def _blocks(model: Any) -> Iterator[tuple[str, Any]]:
     prefix = "" if body is model else model.base_model_prefix
     stacks: list[str] = []
     for path, module in body.named_modules(prefix=prefix):
-        is_nested = any(_is_inside(path, stack) for stack in stacks)
+        is_nested = _outer(path, stacks) is not None
         has_parameters = any(True for _ in module.parameters())
         if isinstance(module, nn.ModuleList) and has_parameters and not is_nested:
             stacks.append(path)
@@ -104,7 +106,7 @@ def _attentions(block: Any) -> Iterator[str]:
     """Yield the paths of the outermost attentions that hold linear layers; T5's table of relative bias holds none."""
     attentions: list[str] = []
     for path, module in block.named_modules():
-        if not path or any(_is_inside(path, outer) for outer in attentions):
+        if not path or _outer(path, attentions) is not None:
             continue
         name, class_name = path.rpartition(".")[2], type(module).__name__
         is_attention = ATTENTION.search(name) or ATTENTION.search(class_name)
@@ -118,8 +120,12 @@ def _linear_layers(module: Any) -> list[str]:
     return [name for name, each in module.named_modules() if width_of(each) is not None]
 
 
-def _is_inside(path: str, outer: str) -> bool:
-    return path.startswith(f"{outer}.")
+def _outer(path: str, modules: Iterable[str]) -> str | None:
+    """Return the first of some modules that a path is inside of."""
+    for module in modules:
+        if path.startswith(f"{module}."):
+            return module
+    return None
 
 
 def _ends_in(path: str, name: str) -> bool:
