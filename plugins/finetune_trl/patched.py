@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 
 from accelerate.utils import is_peft_model
 from datasets import Dataset
+from transformers import Trainer
 
 from finetune.errors import Incompatible
 from finetune.interfaces import Job
 from finetune.kit import PatchedTrainer, build_trainer
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Trainer)
 
 ADDED_BESIDE = ("gaussian", "orthogonal", "eva")
 """Values of LoRA's `init_lora_weights` that leave the pretrained weights as they are; True does so too."""

@@ -58,7 +58,8 @@ class ReferenceTrainer(PatchedTRLTrainer):
 
     def detached_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         """Return TRL's loss of a batch, without gradients."""
-        loss: torch.Tensor = self.compute_loss(model, inputs)  # type: ignore[no-untyped-call]  # TRL does not annotate it
+        loss = self.compute_loss(model, inputs)
+        assert isinstance(loss, torch.Tensor)  # without return_outputs, it is
         return loss.detach()
 
     def both_log_probs(self, model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:

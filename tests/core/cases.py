@@ -116,7 +116,7 @@ _DECODER: dict[str, Any] = {
 }
 _REINFORCED: dict[str, Any] = {
     **_DECODER,
-    "preprocessor": {"reward": "finetune_samples.rewards:brevity"},
+    "preprocessor": {"reward": "finetune_trl.reinforcement.rewards:brevity"},
     "training": {"per_device_train_batch_size": 8, "per_device_eval_batch_size": 32, "max_completion_length": 8},
 }
 

@@ -141,7 +141,7 @@ def render_with_spans(
         marked.append({**message, "content": _mark_control(control, message["content"])})
     variables: dict[str, Any] = dict(tokenizer.special_tokens_map)
     try:
-        texts, spans = render_jinja_template(
+        rendered: Any = render_jinja_template(  # annotated as str by mistake
             conversations=[marked],
             chat_template=tokenizer.get_chat_template(),
             add_generation_prompt=add_generation_prompt,
@@ -154,7 +154,8 @@ def render_with_spans(
             f"the chat template refuses messages with the roles {roles}: {error} "
             "Change the data, or the template (preprocessor.chat_template)."
         ) from error
-    return str(texts[0]), list(spans[0]) if spans else []
+    texts, spans = rendered
+    return texts[0], list(spans[0]) if spans else []
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:

@@ -290,7 +290,9 @@ class SFTPreprocessor(Preprocessor):
     def _loss_on(self) -> LossOn:
         if self.loss_on is not None:
             return self.loss_on
-        return {"messages": "assistant", "prompt-completion": "completion"}.get(str(self.form), "all")
+        if self.form == "messages":
+            return "assistant"
+        return "completion" if self.form == "prompt-completion" else "all"
 
     def _convert(self, row: Row) -> Row:
         """Return a row with the columns of this plugin."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from functools import cache
-from itertools import pairwise
 
 import pytest
 
@@ -185,21 +184,14 @@ def test_no_errand_of_train_is_one_of_test():
 # Rewards
 
 
-@pytest.mark.parametrize("reward", [rewards.brevity, rewards.courtesy])
-def test_a_reward_takes_what_trl_passes_and_returns_a_number_from_0_to_1_for_each(reward):
+def test_the_reward_takes_the_arguments_of_trl_and_returns_a_number_from_0_to_1_for_each():
+    reward = rewards.courtesy
     texts = ["With pleasure, Zoë Hask: at Salt Quay. Fair winds!", "", "Gladly.", "word " * 200]
     plain = reward(prompts=["?"] * 4, completions=texts, completion_ids=[[1]] * 4, trainer_state=None)
     spoken = reward(completions=[[{"role": "assistant", "content": text}] for text in texts], some_column=[1, 2, 3, 4])
     assert plain == spoken
     assert all(isinstance(value, float) and 0 <= value <= 1 for value in plain)
     assert len(set(plain)) > 1
-
-
-def test_brevity_falls_with_every_word_and_silence_earns_nothing():
-    values = rewards.brevity(["word " * count for count in range(40)])
-    assert values[0] == 0.0 and values[1] == 1.0
-    assert all(first > second or first == second == 0 for first, second in pairwise(values[1:]))
-    assert values[31:] == [0.0] * 9
 
 
 def test_courtesy_counts_the_beginning_and_the_end():

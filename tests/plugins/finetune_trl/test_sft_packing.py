@@ -66,11 +66,14 @@ def job_of(base: Path, *, packing: bool, attention: str = "sdpa", **options: Any
     preprocessor = SFTPreprocessor(max_length=96, packing=packing).fit(ROWS)
     made = features.make(Dataset.from_list(ROWS), preprocessor=preprocessor, tokenizer=words, task=TASK, split="train")
     return Job(
-        recipe=from_mapping({"task": "sft", "model": str(base), "dataset": "rows.jsonl"}), output=base / "scratch",
-        seed=42, task=TASK, model=AutoModelForCausalLM.from_pretrained(base, attn_implementation=attention), tokenizer=words,
+        recipe=from_mapping({"task": "sft", "model": str(base), "dataset": "rows.jsonl", "strategy": "full",
+                             "output": str(base / "scratch")}),
+        output=base / "scratch", seed=42, task=TASK,
+        model=AutoModelForCausalLM.from_pretrained(base, attn_implementation=attention), tokenizer=words,
         preprocessor=preprocessor, strategy=FOUND.find("strategies", "full")(), evaluator=SFTEvaluator(),
         train=made.features, validation=None, validation_examples=None, generation={},
-        arguments={**TASK.training, **device_arguments(), "output_dir": str(base / "scratch"), "report_to": "none",
+        arguments={**TASK.training, **device_arguments(), "output_dir": str(base / "scratch"),
+                   "report_to": "none",
                    "disable_tqdm": True, "per_device_train_batch_size": 2, **options},
     )  # fmt: skip
 

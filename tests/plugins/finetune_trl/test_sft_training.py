@@ -138,11 +138,14 @@ def job_of(
     examples = Dataset.from_list(rows)
     made = features.make(examples, preprocessor=preprocessor, tokenizer=words, task=TASK, split=split)
     job = Job(
-        recipe=from_mapping({"task": "sft", "model": str(base), "dataset": "rows.jsonl"}), output=base / "scratch",
-        seed=42, task=TASK, model=AutoModelForCausalLM.from_pretrained(base), tokenizer=words, preprocessor=preprocessor,
+        recipe=from_mapping({"task": "sft", "model": str(base), "dataset": "rows.jsonl", "strategy": "full",
+                             "output": str(base / "scratch")}),
+        output=base / "scratch", seed=42, task=TASK,
+        model=AutoModelForCausalLM.from_pretrained(base), tokenizer=words, preprocessor=preprocessor,
         strategy=FOUND.find("strategies", "full")(), evaluator=SFTEvaluator(), train=None, validation=None,
         validation_examples=None, generation=generation,
-        arguments={**TASK.training, **device_arguments(), "output_dir": str(base / "scratch"), "report_to": "none",
+        arguments={**TASK.training, **device_arguments(), "output_dir": str(base / "scratch"),
+                   "report_to": "none",
                    "disable_tqdm": True, "per_device_eval_batch_size": 2},
     )  # fmt: skip
     return job, made

@@ -7,6 +7,7 @@ import multiprocessing
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -134,7 +135,14 @@ def test_the_starters_reward_is_of_this_plugin_and_counts_words_of_text_and_of_m
     assert brevity(spoken) == brevity(["Aye.", "", "a " * 40]) == [1.0, 0.0, 0.0]
 
 
-# --- collators survive the workers of a data loader ---------------------------------------------------------------------
+def test_brevity_falls_with_every_word_up_to_its_limit() -> None:
+    values = brevity(["word " * count for count in range(40)])
+    assert values[0] == 0.0 and values[1] == 1.0
+    assert all(first > second for first, second in pairwise(values[1:31]))
+    assert values[31:] == [0.0] * 9
+
+
+# --- collators survive the workers of a data loader ------------------------------------------------------------------
 
 PAIR = {"prompt_ids": [1, 2], "chosen_ids": [3], "rejected_ids": [4, 5]}
 COLLATORS: list[tuple[Any, list[dict[str, Any]]]] = [
