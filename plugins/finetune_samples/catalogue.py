@@ -80,7 +80,7 @@ def load(name: str, *, size: int | None = None, seed: int = SEED) -> dict[str, l
     """Return a data set of the small world: split → rows, the same on every machine.
 
     >>> load("harbour-notices", size=1)["train"]
-    [{'text': 'Clear and still on Sunday: a day for drying sails.', 'label': 'weather'}]
+    [{'text': 'From Sunday Inês Pellam will trade at Customs Quay with coal from Cape Dorrit.', 'label': 'market'}]
 
     Args:
         name: One of `SAMPLES`.
