@@ -1,4 +1,4 @@
-"""What `import finetune` offers: train, load, evaluate."""
+"""The public functions of `import finetune`: `train`, `load` and `evaluate`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, overload
 
 from transformers import TrainingArguments
 
@@ -22,27 +22,44 @@ from finetune.interfaces import Job, Record, Row, Task
 from finetune.plan import Plan
 from finetune.plugins import Plugins, discover, resolve
 from finetune.progress import Console, Reporter
-from finetune.recipe import Recipe, Source, options
+from finetune.recipe import Choice, Model, Recipe, Source, options
 from finetune.result import RECIPE, Result
 from finetune.training import callbacks
 from finetune.training import trainer as training
 from finetune.training.arguments import LIMITS, check_generation, device_arguments
 
 ROWS = "rows:"
-"""Path of a recipe whose examples were given in Python."""
+"""The dataset path in the recipe of a run whose examples were given in Python."""
 
 
 def train(
     recipe: str | Path | Recipe | None = None,
     *,
+    task: str | None = None,
+    model: str | Path | Mapping[str, Any] | Model | None = None,
+    dataset: str | Path | Mapping[str, Any] | Source | None = None,
+    strategy: str | Mapping[str, Any] | Choice | None = None,
+    output: str | Path | None = None,
+    preprocessor: str | Mapping[str, Any] | Choice | None = None,
+    evaluator: str | Mapping[str, Any] | Choice | None = None,
+    metrics: Sequence[str] | None = None,
+    training: Mapping[str, Any] | None = None,
+    generation: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    score_base_model: bool | None = None,
+    general_text: str | Path | None = None,
+    slices: Sequence[str] | None = None,
+    card: Mapping[str, Any] | None = None,
     resume: bool = False,
     accept_changes: bool = False,
     overwrite: bool = False,
     plugins: Plugins | None = None,
     reporter: Reporter | None = None,
-    **keywords: Any,
 ) -> Result:
-    """Fine-tune a model.
+    """Fine-tune a model, and write the run folder.
+
+    The arguments from `task` to `card` are the keys of a recipe. A key that is given replaces the
+    key of `recipe`; a key that is None has the value of `recipe`, or else its default.
 
     Examples:
         >>> result = finetune.train("recipe.yaml")  # doctest: +SKIP
@@ -52,24 +69,59 @@ def train(
         ... )
 
     Args:
-        recipe: Path of a YAML file, or a `Recipe`; None when everything is given by keywords.
-        resume: Go on from the newest valid checkpoint of the output folder.
-        accept_changes: Resume although the recipe or the data changed.
+        recipe: Path of a YAML file, or a `Recipe`; None if the other arguments say everything.
+        task: Name of a task, as `finetune list` shows it: ``"text-classification"``.
+        model: Hub id or folder of the pretrained model, or the ``model`` section of a recipe.
+        dataset: A path, the ``dataset`` section of a recipe, or the examples themselves: split → a
+            `datasets.Dataset` or an iterable of mappings, ``{"train": rows, "test": rows}``.
+        strategy: Name of a strategy, or its name and options: ``{"name": "lora", "r": 8}``.
+        output: Folder of the run. It must not exist or be empty, unless `resume` or `overwrite` is
+            set.
+        preprocessor: Options of the task's preprocessor; with ``name``, another preprocessor.
+        evaluator: Options of the task's evaluator; with ``name``, another evaluator.
+        metrics: Names of further metrics, or Python functions as ``"module:function"``.
+        training: Options of the trainer: `transformers.TrainingArguments`, or the task's own class.
+        generation: Options of text generation, such as ``{"num_beams": 4}``, if the task generates
+            text.
+        seed: Seed of everything that is random; 42 by default.
+        score_base_model: Whether to score the base model before training; True by default.
+        general_text: Text on which forgetting is measured: ``"bundled"`` (the default), a text
+            file, or ``"none"``.
+        slices: Columns of the data by whose values the scores are also computed.
+        card: Facts for the model card that only you know, such as ``license`` and ``language``.
+        resume: Continue from the newest valid checkpoint in the output folder.
+        accept_changes: Resume even if the recipe or the data changed.
         overwrite: Replace an earlier run in the output folder.
-        plugins: Where names are looked up; None to discover them.
-        reporter: Told what happens; None for bars on a terminal and silence elsewhere.
-        **keywords: Keys of a recipe; they override those of the file. `dataset` may hold examples:
-            ``{"train": rows, "validation": rows}``, each a `datasets.Dataset` or an iterable of mappings.
+        plugins: Where names are looked up; None to discover the installed plugins.
+        reporter: Shows the progress; None for bars on a terminal and silence elsewhere.
 
     Raises:
-        FinetuneError: With what went wrong, where, and what to do.
+        FinetuneError: The run is refused or fails. The message says what is wrong, where, and what
+            to do.
     """
-    rows = None
-    given = keywords.get("dataset")
-    if _holds_examples(given):
-        rows = given
-        keywords["dataset"] = {"path": ROWS}
-    plan = plans.make(_recipe(recipe, keywords), plugins or discover())
+    given: dict[str, Any] = {
+        "task": task,
+        "model": model,
+        "dataset": dataset,
+        "strategy": strategy,
+        "output": output,
+        "preprocessor": preprocessor,
+        "evaluator": evaluator,
+        "metrics": metrics,
+        "training": training,
+        "generation": generation,
+        "seed": seed,
+        "score_base_model": score_base_model,
+        "general_text": general_text,
+        "slices": slices,
+        "card": card,
+    }
+    keys = {name: value for name, value in given.items() if value is not None}
+    rows: Mapping[str, Any] | None = None
+    if _holds_examples(dataset):
+        rows = dataset
+        keys["dataset"] = {"path": ROWS}
+    plan = plans.make(_recipe(recipe, keys), plugins or discover())
     if reporter is None and sys.stderr.isatty():
         reporter = Console()
     return runs.run(
@@ -78,12 +130,16 @@ def train(
 
 
 def load(run: str | Path, *, plugins: Plugins | None = None) -> FineTuned:
-    """Load the model of a finished run, ready to predict.
+    """Load the model of a finished run.
 
     Examples:
         >>> model = finetune.load("runs/reviews")  # doctest: +SKIP
         >>> model.predict(text="A fine inn.")["prediction"]  # doctest: +SKIP
         'positive'
+
+    Args:
+        run: The run folder.
+        plugins: Where names are looked up; None to discover the installed plugins.
 
     Raises:
         BadRecipe: The folder holds no finished run.
@@ -91,11 +147,13 @@ def load(run: str | Path, *, plugins: Plugins | None = None) -> FineTuned:
     plugins = plugins or discover()
     result = Result.load(run)
     recipe = recipes.from_mapping(result.recipe, name=str(Path(run) / RECIPE))
-    # The run's own classes and options, fitted; a recipe's default may mean another class in a later version.
+    # Use the fitted classes of the run: in a later version, the default of a recipe may be another
+    # class.
     plan = plans.make(replace(recipe, preprocessor=None, evaluator=None, metrics=()), plugins)
     plan = replace(
         plan,
-        # Further metrics may be code from elsewhere: they are loaded when something is scored, and not before.
+        # Further metrics can be code that is not installed here, so they are loaded only when
+        # something is scored.
         recipe=replace(plan.recipe, metrics=recipe.metrics),
         preprocessor=options.rebuild(result.preprocessor, where="preprocessor"),
         evaluator=options.rebuild(result.evaluator, where="evaluator"),
@@ -110,7 +168,7 @@ def load(run: str | Path, *, plugins: Plugins | None = None) -> FineTuned:
 
 def evaluate(
     run: str | Path,
-    dataset: str | Mapping[str, Any] | None = None,
+    dataset: str | Path | Mapping[str, Any] | None = None,
     *,
     split: str = "test",
     plugins: Plugins | None = None,
@@ -120,31 +178,44 @@ def evaluate(
 
     Args:
         run: The run folder.
-        dataset: A path, or the ``dataset`` section of a recipe; None for the run's own.
-        split: Which split to score; a single file is taken whole.
-        plugins: Where names are looked up; None to discover them.
-        reporter: Told what happens.
+        dataset: A path, or the ``dataset`` section of a recipe; None for the data of the run.
+        split: The split to score. It has no effect if `dataset` has a single split: that one is
+            scored.
+        plugins: Where names are looked up; None to discover the installed plugins.
+        reporter: Shows the progress.
 
     Returns:
         Score → number.
+
+    Raises:
+        BadData: The data cannot be read, or has no such split.
     """
     return load(run, plugins=plugins).evaluate(dataset, split=split, reporter=reporter)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuned:
-    """A fine-tuned model with all that it takes to use it."""
+    """A fine-tuned model with everything needed to use it."""
 
     plan: Plan
+    """The recipe of the run, with the objects built from it."""
     result: Result
+    """The result of the run."""
     tokenizer: Any
+    """The tokenizer that the run saved."""
     model: Any
+    """The model of transformers, or PEFT's wrapper."""
 
     def with_generation(self, **generation: Any) -> FineTuned:
         """Return the same model with other generation options: ``model.with_generation(num_beams=4).predict(…)``.
 
+        Args:
+            **generation: Options of `transformers.GenerationConfig`. They replace those of the run;
+                a new limit, such as ``max_new_tokens``, replaces all limits of the run.
+
         Raises:
-            BadOptions: The task writes no text, or an option is unknown or contradicts another.
+            BadOptions: The task does not generate text, or an option is unknown or contradicts
+                another.
         """
         given = dict(self.plan.recipe.generation)
         if generation.keys() & LIMITS:
@@ -153,12 +224,18 @@ class FineTuned:
         check_generation(self.plan.task, recipe)
         return replace(self, plan=replace(self.plan, recipe=recipe))
 
-    def predict(self, examples: Row | Iterable[Row] | None = None, **columns: Any) -> Any:
+    @overload
+    def predict(self, examples: Row | None = None, **columns: Any) -> Record: ...
+
+    @overload
+    def predict(self, examples: Iterable[Row]) -> list[Record]: ...
+
+    def predict(self, examples: Row | Iterable[Row] | None = None, **columns: Any) -> Record | list[Record]:
         """Predict one example or many.
 
         Args:
-            examples: A mapping, or several.
-            **columns: One example, by column: ``question="Who?", context="…"``.
+            examples: One example as a mapping, or several.
+            **columns: One example by its columns: ``question="Who?", context="…"``.
 
         Returns:
             The record of one example, or a list of records.
@@ -166,49 +243,58 @@ class FineTuned:
         Raises:
             BadData: A column is missing or cannot be used.
         """
-        one = examples is None or isinstance(examples, Mapping)
-        rows: list[Row] = [dict(columns if examples is None else examples)] if one else list(examples)  # type: ignore[arg-type]
+        if examples is not None and columns:
+            raise BadData(f"give examples or the columns of one example ({', '.join(columns)}), not both.")
+        if examples is None or isinstance(examples, Mapping):
+            return self._predict_rows([columns if examples is None else examples])[0]
+        return self._predict_rows(examples)
+
+    def _predict_rows(self, examples: Iterable[Row]) -> list[Record]:
+        constants = self._constants()
+        rows = [{**constants, **row} for row in examples]
         if not rows:
             return []
-        constants = self._constants()
-        rows = [{**constants, **row} for row in rows]
         found = data.from_rows({"test": rows}, self.plan.preprocessor, fit=False, answers=False)
-        records = self._alone()._records(found.splits["test"], answers=False)
-        return records[0] if one else records
+        return self._for_inference()._records(found.splits["test"], answers=False)
 
-    def _alone(self) -> FineTuned:
-        """Return the same model, which predicts each example by itself."""
+    def _for_inference(self) -> FineTuned:
+        """Return the same model with a preprocessor that does not pack examples."""
         return replace(self, plan=replace(self.plan, preprocessor=self.plan.preprocessor.for_inference()))
 
     def _constants(self) -> dict[str, str]:
-        """Return the run's constants that the task reads when it predicts."""
+        """Return the constant columns of the run that the task reads when it predicts."""
         inputs = self.plan.preprocessor.needs().inputs
         return {name: text for name, text in self.plan.recipe.dataset.constants.items() if name in inputs}
 
     def predict_source(self, source: Source) -> tuple[Sequence[Row], list[Record]]:
-        """Predict every example of a source, whatever its splits; return the examples and their records."""
+        """Predict every example in all splits of a source; return the examples and their records."""
         found = data.load(source, self.plan.preprocessor, plugins=self.plan.plugins, seed=0, fit=False, answers=False)
-        alone = self._alone()
+        model = self._for_inference()
         rows: list[Row] = []
         records: list[Record] = []
         for part in found.splits.values():
             rows += list(part)
-            records += alone._records(part, answers=False)
+            records += model._records(part, answers=False)
         return rows, records
 
     def source_like(self, path: str, **changes: Any) -> Source:
-        """Return another file as a data set with the columns and constants of the run's.
+        """Return another file as a data set with the columns and constants of the run's data set.
+
+        Args:
+            path: What `Source.path` takes.
+            **changes: Other keys of `Source`.
 
         Raises:
-            BadRecipe: The run mixes data sets whose columns or constants differ, so that nobody can tell which it is.
+            BadRecipe: The run mixes data sets whose columns or constants differ, so the right ones
+                are not known.
         """
         source = self.plan.recipe.dataset
         if source.mixture:
             parts = [part for part, _ in recipes.parts(source).values()]
             if any((part.columns, part.constants) != (parts[0].columns, parts[0].constants) for part in parts):
                 raise BadRecipe(
-                    f"the run mixes data sets with other columns or constants: say which {path} has, by a section: "
-                    "{path: …, columns: …, constants: …}."
+                    f"the run mixes data sets whose columns or constants differ. Give those of {path} in a dataset "
+                    "section: {path: …, columns: …, constants: …}."
                 )
             source = parts[0]
         same = {name: getattr(source, name) for name in ("columns", "constants", "encoding", "on_bad")}
@@ -216,22 +302,37 @@ class FineTuned:
 
     def evaluate(
         self,
-        dataset: str | Mapping[str, Any] | None = None,
+        dataset: str | Path | Mapping[str, Any] | None = None,
         *,
         split: str = "test",
         reporter: Reporter | None = None,
     ) -> dict[str, float]:
-        """Score the model on examples with answers; see `finetune.evaluate`."""
+        """Score the model on examples with answers.
+
+        Args:
+            dataset: A path, or the ``dataset`` section of a recipe; None for the data of the run.
+            split: The split to score. It has no effect if `dataset` has a single split: that one is
+                scored.
+            reporter: Shows the progress.
+
+        Returns:
+            Score → number.
+
+        Raises:
+            BadData: The data cannot be read, or has no such split.
+            BadRecipe: `dataset` is None, and the run was trained on examples that were given in
+                Python.
+        """
         recipe = self.plan.recipe
         plan = replace(self.plan, metrics=plans.find_metrics(recipe, self.plan.plugins))
         if dataset is not None:
-            content = {**recipes.to_mapping(recipe), "dataset": dataset}
+            section = _without_paths(dataset)
             if not isinstance(dataset, Mapping):  # another file with the same columns
-                content["dataset"] = asdict(self.source_like(str(dataset)))
-            recipe = recipes.from_mapping(content)
+                section = asdict(self.source_like(str(dataset)))
+            recipe = recipes.from_mapping({**recipes.to_mapping(recipe), "dataset": section})
         elif recipe.dataset.path == ROWS:
-            raise BadRecipe("the run was trained on examples given in Python; name a data set to score.")
-        # The run's own data is fitted and parted once more, as it was then; other data is taken as it is.
+            raise BadRecipe("the run was trained on examples given in Python. Name a data set to score.")
+        # The data of the run is fitted and split again, as in the run; other data is used as it is.
         found = data.load(
             recipe.dataset,
             self.plan.preprocessor,
@@ -239,14 +340,15 @@ class FineTuned:
             seed=recipe.seed,
             fit=dataset is None,
         )
-        parts = dict(found.splits)
-        chosen = next(iter(parts.values())) if dataset is not None and len(parts) == 1 else parts.get(split)
+        splits = dict(found.splits)
+        is_single = dataset is not None and len(splits) == 1
+        chosen = next(iter(splits.values())) if is_single else splits.get(split)
         if chosen is None:
-            raise BadData(f"there is no split {split!r}; there are: {', '.join(parts)}.")
+            raise BadData(f"the data has no split {split!r}. It has: {', '.join(splits)}.")
         return scoring.all_scores(plan.evaluator, plan, self._records(chosen, reporter=reporter), examples=chosen)
 
     def _records(self, examples: Any, *, answers: bool = True, reporter: Reporter | None = None) -> list[Record]:
-        """Predict examples, by the task's own trainer."""
+        """Predict examples with the task's trainer."""
         made = features.make(
             examples,
             preprocessor=self.plan.preprocessor,
@@ -256,7 +358,7 @@ class FineTuned:
             answers=answers,
             reporter=reporter,
         )
-        known = predicting(self.plan.task)
+        known = prediction_options(self.plan.task)
         given = {name: value for name, value in self.plan.recipe.training.items() if name in known}
         with tempfile.TemporaryDirectory() as scratch:
             job = Job(
@@ -290,32 +392,44 @@ class FineTuned:
         return self.plan.evaluator.records(predictions)
 
 
-def predicting(task: Task) -> set[str]:
-    """Return the training options that change how a model predicts.
+def prediction_options(task: Task) -> set[str]:
+    """Return the names of the training options that change predictions.
 
-    What TRL's classes add is among them: DPO's ``beta`` scales the rewards, GRPO's ``max_completion_length`` cuts what
-    is rewarded.
+    They include the options that TRL's classes add: DPO's ``beta`` scales the rewards, and GRPO's
+    ``max_completion_length`` limits the answers that are rewarded.
     """
     arguments = resolve(task.arguments)
     own = {f.name for f in fields(arguments)} - {f.name for f in fields(TrainingArguments)}
     return {*own, "per_device_eval_batch_size", "bf16", "bf16_full_eval", "fp16"}
 
 
-def _recipe(recipe: str | Path | Recipe | None, keywords: Mapping[str, Any]) -> Recipe:
+def _recipe(recipe: str | Path | Recipe | None, keys: Mapping[str, Any]) -> Recipe:
+    given = {name: _without_paths(value) for name, value in keys.items()}
     if isinstance(recipe, Recipe):
-        return recipes.from_mapping({**recipes.to_mapping(recipe), **keywords})
+        return recipes.from_mapping({**recipes.to_mapping(recipe), **given})
     content: dict[str, Any] = {}
     if recipe is not None:
         content = recipes.to_mapping(recipes.read(recipe))
-    return recipes.parse({**content, **keywords})
+    return recipes.parse({**content, **given})
 
 
-def _holds_examples(dataset: Any) -> bool:
-    """Tell splits of examples from a section of a recipe, and from splits of files."""
+def _without_paths(value: Any) -> Any:
+    """Return a value of a recipe with text for every `Path`."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {name: _without_paths(each) for name, each in value.items()}
+    return [_without_paths(each) for each in value] if isinstance(value, list) else value
+
+
+def _holds_examples(dataset: Any) -> TypeGuard[Mapping[str, Any]]:
+    """Return whether a data set is split → examples, and neither a section of a recipe nor split → files."""
     if not isinstance(dataset, Mapping) or not dataset or set(dataset) - {"train", "validation", "test"}:
         return False
     part = next(iter(dataset.values()))
-    return not isinstance(part, str | Path) and not (isinstance(part, list) and part and isinstance(part[0], str))
+    if isinstance(part, list) and part:
+        part = part[0]
+    return not isinstance(part, str | Path)
 
 
 __all__ = ["FineTuned", "evaluate", "load", "train"]

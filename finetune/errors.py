@@ -1,4 +1,4 @@
-"""What can go wrong, said so that a person can act on it."""
+"""The errors of `finetune`. Their messages say what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ if TYPE_CHECKING:
 
 
 class FinetuneError(Exception):
-    """Anything `finetune` refuses or fails at; the command line prints it without a traceback."""
+    """Base class of all errors of `finetune`; the command line prints them without a traceback."""
 
     exit_code = 2
-    """What the command line exits with: 2 for usage, recipe or data; 1 for a failure while running."""
+    """Exit status of the command line: 2 for a wrong call, recipe or data; 1 for a failure during a
+    run."""
 
 
 class UnknownName(FinetuneError):
-    """A name that no plugin brings."""
+    """A name that no plugin provides."""
 
 
 class DuplicateName(FinetuneError):
-    """One name, brought by two plugins."""
+    """A name that two plugins provide."""
 
 
 class BrokenPlugin(FinetuneError):
-    """A plugin that a recipe needs, and that cannot be loaded."""
+    """A plugin that a recipe needs cannot be loaded."""
 
 
 class MissingLibrary(FinetuneError):
@@ -34,28 +35,28 @@ class MissingLibrary(FinetuneError):
 
 
 class BadOptions(FinetuneError):
-    """Options that do not fit the class they are for."""
+    """Options that are unknown or wrong for their class, or that contradict each other."""
 
 
 class BadRecipe(FinetuneError):
-    """A recipe that cannot be read, or asks for what does not exist."""
+    """A recipe that cannot be read, or that names something that does not exist."""
 
 
 class BadData(FinetuneError):
-    """Data that cannot be trained on; carries the findings, by place."""
+    """Data that cannot be used; holds the findings with their places."""
 
     def __init__(
         self, message: str, *, findings: Sequence[Finding] = (), counts: Mapping[str, int] | None = None
     ) -> None:
         super().__init__(message)
         self.findings = tuple(findings)
-        """At most 20 findings a code."""
+        """At most 20 findings of each code."""
         self.counts = dict(counts or {})
-        """How many findings there were of each code, shown or not."""
+        """Code → number of all findings."""
 
 
 class Incompatible(FinetuneError):
-    """A task and a strategy (or a model) that cannot be joined, with the reason."""
+    """A task, strategy and model that cannot be combined."""
 
 
 class UpstreamChanged(FinetuneError):
@@ -63,21 +64,21 @@ class UpstreamChanged(FinetuneError):
 
 
 class OutputExists(FinetuneError):
-    """An output folder that already holds something."""
+    """An output folder that the run must not write into, because it is not empty."""
 
 
 class BadCheckpoint(FinetuneError):
-    """A checkpoint that cannot be resumed from as asked."""
+    """A checkpoint from which the run cannot resume."""
 
 
 class TrainingFailed(FinetuneError):
-    """A run that began and could not end well."""
+    """A run that failed after it began to train."""
 
     exit_code = 1
 
 
 class Interrupted(FinetuneError):
-    """A run stopped by a signal, after saving what it could."""
+    """A run that a signal stopped, after it saved a checkpoint."""
 
     def __init__(self, message: str, *, signal: int) -> None:
         super().__init__(message)
@@ -85,7 +86,7 @@ class Interrupted(FinetuneError):
 
 
 def did_you_mean(name: object, known: Collection[str]) -> str:
-    """Return a hint that names the nearest of ``known``, or nothing.
+    """Return a hint with the most similar known name; an empty text if none is similar.
 
     >>> did_you_mean("lroa", ["lora", "full"])
     " Did you mean 'lora'?"

@@ -35,7 +35,9 @@ def check(output: Path, *, resume: bool, overwrite: bool) -> None:
     """
     if not output.exists():
         if resume:
-            raise OutputExists(f"output: {str(output)!r} does not exist, so there is no run to resume. Train without --resume.")
+            raise OutputExists(
+                f"output: {str(output)!r} does not exist, so there is no run to resume. Train without --resume."
+            )
         return
     if not output.is_dir():
         raise OutputExists(f"output: {str(output)!r} is a file. Name a folder.")
@@ -86,7 +88,8 @@ def lock(output: Path) -> Iterator[None]:
         yield
         return
     name = hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:16]
-    # A lock file next to the run folder would remain there, and one inside is deleted when a run is overwritten.
+    # A lock file next to the run folder would remain there, and one inside is deleted when a run is
+    # overwritten.
     with (Path(tempfile.gettempdir()) / f"finetune-{name}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,8 +1,9 @@
-"""Every door a plugin may open.
+"""The hooks that a plugin can implement.
 
-Hooks that ask are plural nouns and return a mapping ``{name: value or "module:attribute"}``; hooks that tell are
-``before_x`` or ``after_x`` and return nothing. A plugin is a module that implements some of them, named in the
-entry-point group ``finetune``. Import nothing heavy in it: name what is heavy as ``"module:attribute"``.
+A hook whose name is a plural noun returns a mapping ``{name: value or "module:attribute"}``. A hook
+called ``before_x`` or ``after_x`` is called at that moment and returns nothing. A plugin is a
+module that implements some of these hooks, and that an entry point of the group ``finetune`` names.
+Keep its import fast: name heavy objects as ``"module:attribute"``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ hookimpl = pluggy.HookimplMarker("finetune")
 
 @hookspec
 def tasks() -> Mapping[str, Task]:  # type: ignore[empty-body]
-    """Say which tasks you bring: what is learned. Asked once, at discovery.
+    """Return your tasks: name → `Task`. The hook is called once, when plugins are discovered.
 
     Examples:
         >>> @hookimpl
@@ -34,7 +35,7 @@ def tasks() -> Mapping[str, Task]:  # type: ignore[empty-body]
 
 @hookspec
 def preprocessors() -> Mapping[str, str]:  # type: ignore[empty-body]
-    """Say which preprocessors you bring beyond those your tasks name: raw examples → features.
+    """Return preprocessors that no task of yours names: name → subclass of `Preprocessor`.
 
     Examples:
         >>> @hookimpl
@@ -45,7 +46,7 @@ def preprocessors() -> Mapping[str, str]:  # type: ignore[empty-body]
 
 @hookspec
 def strategies() -> Mapping[str, str]:  # type: ignore[empty-body]
-    """Say which strategies you bring: how parameters move.
+    """Return your strategies: name → subclass of `Strategy`.
 
     Examples:
         >>> @hookimpl
@@ -56,22 +57,23 @@ def strategies() -> Mapping[str, str]:  # type: ignore[empty-body]
 
 @hookspec
 def evaluators() -> Mapping[str, str]:  # type: ignore[empty-body]
-    """Say which evaluators you bring beyond those your tasks name: predictions → records → scores.
+    """Return evaluators that no task of yours names: name → subclass of `Evaluator`.
 
     Examples:
         >>> @hookimpl
         ... def evaluators():
-        ...     return {"cost": "my_plugin.cost:CostSensitive"}
+        ...     return {"cost-sensitive": "my_plugin.cost:CostSensitiveEvaluator"}
     """
 
 
 @hookspec
 def metrics() -> Mapping[str, str]:  # type: ignore[empty-body]
-    """Say which extra metrics you bring: functions from records to ``{name: score}``.
+    """Return your metrics: name → function from records to ``{name: score}``.
 
-    A name that ends with a colon is a scheme: ``brier:macro`` calls what ``brier:`` names with ``"macro"``, whenever a
-    recipe is planned, and gets such a function. One that has a method ``check`` is shown some records of the untouched
-    model before the first step, and may refuse their form.
+    A name that ends with a colon is a scheme: for ``brier:macro``, the function of ``brier:`` is
+    called with ``"macro"`` and returns the metric. If a metric has a method ``check``, it is called
+    with some records of the base model before the first step, and can refuse them with
+    `BadOptions`.
 
     Examples:
         >>> @hookimpl
@@ -82,9 +84,9 @@ def metrics() -> Mapping[str, str]:  # type: ignore[empty-body]
 
 @hookspec
 def readers() -> Mapping[str, str]:  # type: ignore[empty-body]
-    """Say which file formats you read: subclasses of `finetune.interfaces.Reader`.
+    """Return your readers of file formats: name of the format → subclass of `finetune.interfaces.Reader`.
 
-    Asked for a file when the recipe names the format, or when a reader recognises the file.
+    A reader is used if the recipe names its format, or if it recognises the file.
 
     Examples:
         >>> @hookimpl
@@ -95,10 +97,10 @@ def readers() -> Mapping[str, str]:  # type: ignore[empty-body]
 
 @hookspec
 def sources() -> Mapping[str, str]:  # type: ignore[empty-body]
-    """Say which schemes of ``dataset.path`` you answer: functions from the rest of the path to rows.
+    """Return your schemes of ``dataset.path``: scheme → function from the rest of the path to rows.
 
-    ``path: "sample:harbour-qa"`` calls the source ``sample`` with ``"harbour-qa"`` and ``dataset.options``; it
-    returns ``{split: iterable of mappings}``.
+    ``path: "sample:harbour-qa"`` calls the function of ``sample`` with ``"harbour-qa"`` and, as
+    keywords, ``dataset.options``. It returns ``{split: iterable of mappings}``.
 
     Examples:
         >>> @hookimpl
@@ -109,10 +111,10 @@ def sources() -> Mapping[str, str]:  # type: ignore[empty-body]
 
 @hookspec
 def models() -> Mapping[str, str]:  # type: ignore[empty-body]
-    """Say which schemes of ``model.path`` you answer: functions from the rest of the path to the folder of a model.
+    """Return your schemes of ``model.path``: scheme → function from the rest of the path to the folder of a model.
 
-    ``model: "sample:decoder"`` calls the scheme ``sample`` with ``"decoder"``, whenever a recipe is planned: keep what
-    takes time in a cache.
+    ``model: "sample:decoder"`` calls the function of ``sample`` with ``"decoder"``. It is called
+    each time a recipe is read, so cache slow work.
 
     Examples:
         >>> @hookimpl
@@ -123,7 +125,7 @@ def models() -> Mapping[str, str]:  # type: ignore[empty-body]
 
 @hookspec
 def commands() -> Mapping[str, str]:  # type: ignore[empty-body]
-    """Say which subcommands you add to ``finetune``: Click commands.
+    """Return your subcommands of ``finetune``: name → Click command.
 
     Examples:
         >>> @hookimpl
@@ -134,9 +136,9 @@ def commands() -> Mapping[str, str]:  # type: ignore[empty-body]
 
 @hookspec
 def card_sections() -> Mapping[str, str]:  # type: ignore[empty-body]
-    """Say which sections you add to model cards: titles, and functions from result and run folder to Markdown.
+    """Return your sections of model cards: title → function from result and run folder to Markdown.
 
-    An empty text leaves the section out. What comes from data must be escaped.
+    If the text is empty, the section is left out. Escape everything that comes from data.
 
     Examples:
         >>> @hookimpl
@@ -149,10 +151,11 @@ def card_sections() -> Mapping[str, str]:  # type: ignore[empty-body]
 def requirements() -> Mapping[str, Mapping[str, str]]:  # type: ignore[empty-body]
     """Return the optional libraries that your names need: name → top-level module → what ``pip install`` takes.
 
-    A name is one that this plugin brings, of any kind, or ``"*"`` for all of them; an entry of its own is added to
-    that of ``"*"``. Modules are looked up, not imported. If one is missing, `finetune list` shows the command that
-    installs it, and a recipe that needs the name is refused with the same command. If a module of ``"*"`` is missing,
-    the plugin's ``before_training`` and ``after_run`` are not called.
+    A name is one that this plugin brings, of any kind, or ``"*"`` for all of them; an entry of its
+    own is added to that of ``"*"``. Modules are looked up, not imported. If one is missing,
+    `finetune list` shows the command that installs it, and a recipe that needs the name is refused
+    with the same command. If a module of ``"*"`` is missing, the plugin's ``before_training`` and
+    ``after_run`` are not called.
 
     Examples:
         >>> @hookimpl
@@ -163,7 +166,10 @@ def requirements() -> Mapping[str, Mapping[str, str]]:  # type: ignore[empty-bod
 
 @hookspec
 def before_training(job: Job) -> None:
-    """Be told what is about to be trained: the model is prepared, no step is made.
+    """Called after the strategy has prepared the model, before the first step.
+
+    Args:
+        job: What the trainer gets.
 
     Examples:
         >>> @hookimpl
@@ -174,12 +180,16 @@ def before_training(job: Job) -> None:
 
 @hookspec
 def after_run(result: Result, directory: Path) -> None:
-    """Be told that a run has ended, and which folder holds it.
+    """Called at the end of a run, when the run folder is complete.
+
+    Args:
+        result: The result of the run.
+        directory: The run folder.
 
     Examples:
         >>> @hookimpl
         ... def after_run(result, directory):
-        ...     (directory / "notes.txt").write_text(result.task)
+        ...     (directory / "notes.txt").write_text(result.recipe["task"])
     """
 
 
@@ -195,4 +205,4 @@ ASKING: dict[str, str] = {
     "commands": "command",
     "card_sections": "card section",
 }
-"""Every hook that asks, and what one of its names is called in a message."""
+"""Hooks that return names → what messages call one of the names."""

@@ -1,12 +1,13 @@
-"""What exists: the nouns that plugins write and the values that flow between them.
+"""The interfaces that plugins implement, and the values that are passed between them.
 
-Three interfaces are stable: `Preprocessor` (examples → features), `Strategy` (how parameters move) and `Evaluator`
-(predictions → records → scores). A `Task` ties them to a model class. Words: an *example* is a raw row, a *feature* is
-what the model takes, a *window* is one slice of a long text, a *record* is what was predicted for one example, a
+Three interfaces are stable: `Preprocessor` (from examples to features), `Strategy` (which
+parameters are trained, and how) and `Evaluator` (from predictions to records to scores). A `Task`
+connects them to a model class. An *example* is a row of the data, a *feature* is an input of the
+model, a *window* is one part of a long text, a *record* is the prediction for one example, and a
 *score* is a number.
 
-The constructor of a preprocessor, strategy or evaluator is the schema of its options: write frozen, keyword-only
-dataclasses and a docstring under each field.
+The constructor of a preprocessor, strategy or evaluator is the schema of its options. Write it as a
+frozen, keyword-only dataclass with a docstring under each field.
 """
 
 from __future__ import annotations
@@ -28,89 +29,104 @@ IGNORE_INDEX = -100
 """The label that `torch.nn.CrossEntropyLoss` skips."""
 
 Row = Mapping[str, Any]
-"""One example: column → value. Columns of a text file hold text until a preprocessor converts them."""
+"""One example: column → value. The values of a csv or tsv file are text until a preprocessor
+converts them."""
 
 Batch = Mapping[str, Sequence[Any]]
 """Several examples or features: column → one value each."""
 
 Record = dict[str, Any]
-"""What was predicted for one example, as JSON can hold it."""
+"""The prediction for one example, as JSON can hold it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that is wrong with the data, and where."""
+    """One problem in the data, with its place."""
 
     code: str
-    """What kind of thing, stable and in kebab-case: ``answer-not-at-offset``."""
+    """The kind of problem, stable and in kebab-case: ``answer-not-at-offset``."""
     message: str
-    """What was given and what was wanted."""
+    """What is wrong, as a sentence that ends with a period."""
     fix: str = ""
-    """What to do about it."""
+    """What to do, as a sentence."""
     level: Literal["error", "row", "warning"] = "row"
-    """``error`` always stops; ``row`` stops, unless the recipe drops bad rows; ``warning`` is counted and shown."""
+    """``error`` always stops the run; ``row`` stops it unless the recipe drops bad rows;
+    ``warning`` is only shown."""
     row: int | None = None
-    """Position in the examples given to `Preprocessor.check`, from 0. The core adds file and line."""
+    """Position in the examples that `Preprocessor.check` got, from 0. The core adds file and
+    line."""
     column: str | None = None
-    """Which column, or which place in a nested one: ``answers.answer_start``."""
+    """The column, or a place inside a nested one: ``answers.answer_start``."""
     value: str | None = None
-    """What stood there; the core cuts it to 80 characters."""
+    """The wrong value; the core cuts it to 80 characters."""
     file: str | None = None
     """Path of the file, as the recipe named it."""
     line: int | None = None
     """Line of the file, from 1."""
     split: str | None = None
-    """Which split the row belongs to."""
+    """The split of the row."""
 
 
 class Reader(ABC):
-    """Reads one file format, row by row, in bounded memory."""
+    """Reads a file format row by row, in bounded memory."""
 
     suffixes: ClassVar[tuple[str, ...]] = ()
-    """File names that may hold this format: ``(".csv",)``. A further ``.gz`` is the core's business."""
+    """Suffixes of files in this format: ``(".csv",)``. The core handles ``.gz`` after them."""
 
     def recognises(self, head: str) -> bool:
-        """Say whether a file of one of `suffixes` that begins with ``head`` (4,096 characters) is of this format."""
+        """Return whether a file with one of `suffixes` is in this format.
+
+        Args:
+            head: The first characters of the file, at most 4,096.
+        """
         return False
 
     @abstractmethod
     def rows(self, text: Iterable[str], *, file: str) -> Iterator[tuple[int, Row] | Finding]:
-        """Yield ``(line, row)`` for every good row and a `Finding` with its line for every bad one.
+        """Yield ``(line, row)`` for every good row, and a `Finding` with its line for every bad one.
 
-        ``text`` is the file's decoded text in pieces of any size, line ends untouched (``\\r\\n`` stays).
+        Args:
+            text: The decoded text of the file in pieces of any size, with its line ends (``\\r\\n``
+                stays).
+            file: Name of the file, for messages.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """Examples, their features, and what the model made of them."""
+    """Examples, their features, and the outputs of the model."""
 
     examples: Sequence[Row]
     """The examples, in order."""
     features: Sequence[Row]
-    """The features, in order; ``example`` holds the index of the example that each was made from."""
+    """The features, in order; ``example`` holds the position of the example that each was made
+    from."""
     outputs: Any
-    """The model's outputs for every feature: an array or a tuple of arrays whose first axis is the feature."""
+    """The outputs for every feature: an array or a tuple of arrays whose first axis is the
+    feature."""
     tokenizer: PreTrainedTokenizerBase
-    """The one that made the features."""
+    """The tokenizer that made the features."""
     preprocessor: Preprocessor
-    """The one that made the features, fitted: its `model_options` know the label names."""
+    """The fitted preprocessor that made the features; its `model_options` hold the label names."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tallies:
-    """What scores are made of: numbers that add up over examples, and what becomes of their sums.
+    """Numbers for each example whose sums give the scores.
 
-    Accuracy is made of ``right`` and ``one``: ``values`` is ``[[1, 1], [0, 1], [1, 1]]``, and ``scores`` divides the
-    first sum by the second. Whoever draws the examples anew a thousand times needs only the sums.
+    For accuracy, an example has the numbers 1 or 0 (is it right?) and 1 (it is one example):
+    ``values`` is ``[[1, 1], [0, 1], [1, 1]]``, and ``scores`` divides the first sum by the second.
+    A bootstrap of a thousand resamples then needs only sums.
     """
 
     values: Any
-    """An array (examples, K)."""
+    """The numbers, an array (examples, K)."""
     scores: Callable[[Any], dict[str, Any]]
-    """Sums (…, K) → score → array (…); NaN where a score has nothing to divide by."""
+    """Function from sums (…, K) to score → array (…); NaN if the score is not defined, such as 0 /
+    0."""
     most: Mapping[str, float] = field(default_factory=dict)
-    """Score → greatest possible value, for scores that are means of values from 0 to that."""
+    """Score → greatest possible value, for scores that are means of values between 0 and this
+    value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,12 +136,12 @@ class Columns:
     required: tuple[str, ...] = ()
     """Columns that every example must have, for training and for prediction."""
     optional: tuple[str, ...] = ()
-    """Columns that are used if they are there."""
+    """Columns that are used if they exist."""
     answers: tuple[str, ...] = ()
-    """Columns that training and evaluation need and prediction does not."""
+    """Columns that training and evaluation need, but prediction does not."""
     group: str | None = None
-    """Column whose equal values make one independent unit, such as a context that many questions share: a random split
-    keeps them together, and intervals resample them together."""
+    """Column whose equal values form one independent unit, such as a context that many questions
+    share: a random split keeps these rows together, and intervals resample them together."""
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -134,48 +150,58 @@ class Columns:
 
 
 class Preprocessor(ABC):
-    """Turns raw examples into features.
+    """Makes features from examples.
 
-    One `features` serves training, evaluation and prediction: labels appear when answers do.
+    The same method `features` serves training, evaluation and prediction: features have labels if
+    examples have answers.
     """
 
     is_packed: ClassVar[bool] = False
-    """Whether one feature may hold several examples, so that features depend on how examples are batched."""
+    """Whether a feature can hold several examples, so that features depend on how examples are
+    batched."""
 
     @abstractmethod
     def needs(self) -> Columns:
-        """Return the columns of the data that this preprocessor reads; they may depend on its options."""
+        """Return the columns of the data that this preprocessor reads; they can depend on its options."""
 
     def fit(self, train: Sequence[Row]) -> Self:
-        """Return a copy that knows what only the training examples can tell, such as the label names.
+        """Return a copy with what is learned from the training examples, such as the label names.
 
-        Must cope with bad rows, which `check` reports later. The copy's fields are recorded in the result, so that
-        prediction needs no data.
+        It must accept bad rows, because `check` reports them later. The fields of the copy are
+        stored in the result, so that prediction needs no data.
+
+        Args:
+            train: The training examples, bad ones included.
         """
         return self
 
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
-        """Yield what is wrong with the examples of one split; called after `fit`, on rows of every kind."""
+        """Yield the problems of the examples of one split; it is called after `fit`, and must accept any row."""
         yield from ()
 
     @abstractmethod
     def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
         """Return the features of a batch of examples.
 
-        Where an example makes several features, the column ``overflow_to_sample_mapping`` says which example of the
-        batch each came from. Columns that the model does not take may be kept for `counts` and the evaluator.
+        If an example makes several features, the column ``overflow_to_sample_mapping`` holds, for
+        each feature, the position of its example in the batch. Columns that the model does not take
+        are kept for `counts` and the evaluator.
+
+        Args:
+            examples: Column → values; answers can be missing.
+            tokenizer: The tokenizer of the model.
         """
 
     def for_inference(self) -> Preprocessor:
-        """Return what makes the features of examples that a person wants predictions of, each by itself.
+        """Return the preprocessor for prediction.
 
-        Where examples are packed, this one does not pack: what is predicted for one must not depend on the others. And
-        where the model can do more than is scored, such as go on with a text, its features may say so.
+        It must not pack examples, because the prediction for one must not depend on the others. Its
+        features can also ask for more than is scored, such as the continuation of a text.
         """
         return self
 
     def canonical(self, example: Row) -> Row:
-        """Return an example under the names that the task's evaluator reads, whatever form the data has.
+        """Return an example with the column names that the task's evaluator reads.
 
         Examples:
             >>> preprocessor.canonical({"dialogue": "A: Tea? B: Yes.", "summary": "B wants tea."})  # doctest: +SKIP
@@ -184,25 +210,25 @@ class Preprocessor(ABC):
         return example
 
     def trainer_options(self) -> Mapping[str, Any]:
-        """Return what the task's trainer needs to know beside the features: ``{"packing": True, "max_length": 1024}``.
+        """Return options that the task's trainer needs: ``{"packing": True, "max_length": 1024}``.
 
-        Which names a trainer reads is documented with the trainer; it ignores the others.
+        The documentation of a trainer names the options that it reads; it ignores the others.
         """
         return {}
 
     def lengths(self, features: Batch) -> Sequence[int]:
-        """Return how many tokens each of a batch of features holds, in all.
+        """Return the number of tokens of each feature in a batch.
 
-        Nested ``input_ids``, such as the choices of a multiple-choice question, count together. Override it where
-        ``input_ids`` is not the column that holds the tokens.
+        Nested ``input_ids``, such as the choices of a multiple-choice question, are added up.
+        Override it if the tokens are not in ``input_ids``.
         """
         return [_count(ids) for ids in features["input_ids"]]
 
     def longest(self, features: Batch) -> int:
         """Return the length in tokens of the longest sequence in a batch of features.
 
-        The model must have a position for each of its tokens. Of nested ``input_ids`` this is the longest inner list;
-        of others, the greatest of `lengths`.
+        The model must have a position for each of its tokens. It is the longest inner list of
+        nested ``input_ids``, else the maximum of `lengths`.
         """
         nested = [ids for ids in features["input_ids"] if _is_nested(ids)] if "input_ids" in features else []
         if nested:
@@ -210,39 +236,48 @@ class Preprocessor(ABC):
         return max(self.lengths(features), default=0)
 
     def counts(self, features: Batch) -> Mapping[str, int]:
-        """Return counts of what was done to a batch of features (``truncated``, ``tokens_lost``); the core adds up."""
+        """Return counts for a batch of features, such as ``truncated`` and ``tokens_lost``; the core adds them up."""
         return {}
 
     def validate_counts(self, counts: Mapping[str, int], *, split: str) -> None:  # noqa: B027, most accept everything
-        """Look at what became of a split, ``features`` and ``tokens`` among the counts, before any model is loaded.
+        """Check the counts of a split before a model is loaded.
+
+        Args:
+            counts: What `counts` counted, with ``features`` and ``tokens``.
+            split: Name of the split.
 
         Raises:
-            BadData: Too much was lost for a model to learn from it.
+            BadData: Too much is lost for a model to learn from the rest.
         """
 
     def show(self, feature: Row, tokenizer: PreTrainedTokenizerBase) -> str:
-        """Return one feature as a person reads it, with ``⟦…⟧`` round what the loss sees."""
+        """Return a feature as text for people, with ``⟦…⟧`` around the part on which the loss is computed."""
         sequences = _sequences(feature["input_ids"])
         return "\n".join(tokenizer.decode(ids) for ids in sequences)
 
     def collator(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Any:
-        """Return what makes a padded batch of features; None for `transformers.DataCollatorWithPadding`."""
+        """Return a function that makes a padded batch of features; None for `transformers.DataCollatorWithPadding`.
+
+        Args:
+            tokenizer: The tokenizer of the model.
+            model: As loaded, before the strategy prepares it.
+        """
         return None
 
     def loss(self) -> Callable[..., Any] | None:
-        """Return a loss for `transformers.Trainer` (``compute_loss_func``), or None for the model's own."""
+        """Return a loss function for `transformers.Trainer` (``compute_loss_func``); None for the loss of the model."""
         return None
 
     def model_options(self) -> dict[str, Any]:
-        """Return what the model must be loaded with: ``num_labels``, ``id2label``."""
+        """Return arguments of `from_pretrained` that the model needs: ``num_labels``, ``id2label``."""
         return {}
 
 
 class Strategy(ABC):
-    """Says how parameters move: which ones, how fast, in what guise."""
+    """Defines which parameters are trained, and how."""
 
     def load_options(self) -> dict[str, Any]:
-        """Return what the model must be loaded with, such as a quantisation."""
+        """Return arguments of `from_pretrained` that the strategy needs, such as a quantization."""
         return {}
 
     def loading(self) -> AbstractContextManager[None]:
@@ -251,42 +286,45 @@ class Strategy(ABC):
 
     @abstractmethod
     def prepare(self, model: PreTrainedModel, task: Task, *, newly_initialized: Collection[str] = ()) -> Any:
-        """Return the model with the right parameters trainable, wrapped if need be.
+        """Return the model with the right parameters trainable; it can be wrapped.
 
         Args:
-            model: As loaded; every parameter trainable.
-            task: What is learned; tells the type of head.
-            newly_initialized: Names of modules whose weights were newly initialized, because the base has none. They must train, and
-                must be saved.
+            model: As loaded, with every parameter trainable.
+            task: The task to learn.
+            newly_initialized: Names of modules that the base model does not have. They must be
+                trained and saved.
 
         Raises:
-            Incompatible: The model cannot be trained in this way.
+            Incompatible: The strategy cannot train this model.
         """
 
     def parameter_groups(self, model: Any, *, learning_rate: float, weight_decay: float) -> list[dict[str, Any]] | None:
-        """Return the optimizer's parameter groups, or None for the trainer's usual two."""
+        """Return the parameter groups of the optimizer; None for the two of the trainer."""
         return None
 
     def callbacks(self) -> Sequence[TrainerCallback]:
-        """Return what must happen while training.
+        """Return callbacks for the trainer.
 
-        Freezing on a schedule belongs here, in ``on_train_begin``: what is frozen before the optimizer exists is
-        never trained.
+        A schedule that unfreezes parameters must freeze them in ``on_train_begin``: the optimizer
+        leaves out parameters that are already frozen when it is created.
         """
         return ()
 
     def notes(self, model: Any) -> Sequence[str]:
-        """Return what a person should know of how this model, as `prepare` made it, will be trained.
+        """Return sentences that the user must read about the training of this model.
 
-        A sentence each: they are shown before the first step, and stand in the result.
+        They are shown before the first step, and stored in the result.
+
+        Args:
+            model: As `prepare` returned it.
         """
         return ()
 
     def write_checkpoint(self, model: Any, directory: Path) -> None:  # noqa: B027, most have nothing to add
-        """Write into a checkpoint what the trainer does not, which knows nothing but `save_pretrained`."""
+        """Write the files of a checkpoint that the trainer does not write with `save_pretrained`."""
 
     def read_checkpoint(self, model: Any, directory: Path) -> bool:
-        """Put a checkpoint's weights into the model, to go on from or as the best; False leaves that to the trainer."""
+        """Load the weights of a checkpoint into the model, and return True; False leaves it to the trainer."""
         return False
 
     def save(self, model: Any, directory: Path) -> None:
@@ -298,41 +336,42 @@ class Strategy(ABC):
 
         Args:
             directory: The folder.
-            model_class: An ``AutoModelFor…`` of transformers.
-            base: Path or Hub id of the model that was fine-tuned.
-            options: What `from_pretrained` of the base took, labels and all.
+            model_class: The ``AutoModelFor…`` class of transformers.
+            base: Path or Hub id of the base model.
+            options: Arguments of `from_pretrained` with which the base model was loaded.
         """
-        # The folder's configuration knows all but how to compute (``attn_implementation``), which changes last digits;
-        # a revision is the base's, and weights of another size must not be let pass.
+        # The configuration in the folder holds everything but the way to compute
+        # (``attn_implementation``), which changes the last digits. A revision belongs to the base
+        # model, and weights of another size must be an error.
         chosen = {key: value for key, value in options.items() if key not in {"revision", "ignore_mismatched_sizes"}}
         return model_class.from_pretrained(directory, **chosen)
 
 
 class Evaluator(ABC):
-    """Turns predictions into records that a person can read, and records into scores."""
+    """Makes records from predictions, and scores from records."""
 
     primary: str
-    """The score that stands for the others. A class attribute or an option."""
+    """The score that represents the others: a class attribute or an option."""
 
     @property
     def greater_is_better(self) -> bool:
-        """Whether a greater primary score is a better one."""
+        """Whether a greater primary score is better."""
         return True
 
     def trainer_options(self) -> Mapping[str, Any]:
-        """Return what the task's trainer must know to predict what this evaluator scores: ``{"generate": False}``."""
+        """Return options that the task's trainer needs for this evaluator: ``{"generate": False}``."""
         return {}
 
     def fit(self, records: Sequence[Record]) -> Self:
-        """Return a copy that knows what only the validation records can tell, such as a threshold."""
+        """Return a copy with what is learned from the validation records, such as a threshold."""
         return self
 
     @abstractmethod
     def records(self, predictions: Predictions) -> list[Record]:
-        """Return one record for every example, in order.
+        """Return one record for each example, in order.
 
-        A record holds the prediction under ``prediction`` and, where the example has answers, the truth under
-        ``reference``; everything else that the scores need stands beside them.
+        A record holds the prediction as ``prediction`` and, if the example has answers, the right
+        answer as ``reference``. It also holds everything else that the scores need.
         """
 
     @abstractmethod
@@ -340,64 +379,69 @@ class Evaluator(ABC):
         """Return the scores of records that hold a reference: name → number, flat (``f1/positive``)."""
 
     def tallies(self, records: Sequence[Record]) -> Tallies | None:
-        """Return what scores of these records are made of, for the scores that are made of sums.
+        """Return the tallies of records, for the scores that can be computed from sums.
 
-        Intervals of these are computed in a moment; without them, the primary score has to be computed anew for each
-        resample.
+        Intervals of these scores are fast. Without tallies, only the primary score has an interval,
+        and it is computed for each resample.
         """
         return None
 
     def baselines(self, predictions: Predictions, *, train: Predictions) -> Mapping[str, list[Record]]:
-        """Return the records of predictors that no one would need a model for: name → one record an example.
+        """Return the records of baselines, predictors that need no model: name → one record for each example.
 
         Args:
             predictions: Examples with answers, as for `records`.
-            train: Training examples and their features, from which the most frequent answer can be taken; its outputs
-                are None.
+            train: Training examples and their features, for example to find the most frequent
+                answer. Its outputs are None.
         """
         return {}
 
     def losses(self, records: Sequence[Record]) -> Sequence[float]:
-        """Return how wrong each record is: the greater the worse, 0 where nothing is; the worst are shown first."""
+        """Return the loss of each record: 0 if nothing is wrong, and greater if more is. The worst are shown first."""
         return [float(record["prediction"] != record["reference"]) for record in records]
 
     def slices(self, records: Sequence[Record], examples: Sequence[Row]) -> Mapping[str, Sequence[str]]:
-        """Return by what the scores are told apart: name → a value for each example (``question word`` → ``who``)."""
+        """Return slices, for which scores are computed: name → the value of each example.
+
+        For example, a slice ``question word`` has values such as ``who``.
+        """
         return {}
 
     def highlights(self, record: Record, example: Row) -> Mapping[str, Sequence[tuple[int, int, str]]]:
-        """Return what is to be marked in an example's texts: column → first character, end, what it is.
+        """Return the spans to highlight in the texts of an example: column → (start, end, kind).
 
-        What it is says ``prediction`` or ``reference``. Characters are half-open.
+        A span holds the characters from start up to, but not including, end. The kind is
+        ``prediction`` or ``reference``.
         """
         return {}
 
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
-        """Return what is not a single number, such as a confusion matrix, as JSON can hold it."""
+        """Return results that are not a single number, such as a confusion matrix, as JSON can hold them."""
         return {}
 
     def files(self, records: Sequence[Record]) -> Mapping[str, Any]:
-        """Return the files that a benchmark wants: name → what JSON can hold."""
+        """Return files to write, such as the one that a benchmark's own script reads: name → content for JSON."""
         return {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What is learned: the value that ties a model class to its nouns.
+    """What a model learns: a model class with its preprocessor, evaluator and trainer.
 
-    Strings with a colon are ``"module:attribute"``, so that a task can be listed without loading anything.
+    Strings with a colon are ``"module:attribute"``, so that `finetune list` needs to import
+    nothing.
     """
 
     summary: str
     """One line for `finetune list`."""
     model_class: str
-    """Class of transformers that has the head: ``AutoModelForQuestionAnswering``."""
+    """Name of the class of transformers: ``AutoModelForQuestionAnswering``."""
     peft_type: str | None
-    """PEFT's ``TaskType``, where it has one."""
+    """PEFT's ``TaskType``, or None."""
     features: frozenset[str]
     """Feature columns that the model takes, labels included."""
     labels: frozenset[str]
-    """The ones of them that exist only where answers do."""
+    """Those of the columns that exist only if there are answers."""
     preprocessor: str
     """Default preprocessor."""
     evaluator: str
@@ -405,51 +449,54 @@ class Task:
     trainer: str = "finetune.training.trainer:trainer"
     """Function from a `Job` to a `transformers.Trainer`."""
     arguments: str = "transformers:TrainingArguments"
-    """Class that the recipe's ``training`` section is for."""
+    """Class of the options in the recipe's ``training`` section."""
     training: Mapping[str, Any] = field(default_factory=dict)
-    """Training options whose default is another for this task than upstream's: ``{"bf16": False}``."""
+    """Training options with another default than upstream's: ``{"bf16": False}``."""
     generates: bool = False
-    """Whether the model writes text, so that the recipe's ``generation`` section means something."""
+    """Whether the model generates text, so that the recipe can have a ``generation`` section."""
     starter: Mapping[str, Any] = field(default_factory=dict)
-    """Sections of the recipe that `finetune init` writes: a sample data set, a model, sensible training options."""
+    """Sections of the recipe that `finetune init` writes: a sample data set, a model, training
+    options."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a trainer needs."""
+    """Everything that a trainer needs."""
 
     task: Task
-    """What is learned."""
+    """The task to learn."""
     model: Any
-    """As the strategy prepared it."""
+    """The model, as the strategy prepared it."""
     tokenizer: PreTrainedTokenizerBase
-    """The one that made the features."""
+    """The tokenizer that made the features."""
     recipe: Recipe | None = None
     """What the user wrote; None in a job that was built by hand."""
     output: Path
-    """The run folder; when predicting, an empty scratch folder."""
+    """The run folder; for prediction, an empty temporary folder."""
     seed: int
     """Seed of everything that is random."""
     preprocessor: Preprocessor
-    """Fitted; brings the collator and, where it has one, the loss."""
+    """The fitted preprocessor; it gives the collator and the loss."""
     strategy: Strategy
-    """Brings the optimizer's groups; its callbacks are among `callbacks`."""
+    """It gives the parameter groups of the optimizer."""
     evaluator: Evaluator
-    """Scores the validation features while training."""
+    """It scores the validation features during training."""
     train: Dataset | None
-    """Features to train on; None where the job is to predict."""
+    """Features to train on; None for prediction."""
     validation: Dataset | None
-    """Features to choose by, where there are any."""
+    """Features of the validation split, if there is one."""
     validation_examples: Dataset | None
-    """The examples that they were made from."""
+    """The examples of the validation features."""
     arguments: Mapping[str, Any]
-    """The recipe's ``training`` section with our defaults and the run's own values: arguments of `Task.arguments`."""
+    """Arguments of `Task.arguments`: the recipe's ``training`` section with the defaults of the
+    task and of the run."""
     generation: Mapping[str, Any] = field(default_factory=dict)
-    """The recipe's ``generation`` section: arguments of ``generate``, upstream's names."""
+    """The recipe's ``generation`` section: arguments of ``generate``."""
     base: Callable[[], Any] | None = None
-    """Loads the pretrained model anew, as no strategy has touched it: what preference learning measures against."""
+    """Loads the base model again, without the strategy: the reference model of preference
+    learning."""
     callbacks: Sequence[TrainerCallback] = ()
-    """The strategy's and the run's own."""
+    """Callbacks of the strategy and of the run."""
 
 
 def _is_nested(ids: Any) -> bool:

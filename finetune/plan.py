@@ -1,4 +1,4 @@
-"""Names → built objects: everything that can be known before data and weights are touched."""
+"""From a recipe to its plan: look up every name and build every object, without data or weights."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ Metric = Callable[[typing.Sequence[Record]], Mapping[str, float]]
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Names resolved and objects built; no data, no weights."""
+    """A recipe with the objects that it names."""
 
     recipe: Recipe
     model: Model
-    """The recipe's, its path that of a folder where a plugin answers for it."""
+    """The model of the recipe; if its path is a scheme of a plugin, the path is the folder that the
+    plugin returned."""
     task: Task
     preprocessor: Preprocessor
     strategy: Strategy
@@ -36,7 +37,11 @@ class Plan:
     plugins: Plugins
 
     def resolved(self, training: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return the recipe as plain mappings with every option spelt out, defaults included."""
+        """Return the recipe as plain mappings with every option, including defaults.
+
+        Args:
+            training: Training options; None for those of the recipe.
+        """
         content = to_mapping(self.recipe)
         for section, built in (("preprocessor", self.preprocessor), ("evaluator", self.evaluator)):
             name = (content[section] or {}).get("name") or getattr(self.task, section)
@@ -47,11 +52,15 @@ class Plan:
 
 
 def make(recipe: Recipe, plugins: Plugins) -> Plan:
-    """Resolve every name of a recipe and build every object.
+    """Look up every name of a recipe, and build every object.
+
+    Args:
+        recipe: What to do.
+        plugins: Where names are looked up.
 
     Raises:
-        FinetuneError: The only problem there is.
-        BadRecipe: All problems there are, a line each.
+        FinetuneError: There is one problem.
+        BadRecipe: There are several problems; the message has one line for each.
     """
     problems: list[FinetuneError] = []
     upstream.import_bitsandbytes()
@@ -70,7 +79,7 @@ def make(recipe: Recipe, plugins: Plugins) -> Plan:
     preprocessor = evaluator = None
     if task is not None:
         if not isinstance(task, Task):
-            raise BadRecipe(f"task: {recipe.task!r} is a {type(task).__name__}, not a finetune.interfaces.Task.")
+            raise BadRecipe(f"task: {recipe.task!r} is a {type(task).__name__}. It must be a finetune.interfaces.Task.")
         preprocessor = attempt(
             lambda: _chosen(plugins, "preprocessors", recipe.preprocessor, Preprocessor, task.preprocessor)
         )
@@ -95,16 +104,16 @@ def make(recipe: Recipe, plugins: Plugins) -> Plan:
 
 
 def find_metrics(recipe: Recipe, plugins: Plugins) -> dict[str, Metric]:
-    """Return the recipe's further metrics, each under its name.
+    """Return the metrics that a recipe names: name → function.
 
     Raises:
-        FinetuneError: One does not exist, or is no function from records to scores.
+        FinetuneError: A metric does not exist, or is not a function.
     """
     return {name: _metric(name, plugins) for name in recipe.metrics}
 
 
 def _metric(name: str, plugins: Plugins) -> Metric:
-    """Return a further metric; what follows a scheme is the business of the plugin that brings the scheme."""
+    """Return a metric; if its name begins with a scheme, the plugin of the scheme makes it from the rest."""
     catalogue = plugins.catalogues["metrics"]
     targets = catalogue.targets
     scheme, colon, rest = name.partition(":")
@@ -115,32 +124,32 @@ def _metric(name: str, plugins: Plugins) -> Metric:
     if isinstance(found, type) or not callable(found):
         schemes = ", ".join(f"{known}{name}" for known in sorted(targets) if known.endswith(":"))
         raise BadRecipe(
-            f"metrics: {name!r} is {found!r}; a function from records to {{name: score}} was wanted."
-            + (f" If it is what one of these takes, write so: {schemes}." if schemes else "")
+            f"metrics: {name!r} is {found!r}. It must be a function from records to {{name: score}}."
+            + (f" If a scheme takes it, write: {schemes}." if schemes else "")
         )
     function: Metric = found
     return function
 
 
 def _chosen(plugins: Plugins, hook: str, choice: Choice | None, base: Any, default: str = "") -> Any:
-    """Build what a recipe names, or the task's default, with the options given."""
+    """Build the object that a recipe names, or the default of the task, from its options."""
     choice = choice or Choice(name="")
     section = plugins.catalogues[hook].kind
     cls = plugins.find(hook, choice.name) if choice.name else resolve(default)
     if not (isinstance(cls, type) and issubclass(cls, base)):
-        raise BadRecipe(f"{section}: {choice.name or default!r} is {cls!r}, not a subclass of {base.__name__}.")
+        raise BadRecipe(f"{section}: {choice.name or default!r} is {cls!r}. It must be a subclass of {base.__name__}.")
     if not is_dataclass(cls):
         if choice.options:
-            raise BadOptions(f"{section}: {cls.__name__} takes no options; it is no dataclass.")
+            raise BadOptions(f"{section}: {cls.__name__} has no options, because it is not a dataclass.")
         return cls()
     return options.build(cls, choice.options, where=section)
 
 
 def _model(model: Model, plugins: Plugins) -> Model:
-    """Return a model with the folders that plugins give for its paths, and check it as far as possible unloaded.
+    """Return a model with folders in place of the schemes of plugins, after the checks of `models.check`.
 
     Raises:
-        BadRecipe: No plugin knows the scheme of a path, or the model is missing or unfit; see `models.check`.
+        BadRecipe: No plugin provides the scheme of a path, or a check fails.
     """
     model = dataclasses.replace(model, path=_without_scheme(model.path, plugins, section="model"))
     if model.tokenizer is not None:
@@ -151,10 +160,10 @@ def _model(model: Model, plugins: Plugins) -> Model:
 
 
 def _without_scheme(path: str, plugins: Plugins, *, section: str) -> str:
-    """Return the folder that a plugin gives for `scheme:rest`; another path as it is.
+    """Return the folder that a plugin returns for `scheme:rest`, or the path itself if it has no scheme.
 
     Raises:
-        BadRecipe: No plugin knows the scheme.
+        BadRecipe: No plugin provides the scheme.
     """
     scheme, colon, rest = path.partition(":")
     if not colon or f"{scheme}:" == models.PACKAGE:
@@ -163,7 +172,7 @@ def _without_scheme(path: str, plugins: Plugins, *, section: str) -> str:
     if scheme not in schemes:
         known = ["package", *schemes]
         raise BadRecipe(
-            f"{section}: no plugin knows the scheme {scheme!r} of {path!r}.{did_you_mean(scheme, known)} "
-            f"Known: {', '.join(known)}."
+            f"{section}: no plugin provides the scheme {scheme!r} of {path!r}.{did_you_mean(scheme, known)} "
+            f"Installed: {', '.join(known)}."
         )
     return str(plugins.find("models", scheme)(rest))

@@ -1,7 +1,7 @@
-"""Find plugins, keep what they bring, and answer a misspelt name with the nearest.
+"""Discover plugins, and look up the names that they provide.
 
-One rule everywhere, recipes included: a name with a colon is Python (``my_module:MyStrategy``), a name without is
-looked up in the catalogue of its kind.
+The same rule applies everywhere, also in recipes: a name with a colon is Python
+(``my_module:MyStrategy``); a name without a colon is looked up in the catalogue of its kind.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from finetune import hookspecs
 from finetune.errors import BrokenPlugin, DuplicateName, MissingLibrary, UnknownName, did_you_mean
 
 GROUP = "finetune"
-"""The entry-point group."""
+"""The entry-point group of plugins."""
 
 SWITCH = "FINETUNE_LOAD_PLUGINS"
 """Environment variable: comma-separated names of the only plugins to load; empty for none."""
@@ -34,10 +34,11 @@ Libraries = Mapping[str, str]
 
 
 def resolve(target: Any) -> Any:
-    """Return what ``"module:attribute"`` names; anything else is already resolved.
+    """Import the object that ``"module:attribute"`` names; return anything that is not text as it is.
 
     Raises:
         UnknownName: The module or its attribute does not exist.
+        BrokenPlugin: The module needs another module that is not installed.
     """
     if not isinstance(target, str):
         return target
@@ -50,8 +51,8 @@ def resolve(target: Any) -> Any:
                 f"{target!r} needs the module {error.name!r}, which is not installed. Install it with pip."
             ) from error
         raise UnknownName(
-            f"{target!r}: there is no module {error.name!r}. A name with a colon is Python, 'module:attribute'; "
-            "the module must be importable from here."
+            f"{target!r}: there is no module {error.name!r}. A name with a colon is Python, 'module:attribute', and "
+            "the module must be importable from the current folder."
         ) from error
     try:
         return getattr(module, attribute)
@@ -64,7 +65,7 @@ def resolve(target: Any) -> Any:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The names of one kind, and who brought each."""
+    """The names of one kind, and the plugin that provides each."""
 
     kind: str
     targets: Mapping[str, Any] = field(default_factory=dict)
@@ -87,8 +88,10 @@ class Catalogue:
         """Return what a name stands for.
 
         Raises:
-            UnknownName: No plugin brings it; the message names the nearest, and the plugins that are broken.
-            MissingLibrary: It needs a library that is not installed; the message has the command that installs it.
+            UnknownName: No plugin brings it; the message names the nearest, and the plugins that
+                are broken.
+            MissingLibrary: It needs a library that is not installed; the message has the command
+                that installs it.
         """
         if ":" in name:
             return resolve(name)
@@ -230,7 +233,8 @@ def _requirements(manager: pluggy.PluginManager, plugin: str, names: set[str]) -
     """Return what a plugin declares that its names need.
 
     Raises:
-        ValueError: It declares something of a name that it does not bring, or names no top-level module.
+        ValueError: It declares something of a name that it does not bring, or names no top-level
+            module.
     """
     declared: dict[str, Libraries] = {}
     for answer in _answers(manager, plugin, "requirements"):

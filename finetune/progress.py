@@ -1,4 +1,4 @@
-"""Says what a run is doing: on standard error, as bars on a terminal and as plain lines elsewhere."""
+"""Show the progress of a run on standard error: bars on a terminal, lines of text elsewhere."""
 
 from __future__ import annotations
 
@@ -16,26 +16,34 @@ BYTES = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """One phase of a run and what it cost."""
+    """One phase of a run, with its time and memory."""
 
     name: str
+    """What the run does in it: ``train``."""
     seconds: float
     """Wall time."""
     peak_memory_mb: float
-    """Highest resident memory of the process while it lasted, in MiB, sampled every 50 ms."""
+    """Peak resident memory of the process during the phase in MiB, sampled every 50 ms."""
     peak_gpu_memory_mb: float | None = None
-    """Most memory allocated on the GPU, in MiB; None without one."""
+    """Peak memory allocated on the GPU in MiB; None without a GPU."""
 
 
 class Reporter:
-    """Told of phases, notes and steps; this one keeps the phases and shows nothing."""
+    """Receives the phases, notes and steps of a run. This class keeps the phases and shows nothing.
+
+    Override `began`, `ended`, `note` and `step` to show them.
+    """
 
     def __init__(self) -> None:
         self.phases: list[Phase] = []
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Measure what happens inside, under a name."""
+        """Measure time and memory of a `with` block.
+
+        Args:
+            name: Name of the phase.
+        """
         self.began(name)
         watch = _Watch()
         with watch:
@@ -44,16 +52,22 @@ class Reporter:
         self.ended(self.phases[-1])
 
     def began(self, name: str) -> None:
-        """Be told that a phase begins."""
+        """Receive the start of a phase."""
 
     def ended(self, phase: Phase) -> None:
-        """Be told that a phase has ended well."""
+        """Receive the end of a phase that did not fail."""
 
     def note(self, text: str) -> None:
-        """Be told something that a person should read."""
+        """Receive a sentence that the user must read."""
 
     def step(self, done: int, total: int, **numbers: float) -> None:
-        """Be told how far the phase is, and of numbers such as the loss."""
+        """Receive the progress of the phase.
+
+        Args:
+            done: Number of steps that are done.
+            total: Number of all steps.
+            **numbers: Numbers to show, such as the loss.
+        """
 
 
 class Console(Reporter):
@@ -76,15 +90,16 @@ class Console(Reporter):
         self._bar: Any = None
         self._task: Any = None
         self._name = ""
-        self._told = 0.0
+        self._printed = 0.0
+        """When the last line was printed."""
 
     def began(self, name: str) -> None:
-        """Remember the name; a bar appears with the first step."""
+        """Keep the name of the phase; its bar appears with the first step."""
         self._name = name
-        self._told = time.monotonic()
+        self._printed = time.monotonic()
 
     def ended(self, phase: Phase) -> None:
-        """Close the bar and print a line with the seconds."""
+        """Close the bar, and print a line with the time."""
         self._close()
         self.console.print(f"[green]✓[/] {phase.name} [dim]{phase.seconds:.1f} s[/]")
 
@@ -95,18 +110,18 @@ class Console(Reporter):
         self.console.print(f"  {escape(text)}")
 
     def step(self, done: int, total: int, **numbers: float) -> None:
-        """Move the bar, or, away from a terminal, print a line every ten seconds."""
-        told = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+        """Advance the bar; without a terminal, print a line every ten seconds."""
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
         if not self.console.is_terminal:
-            if time.monotonic() - self._told > 10:
-                self._told = time.monotonic()
-                self.console.print(f"  {self._name}: {done} of {total}  {told}".rstrip())
+            if time.monotonic() - self._printed > 10:
+                self._printed = time.monotonic()
+                self.console.print(f"  {self._name}: {done} of {total}  {shown}".rstrip())
             return
         if self._bar is None:
             self._bar = self._progress_class(*self._columns, console=self.console, transient=True)
             self._bar.start()
-            self._task = self._bar.add_task(self._name, total=total, numbers=told)
-        fields = {"numbers": told} if told else {}
+            self._task = self._bar.add_task(self._name, total=total, numbers=shown)
+        fields = {"numbers": shown} if shown else {}
         self._bar.update(self._task, completed=done, total=total, **fields)
         if done >= total:
             self._close()
@@ -126,7 +141,7 @@ class _Measured:
 
 @dataclass
 class _Watch:
-    """Samples the memory of this process from a thread."""
+    """Samples the memory of this process in a thread."""
 
     measured: _Measured = field(default_factory=_Measured)
 
@@ -156,7 +171,7 @@ class _Watch:
 
 
 def _gpu() -> Any:
-    """Return `torch.cuda` where torch is loaded and has a GPU."""
+    """Return `torch.cuda` if torch is imported and has a GPU, else None."""
     import sys
 
     torch = sys.modules.get("torch")
@@ -165,7 +180,7 @@ def _gpu() -> Any:
 
 @contextmanager
 def suppress_progress_bars() -> Iterator[None]:
-    """Hide the progress bars of `datasets`, which take no argument for it; ours stand in their place."""
+    """Hide the progress bars of `datasets`, which it can only switch off globally."""
     from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     shown = not are_progress_bars_disabled()

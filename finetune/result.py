@@ -22,7 +22,8 @@ DROPPED = "dropped.jsonl"
 LOG = "log.jsonl"
 
 FORMAT = 3
-"""Number of the format of `result.json` and `predictions.jsonl`; it grows when the meaning of a field changes."""
+"""Number of the format of `result.json` and `predictions.jsonl`; it grows when the meaning of a
+field changes."""
 
 DISTRIBUTION = "finetune-kit"
 
@@ -41,25 +42,28 @@ class Result:
     scores: Mapping[str, Mapping[str, float]]
     """Split → score → number, after training."""
     base_model_scores: Mapping[str, Mapping[str, float]]
-    """Split → score → number, before the first step; empty if the recipe has ``score_base_model: false``."""
+    """Split → score → number, before the first step; empty if the recipe has ``score_base_model:
+    false``."""
     units: Mapping[str, Mapping[str, Any]]
-    """Held-out split → its number of independent units (``size``), which the intervals resample, and the ``column``
-    whose equal values form one unit; None if each row is a unit."""
+    """Held-out split → its number of independent units (``size``), which the intervals resample,
+    and the ``column`` whose equal values form one unit; None if each row is a unit."""
     intervals: Mapping[str, Mapping[str, Mapping[str, float]]]
     """Held-out split → score → ``low`` and ``high`` of its 95% interval."""
     baselines: Mapping[str, Mapping[str, Mapping[str, float]]]
     """Held-out split → baseline, a predictor that needs no model → score → number."""
     differences: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
-    """Held-out split → ``base_model`` or a baseline → score → ``value`` of fine-tuned − other, and the ``low`` and
-    ``high`` of its 95% interval."""
+    """Held-out split → ``base_model`` or a baseline → score → ``value`` of fine-tuned − other, and
+    the ``low`` and ``high`` of its 95% interval."""
     slices: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
-    """Held-out split → name of the slicing → for each value its ``size``, primary ``score``, and the ``low`` and
-    ``high`` of its interval."""
+    """Held-out split → name of the slicing → for each value its ``size``, primary ``score``, and
+    the ``low`` and ``high`` of its interval."""
     worst: Mapping[str, Sequence[Mapping[str, Any]]]
-    """Held-out split → its worst errors, each with ``index``, ``loss``, ``example``, ``record`` and ``highlights``."""
+    """Held-out split → its worst errors, each with ``index``, ``loss``, ``example``, ``record`` and
+    ``highlights``."""
     forgetting: Mapping[str, Any]
-    """NLL on general text in nats per token: ``before`` and ``after`` training, its ``increase``, and ``chance``, that of
-    guessing all tokens with the same probability; or ``not_measured``, with the reason."""
+    """NLL on general text in nats per token: ``before`` and ``after`` training, its ``increase``,
+    and ``chance``, that of guessing all tokens with the same probability; or ``not_measured``, with
+    the reason."""
     details: Mapping[str, Mapping[str, Any]]
     """Split → what is not a single number, such as a confusion matrix."""
     primary: str
@@ -67,17 +71,19 @@ class Result:
     greater_is_better: bool
     """Whether a greater primary score is better."""
     selection_split: str | None
-    """Split that selected a checkpoint or a threshold; its scores are optimistic. None if nothing was selected."""
+    """Split that selected a checkpoint or a threshold; its scores are optimistic. None if nothing
+    was selected."""
     data_report: Mapping[str, Mapping[str, int]]
-    """Split → counts of rows (read, bad, dropped, left out, kept), features, tokens and lost tokens."""
+    """Split → counts of rows (read, bad, dropped, left out, kept), features, tokens and lost
+    tokens."""
     findings: Mapping[str, int]
     """Code of a finding → how many there were."""
     fingerprints: Mapping[str, str]
     """Split → SHA-256 of the content of its kept rows."""
     leakage: Mapping[str, Mapping[str, Any]]
-    """Split → its ``rows`` and how many of them are also in train: ``exact``, ``normalized`` (equal except for case,
-    punctuation and space) and ``near`` (None if there was too much text to search); the ``columns`` compared; and some
-    near ``pairs``."""
+    """Split → its ``rows`` and how many of them are also in train: ``exact``, ``normalized`` (equal
+    except for case, punctuation and space) and ``near`` (None if there was too much text to
+    search); the ``columns`` compared; and some near ``pairs``."""
     preprocessor: Mapping[str, Any]
     """The fitted preprocessor: its class and its options."""
     evaluator: Mapping[str, Any]
@@ -124,7 +130,8 @@ class Result:
         """Read the `result.json` of a run folder.
 
         Raises:
-            BadRecipe: The folder holds no finished run, or the run of another version of this package.
+            BadRecipe: The folder holds no finished run, or the run of another version of this
+                package.
         """
         path = Path(directory) / RESULT
         try:

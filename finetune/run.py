@@ -1,4 +1,4 @@
-"""`Plan` → `Result`: what happens in a run, from the first row read to the record written."""
+"""From `Plan` to `Result`: everything that happens in a run."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from finetune.progress import Reporter
 from finetune.recipe.options import describe
 from finetune.result import Result
 from finetune.training import arguments as training_arguments
-from finetune.training import callbacks, checkpoints, checks
+from finetune.training import callbacks, checkpoints, checks, upstream
 from finetune.training import trainer as training
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSetup:
-    """A model loaded and prepared, and where training begins."""
+    """A model that is ready to train, and the checkpoint from which it starts."""
 
     job: Job
     newly_initialized: Sequence[str]
@@ -52,18 +52,18 @@ def run(
     rows: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
 ) -> Result:
-    """Fine-tune as planned, and write the run folder.
+    """Fine-tune a model, and write the run folder.
 
     Args:
-        plan: What to do.
-        resume: Go on from the newest valid checkpoint of the output folder.
-        accept_changes: Resume although the recipe or the data changed.
+        plan: The recipe and its objects.
+        resume: Continue from the newest valid checkpoint in the output folder.
+        accept_changes: Resume even if the recipe or the data changed.
         overwrite: Replace an earlier run in the output folder.
         rows: Split → examples, instead of the recipe's data set.
-        reporter: Told what happens.
+        reporter: Shows the progress.
 
     Raises:
-        FinetuneError: With what went wrong, where, and what to do.
+        FinetuneError: The run is refused or fails.
     """
     reporter, started = reporter or Reporter(), datetime.now(UTC).isoformat(timespec="seconds")
     output = Path(plan.recipe.output)
@@ -84,7 +84,7 @@ def run(
         else:
             try_metrics(prepared, ready.job, trainer)
         with reporter.phase("train"), callbacks.stopping_cleanly(trainer):
-            set_seed(plan.recipe.seed)  # scoring draws random numbers too
+            set_seed(plan.recipe.seed)  # scoring also draws random numbers
             trainer.train(resume_from_checkpoint=ready.checkpoint)
         with reporter.phase("save, reload and compare"):
             save(prepared, ready.job, trainer)
@@ -105,20 +105,20 @@ def run(
 
 
 def prepare_training(prepared: Prepared, *, resume: bool, accept_changes: bool, reporter: Reporter) -> TrainingSetup:
-    """Load the model, let the strategy prepare it, and find where training begins; write nothing."""
+    """Load the model, let the strategy prepare it, and find the checkpoint to resume from; write nothing."""
     plan = prepared.plan
-    set_seed(plan.recipe.seed)  # a new head is born here
+    set_seed(plan.recipe.seed)  # a new head is initialized here
     loaded = load_model(prepared)
     job = make_job(prepared, loaded, reporter)
     trainable, total = checks.something_trains(job.model, newly_initialized=loaded.newly_initialized)
     identity = identify(prepared, job)
     checkpoint: str | None = None
-    notes = list(plan.strategy.notes(job.model))
+    notes = [*upstream.unsupported(), *plan.strategy.notes(job.model)]
     if resume:
         found, skipped = checkpoints.newest(Path(plan.recipe.output), identity, accept_changes=accept_changes)
         checkpoint, notes = str(found), [*notes, *skipped]
         if job.arguments.get("train_sampling_strategy") == "group_by_length":
-            notes = [*notes, "not the same to the bit, because group_by_length draws its order anew on resume"]
+            notes = [*notes, "not equal to the bit, because group_by_length draws a new order on resume"]
     for note in notes:
         reporter.note(note)
     return TrainingSetup(
@@ -132,7 +132,7 @@ def prepare_training(prepared: Prepared, *, resume: bool, accept_changes: bool, 
 
 
 def load_model(prepared: Prepared) -> Loaded:
-    """Load the pretrained model and check that it fits the data."""
+    """Load the base model, and check that it fits the data."""
     plan = prepared.plan
     loaded = load_base(plan)
     models.set_pad_token(loaded.model, prepared.tokenizer)
@@ -144,14 +144,14 @@ def load_model(prepared: Prepared) -> Loaded:
 
 
 def load_base(plan: Plan) -> Loaded:
-    """Load the pretrained model as the plan's preprocessor and strategy want it."""
+    """Load the base model with the options that preprocessor and strategy need."""
     options = {**plan.preprocessor.model_options(), **plan.strategy.load_options()}
     with plan.strategy.loading():
         return models.load(plan.model, getattr(transformers, plan.task.model_class), options)
 
 
 def make_job(prepared: Prepared, loaded: Loaded, reporter: Reporter) -> Job:
-    """Let the strategy prepare the model, and gather what the trainer needs."""
+    """Let the strategy prepare the model, and return what the trainer needs."""
     plan, validation = prepared.plan, prepared.features.get("validation")
     arguments = training_arguments.arguments(
         plan.recipe, plan.task, evaluator=plan.evaluator, validation=validation is not None
@@ -188,13 +188,13 @@ def make_job(prepared: Prepared, loaded: Loaded, reporter: Reporter) -> Job:
 
 
 def resolved(plan: Plan, job: Job) -> dict[str, Any]:
-    """Return the recipe with every option of ours spelt out."""
+    """Return the recipe as plain mappings, with every option."""
     not_written = {"output_dir", "seed", *(set(training_arguments.device_arguments()) - set(plan.recipe.training))}
     return plan.resolved({name: value for name, value in job.arguments.items() if name not in not_written})
 
 
 def identify(prepared: Prepared, job: Job) -> checkpoints.Identity:
-    """Gather what must not change between a run and its continuation."""
+    """Return what must not change between a run and its continuation."""
     content, environment = resolved(prepared.plan, job), results.environment()
     facts = {
         **{section: content[section] for section in ("task", "model", "strategy", "preprocessor", "seed")},
@@ -207,7 +207,7 @@ def identify(prepared: Prepared, job: Job) -> checkpoints.Identity:
 
 
 def save(prepared: Prepared, job: Job, trainer: Any) -> None:
-    """Write model and tokenizer, load them as a user would, and compare outputs to the bit."""
+    """Write model and tokenizer, load them again, and check that the outputs are equal to the bit."""
     plan, output = prepared.plan, Path(prepared.plan.recipe.output)
     plan.strategy.save(job.model, output)
     job.tokenizer.save_pretrained(output)
@@ -243,7 +243,7 @@ def record(
     evidence: Evidence,
     facts: Mapping[str, Any],
 ) -> Result:
-    """Gather everything that happened."""
+    """Return the result of the run."""
     plan, found, evaluator = prepared.plan, prepared.examples, scored.evaluator
     chose = trainer.args.load_best_model_at_end or evaluator != plan.evaluator
     return Result(
@@ -277,5 +277,5 @@ def record(
 
 
 def public_arguments(arguments: Any) -> dict[str, Any]:
-    """Return every training argument as JSON can hold it, tokens left out."""
+    """Return every training argument as JSON can hold it, without access tokens."""
     return {name: value for name, value in arguments.to_dict().items() if not name.endswith("_token")}

@@ -44,3 +44,32 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"there is no real data in {folder}; FINETUNE_TEST_DATA can name another folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a tiny BERT with random weights and 400 tokens. Tests must not change it."""
+    from finetune.testing.models import tiny_model
+    from finetune.testing.tokenizers import tokenizer
+
+    return tiny_model("bert", tokenizer("bert", vocab_size=400), tmp_path_factory.mktemp("tiny") / "bert")
+
+
+@pytest.fixture(scope="session")
+def toy_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the base model of the toy task. Tests must not change it."""
+    import toy
+
+    return toy.base(tmp_path_factory.mktemp("toy") / "bert", hidden_dropout_prob=0.1)
+
+
+@pytest.fixture(scope="session")
+def toy_run(toy_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a finished run of the toy task. Tests must not change it."""
+    import toy
+
+    import finetune
+
+    output = tmp_path_factory.mktemp("toy") / "run"
+    finetune.train(**toy.recipe(toy_base, output))
+    return output

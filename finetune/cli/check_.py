@@ -8,12 +8,13 @@ import click
 @click.command("check")
 @click.argument("recipe", type=click.Path(dir_okay=False))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--samples", default=3, show_default=True, help="How many features to show, decoded.")
+@click.option("--samples", default=3, show_default=True, help="How many features to show as text.")
 @click.option("--json", "as_json", is_flag=True, help="Print the data report as JSON.")
 def command(recipe: str, overrides: tuple[str, ...], samples: int, as_json: bool) -> None:
-    """Read and check the data as `train` would, without weights.
+    """Read and check the data of RECIPE as `train` does, without loading a model.
 
-    Prints what becomes of every row and token, and samples with what the loss sees between ⟦ and ⟧.
+    Prints the number of rows and tokens, the findings, and some features; the loss is computed on
+    the text between ⟦ and ⟧.
     """
     from dataclasses import asdict
 
@@ -37,10 +38,10 @@ def command(recipe: str, overrides: tuple[str, ...], samples: int, as_json: bool
             output.as_json({"error": str(error), "findings": findings, "counts": error.counts})
         raise
     found = prepared.examples
-    shown = [
-        prepared.plan.preprocessor.show(feature, prepared.tokenizer)
-        for feature in prepared.features["train"].features.select(range(min(samples, found.splits["train"].num_rows)))
-    ]
+    features = prepared.features["train"].features
+    shown = []
+    for feature in features.select(range(min(samples, len(features)))):
+        shown.append(prepared.plan.preprocessor.show(feature, prepared.tokenizer))
     if as_json:
         output.as_json(
             {
@@ -54,11 +55,12 @@ def command(recipe: str, overrides: tuple[str, ...], samples: int, as_json: bool
             }
         )
         return
-    splits = list(prepared.data_report)
-    kinds = list(dict.fromkeys(kind for counts in prepared.data_report.values() for kind in counts))
-    output.table(
-        ["", *splits], [[kind, *(prepared.data_report[split].get(kind, 0) for split in splits)] for kind in kinds]
-    )
+    report = prepared.data_report
+    rows: dict[str, list[object]] = {}
+    for counts in report.values():
+        for kind in counts:
+            rows[kind] = [kind, *(each.get(kind, 0) for each in report.values())]
+    output.table(["", *report], rows.values())
     for sentence in verdicts.leaks(prepared.leakage):
         click.echo(sentence)
     output.findings(found.findings, found.counts)

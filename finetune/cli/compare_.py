@@ -22,8 +22,8 @@ NOT_BETTER = 3
 def command(runs: tuple[str, ...], split: str | None, as_json: bool, html: str | None, require_better: bool) -> None:
     """Compare finished runs with the first of them, row by row.
 
-    A run is better or worse if the 95% interval of the paired difference does not contain 0; otherwise the comparison
-    is inconclusive.
+    A run is better or worse if the 95% interval of the paired difference does not contain 0;
+    otherwise the comparison is inconclusive.
     """
     from dataclasses import asdict
     from pathlib import Path

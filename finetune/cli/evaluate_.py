@@ -7,11 +7,11 @@ import click
 
 @click.command("evaluate")
 @click.argument("run", type=click.Path(file_okay=False))
-@click.option("--data", "dataset", help="Examples with answers: a path, or a plugin's source. Default: the run's own.")
-@click.option("--split", default="test", show_default=True, help="Which split to score; a single file is taken whole.")
+@click.option("--data", "dataset", help="Path of the data, or a plugin's source. Default: the data of the run.")
+@click.option("--split", default="test", show_default=True, help="Split to score. It has no effect for a single file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def command(run: str, dataset: str | None, split: str, as_json: bool) -> None:
-    """Score the model of a finished run."""
+    """Score the model of a finished RUN."""
     from finetune import api
     from finetune.cli import output
     from finetune.progress import Console, Reporter

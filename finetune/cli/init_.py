@@ -7,13 +7,13 @@ import click
 
 @click.command("init")
 @click.argument("task")
-@click.option("--strategy", default="full", show_default=True, help="How parameters move.")
-@click.option("--data", help="Path of the examples. Default: a sample that needs no network.")
+@click.option("--strategy", default="full", show_default=True, help="Name of the strategy.")
+@click.option("--data", help="Path of the data. Default: a sample data set that needs no download.")
 @click.option("--output", default=None, help="Folder of the run. Default: runs/TASK.")
 def command(task: str, strategy: str, data: str | None, output: str | None) -> None:
-    """Print a complete, commented recipe for a task.
+    """Print a complete recipe for TASK, with a comment for each option.
 
-    finetune init question-answering > recipe.yaml
+    Example: finetune init question-answering > recipe.yaml
     """
     from finetune.plugins import discover
     from finetune.recipe import starter

@@ -1,4 +1,4 @@
-"""How commands print: tables on a terminal, plain aligned lines elsewhere, JSON for machines."""
+"""Output of commands: tables on a terminal, aligned text elsewhere, JSON on request."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from finetune.errors import BadOptions
 from finetune.interfaces import Finding
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"""Characters of a label that would move the cursor, colour the terminal or turn a line round."""
+"""Characters that move the cursor, change the colour of a terminal, or reverse the direction of a
+line."""
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
-    """Print rows under headers; numbers stand at the right."""
+    """Print rows under headers; columns of numbers are aligned to the right."""
     cells = [["" if cell is None else _text(cell) for cell in row] for row in rows]
-    kinds = list(zip(*[list(row) for row in cells], strict=True)) if cells else [()] * len(headers)
+    kinds = list(zip(*cells, strict=True)) if cells else [()] * len(headers)
     right = [bool(column) and all(_is_number(cell) for cell in column) for column in kinds]
     if sys.stdout.isatty():
         _rich_table(headers, cells, right, title)
@@ -49,14 +50,17 @@ def _rich_table(headers: Sequence[str], cells: list[list[str]], right: list[bool
 
 
 def findings(found: Sequence[Finding], counts: Mapping[str, int]) -> None:
-    """Print findings by code, each with its place, and how many there are beyond those shown."""
+    """Print findings by code, the worst level first, each with its place, and the number of each code."""
     rank = {"error": 0, "row": 1, "warning": 2}
-    worst = {code: min((rank[f.level] for f in found if f.code == code), default=2) for code in counts}
+    worst = dict.fromkeys(counts, rank["warning"])
+    for finding in found:
+        worst[finding.code] = min(worst.get(finding.code, rank["warning"]), rank[finding.level])
     for code, count in sorted(counts.items(), key=lambda item: worst[item[0]]):
         shown = [finding for finding in found if finding.code == code]
         click.secho(f"\n{code}", bold=True, nl=False, err=True)
-        told = f"  {count} {'warning' if worst[code] == 2 else 'found'}{'s' if worst[code] == 2 and count > 1 else ''}"
-        click.echo(told + (f", {len(shown)} shown" if len(shown) < count else ""), err=True)
+        noun = "warning" if worst[code] == rank["warning"] else "finding"
+        number = f"  {count} {noun}{'' if count == 1 else 's'}"
+        click.echo(number + (f", {len(shown)} shown" if len(shown) < count else ""), err=True)
         for finding in shown:
             click.echo(f"  {place(finding)}{finding.message}", err=True)
             if finding.fix:
@@ -64,7 +68,7 @@ def findings(found: Sequence[Finding], counts: Mapping[str, int]) -> None:
 
 
 def place(finding: Finding) -> str:
-    """Return where a finding is: ``reviews.csv:17: label: ``."""
+    """Return the place of a finding as a prefix: ``reviews.csv:17: label: ``."""
     where = finding.file or finding.split or ""
     if finding.line is not None:
         where += f":{finding.line}"
@@ -80,27 +84,33 @@ def as_json(content: Any) -> None:
 
 
 def scores(result_scores: Mapping[str, Mapping[str, float]], base_scores: Mapping[str, Mapping[str, float]]) -> None:
-    """Print scores, a row each, with the base model's beside them."""
-    columns = [(split, kind) for split in result_scores for kind in ("base model", "fine-tuned")]
-    columns = [(s, k) for s, k in columns if k == "fine-tuned" or s in base_scores]
-    names = list(dict.fromkeys(name for part in result_scores.values() for name in part))
-    source = {"base model": base_scores, "fine-tuned": result_scores}
-    rows = [[name, *(source[kind][split].get(name) for split, kind in columns)] for name in names]
-    table(["score", *(f"{split} {kind}" for split, kind in columns)], rows)
+    """Print a table of scores, with columns for the base model and the fine-tuned model.
+
+    Args:
+        result_scores: Split → score → number of the fine-tuned model.
+        base_scores: The same of the base model; splits can be missing.
+    """
+    columns: dict[str, Mapping[str, float]] = {}
+    names: dict[str, None] = {}
+    for split, numbers in result_scores.items():
+        if split in base_scores:
+            columns[f"{split} base model"] = base_scores[split]
+        columns[f"{split} fine-tuned"] = numbers
+        names |= dict.fromkeys(numbers)
+    rows = [[name, *(numbers.get(name) for numbers in columns.values())] for name in names]
+    table(["score", *columns], rows)
 
 
 def page(path: Path, text: str) -> None:
-    """Write a page where the user wants it.
+    """Write a page to a file.
 
     Raises:
-        BadOptions: It cannot be written there.
+        BadOptions: The file cannot be written.
     """
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise BadOptions(
-            f"{path} cannot be written: {error.strerror}. Name a file in a folder that is there."
-        ) from error
+        raise BadOptions(f"{path} cannot be written: {error.strerror}. Name a file in an existing folder.") from error
 
 
 def _text(cell: object) -> str:

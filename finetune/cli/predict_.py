@@ -23,18 +23,18 @@ GENERATION = "generation."
 @click.argument("file", required=False)
 @click.pass_context
 def command(ctx: click.Context, run: str, file: str | None) -> None:
-    """Predict with the model of a finished run; JSON lines on standard output, one an example.
+    """Predict with the model of a finished RUN, and print one JSON object per example.
 
-    FILE holds examples, in any format that a recipe can name, with columns called as in the run's data set. `-` reads
-    JSON lines from standard input, with columns called as the task calls them. A single example is given by its
-    columns: `finetune predict RUN --question "Who?" --context "…"`. Where the model writes text,
-    `generation.num_beams=4` and its like change how.
+    FILE contains examples in any format of a recipe, with the column names of the run's data set.
+    `-` reads JSON lines from standard input, with the column names of the task. For a single
+    example, give its columns: `finetune predict RUN --question "Who?" --context "…"`. If the task
+    generates text, `generation.num_beams=4` changes an option of the generation.
     """
     words = [*([file] if file is not None else []), *ctx.args]
     generation = [word for word in words if word.startswith(GENERATION)]
     columns, file = _columns([word for word in words if word not in generation])
     if bool(columns) == (file is not None):
-        raise click.UsageError("give a file, or - for standard input, or one example by its columns: --text '…'.")
+        raise click.UsageError("give a file, - for standard input, or one example by its columns: --text '…'.")
     from finetune import api
 
     model = api.load(run)

@@ -7,9 +7,11 @@ import click
 
 @click.command("report")
 @click.argument("run", type=click.Path(file_okay=False))
-@click.option("--output", type=click.Path(dir_okay=False), help="Where to write it: report.html of the run folder.")
+@click.option(
+    "--output", type=click.Path(dir_okay=False), help="File to write. Default: report.html in the run folder."
+)
 def command(run: str, output: str | None) -> None:
-    """Write the report of a finished run again, from its result.json."""
+    """Write the HTML report of a finished RUN from its result.json."""
     from pathlib import Path
 
     from finetune import report

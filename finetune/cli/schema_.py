@@ -7,9 +7,10 @@ import click
 
 @click.command("schema")
 def command() -> None:
-    """Print the JSON Schema of a recipe, so that editors complete it.
+    """Print the JSON Schema of recipes, with which editors complete and check them.
 
-    In VS Code with the YAML extension, begin the recipe with `# yaml-language-server: $schema=recipe.schema.json`.
+    Write it to recipe.schema.json. In VS Code with the YAML extension, the first line of a recipe
+    is then `# yaml-language-server: $schema=recipe.schema.json`.
     """
     from finetune.cli import output
     from finetune.plugins import discover

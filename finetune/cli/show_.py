@@ -13,9 +13,10 @@ import click
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(name: str, as_json: bool) -> None:
-    """Show what a NAME of `finetune list` is, its options and their documentation.
+    """Show the documentation of NAME and of its options.
 
-    NAME may also be Recipe, Model or Source, the sections of a recipe, or Python (module:Class).
+    NAME is a name of `finetune list`; Recipe, Model or Source, for the keys of a recipe and its
+    sections; or a Python class, as module:Class.
     """
     from finetune.cli import output
     from finetune.recipe.options import document
@@ -40,7 +41,7 @@ def command(name: str, as_json: bool) -> None:
 
 
 def _classes(name: str) -> list[tuple[str, Any]]:
-    """Return the documented classes behind a name: a task has several."""
+    """Return titles and classes for a name; a task has a preprocessor and an evaluator."""
     from finetune import recipe
     from finetune.errors import UnknownName, did_you_mean
     from finetune.interfaces import Task
@@ -61,6 +62,8 @@ def _classes(name: str) -> list[tuple[str, Any]]:
             return [(f"{name}: {part} ({path})", resolve(path)) for part, path in parts]
         if hasattr(target, "__dataclass_fields__"):
             return [(f"{catalogue.kind} {name}", target)]
-        raise UnknownName(f"{catalogue.kind} {name!r} takes no options. {(target.__doc__ or '').strip()}")
-    known = [*sections, *(known for catalogue in found.catalogues.values() for known in catalogue.targets)]
-    raise UnknownName(f"there is nothing called {name!r}.{did_you_mean(name, known)} See `finetune list`.")
+        raise UnknownName(f"{catalogue.kind} {name!r} has no options. {(target.__doc__ or '').strip()}")
+    known = list(sections)
+    for catalogue in found.catalogues.values():
+        known += catalogue.targets
+    raise UnknownName(f"unknown name {name!r}.{did_you_mean(name, known)} `finetune list` shows all names.")

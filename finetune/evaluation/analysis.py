@@ -20,13 +20,15 @@ from finetune.interfaces import Evaluator, Record
 WORST = 20
 """Worst errors of each split that a result holds; `predictions.jsonl` holds every example."""
 MOST_VALUES = 12
-"""Most values of a slice that are scored separately; the rarer ones are scored together as `OTHERS`."""
+"""Most values of a slice that are scored separately; the rarer ones are scored together as
+`OTHERS`."""
 LEAST = 2
 """A slice with fewer examples is not scored."""
 OTHERS = "others"
 _NUMBER = re.compile(r"(?:up to |over )?(\d[\d,]*(?:\.\d+)?)")
 _SHOWN, _ROUND = 2000, 400
-"""Most characters of a text in a result, and the characters kept around a highlight when a longer text is cut."""
+"""Most characters of a text in a result, and the characters kept around a highlight when a longer
+text is cut."""
 
 Slices = Mapping[str, Mapping[str, Sequence[str]]]
 """Held-out split → name of a slicing → the slice of each example."""
@@ -37,9 +39,11 @@ class Analysis:
     """Where a model errs, for every held-out split."""
 
     slices: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
-    """Split → name → for each value its ``size``, primary ``score``, and the ``low`` and ``high`` of its interval."""
+    """Split → name → for each value its ``size``, primary ``score``, and the ``low`` and ``high``
+    of its interval."""
     worst: Mapping[str, Sequence[Mapping[str, Any]]]
-    """Split → its worst errors: the ``index`` and ``loss`` of each, its ``example``, ``record`` and ``highlights``."""
+    """Split → its worst errors: the ``index`` and ``loss`` of each, its ``example``, ``record`` and
+    ``highlights``."""
 
 
 def split_into_slices(prepared: Prepared, scored: Scored) -> Slices:
@@ -71,8 +75,9 @@ def analyse(prepared: Prepared, scored: Scored, slices: Slices) -> Analysis:
 def score_examples(scored: Scored, slices: Slices) -> dict[str, list[dict[str, Any]]]:
     """Return the ``evaluation`` of every held-out example, as `predictions.jsonl` holds it.
 
-    ``score`` is the primary score of this example alone (None if one example has none, as for a correlation), ``loss``
-    is how wrong its record is, and ``slices`` names the slice it belongs to in each slicing.
+    ``score`` is the primary score of this example alone (None if one example has none, as for a
+    correlation), ``loss`` is how wrong its record is, and ``slices`` names the slice it belongs to
+    in each slicing.
     """
     return {
         split: _evaluate_examples(scored.evaluator, scored.records[split], slicings)
@@ -111,7 +116,8 @@ def score_slices(
         evaluator: Scores the records.
         records: Records of one split.
         values: The slice of each record.
-        units: The independent unit of each record, numbered from 0; None if each record is independent.
+        units: The independent unit of each record, numbered from 0; None if each record is
+            independent.
         seed: Seed of the bootstrap.
     """
     names, grouped = _group_rare(values)
@@ -155,7 +161,8 @@ def _score(evaluator: Evaluator, records: Sequence[Record]) -> float | None:
     try:
         return evaluator.scores(records).get(evaluator.primary)
     except (BadData, BadOptions):
-        # The whole split was scored. This slice alone has no masked token, no reward, or no word that ROUGE counts.
+        # The whole split was scored. This slice alone has no masked token, no reward, or no word
+        # that ROUGE counts.
         return None
 
 

@@ -1,10 +1,11 @@
 """Bootstrap intervals of scores, and of differences between two scores on the same examples.
 
-The bootstrap resamples independent units: a context with all its questions, a prompt with all its pairs. If an
-evaluator gives tallies (`finetune.interfaces.Tallies`), a few matrix products score all resamples.
+The bootstrap resamples independent units: a context with all its questions, a prompt with all its
+pairs. If an evaluator gives tallies (`finetune.interfaces.Tallies`), a few matrix products score
+all resamples.
 
-Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap"; Efron 1987, "Better Bootstrap Confidence
-Intervals" (bias-corrected and accelerated, BCa).
+Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap"; Efron 1987, "Better Bootstrap
+Confidence Intervals" (bias-corrected and accelerated, BCa).
 """
 
 from __future__ import annotations
@@ -48,13 +49,14 @@ class Difference:
 def intervals(tallies: Tallies, units: Sequence[int] | Array | None = None, *, seed: int = 0) -> dict[str, Interval]:
     """Return the 95% interval of every score that has one.
 
-    If all units are equal (every answer is right, or there is one unit), no resample differs. The interval is then that
-    of a mean of bounded values at this confidence: with 100 of 100 right, from 0.964 to 1. If the score has no known
-    bounds, it has no interval in this case.
+    If all units are equal (every answer is right, or there is one unit), no resample differs. The
+    interval is then that of a mean of bounded values at this confidence: with 100 of 100 right,
+    from 0.964 to 1. If the score has no known bounds, it has no interval in this case.
 
     Args:
         tallies: One row for each example.
-        units: The independent unit of each example, numbered from 0; None if each example is independent.
+        units: The independent unit of each example, numbered from 0; None if each example is
+            independent.
         seed: Seed of the resamples.
     """
     sums = by_unit(tallies.values, units)
@@ -77,13 +79,15 @@ def differences(
 ) -> dict[str, Difference]:
     """Return first − second for every score that both have, with its 95% interval.
 
-    Each resample draws the same units for both, so an example that is hard for both widens neither interval. If no
-    resample differs, the rule of `intervals` applies: from one unit, nothing is conclusive.
+    Each resample draws the same units for both, so an example that is hard for both widens neither
+    interval. If no resample differs, the rule of `intervals` applies: from one unit, nothing is
+    conclusive.
 
     Args:
         first: One row for each example.
         second: Rows of the same examples in the same order.
-        units: The independent unit of each example, numbered from 0; None if each example is independent.
+        units: The independent unit of each example, numbered from 0; None if each example is
+            independent.
         seed: Seed of the resamples.
     """
     a, b = by_unit(first.values, units), by_unit(second.values, units)
@@ -234,8 +238,9 @@ def all_equal(drawn: Array, score: float) -> bool:
 def _levels(score: float, drawn: Array, left_out: Array | None) -> tuple[float, float]:
     """Return the quantiles of the resamples that bound the interval: BCa's, or plain ones if BCa is undefined.
 
-    The level α becomes Φ(z0 + (z0 + z) / (1 - a (z0 + z))), where z = Φ⁻¹(α), z0 = Φ⁻¹(share of resamples below the
-    score) corrects the bias, and the acceleration a comes from the skewness of the leave-one-unit-out scores.
+    The level α becomes Φ(z0 + (z0 + z) / (1 - a (z0 + z))), where z = Φ⁻¹(α), z0 = Φ⁻¹(share of
+    resamples below the score) corrects the bias, and the acceleration a comes from the skewness of
+    the leave-one-unit-out scores.
     Source: Efron and Tibshirani 1993, equations 14.10, 14.14 and 14.15.
     """
     plain = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
@@ -249,7 +254,8 @@ def _levels(score: float, drawn: Array, left_out: Array | None) -> tuple[float, 
         return plain
     bias, acceleration = ndtri(below), float((away**3).sum()) / (6 * spread**1.5)
     shifted = bias + ndtri(np.array(plain))
-    # The floor keeps the denominator positive: with few units and a strong skew it can pass through 0.
+    # The floor keeps the denominator positive: with few units and a strong skew it can pass through
+    # 0.
     low, high = ndtr(bias + shifted / np.maximum(1 - acceleration * shifted, 0.1))
     return float(low), float(high)
 
@@ -257,9 +263,9 @@ def _levels(score: float, drawn: Array, left_out: Array | None) -> tuple[float, 
 def _unmoved(score: float, *, edges: tuple[float, float], size: int) -> Interval:
     """Return the interval of a score if no resample differs, because all units are equal or there is one.
 
-    If n independent values are all equal, at most a share of 1 - (α/2)^(1/n) of the population differs from them
-    (Clopper and Pearson 1934). In the worst case these values lie at an edge of the possible range, which bounds the
-    mean.
+    If n independent values are all equal, at most a share of 1 - (α/2)^(1/n) of the population
+    differs from them (Clopper and Pearson 1934). In the worst case these values lie at an edge of
+    the possible range, which bounds the mean.
     """
     elsewhere = 1 - ((1 - CONFIDENCE) / 2) ** (1 / size)
     least, most = edges

@@ -66,9 +66,7 @@ def compare(directories: Sequence[str | Path], *, split: str | None = None) -> C
     first = results[0]
     chosen = split or verdicts.report_split(first)
     if chosen is None or chosen not in first.scores:
-        raise BadData(
-            f"{first.directory} has no split {split or 'test'!r}. It has: {', '.join(first.scores)}."
-        )
+        raise BadData(f"{first.directory} has no split {split or 'test'!r}. It has: {', '.join(first.scores)}.")
     _require_same_rows(results, chosen)
     records = [records_of(result.directory, chosen) for result in results]
     _require_complete(results, records, chosen)
@@ -142,7 +140,9 @@ def lines_of(directory: str | Path, split: str) -> Iterator[dict[str, Any]]:
     except OSError as error:
         raise BadData(f"{path} cannot be read: {error}. A run writes it at its end.") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise BadData(f"{path}:{number}: the line is damaged: {error}. Restore the file as the run wrote it.") from error
+        raise BadData(
+            f"{path}:{number}: the line is damaged: {error}. Restore the file as the run wrote it."
+        ) from error
 
 
 def evaluator_of(result: Result) -> Evaluator:

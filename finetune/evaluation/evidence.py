@@ -21,13 +21,15 @@ class Evidence:
     """Intervals, baselines and differences of the held-out splits; the fields of `Result` with the same names."""
 
     units: Mapping[str, Mapping[str, Any]]
-    """Split → ``size``, its number of independent units, and the ``column`` whose equal values form one (None: rows)."""
+    """Split → ``size``, its number of independent units, and the ``column`` whose equal values form
+    one (None: rows)."""
     intervals: Mapping[str, Mapping[str, Mapping[str, float]]]
     """Split → score → ``low`` and ``high`` of the 95% interval."""
     baselines: Mapping[str, Mapping[str, Mapping[str, float]]]
     """Split → baseline → score → number."""
     differences: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
-    """Split → base model or baseline → score → ``value``, ``low`` and ``high`` of fine-tuned − other."""
+    """Split → base model or baseline → score → ``value``, ``low`` and ``high`` of fine-tuned −
+    other."""
 
 
 def compute_evidence(prepared: Prepared, scored: Scored, base_model: Scored | None) -> Evidence:
@@ -98,7 +100,8 @@ def compare(
         evaluator: Scores the records.
         first: One record for each example.
         second: Records of the same examples in the same order.
-        units: The independent unit of each example, numbered from 0; None if each example is independent.
+        units: The independent unit of each example, numbered from 0; None if each example is
+            independent.
         seed: Seed of the bootstrap.
     """
     one, other = evaluator.tallies(first), evaluator.tallies(second)

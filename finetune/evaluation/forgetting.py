@@ -1,11 +1,11 @@
 """What a model forgets: its NLL per token on general text before and after training.
 
-The measure repeats the pretraining objective: encoders fill masked tokens, decoders predict the next token,
-encoder-decoders restore a corrupted text. The body is the trained one and the head is the base model's, so models with
-any task head can be compared.
+The measure repeats the pretraining objective: encoders fill masked tokens, decoders predict the
+next token, encoder-decoders restore a corrupted text. The body is the trained one and the head is
+the base model's, so models with any task head can be compared.
 
-Source: McCloskey and Cohen 1989, "Catastrophic interference in connectionist networks"; cross entropy on held-out
-general text as in Gururangan et al. 2020, "Don't Stop Pretraining", table 3.
+Source: McCloskey and Cohen 1989, "Catastrophic interference in connectionist networks"; cross
+entropy on held-out general text as in Gururangan et al. 2020, "Don't Stop Pretraining", table 3.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from finetune.plan import Plan
 
 BUNDLED, NONE = "bundled", "none"
 NOTABLE = 0.1
-"""Increase in nats per token from which a model is said to have forgotten: a perplexity about a tenth higher."""
+"""Increase in nats per token from which a model is said to have forgotten: a perplexity about a
+tenth higher."""
 LONGEST = 128
 """Tokens after which a text is cut."""
 MOST_TEXTS = 200
@@ -48,7 +49,8 @@ _HEADS = {
     "masked": ("AutoModelForMaskedLM", MODEL_FOR_MASKED_LM_MAPPING_NAMES),
     "causal": ("AutoModelForCausalLM", MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
 }
-"""Objective → its head, and the model types that have one. The first objective that a model type has is used."""
+"""Objective → its head, and the model types that have one. The first objective that a model type
+has is used."""
 
 
 class UnmeasurableError(Exception):
@@ -78,10 +80,10 @@ def require_general_text(general_text: str) -> None:
 def measure(plan: Plan, tokenizer: Any, trained: Any, *, seed: int = 0) -> dict[str, Any]:
     """Return how training changed the NLL per token on general text.
 
-    ``before``, ``after`` and ``increase`` (``value``, ``low`` and ``high`` of its 95% interval over texts) are in nats
-    per token. ``forgot`` is true if the interval of the increase lies above 0 and its value is at least `NOTABLE`.
-    ``chance`` is the NLL of a model that gives all tokens the same probability. If nothing can be measured, the only
-    key is ``not_measured``, with the reason.
+    ``before``, ``after`` and ``increase`` (``value``, ``low`` and ``high`` of its 95% interval over
+    texts) are in nats per token. ``forgot`` is true if the interval of the increase lies above 0
+    and its value is at least `NOTABLE`. ``chance`` is the NLL of a model that gives all tokens the
+    same probability. If nothing can be measured, the only key is ``not_measured``, with the reason.
 
     Args:
         plan: Names the base model and the general text.

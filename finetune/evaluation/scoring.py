@@ -82,7 +82,7 @@ def _training_examples(prepared: Prepared, job: Job) -> Predictions:
 
 
 def try_metrics(prepared: Prepared, job: Job, trainer: Any) -> None:
-    """Let the recipe's further metrics check some records, so that a metric that cannot read them fails before training.
+    """Let the recipe's metrics check some records, so that a metric that cannot read them fails before training.
 
     A run that scores the base model does not need this: the metrics read its records.
 

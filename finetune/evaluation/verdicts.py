@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from finetune.result import Result
 
 GAP = 0.05
-"""A held-out score that lies further below the train score than this share of it is called overfitted."""
+"""A held-out score that lies further below the train score than this share of it is called
+overfitted."""
 RISE = 0.05
-"""A validation loss that rose by more than this share from its lowest value is called overfitted."""
+"""A validation loss that rose by more than this share from its lowest value is called
+overfitted."""
 FALL = 0.05
-"""A training loss that still falls by this share between the last two fifths of a run is called unfinished, if the fall
-is also this share of the whole decrease."""
+"""A training loss that still falls by this share between the last two fifths of a run is called
+unfinished, if the fall is also this share of the whole decrease."""
 LEAKED = 0.05
 """If train holds more than this share of a split's rows, the split's score is called optimistic."""
 FIFTHS = 5
@@ -89,7 +91,8 @@ def verdict(difference: Mapping[str, float], *, greater_is_better: bool) -> str:
 def fit(result: Result) -> Iterator[str]:
     """Yield signs of overfitting and underfitting in the scores and the loss curves."""
     overfitted = [*_gap(result), *_risen(result)]
-    # Training longer makes overfitting worse, so a loss that still falls is reported only without it.
+    # Training longer makes overfitting worse, so a loss that still falls is reported only without
+    # it.
     yield from overfitted or _falling(result)
     split, name = report_split(result), result.primary
     if split is None or name not in result.scores[split]:
@@ -152,7 +155,8 @@ def _falling(result: Result) -> Iterator[str]:
     size = len(trained) // FIFTHS
     before = sum(trained[-2 * size : -size]) / size
     last = sum(trained[-size:]) / size
-    # A fall from 0.03 to 0.02 is a third, but nothing against the fall from 1.6: memorized data ends this way.
+    # A fall from 0.03 to 0.02 is a third, but nothing against the fall from 1.6: memorized data
+    # ends this way.
     if last < (1 - FALL) * before and before - last > FALL * (max(trained) - last):
         yield (
             f"Not finished: the training loss was still falling at the end, from {format_score(before)} to "

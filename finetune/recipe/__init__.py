@@ -1,4 +1,4 @@
-"""What the user wrote: recipes, options and their documentation."""
+"""Recipes: the classes, strict reading and writing, options and their documentation."""
 
 from finetune.recipe.recipe import (
     Choice,

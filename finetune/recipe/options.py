@@ -1,4 +1,4 @@
-"""Build an object from the options that a recipe gives it: the constructor is the schema."""
+"""Build an object from its options in a recipe: the constructor of its class is the schema."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ T = TypeVar("T")
 
 
 def build(cls: type[T], options: Mapping[str, Any], *, where: str) -> T:
-    """Build an object from options, each of them known and of the right type.
+    """Build an object from options, and check their names and types.
 
     Args:
         cls: A dataclass.
         options: Name → value.
-        where: What the options belong to, for the message: ``"preprocessor"``.
+        where: The section that the options belong to, for the message: ``"preprocessor"``.
 
     Raises:
-        BadOptions: An option is unknown (the nearest is named), missing, or of the wrong type or value.
+        BadOptions: An option is unknown or missing, or has a wrong type or value. The message has
+            the nearest name.
     """
     known = [f.name for f in fields(cls) if f.init]  # type: ignore[arg-type]
     for name in options:
         if name not in known:
-            takes = f"It takes: {', '.join(known)}." if known else "It takes none."
+            takes = f"Its options are: {', '.join(known)}." if known else "It has no options."
             raise BadOptions(
                 f"{where}: {name!r} is not an option of {cls.__name__}.{did_you_mean(name, known)} {takes}"
             )
@@ -48,7 +49,7 @@ def build(cls: type[T], options: Mapping[str, Any], *, where: str) -> T:
 
 
 def as_options(built: Any) -> dict[str, Any]:
-    """Return the options that would build an object again; none for an object that is no dataclass."""
+    """Return the options of an object; empty if it is not a dataclass."""
     if not is_dataclass(built):
         return {}
     return {f.name: getattr(built, f.name) for f in fields(built) if f.init}
@@ -65,11 +66,11 @@ def rebuild(described: Mapping[str, Any], *, where: str) -> Any:
 
     Args:
         described: What `describe` returned.
-        where: What it is, for messages: ``"preprocessor"``.
+        where: The section that it belongs to, for messages: ``"preprocessor"``.
 
     Raises:
-        UnknownName: Its class does not exist here.
-        BadOptions: Its class does not take these options.
+        UnknownName: The class is not installed.
+        BadOptions: The class does not have these options.
     """
     cls = resolve(described["class"])
     return build(cls, described["options"], where=where) if described["options"] else cls()
@@ -77,15 +78,15 @@ def rebuild(described: Mapping[str, Any], *, where: str) -> Any:
 
 @cache
 def adapter(cls: Any) -> TypeAdapter[Any]:
-    """Return pydantic's view of a dataclass: strict about what a value is, lenient about lists for tuples."""
+    """Return the type adapter of pydantic for a dataclass; it accepts lists for tuples."""
     try:
         return TypeAdapter(cls, config=ConfigDict(strict=False))
-    except PydanticUserError:  # the class brings a configuration of its own
+    except PydanticUserError:  # the class has its own configuration
         return TypeAdapter(cls)
 
 
 def _problem(problem: Any) -> str:
-    place = ".".join(str(part) for part in problem["loc"]) or "the options"
+    place = ".".join(map(str, problem["loc"])) or "the options"
     message = problem["msg"].removeprefix("Value error, ")
     given = "" if problem["type"] == "missing" or not problem["loc"] else f", not {problem['input']!r}"
     return f"{place}: {message}{given}"
@@ -97,13 +98,16 @@ class Option:
 
     name: str
     type: str
+    """Its annotation."""
     default: Any
+    """`dataclasses.MISSING` if it is required."""
     doc: str
+    """The docstring under the field."""
     required: bool
 
 
 def document(cls: type) -> list[Option]:
-    """Return the options of a dataclass with their types, defaults and docstrings, in order.
+    """Return the options of a dataclass in order, with their types, defaults and docstrings.
 
     Examples:
         >>> from finetune.recipe import Source
@@ -119,7 +123,7 @@ def document(cls: type) -> list[Option]:
 
 
 def docstrings(cls: type) -> dict[str, str]:
-    """Return the docstring that stands under each field of a class or of its bases."""
+    """Return the docstring under each field of a class and of its bases."""
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if is_dataclass(base):

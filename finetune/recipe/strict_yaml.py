@@ -22,8 +22,8 @@ def dump(content: Any) -> str:
 def load(text: str, *, name: str = "recipe") -> Any:
     """Read YAML strictly.
 
-    Duplicate keys, tabs, aliases, tags, ``yes`` and ``no`` (words or booleans), and more than a million characters are
-    errors. ``2e-5`` is a number, as in YAML 1.2.
+    Duplicate keys, tabs, aliases, tags, ``yes`` and ``no`` (words or booleans), and more than a
+    million characters are errors. ``2e-5`` is a number, as in YAML 1.2.
 
     Args:
         text: The YAML.
@@ -59,7 +59,9 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="an alias (*) is not allowed. Write the value again", problem_mark=event.start_mark)
+            raise yaml.MarkedYAMLError(
+                problem="an alias (*) is not allowed. Write the value again", problem_mark=event.start_mark
+            )
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
@@ -67,7 +69,9 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str | int | float | bool | None):
-                raise yaml.MarkedYAMLError(problem="a key must be a plain value, not a list or a mapping", problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem="a key must be a plain value, not a list or a mapping", problem_mark=key_node.start_mark
+                )
             if key in seen:
                 problem = f"the key {key!r} is repeated. Keep one of them"
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
@@ -104,7 +108,8 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     if not node.style and any(pattern.match(text) for pattern in resolvers):
         node.style = "'"
     if not text.replace("\n", "").isprintable():
-        # PyYAML writes U+0085, U+2028 and U+2029 without quotes or escapes, and reads them as line ends.
+        # PyYAML writes U+0085, U+2028 and U+2029 without quotes or escapes, and reads them as line
+        # ends.
         node.style = '"'
     return node
 

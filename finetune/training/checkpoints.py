@@ -1,8 +1,8 @@
-"""What survives a crash: checkpoints with a manifest, written last, that proves them whole.
+"""Checkpoints that survive a crash: each has a manifest, written last, with the hash of every file.
 
-A checkpoint without a valid manifest does not exist: it is skipped, and named. What is promised: a run that is resumed
-on the same machine, with the same versions and thread count, ends with the same weights to the bit as one that was
-never stopped. Not promised: the same under another number of threads or GPUs, or
+A checkpoint without a valid manifest is skipped, and reported. A run that is resumed on the same
+machine, with the same versions and number of threads, ends with exactly the same weights as a run
+that was never stopped. This does not hold for another number of threads or GPUs, and not for
 ``train_sampling_strategy: group_by_length``.
 """
 
@@ -29,24 +29,25 @@ HARMLESS = frozenset(
      "eval_steps", "eval_strategy", "eval_on_start", "per_device_eval_batch_size", "disable_tqdm", "report_to",
      "run_name", "dataloader_num_workers", "dataloader_pin_memory"}
 )  # fmt: skip
-"""Training arguments that may change on resume, because no weight depends on them."""
+"""Training arguments that can change on resume, because no weight depends on them."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What must not change between a run and its continuation."""
+    """What identifies a run when it is resumed."""
 
     facts: Mapping[str, Any]
-    """Data fingerprints, labels, seed, batch geometry, training arguments."""
+    """Data fingerprints, labels, seed and training arguments. They must not change."""
     circumstances: Mapping[str, Any]
-    """Versions and threads: under others the run goes on, but not to the same bits."""
+    """Versions and threads. If they change, the run can continue, but its weights differ in the
+    last bits."""
 
     def changes(self, manifest: Mapping[str, Any]) -> list[str]:
-        """Return what differs, a line each: ``seed: 42 then, 43 now``."""
+        """Return the facts that differ, one line for each: ``seed: 42 then, 43 now``."""
         return _differences(manifest["identity"], self.facts)
 
     def drift(self, manifest: Mapping[str, Any]) -> list[str]:
-        """Return what differs in the circumstances."""
+        """Return the circumstances that differ, one line for each."""
         return _differences(manifest["circumstances"], self.circumstances)
 
 
@@ -57,13 +58,13 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 class WriteManifest(TrainerCallback):
-    """Seals every checkpoint after the trainer has written it."""
+    """Writes the manifest of every checkpoint after the trainer has written its files."""
 
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Hash every file of the newest checkpoint and write its manifest."""
+        """Write the manifest of the newest checkpoint."""
         directory = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if state.is_world_process_zero and directory.is_dir():
             (directory / PICKLED_ARGUMENTS).unlink(missing_ok=True)
@@ -71,7 +72,7 @@ class WriteManifest(TrainerCallback):
 
 
 def seal(directory: Path, *, identity: Identity, step: int) -> None:
-    """Write the manifest of a checkpoint, after all its files are on the disk."""
+    """Write the manifest of a checkpoint, once all its files are on the disk."""
     files = {}
     for path in sorted(path for path in directory.rglob("*") if path.is_file() and path.name != MANIFEST):
         with path.open("rb") as file:
@@ -82,32 +83,33 @@ def seal(directory: Path, *, identity: Identity, step: int) -> None:
 
 
 def verify(directory: Path) -> dict[str, Any]:
-    """Return a checkpoint's manifest.
+    """Return the manifest of a checkpoint, after a check of every file.
 
     Raises:
-        BadCheckpoint: It has none, or a file is missing, of another size, or of another content.
+        BadCheckpoint: It has no manifest, or a file is missing or has other content.
     """
     try:
         manifest: dict[str, Any] = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
         files = manifest["files"].items()
     except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise BadCheckpoint(f"{directory.name} was never finished: it has no valid {MANIFEST}") from error
+        raise BadCheckpoint(f"{directory.name} is not complete: it has no valid {MANIFEST}") from error
     for name, expected in files:
         path = directory / name
         if not path.is_file():
             raise BadCheckpoint(f"{directory.name} lacks {name}")
         if path.stat().st_size != expected["size"] or file_sha256(path) != expected["sha256"]:
-            raise BadCheckpoint(f"{directory.name} is damaged: {name} is not what was written")
+            raise BadCheckpoint(f"{directory.name} is damaged: the content of {name} has changed")
     return manifest
 
 
 def newest(output: Path, identity: Identity, *, accept_changes: bool = False) -> tuple[Path, list[str]]:
     """Return the newest valid checkpoint of a run, and why newer ones were skipped.
 
-    Invalid ones are renamed to ``torn-checkpoint-N``, out of the way of what the trainer will write.
+    Invalid ones are renamed to ``torn-checkpoint-N``, out of the way of what the trainer will
+    write.
 
     Raises:
-        BadCheckpoint: There is no valid one, or what must not change has changed.
+        BadCheckpoint: There is no valid checkpoint, or the recipe or the data changed.
     """
     skipped: list[str] = []
     found = [path for path in output.glob("checkpoint-*") if path.is_dir() and _step(path) >= 0]
@@ -121,15 +123,15 @@ def newest(output: Path, identity: Identity, *, accept_changes: bool = False) ->
         changed = identity.changes(manifest)
         if changed and not accept_changes:
             raise BadCheckpoint(
-                f"cannot resume from {directory}: it belongs to another run.\n  "
+                f"cannot resume from {directory}: the recipe or the data changed.\n  "
                 + "\n  ".join(changed)
-                + "\nPut it back as it was, start afresh with --overwrite, or accept it with --resume-changed."
+                + "\nUndo the changes, resume with them by --resume-changed, or start again with --overwrite."
             )
-        skipped += [f"resumed although changed: {change}" for change in changed]
-        skipped += [f"not the same to the bit, because of {change}" for change in identity.drift(manifest)]
+        skipped += [f"resumed with a change: {change}" for change in changed]
+        skipped += [f"not equal to the bit, because of {change}" for change in identity.drift(manifest)]
         return directory, skipped
-    told = "".join(f" {why}." for why in skipped)
-    raise BadCheckpoint(f"there is no checkpoint to resume from in {output}.{told} Start afresh with --overwrite.")
+    reasons = "".join(f" {reason}." for reason in skipped)
+    raise BadCheckpoint(f"{output} has no checkpoint to resume from.{reasons} Start again with --overwrite.")
 
 
 def _step(directory: Path) -> int:
@@ -138,7 +140,7 @@ def _step(directory: Path) -> int:
 
 
 def _free(path: Path) -> Path:
-    """Return a path that nothing holds yet."""
+    """Return a path that does not exist yet."""
     candidate, count = path, 1
     while candidate.exists():
         count += 1

@@ -1,4 +1,4 @@
-"""The invariants between the steps of a run: each is checked where it could first be broken."""
+"""Checks between the steps of a run, each at the earliest place where it can fail."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from finetune.errors import BadOptions, Incompatible, TrainingFailed
 
 
 def model_takes_features(model: Any, tokenizer: Any, *, longest: int, padded: bool = True) -> None:
-    """Check that every token id has an embedding, and every feature a position, before a step dies on it.
+    """Check that every token id has an embedding, and every feature has positions.
 
     Args:
-        model: The pretrained model.
-        tokenizer: The one that made the features.
-        longest: Tokens of the longest feature.
-        padded: Whether the tokenizer pads; a preprocessor's own collator may need no token for it.
+        model: The base model.
+        tokenizer: The tokenizer that made the features.
+        longest: Tokens of the longest sequence.
+        padded: Whether the tokenizer pads; a preprocessor's own collator may not need a padding
+            token.
 
     Raises:
         BadOptions: Features are longer than the model's positions, or cannot be padded.
@@ -27,8 +28,8 @@ def model_takes_features(model: Any, tokenizer: Any, *, longest: int, padded: bo
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise Incompatible(
-            f"the tokenizer has {len(tokenizer):,} tokens and the model {rows:,} embeddings; they do not belong "
-            "together. Name the right one under model.tokenizer."
+            f"the tokenizer has {len(tokenizer):,} tokens, but the model has {rows:,} embeddings. Set "
+            "model.tokenizer to the tokenizer of the model."
         )
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is not None and _absolute(model):
@@ -36,15 +37,17 @@ def model_takes_features(model: Any, tokenizer: Any, *, longest: int, padded: bo
         offset = model.config.pad_token_id + 1 if _counts_from_padding(model) else 0
         if longest > positions - offset:
             raise BadOptions(
-                f"preprocessor: features of up to {longest} tokens, and the model has {positions - offset} positions. "
-                f"Set preprocessor.max_length to {positions - offset} or less."
+                f"preprocessor: features have up to {longest} tokens, but the model has {positions - offset} "
+                f"positions. Set preprocessor.max_length to {positions - offset} or less."
             )
     if padded and tokenizer.pad_token_id is None:
-        raise BadOptions("the tokenizer has no padding token, so features cannot be batched. Use one that has.")
+        raise BadOptions(
+            "the tokenizer has no padding token, so features cannot be batched. Set model.tokenizer to one that has."
+        )
 
 
 def _absolute(model: Any) -> bool:
-    """Tell learnt positions, which end, from computed ones."""
+    """Return whether positions are learned; computed positions have no limit."""
     return any("position_embedding" in name or name.endswith("wpe.weight") for name, _ in model.named_parameters())
 
 
@@ -56,50 +59,52 @@ def _counts_from_padding(model: Any) -> bool:
 
 
 def labels_mean_the_same(base_labels: Any, model: Any, newly_initialized: Collection[str]) -> None:
-    """Check that a head that came with the base is not given other labels for the same outputs.
+    """Check that the head of the base model keeps the order of its labels.
 
     Raises:
-        Incompatible: The base's labels are ours in another order.
+        Incompatible: The base model has the same labels in another order.
     """
     ours = model.config.id2label
     same_names = sorted(base_labels.values()) == sorted(ours.values())
     if not newly_initialized and same_names and base_labels != ours:
         order = [base_labels[key] for key in sorted(base_labels)]
         raise Incompatible(
-            f"the model's head already knows these labels in the order {order}; the data gives "
+            f"the head of the model has these labels in the order {order}, but the data gives "
             f"{[ours[key] for key in sorted(ours)]}. Set preprocessor.labels: {order}."
         )
 
 
 def something_trains(model: Any, *, newly_initialized: Collection[str]) -> tuple[int, int]:
-    """Return trainable and total parameters.
+    """Return the numbers of trainable and of all parameters.
 
     Raises:
-        Incompatible: Nothing trains, or a module that was newly initialized does not, and would stay so.
+        Incompatible: Nothing is trainable, or a newly initialized module is not.
     """
     trainable = sum(_size(p) for p in model.parameters() if p.requires_grad)
     total = sum(_size(p) for p in model.parameters())
     if trainable == 0:
-        raise Incompatible("the strategy leaves nothing to train. Is the head tied to a frozen embedding?")
-    # under every name: what is tied to something else trains with it
+        raise Incompatible(
+            "the strategy leaves nothing to train. Check whether the head is tied to a frozen embedding."
+        )
+    # With duplicates, because a parameter that is tied to another one trains with it.
     names = [name for name, p in model.named_parameters(remove_duplicate=False) if p.requires_grad]
     for module in sorted(newly_initialized):
         if module and not any(_inside(name, module) for name in names):
             raise Incompatible(
-                f"{module!r} is missing from the base model, so it was newly initialized, and the strategy does not "
+                f"{module!r} is missing in the base model, so it was newly initialized, but the strategy does not "
                 "train it. Its output would be noise. Use a strategy that trains and saves it."
             )
     return trainable, total
 
 
 def _size(parameter: Any) -> int:
-    """Return how many numbers a parameter holds; a quantised one packs several into each of its own."""
+    """Return the number of values of a parameter; a quantized parameter packs several into one element."""
     state = getattr(parameter, "quant_state", None)
     return int(parameter.numel() if state is None else state.shape.numel())
 
 
 def _inside(parameter: str, module: str) -> bool:
-    """Tell whether a parameter is one of a module's, whatever wrappers stand in between.
+    """Return whether a parameter belongs to a module, with any wrappers in between.
 
     >>> _inside("base_model.model.classifier.modules_to_save.default.dense.weight", "classifier.dense")
     True
@@ -112,8 +117,8 @@ def _inside(parameter: str, module: str) -> bool:
 def align_memory(model: Any) -> Any:
     """Return a model on a CPU with every weight in memory where torch would put it; other models as they are.
 
-    What is read from a file may lie anywhere, and MKL adds up in another order where a matrix lies otherwise: one model
-    then differs from its equal in the last digits.
+    What is read from a file may lie anywhere, and MKL adds up in another order where a matrix lies
+    otherwise: one model then differs from its equal in the last digits.
     """
     for tensor in [*model.parameters(), *model.buffers()]:
         if tensor.device.type == "cpu" and tensor.is_floating_point():
@@ -153,7 +158,8 @@ def evaluation_mode(model: Any) -> Iterator[Any]:
 def model_outputs(model: Any, batch: dict[str, Any]) -> Any:
     """Return the outputs of a model in evaluation mode, in its own precision, for a batch without labels."""
     with evaluation_mode(model):
-        # accelerate leaves its bf16 autocast on the trained object, as an attribute `forward`; the class's has none
+        # accelerate leaves its bf16 autocast on the trained object, as an attribute `forward`; the
+        # class's has none
         return type(model).forward(model, **batch).to_tuple()
 
 

@@ -12,16 +12,9 @@ import finetune
 from finetune.errors import BadOptions
 from finetune.evaluation.analysis import MOST_VALUES, OTHERS, score_slices
 from finetune.result import Result
-from finetune.testing.models import tiny_model
-from finetune.testing.tokenizers import tokenizer
 from finetune_lm.masked_evaluator import MaskedLMEvaluator
-from finetune_squad import errors
+from finetune_squad import error_types
 from finetune_text.classification_evaluator import TextClassificationEvaluator, calibration
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model("bert", tokenizer("bert", vocab_size=400), tmp_path_factory.mktemp("base") / "bert")
 
 
 def recipe(base: Path, output: Path, **changes: Any) -> dict[str, Any]:
@@ -41,8 +34,8 @@ def recipe(base: Path, output: Path, **changes: Any) -> dict[str, Any]:
     }
 
 
-def test_a_result_scores_slices_and_shows_the_worst_errors(base: Path, tmp_path: Path) -> None:
-    finetune.train(**recipe(base, tmp_path / "run", slices=["pier"]))
+def test_a_result_scores_slices_and_shows_the_worst_errors(tiny_bert: Path, tmp_path: Path) -> None:
+    finetune.train(**recipe(tiny_bert, tmp_path / "run", slices=["pier"]))
     result = Result.load(tmp_path / "run")
     piers = result.slices["test"]["pier"]
     assert {part["value"]: part["size"] for part in piers} == {"0": 10, "1": 10, "2": 10}
@@ -57,9 +50,9 @@ def test_a_result_scores_slices_and_shows_the_worst_errors(base: Path, tmp_path:
         assert error["example"]["text"].split(" at ")[1].split()[0] == str(error["index"])
 
 
-def test_a_slice_that_is_no_column_is_refused_by_name(base: Path, tmp_path: Path) -> None:
+def test_a_slice_that_is_no_column_is_refused_by_name(tiny_bert: Path, tmp_path: Path) -> None:
     with pytest.raises(BadOptions, match="has no column 'quay'; it has: text, label, pier"):
-        finetune.train(**recipe(base, tmp_path / "run", slices=["quay"]))
+        finetune.train(**recipe(tiny_bert, tmp_path / "run", slices=["quay"]))
 
 
 def test_rare_values_are_scored_together() -> None:
@@ -107,20 +100,20 @@ def test_calibration_adds_up_by_hand() -> None:
 @pytest.mark.parametrize(
     ("prediction", "reference", "kind"),
     [
-        ("The pier", ["pier"], errors.RIGHT),
-        ("old pier", ["pier"], errors.BOUNDARY),
-        ("quay", ["pier"], errors.OTHER),
-        ("quay", [], errors.FALSE),
-        ("", ["pier"], errors.MISSED),
-        ("", [], errors.RIGHT),
+        ("The pier", ["pier"], error_types.RIGHT),
+        ("old pier", ["pier"], error_types.BOUNDARY),
+        ("quay", ["pier"], error_types.OTHER),
+        ("quay", [], error_types.FALSE),
+        ("", ["pier"], error_types.MISSED),
+        ("", [], error_types.RIGHT),
     ],
 )
 def test_every_wrong_answer_is_of_one_kind(prediction: str, reference: list[str], kind: str) -> None:
-    assert errors.kind({"prediction": prediction, "reference": reference}) == kind
+    assert error_types.error_type({"prediction": prediction, "reference": reference}) == kind
 
 
-def test_a_result_can_be_read_by_anything_that_reads_json(base: Path, tmp_path: Path) -> None:
-    finetune.train(**recipe(base, tmp_path / "run"))
+def test_a_result_can_be_read_by_anything_that_reads_json(tiny_bert: Path, tmp_path: Path) -> None:
+    finetune.train(**recipe(tiny_bert, tmp_path / "run"))
     content = json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     assert {"slices", "worst", "intervals", "baselines", "differences", "forgetting", "leakage"} <= set(content)
     assert content["leakage"]["test"]["exact"] == 30

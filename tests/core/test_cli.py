@@ -113,7 +113,7 @@ def test_the_schema_refuses_what_the_reader_refuses() -> None:
             jsonschema.validate({**good, **change}, schema)
 
 
-def test_check_shows_the_ledger_and_decoded_samples_and_writes_nothing(workplace: Path) -> None:
+def test_check_shows_the_data_report_and_decoded_samples_and_writes_nothing(workplace: Path) -> None:
     before = sorted(workplace.rglob("*"))
     text = finetune("check", str(workplace / "recipe.yaml")).output
     assert "tokens_lost" in text
@@ -123,7 +123,7 @@ def test_check_shows_the_ledger_and_decoded_samples_and_writes_nothing(workplace
 
 def test_train_prints_scores_before_and_after_and_where(workplace: Path, tmp_path: Path) -> None:
     text = finetune("train", str(workplace / "recipe.yaml"), f"output={tmp_path / 'run'}").output
-    assert "validation untouched" in text
+    assert "validation base model" in text and "validation fine-tuned" in text
     assert "accuracy" in text
     assert str(tmp_path / "run") in text
 

@@ -15,19 +15,16 @@ from finetune.cli.output import table
 from finetune.errors import BadData
 from finetune.evaluation import comparison
 from finetune.result import PREDICTIONS
-from finetune.testing.models import tiny_model
-from finetune.testing.tokenizers import tokenizer
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a run whose test split has one number throughout, so that nothing correlates with it."""
     folder = tmp_path_factory.mktemp("compared")
-    base = tiny_model("bert", tokenizer("bert", vocab_size=400), folder / "base")
     rows = [{"text": f"{n} boats at the quay", "label": n / 2} for n in range(12)]
     finetune.train(
         task="text-regression",
-        model=str(base),
+        model=str(tiny_bert),
         dataset={"train": rows, "validation": rows[:6], "test": [{**row, "label": 2.0} for row in rows]},
         strategy="full",
         preprocessor={"max_length": 16},

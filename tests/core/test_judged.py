@@ -12,14 +12,7 @@ import finetune
 from finetune.errors import BadData, BadOptions, FinetuneError
 from finetune.evaluation import analysis
 from finetune.result import PREDICTIONS, Result
-from finetune.testing.models import tiny_model
-from finetune.testing.tokenizers import tokenizer
 from finetune_squad.evaluator import SquadEvaluator
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model("bert", tokenizer("bert", vocab_size=400), tmp_path_factory.mktemp("base") / "bert")
 
 
 def recipe(base: Path, output: Path, **changes: Any) -> dict[str, Any]:
@@ -35,8 +28,8 @@ def recipe(base: Path, output: Path, **changes: Any) -> dict[str, Any]:
     }
 
 
-def test_every_line_holds_the_evaluation_of_its_example(base: Path, tmp_path: Path) -> None:
-    result = finetune.train(**recipe(base, tmp_path / "run", slices=["pier"]))
+def test_every_line_holds_the_evaluation_of_its_example(tiny_bert: Path, tmp_path: Path) -> None:
+    result = finetune.train(**recipe(tiny_bert, tmp_path / "run", slices=["pier"]))
     lines = [json.loads(line) for line in (tmp_path / "run" / PREDICTIONS).read_text(encoding="utf-8").splitlines()]
     test = [line for line in lines if line["split"] == "test"]
     for line in test:
@@ -67,8 +60,8 @@ def test_the_evaluation_of_an_answer_is_its_own_f1_its_loss_and_its_slice() -> N
     ],
 )
 def test_a_slice_or_a_text_that_does_not_exist_is_refused_before_anything_is_written(
-    base: Path, tmp_path: Path, changes: dict[str, Any], error: type[FinetuneError], message: str
+    tiny_bert: Path, tmp_path: Path, changes: dict[str, Any], error: type[FinetuneError], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        finetune.train(**recipe(base, tmp_path / "run", **changes))
+        finetune.train(**recipe(tiny_bert, tmp_path / "run", **changes))
     assert not (tmp_path / "run").exists()

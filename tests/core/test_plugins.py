@@ -87,8 +87,12 @@ def test_a_stranger_answers_for_models_of_a_scheme(
     assert planned.recipe.model.path == "zoo:tiny"
     with pytest.raises(BadRecipe, match="'/nowhere/large' is not a folder"):
         plan.make(recipe.from_mapping({**written, "model": "zoo:large"}), discover())
-    with pytest.raises(BadRecipe, match=r"nothing answers for 'zu' in 'zu:tiny'\. Known: package"):
+    with pytest.raises(BadRecipe, match=r"no plugin provides the scheme 'zu' of 'zu:tiny'\. Installed: package"):
         plan.make(recipe.from_mapping({**written, "model": "zu:tiny"}), discover())
+    elsewhere = {"path": "org/model", "tokenizer": "zoo:tiny"}
+    assert plan.make(recipe.from_mapping({**written, "model": elsewhere}), discover()).model.tokenizer == str(base)
+    with pytest.raises(BadRecipe, match=r"model\.tokenizer: no plugin provides the scheme 'zu' of 'zu:tiny'"):
+        plan.make(recipe.from_mapping({**written, "model": {**elsewhere, "tokenizer": "zu:tiny"}}), discover())
 
 
 def test_a_broken_plugin_is_reported_and_harms_no_other(install: Install) -> None:

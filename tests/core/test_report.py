@@ -19,17 +19,14 @@ from finetune.errors import BadData
 from finetune.evaluation import comparison, verdicts
 from finetune.report.page import segments
 from finetune.result import Result
-from finetune.testing.models import tiny_model
-from finetune.testing.tokenizers import tokenizer
 
 HOSTILE = '</td><script>alert(1)</script><img src=x onerror="alert(2)">{{ 7 * 7 }}'
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def runs(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Return two runs on the same rows; the second learned more. Labels and texts hold markup."""
     folder = tmp_path_factory.mktemp("report")
-    base = tiny_model("bert", tokenizer("bert", vocab_size=400), folder / "base")
     rows = [{"text": f"{word} {HOSTILE} {n}", "label": label} for n in range(40)
             for word, label in (("fog", "bad" + HOSTILE), ("salt", "good"))]  # fmt: skip
     outputs = []
@@ -37,7 +34,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         outputs.append(folder / name)
         finetune.train(
             task="text-classification",
-            model=str(base),
+            model=str(tiny_bert),
             dataset={"train": rows, "validation": rows[:20], "test": rows},
             strategy="full",
             preprocessor={"max_length": 16},

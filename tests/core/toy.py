@@ -98,3 +98,24 @@ def base(directory: Path, **options: Any) -> Path:
     """Write a tiny BERT without a pooler, as many checkpoints on the Hub are."""
     words = tokenizer("bert", [row["text"] for row in rows(50)], vocab_size=200)
     return tiny_model("bert", words, directory, model_class="AutoModelForMaskedLM", **options)
+
+
+def recipe(base: Path, output: Path, **changes: Any) -> dict[str, Any]:
+    """Return the recipe of a run of two steps on rows of its own.
+
+    Args:
+        base: Folder of the model.
+        output: The run folder.
+        **changes: Keys of the recipe; `training` is added to the options that are here.
+    """
+    training = {"max_steps": 2, "per_device_train_batch_size": 4, "learning_rate": 1e-3, "save_strategy": "no"}
+    dataset = {split: rows(size, seed=size) for split, size in (("train", 24), ("validation", 10), ("test", 12))}
+    content = {
+        "task": "toy:TASK",
+        "model": str(base),
+        "dataset": dataset,
+        "strategy": "full",
+        "output": str(output),
+        "training": {**training, **changes.pop("training", {})},
+    }
+    return {**content, **changes}
