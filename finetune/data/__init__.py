@@ -1,4 +1,4 @@
-"""The data report: read, rename, part, check, drop, and account for every row."""
+"""Read, rename, split, check and drop rows, and account for each of them in the data report."""
 
 from finetune.data.examples import Examples, from_rows
 from finetune.data.findings import CODES, UnreadableError, blank_line

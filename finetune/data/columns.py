@@ -1,4 +1,4 @@
-"""The columns of a split while it is read: their names, their kinds, and what does not fit them."""
+"""The columns of a split while it is read: their names and kinds, and the values that do not fit."""
 
 from __future__ import annotations
 
@@ -17,42 +17,48 @@ from finetune.data.kinds import (
     described,
     kind_of,
     merge,
+    plural,
     refuse_key,
     widest,
 )
 from finetune.interfaces import Finding, Row
 
 Found = dict[int, list[Finding]]
-"""Position in the block → what is wrong with that row."""
+"""Position in the block → findings of that row."""
 
 
 class ColumnTypes:
-    """Learns the columns of a split from its rows, block by block."""
+    """Learns the columns of a split from its rows, block by block.
+
+    Args:
+        needed: Columns, by their names in the file, that every row must have.
+    """
 
     def __init__(self, *, needed: frozenset[str]) -> None:
         self.needed = needed
-        """Columns, by their names in the file, whose absence from a row makes it bad."""
+        """A row that lacks one of these columns is bad."""
         self.first: dict[str, None] = {}
         """Keys of the first row."""
         self.kinds: dict[str, Kind] = {}
-        """Every column, in order of appearance."""
+        """Kind of every column, in order of appearance."""
         self._gaps: set[str] = set()
         self._given_up: set[str] = set()
         self._arrays: dict[str, pa.Array] = {}
 
     def schema(self) -> pa.Schema:
-        """Return the Arrow schema as it stands."""
+        """Return the Arrow schema of the rows so far."""
         return pa.schema([(name, arrow(kind)) for name, kind in self.kinds.items()])
 
     def batch(self, rows: Sequence[Row]) -> pa.RecordBatch:
-        """Return rows that both checks passed as an Arrow batch."""
-        arrays = self._arrays or {
-            name: pa.array([row.get(name) for row in rows], arrow(kind)) for name, kind in self.kinds.items()
-        }
-        return pa.record_batch(list(arrays.values()), schema=self.schema())
+        """Return rows that passed both checks as an Arrow batch."""
+        arrays = list(self._arrays.values())
+        if not arrays:
+            for name, kind in self.kinds.items():
+                arrays.append(pa.array([row.get(name) for row in rows], arrow(kind)))
+        return pa.record_batch(arrays, schema=self.schema())
 
     def check_keys(self, rows: Sequence[Row], header: bool) -> Found:
-        """Return the rows whose keys are not the first row's; new keys become columns."""
+        """Return findings of the rows whose keys differ from those of the first row; new keys become columns."""
         found: Found = {}
         for i, row in enumerate(rows[:1] if header else rows):
             if row.keys() == self.first.keys():
@@ -65,7 +71,7 @@ class ColumnTypes:
         return found
 
     def check_values(self, rows: Sequence[Row]) -> Found:
-        """Return the rows whose values do not fit their columns; kinds are widened where that loses nothing."""
+        """Return findings of the values that do not fit their columns; a kind is widened if that loses nothing."""
         found: Found = {}
         columns = {name: [row.get(name) for row in rows] for name in self.kinds}
         for name, values in columns.items():
@@ -79,28 +85,30 @@ class ColumnTypes:
             if array is not None:
                 self._arrays[name] = array
         if bad or len(self._arrays) < len(columns):
-            self._arrays = {}  # some rows are to go: `batch` makes them anew
+            self._arrays = {}  # bad rows will be removed, so `batch` must build the arrays again
         return found
 
     def _new_keys(self, row: Row) -> Iterator[Finding]:
         if not row:
-            yield Finding(code="not-an-object", message="an object without a single key")
+            yield Finding(code="not-an-object", message="the object has no keys.", fix="Remove the row.")
             return
         try:
             for key in row:
                 refuse_key(key)
         except UnsupportedError as error:
-            yield Finding(code="unsupported-type", message=str(error), fix="Name columns by plain text.")
+            yield Finding(code="unsupported-type", message=str(error), fix="The name of a column must be text.")
             return
-        new = [key for key in row if key not in self.kinds]
-        begins = not self.first
-        for key in new:
+        is_first_row = not self.first
+        for key in row:
+            if key in self.kinds:
+                continue
             self.kinds[key] = "null"
-            if begins:
+            if is_first_row:
                 self.first[key] = None
-            else:
-                message = f"the key {key!r} appears here first; earlier rows are read as None"
-                yield Finding(code="extra-key", message=message, fix="Is it misspelt?", level="warning", column=key)
+                continue
+            message = f"the key {key!r} appears here for the first time; earlier rows get None."
+            fix = "Check its spelling."
+            yield Finding(code="extra-key", message=message, fix=fix, level="warning", column=key)
 
     def _missing_keys(self, row: Row) -> Iterator[Finding]:
         for key in self.first:
@@ -108,14 +116,16 @@ class ColumnTypes:
                 bad = key in self.needed
                 yield Finding(
                     code="missing-key",
-                    message=f"the key {key!r} is missing" + ("" if bad else "; it is read as None"),
-                    fix="Write it in every row, as null where there is no value." if bad else "",
+                    message=f"the key {key!r} is missing."
+                    if bad
+                    else f"the key {key!r} is missing; the row gets None.",
+                    fix="Write the key in every row, with null if there is no value." if bad else "",
                     level="row" if bad else "warning",
                     column=key,
                 )
 
     def _settle(self, name: str, values: list[Any], found: Found) -> None:
-        """Widen the kind of a column so that it holds the values; a value that no kind holds is found."""
+        """Widen the kind of a column so that it holds the values; report the values that no kind can hold."""
         types = set(map(type, values))
         if types <= SCALARS.keys():
             try:
@@ -123,7 +133,7 @@ class ColumnTypes:
                 for of in types:
                     kind = merge(kind, SCALARS[of])
             except ClashError:
-                pass  # one by one, to say which
+                pass  # check the values one by one, to report which
             else:
                 self.kinds[name] = kind
                 return
@@ -142,14 +152,16 @@ class ColumnTypes:
             except (ClashError, UnsupportedError) as error:
                 found.setdefault(i, []).append(_misfit(error, name=name, value=value))
                 continue
-            for path in [path for path in gaps if path not in self._gaps]:
+            for path in gaps:
+                if path in self._gaps:
+                    continue
                 self._gaps.add(path)
-                message = f"some objects have the key {path!r} and others do not, where it is read as None"
+                message = f"some objects do not have the key {path!r}; they get None."
                 gap = Finding(code="missing-nested-key", message=message, level="warning", column=path)
                 found.setdefault(i, []).append(gap)
             if gaps and widest(kind) > MOST_KEYS:
                 self._given_up.add(name)
-                message = f"nested objects have more than {MOST_KEYS:,} different keys"
+                message = f"nested objects have more than {MOST_KEYS:,} different keys."
                 fix = 'Store a mapping as a list: [{"key": …, "value": …}, …].'
                 finding = Finding(code="too-many-keys", message=message, fix=fix, level="error", column=name)
                 found.setdefault(i, []).append(finding)
@@ -157,7 +169,7 @@ class ColumnTypes:
         self.kinds[name] = kind
 
     def _stored(self, name: str, values: Sequence[Any], found: Found) -> pa.Array | None:
-        """Return the values as Arrow stores them; what it cannot store, or should not, is found."""
+        """Return the values as an Arrow array, or None with findings of the values that it cannot or must not store."""
         kind = self.kinds[name]
         try:
             array = pa.array(values, arrow(kind))
@@ -176,26 +188,30 @@ class ColumnTypes:
 
 def _misfit(error: ClashError | UnsupportedError, *, name: str, value: Any) -> Finding:
     if isinstance(error, ClashError):
-        message = f"{described(error.new)}, where rows before have {described(error.old)}"
-        fix = "A column has one type."
+        message = f"the value is {described(error.new)}, but earlier rows have {described(error.old)}."
+        fix = "All values of a column must have the same type."
         return Finding(code="type-changed", message=message, fix=fix, column=error.path or name, value=str(value))
-    fix = "Rows hold text, numbers, booleans, None, lists and mappings of them."
+    fix = "Rows can hold text, numbers, booleans, None, and lists and mappings of these."
     return Finding(code="unsupported-type", message=str(error), fix=fix, column=name, value=str(value))
 
 
 def _unstorable(value: Any, kind: Kind) -> tuple[str, str, str] | None:
-    """Say why Arrow cannot, or should not, store a value: code, message, fix."""
+    """Return why Arrow cannot or must not store a value, as code, message and fix; None if it can."""
     try:
         array = pa.array([value], arrow(kind))
     except UnicodeEncodeError:
-        return "lone-surrogate", "half of a surrogate pair, which is no character", "Was an emoji cut in two?"
+        message = "the text contains half of a surrogate pair, which is not a character."
+        return "lone-surrogate", message, "An emoji may have been cut in two. Write the whole text again."
     except (OverflowError, pa.ArrowInvalid):
-        return "number-too-large", f"a column of {described(kind)} cannot hold it exactly", "Quote it as text."
-    return None if without_nul(array) else ("nul", "a NUL character", "Remove it; it comes from a damaged file.")
+        message = f"a column of {plural(kind)} cannot hold the number exactly."
+        return "number-too-large", message, "Write it as text, in quotes."
+    if without_nul(array):
+        return None
+    return "nul", "the text contains a NUL character.", "Remove it. It usually comes from a damaged file."
 
 
 def without_nul(array: pa.Array) -> bool:
-    """Say that no text in an array holds a NUL character."""
+    """Return whether no text in an array contains a NUL character."""
     kind = array.type
     if pa.types.is_struct(kind):
         return all(without_nul(array.field(i)) for i in range(kind.num_fields))

@@ -1,4 +1,4 @@
-"""From a source to examples that can be trusted: read, rename, part, check, drop, account."""
+"""From a source to checked examples: read, rename, split, check, drop, count."""
 
 from __future__ import annotations
 
@@ -28,33 +28,34 @@ from finetune.recipe import Source
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """The examples of every split, and what is known about them."""
+    """The checked examples of every split, and the findings."""
 
     splits: Mapping[str, Dataset]
-    """Split → its good rows, with the columns' names that the task knows."""
+    """Split → its good rows, with the column names of the task."""
     preprocessor: Preprocessor
-    """Fitted on the good rows of train, or as it was given."""
+    """Fitted on the good rows of train, or unchanged if nothing was fitted."""
     findings: tuple[Finding, ...]
-    """At most 20 of each code, with their places."""
+    """At most 20 findings of each code, with their places."""
     counts: Mapping[str, int]
-    """All findings, by code."""
+    """Code → number of findings."""
     data_report: Mapping[str, Mapping[str, int]]
-    """Split → rows ``read``, ``bad``, ``dropped``, ``left_out`` by a limit and ``kept``; ``blank_lines`` skipped,
-    ``byte_order_marks`` removed, and the rows parted ``from_train``. ``read == kept + dropped + left_out``."""
+    """Split → numbers of rows ``read``, ``bad``, ``dropped``, ``left_out`` (by a limit), ``kept``
+    and ``from_train`` (split off from train), and of ``blank_lines`` and ``byte_order_marks``
+    removed. ``read`` is always ``kept + dropped + left_out``."""
     fingerprints: Mapping[str, str]
-    """Split → sha256 of the content of its kept rows."""
+    """Split → SHA-256 of the content of its kept rows."""
     dropped: tuple[Mapping[str, Any], ...]
-    """Every dropped row: split, file, line, row, codes, messages, example."""
+    """Every dropped row: its split, file, line, row, codes, messages and example."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gathered:
-    """The rows of one data set, before they are checked and while they are."""
+    """The rows of one data set, before and during the checks."""
 
     parts: dict[str, Split]
-    """Split → its rows, the ones that are left."""
+    """Split → its remaining rows."""
     report: Report
-    """What was found."""
+    """The findings so far."""
     gone: list[Mapping[str, Any]] = field(default_factory=list)
     """Every row dropped by a check."""
 
@@ -62,14 +63,23 @@ class Gathered:
 def load(
     source: Source, preprocessor: Preprocessor, *, plugins: Plugins, seed: int, fit: bool = True, answers: bool = True
 ) -> Examples:
-    """Return the examples of a source, read strictly and checked.
+    """Return the checked examples of a source.
 
-    ``row`` in a finding is the position among the rows of the split as the source has it, from 0; rows parted from
-    train keep the position they had there. With ``fit`` false the preprocessor stays as it is, train may be absent, and
-    no validation is parted from it.
+    ``row`` of a finding is the position of the row in the split of the source, from 0. A row that
+    is split off from train keeps its position in train.
+
+    Args:
+        source: The ``dataset`` section of a recipe.
+        preprocessor: Names the columns and checks the rows.
+        plugins: Where formats and sources are looked up.
+        seed: Seed of the validation split and of limits.
+        fit: Whether to fit the preprocessor. If not, train may be missing, and no validation is
+            split off.
+        answers: Whether the rows must have answers.
 
     Raises:
-        BadData: Something stops the run; all that was found in all splits is told, with its place.
+        BadData: A finding stops the run. The error holds the findings of all splits with their
+            places.
     """
     gathered = gather(source, preprocessor, plugins=plugins, seed=seed, fit=fit, answers=answers)
     return settle({"": gathered}, preprocessor, fit=fit)[""]
@@ -78,10 +88,10 @@ def load(
 def gather(
     source: Source, preprocessor: Preprocessor, *, plugins: Plugins, seed: int, fit: bool, answers: bool
 ) -> Gathered:
-    """Return the rows of a source as it has them, parted and limited, before any is checked; see `load`.
+    """Return the rows of a source, split and limited but not yet checked; see `load`.
 
     Raises:
-        BadData: There is nothing to fit on, so that nothing more can be found.
+        BadData: There are no rows to fit on, so nothing more can be checked.
     """
     report = Report(on_bad=source.on_bad)
     formats = Formats(plugins)
@@ -100,7 +110,9 @@ def gather(
             tables[role] = files.read(content, split=role, source=source, formats=formats, needed=needed, report=report)
         else:
             tables[role] = _table(content, split=role, needed=needed, report=report)
-    return _parted(tables, source, preprocessor, report=report, seed=seed, fit=fit, answers=answers, found=list(found))
+    return _assemble(
+        tables, source, preprocessor, report=report, seed=seed, fit=fit, answers=answers, found=list(found)
+    )
 
 
 def from_rows(
@@ -114,23 +126,33 @@ def from_rows(
     columns: Mapping[str, str] = {},
     on_bad: Literal["error", "drop"] = "error",
 ) -> Examples:
-    """Return examples of rows that are at hand, checked as `load` checks the ones of a file.
+    """Return the checked examples of rows that are given in Python.
+
+    Args:
+        splits: Split → its rows.
+        preprocessor: Names the columns and checks the rows.
+        seed: Seed of the validation split.
+        fit: Whether to fit the preprocessor; see `load`.
+        answers: Whether the rows must have answers.
+        validation_size: Share of train that becomes validation if there is none; 0 for none.
+        columns: Name in the rows → name for the task.
+        on_bad: Whether bad rows are an error, or are dropped.
 
     Raises:
-        BadData: Something stops the run.
+        BadData: A finding stops the run.
     """
     source = Source(path={}, columns=columns, validation_size=validation_size, on_bad=on_bad)
     report = Report(on_bad=on_bad)
     parts = sources.assigned(splits, source, report=report)
     needed = _needed(preprocessor, columns, answers=answers)
     tables = {role: _table(content, split=role, needed=needed, report=report) for role, content in parts.items()}
-    gathered = _parted(
+    gathered = _assemble(
         tables, source, preprocessor, report=report, seed=seed, fit=fit, answers=answers, found=list(parts)
     )
     return settle({"": gathered}, preprocessor, fit=fit)[""]
 
 
-def _parted(
+def _assemble(
     tables: Mapping[str, Table],
     source: Source,
     preprocessor: Preprocessor,
@@ -142,16 +164,17 @@ def _parted(
     found: list[str],
 ) -> Gathered:
     if fit and "train" not in tables:
-        message = f"there is no split 'train'; there are: {', '.join(found) or 'none'}"
-        report.error("unknown-split", message, fix="Name it: dataset.splits: {train: theirs}.", split="train")
+        message = f"there is no split 'train'. The splits are: {', '.join(found) or 'none'}."
+        fix = "Say which one it is: dataset.splits: {train: NAME}."
+        report.error("unknown-split", message, fix=fix, split="train")
     elif not tables:
-        message = f"no split is called {', '.join(ROLES)}; there are: {', '.join(found) or 'none'}"
-        report.error("unknown-split", message, fix="Name it: dataset.splits: {test: theirs}.")
-    parts = {
-        role: split
-        for role, table in tables.items()
-        if (split := _split(table, role, source, preprocessor, answers=answers, report=report))
-    }
+        message = f"no split is called {' or '.join(ROLES)}. The splits are: {', '.join(found) or 'none'}."
+        report.error("unknown-split", message, fix="Say which one it is: dataset.splits: {test: NAME}.")
+    parts: dict[str, Split] = {}
+    for role, table in tables.items():
+        split = _split(table, role, source, preprocessor, answers=answers, report=report)
+        if split is not None:
+            parts[role] = split
     if fit and source.validation_size and "train" in parts and "validation" not in tables:
         both = splits.part(
             parts["train"], size=source.validation_size, group=preprocessor.needs().group, seed=seed, report=report
@@ -162,7 +185,7 @@ def _parted(
         if role in parts:
             parts[role] = splits.limited(parts[role], most, seed=seed)
     if fit and "train" not in parts:
-        report.stop()  # nothing to fit on, so nothing more to find
+        report.stop()  # without rows to fit on, nothing more can be checked
     return Gathered(parts={role: parts[role] for role in ROLES if role in parts}, report=report)
 
 
@@ -175,12 +198,12 @@ def _split(
     answers: bool,
     report: Report,
 ) -> Split | None:
-    """Return a split ready to be checked, or None where it cannot be; the report says why."""
+    """Return a split that is ready for the checks, or None with a finding if it cannot be checked."""
     if table.rows is None or len(table.rows) == 0:
         if table.sound:
             file = table.files[0] if table.files else None
-            fix = f"All of its {table.bad:,} rows are bad." if table.bad else "Is the file the right one?"
-            report.error("no-rows", f"{role} has no rows", fix=fix, split=role, file=file)
+            fix = f"All of its {table.bad:,} rows are bad." if table.bad else "Check that it is the right file."
+            report.error("no-rows", f"{role} has no rows.", fix=fix, split=role, file=file)
         return None
     spared = frozenset() if answers else frozenset(preprocessor.needs().answers)
     before = report.levels["error"]
@@ -201,13 +224,18 @@ def _split(
 
 
 def settle(gathered: Mapping[str, Gathered], preprocessor: Preprocessor, *, fit: bool) -> dict[str, Examples]:
-    """Fit, check and drop until nothing more is found: what is dropped from train may change what fits the rest.
+    """Fit, check and drop until no more bad rows are found, because rows dropped from train can change the fit.
 
-    Several data sets are fitted and checked as one, so that each may lack what another has, such as a label; a finding
-    that no row has is told of the first.
+    Several data sets are fitted and checked together, so that one may lack a label that another
+    has. A finding without a row is attributed to the first data set.
+
+    Args:
+        gathered: Name of a data set → its rows.
+        preprocessor: Not fitted, or fitted if `fit` is False.
+        fit: Whether to fit the preprocessor.
 
     Raises:
-        BadData: Something stops the run.
+        BadData: A finding stops the run.
     """
     while True:
         fitted = preprocessor.fit(_together(gathered, "train").rows) if fit else preprocessor
@@ -227,7 +255,8 @@ def settle(gathered: Mapping[str, Gathered], preprocessor: Preprocessor, *, fit:
         for name, one in gathered.items():
             for role, split in one.parts.items():
                 if not len(split.index) and not found[name].levels["error"]:
-                    one.report.error("no-rows", f"no good row of {role} is left", split=role)
+                    message = f"all rows of {role} are bad."
+                    one.report.error("no-rows", message, fix="Correct the rows.", split=role)
         again = shrunk and not stops and not any(one.report.stops for one in gathered.values())
         for name, one in gathered.items():
             one.report.merge(found[name], warnings=not again)
@@ -237,7 +266,7 @@ def settle(gathered: Mapping[str, Gathered], preprocessor: Preprocessor, *, fit:
 
 
 def _stop(reports: Sequence[Report]) -> None:
-    """Raise `BadData` if what was found in any data set stops the run, and tell what was found in all."""
+    """Raise `BadData` with the findings of all data sets, if those of any stop the run."""
     if len(reports) == 1:
         reports[0].stop()
     elif any(report.stops for report in reports):
@@ -255,12 +284,12 @@ class _Together:
 
     @property
     def rows(self) -> Sequence[Row]:
-        """The rows of all, one data set after the other."""
+        """The rows of all data sets, one after the other."""
         rows: list[Any] = [split.rows for split in self.parts.values()]
         return rows[0] if len(rows) == 1 else _Chain(rows)
 
     def at(self, row: int) -> tuple[str, int]:
-        """Return of which data set a row is, and where it stands among the rows of that."""
+        """Return the data set that a row belongs to, and its position in that data set."""
         for name, split in self.parts.items():
             if row < len(split.index):
                 return name, row
@@ -294,7 +323,7 @@ def _together(gathered: Mapping[str, Gathered], role: str) -> _Together:
 def _bad_rows(
     preprocessor: Preprocessor, together: _Together, role: str, reports: Mapping[str, Report]
 ) -> dict[str, dict[int, list[Finding]]]:
-    """Check a split; report what is found with its place, and return the findings of each data set's bad rows."""
+    """Check a split, report the findings with their places, and return those of the bad rows of each data set."""
     bad: dict[str, dict[int, list[Finding]]] = {name: {} for name in together.parts}
     for finding in preprocessor.check(together.rows):
         name, number = next(iter(together.parts)), None
@@ -305,7 +334,7 @@ def _bad_rows(
             split = together.parts[name]
             place = split.table.place(int(split.index[number]))
         elif level == "row":
-            level = "error"  # a row that nobody can name cannot be dropped
+            level = "error"  # a bad row without a position cannot be dropped
         placed = replace(
             finding,
             file=finding.file or place.get("file"),
@@ -334,7 +363,7 @@ def _accounted(gathered: Gathered, preprocessor: Preprocessor) -> Examples:
             "dropped": lost[role],
             "left_out": split.left_out,
             "kept": len(split.index),
-            "from_train": split.parted,
+            "from_train": split.from_train,
             "blank_lines": split.table.notes.get("blank_lines", 0),
             "byte_order_marks": split.table.notes.get("byte_order_marks", 0),
         }
@@ -352,7 +381,7 @@ def _accounted(gathered: Gathered, preprocessor: Preprocessor) -> Examples:
 
 
 def _table(content: Any, *, split: str, needed: Iterable[str], report: Report) -> Table:
-    """Return rows of Python code, or a data set, as a table."""
+    """Return rows that are given in Python as a table."""
     if isinstance(content, Dataset):
         return Table(rows=content, read=len(content))
     tabulator = Tabulator(split=split, report=report, needed=frozenset(needed))
@@ -362,7 +391,7 @@ def _table(content: Any, *, split: str, needed: Iterable[str], report: Report) -
 
 
 def _needed(preprocessor: Preprocessor, columns: Mapping[str, str], *, answers: bool) -> frozenset[str]:
-    """Return the columns that the task uses, by the names that the source gives them."""
+    """Return the columns that the task uses, by their names in the source."""
     needs = preprocessor.needs()
     used = {*needs.inputs, *(needs.answers if answers else ())}
     theirs = {ours: name for name, ours in columns.items()}
@@ -371,10 +400,9 @@ def _needed(preprocessor: Preprocessor, columns: Mapping[str, str], *, answers: 
 
 def _check_limits(limit: Mapping[str, int]) -> None:
     for role, most in limit.items():
-        if role not in ROLES or most < 1:
-            wrong = (
-                f"{role!r} is no split{did_you_mean(role, ROLES)}"
-                if role not in ROLES
-                else f"{most} is no number of rows"
+        if role not in ROLES:
+            raise BadData(
+                f"dataset.limit: {role!r} is not a split.{did_you_mean(role, ROLES)} Splits are {', '.join(ROLES)}."
             )
-            raise BadData(f"dataset.limit: {wrong} Write {{train: 6000}}; splits are {', '.join(ROLES)}.")
+        if most < 1:
+            raise BadData(f"dataset.limit: {role}: the limit must be at least 1, not {most}.")

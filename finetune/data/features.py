@@ -1,4 +1,4 @@
-"""Examples → features, with an account of what was lost on the way."""
+"""Make features from examples, and count what is lost."""
 
 from __future__ import annotations
 
@@ -23,23 +23,31 @@ OVERFLOW = "overflow_to_sample_mapping"
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """The features of one split, and what was counted while they were made."""
+    """The features of one split, and their counts."""
 
     examples: Dataset
+    """The examples, in order."""
     features: Dataset
+    """Their features; the column `EXAMPLE` holds the position of the example that each was made
+    from."""
     counts: Mapping[str, int]
+    """``features``, ``tokens``, and what `Preprocessor.counts` counts."""
     longest: int
-    """Tokens of the longest sequence that the model sees at once."""
+    """Tokens of the longest sequence."""
 
     def sample(self, size: int, *, seed: int) -> Features:
-        """Return a random part of the examples, with their features."""
+        """Return a random sample of the examples, with their features.
+
+        Args:
+            size: Number of examples; all of them if there are no more.
+            seed: Seed of the sample.
+        """
         if size >= len(self.examples):
             return self
         chosen = sorted(default_rng(seed).choice(len(self.examples), size=size, replace=False).tolist())
         place = {example: position for position, example in enumerate(chosen)}
         owners = self.features[EXAMPLE]
-        rows = [row for row, owner in enumerate(owners) if owner in place]
-        features = self.features.select(rows)
+        features = self.features.select([row for row, owner in enumerate(owners) if owner in place])
         moved = [place[owner] for owner in features[EXAMPLE]]
         with suppress_progress_bars():
             features = features.remove_columns(EXAMPLE).add_column(EXAMPLE, moved)
@@ -62,15 +70,16 @@ def make(
 
     Args:
         examples: Good rows.
-        preprocessor: Fitted.
-        tokenizer: The model's.
-        task: What the features are for.
-        split: Its name, for messages.
-        answers: Whether the examples have answers, and the features therefore labels.
-        reporter: Told how far it is.
+        preprocessor: A fitted one.
+        tokenizer: The tokenizer of the model.
+        task: The task that the features are for.
+        split: Name of the split, for messages.
+        answers: Whether the examples have answers, so that the features have labels.
+        reporter: Shows the progress.
 
     Raises:
-        BadOptions: They are not what the task needs.
+        BadData: There are no features, or `Preprocessor.validate_counts` refuses them.
+        BadOptions: The features lack a column that the task needs.
     """
     reporter = reporter or Reporter()
 
@@ -88,7 +97,7 @@ def make(
             with_indices=True,
             remove_columns=examples.column_names,
             load_from_cache_file=False,
-            new_fingerprint=uuid.uuid4().hex,  # else datasets hashes the tokenizer, for a cache we do not use
+            new_fingerprint=uuid.uuid4().hex,  # otherwise datasets hashes the tokenizer for a cache that is not used
         )
     features_fit_task(features, task, preprocessor, split=split, answers=answers)
     counts: Counter[str] = Counter(features=len(features), tokens=0)
@@ -108,15 +117,15 @@ def features_fit_task(
     """Check that a split has features, and the columns that the task's model takes.
 
     Raises:
-        BadOptions: The preprocessor does not make what the task needs.
+        BadOptions: The features lack a column that the task needs.
         BadData: There are no features.
     """
     if len(features) == 0:
-        raise BadData(f"{type(preprocessor).__name__} made no features from {split!r}.")
+        raise BadData(f"{type(preprocessor).__name__} made no features from {split!r}. Check its options and the data.")
     made = set(features.column_names)
     needed = {*({"input_ids"} & task.features), *(task.labels if answers else ())}
     if needed - made:
         raise BadOptions(
-            f"preprocessor {type(preprocessor).__name__} makes {', '.join(sorted(made))}; "
-            f"the task needs {', '.join(sorted(needed - made))} as well."
+            f"preprocessor: the features of {type(preprocessor).__name__} lack the columns "
+            f"{', '.join(sorted(needed - made))}, which the task needs. They have: {', '.join(sorted(made))}."
         )

@@ -1,4 +1,4 @@
-"""Files of a split → its table."""
+"""Read the files of a split into one table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,16 @@ from finetune.recipe import Source
 def read(
     files: Files, *, split: str, source: Source, formats: Formats, needed: Collection[str], report: Report
 ) -> Table:
-    """Return the rows of a split's files as one table; whatever is wrong goes to the report."""
+    """Return the rows of a split's files as one table, and report the findings.
+
+    Args:
+        files: The files of the split.
+        split: Name of the split.
+        source: Says format and encoding.
+        formats: The installed formats.
+        needed: Columns, by their names in the files, that every row must have.
+        report: Takes the findings.
+    """
     paths = [Path(name).expanduser() for name in files.names]
     kinds = [formats.binary(path.name, source.format) for path in paths]
     if paths and all(kinds):
@@ -27,8 +36,8 @@ def read(
         return binary.read(paths, names=files.names, kinds=known, split=split, report=report)
     errors = report.levels["error"]
     if any(kinds):
-        message = f"{split} mixes text files with {next(filter(None, kinds))}"
-        report.error("mixed-formats", message, fix="Convert them to one format.", split=split)
+        message = f"{split} mixes text files with {next(filter(None, kinds))}."
+        report.error("mixed-formats", message, fix="Convert the files to one format.", split=split)
         return Table(rows=None, read=0, files=files.names, sound=False)
     tabulator = Tabulator(split=split, report=report, needed=needed)
     for path, name in zip(paths, files.names, strict=True):
@@ -53,15 +62,14 @@ def _tabulate(tabulator: Tabulator, path: Path, *, name: str, source: Source, fo
 
 
 def refuse_same(parts: Mapping[str, object], *, report: Report) -> None:
-    """Report a file that is given for two splits, or twice for one, under whatever names."""
+    """Report a file that is given for two splits, or twice for one split, even under different names."""
     seen: dict[tuple[int, int], tuple[str, str]] = {}
     for split, content in parts.items():
         for name in content.names if isinstance(content, Files) else ():
             status = os.stat(Path(name).expanduser())
             other = seen.setdefault((status.st_dev, status.st_ino), (split, name))
             if other != (split, name) or content.names.count(name) > 1:  # type: ignore[attr-defined]
-                message = f"the same file is given as {other[0]} ({other[1]}) and as {split}"
-                report.error(
-                    "same-file", message, fix="Rows to learn from cannot be rows to judge by.", file=name, split=split
-                )
+                message = f"the file is given for {split} and, as {other[1]}, for {other[0]}."
+                fix = "Use each file once: a model must not be scored on rows that it learned from."
+                report.error("same-file", message, fix=fix, file=name, split=split)
                 break

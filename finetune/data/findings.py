@@ -1,4 +1,4 @@
-"""What can be wrong with data: the codes, and the report that collects them."""
+"""Findings: what can be wrong with data. The codes, and the report that collects the findings."""
 
 from __future__ import annotations
 
@@ -10,73 +10,74 @@ from typing import Any, Literal
 from finetune.errors import BadData, did_you_mean
 from finetune.interfaces import Finding
 
+_LEVELS: tuple[Literal["error", "row", "warning"], ...] = ("error", "row", "warning")
 SHOWN = 20
-"""Findings kept of each code; all are counted."""
+"""Most findings of a code that are kept; all are counted."""
 
 CODES: dict[str, str] = {
     # the source
-    "no-such-file": "the file or folder does not exist, or a pattern matches nothing",
-    "not-a-file": "a device, a pipe, a loop of links, or a folder where a file is wanted",
-    "unreadable-file": "the operating system refuses to open or read the file",
-    "same-file": "one file is given for two splits, or twice for one",
-    "unknown-format": "no reader is for this file",
-    "mixed-formats": "one split mixes text files with parquet or arrow files",
-    "columns-differ": "a further file of a split lacks columns of the first, or has other types",
-    "unknown-split": "a split is named that is not there, or a name that is no part of a run",
-    "unused-split": "a split of the source plays no part in the run (warning)",
-    "source-failed": "a Hub data set, a plugin's source or a Python function gave no rows",
+    "no-such-file": "the file or folder does not exist, or no file matches the pattern",
+    "not-a-file": "the path is a device, a pipe, a broken link, or a folder instead of a file",
+    "unreadable-file": "the operating system cannot open or read the file",
+    "same-file": "the same file is given for two splits, or twice for one split",
+    "unknown-format": "no reader can read this file",
+    "mixed-formats": "a split mixes text files with parquet or arrow files",
+    "columns-differ": "another file of a split lacks columns of the first file, or has other types",
+    "unknown-split": "the named split does not exist, or the name is not train, validation or test",
+    "unused-split": "the run does not use this split of the source (warning)",
+    "source-failed": "a Hub data set, a plugin's source or a Python function returned no rows",
     # bytes and text
-    "wrong-encoding": "bytes that are not text in the encoding given",
-    "truncated-gzip": "a .gz file that ends too early",
-    "corrupt-gzip": "a .gz file that does not decompress",
-    "not-gzip": "a file called .gz that is not compressed",
-    "unnamed-gzip": "a compressed file that is not called .gz",
-    "record-too-long": "one line or record is longer than 64 Mi characters",
-    "corrupt-file": "a parquet or arrow file that cannot be read",
-    "no-rows": "a split without a single row",
-    "blank-line": "a blank line in a plain text file: skipped, and counted in the data report alone",
+    "wrong-encoding": "the bytes are not text in the given encoding",
+    "truncated-gzip": "the .gz file ends too early",
+    "corrupt-gzip": "the .gz file cannot be decompressed",
+    "not-gzip": "the file name ends in .gz, but the content is not compressed",
+    "unnamed-gzip": "the content is compressed, but the file name does not end in .gz",
+    "record-too-long": "a line or record is longer than 64 Mi characters",
+    "corrupt-file": "the parquet or arrow file cannot be read",
+    "no-rows": "the split has no rows",
+    "blank-line": "a blank line in a text file; it is skipped, and counted in the data report only",
     # csv and tsv
-    "ragged-row": "a row has more or fewer fields than the header",
-    "stray-quote": "a quote inside a field that is not quoted, or text after a closing quote",
-    "unclosed-quote": "a quoted field that never ends, or ends where text follows",
-    "bare-carriage-return": "a carriage return outside quotes that ends no line",
-    "duplicate-column": "two columns of one name",
-    "empty-column-name": "a column without a name",
-    "wrong-delimiter": "a header of one column that holds another delimiter",
+    "ragged-row": "the row has more or fewer fields than the header",
+    "stray-quote": "there is a quote inside an unquoted field, or text after a closing quote",
+    "unclosed-quote": "a quoted field is never closed, or text follows where it is closed",
+    "bare-carriage-return": "there is a carriage return outside quotes that does not end a line",
+    "duplicate-column": "two columns have the same name",
+    "empty-column-name": "a column has no name",
+    "wrong-delimiter": "the header has one column, which contains another delimiter",
     # JSON
-    "bad-json": "text that is not JSON",
-    "not-an-array": "a .json file that is no array of objects",
-    "truncated-json": "a JSON array that ends too early",
-    "text-after-end": "text after the end of a JSON array",
-    "not-an-object": "a row that is not an object (a mapping of columns to values)",
-    "duplicate-key": "an object that has a key twice",
-    "not-a-number": "the literals NaN, Infinity and -Infinity, which JSON does not have",
-    "number-too-large": "an integer of more than 64 bits, or a number that the column's type cannot hold exactly",
-    "missing-key": "a row lacks a key that the first row has (warning where the task does not use the column)",
-    "extra-key": "a key that the first row does not have; earlier rows are read as None (warning, once a key)",
-    "missing-nested-key": "a nested object lacks a key that others have; it is read as None (warning, once a key)",
-    "too-many-keys": "nested objects with thousands of different keys: a mapping that should be a list",
-    "type-changed": "a value of another type than the rows before",
-    "unsupported-type": "a Python value that a table cannot hold",
-    "lone-surrogate": "half of a surrogate pair, which is no character",
-    "nul": "a NUL character, which no text holds",
+    "bad-json": "the text is not JSON",
+    "not-an-array": "the .json file is not an array of objects",
+    "truncated-json": "the JSON array ends too early",
+    "text-after-end": "there is text after the end of the JSON array",
+    "not-an-object": "the row is not an object (a mapping of columns to values)",
+    "duplicate-key": "an object has the same key twice",
+    "not-a-number": "a number is NaN, Infinity or -Infinity, which JSON does not allow",
+    "number-too-large": "the integer has more than 64 bits, or the column's type cannot hold the number exactly",
+    "missing-key": "the row lacks a key of the first row (warning if the task does not use the column)",
+    "extra-key": "the first row does not have this key; earlier rows get None (warning, once per key)",
+    "missing-nested-key": "a nested object lacks a key that others have; it gets None (warning, once per key)",
+    "too-many-keys": "nested objects have thousands of different keys; store the mapping as a list",
+    "type-changed": "the value has another type than the values of earlier rows",
+    "unsupported-type": "a table cannot hold this Python value",
+    "lone-surrogate": "the text holds half of a surrogate pair, which is not a character",
+    "nul": "the text holds a NUL character",
     # the table
-    "unknown-rename": "a rename of a column that is not there",
-    "rename-clash": "a rename onto a name that is taken",
-    "constant-exists": "a column given by `dataset.constants` is in the data already",
-    "missing-column": "a column that the task needs is not there",
-    "cannot-part": "too few rows or groups to part validation from train",
+    "unknown-rename": "the column to rename does not exist",
+    "rename-clash": "the new name of a column is already in use",
+    "constant-exists": "the data already has a column that `dataset.constants` gives",
+    "missing-column": "a column that the task needs does not exist",
+    "cannot-part": "there are too few rows or groups to split validation from train",
 }
-"""Every code of the core's own, and what it means; preprocessors bring more."""
+"""Every code of the core and its meaning; preprocessors add more."""
 
 
 def blank_line(line: int) -> Finding:
-    """Return what a reader yields for a blank line: skipped, and counted in the data report alone."""
-    return Finding(code="blank-line", message="a blank line", level="warning", line=line)
+    """Return the finding of a blank line, which is skipped and counted in the data report only."""
+    return Finding(code="blank-line", message="the line is blank.", level="warning", line=line)
 
 
 class UnreadableError(Exception):
-    """Reading of a file cannot go on; carries the finding through whichever reader is at work."""
+    """A file cannot be read any further; carries the finding out of the reader."""
 
     def __init__(self, finding: Finding) -> None:
         super().__init__(finding.message)
@@ -84,7 +85,11 @@ class UnreadableError(Exception):
 
 
 class Report:
-    """Collects findings: 20 of a code with their places, and the number of all."""
+    """Collects findings: the first 20 of each code with their places, and the number of all.
+
+    Args:
+        on_bad: ``drop`` if bad rows are left out, ``error`` if they stop the run.
+    """
 
     def __init__(self, *, on_bad: str = "error") -> None:
         self.drops = on_bad == "drop"
@@ -99,17 +104,19 @@ class Report:
             kept.append(replace(finding, value=cut(finding.value)))
 
     def error(self, code: str, message: str, *, fix: str = "", **place: Any) -> None:
-        """Add a finding that always stops."""
+        """Add a finding that always stops the run."""
         self.add(Finding(code=code, message=message, fix=fix, level="error", **place))
 
     def merge(self, other: Report, *, warnings: bool = True) -> None:
-        """Add what another report holds, with or without its warnings."""
+        """Add the findings of another report, with or without its warnings."""
         for (code, level), number in other._tally.items():
             if warnings or level != "warning":
                 self._tally[code, level] += number
         for code, findings in other._kept.items():
             kept = self._kept.setdefault(code, [])
-            kept += [f for f in findings if warnings or f.level != "warning"][: SHOWN - len(kept)]
+            for finding in findings:
+                if len(kept) < SHOWN and (warnings or finding.level != "warning"):
+                    kept.append(finding)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -129,42 +136,48 @@ class Report:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """The findings kept, code by code."""
+        """The kept findings, grouped by code."""
         return tuple(finding for kept in self._kept.values() for finding in kept)
 
     @property
     def stops(self) -> bool:
-        """Whether what was found stops the run."""
+        """Whether the findings stop the run."""
         return bool(self.levels["error"] or (self.levels["row"] and not self.drops))
 
     def stop(self) -> None:
-        """Raise `BadData` if what was found stops the run."""
+        """Raise an error if the findings stop the run.
+
+        Raises:
+            BadData: With the kept findings and all counts.
+        """
         if self.stops:
             raise BadData(self.summary(), findings=self.findings, counts=self.counts)
 
     def summary(self, *, first: int = 5) -> str:
-        """Return what a person reads: the first few findings of the worst level, and the number of each code."""
-        levels: tuple[Literal["error", "row", "warning"], ...] = ("error", "row", "warning")
-        ordered = [finding for level in levels for finding in self.findings if finding.level == level]
+        """Return a summary for people: some findings, the worst level first, and the number of each code.
+
+        Args:
+            first: How many findings to show.
+        """
+        shown = sorted(self.findings, key=lambda finding: _LEVELS.index(finding.level))[:first]
         total = sum(self.counts.values())
         lines = [f"{total:,} finding{'s' if total != 1 else ''} in the data."]
-        lines += [f"  {said(finding)}" for finding in ordered[:first]]
-        if total > len(ordered[:first]):
-            lines.append(f"  … and {total - len(ordered[:first]):,} more")
-        lines.append(
-            "By code: " + ", ".join(f"{code} {number:,}" for code, number in sorted(self.counts.items())) + "."
-        )
+        lines += [f"  {one_line(finding)}" for finding in shown]
+        if total > len(shown):
+            lines.append(f"  … and {total - len(shown):,} more")
+        counts = ", ".join(f"{code} {number:,}" for code, number in sorted(self.counts.items()))
+        lines.append(f"By code: {counts}.")
         if self.levels["row"] and not self.levels["error"]:
             lines.append(
-                "Mend the rows, or set dataset.on_bad: drop to leave bad rows out, counted and listed in dropped.jsonl."
+                "Correct the rows, or set dataset.on_bad: drop to leave them out and list them in dropped.jsonl."
             )
         return "\n".join(lines)
 
 
-def said(finding: Finding) -> str:
+def one_line(finding: Finding) -> str:
     """Return a finding as one line: ``reviews.csv:12: label: message. fix``.
 
-    >>> said(Finding(code="nul", message="a NUL character", fix="Remove it.", file="a.csv", line=3, column="text"))
+    >>> one_line(Finding(code="nul", message="a NUL character", fix="Remove it.", file="a.csv", line=3, column="text"))
     'a.csv:3: text: a NUL character. Remove it.'
     """
     row = None if finding.row is None else f"row {finding.row}"
@@ -178,7 +191,7 @@ def said(finding: Finding) -> str:
 
 
 def cut(value: object | None, *, length: int = 80) -> str | None:
-    """Return a value as text of at most ``length`` characters that any terminal can show."""
+    """Return a value as text of at most ``length`` characters, without lone surrogates."""
     if value is None:
         return None
     text = visible(str(value)[: length + 1])
@@ -186,12 +199,12 @@ def cut(value: object | None, *, length: int = 80) -> str | None:
 
 
 def visible(text: str) -> str:
-    """Spell out what cannot be encoded: a lone surrogate."""
+    """Return a text with escapes for lone surrogates, which cannot be encoded."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that differs only in case or outer spaces, or else the most similar one.
+    """Return the known name that differs only in case or outer spaces, else the most similar one, else None.
 
     >>> nearest("label", ["text", " Label"])
     ' Label'

@@ -1,4 +1,4 @@
-"""A fingerprint of the content of kept rows."""
+"""Fingerprints: SHA-256 of the content of kept rows."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from finetune.data.splits import Split
 
 
 def fingerprint(split: Split) -> str:
-    """Return the sha256 of the content: order, column names and values.
+    """Return the SHA-256 of the content of a split: the order of rows, column names and values.
 
-    Neither file names, times, block sizes nor how Arrow lays values out play a part: a csv and a parquet file of the
-    same text have one fingerprint.
+    File names, times, block sizes and Arrow's memory layout do not matter: a csv and a parquet file
+    with the same text have the same fingerprint.
     """
     digest = hashlib.sha256()
     for name, feature in sorted(split.columns.features.items()):
@@ -32,11 +32,12 @@ def fingerprint(split: Split) -> str:
 
 
 def _sized(*texts: str) -> bytes:
-    return b"".join(len(data).to_bytes(8, "little") + data for data in (text.encode() for text in texts))
+    encoded = [text.encode() for text in texts]
+    return b"".join(len(data).to_bytes(8, "little") + data for data in encoded)
 
 
 def _content(array: pa.Array) -> Iterator[bytes]:
-    """Yield the values of an array in a form that depends on nothing else."""
+    """Yield the bytes of the values of an array, independent of its memory layout."""
     kind = array.type
     if array.null_count == len(array):
         yield b"null" + len(array).to_bytes(8, "little")

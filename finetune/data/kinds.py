@@ -1,4 +1,4 @@
-"""What type a column has: learned from its values, widened where that loses nothing, refused where it does."""
+"""The kind of a column: learned from its values, and widened only if that loses nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 MOST_KEYS = 1_000
-"""Most keys of a nested object: more is a mapping that should be a list of pairs."""
+"""Most different keys of nested objects; a mapping with more must be a list of pairs."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ _BASIC: tuple[tuple[type, Any], ...] = ((int, int.__int__), (float, float.__floa
 
 
 class ClashError(Exception):
-    """Two kinds that no kind holds; ``path`` says where inside a nested value."""
+    """Two kinds that no common kind can hold; ``path`` says where inside a nested value."""
 
     def __init__(self, path: str, old: Kind, new: Kind) -> None:
         super().__init__(path)
@@ -62,7 +62,7 @@ def kind_of(value: Any, path: str = "", gaps: dict[str, None] | None = None) -> 
 
     Raises:
         ClashError: A list mixes kinds.
-        UnsupportedError: A value of a type that JSON does not have.
+        UnsupportedError: The value has a type that JSON does not have.
     """
     scalar = SCALARS.get(type(value))
     if scalar is not None:
@@ -79,30 +79,34 @@ def kind_of(value: Any, path: str = "", gaps: dict[str, None] | None = None) -> 
         for key in value:
             refuse_key(key)
         return ObjectOf({key: kind_of(below, f"{path}.{key}", gaps) for key, below in value.items()})
-    raise UnsupportedError(f"a value of type {type(value).__name__}")
+    raise UnsupportedError(f"the value has the type {type(value).__name__}.")
 
 
 def refuse_key(key: Any) -> None:
-    """Refuse what cannot name a column.
+    """Check that a key can name a column.
 
     Raises:
-        UnsupportedError: It is no text, or holds half a surrogate pair.
+        UnsupportedError: The key is not text, or contains half of a surrogate pair.
     """
     if type(key) is not str:
-        raise UnsupportedError(f"the key {key!r} is no text")
+        raise UnsupportedError(f"the key {key!r} is not text.")
     try:
         key.encode()
     except UnicodeEncodeError as error:
-        raise UnsupportedError(f"the key {key!r} holds a lone surrogate") from error
+        raise UnsupportedError(f"the key {key!r} contains half of a surrogate pair.") from error
 
 
 def merge(old: Kind, new: Kind, path: str = "", gaps: dict[str, None] | None = None) -> Kind:
-    """Return the kind that holds both: null with anything, integers with numbers.
+    """Return the kind that holds both: null merges with any kind, integers with numbers.
 
-    ``gaps`` takes the nested keys that one side lacks.
+    Args:
+        old: One kind.
+        new: The other.
+        path: Where the kinds are inside a nested value, for the error.
+        gaps: Takes the nested keys that one of the kinds lacks.
 
     Raises:
-        ClashError: There is none.
+        ClashError: No kind holds both.
     """
     if old == new or new == "null":
         return old
@@ -115,7 +119,8 @@ def merge(old: Kind, new: Kind, path: str = "", gaps: dict[str, None] | None = N
         for key, kind in new.fields.items():
             merged[key] = merge(merged.get(key, "null"), kind, f"{path}.{key}", gaps)
         if gaps is not None:
-            gaps.update(dict.fromkeys(f"{path}.{key}" for key in old.fields.keys() ^ new.fields.keys()))
+            for key in old.fields.keys() ^ new.fields.keys():
+                gaps[f"{path}.{key}"] = None
         return ObjectOf(merged)
     if [old, new] in (["integer", "number"], ["number", "integer"]):
         return "number"
@@ -132,16 +137,29 @@ def arrow(kind: Kind) -> pa.DataType:
 
 
 def described(kind: Kind) -> str:
-    """Name a kind for a message."""
+    """Return the name of a value of a kind, for messages.
+
+    >>> described("integer"), described(ListOf("text")), described(ListOf(ListOf("number")))
+    ('an integer', 'a list of texts', 'a list of lists of numbers')
+    """
     if isinstance(kind, ListOf):
-        return "a list" if kind.item == "null" else f"a list of {described(kind.item).split(' ', 1)[-1]}"
+        return "a list" if kind.item == "null" else f"a list of {plural(kind.item)}"
     if isinstance(kind, ObjectOf):
         return "an object"
     return {"null": "null", "boolean": "a boolean", "integer": "an integer", "number": "a number", "text": "text"}[kind]
 
 
+def plural(kind: Kind) -> str:
+    """Return the name of several values of a kind, for messages."""
+    if isinstance(kind, ListOf):
+        return "lists" if kind.item == "null" else f"lists of {plural(kind.item)}"
+    if isinstance(kind, ObjectOf):
+        return "objects"
+    return "nulls" if kind == "null" else f"{kind}s"
+
+
 def widest(kind: Kind) -> int:
-    """Return the greatest number of keys of any object inside."""
+    """Return the number of keys of the object with most keys inside a kind."""
     if isinstance(kind, ListOf):
         return widest(kind.item)
     if isinstance(kind, ObjectOf):
@@ -150,7 +168,7 @@ def widest(kind: Kind) -> int:
 
 
 def plain(value: Any) -> Any:
-    """Return a Python value as JSON has it: tuples and arrays as lists, numpy's numbers as Python's.
+    """Return a Python value as JSON can hold it: lists for tuples and arrays, Python numbers for those of numpy.
 
     >>> plain({"at": (np.int64(3), np.float32(0.5))})
     {'at': [3, 0.5]}
@@ -163,7 +181,7 @@ def plain(value: Any) -> Any:
         return [plain(below) for below in value]
     if isinstance(value, Mapping):
         return {plain(key): plain(below) for key, below in value.items()}
-    for basic, convert in _BASIC:  # a subclass, such as an enumeration of text
+    for basic, convert in _BASIC:  # a subclass, such as a `StrEnum`
         if isinstance(value, basic):
             return convert(value)
     return value

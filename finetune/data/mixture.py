@@ -1,7 +1,8 @@
-"""Several data sets for one task: read one by one, checked as one, and mixed by weight and temperature.
+"""Several data sets for one task: read one by one, checked together, and mixed by weight and temperature.
 
-Source: Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer", §3.5.2
-(temperature-scaled mixing); Arivazhagan et al. 2019 for the temperature itself.
+Source: Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text
+Transformer", §3.5.2 (temperature-scaled mixing); Arivazhagan et al. 2019 for the temperature
+itself.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,7 @@ from finetune.progress import suppress_progress_bars
 from finetune.recipe import Source
 
 NAME = "dataset"
-"""Column that says which data set of the mixture a row came from."""
+"""Column with the name of the data set that a row comes from."""
 
 
 def mixed(
@@ -35,67 +37,76 @@ def mixed(
     temperature: float,
     seed: int,
 ) -> Examples:
-    """Return one set of examples of several.
+    """Return the examples of several data sets as one set.
 
-    Train has as many rows as all data sets together, in the shares that weights and temperature ask for: rows are
-    repeated or left out, at random by the seed, and the data report counts both. Validation and test are whole.
+    Train has as many rows as all data sets together, in the shares that weights and temperature
+    give: rows are repeated or left out at random, and the data report counts both. Validation and
+    test hold all their rows.
+
+    Args:
+        loaded: Name of a data set → its examples.
+        weights: Name → weight of its rows in train.
+        temperature: See `Source.temperature`.
+        seed: Seed of the draw.
 
     Raises:
-        BadData: A data set has a column called `dataset` that the task uses, or columns of other types than another's.
+        BadData: The task uses a column called `dataset`, or the columns or types of two data sets
+            differ.
     """
-    # fitted on all rows, so that a label whose rows are drawn away has an id all the same
+    # It is fitted on all rows, so that a label has an id even if none of its rows is drawn.
     preprocessor = next(iter(loaded.values())).preprocessor
     needs = preprocessor.needs()
     used = (*needs.inputs, *needs.answers)
     if NAME in used:
         raise BadData(
-            f"dataset.mixture: {type(preprocessor).__name__} uses the column {NAME!r}, which a mixture needs."
+            f"dataset.mixture: {type(preprocessor).__name__} uses the column {NAME!r}, in which a mixture stores the "
+            "name of the data set. Use another preprocessor, or train on one data set."
         )
-    named = {name: {at: _named(rows, name, used) for at, rows in one.splits.items()} for name, one in loaded.items()}
-    present = [at for at in ROLES if any(at in parts for parts in named.values())]
-    joined = {at: _joined({name: parts[at] for name, parts in named.items() if at in parts}) for at in present}
-    data_report = {
-        at: sum((Counter(one.data_report.get(at, {})) for one in loaded.values()), Counter()) for at in present
-    }
+    joined: dict[str, Dataset] = {}
+    data_report: dict[str, Counter[str]] = {}
+    for split in ROLES:
+        holders = {name: one for name, one in loaded.items() if split in one.splits}
+        if holders:
+            joined[split] = _joined({name: _named(one.splits[split], name, used) for name, one in holders.items()})
+            data_report[split] = Counter()
+            for one in holders.values():
+                data_report[split].update(one.data_report[split])
     if "train" in joined:
-        sizes = {name: len(parts["train"]) for name, parts in named.items() if "train" in parts}
+        sizes = {name: len(one.splits["train"]) for name, one in loaded.items() if "train" in one.splits}
         drawn = _drawn(sizes, weights, temperature, seed=seed)
         unique = len(np.unique(drawn))
-        kept = {"left_out": data_report["train"]["left_out"] + len(drawn) - unique, "kept": unique}
-        data_report["train"] = Counter({**data_report["train"], **kept, "repeated": len(drawn) - unique})
+        repeated = len(drawn) - unique
+        data_report["train"]["left_out"] += repeated
+        data_report["train"].update(kept=unique - data_report["train"]["kept"], repeated=repeated)
         joined["train"] = joined["train"].select(drawn)
     return Examples(
         splits=joined,
         preprocessor=preprocessor,
-        findings=tuple(finding for one in loaded.values() for finding in one.findings),
+        findings=tuple(chain.from_iterable(one.findings for one in loaded.values())),
         counts=dict(sum((Counter(one.counts) for one in loaded.values()), Counter())),
-        data_report={at: {key: count[key] for key in _keys(loaded, count)} for at, count in data_report.items()},
-        fingerprints={at: _fingerprint(loaded, at, weights, temperature) for at in joined},
-        dropped=tuple(row for one in loaded.values() for row in one.dropped),
+        data_report={split: dict(counts) for split, counts in data_report.items()},
+        fingerprints={split: _fingerprint(loaded, split, weights, temperature) for split in joined},
+        dropped=tuple(chain.from_iterable(one.dropped for one in loaded.values())),
     )
-
-
-def _keys(loaded: Mapping[str, Examples], count: Mapping[str, int]) -> list[str]:
-    """Return the data report's keys in its order; `Counter` drops the ones that add up to zero."""
-    first = next(iter(loaded.values())).data_report
-    return list(dict.fromkeys([*next(iter(first.values())), *count]))
 
 
 def _drawn(
     sizes: Mapping[str, int], weights: Mapping[str, float], temperature: float, *, seed: int
 ) -> np.ndarray[Any, Any]:
-    """Return the positions that train has, in the data sets' rows one after the other."""
+    """Return the positions of the rows of train among the joined rows of all data sets."""
     start, found = 0, []
     for name, count in counts(sizes, weights, temperature):
         if not count:
-            raise BadData(f"dataset.mixture: the weight of {name!r} leaves it no row of train. Raise it.")
+            raise BadData(
+                f"dataset.mixture: the weight of {name!r} is so small that train gets none of its rows. Raise it."
+            )
         found.append(start + _draw(sizes[name], count, seed=seed))
         start += sizes[name]
     return np.concatenate(found)
 
 
 def counts(sizes: Mapping[str, int], weights: Mapping[str, float], temperature: float) -> list[tuple[str, int]]:
-    """Return how many rows of each data set train has; they add up to the rows of all.
+    """Return how many rows of each data set train has; their sum is the number of rows of all data sets.
 
     >>> counts({"a": 900, "b": 100}, {"a": 1, "b": 1}, 1.0), counts({"a": 900, "b": 100}, {"a": 1, "b": 1}, 2.0)
     ([('a', 900), ('b', 100)], [('a', 750), ('b', 250)])
@@ -106,13 +117,13 @@ def counts(sizes: Mapping[str, int], weights: Mapping[str, float], temperature: 
 
 
 def _draw(size: int, count: int, *, seed: int) -> np.ndarray[Any, Any]:
-    """Return so many positions: every row as often as it goes, the rest at random without a row twice."""
+    """Return `count` positions: each row count // size times, and the rest drawn at random without repetition."""
     rest = np.random.Generator(np.random.PCG64(seed)).permutation(size)[: count % size]
     return np.sort(np.concatenate([np.tile(np.arange(size), count // size), rest]))
 
 
 def _named(rows: Dataset, name: str, used: Sequence[str]) -> Dataset:
-    """Return the columns that the task uses, and the data set's name."""
+    """Return the columns that the task uses, and the column with the name of the data set."""
     chosen = rows.select_columns([column for column in rows.column_names if column in used])
     return chosen.add_column(NAME, [name] * len(chosen))
 
@@ -124,13 +135,13 @@ def _joined(rows: Mapping[str, Dataset]) -> Dataset:
         if set(columns[name]) != set(columns[first]):
             differ = ", ".join(sorted(set(columns[name]) ^ set(columns[first])))
             raise BadData(
-                f"dataset.mixture: {first!r} and {name!r} differ in the columns {differ}. Rename them, or fill them "
-                "with `constants`."
+                f"dataset.mixture: {first!r} and {name!r} differ in the columns {differ}. Rename them with `columns`, "
+                "or add them with `constants`."
             )
     try:
         return concatenate_datasets(list(rows.values()))
     except (ValueError, TypeError) as error:
-        raise BadData(f"dataset.mixture: columns of one name have different types: {error}") from error
+        raise BadData(f"dataset.mixture: columns with the same name have different types: {error}") from error
 
 
 def _fingerprint(loaded: Mapping[str, Examples], split: str, weights: Mapping[str, float], temperature: float) -> str:
@@ -142,10 +153,11 @@ def _fingerprint(loaded: Mapping[str, Examples], split: str, weights: Mapping[st
 def load(
     source: Source, preprocessor: Preprocessor, *, plugins: Plugins, seed: int, fit: bool = True, answers: bool = True
 ) -> Examples:
-    """Return the examples of a source, read strictly and checked; see `finetune.data.examples.load`.
+    """Return the checked examples of a source, which can be a mixture; see `finetune.data.examples.load`.
 
     Raises:
-        BadData: Something stops the run; all that was found in all splits is told, with its place.
+        BadData: A finding stops the run. The error holds the findings of all splits with their
+            places.
     """
     parts = recipe.parts(source)
     if not parts:

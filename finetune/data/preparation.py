@@ -1,4 +1,4 @@
-"""`Plan` → `Prepared`: data read, checked and turned into features; all of a run that needs no weights."""
+"""From `Plan` to `Prepared`: read and check the data and make features, everything that needs no weights."""
 
 from __future__ import annotations
 
@@ -16,27 +16,36 @@ from finetune.progress import Reporter
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """Data read, checked and turned into features: all that can be done without weights."""
+    """Checked data and its features: everything that needs no weights."""
 
     plan: Plan
     """With the fitted preprocessor."""
     examples: Examples
+    """The kept rows of each split, and the findings."""
     leakage: Mapping[str, Mapping[str, Any]]
-    """Split → how many of its rows train holds too: see `finetune.data.leaks`."""
+    """Split → how many of its rows are also in train; see `finetune.data.leaks`."""
     tokenizer: Any
+    """The tokenizer of the model."""
     features: Mapping[str, Features]
+    """Split → its features."""
 
     @property
     def data_report(self) -> dict[str, dict[str, int]]:
-        """Split → what became of it, from rows read to tokens lost."""
+        """Split → counts of its rows, features and tokens."""
         return {split: {**rows, **self.features[split].counts} for split, rows in self.examples.data_report.items()}
 
 
 def prepare(plan: Plan, *, rows: Mapping[str, Any] | None = None, reporter: Reporter | None = None) -> Prepared:
-    """Read, check and split the data, and make features: all of a run that needs no weights.
+    """Read, check and split the data, and make features.
+
+    Args:
+        plan: Names the data and the preprocessor.
+        rows: Split → examples, instead of the recipe's data set.
+        reporter: Shows the progress.
 
     Raises:
-        BadData: With every finding, by place.
+        BadData: A finding stops the run. The error holds all findings with their places.
+        BadOptions: A column of `slices` does not exist.
     """
     reporter = reporter or Reporter()
     source, seed = plan.recipe.dataset, plan.recipe.seed
@@ -54,7 +63,7 @@ def prepare(plan: Plan, *, rows: Mapping[str, Any] | None = None, reporter: Repo
             )
     _require_slices(examples, plan.recipe.slices)
     plan = replace(plan, preprocessor=examples.preprocessor)
-    with reporter.phase("look for rows of train in other splits"):
+    with reporter.phase("search the other splits for rows of train"):
         leaked = data.leakage(examples.splits, plan.preprocessor)
     with reporter.phase("make features"):
         tokenizer = models.tokenizer(plan.model)
@@ -73,11 +82,8 @@ def prepare(plan: Plan, *, rows: Mapping[str, Any] | None = None, reporter: Repo
 
 
 def _require_slices(examples: Examples, names: Sequence[str]) -> None:
-    """Refuse a column of the recipe's `slices` that a held-out split lacks, before anything is trained."""
+    """Check before training that every held-out split has the columns of the recipe's `slices`."""
     for split, rows in examples.splits.items():
         for name in names:
             if split != "train" and name not in rows.column_names:
-                raise BadOptions(
-                    f"slices: {split} has no column {name!r}; it has: {', '.join(rows.column_names)}. "
-                    "Name one of these, or leave it out."
-                )
+                raise BadOptions(f"slices: {split} has no column {name!r}. It has: {', '.join(rows.column_names)}.")

@@ -1,4 +1,4 @@
-"""What `dataset.path` stands for: files by split, or rows by split."""
+"""Find what `dataset.path` names: the files, or the rows, of each split."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from finetune.progress import suppress_progress_bars
 from finetune.recipe import Source
 
 ROLES = ("train", "validation", "test")
-"""The parts that a split can play."""
+"""The splits of a run, in their order."""
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _HUB = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
@@ -31,16 +31,16 @@ _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 
 @dataclass(frozen=True)
 class Files:
-    """The files of one split, by the names that messages call them."""
+    """The files of one split, by the names that messages show."""
 
     names: tuple[str, ...]
 
 
 def find(source: Source, *, plugins: Plugins, formats: Formats, report: Report) -> dict[str, Any]:
-    """Return split → `Files`, or split → rows, as the source names its splits.
+    """Return split → `Files`, or split → rows, with the names that the source gives its splits.
 
     Raises:
-        BadData: Nothing is there, or not what the recipe says.
+        BadData: The source does not exist, or a key of the recipe does not fit it.
     """
     if isinstance(source.path, Mapping):
         _refuse(source, "options", "name", "revision", what="files")
@@ -51,18 +51,19 @@ def find(source: Source, *, plugins: Plugins, formats: Formats, report: Report) 
     scheme, colon, rest = source.path.partition(":")
     path = Path(source.path).expanduser()
     if "://" in source.path:
-        raise _failed(f"dataset.path: {source.path!r} is an address; download the file, and name it here.")
+        raise _failed(f"dataset.path: {source.path!r} is a URL. Download the file, and give its path.")
     if colon and not path.exists():
         _refuse(source, "name", "revision", "format", what="a Python function")
         if scheme in plugins.catalogues["sources"].targets:
             return _called(plugins.find("sources", scheme), rest, source=source)
         if _FUNCTION.fullmatch(source.path) and _is_module(scheme):
             return _called(resolve(source.path), source=source)
-        if re.fullmatch(r"[\w.-]{2,}", scheme):  # not a drive of Windows
+        if re.fullmatch(r"[\w.-]{2,}", scheme):  # a single letter is a Windows drive
             known = plugins.catalogues["sources"].targets
             raise _failed(
-                f"dataset.path: {source.path!r}: no plugin brings the source {scheme!r}, and there is no such module."
-                f"{did_you_mean(scheme, known)} Installed: {_listed(known)}. A Python function is 'module:function'."
+                f"dataset.path: {source.path!r}: {scheme!r} is neither a source of a plugin nor a Python module."
+                f"{did_you_mean(scheme, known)} Installed sources: {_listed(known)}. Write a Python function as "
+                "'module:function'."
             )
     looks_like_file = formats.stem(path.name) is not None or path.exists() or path.is_symlink()
     if looks_like_file or glob.has_magic(source.path) or not _HUB.fullmatch(source.path):
@@ -75,55 +76,54 @@ def find(source: Source, *, plugins: Plugins, formats: Formats, report: Report) 
 
 
 def _is_module(name: str) -> bool:
-    """Say whether Python finds a module's package, without importing it."""
+    """Return whether Python finds the package of a module, without importing it."""
     return importlib.util.find_spec(name.partition(".")[0]) is not None
 
 
 def _refuse(source: Source, *keys: str, what: str) -> None:
-    """Refuse keys that would be ignored."""
+    """Refuse keys that would have no effect."""
     for key in keys:
         if getattr(source, key):
-            raise _failed(f"dataset.{key} means nothing for {what} ({source.path!r}). Remove it.")
+            raise _failed(f"dataset.{key} has no effect for {what} ({source.path!r}). Remove it.")
 
 
 def _expanded(given: list[str], *, split: str | None, report: Report) -> Files:
-    """Return the files that names and patterns stand for; what stands for nothing is reported."""
+    """Return the files of names and patterns; report those without a file."""
     names: list[str] = []
     for name in given:
         path = Path(name).expanduser()
         found = [str(path)] if path.exists() or path.is_symlink() or not glob.has_magic(name) else []
         found = found or sorted(glob.glob(str(path), recursive=True))
         if not found:
-            report.error(
-                "no-such-file", f"no file matches {name!r}", fix="Patterns are * ? [ab] **.", split=split, file=name
-            )
+            fix = "A pattern can contain *, ?, [ab] and **."
+            report.error("no-such-file", f"no file matches {name!r}.", fix=fix, split=split, file=name)
         for one in found:
             if _is_readable(Path(one), name=name if len(found) == 1 else one, split=split, report=report):
                 names.append(name if one == str(path) else one)
     if not given:
-        report.error("no-such-file", "an empty list of files", fix="Name at least one.", split=split)
+        report.error("no-such-file", "the list of files is empty.", fix="Name at least one file.", split=split)
     return Files(tuple(names))
 
 
 def _is_readable(path: Path, *, name: str, split: str | None, report: Report) -> bool:
-    """Say whether a path is a file; report what else it is."""
+    """Return whether a path is a file; report it if it is not."""
     if path.is_file():
         return True
     if path.is_dir():
-        message, code = "a folder, where a file is wanted", "not-a-file"
+        message, code = "the path is a folder, not a file.", "not-a-file"
     elif path.is_symlink():
-        message, code = "a link that leads nowhere, or in a circle", "not-a-file"
+        message, code = "the path is a link without a target, or a loop of links.", "not-a-file"
     elif path.exists():
-        message, code = "a pipe or a device, not a file", "not-a-file"
+        message, code = "the path is a pipe or a device, not a file.", "not-a-file"
     else:
         siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        message, code = f"there is no such file.{did_you_mean(path.name, siblings)}", "no-such-file"
-    report.error(code, message, fix=f"Paths are read from {Path.cwd()}.", file=name, split=split)
+        message, code = f"the file does not exist.{did_you_mean(path.name, siblings)}", "no-such-file"
+    report.error(code, message, fix=f"Relative paths start at {Path.cwd()}.", file=name, split=split)
     return False
 
 
 def _folder(source: Source, folder: Path, *, formats: Formats) -> dict[str, Any]:
-    """Return the files of a folder by their stems, or what `Dataset.save_to_disk` wrote there."""
+    """Return the files of a folder by their stems, or the data set that `Dataset.save_to_disk` wrote there."""
     if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
         return _splits(datasets.load_from_disk(str(folder)))
     found: dict[str, list[str]] = {}
@@ -134,23 +134,23 @@ def _folder(source: Source, folder: Path, *, formats: Formats) -> dict[str, Any]
             split, sharded = _SHARD.sub("", stem), bool(_SHARD.search(stem))
             if split in found and not (sharded and (split, True) in stems):
                 raise _failed(
-                    f"{source.path}: both {Path(found[split][0]).name} and {path.name} could be {split!r}. "
-                    f"Name the file: dataset.path: {{{split}: {path}}}."
+                    f"{source.path}: both {Path(found[split][0]).name} and {path.name} can be {split!r}. "
+                    f"Name the right file: dataset.path: {{{split}: {path}}}."
                 )
             stems[split, sharded] = path.name
             found.setdefault(split, []).append(str(path))
     if not found:
         raise _failed(
-            f"{source.path}: the folder holds no data file, such as train.csv. It holds: "
-            f"{_listed(path.name for path in folder.iterdir())}. Suffixes read: {_listed(formats.suffixes())}."
+            f"{source.path}: the folder contains no data file, such as train.csv. It contains: "
+            f"{_listed(path.name for path in folder.iterdir())}. Supported suffixes: {_listed(formats.suffixes())}."
         )
     return {split: Files(tuple(names)) for split, names in found.items()}
 
 
 def _called(function: Callable[..., Any], *arguments: str, source: Source) -> dict[str, Any]:
-    """Return what a Python function gives, its arguments checked first."""
+    """Return the splits that a Python function returns, after a check of its arguments."""
     if not callable(function):
-        raise _failed(f"{source.path!r} is {type(function).__name__}, and must be a function that returns rows.")
+        raise _failed(f"{source.path!r} is a {type(function).__name__}. It must be a function that returns rows.")
     signature = inspect.signature(function)
     try:
         signature.bind(*arguments, **source.options)
@@ -169,24 +169,24 @@ def _splits(content: Any, *, what: object = "the source") -> dict[str, Any]:
     if isinstance(content, Iterable) and not isinstance(content, str | bytes):
         return {"train": content}
     raise _failed(
-        f"{what!r} returned {type(content).__name__}; wanted rows (mappings of columns to values), "
-        "or a mapping of splits to rows."
+        f"{what!r} returned a value of type {type(content).__name__}. It must return rows (mappings of columns to "
+        "values), or a mapping of splits to rows."
     )
 
 
 def _hub(source: Source) -> dict[str, Any]:
-    """Return the splits of a data set on the Hub, with the features that it declares."""
+    """Return the splits of a data set on the Hub."""
     try:
         with suppress_progress_bars():
             return _splits(datasets.load_dataset(source.path, source.name, revision=source.revision))
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         cause = f" ({error.__cause__})" if error.__cause__ else ""
-        offline = " HF_HUB_OFFLINE forbids the network." if datasets.config.HF_HUB_OFFLINE else ""
+        offline = " HF_HUB_OFFLINE is set, so the network is not used." if datasets.config.HF_HUB_OFFLINE else ""
         name = f", configuration {source.name!r}" if source.name else ""
         revision = f", revision {source.revision!r}" if source.revision else ""
         raise _failed(
-            f"dataset.path: {source.path!r} is no file or folder here, and the data set of that name on the Hub "
-            f"cannot be loaded: {str(error).strip().rstrip('.')}{cause}.{offline} "
+            f"dataset.path: {source.path!r} is neither a file nor a folder here, and the data set with this name "
+            f"on the Hub cannot be loaded: {str(error).strip().rstrip('.')}{cause}.{offline} "
             f"Tried: {Path(str(source.path)).resolve()}, then huggingface.co/datasets/{source.path}{name}{revision}."
         ) from error
 
@@ -197,26 +197,23 @@ def _failed(message: str) -> BadData:
 
 
 def assigned(found: Mapping[str, Any], source: Source, *, report: Report) -> dict[str, Any]:
-    """Return part → content: splits by their own names, but for the ones that `dataset.splits` names.
+    """Return split of the run → content of the source.
 
-    A split that plays no part is left out, with a warning. Nothing is guessed: `dev` is not `validation`.
+    A split of the source keeps its name, unless `dataset.splits` renames it. Splits with other
+    names are left out with a warning. No name is guessed: `dev` is not `validation`.
     """
     parts: dict[str, Any] = {}
     for role, theirs in source.splits.items():
         if role not in ROLES:
             report.error(
                 "unknown-split",
-                f"dataset.splits: {role!r} is no part of a run: {', '.join(ROLES)}",
-                fix="Write {validation: dev}: ours, then theirs.",
+                f"dataset.splits: {role!r} is not a split of a run. The splits are {', '.join(ROLES)}.",
+                fix="Write the name for the run first: {validation: dev}.",
                 split=role,
             )
         elif theirs not in found:
-            hint = did_you_mean(theirs, found.keys())
-            report.error(
-                "unknown-split",
-                f"dataset.splits: there is no {theirs!r}.{hint} There are: {_listed(found)}",
-                split=role,
-            )
+            message = f"dataset.splits: the source has no split {theirs!r}.{did_you_mean(theirs, found.keys())}"
+            report.error("unknown-split", message, fix=f"Its splits are: {_listed(found)}.", split=role)
         else:
             parts[role] = found[theirs]
     renamed = set(source.splits.values())
@@ -226,18 +223,19 @@ def assigned(found: Mapping[str, Any], source: Source, *, report: Report) -> dic
         elif name not in renamed:
             _left_out(name, source, given=isinstance(source.path, Mapping), report=report)
     if len(renamed) < len(source.splits):
-        report.error("same-file", f"dataset.splits gives one split two parts: {dict(source.splits)}")
+        message = f"dataset.splits uses a split of the source twice: {dict(source.splits)}."
+        report.error("same-file", message, fix="Use each split of the source once.")
     return {role: parts[role] for role in ROLES if role in parts}
 
 
 def _left_out(name: str, source: Source, *, given: bool, report: Report) -> None:
     free = [role for role in ROLES if role not in source.splits]
     if given:
-        fix = f"Call it one of {', '.join(ROLES)}."
-        report.error("unknown-split", f"the split {name!r} is no part of a run", fix=fix, split=name)
+        fix = f"Name it {' or '.join(ROLES)}."
+        report.error("unknown-split", f"{name!r} is not a split of a run.", fix=fix, split=name)
         return
-    fix = f"Name it under dataset.splits if it should: {{{(free or ROLES)[0]}: {name}}}."
-    message = f"the split {name!r} of {source.path} plays no part"
+    fix = f"To use it, set dataset.splits: {{{(free or ROLES)[0]}: {name}}}."
+    message = f"the split {name!r} of {source.path} is not used."
     report.add(Finding(code="unused-split", message=message, fix=fix, level="warning", split=name))
 
 

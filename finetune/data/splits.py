@@ -1,4 +1,4 @@
-"""Which rows of a table a split has: renames, requirements, a parted validation, a limit."""
+"""The rows of a split: renamed columns, required columns, a validation split from train, a limit."""
 
 from __future__ import annotations
 
@@ -26,24 +26,28 @@ class Split:
 
     table: Table
     columns: Dataset
-    """All rows of the table, columns renamed."""
+    """All rows of the table, with renamed columns."""
     index: np.ndarray[Any, Any]
-    """Positions in the table of the rows that this split has."""
+    """Positions of this split's rows in the table."""
     read: int
-    """Rows that came to this split, the ones that could not be read included."""
+    """Rows of this split, including those that could not be read."""
     left_out: int = 0
     """Rows left out by a limit."""
-    parted: int = 0
-    """Rows that came from train."""
+    from_train: int = 0
+    """Rows that were split off from train."""
 
     @property
     def rows(self) -> Dataset:
-        """The rows, as a data set without bookkeeping."""
+        """The rows as a data set."""
         whole = len(self.index) == len(self.columns)
         return self.columns if whole else self.columns.select(self.index)
 
     def blocks(self, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Yield a thousand rows at a time as Arrow holds them; cheaper than through `rows`, as the index ascends."""
+        """Yield Arrow tables of a thousand rows. The index ascends, so this is faster than through `rows`.
+
+        Args:
+            names: Columns to read; None for all.
+        """
         columns = self.columns if names is None else self.columns.select_columns(list(names))
         columns = columns.with_format("arrow")
         for start in range(0, len(self.index), _BLOCK):
@@ -53,14 +57,19 @@ class Split:
             yield block if len(block) == len(index) else block.take(pa.array(index - first))
 
     def without(self, bad: Mapping[int, object]) -> Split:
-        """Return the split without the rows at some positions of the split."""
+        """Return the split without the rows at these positions of the split."""
         return replace(self, index=np.delete(self.index, sorted(bad)))
 
 
 def renamed(table: Table, *, split: str, columns: Mapping[str, str], spared: frozenset[str], report: Report) -> Dataset:
-    """Return a table's rows with our names; what cannot be renamed is reported.
+    """Return the rows of a table with renamed columns, and report the columns that cannot be renamed.
 
-    ``spared`` are columns of ours whose absence does not matter, such as answers while predicting.
+    Args:
+        table: The rows.
+        split: Name of the split.
+        columns: Name in the table → name for the task.
+        spared: Names for the task that may be missing, such as answers during prediction.
+        report: Takes the findings.
     """
     rows = table.rows
     assert rows is not None
@@ -73,12 +82,13 @@ def renamed(table: Table, *, split: str, columns: Mapping[str, str], spared: fro
         elif ours not in spared:
             close = nearest(theirs, names)
             hint = f" Did you mean {close!r}?" if close else ""
-            message = f"dataset.columns renames {theirs!r}, which is not there.{hint} There are: {', '.join(names)}"
-            report.error("unknown-rename", message, split=split, file=file, column=theirs)
+            message = f"dataset.columns renames {theirs!r}, but there is no such column.{hint}"
+            fix = f"The columns are: {', '.join(names)}."
+            report.error("unknown-rename", message, fix=fix, split=split, file=file, column=theirs)
     after = [wanted.get(name, name) for name in names]
     for ours in sorted({name for name in after if after.count(name) > 1}):
         theirs = next(name for name, new in wanted.items() if new == ours)
-        message = f"dataset.columns renames {theirs!r} to {ours!r}, which is there already"
+        message = f"dataset.columns renames {theirs!r} to {ours!r}, but that column already exists."
         fix = f"Rename {ours!r} as well: {{{ours}: {ours}_before}}."
         report.error("rename-clash", message, fix=fix, split=split, file=file, column=theirs)
         wanted.pop(theirs)
@@ -86,10 +96,10 @@ def renamed(table: Table, *, split: str, columns: Mapping[str, str], spared: fro
 
 
 def filled(rows: Dataset, constants: Mapping[str, str], *, split: str, report: Report) -> Dataset:
-    """Return rows with further columns that hold one text each; a column that is there already is reported."""
+    """Return rows with the constant columns added, and report a constant whose column already exists."""
     for name, text in constants.items():
         if name in rows.column_names:
-            message = f"column {name!r} is there already, and dataset.constants gives it too"
+            message = f"dataset.constants gives the column {name!r}, but the data already has it."
             report.error("constant-exists", message, fix="Rename one of them.", split=split, column=name)
         else:
             with suppress_progress_bars():
@@ -107,9 +117,16 @@ def require(
     lost: Collection[str],
     report: Report,
 ) -> bool:
-    """Say whether the columns that the task needs are there; report the ones that are not.
+    """Return whether the rows have all columns that the task needs, and report the missing ones.
 
-    ``lost`` are the ones whose absence a failed rename has told already.
+    Args:
+        rows: The rows of a split.
+        split: Name of the split.
+        table: Names the file, for findings.
+        preprocessor: Names the columns.
+        answers: Whether the columns of the answers are needed too.
+        lost: Missing columns that are already reported, because their rename failed.
+        report: Takes the findings.
     """
     names = rows.column_names
     needs = preprocessor.needs()
@@ -117,51 +134,53 @@ def require(
     missing = [name for name in needed if name not in names and name not in lost]
     for name in missing:
         close = nearest(name, [other for other in names if other not in needed])
-        message = f"column {name!r} is missing; there are: {', '.join(map(repr, names))}"
-        fix = f"Rename it under dataset.columns: {{{_as_key(close or 'theirs')}: {name}}}."
+        message = f"column {name!r} is missing. The columns are: {', '.join(map(repr, names))}."
+        fix = f"Rename it under dataset.columns: {{{_as_key(close or 'NAME')}: {name}}}."
         file = table.files[0] if table.files else None
         report.error("missing-column", message, fix=fix, split=split, file=file, column=name)
     return not missing
 
 
 def _as_key(name: str) -> str:
-    """Return a name as YAML takes it for a key."""
+    """Return a name as a key of YAML, in quotes if needed."""
     return name if name.isidentifier() else json.dumps(name, ensure_ascii=False)
 
 
 def part(train: Split, *, size: float, group: str | None, seed: int, report: Report) -> tuple[Split, Split] | None:
-    """Return train and validation, parted at random; equal values of the column ``group`` are never parted.
+    """Split train at random into train and validation; None if there are too few rows, which is reported.
 
-    The same rows and seed give the same parts, on every machine.
+    The same rows and seed give the same splits on every machine.
+
+    Args:
+        train: The rows to split.
+        size: Share of the rows that go to validation.
+        group: Column whose equal values stay in the same split; None for none.
+        seed: Seed of the split.
+        report: Takes the finding.
     """
     count = len(train.index)
     wanted = round(count * size)
     random = np.random.Generator(np.random.PCG64(seed))
     if group is not None and group in train.columns.column_names:
         chosen = _whole_groups(group_numbers(train, group), max(wanted, 1), random)
-        what = f"groups (rows with one {group!r} stay together)"
+        what = f"groups (rows with the same {group!r} stay together)"
     else:
         chosen = np.isin(np.arange(count), random.permutation(count)[: max(wanted, 1)])
         what = "rows"
     if not chosen.any() or chosen.all():
-        if not train.table.bad or report.drops:  # else the bad rows are the cause, and are told
-            message = f"{count:,} rows have too few {what} to part {size:.0%} from train for validation"
-            fix = "Give a validation split, or set dataset.validation_size: 0."
+        if not train.table.bad or report.drops:  # otherwise the bad rows are the cause, and are reported
+            message = f"{count:,} rows have too few {what} to split {size:.0%} from train for validation."
+            fix = "Provide a validation split, or set dataset.validation_size: 0."
             report.error("cannot-part", message, fix=fix, split="train")
         return None
-    ours, theirs = train.index[~chosen], train.index[chosen]
-    parted = replace(
-        train,
-        index=theirs,
-        read=len(theirs),
-        parted=len(theirs),
-        table=replace(train.table, bad=0, broken=(), notes={}),
-    )
-    return replace(train, index=ours, read=train.read - len(theirs)), parted
+    index = train.index[chosen]
+    table = replace(train.table, bad=0, broken=(), notes={})
+    validation = replace(train, index=index, read=len(index), from_train=len(index), table=table)
+    return replace(train, index=train.index[~chosen], read=train.read - len(index)), validation
 
 
 def limited(split: Split, most: int, *, seed: int) -> Split:
-    """Return at most so many rows of a split, drawn at random, order kept."""
+    """Return at most `most` rows of a split, drawn at random, in their order."""
     count = len(split.index)
     if count <= most:
         return split
@@ -171,7 +190,7 @@ def limited(split: Split, most: int, *, seed: int) -> Split:
 
 
 def group_numbers(split: Split, group: str) -> np.ndarray[Any, Any]:
-    """Return the number of each row's group, in order of first appearance."""
+    """Return the number of each row's group; groups are numbered in order of first appearance."""
     numbers: dict[bytes, int] = {}
     found = []
     for block in split.blocks([group]):
@@ -182,14 +201,14 @@ def group_numbers(split: Split, group: str) -> np.ndarray[Any, Any]:
 
 
 def spelt(value: Any) -> str:
-    """Return a value as text, the same for equal values."""
+    """Return a value as text; equal values have equal texts."""
     if isinstance(value, str):
         return "t" + value
     return json.dumps(value, sort_keys=True, default=repr)
 
 
 def _whole_groups(numbers: np.ndarray[Any, Any], wanted: int, random: np.random.Generator) -> np.ndarray[Any, Any]:
-    """Return which rows to part: whole groups in random order, each that still fits; at least one."""
+    """Return a mask of rows to split off: groups in random order, each that still fits, and at least one."""
     sizes = np.bincount(numbers)
     taken: list[int] = []
     left = wanted

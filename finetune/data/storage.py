@@ -1,4 +1,4 @@
-"""Where tables lie while a process lives: one temporary folder, deleted at its end."""
+"""The temporary folder of a process for its tables; it is deleted when the process ends."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from pathlib import Path
 
 
 def folder() -> Path:
-    """Return a new folder for one table, below one that the process deletes when it ends.
+    """Return a new folder for one table, inside the temporary folder of the process.
 
-    It lies where `tempfile` puts things (``TMPDIR``). Nothing is ever read back by a later process, so no stale rows
-    can be: `datasets` keys its cache by size and time of change.
+    The folder is where `tempfile` puts files (``TMPDIR``). No later process reads it, so rows are
+    never stale, as they can be in the cache of `datasets`, which identifies a file by its size and
+    modification time.
     """
     return Path(tempfile.mkdtemp(dir=_root(os.getpid())))
 
@@ -27,5 +28,5 @@ def _root(process: int) -> str:
 
 
 def _remove(root: str, process: int) -> None:
-    if os.getpid() == process:  # a forked child must not delete what its parent reads
+    if os.getpid() == process:  # a forked child must not delete the tables of its parent
         shutil.rmtree(root, ignore_errors=True)

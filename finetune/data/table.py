@@ -1,4 +1,4 @@
-"""Rows → an Arrow table on disk, block by block, every column of one type and every row with its place."""
+"""Write rows to an Arrow table on disk, block by block: one type for each column, and the place of each row."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ from finetune.interfaces import Finding, Row
 
 BLOCK_ROWS = 10_000
 BLOCK_CHARACTERS = 16 << 20
-"""A block is written when it has this many rows or characters."""
+"""A block is written once it has this many rows or characters."""
 
 _PLACES = pa.schema([("file", pa.int32()), ("line", pa.int64()), ("row", pa.int64())])
 
 
 class Measured(Protocol):
-    """What rows come from, and how many characters it gave so far."""
+    """A source of rows that counts the characters it has read."""
 
     characters: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """One split as read: the rows that could be read, and where each of them stands."""
+    """The rows of a split that could be read, and their places."""
 
     rows: Dataset | None
-    """None where no row could be read."""
+    """None if no row could be read."""
     places: pa.Table | None = None
-    """File, line and row of each; None where the rows are all there is, in order."""
+    """File, line and row of each row; None if the place of a row is its position."""
     files: tuple[str, ...] = ()
     """Files that the rows come from."""
     read: int
-    """Rows read, bad ones included."""
+    """Number of rows, bad ones included."""
     bad: int = 0
-    """Rows that could not be read."""
+    """Number of rows that could not be read."""
     notes: Mapping[str, int] = field(default_factory=dict)
-    """What was normalised, and how often: blank lines, byte order marks."""
+    """Numbers of removed ``blank_lines`` and ``byte_order_marks``."""
     broken: tuple[Mapping[str, Any], ...] = ()
-    """What is told of the bad rows, where they are to be dropped."""
+    """Entries of `dropped.jsonl` for the bad rows, if bad rows are dropped."""
     sound: bool = True
-    """Whether nothing was met that always stops."""
+    """Whether no error was found."""
 
     def place(self, position: int) -> dict[str, Any]:
-        """Return file, line and row (as read, from 0) of the row at a position."""
+        """Return ``file``, ``line`` and ``row`` (its position in the source, from 0) of the row at a position."""
         if self.places is None:
             return {"row": position, "file": self.files[0] if len(self.files) == 1 else None}
         file, line, row = (self.places.column(name)[position].as_py() for name in _PLACES.names)
@@ -75,13 +75,19 @@ class _Block:
 
 
 class Tabulator:
-    """Makes one `Table` from the rows of one or more files, or of Python code."""
+    """Makes one `Table` from the rows of one or more files, or of Python code.
+
+    Args:
+        split: Name of the split.
+        report: Takes the findings.
+        needed: Columns, by their names in the file, that every row must have.
+    """
 
     def __init__(self, *, split: str, report: Report, needed: Collection[str] = ()) -> None:
         self.split = split
         self.report = report
         self.count = 0
-        """Rows read so far."""
+        """Number of rows so far."""
         self._bad = 0
         self._notes: Counter[str] = Counter()
         self._broken: list[Mapping[str, Any]] = []
@@ -93,7 +99,14 @@ class Tabulator:
     def read(
         self, items: Iterable[tuple[int | None, Row] | Finding], *, measured: Measured, file: str | None, header: bool
     ) -> None:
-        """Add the rows of one file; ``header`` says that all of them have the same keys."""
+        """Add the rows of one file.
+
+        Args:
+            items: What a reader yields.
+            measured: Counts the characters that the reader has read.
+            file: Name of the file; None for Python code.
+            header: Whether all rows have the same keys.
+        """
         if file is not None:
             self._files.append(file)
         block = _Block()
@@ -122,7 +135,7 @@ class Tabulator:
             self._found(stopped)
 
     def note(self, what: str) -> None:
-        """Count something that was normalised."""
+        """Count something that was removed, such as a byte order mark."""
         self._notes[what] += 1
 
     def finish(self) -> Table:
@@ -131,8 +144,9 @@ class Tabulator:
             path = self._writer.finish(self._columns.schema())
         except pa.ArrowInvalid as error:
             path = None
-            message = f"a column mixes numbers with integers that a number cannot hold exactly ({error})"
-            self.report.error("number-too-large", message, fix="Quote the integers as text.", split=self.split)
+            message = f"a column mixes numbers with integers that a number cannot hold exactly ({error})."
+            fix = "Write the integers as text, in quotes."
+            self.report.error("number-too-large", message, fix=fix, split=self.split)
         return Table(
             rows=Dataset.from_file(str(path)) if path else None,
             places=self._writer.places(),
@@ -145,7 +159,7 @@ class Tabulator:
         )
 
     def _found(self, finding: Finding, *, row: int | None = None) -> None:
-        """Take a finding of a reader: a bad row is counted as read, a blank line in the data report alone."""
+        """Add a finding of a reader. A bad row counts as read; a blank line is counted in the data report only."""
         if finding.code == "blank-line":
             self._notes["blank_lines"] += 1
             return
@@ -161,29 +175,30 @@ class Tabulator:
         return replace(finding, file=file, line=line, row=row, split=self.split)
 
     def _differs(self, item: Any) -> bool:
-        """Report a header that lacks columns of the files before."""
+        """Report a header that lacks columns of earlier files."""
         missing = [name for name in self._columns.first if name not in item[1]]
         for name in missing:
             close = nearest(name, item[1].keys() - self._columns.kinds.keys())
             hint = f" Did you mean {close!r}?" if close else ""
-            message = f"column {name!r} of {self._files[0]} is not in this file.{hint}"
-            fix = "Files of one split must have the same columns."
+            message = f"column {name!r} of {self._files[0]} is missing in this file.{hint}"
+            fix = "All files of a split must have the same columns."
             self.report.error("columns-differ", message, fix=fix, file=self._files[-1], column=name, split=self.split)
         return bool(missing)
 
     def _add(self, block: _Block, *, header: bool) -> None:
-        """Check a block, report its bad rows and write the others."""
+        """Check a block, report its bad rows, and write the others."""
         if block.rows:
             block = self._report(block, self._columns.check_keys(block.rows, header))
         if block.rows:
             block = self._report(block, self._columns.check_values(block.rows))
         if block.rows:
             file = len(self._files) - 1 if self._files else None
-            places = [pa.array([file] * len(block.rows), pa.int32()), pa.array(block.lines, pa.int64()), block.numbers]
+            files = pa.array([file] * len(block.rows), pa.int32())
+            places = [files, pa.array(block.lines, pa.int64()), block.numbers]
             self._writer.write(self._columns.batch(block.rows), places)
 
     def _report(self, block: _Block, found: Mapping[int, Sequence[Finding]]) -> _Block:
-        """Report what was found, and return the block without the bad rows."""
+        """Report the findings, and return the block without the bad rows."""
         bad = set()
         for i in sorted(found):
             placed = [self._placed(finding, line=block.lines[i], row=block.numbers[i]) for finding in found[i]]
@@ -201,7 +216,7 @@ class Tabulator:
 
 
 def dropped(findings: Sequence[Finding], *, example: Row) -> dict[str, Any]:
-    """Return what `dropped.jsonl` tells of one row."""
+    """Return the entry of `dropped.jsonl` for one row."""
     first = findings[0]
     bad = [finding for finding in findings if finding.level == "row"]
     return {
@@ -216,7 +231,7 @@ def dropped(findings: Sequence[Finding], *, example: Row) -> dict[str, Any]:
 
 
 class PythonRows:
-    """Examples that Python code yields, as rows without a line."""
+    """Rows that are given in Python; they have no lines."""
 
     def __init__(self, rows: Iterable[Any]) -> None:
         self._rows = rows
@@ -229,7 +244,7 @@ class PythonRows:
                 self.characters += _weight(example)
                 yield None, example
             else:
-                message = f"a row is {type(row).__name__}, and must be a mapping {{column: value, …}}"
+                message = f"a row has the type {type(row).__name__}. It must be a mapping: {{column: value, …}}."
                 yield Finding(code="not-an-object", message=message, value=str(row))
 
 
@@ -242,7 +257,7 @@ def _weight(value: Any) -> int:
 
 
 class _Writer:
-    """Writes blocks as Arrow streams, a new one where a type has widened, and makes one of them at the end."""
+    """Writes blocks as Arrow streams, starts a new one if a type is widened, and joins them at the end."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -262,10 +277,10 @@ class _Writer:
         self._places.write_batch(pa.record_batch(places, schema=_PLACES))
 
     def finish(self, schema: pa.Schema) -> Path | None:
-        """Return the file of all rows.
+        """Return the file with all rows.
 
         Raises:
-            pyarrow.ArrowInvalid: An integer fits into no number.
+            pyarrow.ArrowInvalid: A column of numbers cannot hold an integer exactly.
         """
         self._close()
         self._places.close()
@@ -281,7 +296,7 @@ class _Writer:
         return path
 
     def places(self) -> pa.Table:
-        """Return the places of all rows, mapped from disk."""
+        """Return the places of all rows, memory-mapped."""
         return pa.ipc.open_stream(pa.memory_map(str(self._folder / "places.arrow"))).read_all()
 
     def _close(self) -> None:
@@ -290,7 +305,7 @@ class _Writer:
 
 
 def _widened(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Return a block of an earlier schema in the last one."""
+    """Return a block of an earlier schema with the types of the final one."""
     columns = []
     for wanted in schema:
         if wanted.name not in batch.schema.names:

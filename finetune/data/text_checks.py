@@ -1,4 +1,4 @@
-"""Checks that every task with texts shares: texts that are missing, empty or broken, and rows that repeat."""
+"""Checks for tasks with texts: missing, empty and broken texts, and duplicate rows."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from finetune.interfaces import Finding
 
 _INVISIBLE = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-_FILL_IN = "Fill it in, or drop the row."
+_FILL_IN = "Add the value, or remove the row."
 
 
 def is_blank(text: str) -> bool:
-    """Say whether nothing in a text can be seen: no characters, or only white space, control and format characters.
+    """Return whether a text has no visible character, only white space, control and format characters.
 
     >>> is_blank(""), is_blank(" \\u200b\\n"), is_blank("a")
     (True, True, False)
     """
-    if text and text[0].isalnum():  # the usual case, without a look at each character
+    if text and text[0].isalnum():  # the usual case; it avoids a look at each character
         return False
     return all(unicodedata.category(character) in _INVISIBLE for character in text)
 
@@ -32,11 +32,11 @@ def check_text(
     """Yield what is wrong with one text: the codes ``NAME-missing``, ``-not-text``, ``-empty`` and ``-surrogate``.
 
     Args:
-        value: The cell.
-        row: Position of its row.
-        column: Its column.
-        name: What the text is called in codes and messages.
-        missing: Level of the finding where there is no value.
+        value: The value of the cell.
+        row: Position of the row.
+        column: Name of the column.
+        name: Name of the text in codes and messages.
+        missing: Level of the finding if there is no value.
     """
     if value is None:
         yield Finding(
@@ -45,7 +45,7 @@ def check_text(
         )  # fmt: skip
     elif not isinstance(value, str):
         yield Finding(
-            code=f"{name}-not-text", message=f"expected text, found {type(value).__name__}.",
+            code=f"{name}-not-text", message=f"the value has the type {type(value).__name__}. It must be text.",
             fix="Write the column as text.", level="error", row=row, column=column, value=str(value),
         )  # fmt: skip
     elif is_blank(value):
@@ -55,13 +55,16 @@ def check_text(
         )  # fmt: skip
     elif _SURROGATE.search(value):
         yield Finding(
-            code=f"{name}-surrogate", message=f"the {name} holds half of a surrogate pair, which no tokenizer reads.",
-            fix="Repair the encoding.", level="error", row=row, column=column, value=ascii(value),
+            code=f"{name}-surrogate",
+            message=f"the {name} contains half of a surrogate pair, which no tokenizer can read.",
+            fix="Correct the encoding of the text.", level="error", row=row, column=column, value=ascii(value),
         )  # fmt: skip
 
 
 class DuplicateCounter:
-    """Counts rows that repeat an earlier one, with the same label or with another, in 8 bytes and a label a row.
+    """Counts rows that repeat an earlier row, with the same label or another one.
+
+    It needs 8 bytes and a label for each distinct row.
 
     >>> seen = DuplicateCounter()
     >>> for row, (text, label) in enumerate([("tar", 0), ("tar", 0), ("tar", 1)]):
@@ -73,9 +76,9 @@ class DuplicateCounter:
     def __init__(self) -> None:
         self._labels: dict[bytes, Hashable] = {}
         self.repeats = 0
-        """Rows whose key came before with the same label."""
+        """Rows with the key and the label of an earlier row."""
         self.conflicts = 0
-        """Rows whose key came before with another label."""
+        """Rows with the key of an earlier row, but another label."""
         self._first_repeat: int | None = None
         self._first_conflict: int | None = None
 
@@ -83,9 +86,9 @@ class DuplicateCounter:
         """Count one row.
 
         Args:
-            row: Its position.
-            key: What makes two rows the same; compared by its `repr`.
-            label: What they should agree on.
+            row: Position of the row.
+            key: Rows whose keys have the same `repr` are duplicates.
+            label: The label, which duplicates must share.
         """
         digest = blake2b(repr(key).encode("utf-8", "surrogatepass"), digest_size=8).digest()
         if digest not in self._labels:
@@ -98,9 +101,19 @@ class DuplicateCounter:
             self._first_conflict = row if self._first_conflict is None else self._first_conflict
 
     def repeat_warning(
-        self, message: str, *, column: str, fix: str = "Remove them, or keep in mind that they count more than once."
+        self,
+        message: str,
+        *,
+        column: str,
+        fix: str = "Remove them, or keep them and know that they count more than once.",
     ) -> Iterator[Finding]:
-        """Yield ``duplicate-rows`` if there are any; ``message`` follows their number: ``rows repeat an earlier text.``"""
+        """Yield ``duplicate-rows`` if there are any.
+
+        Args:
+            message: It follows their number: ``rows repeat an earlier text.``
+            column: The column of the key.
+            fix: What to do.
+        """
         if self.repeats:
             yield Finding(
                 code="duplicate-rows", message=f"{self.repeats:,} {message}", fix=fix, level="warning",
@@ -109,9 +122,16 @@ class DuplicateCounter:
 
     def conflict_warning(
         self, message: str, *, column: str, code: str = "label-conflict",
-        fix: str = "Decide which label is right: no model can learn both.",
+        fix: str = "Keep the row with the right label: a model cannot learn both.",
     ) -> Iterator[Finding]:  # fmt: skip
-        """Yield a finding if rows repeat with another label; ``message`` follows their number."""
+        """Yield a finding if rows repeat with another label.
+
+        Args:
+            message: It follows their number: ``rows repeat an earlier text with another label.``
+            column: The column of the key.
+            code: Code of the finding.
+            fix: What to do.
+        """
         if self.conflicts:
             yield Finding(
                 code=code, message=f"{self.conflicts:,} {message}", fix=fix, level="warning",

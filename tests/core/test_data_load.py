@@ -98,8 +98,8 @@ def test_columns_are_renamed_and_never_guessed(tmp_path: Path) -> None:
     }
     error = refusal(path)
     assert [f.column for f in error.findings] == ["text", "label"]
-    assert "there are: 'review', 'stars', 'id'" in str(error)
-    assert "Rename it under dataset.columns: {theirs: label}." in str(error)
+    assert "The columns are: 'review', 'stars', 'id'" in str(error)
+    assert "Rename it under dataset.columns: {NAME: label}." in str(error)
 
 
 def test_two_columns_may_swap_names(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_a_warning_never_stops_and_an_error_always_does() -> None:
 
 
 def test_a_split_without_a_good_row_is_an_error() -> None:
-    with pytest.raises(BadData, match="no good row of validation is left"):
+    with pytest.raises(BadData, match="all rows of validation are bad"):
         from_rows({"train": given_rows(3), "validation": [{"text": "", "label": "1"}]}, Texts(), on_bad="drop")
     with pytest.raises(BadData, match="no-rows"):
         from_rows({"train": given_rows(3), "validation": []}, Texts())
@@ -338,13 +338,13 @@ for preprocessor in (Simple(), Grouped()):
 
 
 def test_another_seed_parts_otherwise_and_order_is_kept() -> None:
-    def parted(seed: int) -> list[int]:
+    def validation(seed: int) -> list[int]:
         examples = from_rows({"train": given_rows(100)}, Texts(), seed=seed, validation_size=0.1)
         return [int(text.split()[1]) for text in examples.splits["validation"]["text"]]
 
-    assert parted(1) == parted(1) == sorted(parted(1))
-    assert parted(1) != parted(2)
-    assert len(parted(1)) == 10
+    assert validation(1) == validation(1) == sorted(validation(1))
+    assert validation(1) != validation(2)
+    assert len(validation(1)) == 10
 
 
 def test_a_validation_that_is_there_is_not_made(tmp_path: Path) -> None:
@@ -355,7 +355,7 @@ def test_a_validation_that_is_there_is_not_made(tmp_path: Path) -> None:
     assert leakage(examples.splits, examples.preprocessor)["validation"]["exact"] == 3
 
 
-def test_one_group_cannot_be_parted() -> None:
+def test_one_group_cannot_be_split() -> None:
     with pytest.raises(BadData, match="cannot-part"):
         from_rows({"train": [{"text": "same", "label": "1"}] * 5}, Grouped(), validation_size=0.2)
     with pytest.raises(BadData, match="cannot-part"):

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from finetune.data import CODES, load
-from finetune.data.findings import said
+from finetune.data.findings import one_line
 from finetune.errors import BadData
 from finetune.interfaces import Batch, Columns, Finding, Preprocessor, Row
 from finetune.plugins import discover
@@ -61,7 +61,7 @@ def table(*names: str) -> bytes:
 
 CSV = [
     Case("more fields", HEAD + GOOD + b"a,b,1\n" + GOOD, "ragged-row", 3, says="3 fields, the header has 2"),
-    Case("fewer fields", HEAD + GOOD * 2 + b"alone\n", "ragged-row", 4, column="label", says="1 fields"),
+    Case("fewer fields", HEAD + GOOD * 2 + b"alone\n", "ragged-row", 4, column="label", says="the row has 1 field,"),
     Case("every row one more", HEAD + b"0,fine,1\n" * 3, "ragged-row", 2),
     Case("ragged after a quoted line end", HEAD + b'"a\r\nb",1\n' + b"a,b,c\n", "ragged-row", 4),
     Case("ragged after blank lines", HEAD + b"\n\r\n\n" + b"a,b,c\n", "ragged-row", 5),
@@ -77,7 +77,7 @@ CSV = [
     Case("duplicate column", b"text,label,text\n", "duplicate-column", 1, level="error", column="text"),
     Case("duplicate after blank", b"\ntext,label,text\n", "duplicate-column", 2, level="error", column="text"),
     Case("unnamed column", b",text,label\n0,fine,1\n", "empty-column-name", 1, level="error", says="index=False"),
-    Case("semicolons", b"text;label\nfine;1\n", "wrong-delimiter", 1, level="error", says="looks like ';'"),
+    Case("semicolons", b"text;label\nfine;1\n", "wrong-delimiter", 1, level="error", says="seems to use ';'"),
     Case("tabs in a csv", b"text\tlabel\nfine\t1\n", "wrong-delimiter", 1, level="error", says="dataset.format: tsv"),
     Case(
         "space in the header",
@@ -157,7 +157,7 @@ JSONL = [
         ROW + b'{"text": "a", "label": 1},\n',
         "bad-json",
         2,
-        says="trailing comma",
+        says="comma before the end",
         file="a.jsonl",
     ),
     Case(
@@ -165,15 +165,27 @@ JSONL = [
         ROW + b'{"text": "a", "label": 1,}\n',
         "bad-json",
         2,
-        says="trailing comma",
+        says="comma before the end",
         file="a.jsonl",
     ),
     Case(
-        "comma in a list", ROW + b'{"text": "a", "label": [1,]}\n', "bad-json", 2, says="trailing comma", file="a.jsonl"
+        "comma in a list",
+        ROW + b'{"text": "a", "label": [1,]}\n',
+        "bad-json",
+        2,
+        says="comma before the end",
+        file="a.jsonl",
     ),
     Case("single quotes", ROW + b"{'text': 'a', 'label': 1}\n", "bad-json", 2, says="single quotes", file="a.jsonl"),
-    Case("Python's True", ROW + b'{"text": "a", "label": True}\n', "bad-json", 2, says="Python's True", file="a.jsonl"),
-    Case("raw tab", ROW + b'{"text": "a\tb", "label": 1}\n', "bad-json", 2, says="raw control", file="a.jsonl"),
+    Case(
+        "Python's True",
+        ROW + b'{"text": "a", "label": True}\n',
+        "bad-json",
+        2,
+        says="True is Python, not JSON",
+        file="a.jsonl",
+    ),
+    Case("raw tab", ROW + b'{"text": "a\tb", "label": 1}\n', "bad-json", 2, says="unescaped control", file="a.jsonl"),
     Case("deep", ROW + b'{"text": ' + b"[" * 100_000 + b"\n", "bad-json", 2, says="nested too deeply", file="a.jsonl"),
     Case("array in lines", b"[\n" + ROW + b"]\n", "bad-json", 1, says="dataset.format: json", file="a.jsonl"),
     Case("a list", ROW + b"[1, 2]\n", "not-an-object", 2, file="a.jsonl"),
@@ -193,7 +205,7 @@ JSONL = [
         ROW + b'{"text": "a", "label": 9223372036854775808}\n',
         "number-too-large",
         2,
-        says="Quote it",
+        says="Write it as text",
         file="a.jsonl",
     ),
     Case(
@@ -215,7 +227,7 @@ JSONL = [
         "type-changed",
         2,
         column="label",
-        says="text, where rows before have an integer",
+        says="the value is text, but earlier rows have an integer",
         file="a.jsonl",
     ),
     Case(
@@ -227,7 +239,7 @@ JSONL = [
         "type-changed",
         2,
         column="label",
-        says="an object, where rows before have a list",
+        says="the value is an object, but earlier rows have a list of integers",
         file="a.jsonl",
     ),
     Case(
@@ -268,7 +280,15 @@ JSON = [
         file="a.json",
     ),
     Case("truncated in a string", b"[" + ONE + b",\n" + ONE[:12], "truncated-json", 3, level="error", file="a.json"),
-    Case("trailing comma", b"[" + ONE + b",\n\n]", "bad-json", 2, level="error", says="trailing comma", file="a.json"),
+    Case(
+        "trailing comma",
+        b"[" + ONE + b",\n\n]",
+        "bad-json",
+        2,
+        level="error",
+        says="comma before the end",
+        file="a.json",
+    ),
     Case("text after the end", b"[" + ONE + b"]\n{}", "text-after-end", 3, level="error", file="a.json"),
     Case("no comma", b"[" + ONE + b"\n" + ONE + b"]", "bad-json", 3, level="error", file="a.json"),
     Case(
@@ -313,7 +333,7 @@ def test_a_malformed_file_is_refused_with_its_place(case: Case, tmp_path: Path) 
     assert finding.file == str(path)
     if case.column:
         assert finding.column == case.column
-    assert case.says in said(finding)
+    assert case.says in one_line(finding)
     assert finding.code in CODES or finding.code == "bad-label"
     assert error.exit_code == 2
     assert str(path) in str(error)
@@ -331,7 +351,7 @@ def test_20_findings_of_a_code_are_kept_and_all_are_counted(tmp_path: Path) -> N
     assert [finding.line for finding in error.findings] == list(range(3, 23))
 
 
-def test_all_problems_of_all_splits_are_told_together(tmp_path: Path) -> None:
+def test_all_problems_of_all_splits_are_reported_together(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(HEAD + b"a\n" + b"x,bad\n")
     (tmp_path / "b.jsonl").write_bytes(ROW + b"{,}\n")
     (tmp_path / "c.csv").write_bytes(b"text\nx\n")
@@ -349,8 +369,8 @@ def test_all_problems_of_all_splits_are_told_together(tmp_path: Path) -> None:
 def test_a_record_over_the_limit_is_refused_without_reading_it_all(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("text", "delimited", "jsonarray"):
-        monkeypatch.setattr(f"finetune.data.{module}.LONGEST", 3 << 20)
+    for module in ("text", "delimited", "json_array"):
+        monkeypatch.setattr(f"finetune.data.readers.{module}.LONGEST", 3 << 20)
     opening = {"a.csv": HEAD + GOOD + b"x" * 9, "a.jsonl": ROW + b' {"text": "', "a.json": b"[" + ONE + b',{"text": "'}[
         name
     ]
@@ -384,7 +404,7 @@ def test_the_likely_encoding_is_named(tmp_path: Path) -> None:
     path.write_bytes(HEAD + "“Größe”,1\n".encode("cp1252"))
     assert "set dataset.encoding: cp1252" in str(refused(Source(path=str(path))))
     path.write_bytes(b"\xef\xbb\xbf" + HEAD + GOOD)
-    assert "likely utf-8" in str(refused(Source(path=str(path), encoding="cp1252")))
+    assert "probably utf-8" in str(refused(Source(path=str(path), encoding="cp1252")))
 
 
 def test_an_encoding_that_python_does_not_know_is_refused(tmp_path: Path) -> None:

@@ -196,7 +196,7 @@ def test_a_field_over_the_limit_of_python_s_csv_is_read() -> None:
     ]
 
 
-def test_blank_lines_are_told_apart_from_empty_values() -> None:
+def test_blank_lines_differ_from_empty_values() -> None:
     assert rows(CsvReader(), 'a\n\n""\n \n') == [blank_line(2), (3, {"a": ""}), (4, {"a": " "})]
 
 
@@ -216,7 +216,8 @@ def test_integers_of_64_bits_and_numbers_keep_every_digit() -> None:
 
 
 def test_every_code_that_the_readers_yield_is_listed_with_a_meaning() -> None:
-    source = "".join(path.read_text() for path in Path(finetune.data.__file__).parent.glob("*.py"))
+    paths = set(Path(finetune.data.__file__).parent.rglob("*.py"))
+    source = "".join(path.read_text() for path in paths if path.name != "text_checks.py")  # tasks document these
     used = set(re.findall(r'code="([a-z0-9-]+)"|(?:error|_error|_unreadable)\(\s*(?:\w+,\s*)?"([a-z0-9-]+)"', source))
     names = {first or second for first, second in used} - {"blank-line"}
     assert len(names) > 20

@@ -1,4 +1,4 @@
-"""Rows that stand in train and in a split by which it is judged are found, and others are not."""
+"""Rows of a held-out split that are also in train are found, and no others."""
 
 from __future__ import annotations
 
@@ -68,40 +68,40 @@ def test_planted_duplicates_are_found(planted: dict[str, Any]) -> None:
     assert planted["near"] >= 95
 
 
-def test_no_text_is_accused_that_is_not_alike(planted: dict[str, Any]) -> None:
+def test_no_text_is_reported_that_is_not_similar(planted: dict[str, Any]) -> None:
     assert planted["near"] <= 100
     assert all(pair["similarity"] >= SIMILAR for pair in planted["pairs"])
     assert planted["pairs"]
 
 
-def test_what_leaks_is_the_context_not_the_question() -> None:
+def test_the_context_is_compared_not_the_question() -> None:
     rows = [{"question": f"What of {n}?", "context": f"the quay number {n % 5} of the old harbour"} for n in range(20)]
     parts = {"train": Dataset.from_list(rows[:10]), "test": Dataset.from_list(rows[10:])}
     assert leakage(parts, ByContext())["test"]["exact"] == 10
     assert leakage(parts, ByContext())["test"]["columns"] == ["context"]
 
 
-def test_where_there_is_nothing_to_compare_nothing_is_claimed() -> None:
+def test_nothing_is_reported_if_nothing_can_be_compared() -> None:
     parts = splits(["a"], ["a"])
     assert leakage(parts, Nothing()) == {}
     assert leakage({"test": parts["test"]}, ByText()) == {}
 
 
 @pytest.mark.parametrize(("bound", "most"), [("MOST_ROWS", 3), ("MOST_CHARACTERS", 19)])
-def test_what_is_too_much_is_said_not_to_have_been_searched(
+def test_a_split_with_too_much_text_is_reported_as_not_searched(
     bound: str, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(f"finetune.data.leaks.{bound}", most)
     found = leakage(splits(["a b c", "d e f"], ["a b c", "d e g"]), ByText())
     assert (found["test"]["exact"], found["test"]["near"]) == (1, None)
-    assert "was not searched" in list(leaks(found))[-1]
+    assert "were not searched" in list(leaks(found))[-1]
     monkeypatch.setattr(f"finetune.data.leaks.{bound}", most + 1)
     assert leakage(splits(["a b c", "d e f"], ["a b c", "d e g"]), ByText())["test"]["near"] is not None
 
 
 @given(st.text(), st.text())
 @settings(deadline=None)
-def test_similarity_is_symmetric_and_one_for_what_is_the_same(one: str, other: str) -> None:
+def test_similarity_is_symmetric_and_one_for_equal_texts(one: str, other: str) -> None:
     assert similarity(one, other) == similarity(other, one)
     assert 0 <= similarity(one, other) <= 1
     assert similarity(one, one) == 1
@@ -109,12 +109,24 @@ def test_similarity_is_symmetric_and_one_for_what_is_the_same(one: str, other: s
 
 @given(st.lists(st.text(alphabet="abcdef ", min_size=12, max_size=60), min_size=1, max_size=8))
 @settings(deadline=None)
-def test_what_is_in_the_index_is_found_again(texts: list[str]) -> None:
+def test_a_text_of_the_index_is_found_again(texts: list[str]) -> None:
     index = Index(texts)
     for text in texts:
         match = index.nearest(text)
         assert match
         assert normalized(match[0]) == normalized(text)
+
+
+def test_a_near_duplicate_is_found_in_a_crowd_that_shares_boilerplate(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(3)
+    boilerplate = words(rng, 60)
+    train = [f"{boilerplate} {words(rng, 20)}" for _ in range(1_000)]
+    sources = train[-60:]
+    test = [" ".join([*source.split()[:-4], words(rng, 4)]) for source in sources]
+    index = Index(train)
+    assert [index.nearest(text)[0] for text in test] == sources  # type: ignore[index]
+    monkeypatch.setattr("finetune.data.leaks.CROWD", 200)
+    assert [(index.nearest(text) or ("",))[0] for text in test] != sources, "the crowd must be too large for 200"
 
 
 def test_runs_are_counted_once() -> None:

@@ -96,7 +96,7 @@ def test_a_label_whose_rows_are_drawn_away_keeps_its_id(tmp_path: Path) -> None:
     found: Any = load(Source(mixture={**mixture, "two": {**mixture["two"], "weight": 0.05}}))
     assert "air" not in found.splits["train"]["label"]
     assert found.preprocessor.labels == ("air", "land", "sea")
-    with pytest.raises(BadData, match="the weight of 'two' leaves it no row"):
+    with pytest.raises(BadData, match="the weight of 'two' is so small that train gets none of its rows"):
         load(Source(mixture={**mixture, "two": {**mixture["two"], "weight": 1e-6}}))
 
 
@@ -141,26 +141,26 @@ def test_constants_fill_a_column(tmp_path: Path) -> None:
     folder = write(tmp_path, "one", 20, 1)
     rows: Any = load(Source(path=folder, constants={"origin": "here"})).splits["train"]
     assert set(rows["origin"]) == {"here"}
-    with pytest.raises(BadData, match="'text' is there already"):
+    with pytest.raises(BadData, match="gives the column 'text', but the data already has it"):
         load(Source(path=folder, constants={"text": "here"}))
 
 
 @pytest.mark.parametrize(
-    ("dataset", "told"),
+    ("dataset", "message"),
     [
         ({}, "give either `path` or `mixture`"),
         ({"path": "a.csv", "mixture": {"b": {"path": "b.csv"}}}, "not both"),
         ({"mixture": {"b": {"path": "b.csv", "wieght": 2}}}, r"mixture\.b.*wieght"),
-        ({"mixture": {"b": {"path": "b.csv", "weight": 0}}}, r"mixture\.b\.weight: a number above 0"),
-        ({"mixture": {"b": {"mixture": {}}}}, "a mixture holds no mixture"),
-        ({"mixture": {"b": {"path": "b.csv"}}, "temperature": 0}, "temperature: more than 0"),
-        ({"mixture": {"b": {"path": "b.csv"}}, "limit": {"train": 5}}, "limit: write it in each data set"),
-        ({"path": "b.csv", "temperature": 2}, "temperature: only a mixture has one"),
+        ({"mixture": {"b": {"path": "b.csv", "weight": 0}}}, r"mixture\.b\.weight: must be a number greater than 0"),
+        ({"mixture": {"b": {"mixture": {}}}}, "a mixture cannot contain a mixture"),
+        ({"mixture": {"b": {"path": "b.csv"}}, "temperature": 0}, "temperature: must be greater than 0"),
+        ({"mixture": {"b": {"path": "b.csv"}}, "limit": {"train": 5}}, "limit: write this in each data set"),
+        ({"path": "b.csv", "temperature": 2}, "temperature: has an effect in a mixture only"),
     ],
 )
-def test_a_wrong_mixture_is_refused_by_name(dataset: Any, told: str) -> None:
+def test_a_wrong_mixture_is_refused_by_name(dataset: Any, message: str) -> None:
     recipe = {"task": "t", "model": "m", "strategy": "full", "output": "o", "dataset": dataset}
-    with pytest.raises(BadRecipe, match=told):
+    with pytest.raises(BadRecipe, match=message):
         from_mapping(recipe)
 
 

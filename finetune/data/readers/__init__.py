@@ -1,1 +1,1 @@
-"""Files → rows: one module for each file format."""
+"""From files to rows: one module for each file format."""

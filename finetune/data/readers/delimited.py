@@ -1,9 +1,9 @@
 r"""csv and tsv, read strictly: every value is text, and no field moves to another column.
 
-csv is RFC 4180: fields may stand in double quotes, a quote inside is doubled, and a quoted field may hold commas and
-line ends, which are kept as they are. tsv knows no quoting: every tab parts two fields, every line is a row, and a
-quote is an ordinary character. In both, ``\n`` and ``\r\n`` end a line. A lone ``\r`` is data inside quotes and in a
-tsv; outside quotes in a csv it is a finding.
+csv follows RFC 4180: a field can be in double quotes, a quote inside it is doubled, and it can
+hold commas and line ends, which are kept. tsv has no quoting: every tab separates two fields, every
+line is a row, and a quote is an ordinary character. In both, ``\n`` and ``\r\n`` end a line. A lone
+``\r`` is data inside quotes and in tsv; outside quotes in csv it is a finding.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ from finetune.interfaces import Finding, Reader, Row
 
 Record = tuple[int, list[str]]
 
-_OLD_MAC = "Lines must end in \\n or \\r\\n; a file from an old Mac wants saving anew."
+_CLOSE_IT = "Close the quote, or double the quotes inside the field."
+_OLD_MAC = "Lines must end in \\n or \\r\\n. If the file is from an old Mac, save it again."
 
 
 class DelimitedReader(Reader):
-    """What csv and tsv share: the header, and rows that are as long as it."""
+    """What csv and tsv share: a header, and rows with as many fields."""
 
     delimiter: ClassVar[str]
     others: ClassVar[str]
-    """What a header of one column must not hold."""
+    """Delimiters of other formats; a header of one column must not contain them."""
 
     def recognises(self, head: str) -> bool:
-        """Take every file of these suffixes that no other reader wants."""
+        """Return True: this reader takes every file of these suffixes that no other reader recognises."""
         return True
 
     def rows(self, text: Iterable[str], *, file: str) -> Iterator[tuple[int, Row] | Finding]:
-        """Yield the rows as mappings of the header's names to text."""
+        """Yield the rows as mappings from the names of the header to text."""
         records = self.records(lines(text, file=file), file=file)
         header = yield from self._header(records)
         width = len(header)
@@ -49,16 +50,16 @@ class DelimitedReader(Reader):
 
     @abstractmethod
     def records(self, lines: Iterable[str], *, file: str) -> Iterator[Record | Finding]:
-        """Yield the line on which each record begins, and its fields."""
+        """Yield the line where each record begins, and its fields."""
 
     def _header(self, records: Iterator[Record | Finding]) -> Generator[Finding, None, list[str]]:
-        """Yield what is wrong with the header; return its names, or nothing where it cannot be used."""
+        """Yield the findings of the header; return its names, or an empty list if it cannot be used."""
         for record in records:
+            if isinstance(record, Finding) and record.code == "blank-line":
+                yield record
+                continue
             if isinstance(record, Finding):
-                blank = record.code == "blank-line"
-                yield record if blank else replace(record, level="error", message=f"in the header, {record.message}")
-                if blank:
-                    continue
+                yield replace(record, level="error", message=f"in the header, {record.message}")
                 return []
             problems = list(self._problems(*record))
             yield from problems
@@ -68,13 +69,15 @@ class DelimitedReader(Reader):
     def _problems(self, line: int, names: list[str]) -> Iterator[Finding]:
         found = [other for other in self.others if other in names[0]]
         if any("\r" in name for name in names):
-            yield _error(line, "bare-carriage-return", "a column's name holds a carriage return", fix=_OLD_MAC)
+            yield _error(line, "bare-carriage-return", "the name of a column contains a carriage return.", fix=_OLD_MAC)
         elif len(names) == 1 and found:
             yield _error(
                 line,
                 "wrong-delimiter",
-                f"the header is one column, {names[0]!r}; the file looks like {found[0]!r} parts its fields",
-                fix="Set dataset.format: tsv." if found[0] == "\t" else f"Save it with {self.delimiter!r} between.",
+                f"the header has one column, {names[0]!r}. The file seems to use {found[0]!r} as its delimiter.",
+                fix="Set dataset.format: tsv."
+                if found[0] == "\t"
+                else f"Save the file with {self.delimiter!r} as its delimiter.",
                 value=names[0],
             )
         for name, times in Counter(names).items():
@@ -83,22 +86,25 @@ class DelimitedReader(Reader):
                 yield _error(
                     line,
                     "empty-column-name",
-                    f"column {where} has no name",
-                    fix="A table saved by pandas wants index=False." if where == 1 else "Name it.",
+                    f"column {where} has no name.",
+                    fix="If pandas wrote the file, use index=False." if where == 1 else "Give it a name.",
                 )
             elif times > 1:
-                yield _error(
-                    line, "duplicate-column", f"{times} columns are called {name!r}", fix="Rename them.", column=name
-                )
+                message = f"{times} columns have the name {name!r}."
+                yield _error(line, "duplicate-column", message, fix="Give them different names.", column=name)
 
     def _ragged(self, record: Record, header: list[str]) -> Finding:
         line, fields = record
         more = len(fields) > len(header)
-        quoting = " Put a field that holds one in double quotes." if self.delimiter == "," else ""
+        fix = f"Check whether a {self.delimiter!r} is missing."
+        if more:
+            fix = f"Check whether there is a {self.delimiter!r} too many."
+            if self.delimiter == ",":
+                fix += " A field that contains one must be in double quotes."
         return Finding(
             code="ragged-row",
-            message=f"{len(fields)} fields, the header has {len(header)}",
-            fix=f"A {self.delimiter!r} too {'many' if more else 'few'}?{quoting if more else ''}",
+            message=f"the row has {len(fields)} field{'' if len(fields) == 1 else 's'}, the header has {len(header)}.",
+            fix=fix,
             line=line,
             column=None if more else header[len(fields)],
             value=self.delimiter.join(fields),
@@ -106,31 +112,33 @@ class DelimitedReader(Reader):
 
 
 class CsvReader(DelimitedReader):
-    """Comma-separated values, as RFC 4180 has them."""
+    """Reads comma-separated values as RFC 4180 defines them."""
 
     suffixes = (".csv",)
     delimiter = ","
     others = ";\t|"
 
     def records(self, lines: Iterable[str], *, file: str) -> Iterator[Record | Finding]:
-        """Yield the records; a plain line is split, one with a quote is walked through."""
+        """Yield the records. A line without quotes is split at commas; others are read character by character."""
         numbered = enumerate(lines, 1)
         for number, line in numbered:
             if '"' in line:
                 record = _Quoted(number, line, numbered, file).record()
                 yield record
                 if type(record) is Finding and record.level == "error":
-                    return  # where a quote is open, nobody knows what is a row
-            elif "\r" in line and "\r" in line[:-1]:
+                    return  # after an unclosed quote, the rows are not known
+                continue
+            plain = line.removesuffix("\r")
+            if "\r" in plain:
                 yield _bare_return(number, line)
-            elif plain := line.removesuffix("\r"):
+            elif plain:
                 yield number, plain.split(",")
             else:
                 yield blank_line(number)
 
 
 class TsvReader(DelimitedReader):
-    """Tab-separated values; quotes are ordinary characters."""
+    """Reads tab-separated values; quotes are ordinary characters."""
 
     suffixes = (".tsv",)
     delimiter = "\t"
@@ -139,14 +147,12 @@ class TsvReader(DelimitedReader):
     def records(self, lines: Iterable[str], *, file: str) -> Iterator[Record | Finding]:
         """Yield the lines, split at tabs."""
         for number, line in enumerate(lines, 1):
-            if plain := line.removesuffix("\r"):
-                yield number, plain.split("\t")
-            else:
-                yield blank_line(number)
+            plain = line.removesuffix("\r")
+            yield (number, plain.split("\t")) if plain else blank_line(number)
 
 
 class _Quoted:
-    """Walks through one record that holds quotes, over several lines where it must."""
+    """Reads one record with quotes, which can span several lines."""
 
     def __init__(self, number: int, line: str, rest: Iterator[tuple[int, str]], file: str) -> None:
         self.first = self.number = number
@@ -157,7 +163,7 @@ class _Quoted:
         self.size = 0
 
     def record(self) -> Record | Finding:
-        """Return the line on which the record begins and its fields, or what is wrong with it."""
+        """Return the line where the record begins and its fields, or the finding that makes it bad."""
         fields: list[str] = []
         while True:
             quoted = self.line.startswith('"', self.position)
@@ -167,7 +173,7 @@ class _Quoted:
             fields.append(field)
             if self.line[self.position :] in {"", "\r"}:
                 return self.first, fields
-            self.position += 1  # over the comma
+            self.position += 1  # skip the comma
 
     def _plain(self) -> str | Finding:
         end = self.line.find(",", self.position)
@@ -175,7 +181,7 @@ class _Quoted:
         if "\r" in field:
             return _bare_return(self.first, field)
         if '"' in field:
-            return self._stray(f"a quote stands inside the unquoted field {field[:40]!r}")
+            return self._stray(f"there is a quote inside the unquoted field {field[:40]!r}.")
         self.position = len(self.line) if end < 0 else end
         return field
 
@@ -187,9 +193,8 @@ class _Quoted:
             if end < 0:
                 parts.append(self.line[start:])
                 if not self._next_line():
-                    return _error(
-                        opened, "unclosed-quote", "the quote that opens here is never closed", value=parts[0][:80]
-                    )
+                    message = "the quote that opens here is never closed."
+                    return _error(opened, "unclosed-quote", message, fix=_CLOSE_IT, value=parts[0][:80])
                 parts.append("\n")
                 start = 0
             elif self.line.startswith('""', end):
@@ -205,12 +210,12 @@ class _Quoted:
         if follows in {"", "\r"} or follows[0] == ",":
             return None
         if self.number == self.first:
-            return self._stray(f"{follows[:40]!r} follows a closing quote")
+            return self._stray(f"{follows[:40]!r} follows a closing quote.")
         return _error(
             opened,
             "unclosed-quote",
-            f"the quote that opens here is next closed on line {self.number}, where {follows[:40]!r} follows",
-            fix="Close it, or double the quotes inside the field.",
+            f"the quote that opens here is closed on line {self.number}, where {follows[:40]!r} follows.",
+            fix=_CLOSE_IT,
         )
 
     def _next_line(self) -> bool:
@@ -228,7 +233,7 @@ class _Quoted:
         return Finding(
             code="stray-quote",
             message=message,
-            fix='Put the whole field in quotes, and double those inside: "say ""yes""".',
+            fix='Put the whole field in quotes, and double the quotes inside it: "say ""yes""".',
             line=self.first,
             value=self.line,
         )
@@ -237,7 +242,7 @@ class _Quoted:
 def _bare_return(line: int, value: str) -> Finding:
     return Finding(
         code="bare-carriage-return",
-        message="a carriage return stands outside quotes and ends no line",
+        message="there is a carriage return outside quotes that does not end a line.",
         fix=f"Put the field in double quotes. {_OLD_MAC}",
         line=line,
         value=value,

@@ -1,4 +1,4 @@
-"""Which reader is for a file: what the recipe says, else what the name says, else what the file looks like."""
+"""Find the reader of a file: by the recipe, else by the file name, else by the content."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from finetune.interfaces import Finding, Reader
 from finetune.plugins import Plugins
 
 OURS: dict[str, type[Reader]] = {"csv": CsvReader, "tsv": TsvReader, "json": JsonArrayReader, "jsonl": JsonLinesReader}
-"""Text formats of the core's own."""
+"""Text formats of the core."""
 
 BINARY = {"parquet": (".parquet",), "arrow": (".arrow",)}
-"""Formats that hold tables with types: name → suffixes."""
+"""Binary formats, which store the types of their columns: name → suffixes."""
 
 _HEAD = 4096
 
@@ -34,20 +34,22 @@ class Formats:
             try:
                 self._theirs[name] = catalogue.find(name)
             except (BrokenPlugin, MissingLibrary, UnknownName) as error:
-                self._broken.append(f"{name} ({error})")  # told where no other reader takes the file
+                self._broken.append(f"{name} ({error})")  # reported only if no other reader takes the file
 
     @property
     def names(self) -> list[str]:
-        """Every format that a recipe can name."""
+        """The formats that a recipe can name."""
         return sorted({*OURS, *BINARY, *self._theirs})
 
     def suffixes(self) -> set[str]:
         """Return every suffix that a data file can have."""
-        readers = [*OURS.values(), *self._theirs.values()]
-        return {suffix for reader in readers for suffix in reader.suffixes} | {s for ss in BINARY.values() for s in ss}
+        found: set[str] = set()
+        for reader in (*OURS.values(), *self._theirs.values()):
+            found.update(reader.suffixes)
+        return found.union(*BINARY.values())
 
     def stem(self, name: str) -> str | None:
-        """Return a file's name without its suffixes, or None where no format has them."""
+        """Return a file name without its suffixes, or None if no format has these suffixes."""
         short = name[:-3] if name.lower().endswith(".gz") else name
         for suffix in sorted(self.suffixes(), key=len, reverse=True):
             if short.lower().endswith(suffix) and len(short) > len(suffix):
@@ -55,28 +57,28 @@ class Formats:
         return None
 
     def binary(self, name: str, given: str | None) -> str | None:
-        """Return `parquet` or `arrow` where the file is one of them."""
+        """Return `parquet` or `arrow` for a file in one of these formats, else None."""
         if given is not None:
             return given if given in BINARY else None
         return next((kind for kind, suffixes in BINARY.items() if name.lower().endswith(suffixes)), None)
 
     def check(self, given: str | None) -> None:
-        """Refuse a format that nobody brings.
+        """Check that a format is installed.
 
         Raises:
-            BadData: With the nearest name.
+            BadData: It is not. The message has the nearest name.
         """
         if given is not None and given not in self.names and ":" not in given:
             raise BadData(
                 f"dataset.format: unknown format {given!r}.{did_you_mean(given, self.names)} "
-                f"Installed: {', '.join(self.names)}.{self._told()}"
+                f"Installed: {', '.join(self.names)}.{self._list_broken()}"
             )
 
     def reader(self, path: Path, *, name: str, given: str | None, encoding: str) -> Reader:
         """Return the reader for a text file.
 
         Raises:
-            UnreadableError: There is none, or more than one.
+            UnreadableError: No reader takes the file, or more than one.
         """
         if given is not None:
             return OURS[given]() if given in OURS else self._plugins.find("readers", given)()
@@ -89,18 +91,15 @@ class Formats:
         recognising = [reader for reader in theirs if reader.recognises(head)]
         if len(recognising) > 1:
             who = " and ".join(type(reader).__name__ for reader in recognising)
-            raise self._unknown(name, f"both {who} recognise the file", fix="Set dataset.format.")
+            raise self._unknown(name, f"both {who} recognise the file.", fix="Set dataset.format.")
         recognising += [reader for reader in ours if reader.recognises(head)]
         if recognising:
             return recognising[0]
-        what = (
-            f"no reader recognises the file; {_looks(head)}"
-            if theirs or ours
-            else f"{_looks(head)}, by an unknown suffix"
-        )
-        raise self._unknown(name, what, fix=f"Set dataset.format to one of: {', '.join(self.names)}.{self._told()}")
+        reason = "no reader recognises the file" if theirs or ours else "the suffix of the file is unknown"
+        fix = f"Set dataset.format to one of: {', '.join(self.names)}.{self._list_broken()}"
+        raise self._unknown(name, f"{reason}; {_describe(head)}.", fix=fix)
 
-    def _told(self) -> str:
+    def _list_broken(self) -> str:
         return f" Broken: {'; '.join(self._broken)}." if self._broken else ""
 
     @staticmethod
@@ -109,13 +108,13 @@ class Formats:
 
 
 def _head(path: Path, *, name: str, encoding: str) -> str:
-    """Return how a file begins, as far as it is text."""
+    """Return the first characters of a file."""
     for piece in Text(path, name=name, encoding=encoding):
         return piece[:_HEAD]
     return ""
 
 
-def _looks(head: str) -> str:
+def _describe(head: str) -> str:
     begin = head.lstrip()
     if begin.startswith("{"):
         first = begin.splitlines()[0].rstrip()

@@ -1,4 +1,12 @@
-"""A JSON array of objects, read element by element: never the whole of it in memory."""
+"""A JSON array of objects, read element by element in bounded memory.
+
+Why not ijson: it does not give line numbers, and here every row has its line. It is faster:
+measured 2026-11-26 with ijson 3.6.0 (yajl2_c) on 200 MB and 229,255 rows, it took 2.7 s and this
+reader 4.2 s, both with less than 7 MB. But it keeps the last value of a repeated key and replaces a
+lone surrogate by "?", both without a message. It stops at the first NaN or number over 64 bits,
+while this reader reports the row and continues. Its memory grows with the square of the nesting
+depth: 40 kB of brackets took 969 MB.
+"""
 
 from __future__ import annotations
 
@@ -13,29 +21,32 @@ from finetune.interfaces import Finding, Reader, Row
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _LEAST = 1 << 16
-"""Characters added to the buffer at least."""
+"""Fewest characters that are added to the buffer at one time."""
+_IS_IT_CUT = "Check whether the file was cut when it was copied."
 _MARGIN = 16
-"""An error this near to the buffer's end may be a cut escape, number or literal."""
+"""An error within this distance of the buffer's end may be an escape, number or literal that is cut
+there."""
 
 
 class JsonArrayReader(Reader):
-    """A JSON array of objects; what breaks its syntax stops, what makes one object bad is a finding of its row."""
+    """Reads a JSON array of objects. A syntax error ends the reading; a bad object is a finding of its row."""
 
     suffixes = (".json",)
 
     def recognises(self, head: str) -> bool:
-        """Say whether the file begins as an array."""
+        """Return whether the file begins as an array."""
         return head.lstrip().startswith("[")
 
     def rows(self, text: Iterable[str], *, file: str) -> Iterator[tuple[int, Row] | Finding]:
-        """Yield the elements, each with the line on which it begins."""
+        """Yield the elements, each with the line where it begins."""
         buffer = _Buffer(text, file=file)
         begin = buffer.peek()
         if begin and begin != "[":
-            message = f"the file begins with {begin!r}, an array of objects with '['"
-            yield _error(buffer.line, "not-an-array", message, fix="One object a line is dataset.format: jsonl.")
+            message = f"the file begins with {begin!r}, but an array of objects begins with '['."
+            fix = "If the file has one object per line, set dataset.format: jsonl."
+            yield _error(buffer.line, "not-an-array", message, fix=fix)
         if begin != "[":
-            return  # where there is nothing, the core says that there are no rows
+            return  # the core reports a file without rows
         buffer.skip()
         more = buffer.peek() != "]"
         if not more:
@@ -52,18 +63,19 @@ class JsonArrayReader(Reader):
             elif type(value) is dict:
                 yield line, value
             else:
-                message = "an element must be an object: {column: value, …}"
+                message = "an element must be an object: {column: value, …}."
                 yield Finding(code="not-an-object", message=message, line=line, value=str(value))
             wrong, more = buffer.between()
             if wrong:
                 yield wrong
                 return
         if left := buffer.peek():
-            yield _error(buffer.line, "text-after-end", f"{left!r} follows the end of the array")
+            message = f"{left!r} follows the end of the array."
+            yield _error(buffer.line, "text-after-end", message, fix="Remove everything after the closing ']'.")
 
 
 class _Buffer:
-    """The text not yet decoded, and the line it stands on."""
+    """The text that is not yet decoded, and its line number."""
 
     def __init__(self, text: Iterable[str], *, file: str) -> None:
         self.line = 1
@@ -75,18 +87,18 @@ class _Buffer:
         self._strict = Strict()
 
     def peek(self) -> str:
-        """Skip white space and return the next character; nothing at the end."""
+        """Skip white space and return the next character; an empty text at the end."""
         while True:
             self._advance(_SPACE.match(self._text, self._position).end())  # type: ignore[union-attr]
             if self._position < len(self._text) or not self._more():
                 return self._text[self._position : self._position + 1]
 
     def skip(self) -> None:
-        """Go one character on."""
+        """Advance by one character."""
         self._advance(self._position + 1)
 
     def element(self) -> tuple[Any, Sequence[tuple[str, str]]]:
-        """Return the next value and its problems; more text is read until it is whole.
+        """Return the next value and its problems; read more text until the value is complete.
 
         Raises:
             JSONDecodeError: It is not JSON, or the file ends inside it.
@@ -95,7 +107,7 @@ class _Buffer:
         while True:
             try:
                 value, end, problems = self._strict.decode(self._text, self._position)
-                if end + _MARGIN <= len(self._text) or not self._more():  # else 12 may be the begin of 123
+                if end + _MARGIN <= len(self._text) or not self._more():  # 12 at the end may be the start of 123
                     self._advance(end)
                     return value, problems
             except JSONDecodeError as error:
@@ -104,20 +116,23 @@ class _Buffer:
                     raise
 
     def between(self) -> tuple[Finding | None, bool]:
-        """Go over what follows an element: what is wrong there, and whether another element follows."""
+        """Skip the text between two elements; return what is wrong there, and whether another element follows."""
         line, follows = self.line, self.peek()
         if follows == ",":
             line = self.line
             self.skip()
             if self.peek() == "]":
-                return _error(line, "bad-json", "trailing comma before the end of the array", fix="Remove it."), False
+                message = "there is a comma before the end of the array."
+                return _error(line, "bad-json", message, fix="Remove the comma."), False
             return None, True
         if follows == "]":
             self.skip()
             return None, False
         if not follows:
-            return _error(self.line, "truncated-json", "the file ends before the array does", fix="Is it cut?"), False
-        return _error(self.line, "bad-json", f"{follows!r} where a comma must part two elements"), False
+            message = "the file ends before the array is closed."
+            return _error(self.line, "truncated-json", message, fix=_IS_IT_CUT), False
+        message = f"{follows!r} follows an element, where a comma or ']' is needed."
+        return _error(self.line, "bad-json", message, fix="Put a comma between two elements."), False
 
     def line_at(self, position: int) -> int:
         """Return the line of a position in the buffer."""
@@ -128,7 +143,7 @@ class _Buffer:
         self._position = position
 
     def _more(self) -> bool:
-        """Add text to the buffer, as much again as is left, so that no element is decoded too often."""
+        """Add at least as much text as is left in the buffer, so that a long element is decoded few times."""
         if self._ended:
             return False
         left = self._text[self._position :]
@@ -151,8 +166,8 @@ def _broken(error: JSONDecodeError, buffer: _Buffer, *, begun: int) -> Finding:
         return _error(
             buffer.line_at(len(error.doc.rstrip())),
             "truncated-json",
-            f"the file ends inside the element that begins on line {begun}",
-            fix="Is it cut?",
+            f"the file ends inside the element that begins on line {begun}.",
+            fix=_IS_IT_CUT,
         )
     return _error(
         buffer.line_at(error.pos), "bad-json", what, fix=fix, value=error.doc[max(0, error.pos - 30) : error.pos + 50]

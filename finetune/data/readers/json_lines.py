@@ -1,4 +1,4 @@
-"""JSON Lines: one object a line."""
+"""JSON Lines: one object per line."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _SPACE = " \t\r"
 
 
 class JsonLinesReader(Reader):
-    """JSON Lines; a line that is no object is a finding, and the next is read."""
+    """Reads JSON Lines. A line that is not an object is a finding, and reading continues."""
 
     suffixes = (".jsonl", ".ndjson")
 
     def recognises(self, head: str) -> bool:
-        """Take every file of these suffixes that no other reader wants."""
+        """Return True: this reader takes every file of these suffixes that no other reader recognises."""
         return True
 
     def rows(self, text: Iterable[str], *, file: str) -> Iterator[tuple[int, Row] | Finding]:
@@ -48,9 +48,10 @@ class JsonLinesReader(Reader):
 def _bad(error: JSONDecodeError, *, number: int, indent: int) -> Finding:
     what, fix = explain(error)
     if number == 1 and error.doc in {"[", "{"}:
-        fix = f"The file looks like one JSON {'array' if error.doc == '[' else 'object'}, not one object a line" + (
-            ": set dataset.format: json." if error.doc == "[" else "."
-        )
+        if error.doc == "[":
+            fix = "The file seems to be a JSON array: set dataset.format: json."
+        else:
+            fix = "The file seems to be a single JSON object. Write one object per line."
     return Finding(
         code="bad-json",
         message=f"column {error.pos + indent + 1}: {what}",
@@ -61,10 +62,12 @@ def _bad(error: JSONDecodeError, *, number: int, indent: int) -> Finding:
 
 
 def _no_object(line: str, *, number: int) -> Finding:
-    fix = "Is it a JSON array? Set dataset.format: json." if number == 1 and line.startswith("[") else ""
+    fix = ""
+    if number == 1 and line.startswith("["):
+        fix = "If the file is a JSON array, set dataset.format: json."
     return Finding(
         code="not-an-object",
-        message="a row must be an object: {column: value, …}",
+        message="a row must be an object: {column: value, …}.",
         fix=fix,
         line=number,
         value=line,

@@ -1,4 +1,4 @@
-"""JSON without what the standard decoder lets pass: duplicate keys, NaN, numbers that lose digits."""
+"""Strict JSON: duplicate keys, NaN and numbers that lose digits, which the standard decoder accepts, are errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from finetune.interfaces import Finding
 
 
 class Strict:
-    """A decoder that goes on where it can, and then says what was wrong.
+    """A decoder that decodes as far as it can, and returns the problems with the value.
 
     >>> Strict().decode('{"a": 1, "a": NaN}', 0)
     ({'a': nan}, 18, [('not-a-number', 'NaN'), ('duplicate-key', 'a')])
@@ -28,24 +28,27 @@ class Strict:
         )
 
     def decode(self, text: str, position: int) -> tuple[Any, int, Sequence[tuple[str, str]]]:
-        """Return the value that begins at ``position``, where it ends, and the problems: code and what stood there.
+        """Return the value that begins at ``position``, its end, and its problems as pairs of a code and a text.
 
         Raises:
-            JSONDecodeError: It is not JSON.
+            JSONDecodeError: The text is not JSON.
         """
         if self._problems:
             self._problems = []
         try:
             value, end = self._decoder.raw_decode(text, position)
         except RecursionError as error:
-            raise JSONDecodeError("nested too deeply", text, position) from error
+            raise JSONDecodeError("the value is nested too deeply", text, position) from error
         return value, end, self._problems
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(pairs)
         if len(value) != len(pairs):
             seen: set[str] = set()
-            self._problems.extend(("duplicate-key", key) for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+            for key, _ in pairs:
+                if key in seen:
+                    self._problems.append(("duplicate-key", key))
+                seen.add(key)
         return value
 
     def _integer(self, text: str) -> int:
@@ -68,14 +71,14 @@ class Strict:
 
 
 _MESSAGES = {
-    "duplicate-key": ("the key {!r} stands here twice", "Keep one of them."),
-    "not-a-number": ("{} is not JSON", "Write null, or leave the row out."),
-    "number-too-large": ("the number {} does not fit into 64 bits", "Quote it as text."),
+    "duplicate-key": ("the object has the key {!r} twice.", "Keep one of them."),
+    "not-a-number": ("{} is not allowed in JSON.", "Write null, or remove the row."),
+    "number-too-large": ("the number {} does not fit into 64 bits.", "Write it as text, in quotes."),
 }
 
 
 def finding(problem: tuple[str, str], *, line: int) -> Finding:
-    """Return a problem that `Strict` met as a finding."""
+    """Return the finding for a problem of `Strict.decode`."""
     code, what = problem
     message, fix = _MESSAGES[code]
     column = what if code == "duplicate-key" else None
@@ -83,27 +86,26 @@ def finding(problem: tuple[str, str], *, line: int) -> Finding:
 
 
 def explain(error: JSONDecodeError) -> tuple[str, str]:
-    """Say what is wrong with text that is not JSON, and what to do about it.
+    """Return what is wrong with text that is not JSON, and what to do.
 
     >>> explain(JSONDecodeError("Expecting property name enclosed in double quotes", '{"a": 1,}', 8))
-    ('trailing comma', 'Remove the comma.')
+    ('there is a comma before the end.', 'Remove the comma.')
     """
     text, position = error.doc, error.pos
     here = text[position : position + 1]
     before = text[max(0, position - 100) : position].rstrip()
-    if (here and here in "}]" and before.endswith(",")) or (
-        error.msg == "Extra data" and not text[position:].strip(", \r\n")
-    ):
-        return "trailing comma", "Remove the comma."
-    if here == "," and error.msg.startswith("Illegal trailing comma"):
-        return "trailing comma", "Remove the comma."
+    closes_after_comma = bool(here) and here in "}]" and before.endswith(",")
+    ends_in_commas = error.msg == "Extra data" and not text[position:].strip(", \r\n")
+    # Python 3.13 has its own message for it.
+    if closes_after_comma or ends_in_commas or (here == "," and error.msg.startswith("Illegal trailing comma")):
+        return "there is a comma before the end.", "Remove the comma."
     if here == "'":
-        return "single quotes", "JSON wants double quotes; write the file with json.dumps."
+        return "a text is in single quotes.", "JSON needs double quotes. Write the file with json.dumps."
     for python, word in (("True", "true"), ("False", "false"), ("None", "null")):
         if text.startswith(python, position):
-            return f"Python's {python}", f"JSON writes {word}; write the file with json.dumps."
+            return f"{python} is Python, not JSON.", f"JSON has {word}. Write the file with json.dumps."
     if position >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
-        return f"it ends too early ({error.msg})", "Is the file cut?"
+        return f"the text ends too early ({error.msg}).", "Check whether the file was cut when it was copied."
     if error.msg.startswith("Invalid control character"):
-        return "a raw control character inside a string", "Escape it: \\n, \\t, \\u0000."
-    return error.msg[:1].lower() + error.msg[1:], ""
+        return "a string contains an unescaped control character.", "Escape it: \\n, \\t, \\u0000."
+    return f"{error.msg[:1].lower()}{error.msg[1:]}.", ""

@@ -1,4 +1,4 @@
-"""Bytes of a file → its text in pieces → its lines, in bounded memory."""
+"""Read a text file in bounded memory: bytes, decoded pieces, lines."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ _SIGNATURES = {
 
 
 class Text:
-    """The decoded text of one file: iterate for pieces of about a million characters, line ends untouched.
+    """The decoded text of one file. Iterate over it for pieces of about a million characters; line ends are kept.
 
     Raises:
-        UnreadableError: While iterating: not text in this encoding, not gzip, truncated.
+        UnreadableError: While iterating: the file is not text in this encoding, is not gzip, or is
+            truncated.
     """
 
     def __init__(self, path: Path, *, name: str, encoding: str = "utf-8") -> None:
@@ -44,9 +45,9 @@ class Text:
         self.name = name
         self.encoding = encoding
         self.characters = 0
-        """Characters given out so far."""
+        """Characters read so far."""
         self.byte_order_mark = False
-        """Whether the file began with one; it is not part of the text."""
+        """Whether the file begins with one; it is not part of the text."""
         self._lines = 0
 
     def __iter__(self) -> Iterator[str]:
@@ -55,7 +56,7 @@ class Text:
         first = True
         for chunk, last in _with_last(self._bytes()):
             if first:
-                self._refuse_disguises(chunk)
+                self._check_encoding(chunk)
             pending = decoder.getstate()[0]
             try:
                 piece = decoder.decode(chunk, last)
@@ -78,26 +79,29 @@ class Text:
                 while chunk := stream.read(PIECE):
                     yield chunk
         except EOFError as error:
-            raise self._unreadable(
-                "truncated-gzip", "the compressed file ends too early", fix="Copy it again."
-            ) from error
+            message = "the compressed file ends too early."
+            raise self._unreadable("truncated-gzip", message, fix="Copy it again.") from error
         except (gzip.BadGzipFile, zlib.error) as error:
-            raise self._unreadable("corrupt-gzip", f"the file does not decompress ({error})") from error
+            message = f"the file cannot be decompressed ({error})."
+            raise self._unreadable("corrupt-gzip", message, fix="Copy it again.") from error
         except OSError as error:
-            raise self._unreadable("unreadable-file", f"cannot be read ({error.strerror})") from error
+            message = f"the file cannot be read ({error.strerror})."
+            raise self._unreadable("unreadable-file", message, fix="Check its permissions.") from error
 
     def _unzipped(self, raw: IO[bytes]) -> IO[bytes]:
         head = raw.read(2)
         raw.seek(0)
         zipped, named = head == b"\x1f\x8b", self.path.name.lower().endswith(".gz")
         if named and head and not zipped:
-            raise self._unreadable("not-gzip", "the name ends in .gz, the content is not compressed", fix="Rename it.")
+            message = "the file name ends in .gz, but the content is not compressed."
+            raise self._unreadable("not-gzip", message, fix="Rename the file.")
         if zipped and not named:
-            raise self._unreadable("unnamed-gzip", "the content is compressed by gzip", fix="Let its name end in .gz.")
+            message = "the content is compressed with gzip, but the file name does not end in .gz."
+            raise self._unreadable("unnamed-gzip", message, fix="Add .gz to the file name.")
         return gzip.GzipFile(fileobj=raw) if zipped else raw  # type: ignore[return-value]
 
-    def _refuse_disguises(self, head: bytes) -> None:
-        """Refuse what decodes as UTF-8 without being it, such as UTF-16 without a byte order mark."""
+    def _check_encoding(self, head: bytes) -> None:
+        """Refuse text in another encoding that decodes without an error, such as UTF-16 without a byte order mark."""
         name = codecs.lookup(self.encoding).name
         guess = likely(head)
         if head.startswith(codecs.BOM_UTF8) and name not in {"utf-8", "utf-8-sig"}:
@@ -107,7 +111,7 @@ class Text:
         if guess is not None and guess.startswith("utf-"):
             raise self._unreadable(
                 "wrong-encoding",
-                f"not {self.encoding}, but likely {guess}",
+                f"the file is not {self.encoding}. It is probably {guess}.",
                 fix=f"Set dataset.encoding: {guess}.",
                 line=1,
             )
@@ -120,14 +124,14 @@ class Text:
         whole = data[data.rfind(b"\n", 0, start) + 1 :].partition(b"\n")[0]
         guess = "utf-8" if _is_utf8(whole) else likely(around)
         if disguise and offset == 0:
-            fix = f"The file looks like {disguise}."
+            fix = f"The file seems to be {disguise}."
         elif guess:
-            fix = f"Its encoding is likely {guess}: set dataset.encoding: {guess}."
+            fix = f"The encoding is probably {guess}: set dataset.encoding: {guess}."
         else:
-            fix = "Set dataset.encoding to the one it was written in."
+            fix = "Set dataset.encoding to the encoding of the file."
         return self._unreadable(
             "wrong-encoding",
-            f"byte {offset + start:,} (0x{data[start]:02x}) is not {self.encoding}",
+            f"byte {offset + start:,} (0x{data[start]:02x}) is not valid {self.encoding}.",
             fix=fix,
             line=line,
             value=around[max(0, min(start, 200) - 30) :][:60].decode("ascii", "backslashreplace"),
@@ -143,7 +147,7 @@ class Text:
 
 
 def likely(data: bytes) -> str | None:
-    """Name the encoding that some bytes are likely in, if it is not one byte a character.
+    """Return the probable encoding of some bytes, or None if they show none.
 
     >>> likely("öd".encode("utf-16-le")), likely("plain words".encode("utf-16-be")), likely("öd".encode("cp1252"))
     (None, 'utf-16-be', 'cp1252')
@@ -168,24 +172,24 @@ def _is_utf8(line: bytes) -> bool:
 
 
 def check_encoding(encoding: str) -> None:
-    """Refuse an encoding that Python does not know, or that is not one of text.
+    """Check that Python knows an encoding, and that it is one of text.
 
     Raises:
-        BadData: With what to write instead.
+        BadData: It is not. The message names encodings that are.
     """
     try:
-        b"text".decode(encoding, "replace")  # an empty one would pass base64
+        b"text".decode(encoding, "replace")  # base64 accepts empty bytes
         codecs.getincrementaldecoder(encoding)
     except LookupError as error:
         raise BadData(
-            f"dataset.encoding: {encoding!r} is no encoding of text. Write utf-8, utf-16, cp1252 or latin-1, say."
+            f"dataset.encoding: {encoding!r} is not an encoding of text. Examples: utf-8, utf-16, cp1252, latin-1."
         ) from error
 
 
 def lines(text: Iterable[str], *, file: str) -> Iterator[str]:
-    r"""Yield the lines of a text that comes in pieces, without their ``\n``; a ``\r`` before it stays.
+    r"""Yield the lines of a text that comes in pieces, without their ``\n``. A ``\r`` before it is kept.
 
-    Only ``\n`` ends a line: not U+2028, ``\x0b``, ``\x85`` or a lone ``\r``, at which `str.splitlines` would split.
+    Only ``\n`` ends a line. `str.splitlines` would also split at U+2028, ``\x0b``, ``\x85`` and a lone ``\r``.
 
     >>> list(lines(["a\r", "\nb\u2028c", "\n"], file="x"))
     ['a\r', 'b\u2028c']
@@ -212,12 +216,12 @@ def lines(text: Iterable[str], *, file: str) -> Iterator[str]:
 
 
 def too_long(*, file: str, line: int, what: str = "line") -> UnreadableError:
-    """Return what is raised when a line or record is longer than `LONGEST`."""
+    """Return the error for a line or record that is longer than `LONGEST`."""
     return UnreadableError(
         Finding(
             code="record-too-long",
-            message=f"the {what} that begins here has more than {LONGEST:,} characters",
-            fix="Is this the right format? A missing quote or line end makes a whole file one record.",
+            message=f"the {what} that begins here has more than {LONGEST:,} characters.",
+            fix="Check the format. A missing quote or line end turns a whole file into one record.",
             level="error",
             file=file,
             line=line,
@@ -226,7 +230,7 @@ def too_long(*, file: str, line: int, what: str = "line") -> UnreadableError:
 
 
 def _with_last(chunks: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Yield each chunk with whether it is the last; an empty last one, so that a cut character is seen."""
+    """Yield each chunk and whether it is the last. The last is empty, so that the decoder reports a cut character."""
     for chunk in chunks:
         yield chunk, False
     yield b"", True
