@@ -1,7 +1,7 @@
-"""The laws that every preprocessor, strategy and evaluator obeys, ours and a stranger's alike.
+"""The laws that every preprocessor, strategy and evaluator must obey.
 
-Each function runs a plugin's class on examples that you give, and fails with an `AssertionError` that says which law is
-broken.
+Each function runs an object of a plugin on examples that you give. If it breaks a law, the function
+raises an `AssertionError` that names the law.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import dataclasses
 import json
 import pickle
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +22,48 @@ from finetune.interfaces import Evaluator, Finding, Predictions, Preprocessor, R
 from finetune.recipe.options import document
 
 
-def check_preprocessor(preprocessor: Preprocessor, *, examples: Sequence[Row], tokenizer: Any, task: Task) -> None:
+def check_preprocessor(
+    preprocessor: Preprocessor, *, examples: Sequence[Row], tokenizer: Any, task: Task, model: Any = None
+) -> None:
     """Check a preprocessor on good examples with answers.
 
-    Laws: its options are frozen, keyword-only and documented; its columns are declared; `fit` returns another object
-    of the same class and leaves this one as it was; `check` finds nothing wrong with good examples; features carry the
-    task's labels exactly when there are answers; they do not depend on how examples are batched, unless it packs;
-    they are lists of one length; `counts` counts in integers; it survives pickling.
+    The laws:
+
+    * Its options are frozen, keyword-only and documented, and it can be pickled.
+    * The examples have the columns that `needs` declares.
+    * `fit` returns an object of the same class and does not change the one it is called on.
+    * `check` finds nothing wrong with good examples, except warnings.
+    * `canonical` returns a mapping and does not change the example.
+    * Features have the task's labels if there are answers, and only then. All their columns have
+      the same length.
+    * Features do not depend on how examples are batched, unless `is_packed`.
+    * `lengths` counts at least every token id in ``input_ids``, nested ones included.
+    * `longest` is at least the length of every list of token ids.
+    * `counts` returns integers, and JSON can hold `model_options`.
+    * The collator for `model` can be pickled, as the workers of a data loader require.
+
+    Args:
+        preprocessor: The one to check, not fitted.
+        examples: At least two good rows with answers.
+        tokenizer: Makes the features.
+        task: The task that the features are for.
+        model: The model that the collator is made for; None to leave the collator unchecked.
+
+    Raises:
+        AssertionError: It breaks a law.
     """
     _check_options(preprocessor)
     before = repr(preprocessor)
     fitted = preprocessor.fit(examples)
     assert type(fitted) is type(preprocessor), "fit() returns another class"
     assert repr(preprocessor) == before, "fit() changed the preprocessor it was called on"
-    assert pickle.loads(pickle.dumps(fitted)) == fitted, "it does not survive pickling"
+    assert pickle.loads(pickle.dumps(fitted)) == fitted, "pickling changes it"
     needs = fitted.needs()
     for column in (*needs.required, *needs.answers):
         assert column in examples[0], f"the examples lack the declared column {column!r}"
     serious = [finding for finding in fitted.check(examples) if finding.level != "warning"]
     assert not serious, f"check() objects to good examples: {serious[0]}"
+    _check_canonical(fitted, examples)
     whole = _features(fitted, examples, tokenizer)
     singles = [_features(fitted, [example], tokenizer) for example in examples]
     for name, values in whole.items():
@@ -51,15 +74,54 @@ def check_preprocessor(preprocessor: Preprocessor, *, examples: Sequence[Row], t
     assert len({len(values) for values in whole.values()}) == 1, "feature columns differ in length"
     missing = task.labels - set(whole)
     assert not missing, f"features lack the labels {sorted(missing)} although there are answers"
-    asked = [{key: value for key, value in example.items() if key not in needs.answers} for example in examples]
-    unexpected = task.labels & set(_features(fitted, asked, tokenizer))
-    # without columns of answers, answers stand inside another column, where only its own tests can take them away
+    unanswered = [_without(example, needs.answers) for example in examples]
+    unexpected = task.labels & set(_features(fitted, unanswered, tokenizer))
+    # If no column is declared as an answer, the answers are inside another column, and cannot be
+    # removed here.
     assert not (needs.answers and unexpected), (
         f"features have the labels {sorted(unexpected)} although there are no answers"
     )
+    _check_lengths(fitted, whole)
     counts = fitted.counts(whole)
-    assert all(isinstance(count, int) for count in counts.values()), f"counts() counts in integers, not {counts}"
+    assert all(isinstance(count, int) for count in counts.values()), f"counts() must return integers, not {counts}"
     json.dumps(fitted.model_options())
+    if model is not None:
+        pickle.loads(pickle.dumps(fitted.collator(tokenizer, model)))
+
+
+def _check_canonical(preprocessor: Preprocessor, examples: Sequence[Row]) -> None:
+    for example in examples:
+        before = repr(example)
+        found = preprocessor.canonical(example)
+        assert isinstance(found, Mapping) and found, f"canonical() must return a mapping with columns, not {found!r}"
+        assert repr(example) == before, "canonical() changed the example"
+
+
+def _check_lengths(preprocessor: Preprocessor, features: Mapping[str, Any]) -> None:
+    if "input_ids" not in features:
+        return
+    lengths = preprocessor.lengths(features)
+    assert len(lengths) == len(features["input_ids"]), f"lengths() must have one entry for each feature, not {lengths}"
+    longest = preprocessor.longest(features)
+    for ids, length in zip(features["input_ids"], lengths, strict=True):
+        sequences = list(_token_lists(_plain(ids)))
+        tokens = sum(map(len, sequences))
+        assert length >= tokens, f"lengths() counts {length} for a feature with {tokens} tokens"
+        most = max(map(len, sequences), default=0)
+        assert longest >= most, f"longest() is {longest}, but one sequence has {most} tokens"
+
+
+def _token_lists(ids: list[Any]) -> Iterator[list[int]]:
+    """Yield the lists of token ids in a feature, however deep they are nested."""
+    if ids and isinstance(ids[0], list):
+        for inner in ids:
+            yield from _token_lists(inner)
+    else:
+        yield ids
+
+
+def _without(example: Row, columns: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in example.items() if name not in columns}
 
 
 def check_strategy(
@@ -67,17 +129,24 @@ def check_strategy(
 ) -> None:
     """Check a strategy on a loaded model and one batch with labels.
 
-    Laws: its options are frozen, keyword-only and documented; `prepare` leaves something to train and changes no
-    output before the first step; after some steps the loss is lower; what did not require a gradient did not move;
-    `save` writes safetensors and no pickle.
+    The laws:
+
+    * Its options are frozen, keyword-only and documented.
+    * `prepare` leaves something to train, and changes no output before the first step.
+    * Ten steps on the batch lower the loss.
+    * A parameter that requires no gradient does not change.
+    * `save` writes safetensors and no pickle.
 
     Args:
         strategy: The one to check.
-        model: Loaded as the strategy asks.
-        task: What the model is for.
-        batch: With labels.
-        begins_as_the_base: Whether outputs stay as they are before the first step; tokens of no text, put before every
-            text, change them at once.
+        model: Loaded with the strategy's `load_options`.
+        task: The task of the model.
+        batch: Inputs of the model, with labels.
+        begins_as_the_base: Whether `prepare` must keep the outputs; set False for virtual tokens,
+            which change them.
+
+    Raises:
+        AssertionError: It breaks a law.
     """
     _check_options(strategy)
     model.eval()
@@ -90,7 +159,7 @@ def check_strategy(
     assert same or not begins_as_the_base, f"prepare() changed the loss from {before} to {after} before any step"
     trainable = [p for p in prepared.parameters() if p.requires_grad]
     assert trainable, "prepare() left nothing to train"
-    still = {name: p.detach().clone() for name, p in prepared.named_parameters() if not p.requires_grad}
+    frozen = {name: p.detach().clone() for name, p in prepared.named_parameters() if not p.requires_grad}
     optimizer = torch.optim.AdamW(trainable, lr=1e-2)
     for _ in range(10):
         loss = prepared(**batch).loss
@@ -99,8 +168,8 @@ def check_strategy(
         optimizer.zero_grad()
     assert loss.item() < after, f"ten steps on one batch did not lower the loss: {after} before, {loss.item()} after"
     for name, parameter in prepared.named_parameters():
-        if name in still:
-            assert torch.equal(parameter, still[name]), f"{name} moved, and was not to train"
+        if name in frozen:
+            assert torch.equal(parameter, frozen[name]), f"{name} is frozen, but training changed it"
     with tempfile.TemporaryDirectory() as folder:
         strategy.save(prepared, Path(folder))
         names = {path.suffix for path in Path(folder).iterdir()}
@@ -111,11 +180,26 @@ def check_strategy(
 def check_evaluator(evaluator: Evaluator, *, predictions: Predictions) -> None:
     """Check an evaluator on predictions whose examples have answers.
 
-    Laws: its options are frozen, keyword-only and documented; there is one record for each example, in order, with
-    `prediction` and `reference`; records, details and files can be written as JSON, and scores read back from there
-    are the same; scores are finite numbers that hold the primary one; `fit` leaves the evaluator as it was; `tallies`
-    add up to the scores; costs are not negative, slices are texts, and both have one for each record; a baseline has
-    one record for each example, and can be scored.
+    The laws:
+
+    * Its options are frozen, keyword-only and documented.
+    * `records` returns one record for each example, in order, with ``prediction`` and
+      ``reference``.
+    * JSON can hold records, details and files, and records read back from JSON have the same
+      scores.
+    * Scores are finite numbers, the primary score among them.
+    * `fit` returns an object of the same class and does not change the one it is called on.
+    * `tallies` add up to the scores.
+    * `losses` and `slices` have one value for each record. Losses are not negative, and slices are
+      texts.
+    * A baseline has one record for each example, and can be scored.
+
+    Args:
+        evaluator: The one to check, not fitted.
+        predictions: Examples with answers, their features, and outputs.
+
+    Raises:
+        AssertionError: It breaks a law.
     """
     _check_options(evaluator)
     before = repr(evaluator)
@@ -128,19 +212,19 @@ def check_evaluator(evaluator: Evaluator, *, predictions: Predictions) -> None:
         assert {"prediction", "reference"} <= set(record), f"a record lacks prediction or reference: {sorted(record)}"
     scores = evaluator.scores(records)
     again = evaluator.scores(json.loads(json.dumps(records)))
-    assert scores == again, "scores differ once the records have been written and read"
+    assert scores == again, "records read back from JSON have other scores"
     assert evaluator.primary in scores, f"the primary score {evaluator.primary!r} is not among {sorted(scores)}"
     for name, score in scores.items():
         assert isinstance(score, float | int), f"score {name!r} is a {type(score).__name__}"
         assert score == score and abs(score) != float("inf"), f"score {name!r} is {score}"
     json.dumps([evaluator.details(records), dict(evaluator.files(records))])
     _check_tallies(evaluator, records, scores)
-    costs = evaluator.losses(records)
-    assert len(costs) == len(records), f"there are {len(costs)} costs for {len(records)} records"
-    assert all(cost >= 0 for cost in costs), "losses() gave a negative cost"
+    losses = evaluator.losses(records)
+    assert len(losses) == len(records), f"losses() returns {len(losses)} numbers for {len(records)} records"
+    assert all(loss >= 0 for loss in losses), "losses() returns a negative number"
     for by, values in evaluator.slices(records, predictions.examples).items():
         assert len(values) == len(records), f"slice {by!r} has {len(values)} values for {len(records)} records"
-        assert all(isinstance(value, str) for value in values), f"slice {by!r} has a value that is no text"
+        assert all(isinstance(value, str) for value in values), f"slice {by!r} has a value that is not text"
     for name, guesses in evaluator.baselines(predictions, train=dataclasses.replace(predictions, outputs=None)).items():
         assert len(guesses) == len(records), f"baseline {name!r} has {len(guesses)} records for {len(records)} examples"
         assert evaluator.scores(json.loads(json.dumps(guesses))), f"baseline {name!r} has no score"
@@ -168,10 +252,16 @@ def _check_tallies(evaluator: Evaluator, records: Sequence[Record], scores: Mapp
 
 
 def check_finding(finding: Finding) -> None:
-    """Check that a finding says what, where and what to do."""
+    """Check a finding: its code is in kebab-case, its message is a sentence, and a bad row has a place.
+
+    Raises:
+        AssertionError: It breaks a law.
+    """
     assert finding.code == finding.code.lower().replace(" ", "-"), f"code {finding.code!r} is not in kebab-case"
-    assert finding.message.rstrip().endswith((".", "?", "!")), f"message is no sentence: {finding.message!r}"
-    assert finding.row is not None or finding.line is not None or finding.level != "row", f"no place: {finding}"
+    assert finding.message.rstrip().endswith((".", "?", "!")), f"message is not a sentence: {finding.message!r}"
+    assert finding.row is not None or finding.line is not None or finding.level != "row", (
+        f"finding has no place: {finding}"
+    )
 
 
 def _check_options(built: Any) -> None:
@@ -191,6 +281,6 @@ def _features(preprocessor: Preprocessor, examples: Sequence[Row], tokenizer: An
 
 
 def _plain(values: Any) -> Any:
-    """Return nested lists of plain numbers, whatever array they came in."""
+    """Return arrays and tuples as nested lists of plain numbers."""
     values = values.tolist() if hasattr(values, "tolist") else values
     return [_plain(value) for value in values] if isinstance(values, list | tuple) else values

@@ -57,8 +57,9 @@ def tiny_model(
         family: One of `ARCHITECTURES`.
         tokenizer: Says how large the vocabulary is.
         directory: Where to write; returned.
-        model_class: Which class of transformers; `AutoModel` writes a body without a head, and, like many checkpoints
-            on the Hub, what the class lacks (BERT's pooler, for a masked-language model) is missing.
+        model_class: Which class of transformers; `AutoModel` writes a body without a head, and,
+            like many checkpoints on the Hub, what the class lacks (BERT's pooler, for a
+            masked-language model) is missing.
         seed: Of the weights.
         **options: Further fields of the configuration.
     """

@@ -1,7 +1,8 @@
 """Tiny tokenizers of every family, built on the spot: no download, the same ids every time.
 
-Families differ in what matters to code that maps text to tokens: where the special tokens stand, whether offsets take
-in the space before a word, what becomes of accents, and on which side is padded.
+Families differ in what matters to code that maps text to tokens: where the special tokens stand,
+whether offsets take in the space before a word, what becomes of accents, and on which side is
+padded.
 """
 
 from __future__ import annotations
@@ -209,5 +210,6 @@ _FAMILIES: dict[str, Build] = {
     "llama": _llama,
 }
 FAMILIES: tuple[str, ...] = tuple(_FAMILIES)
-"""Names of the families: WordPiece (`bert`, `bert-cased`), byte-level BPE (`gpt2`, `roberta`, `roberta-prefix-space`),
-Unigram (`xlm-roberta`, `deberta`, `albert`, `xlnet`), and BPE with byte fallback (`llama`)."""
+"""Names of the families: WordPiece (`bert`, `bert-cased`), byte-level BPE (`gpt2`, `roberta`,
+`roberta-prefix-space`), Unigram (`xlm-roberta`, `deberta`, `albert`, `xlnet`), and BPE with byte
+fallback (`llama`)."""
