@@ -96,10 +96,10 @@ def long_words(*, whole_words):
     """Count words of several tokens: those touched, and those half hidden."""
     touched = half = 0
     for block in blocks:
-        asked = block if whole_words else {**block, "words": None}
+        asked = block if whole_words else {**block, "word_ids": None}
         chosen = masks.masked(asked)["labels"] >= 0
-        places = [i for i, word in enumerate(block["words"]) if word >= 0]
-        for _, word in groupby(places, key=lambda i: block["words"][i]):
+        places = [i for i, word in enumerate(block["word_ids"]) if word >= 0]
+        for _, word in groupby(places, key=lambda i: block["word_ids"][i]):
             parts = [bool(chosen[i]) for i in word]
             if len(parts) > 1 and any(parts):
                 touched, half = touched + 1, half + (not all(parts))
@@ -134,7 +134,7 @@ for name, made in (("a document a block", apart), ("packed", blocks)):
     used = sum(len(block["input_ids"]) for block in made)
     room = 64 * len(made)
     print(f"| {name} | {len(made)} | {used:,} | {room:,} | {used / room:.0%} |")
-print(f"\nblock 2 holds pieces of {blocks[2]['pieces']} tokens")
+print(f"\nblock 2 holds pieces of {blocks[2]['seq_lengths']} tokens")
 
 # %%
 # Fewer blocks hold the same text, and no token is lost or repeated. The price:

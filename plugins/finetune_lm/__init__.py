@@ -26,7 +26,8 @@ def tasks() -> Mapping[str, Task]:
             summary="Predict the masked words of a text: adapts an encoder to a domain",
             model_class="AutoModelForMaskedLM",
             peft_type=None,
-            # the collator makes labels when it draws the masks; the last two columns say where it may draw them
+            # the collator makes labels when it draws the masks; the last two columns say where it
+            # may draw them
             features=frozenset({"input_ids", "seq_lengths", "word_ids"}),
             labels=frozenset(),
             preprocessor="finetune_lm.masked:MaskedLMPreprocessor",

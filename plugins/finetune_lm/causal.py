@@ -25,9 +25,10 @@ PROMPT, PROMPT_MASK = "prompt_ids", "prompt_mask"
 class CausalLMPreprocessor(Preprocessor):
     """Predicts every token of a text from the tokens before it.
 
-    Each document ends in EOS, and begins with BOS if the tokenizer adds one. Documents are concatenated and split into
-    blocks. A block begins with the token before its first one, as context that the loss leaves out. So every token and
-    every EOS is predicted exactly once, and none is lost.
+    Each document ends in EOS, and begins with BOS if the tokenizer adds one. Documents are
+    concatenated and split into blocks. A block begins with the token before its first one, as
+    context that the loss leaves out. So every token and every EOS is predicted exactly once, and
+    none is lost.
     """
 
     max_length: int = 256
@@ -52,10 +53,11 @@ class CausalLMPreprocessor(Preprocessor):
     def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
         """Return blocks of tokens with their labels.
 
-        ``seq_lengths`` holds how many of a block's tokens belong to the document in which it begins, to the next one,
-        and so on; they add up to its length. With GPT-2's tokenizer and ``max_length`` 5, ``{"text": ["a b c", "d"]}``
-        gives ``{'input_ids': [[EOS, a, b, c, EOS], [EOS, d, EOS]], 'labels': [[-100, a, b, c, EOS], [-100, d, EOS]],
-        'seq_lengths': [[5], [3]], 'overflow_to_sample_mapping': [0, 1]}``.
+        ``seq_lengths`` holds how many of a block's tokens belong to the document in which it
+        begins, to the next one, and so on; they add up to its length. With GPT-2's tokenizer and
+        ``max_length`` 5, ``{"text": ["a b c", "d"]}`` gives ``{'input_ids': [[EOS, a, b, c, EOS],
+        [EOS, d, EOS]], 'labels': [[-100, a, b, c, EOS], [-100, d, EOS]], 'seq_lengths': [[5], [3]],
+        'overflow_to_sample_mapping': [0, 1]}``.
         """
         special = document_tokens(tokenizer)
         begin = [] if special.bos is None else [special.bos]
@@ -141,8 +143,8 @@ class CausalPromptPreprocessor(Preprocessor):
     def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
         """Return blocks with their labels and, with the last block of a text, the end of the text as a prompt.
 
-        The prompt looks as texts did in training: at most ``max_length`` tokens, with what stands before a text, and
-        without the token that ends one. All other blocks have an empty prompt.
+        The prompt looks as texts did in training: at most ``max_length`` tokens, with what stands
+        before a text, and without the token that ends one. All other blocks have an empty prompt.
         """
         features = dict(self.blocks.features(examples, tokenizer))
         documents = features["overflow_to_sample_mapping"]

@@ -23,13 +23,14 @@ SCORES = ("perplexity", "bits_per_byte")
 class CausalLMEvaluator(Evaluator):
     """Perplexity and bits per byte of all tokens together, not the mean over batches, blocks or documents.
 
-    Every token of every text counts once, and so does the end of each document. The context of a document is the
-    documents before it in its block; the context of a block does not include earlier blocks.
+    Every token of every text counts once, and so does the end of each document. The context of a
+    document is the documents before it in its block; the context of a block does not include
+    earlier blocks.
     """
 
     primary: str = "perplexity"
-    """The score that models are chosen by: `perplexity`, or `bits_per_byte`, which compares models with different
-    tokenizers."""
+    """The score that models are chosen by: `perplexity`, or `bits_per_byte`, which compares models
+    with different tokenizers."""
 
     def __post_init__(self) -> None:
         check_primary(self.primary, SCORES)
@@ -42,10 +43,11 @@ class CausalLMEvaluator(Evaluator):
     def records(self, predictions: Predictions) -> list[Record]:
         """Return the perplexity of each document and, if the model continued it, the text that the model wrote.
 
-        ``{'prediction': 23.4, 'reference': 1.0, 'nll': 315.2, 'tokens': 100, 'bytes': 420}``: the reference is the
-        perplexity of a model that knows the text by heart; ``nll`` is in nats. If the model continued the text,
-        ``{'prediction': ' of the pier.', 'stopped': True, 'perplexity': 23.4, 'nll': 315.2, 'tokens': 100,
-        'bytes': 420}``: ``stopped`` is false if `max_new_tokens` ended the text.
+        ``{'prediction': 23.4, 'reference': 1.0, 'nll': 315.2, 'tokens': 100, 'bytes': 420}``: the
+        reference is the perplexity of a model that knows the text by heart; ``nll`` is in nats. If
+        the model continued the text, ``{'prediction': ' of the pier.', 'stopped': True,
+        'perplexity': 23.4, 'nll': 315.2, 'tokens': 100, 'bytes': 420}``: ``stopped`` is false if
+        `max_new_tokens` ended the text.
         """
         outputs = predictions.outputs
         nll_of_tokens, *generated = outputs if isinstance(outputs, tuple | list) else (outputs,)
@@ -104,7 +106,8 @@ class CausalLMEvaluator(Evaluator):
 def continuations(predictions: Predictions, ids: Any, ended: Any) -> Iterator[tuple[int, Record]]:
     """Yield the index of each example with the text that the model wrote after it.
 
-    The prediction is what follows the prompt in the decoded whole, so that text and prediction fit together.
+    The prediction is what follows the prompt in the decoded whole, so that text and prediction fit
+    together.
     """
     decode = predictions.tokenizer.decode
     for feature, row, stopped in zip(predictions.features, np.asarray(ids), np.asarray(ended).tolist(), strict=True):

@@ -14,7 +14,8 @@ from finetune.kit import PadRight
 from finetune_lm.masking import Array, Replacement, choose_positions, mask_generator, maskable_groups
 
 FIXED_SEED, FIXED_EPOCH = 0, -1
-"""Seed and epoch of the masks that models are compared by: the same in each run, whatever its seed."""
+"""Seed and epoch of the masks that models are compared by: the same in each run, whatever its
+seed."""
 
 
 def shared_zero() -> torch.Tensor:
@@ -35,13 +36,14 @@ class MaskAndPad:
     """Ids of the special tokens, which are never masked; the unknown token is one of them."""
     seed: int = 0
     fixed: bool = False
-    """Whether it collates for evaluation: the masks never change, always use the mask token, and leave out documents
-    that contain a mask token themselves."""
+    """Whether it collates for evaluation: the masks never change, always use the mask token, and
+    leave out documents that contain a mask token themselves."""
     epoch: torch.Tensor = field(default_factory=shared_zero)
-    """The current epoch; in shared memory, because worker processes may live longer than an epoch."""
+    """The current epoch; in shared memory, because worker processes may live longer than an
+    epoch."""
 
     def seeded(self, seed: int) -> MaskAndPad:
-        """Return a copy that draws other masks and has an epoch counter of its own."""
+        """Return a copy that draws other masks and has its own epoch counter."""
         return replace(self, seed=seed, epoch=shared_zero())
 
     def evaluating(self) -> MaskAndPad:

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 class MaskedLMPreprocessor(Preprocessor):
     """Predicts masked tokens of a text from the other tokens.
 
-    Each document ends in the tokenizer's separator. Documents are concatenated and split into blocks. Each block gets
-    the special tokens that the tokenizer puts around a text (``[CLS] … [SEP]``). Each epoch draws new masks.
+    Each document ends in the tokenizer's separator. Documents are concatenated and split into
+    blocks. Each block gets the special tokens that the tokenizer puts around a text (``[CLS] …
+    [SEP]``). Each epoch draws new masks.
     """
 
     max_length: int = 256
@@ -66,11 +67,12 @@ class MaskedLMPreprocessor(Preprocessor):
     def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
         """Return blocks of tokens, before any token is masked.
 
-        ``seq_lengths`` holds how many of a block's tokens belong to the document in which it begins, to the next one,
-        and so on; they add up to its length. With BERT's tokenizer and ``max_length`` 6, ``{"text": ["a b c", "d e"]}``
-        gives ``{'input_ids': [[CLS, a, b, c, SEP], [CLS, d, e, SEP]], 'seq_lengths': [[5], [4]],
-        'overflow_to_sample_mapping': [0, 1]}``: the separator that ends a block is also its last special token.
-        With ``whole_word_mask``, ``word_ids`` numbers the word of each token, through the whole block.
+        ``seq_lengths`` holds how many of a block's tokens belong to the document in which it
+        begins, to the next one, and so on; they add up to its length. With BERT's tokenizer and
+        ``max_length`` 6, ``{"text": ["a b c", "d e"]}`` gives ``{'input_ids': [[CLS, a, b, c, SEP],
+        [CLS, d, e, SEP]], 'seq_lengths': [[5], [4]], 'overflow_to_sample_mapping': [0, 1]}``: the
+        separator that ends a block is also its last special token. With ``whole_word_mask``,
+        ``word_ids`` numbers the word of each token, through the whole block.
         """
         around = special_tokens(tokenizer)
         separator = document_separator(tokenizer)

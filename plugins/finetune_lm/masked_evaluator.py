@@ -30,8 +30,9 @@ SCORES = ("perplexity", "accuracy")
 class MaskedLMEvaluator(Evaluator):
     """Perplexity and accuracy of all masked tokens together, not the mean over batches, blocks or documents.
 
-    The masks depend on the text alone, so runs can be compared. The mask token replaces each chosen token. This is a
-    pseudo-perplexity: do not compare it with a causal model's, or with a perplexity under other masks.
+    The masks depend on the text alone, so runs can be compared. The mask token replaces each chosen
+    token. This is a pseudo-perplexity: do not compare it with a causal model's, or with a
+    perplexity under other masks.
     """
 
     primary: str = "perplexity"
@@ -48,9 +49,9 @@ class MaskedLMEvaluator(Evaluator):
     def records(self, predictions: Predictions) -> list[Record]:
         """Return the predictions for each document's masked tokens, or the fillings if its text contains mask tokens.
 
-        ``{'prediction': ['tide', 'fog'], 'reference': ['tide', 'rain'], 'correct': 1, 'tokens': 2, 'nll': 1.9}``, and
-        for a text that contains the mask token ``{'prediction': ['ship'], 'fillings': [[{'token': 'ship',
-        'probability': 0.4}, …]]}``, which has nothing to score.
+        ``{'prediction': ['tide', 'fog'], 'reference': ['tide', 'rain'], 'correct': 1, 'tokens': 2,
+        'nll': 1.9}``, and for a text that contains the mask token ``{'prediction': ['ship'],
+        'fillings': [[{'token': 'ship', 'probability': 0.4}, …]]}``, which has nothing to score.
         """
 
         @cache

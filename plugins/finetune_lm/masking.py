@@ -1,9 +1,10 @@
 """Which tokens of a block are masked, and what replaces them.
 
-A mask is a pure function of the block's tokens, a seed and the epoch. It does not depend on the batch, the order, the
-worker or whether a run was resumed. transformers' own `DataCollatorForLanguageModeling` (5.23) draws from a generator
-as batches come, so a resumed run masks other tokens. It also masks a whole word more often if it has more tokens, and
-always by the mask token.
+A mask is a pure function of the block's tokens, a seed and the epoch. It does not depend on the
+batch, the order, the worker or whether a run was resumed. transformers' own
+`DataCollatorForLanguageModeling` (5.23) draws from a generator as batches come, so a resumed run
+masks other tokens. It also masks a whole word more often if it has more tokens, and always by the
+mask token.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ def mask_generator(ids: Sequence[int], *, seed: int, epoch: int) -> np.random.Ge
 def choose_positions(groups: Sequence[Array], *, probability: float, generator: np.random.Generator) -> Array:
     """Return the positions to mask: whole groups, in random order, until the share is reached.
 
-    As many positions as come nearest to the share, and at least one. A group that would exceed the share is skipped. If
-    each group alone exceeds it, the shortest is taken, so that every block teaches something.
+    As many positions as come nearest to the share, and at least one. A group that would exceed the
+    share is skipped. If each group alone exceeds it, the shortest is taken, so that every block
+    teaches something.
 
-    Source: Devlin et al. 2019; Google's ``create_pretraining_data.py`` (``create_masked_lm_predictions``).
+    Source: Devlin et al. 2019; Google's ``create_pretraining_data.py``
+        (``create_masked_lm_predictions``).
     """
     maskable = sum(len(group) for group in groups)
     wanted = max(1, round(probability * maskable))
@@ -40,7 +43,8 @@ def choose_positions(groups: Sequence[Array], *, probability: float, generator: 
         if len(chosen) + len(groups[number]) <= wanted:
             chosen.extend(groups[number])
     if not chosen and groups:
-        chosen.extend(min(groups, key=len))
+        shortest: Array = min(groups, key=len)
+        chosen.extend(shortest.tolist())
     return np.sort(np.array(chosen, dtype=np.int64))
 
 

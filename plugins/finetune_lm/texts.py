@@ -17,7 +17,8 @@ TEXT = "text"
 """The column."""
 NO_WORD = -1
 """Word number of a token that belongs to no word: special tokens."""
-# The names that tokenizers of the Hub give to their special tokens: [CLS], <s>, </s>, <|endoftext|>, <extra_id_0> …
+# The names that tokenizers of the Hub give to their special tokens: [CLS], <s>, </s>,
+# <|endoftext|>, <extra_id_0> …
 _SPECIAL = re.compile(
     r"\[(?:CLS|SEP|PAD|UNK|MASK)\]|</?s>|<(?:pad|unk|mask|cls|sep|bos|eos|extra_id_\d+|(?:start|end)_of_turn)>"
     r"|<\|[a-z0-9_]+\|>"
@@ -46,8 +47,8 @@ def check_texts(examples: Sequence[Row], *, max_length: int) -> Iterator[Finding
         match = _SPECIAL.search(text)
         if match:
             special.append((number, match.group()))
-        # A byte is one token at most, and so is the end of a document. Without the tokenizer, this upper bound is all
-        # that is known.
+        # A byte is one token at most, and so is the end of a document. Without the tokenizer, this
+        # upper bound is all that is known.
         most_tokens += len(text.encode("utf-8", "surrogatepass")) + 1
     if special:
         yield _special_token_warning(special)
@@ -151,8 +152,9 @@ def _tokens(texts: list[str], tokenizer: PreTrainedTokenizerBase, *, words: bool
 def _encode_in_parts(text: str, tokenizer: PreTrainedTokenizerBase, *, words: bool) -> Encoded:
     """Return the tokens of a text after splitting each special token in it behind its first character.
 
-    ``split_special_tokens`` is not enough for Unigram vocabularies such as XLM-R's: ``</s>`` is an entry of the
-    vocabulary, and the most likely segmentation of its own spelling. Seen with tokenizers 0.23.
+    ``split_special_tokens`` is not enough for Unigram vocabularies such as XLM-R's: ``</s>`` is an
+    entry of the vocabulary, and the most likely segmentation of its spelling. Seen with tokenizers
+    0.23.
     """
     names = sorted(tokenizer.all_special_tokens, key=len, reverse=True)
     parts = []

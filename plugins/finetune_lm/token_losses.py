@@ -13,7 +13,8 @@ from finetune.interfaces import Predictions, Record, Row
 
 Array = NDArray[Any]
 NO_LABEL = -1
-"""Output at a position without a label: less than any negative log-likelihood, as is -100, the trainer's padding."""
+"""Output at a position without a label: less than any negative log-likelihood, as is -100, the
+trainer's padding."""
 
 
 class TokenLosses(NamedTuple):
@@ -34,7 +35,8 @@ def token_losses(predictions: Predictions, nll: Any) -> Iterator[TokenLosses]:
 
     Args:
         predictions: Features and examples.
-        nll: What the model returned for each position of each block, (blocks, T); negative where there is no label.
+        nll: What the model returned for each position of each block, (blocks, T); negative where
+            there is no label.
 
     Raises:
         TrainingFailed: A likelihood is not a finite number.

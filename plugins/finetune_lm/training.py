@@ -55,8 +55,9 @@ def masked_trainer(job: Job) -> Trainer:
 class CausalLMTrainer(PatchedTrainer):
     """A trainer whose evaluation returns the negative log-likelihood of every token, (B, T), in nats.
 
-    If blocks have prompts, it also returns what the model writes after them: ids, (B, T), with `IGNORE_INDEX` from
-    their end on, and whether each text ended by itself, (B,). Sampling depends on the seed alone.
+    If blocks have prompts, it also returns what the model writes after them: ids, (B, T), with
+    `IGNORE_INDEX` from their end on, and whether each text ended by itself, (B,). Sampling depends
+    on the seed alone.
     """
 
     generation_options: Mapping[str, Any]
@@ -105,8 +106,8 @@ class CausalLMTrainer(PatchedTrainer):
 class MaskedLMTrainer(PatchedTrainer):
     """A trainer whose evaluation, under fixed masks, returns the NLL and the likeliest token of every masked token.
 
-    The outputs are those two, (B, T) each. For mask tokens that the text itself contains, they also include the ids and
-    probabilities of the likeliest fillings, (B, gaps, `TOP_K`) each.
+    The outputs are those two, (B, T) each. For mask tokens that the text itself contains, they also
+    include the ids and probabilities of the likeliest fillings, (B, gaps, `TOP_K`) each.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -169,7 +170,8 @@ def logits_of_outputs(outputs: Any) -> torch.Tensor:
 def nll_and_best(logits: torch.Tensor, labels: torch.Tensor, *, shift: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the negative log-likelihood of each label in nats, and the likeliest token in its place; (B, T) each.
 
-    Both are `NO_LABEL` where there is no label. The rows are converted to float32 one at a time, to save memory.
+    Both are `NO_LABEL` where there is no label. The rows are converted to float32 one at a time, to
+    save memory.
     """
     logits, labels = align_logits(logits, labels, shift=shift)
     nll = torch.full(labels.shape, float(NO_LABEL), device=labels.device)
@@ -198,8 +200,8 @@ def require_causal(model: Any, ids: list[int]) -> None:
     """Check that a model's outputs at one token do not depend on later tokens.
 
     Raises:
-        Incompatible: They do. The model is an encoder such as BERT, which transformers loads as a causal model without
-            a warning.
+        Incompatible: They do. The model is an encoder such as BERT, which transformers loads as a
+            causal model without a warning.
     """
     vocabulary = model.get_input_embeddings().weight.shape[0]
     changed = [*ids[:-1], (ids[-1] + 1) % vocabulary]

@@ -34,7 +34,8 @@ class Unigrams:
 
         Args:
             predictions: The features.
-            nll: The model's NLL, which shows what is predicted: a position where it is negative stays -1.
+            nll: The model's NLL, which shows what is predicted: a position where it is negative
+                stays -1.
         """
         unigram_nll = np.full(np.shape(nll), -1.0)
         for block, feature in enumerate(predictions.features):
