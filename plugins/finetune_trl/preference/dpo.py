@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.interfaces import Batch, Finding, Row
 from finetune_trl.chat import templates
+from finetune_trl.chat.converters import read_prompt
 from finetune_trl.chat.messages import are_messages, check_text_or_messages
 from finetune_trl.chat.rows import PROMPT, PROMPT_CUT, TOKENS_LOST, columns_of, names_of, rows_of
 from finetune_trl.chat.tokens import encode_prompt, encode_prompts, encode_with_answer, ensure_pad_token, split_answers
@@ -30,7 +31,7 @@ class DPOPreprocessor(PairwisePreprocessor):
 
     def check_unanswered(self, row: Row, position: int) -> Iterator[Finding]:
         """Yield what is wrong with a prompt that is to be answered."""
-        prompt = self.read(row).prompt
+        prompt = read_prompt(row, self.converter)
         yield from check_text_or_messages(prompt, row=position, column=PROMPT, part="prompt", name="prompt")
 
     def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:

@@ -142,6 +142,83 @@ def test_brevity_falls_with_every_word_up_to_its_limit() -> None:
     assert values[31:] == [0.0] * 9
 
 
+@dataclass(frozen=True, kw_only=True)
+class QuizPreprocessor(Preprocessor):
+    """A stranger's preprocessor for `rloo`: its questions are prompts, and it names the reward."""
+
+    def needs(self) -> Columns:
+        """Return the columns."""
+        return Columns(required=("question",))
+
+    def features(self, examples: Batch, tokenizer: Any) -> Batch:
+        """Return prompts and their ids."""
+        prompts = list(examples["question"])
+        return {"prompt": prompts, "input_ids": [tokenizer(prompt)["input_ids"] for prompt in prompts]}
+
+    def trainer_options(self) -> Mapping[str, Any]:
+        """Return what the trainer of `rloo` reads."""
+        return {"rewards": ("finetune_trl.reinforcement.rewards:brevity",), "allow_constant": True}
+
+
+def test_a_run_of_rloo_takes_a_strangers_preprocessor(
+    llama_base: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    rows = [{"question": f"Who keeps pier {n}?"} for n in range(8)]
+    result = finetune.train(
+        task="rloo", model=str(llama_base("gpt2")), dataset={"train": rows, "test": rows[:2]}, strategy="full",
+        preprocessor={"name": "test_ties:QuizPreprocessor"}, output=str(tmp_path / "run"), score_base_model=False,
+        training={"max_steps": 1, "per_device_train_batch_size": 4, "save_strategy": "no", "max_completion_length": 4},
+    )  # fmt: skip
+    assert 0 <= result.scores["test"]["reward"] <= 1
+
+
+class LengthModel(torch.nn.Module):
+    """A model whose one number is how many tokens it reads."""
+
+    def __init__(self, num_labels: int) -> None:
+        super().__init__()
+        self.config, self.device = SimpleNamespace(num_labels=num_labels), torch.device("cpu")
+
+    def forward(self, input_ids: Any, attention_mask: Any) -> Any:
+        """Return a logit for each row."""
+        return SimpleNamespace(logits=attention_mask.sum(1, keepdim=True).float())
+
+
+class AnswerPreprocessor(RiddlePreprocessor):
+    """A stranger's preprocessor of a reward model."""
+
+    def needs(self) -> Columns:
+        """Return the columns."""
+        return Columns(required=("prompt", "completion"))
+
+    def features(self, examples: Batch, tokenizer: Any) -> Batch:
+        """Return the ids of prompts with their completions."""
+        texts = [prompt + answer for prompt, answer in zip(examples["prompt"], examples["completion"], strict=True)]
+        return {"input_ids": [tokenizer(text)["input_ids"] for text in texts]}
+
+
+@pytest.mark.parametrize(
+    ("preprocessor", "num_labels", "works"),
+    [(AnswerPreprocessor(), 1, True), (AnswerPreprocessor(), 2, False), (RiddlePreprocessor(), 1, False)],
+)
+def test_a_reward_model_is_known_by_what_it_reads_and_gives(
+    preprocessor: Any, num_labels: int, works: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = tokenizer("gpt2")
+    plan = SimpleNamespace(preprocessor=preprocessor, recipe=SimpleNamespace(task="judge"))
+    run = SimpleNamespace(plan=plan, tokenizer=words, model=LengthModel(num_labels))
+    monkeypatch.setattr(finetune, "load", lambda folder: run)
+    if not works:
+        with pytest.raises(
+            BadOptions, match="holds a run of the task 'judge', and a run of the task 'reward' is needed"
+        ):
+            load_reward(str(tmp_path))
+        return
+    rewards = load_reward(str(tmp_path))(prompts=["Who?", "Who?"], completions=[" Fog.", " Fog and fog."])
+    assert rewards == [len(words(text).input_ids) for text in ("Who? Fog.", "Who? Fog and fog.")]
+
+
 # --- collators survive the workers of a data loader ------------------------------------------------------------------
 
 PAIR = {"prompt_ids": [1, 2], "chosen_ids": [3], "rejected_ids": [4, 5]}
