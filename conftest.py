@@ -69,7 +69,7 @@ def _invoke(command: str) -> tuple[int, str]:
         return _install(Path.cwd())
     program, *arguments = shlex.split(command)
     assert program == "finetune", f"$ {command}\na console block runs `finetune` only; show others in a bash block"
-    # What the command line does not turn into an exit status shall be seen as it is.
+    # An error that the command line does not turn into an exit status must show its traceback.
     result = CliRunner(catch_exceptions=False).invoke(main, arguments, env={"COLUMNS": "80", "NO_COLOR": "1"})
     return result.exit_code, result.output
 

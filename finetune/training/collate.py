@@ -1,4 +1,4 @@
-"""Sequences of different lengths → one padded batch."""
+"""Pad sequences of different lengths to one batch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Side = Literal["left", "right"]
 
 
 def pad(rows: Sequence[Sequence[int]], value: int, *, side: Side = "right") -> torch.Tensor:
-    """Return rows of different lengths as one table of integers, (B, L), filled up with a value.
+    """Return rows of different lengths as one tensor of integers, (B, L), padded with a value.
 
     >>> pad([[5, 6], [7, 8, 9]], 0).tolist(), pad([[5, 6], [7, 8, 9]], 0, side="left").tolist()
     ([[5, 6, 0], [7, 8, 9]], [[0, 5, 6], [7, 8, 9]])
@@ -42,12 +42,12 @@ def pad_mask(rows: Sequence[Sequence[int]], *, side: Side = "right") -> torch.Te
 
 @dataclass(frozen=True, kw_only=True)
 class PadRight:
-    """A collator that pads every sequence of a feature on the right, whatever side the tokenizer would pad.
+    """A collator that pads every sequence of a feature on the right, regardless of the tokenizer's side.
 
-    Padding goes by length, never by token: where the padding token is also the end token (GPT-2), the end is still
-    learned. Label positions and logits count from the first token of a feature in every batch. Padding on the left
-    would shift them by an amount that the trainer does not keep: it joins the logits of batches of different widths
-    by adding -100 on the right.
+    It pads by length, not by token: if the padding token is also the end token (GPT-2), the model still
+    learns the end. Label positions and logits count from the first token of a feature in every batch.
+    Padding on the left would shift them by an amount that the trainer does not keep: it joins the logits
+    of batches of different widths by adding -100 on the right.
     """
 
     pad_token_id: int
@@ -56,10 +56,10 @@ class PadRight:
     """Fills ``token_type_ids``."""
 
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """Return the batch: sequences as (B, L), single numbers as (B,), and ``attention_mask``.
+        """Return the batch: sequences as (B, L), numbers as (B,), and ``attention_mask``.
 
         Raises:
-            BadOptions: A column holds sequences, and nothing is known to pad it with.
+            BadOptions: A column holds sequences, but has no known padding value.
         """
         fill = {
             "input_ids": self.pad_token_id,

@@ -1,4 +1,4 @@
-"""How a decoder goes on with a prompt: options, ends, and the ids that it writes."""
+"""Text generation with a decoder: options, prompt lengths and the generated ids."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from finetune.errors import BadOptions
 from finetune.interfaces import IGNORE_INDEX
 
 GENERATION_DEFAULTS: Mapping[str, Any] = {"max_new_tokens": 64, "do_sample": False}
-"""Unlike upstream's, they give the same text twice; upstream's own limit is 20 tokens, prompt included."""
+"""Unlike upstream's defaults, they give the same text twice; upstream's limit is 20 tokens including
+the prompt."""
 
 
 def generation_options(
     model: Any, tokenizer: Any, given: Mapping[str, Any], *, ends: Sequence[int | None] = ()
 ) -> dict[str, Any]:
-    """Return the options of ``generate``: ours, the tokens that begin, end and pad a text, and what is given.
+    """Return the options of ``generate``: the defaults, the special tokens, and the given options.
 
     Args:
-        model: Without the trainer's wrapper; its own ends count.
-        tokenizer: Its end counts too.
+        model: The model without the wrapper of the trainer; its end tokens are used.
+        tokenizer: Its end token is used too.
         given: The recipe's ``generation`` section.
-        ends: Further tokens that end a text, such as a chat's end of turn.
+        ends: More tokens that end a text, such as the end of a turn in a chat.
 
     Raises:
-        BadOptions: The limit counts the prompt, or several texts are wanted for one.
+        BadOptions: The limit includes the prompt, or more than one text per prompt is requested.
     """
     if "max_length" in given:
-        raise BadOptions("generation: 'max_length' counts the prompt as well. Set max_new_tokens.")
+        raise BadOptions("generation: 'max_length' includes the prompt. Set max_new_tokens instead.")
     if given.get("num_return_sequences", 1) != 1:
         raise BadOptions("generation: 'num_return_sequences' must be 1: one example has one record.")
     own = model.generation_config
@@ -46,24 +47,32 @@ def generation_options(
 
 
 def max_prompt_length(model: Any, wanted: Mapping[str, Any]) -> int | None:
-    """Return how many tokens a prompt may have, so that all that is to be written finds positions; None for any number.
+    """Return the most tokens that a prompt can have if the model has positions for ``max_new_tokens`` more.
+
+    It is None if the model has no limit.
 
     Raises:
-        BadOptions: What is to be written leaves no room.
+        BadOptions: ``max_new_tokens`` leaves no position for a prompt.
     """
     positions: int | None = getattr(model.config, "max_position_embeddings", None)
     if positions is None:
         return None
     if wanted["max_new_tokens"] >= positions:
         raise BadOptions(
-            f"generation: max_new_tokens is {wanted['max_new_tokens']:,}, and the model has {positions:,} positions, "
-            f"prompt included. Set it to {positions // 2:,} or less."
+            f"generation: max_new_tokens is {wanted['max_new_tokens']:,}, but the model has {positions:,} positions "
+            f"for prompt and text. Set it to {positions // 2:,} or less."
         )
     return int(positions - wanted["max_new_tokens"])
 
 
 def generate(model: Any, inputs: Mapping[str, torch.Tensor], wanted: Mapping[str, Any]) -> torch.Tensor:
-    """Return the ids that a model writes after a batch of prompts padded on the left, (B, T)."""
+    """Return the ids that a model generates after a batch of prompts, (B, T).
+
+    Args:
+        model: A decoder.
+        inputs: ``input_ids`` and ``attention_mask``, padded on the left.
+        wanted: What `generation_options` returns.
+    """
     with torch.no_grad():
         ids: torch.Tensor = model.generate(
             input_ids=inputs["input_ids"],
@@ -76,7 +85,7 @@ def generate(model: Any, inputs: Mapping[str, torch.Tensor], wanted: Mapping[str
 def mask_after_eos(
     ids: torch.Tensor, ends: Sequence[int] | None, *, keep_end: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return generated ids with `IGNORE_INDEX` from their end on, (B, T), and whether each ended by itself, (B,).
+    """Return generated ids with `IGNORE_INDEX` after their end, (B, T), and whether each text has an end, (B,).
 
     >>> ids, ended = mask_after_eos(torch.tensor([[5, 2, 2], [5, 6, 7]]), [2])
     >>> ids.tolist(), ended.tolist()
@@ -85,7 +94,7 @@ def mask_after_eos(
     Args:
         ids: As `generate` returns them.
         ends: Tokens that end a text.
-        keep_end: Whether the first end itself is kept.
+        keep_end: Whether to keep the first end token.
     """
     at_end = torch.isin(ids, torch.tensor(ends or [], device=ids.device))
     ends_before = at_end.cumsum(1) - (at_end.long() if keep_end else 0)

@@ -206,9 +206,9 @@ def test_continuations_follow_the_options_and_the_seed(bases: dict[str, Path], t
         model.with_generation(max_new_tokens=9, do_sample=True, temperature=5.0).predict(text="tide") for _ in range(2)
     ]
     assert drawn[0] == drawn[1] != model.with_generation(max_new_tokens=9).predict(text="tide")
-    with pytest.raises(BadOptions, match="max_new_tokens is 128, and the model has 128 positions"):
+    with pytest.raises(BadOptions, match="max_new_tokens is 128, but the model has 128 positions"):
         model.with_generation(max_new_tokens=128).predict(text="tide")
-    with pytest.raises(BadOptions, match="'max_length' counts the prompt"):
+    with pytest.raises(BadOptions, match="'max_length' includes the prompt"):
         model.with_generation(max_length=20).predict(text="tide")
 
 

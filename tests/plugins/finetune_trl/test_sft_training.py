@@ -242,7 +242,7 @@ def test_defaults_may_be_named_and_an_old_name_is_refused(llama_base: Any) -> No
 
 
 def test_a_limit_that_counts_the_prompt_is_refused(llama_base: Any, tmp_path: Path) -> None:
-    with pytest.raises(BadOptions, match=r"'max_length' counts the prompt as well\. Set max_new_tokens"):
+    with pytest.raises(BadOptions, match=r"'max_length' includes the prompt\. Set max_new_tokens"):
         run(llama_base(), tmp_path / "run", generation={"max_length": 60})
 
 
