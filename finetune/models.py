@@ -146,9 +146,10 @@ def set_pad_token(model: Any, tokenizer: Any) -> None:
     A configuration that names a padding token keeps it, unless the model is a classifier that looks for the end of a
     text by that token: then it must be the tokenizer's, because the tokenizer pads the batches.
     """
+    if tokenizer.pad_token_id is None:
+        return
     config = model.config.get_text_config()
-    is_set = getattr(config, "pad_token_id", None) is not None
-    if not is_set or (tokenizer.pad_token_id is not None and finds_end_by_padding(model)):
+    if getattr(config, "pad_token_id", None) is None or finds_end_by_padding(model):
         config.pad_token_id = tokenizer.pad_token_id
 
 

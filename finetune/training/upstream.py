@@ -257,9 +257,28 @@ def check(assumption: Assumption) -> None:
         raise _lacks(owner, attribute, assumption)
 
 
+def unsupported() -> list[str]:
+    """Return a sentence for each installed library whose version is not in `SUPPORTED`."""
+    from packaging.requirements import Requirement
+
+    sentences = []
+    for text in SUPPORTED:
+        requirement = Requirement(text)
+        try:
+            installed = version(requirement.name)
+        except PackageNotFoundError:  # an extra that is not installed
+            continue
+        if not requirement.specifier.contains(installed, prereleases=True):
+            sentences.append(
+                f"{requirement.name} {installed} is installed, and finetune is tested with {text}: results may be "
+                f'wrong without an error. pip install "{text}".'
+            )
+    return sentences
+
+
 def problems() -> dict[str, str]:
-    """Check every assumption about the libraries that are installed; return name → what is wrong with it."""
-    found = {}
+    """Check the versions of the installed libraries and every assumption about them; return what → what is wrong."""
+    found = {sentence.partition(" is ")[0]: sentence for sentence in unsupported()}
     for assumption in ASSUMPTIONS:
         if find_spec(assumption.owner.partition(".")[0]) is None:
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -66,18 +66,18 @@ class QLoraStrategy(PeftStrategy):
 
     def load_options(self) -> dict[str, Any]:
         """Return how `from_pretrained` quantises the base model."""
-        skip = {"llm_int8_skip_modules": [*HEADS, *self.skip_modules]}
+        options: dict[str, Any] = {"llm_int8_skip_modules": [*HEADS, *self.skip_modules]}
         if self.bits == 8:
-            return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True, **skip)}
-        return {
-            "quantization_config": BitsAndBytesConfig(
-                load_in_4bit=True,
-                bnb_4bit_quant_type="nf4",
-                bnb_4bit_use_double_quant=self.double_quant,
-                bnb_4bit_compute_dtype=getattr(torch, self.compute_dtype),
-                **skip,
-            )
-        }
+            options["load_in_8bit"] = True
+        else:
+            options |= {
+                "load_in_4bit": True,
+                "bnb_4bit_quant_type": "nf4",
+                "bnb_4bit_use_double_quant": self.double_quant,
+                "bnb_4bit_compute_dtype": getattr(torch, self.compute_dtype),
+            }
+        make: Callable[..., BitsAndBytesConfig] = BitsAndBytesConfig  # upstream leaves its constructor without types
+        return {"quantization_config": make(**options)}
 
     @contextmanager
     def loading(self) -> Iterator[None]:
