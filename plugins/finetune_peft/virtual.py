@@ -14,7 +14,7 @@ from torch import nn
 
 from finetune.errors import BadCheckpoint, Incompatible
 from finetune.interfaces import IGNORE_INDEX, Task
-from finetune.kit import base_model_of
+from finetune.kit import base_model_of, require_upstream
 from finetune_peft.strategy import PeftStrategy
 
 CHECKPOINT = "trained.safetensors"
@@ -113,7 +113,7 @@ def _drop_position_ids(model: Any) -> None:
     For models that learn positions this changes the outputs; `job_checks` refuses them. With relative positions it
     has no effect.
     """
-    adjust = model._adjust_prompt_learning_kwargs
+    adjust = require_upstream("peft.PeftModel", "_adjust_prompt_learning_kwargs", of=model)
 
     def adjust_quietly(config: Any, *, kwargs: dict[str, Any], **more: Any) -> None:
         if "position_ids" in kwargs:

@@ -21,7 +21,7 @@ WRITES = replace(toy.TASK, generates=True)
         ({"num_beam": 4}, "Did you mean 'num_beams'"),
         ({"max_length": 9, "max_new_tokens": 9}, "give one of max_length, max_new_tokens"),
         ({"guidance_scale": 2.0}, "'guidance_scale' cannot be used here: it needs a second"),
-        ({"force_words_ids": [[1]]}, "no remote code is ever run"),
+        ({"force_words_ids": [[1]]}, "finetune runs no remote code"),
         ({"temperature": 0.5, "do_sample": False}, "temperature"),
     ],
 )
@@ -35,5 +35,5 @@ def test_what_would_fail_at_the_first_text_is_refused_before_anything_is_loaded(
 def test_a_task_that_writes_nothing_has_no_generation() -> None:
     good = from_mapping({**WRITTEN, "generation": {"num_beams": 4, "max_new_tokens": 20}})
     check_generation(WRITES, good)
-    with pytest.raises(BadOptions, match="'toy:TASK' writes no text"):
+    with pytest.raises(BadOptions, match="'toy:TASK' generates no text"):
         check_generation(toy.TASK, good)
