@@ -15,7 +15,7 @@ from finetune.errors import BadData, FinetuneError, did_you_mean
 from finetune.plugins import Catalogue, discover
 
 COMMANDS = (
-    "init", "check", "train", "evaluate", "predict", "report", "compare", "list", "show", "schema", "doctor",
+    "init", "check", "train", "evaluate", "predict", "report", "compare", "list", "show", "schema", "doctor", "plugin",
 )  # fmt: skip
 """Our own, in the order of a first visit: each is the attribute `command` of a module here. Plugins bring more."""
 
