@@ -49,7 +49,7 @@ class MultipleChoiceEvaluator(Evaluator):
         return ratios({"accuracy": (hits, [1.0] * len(hits))}, most={"accuracy": 1.0})
 
     def baselines(self, predictions: Predictions, *, train: Predictions) -> dict[str, list[Record]]:
-        """Return what one gets without reading: the position that is right most often in train, and the longest choice."""
+        """Return what you get without reading: the most frequent right position of train, and the longest choice."""
         positions = Counter(question["label"] for question in _questions(train))
         majority = positions.most_common(1)[0][0]
         found: dict[str, list[Record]] = {"majority position": [], "longest": []}
@@ -80,9 +80,8 @@ class MultipleChoiceEvaluator(Evaluator):
         chosen = Counter(record["choice"] for record in records)
         right = Counter(record["right"] for record in records)
         places = range(max(len(record["probabilities"]) for record in records))
-        return {
-            "positions": {"chosen": [chosen[place] for place in places], "right": [right[place] for place in places]}
-        }
+        counts = {"chosen": [chosen[place] for place in places], "right": [right[place] for place in places]}
+        return {"positions": counts}
 
 
 def _record(question: Row, choice: int, probabilities: list[float]) -> Record:

@@ -26,8 +26,8 @@ class MultipleChoicePreprocessor(Preprocessor):
     """
 
     max_length: int = 256
-    """Longest sequence of context, question and one choice, in tokens, special ones included. What is beyond is cut from
-    the context, or from the question if there is no context, and counted."""
+    """Longest sequence of context, question and one choice, in tokens, special ones included. What is beyond is cut
+    from the context, or from the question if there is no context, and counted."""
     context: bool = True
     """Whether each question is about a text, in the column `context`."""
     choice_columns: tuple[str, ...] | None = None
@@ -86,24 +86,26 @@ class MultipleChoicePreprocessor(Preprocessor):
         yield from problems
         if labelled and not problems and position_of(row.get("label"), choices, self.label_form) is None:
             yield Finding(
-                code="label-names-no-choice", message=f"expected {WRITTEN[self.label_form]}, for {len(choices)} choices.",
+                code="label-names-no-choice",
+                message=f"expected {WRITTEN[self.label_form]}, for {len(choices)} choices.",
                 fix="Correct the label, or set preprocessor.label_form.",
                 row=number, column="label", value=str(row.get("label")),
             )  # fmt: skip
 
     def _check_choices(self, choices: Sequence[Any], columns: Sequence[str], number: int) -> Iterator[Finding]:
-        if len(choices) != (self.num_choices or len(choices)) or len(choices) < 2:
+        wanted = self.num_choices or "at least 2"
+        if len(choices) < 2 or (self.num_choices and len(choices) != self.num_choices):
             yield Finding(
-                code="choice-count", message=f"expected {self.num_choices or 'at least 2'} choices, found {len(choices)}.",
-                fix="Give every question the same number of choices, or drop the row.", row=number, column=columns[0]
-                if columns else "choices", value=str(choices),
+                code="choice-count", message=f"expected {wanted} choices, found {len(choices)}.",
+                fix="Give every question the same number of choices, or drop the row.",
+                row=number, column="choices", value=str(choices),
             )  # fmt: skip
         for column, choice in zip(columns, choices, strict=True):
             yield from check_text(choice, row=number, column=column, name="choice")
         if len({str(choice) for choice in choices}) < len(choices):
             yield Finding(
-                code="choice-repeats", message="two choices of one question are equal, so the right one is not defined.",
-                fix="Remove one of them, or drop the row.", row=number, column=columns[0], value=str(choices),
+                code="choice-repeats", message="two choices of one question are equal, so no one of them is right.",
+                fix="Remove one of them, or drop the row.", row=number, column="choices", value=str(choices),
             )  # fmt: skip
 
     def canonical(self, example: Row) -> Row:

@@ -76,7 +76,7 @@ def watched() -> tuple[Watch, Plugins]:
 
 
 def straight(recipe: Mapping[str, Any]) -> Straight:
-    """Train without a stop; write what the model makes of some tokens beside what the run writes."""
+    """Train without a stop; write the outputs of the model for some tokens next to the run folder."""
     output = Path(recipe["output"])
     watch, plugins = watched()
     try:
@@ -98,7 +98,7 @@ def straight(recipe: Mapping[str, Any]) -> Straight:
 
 
 def again(recipe: Mapping[str, Any]) -> list[str]:
-    """Load what a straight run saved, and resume its half; return what is not the same to the bit."""
+    """Load what a straight run saved, and resume its half; return what is not equal to the bit."""
     output, differences = Path(recipe["output"]), []
     tuned = finetune.load(output)
     then, now = load_file(output.with_suffix(".safetensors")), answers(tuned.model)
@@ -129,8 +129,10 @@ def unequal(ones: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]
 
 
 def answers(model: Any) -> dict[str, torch.Tensor]:
-    """Return all that a model makes of tokens that nobody wrote: no data, no collator, nothing to round."""
+    """Return the outputs of a model for random tokens, without data or a collator."""
     ids = torch.randint(5, model.config.vocab_size, (3, 12), generator=torch.Generator().manual_seed(0))
+    if type(checks.base_model_of(model)).__name__.endswith("ForMultipleChoice"):
+        ids = ids[None]  # one question with three choices
     batch: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if model.config.is_encoder_decoder:
         batch["decoder_input_ids"] = ids[:, :6]
@@ -170,6 +172,6 @@ def _tell(pipe: Any, name: str, arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
     try:
         told = (True, globals()[name](*arguments))
-    except BaseException:  # noqa: BLE001, it is told in the process that asked
+    except BaseException:  # noqa: BLE001, the calling process reports it
         told = (False, traceback.format_exc())
     pipe.send(told)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
 
 import finetune
@@ -128,9 +127,8 @@ def test_a_batch_is_padded_to_three_axes() -> None:
         "input_ids": (2, 3, width), "attention_mask": (2, 3, width), "token_type_ids": (2, 3, width), "labels": (2,),
     }  # fmt: skip
     assert together["attention_mask"][0, 1].sum() == len(made["input_ids"][0][1])
-    assert torch.equal(
-        together["input_ids"][0, 1][: len(made["input_ids"][0][1])], torch.tensor(made["input_ids"][0][1])
-    )
+    fog = made["input_ids"][0][1]
+    assert together["input_ids"][0, 1, : len(fog)].tolist() == fog
 
 
 def test_a_tokenizer_that_cannot_pad_is_refused() -> None:
@@ -248,5 +246,5 @@ def test_sequences_longer_than_the_model_are_refused_before_the_first_step(base:
         {**ROW, "context": f"{n} " + "fog " * 150, "question": f"What came {n}?", "label": n % 3} for n in range(12)
     ]
     long = recipe(base, tmp_path / "run", dataset={"train": rows, "test": rows[:3]}, preprocessor={"max_length": 600})
-    with pytest.raises(BadOptions, match="the model has 128 positions. Set preprocessor.max_length to 128 or less"):
+    with pytest.raises(BadOptions, match=r"the model has 128 positions\. Set preprocessor.max_length to 128 or less"):
         finetune.train(**long)

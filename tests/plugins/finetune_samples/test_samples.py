@@ -26,7 +26,8 @@ sample = cache(load)
 
 def inputs(row):
     """What a model sees of a row."""
-    columns = ("text", "text_pair", "context", "question", "tokens", "dialogue", "translation", "messages", "prompt")
+    columns = ("text", "text_pair", "context", "question", "choices", "tokens", "dialogue", "translation", "messages",
+               "prompt")  # fmt: skip
     return tuple(value if isinstance(value, str) else repr(value) for value in map(row.get, columns) if value)
 
 
@@ -160,6 +161,26 @@ def test_every_answer_stands_at_its_offset():
         for text, start in zip(answers["text"], answers["answer_start"], strict=True):
             assert text
             assert row["context"][start : start + len(text)] == text
+
+
+def test_each_question_has_four_choices_of_which_the_passage_supports_the_labelled_one():
+    near = 0
+    for rows in sample("harbour-choices").values():
+        for row in rows:
+            assert set(row) == {"context", "question", "choices", "label"}
+            assert len(set(row["choices"])) == 4
+            inside = [choice for choice in row["choices"] if choice.lower() in row["context"].lower()]
+            assert row["choices"][row["label"]] in inside
+            near += len(inside) > 1
+    assert near / sum(map(len, sample("harbour-choices").values())) > 0.5
+
+
+def test_neither_position_nor_length_gives_the_right_choice_away():
+    rows = sample("harbour-choices")["train"]
+    positions = Counter(row["label"] for row in rows)
+    assert max(positions.values()) / len(rows) < 0.3
+    longest = sum(max(row["choices"], key=len) == row["choices"][row["label"]] for row in rows)
+    assert longest / len(rows) < 0.3
 
 
 def test_ids_are_distinct():
