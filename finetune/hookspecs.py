@@ -29,7 +29,7 @@ def tasks() -> Mapping[str, Task]:  # type: ignore[empty-body]
     Examples:
         >>> @hookimpl
         ... def tasks():
-        ...     return {"stsb": Task(model_class="AutoModelForSequenceClassification", ...)}
+        ...     return {"stsb": TASK}  # a finetune.interfaces.Task
     """
 
 

@@ -1,4 +1,4 @@
-"""Tiny models, made from configurations on the spot: no download, a second to train a few steps."""
+"""Tiny models with random weights: they need no download, and train a few steps in a second."""
 
 from __future__ import annotations
 
@@ -45,23 +45,23 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-"""Family → configuration class of transformers, and how to make it tiny."""
+"""Family → configuration class of transformers, and the options that make it tiny."""
 
 
 def tiny_model(
     family: str, tokenizer: Any, directory: Path, *, model_class: str = "AutoModel", seed: int = 0, **options: Any
 ) -> Path:
-    """Write a randomly initialised model of a family and its tokenizer to a folder, as a Hub repository would be.
+    """Write a tiny model with random weights and its tokenizer to a folder, and return the folder.
 
     Args:
         family: One of `ARCHITECTURES`.
-        tokenizer: Says how large the vocabulary is.
-        directory: Where to write; returned.
-        model_class: Which class of transformers; `AutoModel` writes a body without a head, and,
-            like many checkpoints on the Hub, what the class lacks (BERT's pooler, for a
-            masked-language model) is missing.
-        seed: Of the weights.
-        **options: Further fields of the configuration.
+        tokenizer: It is saved too, and gives the size of the vocabulary.
+        directory: The folder to write, which is returned.
+        model_class: The class of transformers. `AutoModel` writes a body without a head. As in many
+            checkpoints on the Hub, modules that the class does not have are missing, such as BERT's
+            pooler in a masked language model.
+        seed: Seed of the weights.
+        **options: More fields of the configuration.
     """
     config_class, size = ARCHITECTURES[family]
     special = {

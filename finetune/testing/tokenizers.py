@@ -1,8 +1,7 @@
-"""Tiny tokenizers of every family, built on the spot: no download, the same ids every time.
+"""Tiny tokenizers of every family: they need no download, and give the same ids every time.
 
-Families differ in what matters to code that maps text to tokens: where the special tokens stand,
-whether offsets take in the space before a word, what becomes of accents, and on which side is
-padded.
+Families differ in the places of special tokens, in whether offsets include the space before a word,
+in how they treat accents, and in the side of the padding.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ TEXTS = (
     "Prices rose by 4.5 % (from £12 to £12.54) – the council’s own figures; nobody knows why. What is it worth?",
     "東京は日本の首都です。 Москва 🙂👍 fish-and-chips, ropes, nets, salt, tar, and an unreasonably long breakwater.",
 )
-"""What their vocabularies are drawn from unless told otherwise."""
+"""Texts from which the vocabularies are built by default."""
 
 
 def tokenizer(family: str, texts: Iterable[str] | None = None, vocab_size: int = 1000) -> PreTrainedTokenizerFast:
