@@ -46,7 +46,7 @@ def test_a_document_line_is_no_word_even_without_a_blank_line_after_it():
     assert read("-DOCSTART- O\nGulls O\n") == [(2, sentence(("Gulls", "O")))]
 
 
-def test_tabs_part_columns_where_there_are_any_and_a_word_may_then_hold_spaces():
+def test_tabs_separate_columns_if_there_are_any_and_a_word_may_then_hold_spaces():
     assert read("Port Elm\tB-PLACE\n\u00a0\tO\n") == [(1, sentence(("Port Elm", "B-PLACE"), ("\u00a0", "O")))]
     assert read("\u00a0 O\n\u2028 O\r\n") == [(1, sentence(("\u00a0", "O"), ("\u2028", "O")))]
 
@@ -73,14 +73,14 @@ def test_lines_of_metadata_before_a_sentence_are_no_words(text):
     assert row == sentence(("Gulls", "O"), ("circle", "O"))
 
 
-@pytest.mark.parametrize("parted", [" ", "\t"])
-def test_a_word_that_begins_with_a_hash_is_a_word(parted):
+@pytest.mark.parametrize("separator", [" ", "\t"])
+def test_a_word_that_begins_with_a_hash_is_a_word(separator):
     words = [("#harbour", "B-TAG"), ("#", "O"), ("1", "O")]
-    body = "".join(f"{word}{parted}{tag}\n" for word, tag in words)
-    assert read(f"Gulls{parted}O\n\n{body}")[1] == (3, sentence(*words))
+    body = "".join(f"{word}{separator}{tag}\n" for word, tag in words)
+    assert read(f"Gulls{separator}O\n\n{body}")[1] == (3, sentence(*words))
     assert read(body) == [(1, sentence(*words))]
-    assert read(f"#harbour{parted}O\n\n{body}")[0] == (1, sentence(("#harbour", "O")))
-    assert read(f"#{parted}O\nGulls{parted}O\n") == [(1, sentence(("#", "O"), ("Gulls", "O")))]
+    assert read(f"#harbour{separator}O\n\n{body}")[0] == (1, sentence(("#harbour", "O")))
+    assert read(f"#{separator}O\nGulls{separator}O\n") == [(1, sentence(("#", "O"), ("Gulls", "O")))]
 
 
 def test_a_ragged_line_is_a_finding_with_its_line_in_place_of_its_sentence():
@@ -111,8 +111,8 @@ SENTENCES = st.lists(st.lists(st.tuples(ALPHABET, st.sampled_from(["O", "B-X"]))
 
 
 @given(SENTENCES, st.sampled_from([" ", "\t", "  "]), st.sampled_from(["\n", "\r\n"]), st.integers(1, 9), st.booleans())
-def test_what_is_written_is_read_however_the_text_is_cut_into_pieces(sentences, parted, end, size, closed):
-    lines = [f"{word}{parted}{tag}" for row in sentences for word, tag in [*row, ("", "")]]
+def test_what_is_written_is_read_however_the_text_is_cut_into_pieces(sentences, separator, end, size, closed):
+    lines = [f"{word}{separator}{tag}" for row in sentences for word, tag in [*row, ("", "")]]
     text = end.join(line.strip(" \t") if line.strip(" \t") == "" else line for line in lines) + (end if closed else "")
     starts = [1 + sum(len(row) + 1 for row in sentences[:number]) for number in range(len(sentences))]
     expected = [(line, sentence(*row)) for line, row in zip(starts, sentences, strict=True)]
@@ -137,7 +137,7 @@ def test_findings_of_tags_say_file_and_line(tmp_path):
     assert dropped.data_report["train"]["dropped"] == 1
 
 
-def test_a_csv_is_told_that_its_cells_hold_no_lists(tmp_path):
+def test_the_error_for_a_csv_says_that_cells_hold_no_lists(tmp_path):
     path = tmp_path / "train.csv"
     path.write_text("tokens,ner_tags\nInès sails,B-PER O\n", encoding="utf-8")
     source = Source(path=str(path), validation_size=0)
