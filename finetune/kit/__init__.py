@@ -15,7 +15,7 @@ from finetune.data.text_checks import DuplicateCounter, check_text, is_blank
 from finetune.evaluation import verdicts
 from finetune.evaluation.bootstrap import intervals, ratios, safe_divide
 from finetune.folder import make_readable, size_of_weights
-from finetune.models import bf16_is_fast, locate, suppress_output
+from finetune.models import bf16_is_fast, finds_end_by_padding, locate, suppress_output
 from finetune.plugins import Plugins, discover, resolve
 from finetune.progress import Console, Reporter, suppress_progress_bars
 from finetune.recipe import Recipe
@@ -81,6 +81,7 @@ __all__ = [
     "discover",
     "dump_yaml",
     "evaluation_mode",
+    "finds_end_by_padding",
     "from_rows",
     "generate",
     "generation_options",

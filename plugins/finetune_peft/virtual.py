@@ -14,7 +14,7 @@ from torch import nn
 
 from finetune.errors import BadCheckpoint, Incompatible
 from finetune.interfaces import IGNORE_INDEX, Task
-from finetune.kit import base_model_of, require_upstream
+from finetune.kit import base_model_of, finds_end_by_padding, require_upstream
 from finetune_peft.strategy import PeftStrategy
 
 CHECKPOINT = "trained.safetensors"
@@ -90,6 +90,8 @@ def align_outputs(model: Any) -> Any:
     config = model.active_peft_config
     if config.task_type == "CAUSAL_LM":
         _drop_position_ids(model)
+    if config.task_type == "SEQ_CLS" and finds_end_by_padding(base_model_of(model)):
+        _read_last_token(base_model_of(model))
     outputs = PER_TOKEN.get(config.task_type, ())
     if not outputs:
         return model
@@ -105,6 +107,42 @@ def align_outputs(model: Any) -> Any:
     base.register_forward_pre_hook(before, with_kwargs=True)
     base.register_forward_hook(after, with_kwargs=True)
     return model
+
+
+def _read_last_token(base: Any) -> None:
+    """Make a decoder classify by the last token of each text, not by the last position of the batch.
+
+    Virtual tokens reach the model as vectors, without ids. transformers 5.23 then cannot see where a text ends, and
+    reads the last position, which is padding in every text but the longest: the probabilities of a text depend on the
+    batch that it is in. The hooks added here find the end by the attention mask.
+
+    Raises:
+        Incompatible: The head has another name than those of transformers' decoders.
+    """
+    if base.config.is_encoder_decoder:
+        return
+    head = getattr(base, "score", None)
+    if head is None:
+        raise Incompatible(
+            f"strategy: {type(base).__name__} has no head called `score`, so the end of a text cannot be found behind "
+            "virtual tokens. Use a method that adapts the layers: lora, ia3, layernorm."
+        )
+    masks: dict[str, Any] = {"now": None}
+
+    def keep_mask(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        masks["now"] = kwargs.get("attention_mask") if kwargs.get("inputs_embeds") is not None else None
+
+    def move_last(module: Any, args: Any, logits: torch.Tensor) -> torch.Tensor:
+        mask = masks["now"]
+        if mask is None:
+            return logits
+        last = mask.shape[1] - 1 - mask.flip(1).argmax(1)
+        moved = logits.clone()
+        moved[:, -1] = logits[torch.arange(len(logits), device=logits.device), last]
+        return moved
+
+    base.register_forward_pre_hook(keep_mask, with_kwargs=True)
+    head.register_forward_hook(move_last)
 
 
 def _drop_position_ids(model: Any) -> None:

@@ -187,3 +187,20 @@ def test_the_reference_of_an_adapter_is_its_base_model_and_no_second_copy(tmp_pa
         preprocessor=of.preprocessor, training={**of.training, "max_steps": 1, "per_device_train_batch_size": 4},
     )  # fmt: skip
     assert len(loads) == 1
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "mistral"])
+@pytest.mark.parametrize("strategy", METHODS, ids=lambda strategy: type(strategy).__name__)
+def test_a_text_gets_the_same_class_alone_and_in_a_padded_batch(strategy: Any, family: str, base: Any) -> None:
+    task = TASKS["text-classification"]
+    model = loaded(base(family, {"llama": "llama", "gpt2": "gpt2", "mistral": "llama"}[family]), task)
+    model.config.pad_token_id = 0
+    model = strategy.prepare(model, task, newly_initialized={"score"}).eval()
+    texts = batch()
+    texts["input_ids"] = texts["input_ids"] * texts["attention_mask"]  # the padding token is 0
+    with torch.no_grad():
+        together = model(**texts).logits[1]
+        alone = model(input_ids=texts["input_ids"][1:2, :6], attention_mask=texts["attention_mask"][1:2, :6]).logits[0]
+        longest = model(input_ids=texts["input_ids"][2:3], attention_mask=texts["attention_mask"][2:3]).logits[0]
+        torch.testing.assert_close(model(**texts).logits[2], longest)
+    torch.testing.assert_close(together, alone)
