@@ -51,7 +51,7 @@ def test_a_result_scores_slices_and_shows_the_worst_errors(tiny_bert: Path, tmp_
 
 
 def test_a_slice_that_is_no_column_is_refused_by_name(tiny_bert: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadOptions, match="has no column 'quay'; it has: text, label, pier"):
+    with pytest.raises(BadOptions, match=r"has no column 'quay'\. It has: text, label, pier"):
         finetune.train(**recipe(tiny_bert, tmp_path / "run", slices=["quay"]))
 
 
