@@ -253,7 +253,7 @@ class Preprocessor(ABC):
     def show(self, feature: Row, tokenizer: PreTrainedTokenizerBase) -> str:
         """Return a feature as text for people, with ``⟦…⟧`` around the part on which the loss is computed."""
         sequences = _sequences(feature["input_ids"])
-        return "\n".join(tokenizer.decode(ids) for ids in sequences)
+        return "\n".join(str(tokenizer.decode(ids)) for ids in sequences)
 
     def collator(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Any:
         """Return a function that makes a padded batch of features; None for `transformers.DataCollatorWithPadding`.

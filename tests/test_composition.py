@@ -52,8 +52,8 @@ TRAPS = (
         ],
     ),
     Trap(
-        what="Thin matrices beside every linear layer take the place of a head that was newly initialized: it is lost at "
-        "reload, or PEFT cannot wrap it.",
+        what="Thin matrices next to every linear layer replace a newly initialized head: it is lost at reload, or PEFT "
+        "cannot wrap it.",
         cells=[(task, "lora-all-linear") for task in (*HEADED, "reward")],
     ),
     Trap(

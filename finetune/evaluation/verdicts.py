@@ -133,9 +133,10 @@ def _risen(result: Result) -> Iterator[str]:
         f"Overfitted at the end: the validation loss was lowest at step {lowest['step']:,} "
         f"({format_score(min(losses))}) and rose to {format_score(losses[-1])}"
     )
-    before, after = lowest.get(f"eval_{result.primary}"), last.get(f"eval_{result.primary}")
-    improved = _finite(before) and _finite(after) and before != after
-    if improved and (after > before) == result.greater_is_better:
+    before: Any = lowest.get(f"eval_{result.primary}")
+    after: Any = last.get(f"eval_{result.primary}")
+    changed = _finite(before) and _finite(after) and before != after
+    if changed and (after > before) == result.greater_is_better:
         # Stopping at the lowest loss would give the worse model.
         yield (
             f"{text}, but {result.primary} improved from {format_score(before)} to {format_score(after)}. The model "

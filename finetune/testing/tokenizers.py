@@ -175,7 +175,7 @@ def _llama(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
 
 def _wrapped(backend: Tokenizer, *, types: bool = False, **names: Any) -> PreTrainedTokenizerFast:
     inputs = ["input_ids", "token_type_ids", "attention_mask"] if types else ["input_ids", "attention_mask"]
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # upstream's constructor is untyped
         tokenizer_object=backend, model_input_names=inputs, clean_up_tokenization_spaces=False, **names
     )
 

@@ -59,9 +59,9 @@ class WriteLog(TrainerCallback):
         self.reporter = reporter
         self.numbers: dict[str, float] = {}
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any], **_: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         """Write one line, and keep the numbers to show."""
-        if not state.is_world_process_zero:
+        if logs is None or not state.is_world_process_zero:
             return
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
@@ -87,7 +87,7 @@ class ShowPredictionProgress(TrainerCallback):
         self.done += 1
         self.reporter.step(self.done, len(eval_dataloader))
 
-    def on_predict(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_predict(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
         """Start again from 0 for the next prediction."""
         self.done = 0
 
