@@ -44,7 +44,7 @@ TRAPS = (
         tests=[f"{FREEZE}/test_tied_heads.py::test_frozen_trains_the_last_block_and_the_norm_after_it_and_says_so"],
     ),
     Trap(
-        what="A layer that is frozen before the optimizer exists is never trained, whatever thaws later.",
+        what="A layer that is frozen before the optimizer exists is never trained, whatever is unfrozen later.",
         cells=[("text-classification", "gradual")],
         tests=[
             f"{FREEZE}/test_freeze_runs.py::"
@@ -66,19 +66,19 @@ TRAPS = (
         cells=[("question-answering", "dora")],
     ),
     Trap(
-        what="Evaluating a 4-bit layer on a CPU with AVX512-BF16 packs it anew: gradients and saved weights are wrong "
-        "from then on.",
+        what="Evaluating a 4-bit layer on a CPU with AVX512-BF16 repacks it: gradients and saved weights are wrong "
+        "after that.",
         cells=[("text-classification", "qlora")],
     ),
-    Trap(what="A 4-bit head cannot be trained whole.", cells=[("question-answering", "qlora")]),
+    Trap(what="A 4-bit head cannot be trained completely.", cells=[("question-answering", "qlora")]),
     Trap(
-        what="TRL casts what trains beside a 4-bit model to bfloat16: a reward model crashes, others reload as another "
-        "model.",
+        what="TRL casts the trained parameters of a 4-bit model to bfloat16: a reward model crashes, others reload as "
+        "another model.",
         cells=[("reward", "qlora"), ("dpo", "qlora")],
     ),
     Trap(
-        what="A checkpoint of P-tuning, or of prefixes with a projection, lacks the network: resuming goes on from "
-        "another one without a word, or crashes.",
+        what="A checkpoint of P-tuning, or of prefixes with a projection, lacks the network: resuming silently "
+        "continues with another one, or crashes.",
         cells=[("text-classification", "ptuning"), ("causal-language-modeling", "prefix-projection")],
         tests=[f"{PEFT}/test_peft_runs.py::test_a_checkpoint_without_its_network_is_refused"],
     ),
@@ -93,20 +93,20 @@ TRAPS = (
         tests=[f"{PEFT}/test_virtual.py::test_a_task_without_a_type_of_peft_is_refused_virtual_tokens"],
     ),
     Trap(
-        what="PEFT does not know what BERT's norms are called.",
+        what="PEFT does not know the names of BERT's norms.",
         cells=[("multi-label-classification", "layernorm")],
         tests=[f"{PEFT}/test_virtual.py::test_every_family_of_encoders_has_targets_without_target_modules"],
     ),
     Trap(
-        what="With a prefix, TRL's policies stop with an error in the middle of writing.",
+        what="With a prefix, TRL's RLOO and GRPO stop with an error while they generate.",
         cells=[("rloo", "prefix"), ("grpo", "prefix")],
     ),
     Trap(
-        what="A prefix lives in the cache of keys and values, which activation checkpointing (TRL's default) lets go.",
+        what="A prefix is stored in the key-value cache, which activation checkpointing (TRL's default) disables.",
         tests=[f"{PEFT}/test_peft_runs.py::test_a_prefix_under_activation_checkpointing_is_refused"],
     ),
     Trap(
-        what="What TRL measures a policy against is a copy of the prefix that is trainable, too.",
+        what="TRL's reference model is a copy of the prefix that is trainable, too.",
         cells=[("dpo", "prefix")],
         tests=[f"{PEFT}/test_virtual.py::test_the_reference_of_an_adapter_is_its_base_model_and_no_second_copy"],
     ),

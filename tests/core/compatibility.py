@@ -61,8 +61,8 @@ def page(outcomes: Mapping[Cell, str], variants: Mapping[str, Variant], traps: S
         table(["Column", "The recipe's `strategy`"],
               [[f"`{name}`", f"`{_flow(variant.section)}`"] for name, variant in variants.items()]),
         TRAPS,
-        table(["What happened", "What holds it"], [[trap.what, _holders(trap)] for trap in traps]),
-        *(["## Refused, in its own words", REFUSED] if refusals else []),
+        table(["Fault", "Tested by"], [[trap.what, _holders(trap)] for trap in traps]),
+        *(["## Messages of refused pairs", REFUSED] if refusals else []),
         "\n".join(f"[^{number}]: {_escaped(words)}" for words, number in numbers.items()),
     ]  # fmt: skip
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -75,29 +75,29 @@ hide: [toc]
 
 # Compatibility
 
-Every task with every strategy. This page is not written by hand: it is what `{command}` saw.
+Every task with every strategy. This page is generated from the results of `{command}`.
 
-A **✓** says that a tiny model of the task's usual kind was trained by that strategy, and that all of this was so:
+A **✓** means that the strategy trained a tiny model of the task's usual kind, and that all of this is true:
 
-- ten steps lowered the loss (of a policy, whose loss need not fall: they changed it);
-- the parameters that moved, compared bit by bit, are exactly those that the strategy trains, and all others are what
-  they were before the first step;
+- ten steps lowered the loss (for reinforcement learning and multiple choice, they changed the model);
+- the parameters that changed, compared bit by bit, are exactly those that the strategy trains; all others are equal to
+  those before the first step;
 - loaded in a new process, the saved model gives the same outputs, and the same scores, to the bit;
-- stopped after five steps and resumed in a new process, it ends with the same saved weights, to the bit.
+- stopped after five steps and resumed in a new process, the run ends with the same saved weights, to the bit.
 
-A **number** leads to the words with which the pair is refused, before the first step.
+A **number** leads to the message that refuses the pair before the first step.
 
-"To the bit" holds with one thread and `MKL_CBWR=AUTO,STRICT`: without it, a CPU's last digits may depend on where in
-memory a weight lies. What stands here may come from several sessions of the command, each with some of the cells."""
+"To the bit" holds with one thread and `MKL_CBWR=AUTO,STRICT`. Without it, a CPU's last digits may depend on the memory
+address of a weight. The results may come from several runs of the command, each with some of the cells."""
 
 TRAPS = """\
-## What once was wrong
+## Faults that these tests prevent
 
-Things that the libraries we build on let pass without a word, or that end in an error from deep inside, where a task
-meets a strategy. Each is held by cells of the table that the suite tries, or by tests of their own."""
+Combinations of a task and a strategy in which the libraries that we build on fail silently, or with an error from deep
+inside. Each is tested by cells of the table, or by its own tests."""
 
 REFUSED = """\
-Tried like all others; this is what you would read."""
+These pairs were tried like all others, and refused with these messages."""
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
