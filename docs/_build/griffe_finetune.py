@@ -7,10 +7,10 @@ from typing import Any
 import griffe
 
 ASKS = (
-    "**A hook that asks.** Every plugin is asked once, at discovery, and the mappings are joined; a name that two plugins "
-    "bring is an error that names both."
+    "**A collecting hook.** Every plugin is called once, at discovery, and the mappings are merged. If two plugins give "
+    "the same name, the error names both."
 )
-TELLS = "**A hook that tells.** Every plugin is told, the last registered first; what it returns is ignored."
+TELLS = "**A notification.** Every plugin is called, the last registered first. The return value is ignored."
 
 
 class HookspecExtension(griffe.Extension):

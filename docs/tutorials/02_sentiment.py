@@ -283,7 +283,7 @@ def records_of(model, tokenizer):
     with torch.inference_mode():
         for numbers in torch.arange(len(test)).split(50):
             batch = batch_of(features, numbers)
-            batch.pop("labels")  # the model shall not see them
+            batch.pop("labels")  # the model must not see them
             logits.append(model(**batch).logits)
     predictions = Predictions(
         examples=test,
@@ -328,7 +328,8 @@ assert learned - max(list(accuracies.values())[:3]) > 0.2, accuracies
 assert end_losses[-1] > 0.6 and sum(start_losses[-5:]) / 5 < 0.4
 
 # %%
-# This is the price of truncating the wrong end: everything.
+# Truncating the wrong end cost everything: this model is not better than
+# guessing.
 #
 # ## Precision, recall and F1 by hand
 #
@@ -485,8 +486,8 @@ wrong = [
 wrong.sort(reverse=True)
 
 # %% varies
-print(f"{len(wrong)} of {len(records)} are wrong. The end of the surest three, "
-      "which is\nabout what the model saw of them:\n")
+print(f"{len(wrong)} of {len(records)} are wrong. Here are the three with the "
+      "highest\nprobability; each is cut to about what the model saw:\n")
 for probability, text, prediction in wrong[:3]:
     print(f"predicted {prediction}, with probability {probability:.2f}:")
     print(fill("… " + text[-300:].partition(" ")[2], 76), end="\n\n")
@@ -494,7 +495,7 @@ for probability, text, prediction in wrong[:3]:
 # %%
 # Ask for each letter whether you would have known. In some, the decisive part
 # was truncated even now. In others, the guest praises one thing and criticises
-# the next, and the model was too quick. A better optimizer cures neither.
+# the next, and the model decided by one of them. A better optimizer helps with neither.
 # Longer input helps with the first, more letters of that kind help with the
 # second.
 #

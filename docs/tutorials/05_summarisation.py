@@ -10,7 +10,7 @@ what teacher forcing is; how to compute ROUGE by hand; what greedy search, beam
 search, temperature and top-p do.
 
 **You need** to know how a text becomes tokens ([Sentiment](02_sentiment.md)),
-and an installation with `pip install ".[seq2seq,docs]"` in a clone of the
+and an installation with `pip install ".[seq2seq,report]"` in a clone of the
 repository. The program downloads nothing. The first time, it trains a small
 model, which takes some minutes; the model is kept, and from then on the
 program takes about two.
@@ -107,7 +107,7 @@ def shown(id_):
 
 
 for row in (0, 1):
-    print("| decoder reads | and shall write |\n|:--|:--|")
+    print("| decoder reads | and must write |\n|:--|:--|")
     read = batch["decoder_input_ids"][row].tolist()
     write = batch["labels"][row].tolist()
     for before, after in zip(read, write):

@@ -10,7 +10,7 @@ what beams and length do; how to sort errors by kind.
 
 **You need** [Summarisation](05_summarisation.md), which explains encoder,
 decoder and the ways of writing, and an installation with `pip install
-".[seq2seq,docs]"` in a clone of the repository. The program downloads nothing.
+".[seq2seq,report]"` in a clone of the repository. The program downloads nothing.
 If the small model of the town does not exist yet, it is trained first, which
 takes some minutes.
 """

@@ -11,7 +11,7 @@ let a model write, and how to count its right answers.
 
 **You need** some Python, a first idea of how a model is trained ([sentiment
 ](02_sentiment.md) gives one), and an installation with matplotlib: `pip
-install ".[llm,docs]"` in a clone of the repository. The program downloads
+install ".[llm,report]"` in a clone of the repository. The program downloads
 nothing. The base, a model with a million parameters, is trained on your
 machine the first time, which takes two to four minutes, and kept.
 """

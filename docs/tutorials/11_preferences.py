@@ -11,7 +11,7 @@ margins; how far a model has moved from its start, and what that cost.
 
 **You need** the [tutorial on instruction tuning](10_instruction_tuning.md), or
 to know what it teaches, and an installation with matplotlib: `pip install
-".[llm,docs]"` in a clone of the repository. The program downloads nothing. The
+".[llm,report]"` in a clone of the repository. The program downloads nothing. The
 assistant is trained on your machine the first time, which takes some minutes,
 and kept.
 """

@@ -10,7 +10,7 @@ trust it; how a model learns from its own answers (RLOO); how to show with an
 interval that it has become better; what *reward hacking* looks like.
 
 **You need** the [tutorial on preferences](11_preferences.md), or to know what
-it teaches, and an installation with matplotlib: `pip install ".[llm,docs]"` in
+it teaches, and an installation with matplotlib: `pip install ".[llm,report]"` in
 a clone of the repository. The program downloads nothing. The assistant is
 trained on your machine the first time, which takes some minutes, and kept.
 """

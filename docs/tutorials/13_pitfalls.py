@@ -94,7 +94,7 @@ say(verdicts.fit(few))
 # wrong headings among them, and that is not the same as knowing what a heading
 # means.
 #
-# The second sentence is about the curves. This is the surprise: by the *loss*,
+# The second sentence is about the curves. Perhaps unexpected: by the *loss*,
 # the model was best almost at once, and has become worse since then. By
 # *accuracy*, it is best at the end.
 
@@ -200,7 +200,7 @@ say(verdicts.fit(cautious))
 
 # %% hide
 words = " ".join(verdicts.fit(cautious))
-assert "Underfitted: the accuracy on" in words, words
+assert "Underfitted: on" in words, words
 assert cautious.score("train") < 0.4
 
 # %%

@@ -66,11 +66,13 @@ def problems(found: Plugins, torch: Any) -> dict[str, str]:
 
     reasons |= upstream.problems()
     if not torch.cuda.is_available():
-        reasons["training: {fp16: true}"] = "there is no GPU. On a CPU use bf16: true, or neither."
+        reasons["training: {fp16: true}"] = "there is no GPU. Leave it out."
         from finetune.models import bf16_is_fast
 
         if not bf16_is_fast():
-            reasons["training: {bf16: true}"] = "this processor has no bfloat16 instructions, so it would be slow."
+            reasons["training: {bf16: true}"] = (
+                "this processor has no bfloat16 instructions. Training would run, but slower than without it."
+            )
     if os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "ON", "YES", "TRUE"}:
         reasons["models and data sets from the Hub"] = "HF_HUB_OFFLINE is set; what is in the cache still works."
     free = shutil.disk_usage(".").free / 2**30

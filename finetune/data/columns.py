@@ -96,7 +96,9 @@ class ColumnTypes:
             for key in row:
                 refuse_key(key)
         except UnsupportedError as error:
-            yield Finding(code="unsupported-type", message=str(error), fix="The name of a column must be text.")
+            yield Finding(
+                code="unsupported-type", message=str(error), fix="Rename the key. A column name must be valid text."
+            )
             return
         is_first_row = not self.first
         for key in row:

@@ -93,7 +93,9 @@ def refuse_key(key: Any) -> None:
     try:
         key.encode()
     except UnicodeEncodeError as error:
-        raise UnsupportedError(f"the key {key!r} contains half of a surrogate pair.") from error
+        raise UnsupportedError(
+            f"the key {key!r} is not valid Unicode text: it contains half of a surrogate pair."
+        ) from error
 
 
 def merge(old: Kind, new: Kind, path: str = "", gaps: dict[str, None] | None = None) -> Kind:

@@ -37,7 +37,10 @@ def headline(result: Result) -> Iterator[str]:
     """Yield the primary score with its interval, then the comparison with the base model and each baseline."""
     split, name = report_split(result), result.primary
     if split is None:
-        yield f"Nothing was held out. Only the {name} on training rows is known, and it is optimistic."
+        yield (
+            f"There are no validation or test rows. The {name} was measured on training "
+            "rows only, so it is too optimistic. Set dataset.validation_size."
+        )
         return
     score = result.scores[split].get(name)
     if score is None:
@@ -101,8 +104,8 @@ def fit(result: Result) -> Iterator[str]:
         difference = result.differences.get(split, {}).get(other, {}).get(name)
         if difference and verdict(difference, greater_is_better=result.greater_is_better) != "better":
             yield (
-                f"Underfitted: the {name} on {split} does not show that the model is better than the "
-                f"{_named(other)}, which needs no model."
+                f"Underfitted: on {split}, the {name} is not clearly better than that of the {_named(other)}. "
+                "Train longer, use a higher learning rate, or check the data with `finetune check`."
             )
 
 
@@ -210,7 +213,7 @@ def leaks(leakage: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
                 f"{', '.join(kinds)}."
             )
         if found["near"] is None:
-            yield f"Near duplicates between {split} and train were not searched: there is too much text."
+            yield f"Near duplicates between {split} and train were not searched: there are too many rows, or too much text."
 
 
 def weak_slices(result: Result) -> Iterator[str]:

@@ -44,7 +44,7 @@ def build(cls: type[T], options: Mapping[str, Any], *, where: str) -> T:
         built = schema.validate_python(dict(options))
     except ValidationError as error:
         problems = "; ".join(_problem(problem) for problem in error.errors())
-        raise BadOptions(f"{where}: {problems}. See `finetune show {cls.__name__}`.") from error
+        raise BadOptions(f"{where}: {problems}. See `finetune show {cls.__module__}:{cls.__qualname__}`.") from error
     return built
 
 
@@ -86,10 +86,10 @@ def adapter(cls: Any) -> TypeAdapter[Any]:
 
 
 def _problem(problem: Any) -> str:
-    place = ".".join(map(str, problem["loc"])) or "the options"
+    place = ".".join(map(str, problem["loc"]))
     message = problem["msg"].removeprefix("Value error, ")
     given = "" if problem["type"] == "missing" or not problem["loc"] else f", not {problem['input']!r}"
-    return f"{place}: {message}{given}"
+    return f"{place}: {message}{given}" if place else message
 
 
 @dataclass(frozen=True)

@@ -284,7 +284,10 @@ def _override(content: dict[str, Any], override: str) -> None:
     known = {f.name for f in fields(Recipe)}
     if (sections or [last])[0] not in known:
         first = (sections or [last])[0]
-        raise BadRecipe(f"override {override!r}: {first!r} is not a key of a recipe.{did_you_mean(first, known)}")
+        raise BadRecipe(
+            f"override {override!r}: {first!r} is not a key of a "
+            f"recipe.{did_you_mean(first, known)} `finetune show Recipe` lists the keys."
+        )
     for section in sections:
         below = content.get(section)
         if isinstance(below, str):  # the short form

@@ -47,7 +47,7 @@ def build_trainer(job: Job, cls: Callable[..., T], **more: Any) -> T:
     if loss is not None and args.label_smoothing_factor:
         raise BadOptions(
             f"training: 'label_smoothing_factor' has no effect, because {type(job.preprocessor).__name__} has its own "
-            "loss. Leave it out; `finetune show` and the name of the task list the options of that loss."
+            "loss. Leave it out. `finetune show TASK` lists the options of that loss."
         )
     groups = None
     if job.train is not None:  # a strategy knows the groups of a model that it prepared, not of one that was loaded

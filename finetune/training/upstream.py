@@ -176,7 +176,7 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
     *_assume("trl.trainer.utils", "add_fused_lm_head", by=_SFT,
              to="take a fused head off a model before the next trainer adds its own"),
     *_assume(_TRAINERS, 'getattr(model, "is_loaded_in_4bit", False)', by="plugins/finetune_peft/qlora.py", kind="text",
-             to="keep TRL from casting the trained weights beside a quantised base to bfloat16"),
+             to="keep TRL from casting the trained weights next to a quantised base model to bfloat16"),
     # PEFT
     *_assume("peft.PeftModel", "_adjust_prompt_learning_kwargs", by="plugins/finetune_peft/virtual.py",
              to="drop positions without a warning at each text that is written"),

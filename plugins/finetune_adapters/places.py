@@ -34,7 +34,7 @@ def find(model: Any, placement: Placement) -> list[str]:
             places.extend(f"{path}.{name}" for name in attention_outputs)
         places.append(f"{path}.{feed_forward}")
     if not places:
-        raise Incompatible(_message(model, "it has no list of blocks"))
+        raise Incompatible(_message(model, "it has no list of transformer blocks (nn.ModuleList)"))
     return places
 
 
@@ -136,7 +136,7 @@ def _message(model: Any, reason: str) -> str:
     linear = _linear_layers(model)
     example = linear[0] if linear else "…"
     return (
-        f"strategy: the places of the adapters in {type(model).__name__} are unknown: {reason}. Name the linear layers "
+        f"strategy: cannot find where to put adapters in {type(model).__name__}: {reason}. Name the linear layers "
         "that write to the hidden states under strategy.target_modules, by the ends of their names "
         f"({example!r} is one of the model's linear layers)."
     )

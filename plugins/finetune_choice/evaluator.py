@@ -39,7 +39,9 @@ class MultipleChoiceEvaluator(Evaluator):
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
         """Return the share of questions whose most probable choice is the right one."""
         if not records:
-            raise BadData("there is no question with a right choice to score.")
+            raise BadData(
+                "no question has a right answer, so nothing can be scored. Add the answers, or use `finetune predict`."
+            )
         hits = sum(record["choice"] == record["right"] for record in records)
         return {"accuracy": hits / len(records)}
 

@@ -77,7 +77,7 @@ def push(
     files = files_to_upload(directory, with_data=with_data)
     problems = list(find_problems(result, directory, files))
     if problems:
-        raise NotReady("not pushed:\n" + "\n".join(f"- {problem}" for problem in problems))
+        raise NotReady(f"{directory} was not pushed:\n" + "\n".join(f"- {problem}" for problem in problems))
     write(result, directory, repo=repo)
     api = HfApi(token=token)
     try:

@@ -50,7 +50,9 @@ class MaskedLMPreprocessor(Preprocessor):
         if self.max_length < 3:
             raise ValueError("max_length must be at least 3")
         if not 0 < self.mlm_probability < 1:
-            raise ValueError("mlm_probability must be more than 0 (nothing to learn) and less than 1 (nothing to see)")
+            raise ValueError(
+                "mlm_probability must be more than 0 (some tokens are masked) and less than 1 (some are not)"
+            )
         if min(self.mask_replace_prob, self.random_replace_prob) < 0:
             raise ValueError("mask_replace_prob and random_replace_prob cannot be negative")
         if self.mask_replace_prob + self.random_replace_prob > 1:

@@ -86,7 +86,7 @@ def with_tokens(records: Sequence[Record]) -> list[Record]:
     """
     scorable = [record for record in records if record.get("tokens")]
     if not scorable:
-        raise BadData("there is no predicted token to score.")
+        raise BadData("no text has a predicted token, so nothing can be scored. Check that the texts are long enough.")
     return scorable
 
 
@@ -98,5 +98,6 @@ def check_primary(name: str, scores: Sequence[str]) -> None:
     """
     if name not in scores:
         raise ValueError(
-            f"primary is not a score of this evaluator.{did_you_mean(name, scores)} Choose from: {', '.join(scores)}"
+            f"primary: {name!r} is not a score of this "
+            f"evaluator.{did_you_mean(name, scores)} Choose from: {', '.join(scores)}"
         )

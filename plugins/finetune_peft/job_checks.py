@@ -71,7 +71,7 @@ def check_room_for_text(job: Job) -> None:
             longest = max(longest, job.preprocessor.longest(features))
     if room is not None and longest + count > room:
         raise Incompatible(
-            f"strategy: {count} virtual tokens before features of up to {longest} tokens, and the model has {room} "
+            f"strategy: {count} virtual tokens and features of up to {longest} tokens do not fit: the model has {room} "
             f"positions. Set preprocessor.max_length to {room - count} or less, or lower strategy.num_virtual_tokens."
         )
 

@@ -1,4 +1,4 @@
-"""Low-rank updates beside weights that are stored in 4 or 8 bits."""
+"""Low-rank updates of weights that are stored in 4 or 8 bits."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class QLoraStrategy(PeftStrategy):
     def patch(self, model: Any) -> Any:
         """Return the wrapped model, with its weights kept in place and without its marks of quantisation.
 
-        - A model that was loaded outside `loading` is told here that it may not pack its weights.
+        - For a model that was loaded outside `loading`, packing of the weights is switched off here.
         - TRL 1.16 would cast what trains to bfloat16 if it saw the marks, whatever the recipe says. The saved model
           would then differ from the loaded one.
 

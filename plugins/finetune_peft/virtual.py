@@ -220,7 +220,7 @@ def read_trainable(model: Any, directory: Path) -> bool:
     path = directory / CHECKPOINT
     if not path.is_file():
         raise BadCheckpoint(
-            f"{directory.name} lacks {CHECKPOINT}, so what makes the virtual tokens cannot be restored. "
+            f"{directory.name} lacks {CHECKPOINT}, so the parameters of the virtual tokens cannot be restored. "
             "Start again with --overwrite."
         )
     tensors = load_file(path)

@@ -182,11 +182,11 @@ def _diagnosis(context: str, text: str, start: int) -> tuple[str, str]:
 def _right_place(context: str, text: str, start: int) -> str:
     count = context.count(text)
     if count == 1:
-        return f"It stands in the context once, at {context.index(text)}: set answer_start to {context.index(text)}."
+        return f"It occurs once in the context, at {context.index(text)}: set answer_start to {context.index(text)}."
     if count:
         places = (match.start() for match in re.finditer(re.escape(text), context))
         nearest = min(places, key=lambda place: abs(place - start))
-        return f"It stands in the context {count} times, nearest at {nearest}: choose the right place, or drop the row."
+        return f"It occurs {count} times in the context, nearest at {nearest}: choose the right place, or drop the row."
     return "The context does not hold it at all: correct the answer, or drop the row (dataset.on_bad: drop)."
 
 

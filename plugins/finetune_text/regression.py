@@ -77,7 +77,7 @@ class TextRegressionPreprocessor(Preprocessor):
         for label in given:
             value = number(label)
             if value is None:
-                raise BadData(f"{label!r} is not a number; see `finetune check`.")
+                raise BadData(f"the label {label!r} is not a number. `finetune check` says in which row.")
             numbers.append(_NEXT_TO_IGNORE_INDEX if value == IGNORE_INDEX else value)
         return {**encoded, "labels": numbers}
 

@@ -98,7 +98,7 @@ class DelimitedReader(Reader):
         more = len(fields) > len(header)
         fix = f"Check whether a {self.delimiter!r} is missing."
         if more:
-            fix = f"Check whether there is a {self.delimiter!r} too many."
+            fix = f"Check for an extra {self.delimiter!r}."
             if self.delimiter == ",":
                 fix += " A field that contains one must be in double quotes."
         return Finding(

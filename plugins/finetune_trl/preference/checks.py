@@ -46,7 +46,7 @@ def check_pair(pair: PreferencePair, *, row: int, conversational: bool = False) 
     if conversational and pair.implicit and isinstance(pair.chosen, str):
         yield Finding(
             code="no-prompt-for-turns",
-            message="conversational makes turns of text, and there is no prompt to make the user's turn of.",
+            message="preprocessor.conversational needs a prompt for the user's message, and the row has none.",
             fix="Give the prompt in its own column, or leave preprocessor.conversational out.",
             level="error",
             row=row,

@@ -211,7 +211,7 @@ def _require_our_reference(built: Any, handed: list[Any]) -> None:
     if built.ref_model is not None and not handed:
         raise upstream_changed(
             "trl",
-            f"loads the reference of {type(built).__name__} in a way that finetune does not know, so it may be another "
+            f"loads the reference model of {type(built).__name__} in a new way, so it may be a different "
             "model than the base of the recipe",
         )
 

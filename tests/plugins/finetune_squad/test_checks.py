@@ -38,7 +38,7 @@ def test_an_answer_that_is_not_at_its_offset_is_shown_with_what_is_there():
     assert finding.column == "answers.text[0]"
     assert "'quay'" in finding.message
     assert "' qua'" in finding.message
-    assert finding.fix == "It stands in the context once, at 17: set answer_start to 17."
+    assert finding.fix == "It occurs once in the context, at 17: set answer_start to 17."
 
 
 def test_an_answer_that_stands_elsewhere_several_times_or_never_says_so():
