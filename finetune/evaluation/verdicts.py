@@ -213,7 +213,10 @@ def leaks(leakage: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
                 f"{', '.join(kinds)}."
             )
         if found["near"] is None:
-            yield f"Near duplicates between {split} and train were not searched: there are too many rows, or too much text."
+            yield (
+                f"Near duplicates between {split} and train were not searched: there are too many rows or too much "
+                "text."
+            )
 
 
 def weak_slices(result: Result) -> Iterator[str]:
