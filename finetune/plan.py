@@ -83,6 +83,7 @@ def make(recipe: Recipe, plugins: Plugins) -> Plan:
         preprocessor = attempt(
             lambda: _chosen(plugins, "preprocessors", recipe.preprocessor, Preprocessor, task.preprocessor)
         )
+        attempt(lambda: _check_model_class(task, recipe.task))
         evaluator = attempt(lambda: _chosen(plugins, "evaluators", recipe.evaluator, Evaluator, task.evaluator))
         attempt(lambda: check_arguments(resolve(task.arguments), recipe.training))
         attempt(lambda: check_generation(task, recipe))
@@ -101,6 +102,22 @@ def make(recipe: Recipe, plugins: Plugins) -> Plan:
         metrics=metrics,
         plugins=plugins,
     )
+
+
+def _check_model_class(task: Task, name: str) -> None:
+    """Check that transformers has the task's model class.
+
+    Raises:
+        BadRecipe: It has none of that name.
+    """
+    import transformers
+
+    if not hasattr(transformers, task.model_class):
+        autos = [known for known in dir(transformers) if known.startswith("AutoModel")]
+        raise BadRecipe(
+            f"task: {name!r} names the model class {task.model_class!r}, which transformers does not have."
+            f"{did_you_mean(task.model_class, autos)}"
+        )
 
 
 def find_metrics(recipe: Recipe, plugins: Plugins) -> dict[str, Metric]:

@@ -113,7 +113,7 @@ class Console(Reporter):
         """Advance the bar; without a terminal, print a line every ten seconds."""
         shown = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
         if not self.console.is_terminal:
-            if time.monotonic() - self._printed > 10:
+            if self._name and time.monotonic() - self._printed > 10:
                 self._printed = time.monotonic()
                 self.console.print(f"  {self._name}: {done} of {total}  {shown}".rstrip())
             return

@@ -14,6 +14,7 @@ from transformers import set_seed
 from finetune import folder, models, report
 from finetune import result as results
 from finetune.data.preparation import Prepared, prepare
+from finetune.errors import Incompatible
 from finetune.evaluation import forgetting
 from finetune.evaluation.analysis import analyse, score_examples, split_into_slices
 from finetune.evaluation.evidence import Evidence, compute_evidence
@@ -156,12 +157,15 @@ def make_job(prepared: Prepared, loaded: Loaded, reporter: Reporter) -> Job:
     arguments = training_arguments.arguments(
         plan.recipe, plan.task, evaluator=plan.evaluator, validation=validation is not None
     )
+    model = plan.strategy.prepare(loaded.model, plan.task, newly_initialized=loaded.newly_initialized)
+    if model is None:
+        raise Incompatible(f"strategy: {type(plan.strategy).__name__}.prepare returned None. It must return the model.")
     return Job(
         task=plan.task,
         recipe=plan.recipe,
         output=Path(plan.recipe.output),
         seed=plan.recipe.seed,
-        model=plan.strategy.prepare(loaded.model, plan.task, newly_initialized=loaded.newly_initialized),
+        model=model,
         tokenizer=prepared.tokenizer,
         preprocessor=plan.preprocessor,
         strategy=plan.strategy,

@@ -85,6 +85,7 @@ def make(
 
     def batch(columns: Mapping[str, Sequence[Any]], indices: Sequence[int]) -> dict[str, Any]:
         made = dict(preprocessor.features(columns, tokenizer))
+        _check_lengths(made, preprocessor)
         owners = made.pop(OVERFLOW, range(len(indices)))
         reporter.step(indices[-1] + 1, len(examples))
         return {**made, EXAMPLE: [indices[owner] for owner in owners]}
@@ -109,6 +110,20 @@ def make(
     if answers:
         preprocessor.validate_counts(counts, split=split)
     return Features(examples=examples, features=features, counts=dict(counts), longest=longest)
+
+
+def _check_lengths(made: Mapping[str, Sequence[Any]], preprocessor: Preprocessor) -> None:
+    """Check that the columns of a batch of features have one length.
+
+    Raises:
+        BadOptions: They have several; the message gives the length of each.
+    """
+    sizes = {name: len(values) for name, values in made.items()}
+    if len(set(sizes.values())) > 1:
+        raise BadOptions(
+            f"preprocessor: {type(preprocessor).__name__}.features returned columns of different lengths: "
+            f"{', '.join(f'{name} {size}' for name, size in sizes.items())}."
+        )
 
 
 def features_fit_task(
