@@ -238,7 +238,7 @@ def test_overwriting_leaves_nothing_of_the_earlier_run(run: Path, tmp_path: Path
     [
         ({"learning_rat": 1}, "'learning_rat' is not an option of TrainingArguments. Did you mean 'learning_rate'"),
         ({"warmup_ratio": 0.1}, "Write warmup_steps; below 1 it is a share"),
-        ({"hub_token": "x"}, "cannot be set here: a token"),
+        ({"hub_token": "x"}, "cannot be set here: each checkpoint would hold the token"),
         ({"output_dir": "x"}, "it is the recipe's `output`"),
         ({"learning_rate": "fast"}, "'learning_rate': .*number.*'fast'"),
         ({"save_total_limit": 1}, "Keep at least 2"),
@@ -306,7 +306,7 @@ def test_a_model_loaded_in_its_own_way_is_reloaded_in_that_way(base: Path, examp
     [
         ({"bf16": "no"}, "'bf16': write False without quotes, not the text 'no'"),
         ({"learning_rate": "3e-5"}, "write 3e-05 without quotes"),
-        ({"load_best_model_at_end": True, "metric_for_best_model": "loss"}, "Set evaluator.primary, or say greater_is"),
+        ({"load_best_model_at_end": True, "metric_for_best_model": "loss"}, "Set evaluator.primary, or set training.greater_is"),
     ],
 )
 def test_a_training_option_that_would_act_otherwise_than_it_reads_is_refused(
