@@ -344,9 +344,7 @@ class FineTuned:
         is_single = dataset is not None and len(splits) == 1
         chosen = next(iter(splits.values())) if is_single else splits.get(split)
         if chosen is None:
-            raise BadData(
-                f"the data has no split {split!r}. It has: {', '.join(splits)}. Set split."
-            )
+            raise BadData(f"the data has no split {split!r}. It has: {', '.join(splits)}. Set `split` to one of these.")
         return scoring.all_scores(plan.evaluator, plan, self._records(chosen, reporter=reporter), examples=chosen)
 
     def _records(self, examples: Any, *, answers: bool = True, reporter: Reporter | None = None) -> list[Record]:

@@ -4,49 +4,59 @@ Stable names for plugin authors are in `finetune.interfaces`, `finetune.errors`,
 `finetune.testing` and here; all other modules of `finetune` may change without notice. What "stable" means, and how
 long a deprecated name stays, is on the page "What is stable" of the documentation.
 
-Import it in implementation modules, not in the module that holds your hooks: it imports torch and transformers.
+A name is imported when it is first used, so a reader of files does not load torch. Still, import the kit in
+implementation modules, not in the module that holds your hooks: most names need torch and transformers.
 """
 
-import finetune.cli.output as cli_output
-from finetune.data import from_rows
-from finetune.data.findings import blank_line
-from finetune.data.readers.text import LONGEST, lines, too_long
-from finetune.data.text_checks import DuplicateCounter, check_text, is_blank
-from finetune.evaluation import verdicts
-from finetune.evaluation.bootstrap import intervals, ratios, safe_divide
-from finetune.folder import make_readable, size_of_weights
-from finetune.models import bf16_is_fast, finds_end_by_padding, locate, suppress_output
-from finetune.plugins import Plugins, discover, resolve
-from finetune.progress import Console, Reporter, suppress_progress_bars
-from finetune.recipe import Recipe
-from finetune.recipe import dump as dump_yaml
-from finetune.recipe import from_mapping as recipe_from_mapping
-from finetune.recipe import read as read_recipe
-from finetune.recipe.options import build as build_options
-from finetune.recipe.options import rebuild
-from finetune.result import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result, write_atomically
-from finetune.training.arguments import build_arguments
-from finetune.training.checks import align_memory, base_model_of, evaluation_mode, model_outputs
-from finetune.training.collate import PadRight, pad, pad_mask
-from finetune.training.generation import (
-    GENERATION_DEFAULTS,
-    generate,
-    generation_options,
-    mask_after_eos,
-    max_prompt_length,
-)
-from finetune.training.losses import TokenCrossEntropy, align_logits, batch_share, logits_of
-from finetune.training.trainer import (
-    PatchedTrainer,
-    build_trainer,
-    model_columns,
-    predict,
-    preserve_rng_state,
-    trainer,
-)
-from finetune.training.upstream import CACHE_OUTPUTS, decay_parameter_names, keep_generation_options, replaced
-from finetune.training.upstream import changed as upstream_changed
-from finetune.training.upstream import require as require_upstream
+from __future__ import annotations
+
+import ast
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # also read at run time, by `_sources`
+    from finetune.cli import output as cli_output
+    from finetune.data import from_rows
+    from finetune.data.findings import blank_line
+    from finetune.data.readers.text import LONGEST, lines, too_long
+    from finetune.data.text_checks import DuplicateCounter, check_text, is_blank
+    from finetune.evaluation import verdicts
+    from finetune.evaluation.bootstrap import intervals, ratios, safe_divide
+    from finetune.folder import make_readable, size_of_weights
+    from finetune.models import bf16_is_fast, finds_end_by_padding, locate, suppress_output
+    from finetune.plugins import Plugins, discover, resolve
+    from finetune.progress import Console, Reporter, suppress_progress_bars
+    from finetune.recipe import Recipe
+    from finetune.recipe import dump as dump_yaml
+    from finetune.recipe import from_mapping as recipe_from_mapping
+    from finetune.recipe import read as read_recipe
+    from finetune.recipe.options import build as build_options
+    from finetune.recipe.options import rebuild
+    from finetune.result import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result, write_atomically
+    from finetune.training.arguments import build_arguments
+    from finetune.training.checks import align_memory, base_model_of, evaluation_mode, model_outputs
+    from finetune.training.collate import PadRight, pad, pad_mask
+    from finetune.training.generation import (
+        GENERATION_DEFAULTS,
+        generate,
+        generation_options,
+        mask_after_eos,
+        max_prompt_length,
+    )
+    from finetune.training.losses import TokenCrossEntropy, align_logits, batch_share, logits_of
+    from finetune.training.trainer import (
+        PatchedTrainer,
+        build_trainer,
+        model_columns,
+        predict,
+        preserve_rng_state,
+        trainer,
+    )
+    from finetune.training.upstream import CACHE_OUTPUTS, decay_parameter_names, keep_generation_options, replaced
+    from finetune.training.upstream import changed as upstream_changed
+    from finetune.training.upstream import require as require_upstream
 
 __all__ = [
     "CACHE_OUTPUTS",
@@ -117,3 +127,32 @@ __all__ = [
     "verdicts",
     "write_atomically",
 ]
+
+
+@cache
+def _sources() -> dict[str, tuple[str, str]]:
+    """Return the module and the attribute behind each name: the imports above, read from this file."""
+    tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
+    sources: dict[str, tuple[str, str]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("finetune."):
+            for alias in node.names:
+                sources[alias.asname or alias.name] = (node.module, alias.name)
+    return sources
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first used."""
+    if name not in _sources():
+        raise AttributeError(f"module 'finetune.kit' has no attribute {name!r}")
+    module, attribute = _sources()[name]
+    try:
+        value = getattr(import_module(module), attribute)
+    except AttributeError:  # a module of a package
+        value = import_module(f"{module}.{attribute}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -208,3 +210,15 @@ def test_every_option_is_documented(cls: type) -> None:
         return
     for option in document(cls):
         assert len(option.doc) > 10, f"{cls.__name__}.{option.name} has no docstring"
+
+
+def test_reading_files_loads_neither_torch_nor_transformers() -> None:
+    readers = [target.partition(":")[0] for target in discover().catalogues["readers"].targets.values()]
+    program = f"""
+import importlib, sys
+import finetune.data
+for module in {readers}: importlib.import_module(module)
+print(sorted(set(sys.modules) & {{"torch", "transformers"}}))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

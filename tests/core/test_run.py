@@ -306,7 +306,10 @@ def test_a_model_loaded_in_its_own_way_is_reloaded_in_that_way(base: Path, examp
     [
         ({"bf16": "no"}, "'bf16': write False without quotes, not the text 'no'"),
         ({"learning_rate": "3e-5"}, "write 3e-05 without quotes"),
-        ({"load_best_model_at_end": True, "metric_for_best_model": "loss"}, "Set evaluator.primary, or set training.greater_is"),
+        (
+            {"load_best_model_at_end": True, "metric_for_best_model": "loss"},
+            "Set evaluator.primary, or set training.greater_is",
+        ),
     ],
 )
 def test_a_training_option_that_would_act_otherwise_than_it_reads_is_refused(
