@@ -66,6 +66,16 @@ def tasks() -> Mapping[str, Task]:
     }
 
 
+@hookimpl
+def requirements() -> Mapping[str, Mapping[str, str]]:
+    """Return what the scores need: rouge-score, sacrebleu or both."""
+    return {
+        "summarization": {"rouge_score": "finetune-kit[seq2seq]"},
+        "translation": {"sacrebleu": "finetune-kit[seq2seq]"},
+        "text-to-text": {"rouge_score": "finetune-kit[seq2seq]", "sacrebleu": "finetune-kit[seq2seq]"},
+    }
+
+
 def _task(summary: str, *, preprocessor: str, evaluator: str, starter: Mapping[str, Any]) -> Task:
     """Return a task with what all three have in common."""
     # the order of the sections is their order in the recipe of `finetune init`
