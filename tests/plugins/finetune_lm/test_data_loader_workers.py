@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch.utils.data import DataLoader
 
@@ -58,6 +59,7 @@ def test_a_spawned_worker_that_outlives_an_epoch_draws_new_masks_in_the_next() -
     assert not torch.equal(batches[0]["labels"], batches[1]["labels"])
 
 
+@pytest.mark.slow
 def test_a_run_with_spawned_workers_ends_with_the_scores_of_a_run_without(tmp_path: Path) -> None:
     data = [{"text": f"{text} {number}"} for number, text in enumerate(TEXTS)]
     base = tiny_model("bert", tokenizer("bert"), tmp_path / "base", model_class="AutoModelForMaskedLM")
