@@ -87,7 +87,7 @@ def test_masked_tokens_are_decoded_as_words_and_gaps_as_fillings() -> None:
     }
     assert evaluator.scores([known, gap]) == {"perplexity": pytest.approx(math.e), "accuracy": 0.5, "tokens": 2}
     assert MaskedLMEvaluator(primary="accuracy").greater_is_better and not evaluator.greater_is_better
-    with pytest.raises(BadData, match="no predicted token"):
+    with pytest.raises(BadData, match="has a predicted token"):
         evaluator.scores([gap])
 
 

@@ -187,7 +187,7 @@ def test_one_text_is_written_from_the_command_line(bases, tmp_path):
         ({"sortish_sampler": True}, "does nothing in transformers 5"),
         ({"generation_num_beams": 4}, r"it is the recipe's `generation\.num_beams`"),
         ({"generation_max_length": 4}, r"it is the recipe's `generation\.max_length`"),
-        ({"label_smoothing_factor": 0.1}, "brings a loss of its own"),
+        ({"label_smoothing_factor": 0.1}, "has its own loss"),
     ],
 )
 def test_training_options_without_effect_or_with_a_bad_one_are_refused(training, message, bases, tmp_path):
