@@ -144,16 +144,17 @@ def run(script: Path, folder: Path) -> list[dict[str, Any]]:
 def build(script: Path) -> None:
     """Run a tutorial and write its page and pictures; a failure leaves the old ones as they were."""
     pictures = script.with_suffix("")
+    digest, cells = key(script), parse(script.read_text(encoding="utf-8"))  # somebody may edit it while it runs
     with tempfile.TemporaryDirectory() as scratch:
         record = run(script, Path(scratch))
         shutil.rmtree(pictures, ignore_errors=True)
         for picture in sorted(Path(scratch).glob("*.png")):
             pictures.mkdir(exist_ok=True)
             shutil.copyfile(picture, pictures / picture.name)
-    text = render(script.stem, parse(script.read_text(encoding="utf-8")), record)
+    text = render(script.stem, cells, record)
     head = (
         f"---\n# made by docs/_build/tutorials.py: edit {script.name}, not this page\n"
-        f'script: "{key(script)}"\npage: "{_made(text, pictures)}"\n'
+        f'script: "{digest}"\npage: "{_made(text, pictures)}"\n'
         f"seconds: {sum(item['seconds'] for item in record):.1f}\n---\n\n"
     )
     script.with_suffix(".md").write_text(head + text, encoding="utf-8", newline="\n")
