@@ -405,13 +405,14 @@ for beta, s in table.items():
 
 # %% hide
 distances = [s["KL"] for s in table.values()]
-assert distances == sorted(distances, reverse=True), table
-assert distances[-1] > 0, table
+assert 0 < distances[-1] < 0.5 * min(distances[:-1]), table
+assert min(table, key=lambda beta: table[beta]["courtesy"]) == 1.0, table
 
 # %%
 # All three have about the same accuracy. They differ in how far they moved, and
 # in how they write: with β = 1 the model stayed near its reference, and its
-# style improved least. So choose β by what the model writes, not by the
+# style improved least. The two smaller values are too close to compare: each
+# model was trained once, and the KL comes from one sample of answers. So choose β by what the model writes, not by the
 # accuracy. Most people start with 0.1.
 #
 # ## Next steps
