@@ -37,7 +37,9 @@ def test_the_reference_comes_from_the_job_and_trl_is_as_before(monkeypatch: pyte
 def test_a_reference_that_trl_loaded_by_itself_is_an_error() -> None:
     reinforcement._require_our_reference(SimpleNamespace(ref_model=None), [])
     reinforcement._require_our_reference(SimpleNamespace(ref_model="ours"), ["ours"])
-    with pytest.raises(UpstreamChanged, match=r"^trl .* may be a different model than the base .*\"trl>=1\.16,<1\.17\""):
+    with pytest.raises(
+        UpstreamChanged, match=r"^trl .* may be a different model than the base .*\"trl>=1\.16,<1\.17\""
+    ):
         reinforcement._require_our_reference(SimpleNamespace(ref_model="TRL's"), [])
 
 
