@@ -70,9 +70,10 @@ def check_room_for_text(job: Job) -> None:
         if features is not None:
             longest = max(longest, job.preprocessor.longest(features))
     if room is not None and longest + count > room:
+        shorten = f"Set preprocessor.max_length to {room - count} or less, or lower" if room > count else "Lower"
         raise Incompatible(
             f"strategy: {count} virtual tokens and features of up to {longest} tokens do not fit: the model has {room} "
-            f"positions. Set preprocessor.max_length to {room - count} or less, or lower strategy.num_virtual_tokens."
+            f"positions. {shorten} strategy.num_virtual_tokens."
         )
 
 
