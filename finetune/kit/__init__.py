@@ -22,10 +22,12 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.data.findings import blank_line
     from finetune.data.readers.text import LONGEST, lines, too_long
     from finetune.data.text_checks import DuplicateCounter, check_text, is_blank
+    from finetune.data.truncation import MODEL_INPUTS, encode_truncated
     from finetune.evaluation import verdicts
     from finetune.evaluation.bootstrap import intervals, ratios, safe_divide
+    from finetune.evaluation.required import check_primary, require_key
     from finetune.folder import make_readable, size_of_weights
-    from finetune.models import bf16_is_fast, finds_end_by_padding, locate, suppress_output
+    from finetune.models import base_model_of, bf16_is_fast, finds_end_by_padding, locate, suppress_output
     from finetune.plugins import Plugins, discover, resolve
     from finetune.progress import Console, Reporter, suppress_progress_bars
     from finetune.recipe import Recipe
@@ -36,7 +38,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.recipe.options import rebuild
     from finetune.result import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result, write_atomically
     from finetune.training.arguments import build_arguments
-    from finetune.training.checks import align_memory, base_model_of, evaluation_mode, model_outputs
+    from finetune.training.checks import align_memory, evaluation_mode, model_outputs
     from finetune.training.collate import PadRight, pad, pad_mask
     from finetune.training.generation import (
         GENERATION_DEFAULTS,
@@ -64,6 +66,7 @@ __all__ = [
     "GENERATION_DEFAULTS",
     "LOG",
     "LONGEST",
+    "MODEL_INPUTS",
     "PREDICTIONS",
     "RECIPE",
     "RESULT",
@@ -85,11 +88,13 @@ __all__ = [
     "build_arguments",
     "build_options",
     "build_trainer",
+    "check_primary",
     "check_text",
     "cli_output",
     "decay_parameter_names",
     "discover",
     "dump_yaml",
+    "encode_truncated",
     "evaluation_mode",
     "finds_end_by_padding",
     "from_rows",
@@ -115,6 +120,7 @@ __all__ = [
     "rebuild",
     "recipe_from_mapping",
     "replaced",
+    "require_key",
     "require_upstream",
     "resolve",
     "safe_divide",

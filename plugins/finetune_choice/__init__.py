@@ -10,7 +10,7 @@ from finetune.interfaces import Task
 
 @hookimpl
 def tasks() -> Mapping[str, Task]:
-    """Bring `multiple-choice`."""
+    """Register `multiple-choice`."""
     return {
         "multiple-choice": Task(
             summary="Choose the right answer to a question from several (RACE, SWAG, ARC)",

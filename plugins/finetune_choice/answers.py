@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -37,7 +38,7 @@ def position_of(label: Any, choices: Sequence[str], form: LabelForm) -> int | No
         return list(choices).index(label) if label in choices else None
     text = str(label).strip()
     if form == "letter":
-        position = ord(text.upper()) - ord("A") if len(text) == 1 else -1
+        position = string.ascii_uppercase.find(text.upper()) if len(text) == 1 else -1
     else:
         position = int(text) if text.isdecimal() else -1
     return position if 0 <= position < len(choices) else None

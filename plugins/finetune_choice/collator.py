@@ -8,10 +8,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from finetune.kit import PadRight, batch_share, logits_of
-
-NESTED = ("input_ids", "attention_mask", "token_type_ids")
-"""Feature columns that hold one list for each choice."""
+from finetune.kit import MODEL_INPUTS, PadRight, batch_share, logits_of
 
 
 class PadChoices:
@@ -22,7 +19,8 @@ class PadChoices:
 
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Return the batch; every feature has the same number of choices, which the preprocessor checks."""
-        nested = [name for name in NESTED if name in features[0]]
+        # these columns hold one list for each choice
+        nested = [name for name in MODEL_INPUTS if name in features[0]]
         choices = len(features[0]["input_ids"])
         sequences: list[dict[str, Any]] = []
         for feature in features:

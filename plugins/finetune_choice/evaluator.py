@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 from scipy.special import softmax
 
-from finetune.errors import BadData, BadOptions, TrainingFailed
+from finetune.errors import BadData, TrainingFailed
 from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
-from finetune.kit import ratios
+from finetune.kit import ratios, require_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class MultipleChoiceEvaluator(Evaluator):
     """Accuracy, with each choice's probability, and what the position and the length of a choice alone would give."""
 
     primary: Literal["accuracy"] = "accuracy"
-    """The score to choose by."""
+    """The score that models are chosen by."""
 
     def records(self, predictions: Predictions) -> list[Record]:
         """Return the most probable choice of each question.
@@ -72,7 +72,7 @@ class MultipleChoiceEvaluator(Evaluator):
         return losses
 
     def slices(self, records: Sequence[Record], examples: Sequence[Row]) -> dict[str, list[str]]:
-        """Return by what a shortcut shows: where the right choice stands, and whether it is the longest."""
+        """Return the position of the right choice, and whether it is the longest: a shortcut shows there."""
         positions = [str(record["right"] + 1) for record in records]
         longest = ["yes" if record["right_is_longest"] else "no" for record in records]
         return {"position of the right choice": positions, "the right choice is the longest": longest}
@@ -103,15 +103,13 @@ def _questions(predictions: Predictions) -> list[Mapping[str, Any]]:
     Raises:
         BadOptions: The preprocessor does not give them.
     """
+    preprocessor = predictions.preprocessor
+    remedy = "Return {'choices': [texts], 'label': position or None}, or choose another evaluator."
     questions = []
     for example in predictions.examples:
-        question = predictions.preprocessor.canonical(example)
+        question = preprocessor.canonical(example)
         for key in ("choices", "label"):
-            if key not in question:
-                raise BadOptions(
-                    f"{type(predictions.preprocessor).__name__}.canonical() gives no {key!r}, which "
-                    f"MultipleChoiceEvaluator reads. Return {{'choices': [texts], 'label': position or None}}."
-                )
+            require_key(question, key, preprocessor, method="canonical()", remedy=remedy)
         questions.append(question)
     return questions
 

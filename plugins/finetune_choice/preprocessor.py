@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from finetune.errors import BadData, BadOptions, Incompatible
 from finetune.interfaces import Batch, Columns, Finding, Preprocessor, Row
-from finetune.kit import DuplicateCounter, check_text
+from finetune.kit import DuplicateCounter, check_text, encode_truncated
 from finetune_choice.answers import WRITTEN, LabelForm, choices_of, position_of
-from finetune_choice.collator import NESTED, PadChoices, cross_entropy
+from finetune_choice.collator import PadChoices, cross_entropy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -26,8 +26,8 @@ class MultipleChoicePreprocessor(Preprocessor):
     """
 
     max_length: int = 256
-    """Longest sequence of context, question and one choice, in tokens, special ones included. What is beyond is cut
-    from the context, or from the question if there is no context, and counted."""
+    """Longest sequence of context, question and one choice, in tokens, special tokens included. Longer ones are
+    truncated in the context, or in the question if there is no context, and the loss is counted."""
     context: bool = True
     """Whether each question is about a text, in the column `context`."""
     choice_columns: tuple[str, ...] | None = None
@@ -132,7 +132,13 @@ class MultipleChoicePreprocessor(Preprocessor):
             for choice in known["choices"]:
                 firsts.append(row["context"] if self.context else row["question"])
                 seconds.append(f"{row['question']} {choice}" if self.context else choice)
-        encoded, lost = self._encode(firsts, seconds, tokenizer)
+
+        def check_long(positions: Sequence[int]) -> None:
+            self._require_room([seconds[position] for position in positions], tokenizer)
+
+        encoded, lost = encode_truncated(
+            tokenizer, firsts, seconds, max_length=self.max_length, truncation="only_first", check_long=check_long
+        )
         counts = [len(known["choices"]) for known in found]
         features: dict[str, list[Any]] = {name: list(_grouped(values, counts)) for name, values in encoded.items()}
         features["tokens_lost"] = [sum(tokens) for tokens in _grouped(lost, counts)]
@@ -142,33 +148,14 @@ class MultipleChoicePreprocessor(Preprocessor):
 
     def _right(self, known: Row, row: Row) -> int:
         if known["label"] is None:
-            raise BadData(f"{row.get('label')!r} names none of the choices {known['choices']}.")
+            raise BadData(
+                f"{row.get('label')!r} names none of the choices {known['choices']}. "
+                "Correct the label, or set preprocessor.label_form."
+            )
         return int(known["label"])
 
-    def _encode(
-        self, firsts: list[str], seconds: list[str], tokenizer: PreTrainedTokenizerBase
-    ) -> tuple[dict[str, list[Any]], list[int]]:
-        """Return the sequences of tokens, and how many tokens of each were cut."""
-        # First without a limit, to count what is lost; then what is too long again, with the limit.
-        whole = tokenizer(firsts, seconds, verbose=False)
-        encoded = {name: list(whole[name]) for name in NESTED if name in whole}
-        lengths = [len(ids) for ids in encoded["input_ids"]]
-        long = [place for place, length in enumerate(lengths) if length > self.max_length]
-        if long:
-            self._require_room([seconds[place] for place in long], tokenizer)
-            cut = tokenizer(
-                [firsts[place] for place in long],
-                [seconds[place] for place in long],
-                truncation="only_first",
-                max_length=self.max_length,
-            )
-            for name, values in encoded.items():
-                for place, value in zip(long, cut[name], strict=True):
-                    values[place] = value
-        return encoded, [length - len(ids) for length, ids in zip(lengths, encoded["input_ids"], strict=True)]
-
     def _require_room(self, seconds: list[str], tokenizer: PreTrainedTokenizerBase) -> None:
-        """Refuse a limit that leaves no token for the text that is cut."""
+        """Refuse a limit that leaves no token for the text that is truncated."""
         alone = tokenizer(seconds, add_special_tokens=False, verbose=False)["input_ids"]
         needed = max(len(ids) for ids in alone) + tokenizer.num_special_tokens_to_add(pair=True) + 1
         if needed > self.max_length:
@@ -179,12 +166,12 @@ class MultipleChoicePreprocessor(Preprocessor):
             )
 
     def counts(self, features: Batch) -> Mapping[str, int]:
-        """Return how many questions were cut, and how many tokens were lost, those of each choice counted."""
+        """Return how many questions were truncated, and how many tokens were lost, for each choice separately."""
         lost = features["tokens_lost"]
         return {"truncated": sum(tokens > 0 for tokens in lost), "tokens_lost": sum(lost)}
 
     def show(self, feature: Row, tokenizer: PreTrainedTokenizerBase) -> str:
-        """Return what the model reads of each choice, a line each, with the number of the right one in ``⟦…⟧``."""
+        """Return one line for each choice: what the model reads, with the number of the right one in ``⟦…⟧``."""
         lines = []
         for number, ids in enumerate(feature["input_ids"]):
             mark = f"⟦{number}⟧" if number == feature.get("labels") else f" {number} "
@@ -192,17 +179,20 @@ class MultipleChoicePreprocessor(Preprocessor):
         return "\n".join(lines)
 
     def collator(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> PadChoices:
-        """Return what pads every choice of a batch.
+        """Return a collator that pads every choice of a batch.
 
         Raises:
             Incompatible: The tokenizer has no padding token.
         """
         if tokenizer.pad_token_id is None:
-            raise Incompatible("the tokenizer has no padding token, so choices cannot be batched. Use one that has.")
+            raise Incompatible(
+                f"the tokenizer ({type(tokenizer).__name__}) has no padding token, so choices cannot be batched. "
+                "Name another tokenizer under model.tokenizer."
+            )
         return PadChoices(pad_token_id=tokenizer.pad_token_id, pad_token_type_id=tokenizer.pad_token_type_id)
 
     def loss(self) -> Callable[..., Any]:
-        """Return the cross entropy over the choices, right for accumulated batches too."""
+        """Return the cross entropy over the choices, correct for accumulated batches too."""
         return cross_entropy
 
 

@@ -20,7 +20,7 @@ _DATASET = {"path": "sample:harbour-text"}
 
 @hookimpl
 def tasks() -> Mapping[str, Task]:
-    """Add `masked-language-modeling` and `causal-language-modeling`."""
+    """Register `masked-language-modeling` and `causal-language-modeling`."""
     return {
         "masked-language-modeling": Task(
             summary="Predict the masked words of a text: adapts an encoder to a domain",
@@ -63,5 +63,5 @@ def tasks() -> Mapping[str, Task]:
 
 @hookimpl
 def readers() -> Mapping[str, str]:
-    """Read plain text: one document for each line, or for each paragraph."""
+    """Register the readers of plain text: one document for each line, or for each paragraph."""
     return {"lines": "finetune_lm.plain:LinesReader", "paragraphs": "finetune_lm.plain:ParagraphsReader"}

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from finetune.interfaces import IGNORE_INDEX, Evaluator, Predictions, Record, Tallies
-from finetune.kit import ratios
+from finetune.kit import check_primary, ratios, require_key
 from finetune_lm.causal import PROMPT
 from finetune_lm.texts import TEXT
-from finetune_lm.token_losses import check_primary, loss_per_token, perplexities, perplexity, token_losses, with_tokens
+from finetune_lm.token_losses import loss_per_token, perplexities, perplexity, token_losses, with_tokens
 from finetune_lm.unigrams import Unigrams
 
 SCORES = ("perplexity", "bits_per_byte")
+_REMEDY = "Override canonical() to return {'text': …}, or choose another evaluator."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +49,12 @@ class CausalLMEvaluator(Evaluator):
         the model continued the text, ``{'prediction': ' of the pier.', 'stopped': True,
         'perplexity': 23.4, 'nll': 315.2, 'tokens': 100, 'bytes': 420}``: ``stopped`` is false if
         `max_new_tokens` ended the text.
+
+        Raises:
+            BadOptions: The preprocessor does not give what this evaluator needs.
+            TrainingFailed: A likelihood is not a finite number.
         """
-        outputs = predictions.outputs
+        outputs, preprocessor = predictions.outputs, predictions.preprocessor
         nll_of_tokens, *generated = outputs if isinstance(outputs, tuple | list) else (outputs,)
         nll = np.zeros(len(predictions.examples))
         tokens = np.zeros(len(predictions.examples), dtype=np.int64)
@@ -65,8 +70,9 @@ class CausalLMEvaluator(Evaluator):
                 record = {**continued[number], "perplexity": perplexity(total, count)}
             else:
                 record = {"prediction": perplexity(total, count), "reference": 1.0}
-            size = len(example[TEXT].encode("utf-8"))
-            records.append({**record, "nll": total, "tokens": count, "bytes": size})
+            row = preprocessor.canonical(example)
+            text = require_key(row, TEXT, preprocessor, method="canonical()", remedy=_REMEDY)
+            records.append({**record, "nll": total, "tokens": count, "bytes": len(text.encode("utf-8"))})
         return records
 
     def scores(self, records: Sequence[Record]) -> dict[str, float]:

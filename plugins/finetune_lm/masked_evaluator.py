@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from finetune.interfaces import Evaluator, Predictions, Record, Tallies
-from finetune.kit import ratios
+from finetune.kit import check_primary, ratios
 from finetune_lm.token_losses import (
-    check_primary,
     document_indices,
     loss_per_token,
     perplexities,
@@ -52,6 +51,10 @@ class MaskedLMEvaluator(Evaluator):
         ``{'prediction': ['tide', 'fog'], 'reference': ['tide', 'rain'], 'correct': 1, 'tokens': 2,
         'nll': 1.9}``, and for a text that contains the mask token ``{'prediction': ['ship'],
         'fillings': [[{'token': 'ship', 'probability': 0.4}, …]]}``, which has nothing to score.
+
+        Raises:
+            BadOptions: The preprocessor does not give what this evaluator needs.
+            TrainingFailed: A likelihood is not a finite number.
         """
 
         @cache

@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune.errors import BadData, TrainingFailed, did_you_mean
+from finetune.errors import BadData, TrainingFailed
 from finetune.interfaces import Predictions, Record, Row
+from finetune.kit import require_key
 
 Array = NDArray[Any]
 NO_LABEL = -1
 """Output at a position without a label: less than any negative log-likelihood, as is -100, the
 trainer's padding."""
+_REMEDY = "Add a column with the number of tokens of each document in the block, or choose another evaluator."
 
 
 class TokenLosses(NamedTuple):
@@ -39,9 +41,11 @@ def token_losses(predictions: Predictions, nll: Any) -> Iterator[TokenLosses]:
             there is no label.
 
     Raises:
+        BadOptions: The features do not say which document each token belongs to.
         TrainingFailed: A likelihood is not a finite number.
     """
     for block, (feature, row) in enumerate(zip(predictions.features, np.asarray(nll), strict=True)):
+        require_key(feature, "seq_lengths", predictions.preprocessor, method="features()", remedy=_REMEDY)
         documents = document_indices(feature)
         values = row[: len(documents)].astype(np.float64)
         positions = np.flatnonzero(~(values < 0))  # NaN counts as predicted, so that it is found
@@ -88,16 +92,3 @@ def with_tokens(records: Sequence[Record]) -> list[Record]:
     if not scorable:
         raise BadData("no text has a predicted token, so nothing can be scored. Check that the texts are long enough.")
     return scorable
-
-
-def check_primary(name: str, scores: Sequence[str]) -> None:
-    """Check that a primary score exists.
-
-    Raises:
-        ValueError: It does not exist; the message names the nearest score.
-    """
-    if name not in scores:
-        raise ValueError(
-            f"primary: {name!r} is not a score of this "
-            f"evaluator.{did_you_mean(name, scores)} Choose from: {', '.join(scores)}"
-        )

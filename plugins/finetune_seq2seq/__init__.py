@@ -22,7 +22,7 @@ _TRAINING = {
 
 @hookimpl
 def tasks() -> Mapping[str, Task]:
-    """Add `summarization`, `translation` and `text-to-text`."""
+    """Register `summarization`, `translation` and `text-to-text`."""
     return {
         "summarization": _task(
             "Write a short text with the content of a long one, or of a dialogue",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from finetune.interfaces import Record
-from finetune_seq2seq.outputs import GeneratedExample
+from finetune.interfaces import Predictions, Record
+from finetune_seq2seq.outputs import GeneratedExample, generated_examples
 from finetune_seq2seq.sentences import sentences, turns
 
 
@@ -21,6 +21,17 @@ def baseline_records(examples: Sequence[GeneratedExample], texts: Sequence[str])
 def from_sources(examples: Sequence[GeneratedExample], write: Callable[[str], str]) -> list[Record]:
     """Return the records of a baseline that makes its text of the source."""
     return baseline_records(examples, [write(str(example.source)) for example in examples])
+
+
+def records_with(predictions: Predictions, field: str, write: Callable[[str], str]) -> list[Record]:
+    """Return the records of predictions; a record with a reference gets, as a field, the text of a baseline."""
+    records = []
+    for example in generated_examples(predictions):
+        record = dict(example.record)
+        if example.target is not None:
+            record[field] = write(str(example.source))
+        records.append(record)
+    return records
 
 
 def lead_3(document: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from finetune.errors import BadOptions, Incompatible
+from finetune.kit import encode_truncated
 
 
 def encode(
@@ -37,32 +38,14 @@ def encode(
             f"preprocessor: {option} {max_length} leaves no room for text: the tokenizer adds {len(special)} special "
             f"tokens. Set it to {len(special) + 1} or more."
         )
-    # The first pass does not truncate, so that lost tokens can be counted; the second one encodes
-    # long texts alone.
-    ids = _encode(tokenizer, list(texts), target=target, verbose=False)
-    lost = [0] * len(ids)
-    too_long = []
-    for position, row in enumerate(ids):
-        if len(row) > max_length:
-            too_long.append(position)
-    if too_long:
-        long_texts = [texts[position] for position in too_long]
-        truncated = _encode(tokenizer, long_texts, target=target, truncation=True, max_length=max_length)
-        for position, row in zip(too_long, truncated, strict=True):
-            lost[position] = len(ids[position]) - len(row)
-            ids[position] = row
-    return ids, lost
+    features, lost = encode_truncated(tokenizer, texts, max_length=max_length, target=target)
+    return features["input_ids"], lost
 
 
 def special_ids(tokenizer: Any, *, target: bool) -> list[int]:
     """Return the ids that the tokenizer puts around a source, or around a target."""
-    return _encode(tokenizer, [""], target=target)[0]
-
-
-def _encode(tokenizer: Any, texts: list[str], *, target: bool, **options: Any) -> list[list[int]]:
-    side = "text_target" if target else "text"
-    encoding = tokenizer(**{side: texts}, **options)
-    return [list(row) for row in encoding["input_ids"]]
+    encoding = tokenizer(text_target="") if target else tokenizer("")
+    return list(encoding["input_ids"])
 
 
 def _check_tokenizer(tokenizer: Any, special: Sequence[int], *, target: bool) -> None:

@@ -11,7 +11,7 @@ from transformers import GenerationConfig
 
 from finetune.errors import BadOptions
 from finetune.interfaces import Preprocessor
-from finetune.kit import keep_generation_options
+from finetune.kit import keep_generation_options, require_key
 from finetune_seq2seq import languages
 from finetune_seq2seq.collator import decoder_start
 from finetune_seq2seq.encoding import special_ids
@@ -67,21 +67,15 @@ def limit(generation: GenerationConfig) -> int:
     """Return how many tokens are generated at most, without the decoder's first token."""
     if generation.max_new_tokens is not None:
         return int(generation.max_new_tokens)
-    if generation.max_length is not None:
-        return int(generation.max_length) - 1
-    defaults: dict[str, Any] = GenerationConfig._get_default_generation_params()
-    return int(defaults["max_length"]) - 1
+    assert generation.max_length is not None, "config() sets one of the two limits"
+    return int(generation.max_length) - 1
 
 
 def _max_target_length(preprocessor: Preprocessor) -> int:
     options = preprocessor.trainer_options()
-    if "max_target_length" not in options:
-        raise BadOptions(
-            f"preprocessor: {type(preprocessor).__name__}.trainer_options() has no 'max_target_length', and the recipe "
-            "sets no limit, so it is unknown how many tokens to write. Return it there, or set "
-            "generation.max_new_tokens."
-        )
-    return int(options["max_target_length"])
+    remedy = "So it is unknown how many tokens to write. Return it there, or set generation.max_new_tokens."
+    key = "max_target_length"
+    return int(require_key(options, key, preprocessor, method="trainer_options()", remedy=remedy))
 
 
 def _check_lengths(generation: GenerationConfig, model: Any, preprocessor: Preprocessor) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from finetune.errors import BadData, BadOptions, TrainingFailed
+from finetune.errors import BadData, TrainingFailed
 from finetune.interfaces import Predictions, Preprocessor, Record, Row
+from finetune.kit import require_key
 
 MAX_LOSS = 700.0
 """Greatest loss whose exponential we compute: above it, a float is infinite."""
@@ -69,14 +70,11 @@ def source_and_target(preprocessor: Preprocessor, example: Row, *, labelled: boo
         BadOptions: The preprocessor does not give them.
     """
     row = preprocessor.canonical(example)
-    for key in ("source", "target") if labelled else ("source",):
-        if key not in row:
-            raise BadOptions(
-                f"preprocessor: {type(preprocessor).__name__}.canonical() returns no {key!r}, but: "
-                f"{', '.join(row) or 'nothing'}. The evaluators of generated text read 'source' and 'target'. Return "
-                "both there, or name another evaluator."
-            )
-    return row["source"], row.get("target")
+    remedy = "Return both 'source' and 'target' there, or choose another evaluator."
+    source = require_key(row, "source", preprocessor, method="canonical()", remedy=remedy)
+    if labelled:
+        require_key(row, "target", preprocessor, method="canonical()", remedy=remedy)
+    return source, row.get("target")
 
 
 def decode(ids: Any, tokenizer: Any) -> tuple[list[str], list[int]]:

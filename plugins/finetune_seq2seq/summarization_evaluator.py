@@ -12,7 +12,7 @@ from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]
 from finetune.errors import BadOptions
 from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
 from finetune.kit import ratios
-from finetune_seq2seq.baselines import from_sources, lead_3
+from finetune_seq2seq.baselines import from_sources, lead_3, records_with
 from finetune_seq2seq.outputs import (
     generated_examples,
     length_slices,
@@ -63,13 +63,7 @@ class SummarizationEvaluator(Evaluator):
         ``{'prediction': 'Fog holds the ferry.', 'tokens': 6, 'at_limit': False, 'reference': 'The
         ferry is late.', 'loss': 9.7, 'target_tokens': 6, 'lead_3': 'Is it late? It is. Fog.'}``
         """
-        records = []
-        for example in generated_examples(predictions):
-            record = dict(example.record)
-            if example.target is not None:
-                record[LEAD] = lead_3(str(example.source))
-            records.append(record)
-        return records
+        return records_with(predictions, LEAD, lead_3)
 
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
         """Return the means over all summaries.

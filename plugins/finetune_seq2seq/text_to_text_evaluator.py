@@ -75,17 +75,19 @@ class TextToTextEvaluator(Evaluator):
         for row in train.examples:
             _, target = source_and_target(train.preprocessor, row, labelled=True)
             counts[str(row.get(PREFIX))][str(first_target(target))] += 1
-        overall = sum(counts.values(), Counter[str]())
-        texts = []
-        for row in predictions.examples:
-            of_prefix = counts.get(str(row.get(PREFIX)), overall)
-            texts.append(of_prefix.most_common(1)[0][0])
+        overall = _most_frequent(sum(counts.values(), Counter[str]()))
+        of_prefix = {prefix: _most_frequent(targets) for prefix, targets in counts.items()}
+        texts = [of_prefix.get(str(row.get(PREFIX)), overall) for row in predictions.examples]
         return {"most frequent": baseline_records(generated_examples(predictions), texts)}
 
 
 _ROUGE, _CHRF = SummarizationEvaluator(words="unicode", use_stemmer=False), TranslationEvaluator()
 _LEFT_OUT = frozenset({"rouge1", "rouge2", "rougeLsum", "bleu"})
 """Scores of those two evaluators that are not scores of text-to-text."""
+
+
+def _most_frequent(targets: Counter[str]) -> str:
+    return targets.most_common(1)[0][0]
 
 
 def _is_equal(records: Sequence[Record]) -> list[bool]:

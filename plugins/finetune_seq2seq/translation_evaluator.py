@@ -12,7 +12,7 @@ from sacrebleu.metrics.chrf import CHRF
 
 from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
 from finetune.kit import ratios, require_upstream
-from finetune_seq2seq.baselines import copy, from_sources
+from finetune_seq2seq.baselines import copy, from_sources, records_with
 from finetune_seq2seq.outputs import (
     generated_examples,
     length_slices,
@@ -53,13 +53,7 @@ class TranslationEvaluator(Evaluator):
         ``{'prediction': 'Nebel.', 'tokens': 2, 'at_limit': False, 'reference': 'Nebel.', 'loss':
         0.1, 'target_tokens': 3, 'copy': 'Fog.'}``
         """
-        records = []
-        for example in generated_examples(predictions):
-            record = dict(example.record)
-            if example.target is not None:
-                record[COPY] = copy(str(example.source))
-            records.append(record)
-        return records
+        return records_with(predictions, COPY, copy)
 
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
         """Return BLEU and chrF of all translations together, and the means of the other scores."""

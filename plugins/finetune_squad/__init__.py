@@ -6,7 +6,7 @@ from finetune.interfaces import Task
 
 @hookimpl
 def tasks() -> dict[str, Task]:
-    """Bring `question-answering`."""
+    """Register `question-answering`."""
     return {
         "question-answering": Task(
             summary="Find the answer to a question in a text, or say that there is none (SQuAD 1.1 and 2.0).",
@@ -32,5 +32,5 @@ def tasks() -> dict[str, Task]:
 
 @hookimpl
 def readers() -> dict[str, str]:
-    """Read the official nested SQuAD files, of version 1.1 and 2.0."""
+    """Register the reader of the official nested SQuAD files, of version 1.1 and 2.0."""
     return {"squad": "finetune_squad.nested:SquadReader"}

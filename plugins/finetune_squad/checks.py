@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from finetune.interfaces import Finding, Row
 from finetune.kit import check_text, is_blank
 from finetune_squad.answers import FLAT, NESTED, MalformedAnswers, answers_of
+from finetune_squad.spans import has_surrogate
 
 Answers = list[tuple[str, int]]
 _UNITS = (("utf-8", "bytes of UTF-8", 1), ("utf-16-le", "UTF-16 units, as JavaScript does", 2))
@@ -85,7 +86,7 @@ def _check_id(row: int, example: Row, seen: _Seen) -> Iterator[Finding]:
 def _check_texts(row: int, example: Row) -> Iterator[Finding]:
     for column in ("question", "context"):
         for finding in check_text(example.get(column), row=row, column=column, name=column):
-            yield replace(finding, level="row")  # the other questions of a data set are sound: it can be dropped
+            yield replace(finding, level="row")  # a bad question can be dropped; the others stay usable
 
 
 def _check_answers(
@@ -160,7 +161,7 @@ def _check_answer(row: int, context: str, text: str, start: int, column: str) ->
 
 def _diagnosis(context: str, text: str, start: int) -> tuple[str, str]:
     """Return a code and a fix for an answer that is not at its offset."""
-    if not _can_be_encoded(text):
+    if has_surrogate(text):
         return "answer-surrogate", "Remove the half of a surrogate pair from the answer."
     for encoding, unit, size in _UNITS:
         data, wanted = context.encode(encoding), text.encode(encoding)
@@ -203,15 +204,6 @@ def _check_conflict(row: int, example: Row, answers: Answers, seen: _Seen) -> It
             column="question",
             value=example["question"],
         )
-
-
-def _can_be_encoded(text: str) -> bool:
-    """Say whether a text is free of halves of surrogate pairs."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _short(text: str) -> str:

@@ -42,7 +42,7 @@ class SquadEvaluator(Evaluator):
     """Whether every question gets an answer, as in SQuAD 1.1. None: yes, if no validation question
     is unanswerable; before validation, if none of the given questions is."""
     primary: Literal["f1", "exact"] = "f1"
-    """Which score stands for the others; the threshold is tuned for it."""
+    """The score that models are chosen by; the threshold is tuned for it."""
 
     def __post_init__(self) -> None:
         for name in ("n_best_size", "max_answer_length"):
@@ -78,7 +78,7 @@ class SquadEvaluator(Evaluator):
             BadOptions: The outputs or the features do not fit the examples.
             TrainingFailed: A logit is not a number.
         """
-        windows = nbest.windows_of(predictions.features)
+        windows = nbest.windows_of(predictions)
         start_logits, end_logits = predictions.outputs[:2]
         count = len(predictions.examples)
         references = [references_of(row) for row in predictions.examples]

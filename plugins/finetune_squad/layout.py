@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,10 +11,8 @@ from typing import Any
 import numpy as np
 
 from finetune.errors import BadData, Incompatible
-from finetune_squad.spans import Ints, Tokens, pointer_of, tokens_of
+from finetune_squad.spans import Ints, Tokens, has_surrogate, pointer_of, tokens_of
 from finetune_squad.template import Template, null_position, template_of
-
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,8 +216,11 @@ def _explain_surrogates(texts: Sequence[str]) -> Iterator[None]:
         yield
     except TypeError as error:  # "TextEncodeInput must be Union[…]", without the text
         for text in texts:
-            if _SURROGATE.search(text):
-                raise BadData(f"{text[:80]!r} holds half of a surrogate pair, which no tokenizer reads.") from error
+            if has_surrogate(text):
+                raise BadData(
+                    f"{text[:80]!r} holds half of a surrogate pair, which no tokenizer reads. "
+                    "Correct the encoding of the text."
+                ) from error
         raise
 
 

@@ -21,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune.errors import TrainingFailed
-from finetune_squad.spans import Ints
+from finetune.interfaces import Predictions
+from finetune.kit import require_key
+from finetune_squad.spans import Ints, pointer_of
 
 Floats = NDArray[np.float32]
 NEEDED = ("example", "input_ids", "context_first_token", "null_token", "start_chars", "end_chars")
@@ -166,10 +168,10 @@ def _pairs(
     windows: Windows, starts: Floats, ends: Floats, *, n_best_size: int, max_answer_length: int
 ) -> Iterator[tuple[Any, ...]]:
     """Yield each chunk's best pairs of every window: example, characters, logits, score; in order of rank."""
-    held = np.diff(windows.pointer)
+    lengths = np.diff(windows.pointer)
     for chunk in range(0, max(len(starts), 1), CHUNK):
         part = slice(chunk, chunk + CHUNK)
-        first, width = windows.context_first_token[part, None], held[part, None]
+        first, width = windows.context_first_token[part, None], lengths[part, None]
         start, end = top(starts[part], n_best_size), top(ends[part], n_best_size)
         start_logit = np.take_along_axis(starts[part], start, 1)
         end_logit = np.take_along_axis(ends[part], end, 1)
@@ -209,9 +211,9 @@ def _null(windows: Windows, starts: Floats, ends: Floats, examples: int) -> tupl
     return start[chosen], end[chosen]
 
 
-def _first(wanted: Any, example: Ints, pointer: Ints) -> Ints:
-    """Return the index of each example's first wanted entry, or −1."""
-    indices = np.flatnonzero(wanted)
+def _first(is_chosen: Any, example: Ints, pointer: Ints) -> Ints:
+    """Return the index of each example's first chosen entry, or −1."""
+    indices = np.flatnonzero(is_chosen)
     place = np.searchsorted(example[indices], np.arange(len(pointer) - 1))
     found = np.append(indices, -1)[place]
     return np.where((found >= 0) & (found < pointer[1:]), found, -1)
@@ -227,10 +229,16 @@ def _softmax(score: Floats, example: Ints, pointer: Ints) -> Any:
     return power / np.bincount(example, weights=power, minlength=len(pointer) - 1)[example]
 
 
-def windows_of(rows: Sequence[Any]) -> Windows:
-    """Return what the search needs of feature rows, or of a `datasets.Dataset` of them."""
-    columns = _columns(rows)
-    held = np.array([len(each) for each in columns["start_chars"]], np.int64)
+def windows_of(predictions: Predictions) -> Windows:
+    """Return what the search needs of the features, which are rows or a `datasets.Dataset`.
+
+    Raises:
+        BadOptions: A column is missing.
+    """
+    columns = _columns(predictions.features)
+    remedy = "Return this column for every window, as SquadPreprocessor does, or choose another evaluator."
+    for name in NEEDED:
+        require_key(columns, name, predictions.preprocessor, method="features()", remedy=remedy)
     empty = np.zeros(0, np.int64)
     example = np.asarray(columns["example"], np.int64)
     labels = [np.asarray(columns[name], np.int64) for name in LABELS if name in columns]
@@ -242,7 +250,7 @@ def windows_of(rows: Sequence[Any]) -> Windows:
         context_first_token=np.asarray(columns["context_first_token"], np.int64),
         null_token=null,
         answer_tokens=np.where(labels[0] == null, 0, answer) if labels else answer,
-        pointer=np.concatenate([[0], np.cumsum(held)]).astype(np.int64),
+        pointer=pointer_of([len(each) for each in columns["start_chars"]]),
         start_chars=np.concatenate([empty, *(np.asarray(each, np.int64) for each in columns["start_chars"])]),
         end_chars=np.concatenate([empty, *(np.asarray(each, np.int64) for each in columns["end_chars"])]),
     )

@@ -6,6 +6,7 @@ inclusive, as heads predict them (``first_token, last_token``).
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ Ints: TypeAlias = NDArray[np.int64]
 
 SPACE, MARK, UNSEEN = 1, 2, 3
 """Kinds of characters other than the plain ones (0): white space, combining marks, and controls no reader sees."""
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +172,15 @@ def _visible(kinds: NDArray[np.int8], text_pointer: Ints) -> tuple[Ints, Ints]:
     past = np.maximum.accumulate(np.where(seen, places + 1, 0))
     behind = np.concatenate([[0], past[:-1]]) if len(past) else past
     return ahead, np.maximum(behind, begin)
+
+
+def has_surrogate(text: str) -> bool:
+    """Say whether a text holds half of a surrogate pair, which cannot be encoded as UTF-8.
+
+    >>> has_surrogate("pier \\ud83d"), has_surrogate("pier \\U0001f6a2")
+    (True, False)
+    """
+    return _SURROGATE.search(text) is not None
 
 
 def pointer_of(lengths: Sequence[int]) -> Ints:

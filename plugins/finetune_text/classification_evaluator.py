@@ -20,9 +20,9 @@ from sklearn.metrics import (
 )
 
 from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
-from finetune.kit import safe_divide
+from finetune.kit import check_primary, safe_divide
 from finetune_text.labels import ids_of
-from finetune_text.outputs import label_names, logits_of, probability_table, references, require_records, require_score
+from finetune_text.outputs import label_names, logits_of, probability_table, references, require_records
 
 SCORES = (
     "accuracy", "balanced_accuracy", "precision_micro", "precision_macro", "recall_micro", "recall_macro", "f1_micro",
@@ -37,10 +37,10 @@ class TextClassificationEvaluator(Evaluator):
     """Accuracy, scores of each class, scores corrected for chance, and the confusion matrix."""
 
     primary: str = "accuracy"
-    """The score that stands for the others: `accuracy`, `balanced_accuracy`, `f1_macro`, `mcc`, `f1/<label>`, …"""
+    """The score that models are chosen by: `accuracy`, `balanced_accuracy`, `f1_macro`, `mcc`, `f1/<label>`, …"""
 
     def __post_init__(self) -> None:
-        require_score(self.primary, SCORES, PER_LABEL)
+        check_primary(self.primary, SCORES, PER_LABEL)
 
     def records(self, predictions: Predictions) -> list[Record]:
         """Return the most probable label of each example, with the probability of every label.

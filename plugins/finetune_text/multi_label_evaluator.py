@@ -18,9 +18,9 @@ from sklearn.metrics import (
 )
 
 from finetune.interfaces import Evaluator, Predictions, Record, Tallies
-from finetune.kit import safe_divide
+from finetune.kit import check_primary, safe_divide
 from finetune_text.labels import ids_of
-from finetune_text.outputs import label_names, logits_of, probability_table, references, require_records, require_score
+from finetune_text.outputs import label_names, logits_of, probability_table, references, require_records
 
 SCORES = (
     "subset_accuracy", "hamming_loss", "precision_micro", "precision_macro", "precision_samples", "recall_micro",
@@ -35,12 +35,12 @@ class MultiLabelEvaluator(Evaluator):
     """Scores of each label, over all decisions and over examples, and the share of examples with no error."""
 
     primary: str = "f1_micro"
-    """The score that stands for the others: `f1_micro`, `f1_macro`, `subset_accuracy`, `f1/<label>`, …"""
+    """The score that models are chosen by: `f1_micro`, `f1_macro`, `subset_accuracy`, `f1/<label>`, …"""
     threshold: float = 0.5
     """Least probability at which a label is predicted."""
 
     def __post_init__(self) -> None:
-        require_score(self.primary, SCORES, PER_LABEL)
+        check_primary(self.primary, SCORES, PER_LABEL)
         if not 0 <= self.threshold <= 1:
             raise ValueError("threshold must be between 0 and 1")
 

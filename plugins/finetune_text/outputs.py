@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from finetune.errors import BadData, BadOptions, TrainingFailed, did_you_mean
-from finetune.interfaces import Predictions, Preprocessor, Record
-
-
-def require_key(found: Mapping[str, Any], key: str, preprocessor: Preprocessor, *, method: str, remedy: str) -> Any:
-    """Return a value that an evaluator needs from a preprocessor.
-
-    Args:
-        found: What the preprocessor's method returned.
-        key: The key that is needed.
-        preprocessor: The preprocessor, for the message.
-        method: The method, for the message: ``canonical()``.
-        remedy: What the author of the preprocessor must do.
-
-    Raises:
-        BadOptions: The key is missing.
-    """
-    if key in found:
-        return found[key]
-    has = f"only {', '.join(map(str, found))}" if found else "nothing"
-    raise BadOptions(f"evaluator: {type(preprocessor).__name__}.{method} gives no {key!r}, but {has}. {remedy}")
+from finetune.errors import BadData, TrainingFailed
+from finetune.interfaces import Predictions, Record
+from finetune.kit import require_key
 
 
 def label_names(predictions: Predictions) -> tuple[str, ...]:
@@ -86,18 +68,3 @@ def require_records(records: Sequence[Record]) -> None:
     """Refuse to score nothing."""
     if not records:
         raise BadData("there is no example with a label to score.")
-
-
-def require_score(name: str, known: Collection[str], per_label: Collection[str] = ()) -> None:
-    """Refuse a primary score that does not exist: ``f1-macro``.
-
-    Raises:
-        ValueError: With the nearest name.
-    """
-    score, slash, _ = name.partition("/")
-    if name in known or (slash and score in per_label):
-        return
-    also = "".join(f", {score}/<label>" for score in per_label)
-    raise ValueError(
-        f"primary is no score of this evaluator.{did_you_mean(name, known)} It has: {', '.join(known)}{also}"
-    )

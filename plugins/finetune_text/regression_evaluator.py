@@ -11,8 +11,8 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
 from finetune.interfaces import Evaluator, Predictions, Record, Tallies
-from finetune.kit import safe_divide
-from finetune_text.outputs import logits_of, references, require_records, require_score
+from finetune.kit import check_primary, safe_divide
+from finetune_text.outputs import logits_of, references, require_records
 
 ERRORS = ("mse", "rmse", "mae")
 SCORES = ("pearson", "spearman", "r2", *ERRORS)
@@ -23,10 +23,10 @@ class TextRegressionEvaluator(Evaluator):
     """Correlations (order), errors (distance) and R² (compared with always predicting the mean)."""
 
     primary: str = "pearson"
-    """The score that stands for the others: `pearson`, `spearman`, `r2`, `mse`, `rmse` or `mae`."""
+    """The score that models are chosen by: `pearson`, `spearman`, `r2`, `mse`, `rmse` or `mae`."""
 
     def __post_init__(self) -> None:
-        require_score(self.primary, SCORES)
+        check_primary(self.primary, SCORES)
 
     @property
     def greater_is_better(self) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.errors import BadOptions, Incompatible
 from finetune.interfaces import Batch, Finding, Row
-from finetune.kit import check_text
+from finetune.kit import check_text, encode_truncated
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -16,7 +16,6 @@ TEXT, PAIR = "text", "text_pair"
 """The columns."""
 TOKENS_LOST = "tokens_lost"
 """Helper column of the features: how many tokens `max_length` cut off."""
-MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def has_values(examples: Sequence[Row], column: str) -> bool:
@@ -47,24 +46,11 @@ def encode(examples: Batch, tokenizer: PreTrainedTokenizerBase, *, max_length: i
             for text.
         Incompatible: The tokenizer cannot pad.
     """
-    texts = list(examples[TEXT])
+    texts = examples[TEXT]
     has_pairs = any(pair is not None for pair in examples.get(PAIR, ()))
-    pairs = list(examples[PAIR]) if has_pairs else None
+    pairs = examples[PAIR] if has_pairs else None
     require_usable(tokenizer, max_length, pair=has_pairs)
-    # First without truncation: only so can the loss be counted for pairs and for slow tokenizers.
-    whole = tokenizer(texts, pairs, verbose=False)
-    encoded = {name: list(whole[name]) for name in MODEL_INPUTS if name in whole}
-    lengths = list(map(len, encoded["input_ids"]))
-    lost = [0] * len(texts)
-    too_long = [position for position, length in enumerate(lengths) if length > max_length]
-    if too_long:
-        pick = [texts[position] for position in too_long]
-        pick_pairs = [pairs[position] for position in too_long] if pairs else None
-        truncated = tokenizer(pick, pick_pairs, truncation="longest_first", max_length=max_length)
-        for place, position in enumerate(too_long):
-            for name, values in encoded.items():
-                values[position] = truncated[name][place]
-            lost[position] = lengths[position] - len(encoded["input_ids"][position])
+    encoded, lost = encode_truncated(tokenizer, texts, pairs, max_length=max_length)
     return {**encoded, TOKENS_LOST: lost}
 
 

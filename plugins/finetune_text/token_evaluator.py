@@ -12,14 +12,12 @@ from scipy.special import softmax
 
 from finetune.errors import TrainingFailed
 from finetune.interfaces import Evaluator, Predictions, Preprocessor, Record, Row, Tallies
-from finetune.kit import safe_divide
+from finetune.kit import check_primary, require_key, safe_divide
 from finetune_text import tags
 from finetune_text.outputs import (
     first_output,
     label_names,
-    require_key,
     require_records,
-    require_score,
     require_shape,
 )
 from finetune_text.tags import Entity, Scheme
@@ -49,10 +47,10 @@ class TokenClassificationEvaluator(Evaluator):
     """
 
     primary: str = "f1"
-    """The score to choose by: `f1`, `f1_macro`, `accuracy`, `f1/<type>`, …"""
+    """The score that models are chosen by: `f1`, `f1_macro`, `accuracy`, `f1/<type>`, …"""
 
     def __post_init__(self) -> None:
-        require_score(self.primary, SCORES, PER_TYPE)
+        check_primary(self.primary, SCORES, PER_TYPE)
 
     def records(self, predictions: Predictions) -> list[Record]:
         """Return the entities of each example, with the words they begin and end with, and every word's tag.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.errors import BadData, Incompatible
 from finetune.interfaces import Batch
+from finetune.kit import MODEL_INPUTS
 from finetune_text import texts
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def encode(rows: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase, *,
     texts.require_usable(tokenizer, max_length, pair=False)
     spaced = list(map(_with_spaces, rows)) if _needs_space(tokenizer) else list(map(list, rows))
     whole = tokenizer(spaced, is_split_into_words=True, verbose=False)
-    inputs = [name for name in texts.MODEL_INPUTS if name in whole]
+    inputs = [name for name in MODEL_INPUTS if name in whole]
     columns: dict[str, Any] = {}
     for name in (*inputs, OWNER, WORD_IDS, WINDOW, WITHOUT_TOKENS, texts.TOKENS_LOST):
         columns[name] = []

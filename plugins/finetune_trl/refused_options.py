@@ -7,6 +7,7 @@ from typing import Any
 
 from finetune.errors import BadOptions
 from finetune.interfaces import Job, Preprocessor
+from finetune.kit import require_key
 
 
 def _ignored(instead: str) -> str:
@@ -113,10 +114,5 @@ def required_option(preprocessor: Preprocessor, name: str, *, example: Any) -> A
     Raises:
         BadOptions: The preprocessor does not give it.
     """
-    options = preprocessor.trainer_options()
-    if name not in options:
-        raise BadOptions(
-            f"preprocessor: {type(preprocessor).__name__}.trainer_options() gives no {name!r}, which the trainer of "
-            f"this task needs. Return {{{name!r}: {example!r}}} there."
-        )
-    return options[name]
+    remedy = f"The trainer of this task needs it. Return {{{name!r}: {example!r}}} there."
+    return require_key(preprocessor.trainer_options(), name, preprocessor, method="trainer_options()", remedy=remedy)

@@ -61,6 +61,15 @@ def test_a_label_is_an_index_a_letter_or_a_text(form: Any, label: Any) -> None:
     assert codes(preprocessor, row) == []
 
 
+def test_a_label_that_is_no_letter_of_the_alphabet_is_found() -> None:
+    preprocessor = MultipleChoicePreprocessor(label_form="letter")
+    for label in ("ß", "É", "1", "", "BC", "D"):
+        row = {**ROW, "label": label}
+        assert codes(preprocessor, row) == ["label-names-no-choice"], label
+        with pytest.raises(BadData, match=r"names none of the choices .*Correct the label"):
+            preprocessor.features(batch(row), WORDS)
+
+
 def test_choices_may_stand_in_columns_as_in_a_csv() -> None:
     preprocessor = MultipleChoicePreprocessor(choice_columns=("a", "b"), context=False)
     row = {"question": "What came?", "a": "Rain", "b": "Fog", "label": "1"}
@@ -134,7 +143,7 @@ def test_a_batch_is_padded_to_three_axes() -> None:
 def test_a_tokenizer_that_cannot_pad_is_refused() -> None:
     unpadded = tokenizer("gpt2")
     unpadded.pad_token = None
-    with pytest.raises(Incompatible, match="no padding token"):
+    with pytest.raises(Incompatible, match=r"\(\w+\) has no padding token.*under model\.tokenizer"):
         MultipleChoicePreprocessor().collator(unpadded, None)  # type: ignore[arg-type]  # it needs no model
 
 
@@ -232,13 +241,13 @@ def written(base: Path, folder: Path, **changes: Any) -> str:
 def test_check_counts_the_tokens_of_every_choice(base: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["check", written(base, tmp_path), "--json"])
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
+    report = json.loads(done.stdout)
     rows = load("harbour-choices", size=40)["test"]
     made = MultipleChoicePreprocessor(max_length=96).features(batch(*rows), WORDS)
     tokens = sum(len(ids) for choices in made["input_ids"] for ids in choices)
-    assert told["data_report"]["test"]["tokens"] == tokens
-    assert told["samples"][0].count("[CLS]") == 4
-    assert told["samples"][0].count("⟦") == 1
+    assert report["data_report"]["test"]["tokens"] == tokens
+    assert report["samples"][0].count("[CLS]") == 4
+    assert report["samples"][0].count("⟦") == 1
 
 
 def test_sequences_longer_than_the_model_are_refused_before_the_first_step(base: Path, tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from finetune.errors import BadData, TrainingFailed
+from finetune.errors import BadData, BadOptions, TrainingFailed
 from finetune.interfaces import IGNORE_INDEX
 from finetune.testing.tokenizers import tokenizer
 from finetune.training.losses import TokenCrossEntropy
+from finetune_lm.causal import CausalLMPreprocessor
 from finetune_lm.causal_evaluator import CausalLMEvaluator
 from finetune_lm.masked_evaluator import MaskedLMEvaluator
 from finetune_lm.training import nll_and_best, top_fillings
@@ -22,7 +23,9 @@ from finetune_lm.training import nll_and_best, top_fillings
 
 def predictions(texts: list[str], features: list[dict[str, Any]], outputs: Any, words: Any = None) -> Any:
     examples = [{"text": text} for text in texts]
-    return SimpleNamespace(examples=examples, features=features, outputs=outputs, tokenizer=words)
+    return SimpleNamespace(
+        examples=examples, features=features, outputs=outputs, tokenizer=words, preprocessor=CausalLMPreprocessor()
+    )
 
 
 FEATURES = [
@@ -48,6 +51,21 @@ def test_perplexity_and_bits_per_byte_are_of_the_corpus_and_not_a_mean_of_means(
     )
     assert CausalLMEvaluator().details(records) == {"nll": 10.75, "tokens": 6, "bytes": 7}
     assert not CausalLMEvaluator().greater_is_better
+
+
+def test_a_preprocessor_without_lengths_or_text_is_refused_by_name() -> None:
+    without = [{name: value for name, value in row.items() if name != "seq_lengths"} for row in FEATURES]
+    with pytest.raises(BadOptions, match=r"Preprocessor\.features\(\) gives no 'seq_lengths'.*number of tokens"):
+        CausalLMEvaluator().records(predictions(["a", "b"], without, NLL))
+
+    class Silent(CausalLMPreprocessor):
+        def canonical(self, example: Any) -> Any:
+            return {"words": example["text"]}
+
+    nameless = predictions(["a", "b"], FEATURES, NLL)
+    nameless.preprocessor = Silent()
+    with pytest.raises(BadOptions, match=r"Silent\.canonical\(\) gives no 'text', but only words.*canonical\(\)"):
+        CausalLMEvaluator().records(nameless)
 
 
 def test_a_likelihood_that_is_not_finite_stops_instead_of_counting_as_no_label() -> None:

@@ -86,10 +86,12 @@ def test_evaluators_refuse_a_preprocessor_without_source_or_target_by_name(evalu
         outputs = (np.array([[5, 2]]), np.array([0]), *measured)
         return Predictions(examples=ROWS[:1], features=[], outputs=outputs, tokenizer=bart, preprocessor=preprocessor)
 
-    with pytest.raises(BadOptions, match=r"BarePreprocessor\.canonical\(\) returns no 'source', but: question, answer"):
+    with pytest.raises(
+        BadOptions, match=r"BarePreprocessor\.canonical\(\) gives no 'source', but only question, answer"
+    ):
         evaluator.records(predictions(BarePreprocessor()))
     loss = (np.array([1.5]), np.array([3]))
-    with pytest.raises(BadOptions, match=r"HalfPreprocessor\.canonical\(\) returns no 'target'.*Return both"):
+    with pytest.raises(BadOptions, match=r"HalfPreprocessor\.canonical\(\) gives no 'target'.*Return both"):
         evaluator.records(predictions(HalfPreprocessor(), *loss))
     (record,) = evaluator.records(predictions(HalfPreprocessor()))  # nothing was measured: an example to predict
     assert "reference" not in record
@@ -98,6 +100,8 @@ def test_evaluators_refuse_a_preprocessor_without_source_or_target_by_name(evalu
 def test_the_trainer_refuses_a_preprocessor_without_a_limit_unless_the_recipe_has_one(base, bart):
     model = transformers.AutoModelForSeq2SeqLM.from_pretrained(base)
     assert generation.config(model, bart, QuestionPreprocessor(), {}).max_new_tokens == 5
-    with pytest.raises(BadOptions, match=r"BarePreprocessor\.trainer_options\(\) has no 'max_target_length'.*set gene"):
+    with pytest.raises(
+        BadOptions, match=r"BarePreprocessor\.trainer_options\(\) gives no 'max_target_length'.*set gene"
+    ):
         generation.config(model, bart, BarePreprocessor(), {})
     assert generation.config(model, bart, BarePreprocessor(), {"max_new_tokens": 7}).max_new_tokens == 7

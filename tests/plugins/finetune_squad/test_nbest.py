@@ -72,7 +72,7 @@ def slow(oracle, examples, rows, starts, ends, **options):
     return found
 
 
-def same(records, wanted):
+def assert_same(records, wanted):
     for record, truth in zip(records, wanted, strict=True):
         assert record["prediction"] == truth["prediction"]
         assert record["null_odds"] == float(truth["null_odds"])
@@ -110,7 +110,7 @@ def test_answers_equal_the_published_algorithm_case_by_case(
     )
     records = evaluator.records(predicted(examples, rows, (starts, ends)))
     options = {"n_best_size": n_best_size, "max_answer_length": max_answer_length}
-    same(records, slow(oracle, examples, rows, starts, ends, null=not always, threshold=threshold, **options))
+    assert_same(records, slow(oracle, examples, rows, starts, ends, null=not always, threshold=threshold, **options))
 
 
 def test_without_ties_the_stable_order_is_the_unstable_one(family, oracle):
@@ -276,6 +276,16 @@ def test_missing_windows_and_rows_are_named(family):
         SquadEvaluator().records(predicted([example("a")] * 3, rows, (table, table)))
     with pytest.raises(BadOptions, match="1 rows of logits for 2 windows"):
         SquadEvaluator().records(predicted([example("a")] * 2, rows, (table[:1], table[:1])))
+
+
+@pytest.mark.parametrize("name", nbest.NEEDED)
+def test_a_preprocessor_without_a_column_of_windows_is_refused_by_name(family, name):
+    rows = made(family("bert"), [example("a")])
+    for row in rows:
+        del row[name]
+    table = np.zeros((1, 9), np.float32)
+    with pytest.raises(BadOptions, match=rf"SquadPreprocessor\.features\(\) gives no '{name}'.*as SquadPreprocessor"):
+        SquadEvaluator().records(predicted([example("a")], rows, (table, table)))
 
 
 @pytest.mark.parametrize("always", [None, True])

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
-import pkgutil
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import finetune_squad
 from finetune.errors import BadOptions
 from finetune.recipe.options import build
 from finetune_squad import scores
@@ -173,9 +168,3 @@ def test_options_that_cannot_be_are_refused():
         build(SquadEvaluator, {"n_best_size": 0}, where="evaluator")
     with pytest.raises(BadOptions, match="primary"):
         build(SquadEvaluator, {"primary": "em"}, where="evaluator")
-
-
-@pytest.mark.parametrize("module", [module.name for module in pkgutil.iter_modules(finetune_squad.__path__)])
-def test_the_examples_in_docstrings_are_true(module):
-    found = importlib.import_module(f"finetune_squad.{module}")
-    assert doctest.testmod(found, optionflags=doctest.NORMALIZE_WHITESPACE).failed == 0

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
-import pkgutil
-
 import pytest
 
-import finetune_text
 from finetune.interfaces import Evaluator, Preprocessor
 from finetune.plugins import resolve
 from finetune.recipe.options import document
 from finetune_text import tasks
-
-MODULES = [module.name for module in pkgutil.iter_modules(finetune_text.__path__)]
 
 
 @pytest.mark.parametrize(("name", "task"), tasks().items())
@@ -24,12 +17,6 @@ def test_every_task_names_nouns_that_exist_and_are_documented(name, task):
         assert issubclass(cls, base)
         assert all(option.doc for option in document(cls))
         assert cls().__class__ is cls
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_the_examples_in_docstrings_are_true(module):
-    found = importlib.import_module(f"finetune_text.{module}")
-    assert doctest.testmod(found, optionflags=doctest.NORMALIZE_WHITESPACE).failed == 0
 
 
 def test_nothing_is_found_wrong_with_sst2(shared_data):

@@ -188,7 +188,7 @@ def test_outputs_that_cannot_be_tags_are_refused():
             TokenClassificationEvaluator().records(predictions(np.zeros(shape), task))
     with pytest.raises(TrainingFailed, match="not finite"):
         TokenClassificationEvaluator().records(predictions(np.full((1, 3, 5), np.nan), task))
-    with pytest.raises(ValueError, match=r"no score of this evaluator\. Did you mean 'f1_macro'"):
+    with pytest.raises(ValueError, match=r"is not a score of this evaluator\. Did you mean 'f1_macro'"):
         TokenClassificationEvaluator(primary="f1_macr")
     assert TokenClassificationEvaluator(primary="f1/PER").primary == "f1/PER"
 
