@@ -34,7 +34,7 @@ class PreferenceEvaluator(Evaluator):
     """
 
     primary: Literal["accuracy", "margin"] = "accuracy"
-    """The score that stands for the others: `accuracy` or `margin`."""
+    """The score that models are chosen by: `accuracy` or `margin`."""
 
     def records(self, predictions: Predictions) -> list[Record]:
         """Return a record for each pair: the answer that the model prefers, and by how much."""
@@ -51,7 +51,8 @@ class PreferenceEvaluator(Evaluator):
 
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
         """Return accuracy, margin, mean rewards and the distance from the reference."""
-        return mean_scores(self.tallies(records))
+        scores = mean_scores(self.tallies(records))
+        return {**scores, "kl": kl_or_zero(scores["kl"], records)}
 
     def losses(self, records: Sequence[Record]) -> list[float]:
         """Return by how much each rejected answer is preferred."""
@@ -89,7 +90,7 @@ class RewardEvaluator(Evaluator):
     """
 
     primary: Literal["accuracy", "margin"] = "accuracy"
-    """The score that stands for the others: `accuracy` or `margin`."""
+    """The score that models are chosen by: `accuracy` or `margin`."""
 
     def records(self, predictions: Predictions) -> list[Record]:
         """Return a record for each pair, or for each single completion."""
@@ -145,9 +146,13 @@ def preference_sums(records: Sequence[Record]) -> dict[str, tuple[Any, Any]]:
 
 
 def mean_scores(tallies: Tallies) -> dict[str, float]:
-    """Return the scores that tallies give; a score without a denominator is 0, as nothing was seen."""
-    scores = tallies.scores(np.sum(tallies.values, axis=0))
-    return {name: float(np.nan_to_num(score)) for name, score in scores.items()}
+    """Return the scores that tallies give."""
+    return {name: float(score) for name, score in tallies.scores(tallies.values.sum(axis=0)).items()}
+
+
+def kl_or_zero(kl: float, records: Sequence[Record]) -> float:
+    """Return the score ``kl``; 0 if ``max_length`` left no token of any answer."""
+    return kl if any(record["tokens"] for record in records) else 0.0
 
 
 def reversed_margins(records: Sequence[Record]) -> list[float]:

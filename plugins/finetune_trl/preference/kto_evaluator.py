@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from finetune.interfaces import Evaluator, Predictions, Record, Tallies
 from finetune.kit import ratios
 from finetune_trl.generation import texts
 from finetune_trl.preference.collate import COMPLETION_IDS, LABEL
+from finetune_trl.preference.evaluator import kl_or_zero, mean_scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,7 @@ class KTOEvaluator(Evaluator):
     """
 
     primary: Literal["accuracy", "auc", "margin"] = "accuracy"
-    """The score that stands for the others: `accuracy`, `auc` or `margin`."""
+    """The score that models are chosen by: `accuracy`, `auc` or `margin`."""
 
     def records(self, predictions: Predictions) -> list[Record]:
         """Return a record for each answer: whether its reward is above 0, and the reward."""
@@ -47,16 +49,15 @@ class KTOEvaluator(Evaluator):
 
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
         """Return accuracy, the scores that compare the two kinds, and the distance from the reference."""
-        tallies = self.tallies(records)
-        sums = tallies.scores(tallies.values.sum(axis=0))
+        means = mean_scores(self.tallies(records))
+        scores = {"accuracy": means["accuracy"]}
         labels = [record["reference"] for record in records]
-        scores = {"accuracy": float(sums["accuracy"])}
         if len(set(labels)) == 2:
             rewards = [record["reward"] for record in records]
-            scores["auc"] = float(roc_auc_score(labels, rewards))
+            scores["auc"] = float(roc_auc_score(labels, rewards)) if np.isfinite(rewards).all() else math.nan
             for name in ("margin", "desirable_reward", "undesirable_reward"):
-                scores[name] = float(sums[name])
-        scores["kl"] = float(np.nan_to_num(sums["kl"]))  # 0 if nothing of any answer is left
+                scores[name] = means[name]
+        scores["kl"] = kl_or_zero(means["kl"], records)
         return scores
 
     def losses(self, records: Sequence[Record]) -> list[float]:
@@ -77,8 +78,8 @@ class KTOEvaluator(Evaluator):
         tallies = ratios(
             {
                 "accuracy": (credit, np.ones(len(records))),
-                "desirable_reward": (rewards * desirable, desirable),
-                "undesirable_reward": (rewards * undesirable, undesirable),
+                "desirable_reward": (np.where(desirable, rewards, 0), desirable),
+                "undesirable_reward": (np.where(undesirable, rewards, 0), undesirable),
                 "kl": (log_ratios, tokens),
             },
             most={"accuracy": 1.0},
@@ -92,7 +93,9 @@ class KTOEvaluator(Evaluator):
 
 
 def _credit(record: Record) -> float:
-    """Return 1 for a reward on the right side of 0, 0 for one on the wrong side, and a half for 0 itself."""
+    """Return 1 for a reward on the right side of 0, a half for 0 itself, and 0 for one on the wrong side or NaN."""
+    if math.isnan(record["reward"]):
+        return 0.0
     if record["prediction"] is None:
         return 0.5
     return float(record["prediction"] == record["reference"])

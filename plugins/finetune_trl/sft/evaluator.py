@@ -11,7 +11,7 @@ import numpy as np
 
 from finetune.errors import BadData, BadOptions
 from finetune.interfaces import IGNORE_INDEX, Evaluator, Predictions, Preprocessor, Record, Row, Tallies
-from finetune.kit import ratios
+from finetune.kit import ratios, require_key
 from finetune_trl.chat.messages import text_of
 from finetune_trl.generation import decode_answers
 
@@ -33,7 +33,7 @@ class SFTEvaluator(Evaluator):
     """
 
     primary: Literal["perplexity", "token_accuracy", "exact_match"] = "perplexity"
-    """The score that stands for the others: `perplexity` (lower is better), `token_accuracy` or `exact_match`."""
+    """The score that models are chosen by: `perplexity` (lower is better), `token_accuracy` or `exact_match`."""
     generate: bool = True
     """Whether to generate answers where the right ones are known. False is faster, and gives `perplexity` and
     `token_accuracy` alone."""
@@ -83,9 +83,10 @@ class SFTEvaluator(Evaluator):
         sums = tallies.values.sum(axis=0)
         if not sum(record["tokens"] for record in records):
             raise BadData("no token of these rows is trained, so there is nothing to score. Raise max_length.")
+        answered = any(record["prediction"] is not None for record in records)
         scores = {}
         for name, score in tallies.scores(sums).items():
-            if np.isfinite(score):  # without generated answers, two of them have nothing to divide by
+            if answered or name not in ("exact_match", "stopped"):
                 scores[name] = float(score)
         if self.primary not in scores:
             raise BadOptions(
@@ -133,6 +134,7 @@ class SFTEvaluator(Evaluator):
             _, completion = prompt_and_completion(predictions.preprocessor, example)
             if completion is not None:
                 answers[text_of(completion).strip()] += 1
+        most_frequent = next((text for text, _ in answers.most_common(1)), "")
         frequencies = np.ones(len(train.tokenizer))
         for feature in train.features:
             np.add.at(frequencies, _trained_ids(feature), 1)
@@ -142,7 +144,7 @@ class SFTEvaluator(Evaluator):
         for record, feature in zip(self.records(predictions), predictions.features, strict=True):
             ids = _trained_ids(feature)
             if record["prediction"] is not None:
-                record["prediction"] = answers.most_common(1)[0][0]
+                record["prediction"] = most_frequent
             record |= {"nll": float(nll[ids].sum()), "hits": int((nll[ids] == least).sum())}
             records.append(record)
         return {"most frequent": records}
@@ -155,13 +157,11 @@ def prompt_and_completion(preprocessor: Preprocessor, example: Row) -> tuple[Any
         BadOptions: It does not.
     """
     row = preprocessor.canonical(example)
-    for key in ("prompt", "completion"):
-        if key not in row:
-            raise BadOptions(
-                f"preprocessor: {type(preprocessor).__name__}.canonical() gives no {key!r}, which SFTEvaluator reads. "
-                f"Return {{'prompt': …, 'completion': …}}, with None for a value that an example does not have."
-            )
-    return row["prompt"], row["completion"]
+    remedy = "Return {'prompt': …, 'completion': …}, with None for a value that an example does not have."
+    prompt, completion = (
+        require_key(row, key, preprocessor, method="canonical()", remedy=remedy) for key in ("prompt", "completion")
+    )
+    return prompt, completion
 
 
 def _perplexity(mean: Any) -> Any:

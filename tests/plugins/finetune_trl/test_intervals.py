@@ -47,12 +47,25 @@ def test_a_score_lies_in_its_interval_and_is_not_given_another(evaluator: Any, r
     assert not [name for name in scores if name.endswith(("_low", "_high"))]
 
 
-@pytest.mark.parametrize(("evaluator", "records", "score"), MIXED)
-def test_the_tallies_give_the_scores(evaluator: Any, records: Any, score: str) -> None:
-    tallies = evaluator.tallies(records)
+def test_the_tallies_of_rewards_give_the_scores() -> None:
+    records = answers([1.0, 2.0, None, 0.0, 3.0, 1.5])
+    tallies = RLEvaluator().tallies(records)
     given = {name: float(value) for name, value in tallies.scores(tallies.values.sum(axis=0)).items()}
-    scores = evaluator.scores(records)
+    scores = RLEvaluator().scores(records)
     assert given == pytest.approx({name: scores[name] for name in given})
+
+
+def test_scores_of_reward_models_are_those_worked_out_by_hand() -> None:
+    scores = RewardEvaluator().scores(pairs([1.0, 2.0, -1.0, 0.0, 3.0, 1.5]))
+    wanted = {"accuracy": 4.5 / 6, "margin": 6.5 / 6, "chosen_reward": 6.5 / 6, "rejected_reward": 0.0}
+    assert scores == pytest.approx(wanted)
+
+
+def test_scores_of_thumbs_are_those_worked_out_by_hand() -> None:
+    scores = KTOEvaluator().scores(thumbs([1.0, -2.0, -1.0, 0.5, 3.0, 0.0]))
+    rewards = {"desirable_reward": 1.0, "undesirable_reward": -0.5, "margin": 1.5}
+    # auc: of the nine pairs of a desirable and an undesirable answer, -1 loses to 0.5 and to 0
+    assert scores == pytest.approx({"accuracy": 3.5 / 6, "auc": 7 / 9, "kl": 1.5 / 12, **rewards})
 
 
 @pytest.mark.parametrize("evaluator", [PreferenceEvaluator(), RewardEvaluator()])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,8 +23,9 @@ from finetune.testing.laws import check_finding
 from finetune.testing.tokenizers import TEXTS, tokenizer
 from finetune_trl.chat import templates
 from finetune_trl.preference.dpo import DPOPreprocessor
-from finetune_trl.preference.evaluator import PreferenceEvaluator, preference_record
+from finetune_trl.preference.evaluator import PreferenceEvaluator, RewardEvaluator, preference_record
 from finetune_trl.preference.kto import KTOPreprocessor
+from finetune_trl.preference.kto_evaluator import KTOEvaluator
 from finetune_trl.preference.reward import RewardPreprocessor
 
 U = {"role": "user", "content": "Who keeps the lighthouse?"}
@@ -231,6 +233,27 @@ def test_answers_that_follow_their_prompts_without_a_space_are_counted() -> None
     assert [found.code for found in KTOPreprocessor().fit(thumbs).check(thumbs)] == ["no-space-between"]
 
 
+GLUED = [("Who?", "(Tomás)"), ("Who?", '"Tomás."'), ("“Who?”", "Tomás."), ("Sum:", "-3"), ("Answer=", "Yes")]
+
+
+@pytest.mark.parametrize(("prompt", "answer"), GLUED)
+def test_a_space_is_expected_before_brackets_quotes_and_minus_and_after_an_equals_sign(
+    prompt: str, answer: str
+) -> None:
+    pair = {"prompt": prompt, "chosen": answer, "rejected": " Nobody."}
+    assert [found.code for found in DPOPreprocessor().fit([pair]).check([pair])] == ["no-space-between"]
+    thumbs = [{"prompt": prompt, "completion": answer, "label": True}, thumb(False)]
+    assert [found.code for found in KTOPreprocessor().fit(thumbs).check(thumbs)] == ["no-space-between"]
+
+
+@pytest.mark.parametrize(("prompt", "answer"), [("Who?", ", then?"), ("Who?\n", "Tomás."), ("f(", "x)"), ("Who?", "")])
+def test_no_space_is_expected_before_a_comma_or_after_white_space_or_an_opening_bracket(
+    prompt: str, answer: str
+) -> None:
+    thumbs = [{"prompt": prompt, "completion": answer, "label": True}, thumb(False)]
+    assert "no-space-between" not in {found.code for found in KTOPreprocessor().fit(thumbs).check(thumbs)}
+
+
 def thumb(label: Any, completion: Any = " Old Tomás.") -> dict[str, Any]:
     return {"prompt": "Who?", "completion": completion, "label": label}
 
@@ -296,6 +319,34 @@ def test_scores_of_pairs_are_those_worked_out_by_hand() -> None:
     wanted = {"accuracy": 2.5 / 4, "margin": 0.0, "chosen_reward": 0.625, "rejected_reward": 0.625, "kl": 0.5}
     assert {name: scores[name] for name in wanted} == pytest.approx(wanted)
     assert PreferenceEvaluator().details(records) == {"decided": {"chosen": 2, "tie": 1, "rejected": 1}}
+
+
+def test_a_diverged_model_is_not_scored_as_an_unchanged_one() -> None:
+    lost = [{**preference_record(math.nan, math.nan), "log_ratio": math.nan, "tokens": 4}]
+    scores = PreferenceEvaluator().scores(lost)
+    assert scores.pop("accuracy") == 0.0 and all(map(math.isnan, scores.values())) and "kl" in scores
+    assert math.isnan(RewardEvaluator().scores(lost)["margin"])
+    (far,) = [{**preference_record(math.inf, 0.0), "log_ratio": math.inf, "tokens": 4}]
+    scores = PreferenceEvaluator().scores([far])
+    assert scores["margin"] == scores["kl"] == math.inf
+
+
+def test_a_diverged_model_is_not_scored_as_an_unchanged_one_by_thumbs() -> None:
+    record = {"prediction": False, "reward": math.nan, "log_ratio": math.nan, "tokens": 4}
+    scores = KTOEvaluator().scores([{**record, "reference": label} for label in (True, False)])
+    assert scores.pop("accuracy") == 0.0 and set(scores) > {"auc", "margin", "kl"}
+    assert all(map(math.isnan, scores.values()))
+    good = {"prediction": False, "reference": False, "reward": -2.0, "log_ratio": -2.0, "tokens": 4}
+    scores = KTOEvaluator().scores([{**record, "reference": True}, good])
+    assert (scores["accuracy"], scores["undesirable_reward"]) == (0.5, -2.0)
+    assert math.isnan(scores["desirable_reward"])
+
+
+def test_answers_without_a_token_have_not_moved() -> None:
+    pair = {**preference_record(0.0, 0.0), "log_ratio": 0.0, "tokens": 0}
+    assert PreferenceEvaluator().scores([pair])["kl"] == 0.0
+    record = {"prediction": None, "reference": True, "reward": 0.0, "log_ratio": 0.0, "tokens": 0}
+    assert KTOEvaluator().scores([record]) == {"accuracy": 0.5, "kl": 0.0}
 
 
 # --- real data --------------------------------------------------------------------------------------------------------

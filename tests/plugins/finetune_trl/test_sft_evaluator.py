@@ -79,3 +79,18 @@ def test_a_model_gone_astray_has_a_finite_perplexity_and_no_tokens_have_none() -
     assert math.isfinite(evaluator.scores(lost)["perplexity"])
     with pytest.raises(BadData, match="no token of these rows is trained"):
         evaluator.scores(evaluator.records(predicted(["", ""], [[0, 0, 0, 0], [0, 0, 0, 0]])))
+
+
+def test_a_perplexity_that_is_no_number_is_reported_and_the_data_are_not_blamed() -> None:
+    for evaluator, names in (
+        (SFTEvaluator(), {"perplexity", "token_accuracy", "exact_match", "stopped"}),
+        (SFTEvaluator(generate=False), {"perplexity", "token_accuracy"}),
+    ):
+        scores = evaluator.scores(evaluator.records(predicted(["I", ""], [[math.nan, 3, 0, 0], [1.0, 3, 0, 0]])))
+        assert set(scores) == names and math.isnan(scores["perplexity"]) and scores["token_accuracy"] == 0.0
+
+
+def test_texts_without_prompts_have_no_primary_score_of_answers() -> None:
+    record = {"prediction": None, "reference": "I.", "nll": 1.0, "tokens": 2, "hits": 1}
+    with pytest.raises(BadOptions, match="the data are texts without prompts"):
+        SFTEvaluator(primary="exact_match").scores([record])
