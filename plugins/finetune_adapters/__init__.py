@@ -5,5 +5,5 @@ from finetune import hookimpl
 
 @hookimpl
 def strategies() -> dict[str, str]:
-    """Bring `bottleneck`."""
+    """Register `bottleneck`."""
     return {"bottleneck": "finetune_adapters.bottleneck:BottleneckStrategy"}

@@ -5,7 +5,7 @@ from finetune import hookimpl
 
 @hookimpl
 def strategies() -> dict[str, str]:
-    """Bring `full`, `frozen`, `gradual` and `discriminative`."""
+    """Register `full`, `frozen`, `gradual` and `discriminative`."""
     return {
         "full": "finetune_freeze.full:FullStrategy",
         "frozen": "finetune_freeze.frozen:FrozenStrategy",

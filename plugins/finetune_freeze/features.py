@@ -1,4 +1,4 @@
-"""Compute the features of a frozen body when training begins, prove them, and release the body when it ends."""
+"""Compute the features of a frozen body when training begins, check them, and release the body when it ends."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class KeepFeatures(TrainerCallback):
             _check_outputs(body, states)
             self._fill(body, model, rows, precision)
             body.install()
-            _prove(body, model, batch, before, states)
+            _check_features(body, model, batch, before, states)
 
     def _fill(self, body: CachedBody, model: Any, rows: Any, precision: str) -> None:
         """Read the features of the training texts from the folder, or compute them and keep them there."""
@@ -78,7 +78,7 @@ def _body_inputs(batch: dict[str, Any]) -> dict[str, Any]:
     return {name: batch[name] for name in cached.COLUMNS if name in batch}
 
 
-def _prove(body: CachedBody, model: Any, batch: dict[str, Any], before: Any, states: Any) -> None:
+def _check_features(body: CachedBody, model: Any, batch: dict[str, Any], before: Any, states: Any) -> None:
     """Check that the store gives what the body gave.
 
     Args:

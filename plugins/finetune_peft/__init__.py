@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def strategies() -> Mapping[str, str]:
-    """Bring one strategy for each method."""
+    """Register one strategy for each method."""
     return {
         "lora": "finetune_peft.lora:LoraStrategy",
         "qlora": "finetune_peft.qlora:QLoraStrategy",
@@ -27,7 +27,7 @@ def strategies() -> Mapping[str, str]:
 
 @hookimpl
 def commands() -> Mapping[str, str]:
-    """Bring `merge`."""
+    """Register `merge`."""
     return {"merge": "finetune_peft.merge_command:command"}
 
 

@@ -24,7 +24,7 @@ HEADS = (
     "vocab_transform", "vocab_projector", "generator_predictions", "generator_lm_head", "lm_predictions", "predictions",
     "logits_proj", ".*pooler.*",
 )  # fmt: skip
-"""Names of heads and poolers: they train whole, or their weights are read as they are, so they are not quantised."""
+"""Names of heads and poolers: they train whole, or their weights are read as they are, so they are not quantized."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class QLoraStrategy(PeftStrategy):
     """Trains as `lora` does, on a base model whose linear layers are stored in 4 or 8 bits.
 
     The weights take an eighth (4 bits) or a quarter (8 bits) of the memory, at some cost in precision and speed. Only
-    the adapter is saved. The base model is quantised again, to the same bits, each time it is loaded.
+    the adapter is saved. The base model is quantized again, to the same bits, each time it is loaded.
 
     Source: Dettmers et al. 2023, "QLoRA: Efficient Finetuning of Quantized LLMs".
     """
@@ -42,7 +42,7 @@ class QLoraStrategy(PeftStrategy):
     bits: Literal[4, 8] = 4
     """Bits of each stored weight: 4 for NF4, whose values are quantiles of a normal distribution, 8 for LLM.int8()."""
     double_quant: bool = True
-    """Quantise the scales of the 4-bit blocks too, which saves 0.4 bits for each weight."""
+    """Quantize the scales of the 4-bit blocks too, which saves 0.4 bits for each weight."""
     compute_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Type to which 4-bit weights are unpacked for a multiplication; bfloat16 is faster on a GPU that has it."""
     skip_modules: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ class QLoraStrategy(PeftStrategy):
     """Further fields of `peft.LoraConfig`, verbatim."""
 
     def load_options(self) -> dict[str, Any]:
-        """Return how `from_pretrained` quantises the base model."""
+        """Return how `from_pretrained` quantizes the base model."""
         options: dict[str, Any] = {"llm_int8_skip_modules": [*HEADS, *self.skip_modules]}
         if self.bits == 8:
             options["load_in_8bit"] = True
@@ -94,7 +94,7 @@ class QLoraStrategy(PeftStrategy):
             yield
 
     def load(self, directory: Path, *, model_class: Any, base: str, options: Mapping[str, Any]) -> Any:
-        """Load the base model quantised, and the adapter onto it."""
+        """Load the base model quantized, and the adapter onto it."""
         with self.loading():
             return super().load(directory, model_class=model_class, base=base, options=options)
 
@@ -102,18 +102,18 @@ class QLoraStrategy(PeftStrategy):
         """Return fields of `peft.LoraConfig`.
 
         Raises:
-            Incompatible: The model was not loaded with `load_options`, or a module that must train whole is quantised.
+            Incompatible: The model was not loaded with `load_options`, or a module that must train whole is quantized.
         """
-        quantised = [name for name, module in model.named_modules() if isinstance(module, Linear4bit | Linear8bitLt)]
-        if not quantised:
+        quantized = [name for name, module in model.named_modules() if isinstance(module, Linear4bit | Linear8bitLt)]
+        if not quantized:
             raise Incompatible(
-                f"strategy: no layer of {type(model).__name__} is quantised, so this would be `lora` under another "
+                f"strategy: no layer of {type(model).__name__} is quantized, so this would be `lora` under another "
                 "name. Load the model with the strategy's load_options(); or use `lora`."
             )
         for name in sorted(whole):
-            if any(f"{layer}.".startswith(f"{name}.") for layer in quantised):
+            if any(f"{layer}.".startswith(f"{name}.") for layer in quantized):
                 raise Incompatible(
-                    f"strategy: the base model lacks {name!r}, so it must train whole, which a quantised layer cannot. "
+                    f"strategy: the base model lacks {name!r}, so it must train whole, which a quantized layer cannot. "
                     f"Set strategy.skip_modules: [{name!r}]."
                 )
         same_as_lora = {f.name: getattr(self, f.name) for f in fields(LoraStrategy) if f.name != "config"}
@@ -121,7 +121,7 @@ class QLoraStrategy(PeftStrategy):
         return lora.peft_options(model, task, whole=whole)
 
     def patch(self, model: Any) -> Any:
-        """Return the wrapped model, with its weights kept in place and without its marks of quantisation.
+        """Return the wrapped model, with its weights kept in place and without its marks of quantization.
 
         - For a model that was loaded outside `loading`, packing of the weights is switched off here.
         - TRL 1.16 would cast what trains to bfloat16 if it saw the marks, whatever the recipe says. The saved model

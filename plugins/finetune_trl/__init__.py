@@ -8,7 +8,7 @@ from finetune import hookimpl
 from finetune.interfaces import Task
 
 _CPU = {"bf16": False, "activation_checkpointing": False}
-"""TRL turns both on; a CPU cannot use the first, and a small model does not need the second."""
+"""TRL turns both on; bf16 is slow on most CPUs, and a small model does not need the second."""
 _CHAT_MODEL = {"path": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 
 _CHAT = {"max_length": 256, "conversational": True}
@@ -30,6 +30,7 @@ _RL = {
 
 @hookimpl
 def tasks() -> Mapping[str, Task]:
+    """Register `sft`, `dpo`, `kto`, `reward`, `rloo` and `grpo`."""
     return {
         "sft": _sft(),
         "dpo": _dpo(),

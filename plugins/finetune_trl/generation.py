@@ -20,7 +20,7 @@ def prepare_generation(job: Job) -> dict[str, Any]:
     of a turn ends an answer too.
 
     Raises:
-        BadOptions: The limit counts the prompt, or several texts are wanted for one prompt.
+        BadOptions: The limit includes the prompt, or more than one text per prompt is requested.
     """
     ends = []
     if job.tokenizer.chat_template and job.preprocessor.trainer_options().get("conversational"):

@@ -13,11 +13,12 @@ from transformers import Trainer
 
 from finetune.errors import Incompatible
 from finetune.interfaces import Job
-from finetune.kit import PatchedTrainer, build_trainer
+from finetune.kit import PatchedTrainer, base_model_of, build_trainer, require_upstream
+from finetune_trl.generation import prepare_generation
 
 T = TypeVar("T", bound=Trainer)
 
-ADDED_BESIDE = ("gaussian", "orthogonal", "eva")
+KEEPS_PRETRAINED_WEIGHTS = ("gaussian", "orthogonal", "eva")
 """Values of LoRA's `init_lora_weights` that leave the pretrained weights as they are; True does so too."""
 
 
@@ -59,7 +60,7 @@ class PatchedTRLTrainer(PatchedTrainer):
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset
 
-    def _loss_heeds_items(self) -> bool:
+    def _loss_depends_on_items(self) -> bool:
         return True  # TRL's trainers state whether they scale their losses: `loss_is_scaled_for_ga`
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
@@ -101,7 +102,35 @@ def train_features(job: Job, *, columns: tuple[str, ...]) -> dict[str, Any]:
     return {"train_dataset": Dataset.from_dict({name: [[0]] for name in columns})}
 
 
-def refuse_moved_base(model: Any) -> None:
+def prepare_model(job: Job) -> dict[str, Any]:
+    """Undo what an earlier trainer did to a job's model, write the ends of an answer into it, and return the options.
+
+    Raises:
+        BadOptions: See `prepare_generation`.
+    """
+    restore_forward(job.model)
+    return prepare_generation(job)
+
+
+def restore_forward(model: Any) -> None:
+    """Restore a model's ``forward`` as it was before the first trainer of TRL.
+
+    Each trainer of TRL 1.16 wraps the ``forward`` of the model that it gets (`add_fused_lm_head`), and accelerate wraps
+    it once more under bf16, so the wrappers of several trainers would pile up. The model keeps what was there first,
+    because it outlives the trainers.
+
+    Raises:
+        UpstreamChanged: TRL no longer wraps the model by that function.
+    """
+    require_upstream("trl.trainer.utils", "add_fused_lm_head")
+    attributes = vars(base_model_of(model))
+    first = attributes.setdefault("_forward_before_trl", attributes.get("forward"))
+    attributes.pop("forward", None)
+    if first is not None:
+        attributes["forward"] = first
+
+
+def refuse_changed_base(model: Any) -> None:
     """Refuse an adapter whose start changes the pretrained weights: switching it off would not restore them.
 
     Raises:
@@ -111,14 +140,15 @@ def refuse_moved_base(model: Any) -> None:
         return
     for config in model.peft_config.values():
         start = getattr(config, "init_lora_weights", True)
-        if isinstance(start, str) and start.lower() not in ADDED_BESIDE:
+        if isinstance(start, str) and start.lower() not in KEEPS_PRETRAINED_WEIGHTS:
             raise Incompatible(
                 f"strategy: init_lora_weights {start!r} changes the pretrained weights, and this task compares the "
-                f"trained model with the unchanged ones. Leave it out, or use one of {', '.join(ADDED_BESIDE)}."
+                "trained model with the unchanged ones. Leave it out, or use one of "
+                f"{', '.join(KEEPS_PRETRAINED_WEIGHTS)}."
             )
 
 
-def forget_copied_adapter(model: Any) -> None:
+def delete_copied_adapter(model: Any) -> None:
     """Delete the adapter ``ref``, a copy that TRL 1.16 makes of the adapter that is to be trained.
 
     Without it, TRL switches the adapter off to get the reference, which is then the pretrained model: in this run, when

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,9 +12,8 @@ from accelerate.utils import is_peft_model
 
 from finetune.errors import Incompatible
 from finetune.interfaces import IGNORE_INDEX, Job
-from finetune_trl.generation import prepare_generation
-from finetune_trl.patched import PatchedTRLTrainer, forget_copied_adapter, refuse_moved_base
-from finetune_trl.sft.trainer import forget_fused_head
+from finetune_trl.generation import generate_answers
+from finetune_trl.patched import PatchedTRLTrainer, delete_copied_adapter, refuse_changed_base
 
 
 def reference_of(job: Job) -> Any:
@@ -25,25 +25,15 @@ def reference_of(job: Job) -> Any:
         Incompatible: The adapter changes the pretrained weights, or the job cannot load the pretrained model.
     """
     if is_peft_model(job.model):
-        refuse_moved_base(job.model)
+        refuse_changed_base(job.model)
         return None
     if job.base is None:
         raise Incompatible("the job cannot load the pretrained model, which is the reference. Set Job.base.")
     return job.base().eval().requires_grad_(False).to(job.model.device)
 
 
-def prepare_model(job: Job) -> dict[str, Any]:
-    """Undo what an earlier trainer did to a job's model, write the ends of an answer into it, and return the options.
-
-    Raises:
-        BadOptions: See `prepare_generation`.
-    """
-    forget_fused_head(job.model)
-    return prepare_generation(job)
-
-
 class ReferenceTrainer(PatchedTRLTrainer):
-    """Sums the log-probabilities of answers, under the trained model and under the reference.
+    """Predicts log-probabilities of answers, under the trained model and the reference, rather than tables of logits.
 
     Put it before `trl.DPOTrainer` or `trl.KTOTrainer`.
     """
@@ -54,7 +44,36 @@ class ReferenceTrainer(PatchedTRLTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        forget_copied_adapter(self.model)
+        delete_copied_adapter(self.model)
+
+    def prediction_step(
+        self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[Any, Any, Any]:
+        """Return the loss if it is asked for, and what `outputs_of` gives.
+
+        For prompts without answers, return the generated ids.
+        """
+        inputs = self._prepare_inputs(inputs)
+        if "completion_mask" not in inputs:
+            return None, generate_answers(self, model, inputs), None
+        with torch.no_grad(), self.compute_loss_context_manager():
+            # Prediction alone needs no loss, which would cost both models' forward passes once more.
+            needs_loss = prediction_loss_only or self.compute_metrics is not None
+            loss = self.detached_loss(model, inputs) if needs_loss else None
+            if prediction_loss_only:
+                return loss, None, None
+            outputs, labels = self.outputs_of(*self.both_log_probs(model, inputs), inputs)
+        return loss, outputs, labels
+
+    @abstractmethod
+    def outputs_of(self, trained: torch.Tensor, reference: torch.Tensor, inputs: dict[str, Any]) -> tuple[Any, Any]:
+        """Return the outputs and the labels of a batch.
+
+        Args:
+            trained: Summed log-probability of each row's answer under the model, (B,).
+            reference: The same under the reference.
+            inputs: The batch.
+        """
 
     def detached_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         """Return TRL's loss of a batch, without gradients."""

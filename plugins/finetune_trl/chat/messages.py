@@ -26,6 +26,8 @@ _OTHER_NAMES = {
     **dict.fromkeys(("gpt", "bot", "chatgpt", "model", "ai"), ASSISTANT),
 }
 _FILL_IN = "Fill it in, or drop the row."
+_SPACE_AFTER, _SPACE_BEFORE = tuple(".,:;!?=…)]}\"'”’»"), tuple("-([{\"'“‘«")
+"""Punctuation marks after which an answer begins with a space, and marks with which such an answer begins."""
 
 
 def are_messages(value: Any) -> bool:
@@ -234,8 +236,9 @@ class MissingSpaceCounter:
     >>> counter = MissingSpaceCounter()
     >>> counter.add(0, "Who?", " Tomás.")
     >>> counter.add(1, "Who?", "Tomás.")
-    >>> [finding.row for finding in counter.findings(column="prompt", fix="Begin answers with a space.")]
-    [1]
+    >>> counter.add(2, "Sum:", "-3")
+    >>> [(finding.row, finding.message) for finding in counter.findings(column="prompt", fix="Begin with a space.")]
+    [(1, 'in 2 rows an answer follows its prompt without a space.')]
     """
 
     def __init__(self) -> None:
@@ -244,14 +247,15 @@ class MissingSpaceCounter:
     def add(self, row: int, prompt: Any, *answers: Any) -> None:
         """Count one row with its answers; values that are no text are ignored.
 
-        A space is expected after a letter, a digit or a punctuation mark, before a letter or a digit.
+        A space is expected after a letter, a digit or one of `_SPACE_AFTER`, before a letter, a digit or one of
+        `_SPACE_BEFORE`.
         """
-        if not isinstance(prompt, str) or not prompt:
+        if not isinstance(prompt, str) or not (prompt[-1:].isalnum() or prompt.endswith(_SPACE_AFTER)):
             return
-        if not (prompt[-1].isalnum() or prompt[-1] in ".,:;!?)\"'"):
-            return
-        if any(isinstance(answer, str) and answer[:1].isalnum() for answer in answers):
-            self._rows.append(row)
+        for answer in answers:
+            if isinstance(answer, str) and (answer[:1].isalnum() or answer.startswith(_SPACE_BEFORE)):
+                self._rows.append(row)
+                return
 
     def findings(self, *, column: str, fix: str) -> Iterator[Finding]:
         """Yield one warning for all rows, if there are any."""

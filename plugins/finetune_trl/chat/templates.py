@@ -179,7 +179,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Enc
     Text between marks never becomes a control token. No special token is added.
 
     Raises:
-        BadData: The tokenizer makes a control token even of text that it is asked to split.
+        BadData: The tokenizer makes a control token of text even with split_special_tokens.
         Incompatible: The tokenizer keeps no offsets.
     """
     if not tokenizer.is_fast:

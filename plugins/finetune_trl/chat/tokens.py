@@ -21,7 +21,7 @@ UNUSED_TOKENS = ("<pad>", "<|pad|>", "<|padding|>", "<|finetune_right_pad_id|>",
 def ensure_pad_token(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Give a tokenizer a padding token if it has none, in place; say whether it is the end-of-sequence token.
 
-    If it is, nothing is lost: the collators of this plugin tell padding by length and not by id, so the end of a text
+    If it is, nothing is lost: the collators of this plugin recognize padding by length, not by id, so the end of a text
     stays in the loss. (Where padding is masked by id, such a model never learns to stop.)
 
     Raises:

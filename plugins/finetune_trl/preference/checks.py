@@ -1,4 +1,4 @@
-"""Checks of pairs of answers."""
+"""Checks of pairs of answers, and of single answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from finetune.interfaces import Finding, Row
 from finetune.kit import DuplicateCounter
 from finetune_trl.chat.messages import check_same_form, check_text_or_messages, text_of
-from finetune_trl.chat.rows import PROMPT
+from finetune_trl.chat.rows import COMPLETION, PROMPT, PromptCompletion
 from finetune_trl.preference.pairs import CHOSEN, REJECTED, PreferencePair
 
 SPACE_FIX = (
@@ -65,6 +65,21 @@ def check_pair(pair: PreferencePair, *, row: int, conversational: bool = False) 
             column=CHOSEN,
             value=text_of(pair.chosen),
         )
+
+
+def check_single(single: PromptCompletion, *, row: int) -> Iterator[Finding]:
+    """Yield what is wrong with a prompt and its one answer.
+
+    Args:
+        single: As the row gives them.
+        row: Its position.
+    """
+    prompt, completion = single.prompt, single.completion
+    findings = [
+        *check_text_or_messages(prompt, row=row, column=PROMPT, part="prompt", name="prompt"),
+        *check_text_or_messages(completion, row=row, column=COMPLETION, part="completion", name="answer"),
+    ]
+    yield from findings or check_same_form({PROMPT: prompt, COMPLETION: completion}, row=row)
 
 
 def _check_parts(pair: PreferencePair, *, row: int) -> Iterator[Finding]:

@@ -8,35 +8,21 @@ import torch
 from trl import DPOConfig, DPOTrainer
 
 from finetune.interfaces import Job
-from finetune_trl.generation import generate_answers
-from finetune_trl.patched import built_by_trl, train_features
+from finetune_trl.patched import built_by_trl, prepare_model, train_features
 from finetune_trl.preference.collate import CHOSEN_IDS, PROMPT_IDS, REJECTED_IDS
-from finetune_trl.reference import ReferenceTrainer, prepare_model, reference_of
+from finetune_trl.reference import ReferenceTrainer, reference_of
 from finetune_trl.refused_options import DPO, refuse_options
 
 
 class PatchedDPOTrainer(ReferenceTrainer, DPOTrainer):
     """TRL's trainer; it predicts log-probabilities of pairs rather than tables of logits."""
 
-    def prediction_step(
-        self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None
-    ) -> tuple[Any, Any, Any]:
-        """Return the loss if it is asked for, and for each pair the outputs of `pair_outputs`.
-
-        For prompts without answers, return the generated ids.
-        """
-        inputs = self._prepare_inputs(inputs)
-        if "completion_mask" not in inputs:
-            return None, generate_answers(self, model, inputs), None
-        with torch.no_grad(), self.compute_loss_context_manager():
-            # Prediction alone needs no loss, which would cost both models' forward passes once more.
-            needs_loss = prediction_loss_only or self.compute_metrics is not None
-            loss = self.detached_loss(model, inputs) if needs_loss else None
-            if prediction_loss_only:
-                return loss, None, None
-            trained, reference = self.both_log_probs(model, inputs)
+    def outputs_of(
+        self, trained: torch.Tensor, reference: torch.Tensor, inputs: dict[str, Any]
+    ) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
+        """Return the outputs of `pair_outputs`, and labels."""
         # The labels are not used: transformers computes no metrics without any.
-        return loss, pair_outputs(trained, reference, beta=self.beta), trained.new_ones(len(trained) // 2)
+        return pair_outputs(trained, reference, beta=self.beta), trained.new_ones(len(trained) // 2)
 
 
 def pair_outputs(trained: torch.Tensor, reference: torch.Tensor, *, beta: float) -> tuple[torch.Tensor, torch.Tensor]:

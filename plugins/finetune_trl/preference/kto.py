@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from finetune.errors import BadData
-from finetune.interfaces import Batch, Columns, Finding, Preprocessor, Row
+from finetune.interfaces import Batch, Columns, Finding, Row
 from finetune.kit import DuplicateCounter
 from finetune_trl.chat import templates
-from finetune_trl.chat.converters import MessageFormat
-from finetune_trl.chat.messages import MissingSpaceCounter, are_messages, check_same_form, check_text_or_messages
+from finetune_trl.chat.messages import MissingSpaceCounter, are_messages, check_text_or_messages
 from finetune_trl.chat.rows import (
     COMPLETION,
     CONVERSATIONS,
@@ -25,7 +24,8 @@ from finetune_trl.chat.rows import (
     rows_of,
 )
 from finetune_trl.chat.tokens import encode_prompt, encode_prompts, encode_with_answer, ensure_pad_token, split_answers
-from finetune_trl.preference.checks import SPACE_FIX
+from finetune_trl.preference.answers import AnswersPreprocessor
+from finetune_trl.preference.checks import SPACE_FIX, check_single
 from finetune_trl.preference.collate import COMPLETION_IDS, LABEL, PROMPT_IDS, PadKTO
 from finetune_trl.preference.pairs import read_single
 
@@ -36,18 +36,9 @@ _WORDS = {"true": True, "false": False}
 
 
 @dataclass(frozen=True, kw_only=True)
-class KTOPreprocessor(Preprocessor):
+class KTOPreprocessor(AnswersPreprocessor):
     """A prompt with one answer, as text or as messages, and whether it is desirable: `label` is true or false."""
 
-    max_length: int = 1024
-    """Longest prompt with answer, in tokens; the rest is cut from the end and counted."""
-    chat_template: str | None = None
-    """How messages become text: `chatml`, `plain`, a `.jinja` file or a template; None for the tokenizer's own."""
-    converter: MessageFormat | None = None
-    """`sharegpt` if messages are written `{from: human, value: …}`; the prompt may then be `conversations`."""
-    conversational: bool | None = None
-    """Whether the answers are turns of a chat. True makes turns of text, for a model that was trained on chats; None
-    decides by the training data."""
     kinds: tuple[bool, ...] | None = None
     """Labels that the training data hold; always learned."""
 
@@ -80,7 +71,7 @@ class KTOPreprocessor(Preprocessor):
         repeated, missing_spaces = DuplicateCounter(), MissingSpaceCounter()
         for position, row in enumerate(examples):
             single = self._read(row, conversational=False)
-            yield from _check_single(single, position)
+            yield from check_single(single, row=position)
             yield from _check_label(row.get(LABEL), position)
             if not self.conversational:
                 missing_spaces.add(position, single.prompt, single.completion)
@@ -184,10 +175,6 @@ class KTOPreprocessor(Preprocessor):
         """Return what pads answers, or prompts alone."""
         return PadKTO(pad_token_id=tokenizer.pad_token_id, max_length=self.max_length)
 
-    def trainer_options(self) -> Mapping[str, Any]:
-        """Return ``conversational``: whether prompts are turns of a chat, whose end ends a generated answer."""
-        return {"conversational": bool(self.conversational)}
-
 
 def parse_label(value: Any) -> bool | None:
     """Return a label as true or false; None for any other value.
@@ -198,15 +185,6 @@ def parse_label(value: Any) -> bool | None:
     if isinstance(value, str):
         return _WORDS.get(value.strip().lower())
     return value if isinstance(value, bool) else None
-
-
-def _check_single(single: PromptCompletion, row: int) -> Iterator[Finding]:
-    prompt, completion = single.prompt, single.completion
-    findings = [
-        *check_text_or_messages(prompt, row=row, column=PROMPT, part="prompt", name="prompt"),
-        *check_text_or_messages(completion, row=row, column=COMPLETION, part="completion", name="answer"),
-    ]
-    yield from findings or check_same_form({PROMPT: prompt, COMPLETION: completion}, row=row)
 
 
 def _check_label(label: Any, row: int) -> Iterator[Finding]:

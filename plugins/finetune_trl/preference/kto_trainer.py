@@ -11,33 +11,21 @@ from trl import KTOConfig, KTOTrainer
 from finetune.errors import BadOptions
 from finetune.interfaces import Job
 from finetune.kit import model_columns
-from finetune_trl.generation import generate_answers
-from finetune_trl.patched import built_by_trl, train_features
+from finetune_trl.patched import built_by_trl, prepare_model, train_features
 from finetune_trl.preference.collate import COMPLETION_IDS, LABEL, PROMPT_IDS, PadKTO
-from finetune_trl.reference import ReferenceTrainer, prepare_model, reference_of
+from finetune_trl.reference import ReferenceTrainer, reference_of
 from finetune_trl.refused_options import KTO, refuse_options
 
 
 class PatchedKTOTrainer(ReferenceTrainer, KTOTrainer):
     """TRL's trainer; it predicts log-probabilities of answers rather than tables of logits."""
 
-    def prediction_step(
-        self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None
-    ) -> tuple[Any, Any, Any]:
-        """Return the loss if it is asked for; log-probabilities (B, 2), model and reference; and rewards (B,).
-
-        For prompts without answers, return the generated ids.
-        """
-        inputs = self._prepare_inputs(inputs)
-        if "completion_mask" not in inputs:
-            return None, generate_answers(self, model, inputs), None
-        with torch.no_grad(), self.compute_loss_context_manager():
-            needs_loss = prediction_loss_only or self.compute_metrics is not None
-            loss = self.detached_loss(model, inputs) if needs_loss else None
-            if prediction_loss_only:
-                return loss, None, None
-            both = torch.stack(self.both_log_probs(model, inputs), dim=1).float()
-        return loss, (both, self.beta * (both[:, 0] - both[:, 1])), inputs[LABEL]
+    def outputs_of(
+        self, trained: torch.Tensor, reference: torch.Tensor, inputs: dict[str, Any]
+    ) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
+        """Return log-probabilities, model and reference, (B, 2), with rewards, (B,); and the labels, (B,)."""
+        both = torch.stack([trained, reference], dim=1).float()
+        return (both, self.beta * (both[:, 0] - both[:, 1])), inputs[LABEL]
 
 
 def trainer(job: Job) -> PatchedKTOTrainer:

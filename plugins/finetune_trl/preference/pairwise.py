@@ -5,14 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 from finetune.errors import BadData
-from finetune.interfaces import Batch, Columns, Finding, Preprocessor, Row
+from finetune.interfaces import Batch, Columns, Finding, Row
 from finetune_trl.chat import templates
-from finetune_trl.chat.converters import MessageFormat
 from finetune_trl.chat.messages import MissingSpaceCounter
 from finetune_trl.chat.rows import CONVERSATIONS, PROMPT, TOKENS_LOST, has_messages
+from finetune_trl.preference.answers import AnswersPreprocessor
 from finetune_trl.preference.checks import SPACE_FIX, RepeatedPairs, check_pair, has_answers
 from finetune_trl.preference.collate import CHOSEN_IDS, REJECTED_IDS
 from finetune_trl.preference.pairs import CHOSEN, REJECTED, PreferencePair, read_pair
@@ -22,18 +22,8 @@ MAX_IDENTICAL = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairwisePreprocessor(Preprocessor):
+class PairwisePreprocessor(AnswersPreprocessor):
     """A prompt with two answers, as text or as messages, of which ``chosen`` is better than ``rejected``."""
-
-    max_length: int = 1024
-    """Longest prompt with answer, in tokens; the rest is cut from the end and counted."""
-    chat_template: str | None = None
-    """How messages become text: `chatml`, `plain`, a `.jinja` file or a template; None for the tokenizer's own."""
-    converter: MessageFormat | None = None
-    """`sharegpt` if messages are written `{from: human, value: …}`; the prompt may then be `conversations`."""
-    conversational: bool | None = None
-    """Whether the answers are turns of a chat. True makes turns of text, for a model that was trained on chats; None
-    decides by the training data."""
 
     def needs(self) -> Columns:
         """Return the columns that are read."""
@@ -96,7 +86,3 @@ class PairwisePreprocessor(Preprocessor):
                 f"max_length ({self.max_length}), so there is nothing to learn from them. Raise "
                 "preprocessor.max_length, or leave them out."
             )
-
-    def trainer_options(self) -> Mapping[str, Any]:
-        """Return ``conversational``: whether prompts are turns of a chat, whose end ends a generated answer."""
-        return {"conversational": bool(self.conversational)}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.interfaces import Batch, Columns, Finding, Row
 from finetune_trl.chat import templates
-from finetune_trl.chat.messages import are_messages, check_same_form, check_text_or_messages
+from finetune_trl.chat.messages import are_messages
 from finetune_trl.chat.rows import (
     COMPLETION,
     CONVERSATIONS,
@@ -20,7 +20,7 @@ from finetune_trl.chat.rows import (
     rows_of,
 )
 from finetune_trl.chat.tokens import encode_prompt, encode_with_answer, ensure_pad_token
-from finetune_trl.preference.checks import has_answers
+from finetune_trl.preference.checks import check_single, has_answers
 from finetune_trl.preference.collate import CHOSEN_IDS, COMPLETION_IDS, REJECTED_IDS, PadWhole
 from finetune_trl.preference.pairs import CHOSEN, REJECTED, PreferencePair, read_single
 from finetune_trl.preference.pairwise import PairwisePreprocessor
@@ -42,13 +42,7 @@ class RewardPreprocessor(PairwisePreprocessor):
 
     def check_unanswered(self, row: Row, position: int) -> Iterator[Finding]:
         """Yield what is wrong with an answer that is to be scored."""
-        single = self._read_single(row)
-        prompt, completion = single.prompt, single.completion
-        findings = [
-            *check_text_or_messages(prompt, row=position, column=PROMPT, part="prompt", name="prompt"),
-            *check_text_or_messages(completion, row=position, column=COMPLETION, part="completion", name="answer"),
-        ]
-        yield from findings or check_same_form({PROMPT: prompt, COMPLETION: completion}, row=position)
+        yield from check_single(self._read_single(row), row=position)
 
     def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
         """Return the ids of prompts with each of their answers.

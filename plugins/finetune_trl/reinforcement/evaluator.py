@@ -28,7 +28,7 @@ class RLEvaluator(Evaluator):
     """
 
     primary: Literal["reward"] = "reward"
-    """The score that stands for the others."""
+    """The score that models are chosen by."""
 
     def records(self, predictions: Predictions) -> list[Record]:
         """Return a record for each prompt: the answer, its reward (None if no reward function gave one), its length."""

@@ -6,7 +6,7 @@ A reward may be learned first, by its own recipe, whose output folder the second
     model: HuggingFaceTB/SmolLM2-135M          model: runs/sft
     dataset: pairs.csv                         dataset: prompts.csv
     strategy: lora                             strategy: lora
-    output: runs/judge                         preprocessor: {reward: runs/judge}
+    output: runs/reward                        preprocessor: {reward: runs/reward}
                                                output: runs/polite
 
 Proximal policy optimization is left out: TRL 1.16 keeps it among its experiments.

@@ -54,10 +54,7 @@ def load_reward(name: str) -> RewardFunction:
     try:
         function: RewardFunction = resolve(name)
     except UnknownName as error:
-        raise BadOptions(
-            f"preprocessor: reward {error} A module of your own must be in the folder that you call "
-            "`python -m finetune` in, or installed."
-        ) from error
+        raise BadOptions(f"preprocessor: reward {error}") from error
     if not callable(function):
         raise BadOptions(
             f"preprocessor: reward {name!r} is not a function; it is a value of the type {type(function).__name__}."

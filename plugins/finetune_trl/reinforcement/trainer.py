@@ -31,8 +31,14 @@ from finetune_trl.chat.messages import ASSISTANT, are_messages, text_of
 from finetune_trl.chat.rows import PROMPT, columns_of
 from finetune_trl.chat.tokens import encode_prompts, pad_prompts
 from finetune_trl.generation import generate_answers, without_padding
-from finetune_trl.patched import PatchedTRLTrainer, built_by_trl, forget_copied_adapter, refuse_moved_base
-from finetune_trl.reference import prepare_model, reference_of
+from finetune_trl.patched import (
+    PatchedTRLTrainer,
+    built_by_trl,
+    delete_copied_adapter,
+    prepare_model,
+    refuse_changed_base,
+)
+from finetune_trl.reference import reference_of
 from finetune_trl.refused_options import RL, refuse_options, required_option
 from finetune_trl.reinforcement.prompts import GIVEN
 from finetune_trl.reinforcement.rewards import load_reward
@@ -66,7 +72,7 @@ class OnPolicyTrainer(PatchedTRLTrainer):
     ) -> None:
         super().__init__(*args, **kwargs)  # TRL's class takes none of the three arguments
         self.compute_metrics, self.reward_columns = compute_metrics, reward_columns
-        forget_copied_adapter(self.model)
+        delete_copied_adapter(self.model)
         self.add_callback(ConstantRewardWarning())
         self.add_callback(ResumeStep(self))
 
@@ -156,13 +162,13 @@ def build(job: Job, cls: Any, config: Any) -> Any:
     rewards = required_option(job.preprocessor, "rewards", example=("my_rewards:brevity",))
     refuse_options(job, config, RL)
     refuse_split_groups(job, config)
-    refuse_moved_base(job.model)
+    refuse_changed_base(job.model)
     generation = prepare_model(job)
     if job.train is None:
         job = replace(job, arguments=_prediction_arguments(job.arguments))
     if "max_new_tokens" not in job.generation:
         generation["max_new_tokens"] = build_arguments(job).max_completion_length
-    with _our_reference(job, cls) as handed:
+    with _our_reference(job, cls) as references:
         built = built_by_trl(
             job,
             cls,
@@ -171,7 +177,7 @@ def build(job: Job, cls: Any, config: Any) -> Any:
             train_dataset=_training_rows(job.train),
             generation=generation,
         )
-    _require_our_reference(built, handed)
+    _require_our_reference(built, references)
     if job.train is not None and not options.get("allow_constant"):
         with preserve_rng_state():
             refuse_constant_reward(built, job.train, rewards)
@@ -191,24 +197,24 @@ def _our_reference(job: Job, cls: type) -> Iterator[list[Any]]:
     Raises:
         UpstreamChanged: TRL's module no longer loads the reference by that function.
     """
-    handed: list[Any] = []
+    references: list[Any] = []
 
     def create_model_from_path(*_: Any, **__: Any) -> Any:
-        handed.append(reference_of(job))
-        return handed[-1]
+        references.append(reference_of(job))
+        return references[-1]
 
     module = next(base.__module__ for base in cls.__mro__ if base.__module__.startswith("trl."))
     with replaced(module, "create_model_from_path", create_model_from_path):
-        yield handed
+        yield references
 
 
-def _require_our_reference(built: Any, handed: list[Any]) -> None:
+def _require_our_reference(built: Any, references: list[Any]) -> None:
     """Check that the reference of a trainer is the one from `_our_reference`.
 
     Raises:
         UpstreamChanged: TRL loaded it by itself.
     """
-    if built.ref_model is not None and not handed:
+    if built.ref_model is not None and not references:
         raise upstream_changed(
             "trl",
             f"loads the reference model of {type(built).__name__} in a new way, so it may be a different "

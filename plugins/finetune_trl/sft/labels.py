@@ -32,7 +32,7 @@ class RowIssue(IntFlag):
     CONTROL_TOKENS = 8
     """A text of the data holds the text of a control token."""
     PADDED_WITH_EOS = 16
-    """Padding and the end of a sequence are one token; lengths tell them apart."""
+    """Padding and the end of a sequence are one token; they are distinguished by length."""
 
 
 @dataclass(frozen=True, kw_only=True)

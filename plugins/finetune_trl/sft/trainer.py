@@ -12,17 +12,9 @@ from trl import SFTConfig, SFTTrainer
 
 from finetune.errors import Incompatible
 from finetune.interfaces import IGNORE_INDEX, Job
-from finetune.kit import (
-    base_model_of,
-    evaluation_mode,
-    generate,
-    mask_after_eos,
-    pad,
-    preserve_rng_state,
-    require_upstream,
-)
-from finetune_trl.generation import prepare_generation, without_padding
-from finetune_trl.patched import PatchedTRLTrainer, built_by_trl, train_features
+from finetune.kit import evaluation_mode, generate, mask_after_eos, pad, preserve_rng_state
+from finetune_trl.generation import without_padding
+from finetune_trl.patched import PatchedTRLTrainer, built_by_trl, prepare_model, train_features
 from finetune_trl.refused_options import SFT, refuse_options, required_option
 from finetune_trl.sft.packing import POSITIONS, pack, probe, refuse_unseparated_rows
 
@@ -121,12 +113,11 @@ def trainer(job: Job) -> PatchedSFTTrainer:
     the evaluator's ``generate`` (whether to generate answers where the right ones are known; default true).
 
     Raises:
-        BadOptions: An option of the trainer would be ignored, or generation has no limit of its own.
+        BadOptions: An option of the trainer would be ignored; see `prepare_generation`; or packing has no max_length.
         Incompatible: The strategy and TRL's loss do not go together.
     """
     refuse_options(job, SFTConfig, SFT)
-    forget_fused_head(job.model)
-    generation = prepare_generation(job)
+    generation = prepare_model(job)
     arguments = {**job.arguments, "dataset_kwargs": {"skip_prepare_dataset": True}}
     more = train_features(job, columns=("input_ids", "labels"))
     if job.train is not None:
@@ -152,24 +143,6 @@ def training_rows(job: Job, features: Dataset) -> Dataset:
     batch_size = job.arguments.get("per_device_train_batch_size", SFTConfig.per_device_train_batch_size)
     refuse_unseparated_rows(job.model, probe(rows, sequences=min(batch_size, 2)))
     return pack(rows, room=room)
-
-
-def forget_fused_head(model: Any) -> None:
-    """Restore a model's ``forward`` as it was before the first trainer of TRL.
-
-    Each trainer of TRL 1.16 wraps the ``forward`` of the model that it gets (`add_fused_lm_head`), and accelerate wraps
-    it once more under bf16, so the wrappers of several trainers would pile up. The model keeps what was there first,
-    because it outlives the trainers.
-
-    Raises:
-        UpstreamChanged: TRL no longer wraps the model by that function.
-    """
-    require_upstream("trl.trainer.utils", "add_fused_lm_head")
-    attributes = vars(base_model_of(model))
-    first = attributes.setdefault("_forward_before_trl", attributes.get("forward"))
-    attributes.pop("forward", None)
-    if first is not None:
-        attributes["forward"] = first
 
 
 def refuse_other_loss(built: PatchedSFTTrainer) -> None:

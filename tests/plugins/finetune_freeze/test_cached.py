@@ -89,7 +89,7 @@ def test_a_run_with_cached_features_equals_the_run_without(
     assert kept.scores == plain.scores
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "kept"))
     assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
-    # 48 rows and 12 evaluated, thrice, are run once; the proof, the comparison and final scores stay
+    # 48 rows and 12 evaluated, three times, are run once; the check, the comparison and final scores stay
     assert uncached - sum(bodies) >= 2 * (48 + 12) - 2 * 8
     assert not [path for path in (tmp_path / "kept").iterdir() if path.suffix == ".f32"]
 

@@ -17,12 +17,8 @@ def test_an_even_schedule_has_every_stage_even_in_a_short_run() -> None:
 def test_a_stage_begins_with_the_first_step_after_its_interval() -> None:
     assert interval_schedule(4, interval=1, steps_per_unit=5) == [0, 5, 10, 15]
     assert interval_schedule(4, interval=0.5, steps_per_unit=5) == [0, 3, 5, 8]
-    assert interval_schedule(4, interval=0.1, steps_per_unit=10) == [
-        0,
-        1,
-        2,
-        3,
-    ]  # 3 × 0.1 is more than 0.3, in floating point
+    # 3 × 0.1 is more than 0.3, in floating point
+    assert interval_schedule(4, interval=0.1, steps_per_unit=10) == [0, 1, 2, 3]
     assert interval_schedule(3, interval=20, steps_per_unit=1) == [0, 20, 40]
 
 

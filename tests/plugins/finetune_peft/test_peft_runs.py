@@ -229,8 +229,14 @@ def test_a_prefix_under_activation_checkpointing_is_refused(base: Path, data: An
 
 
 @pytest.mark.parametrize("name", ["prefix", "prompt", "ptuning"])
+@pytest.mark.parametrize(
+    ("beyond", "remedy"),
+    [(88, "Lower strategy.num_virtual_tokens"), (-2, "Set preprocessor.max_length to 2 or less, or lower strategy")],
+)
 def test_virtual_tokens_that_leave_no_room_for_the_text_are_refused(
-    name: str, base: Path, data: Any, tmp_path: Path
+    name: str, beyond: int, remedy: str, base: Path, data: Any, tmp_path: Path
 ) -> None:
-    with pytest.raises(Incompatible, match=r"600 virtual tokens .* has \d+ positions\. Lower strategy"):
-        train(base, data, tmp_path / "run", {"name": name, "num_virtual_tokens": 600})
+    positions = json.loads((base / "config.json").read_text())["max_position_embeddings"]
+    count = positions + beyond
+    with pytest.raises(Incompatible, match=rf"{count} virtual tokens .* has {positions} positions\. {remedy}"):
+        train(base, data, tmp_path / "run", {"name": name, "num_virtual_tokens": count})

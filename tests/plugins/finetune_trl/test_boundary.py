@@ -12,8 +12,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
 from finetune.errors import UpstreamChanged
+from finetune_trl.patched import restore_forward
 from finetune_trl.reinforcement import trainer as reinforcement
-from finetune_trl.sft.trainer import forget_fused_head
 
 
 @pytest.fixture
@@ -28,9 +28,9 @@ def test_the_reference_comes_from_the_job_and_trl_is_as_before(monkeypatch: pyte
     own = trl.trainer.grpo_trainer.create_model_from_path
     job: Any = object()
     monkeypatch.setattr(reinforcement, "reference_of", lambda given: ("the reference of", given))
-    with reinforcement._our_reference(job, reinforcement.PatchedGRPOTrainer) as handed:
+    with reinforcement._our_reference(job, reinforcement.PatchedGRPOTrainer) as references:
         assert trl.trainer.grpo_trainer.create_model_from_path("a name", dtype="auto") == ("the reference of", job)
-        assert handed == [("the reference of", job)]
+        assert references == [("the reference of", job)]
     assert trl.trainer.grpo_trainer.create_model_from_path is own
 
 
@@ -57,11 +57,11 @@ def test_the_heads_of_trainers_do_not_pile_up_on_a_model(model: Any) -> None:
     with torch.no_grad():
         before = model(input_ids=ids).logits
         for _ in range(3):
-            forget_fused_head(model)
+            restore_forward(model)
             assert "forward" not in vars(model)
             add_fused_lm_head(model)
             assert model(input_ids=ids, labels=ids, fused_lm_head=True).log_probs.shape == (1, 3)
-        forget_fused_head(model)
+        restore_forward(model)
         assert torch.equal(model(input_ids=ids).logits, before)
 
 
@@ -70,7 +70,7 @@ def test_a_forward_from_before_the_first_trainer_comes_back(model: Any) -> None:
         return "own"
 
     model.forward = own
-    forget_fused_head(model)
+    restore_forward(model)
     add_fused_lm_head(model)
-    forget_fused_head(model)
+    restore_forward(model)
     assert model.forward is own

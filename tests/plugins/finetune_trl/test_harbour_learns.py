@@ -59,13 +59,13 @@ def instructed(folder: Path) -> Result:
 
 
 @pytest.fixture(scope="module")
-def judge(folder: Path, instructed: Result) -> Result:
+def reward_model(folder: Path, instructed: Result) -> Result:
     """Learn a reward model from pairs."""
     return begun("reward", folder, model=instructed.directory, training={"max_steps": 60, "learning_rate": 3e-4})
 
 
 def reinforced(folder: Path, name: str, model: str, reward: str) -> Result:
-    """Let the model write, and reward it."""
+    """Train a model with RLOO on a reward."""
     starter = tasks()["rloo"].starter
     return finetune.train(
         task="rloo",
@@ -103,14 +103,16 @@ def test_preferences_are_learned_from_there_with_an_accuracy_above_nine_tenths(
     assert after["chosen_reward"] > after["rejected_reward"]
 
 
-def test_a_reward_model_is_learned_from_there_that_tells_the_better_answer(judge: Result) -> None:
-    after = judge.scores["test"]
+def test_a_reward_model_is_learned_from_there_that_finds_the_better_answer(reward_model: Result) -> None:
+    after = reward_model.scores["test"]
     assert after["accuracy"] > 0.9
-    assert judge.intervals["test"]["accuracy"]["low"] > 0.85
+    assert reward_model.intervals["test"]["accuracy"]["low"] > 0.85
 
 
-def test_reinforcement_by_that_reward_model_raises_its_mean(folder: Path, instructed: Result, judge: Result) -> None:
-    result = reinforced(folder, "polite", instructed.directory, judge.directory)
+def test_reinforcement_by_that_reward_model_raises_its_mean(
+    folder: Path, instructed: Result, reward_model: Result
+) -> None:
+    result = reinforced(folder, "polite", instructed.directory, reward_model.directory)
     assert result.differences["test"]["base_model"]["reward"]["low"] > 0
 
 

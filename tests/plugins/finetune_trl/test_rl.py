@@ -124,7 +124,7 @@ def test_a_run_trains_scores_and_reloads(task: str, strategy: str, runs: Any) ->
     assert max(record["length"] for record in records) <= 8
 
 
-def test_enough_steps_raise_the_reward_beyond_its_interval(base: Path, tmp_path: Path) -> None:
+def test_enough_steps_raise_the_reward_significantly(base: Path, tmp_path: Path) -> None:
     training = {"max_steps": 25, "learning_rate": 1e-2, "per_device_train_batch_size": 32, "num_generations": 8,
                 "save_strategy": "no", "lr_scheduler_type": "constant"}  # fmt: skip
     result = finetune.train(**recipe("rloo", "full", base, tmp_path / "run", training=training,
@@ -157,12 +157,12 @@ def test_a_run_that_uses_answers_again_resumes_in_step_or_says_that_it_does_not(
     for step in range(cut_at + 1, 7):
         shutil.rmtree(cut / f"checkpoint-{step}")
     (cut / "result.json").unlink()
-    told = (
+    expected_warning = (
         nullcontext()
         if exact
         else pytest.warns(UserWarning, match="will not equal an uninterrupted one to the bit.* save every 2 steps")
     )
-    with told:
+    with expected_warning:
         finetune.train(**recipe("rloo", "full", base, cut, training=again), score_base_model=False, resume=True)
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (cut, whole))
     assert not exact or all(torch.equal(ours[key], theirs[key]) for key in theirs)
@@ -217,14 +217,16 @@ def test_a_reward_model_rewards_as_it_predicts(base: Path, tmp_path: Path) -> No
     pairs = [{"prompt": row["prompt"], "chosen": f" Aye, {number}.", "rejected": f" No {number} here."}
              for number, row in enumerate(PROMPTS)]  # fmt: skip
     finetune.train(task="reward", model=str(base), dataset={"train": pairs}, strategy="lora",
-                   output=str(tmp_path / "judge"), training={"max_steps": 2, "save_strategy": "no"})  # fmt: skip
-    judged = recipe("rloo", "lora", base, tmp_path / "run", preprocessor={"reward": str(tmp_path / "judge")})
-    result = finetune.train(**judged)
-    assert "rewards/judge/mean" in result.log[0]
+                   output=str(tmp_path / "reward-model"), training={"max_steps": 2, "save_strategy": "no"})  # fmt: skip
+    with_reward_model = recipe(
+        "rloo", "lora", base, tmp_path / "run", preprocessor={"reward": str(tmp_path / "reward-model")}
+    )
+    result = finetune.train(**with_reward_model)
+    assert "rewards/reward-model/mean" in result.log[0]
     answers = [" Aye.", "", " Nobody knows who keeps it."]
     asked = [{"prompt": "Who keeps the pier?", "completion": answer} for answer in answers if answer]
-    wanted = [record["prediction"] for record in finetune.load(tmp_path / "judge").predict(asked)]
-    scores = load_reward(str(tmp_path / "judge"))(prompts=["Who keeps the pier?"] * 3, completions=answers)
+    wanted = [record["prediction"] for record in finetune.load(tmp_path / "reward-model").predict(asked)]
+    scores = load_reward(str(tmp_path / "reward-model"))(prompts=["Who keeps the pier?"] * 3, completions=answers)
     assert [scores[0], scores[2]] == pytest.approx(wanted, rel=1e-5) and len(set(scores)) == 3
 
 

@@ -52,7 +52,7 @@ def test_the_trained_tokens_of_medquad_are_those_that_the_tokenizer_alone_counts
         (trained_tokens(labels), lost) for labels, lost in zip(features["labels"], features["tokens_lost"], strict=True)
     ]
     assert found == wanted
-    ledger = sft.counts(features)
-    assert ledger["trained_tokens"] == sum(trained for trained, _ in wanted) > 10_000
-    assert ledger["tokens_lost"] == sum(lost for _, lost in wanted) > 10_000
-    assert ledger["truncated"] == sum(lost > 0 for _, lost in wanted) > 10
+    report = sft.counts(features)
+    assert report["trained_tokens"] == sum(trained for trained, _ in wanted) > 10_000
+    assert report["tokens_lost"] == sum(lost for _, lost in wanted) > 10_000
+    assert report["truncated"] == sum(lost > 0 for _, lost in wanted) > 10

@@ -31,7 +31,7 @@ from finetune_trl.sft.evaluator import SFTEvaluator
 
 @dataclass(frozen=True, kw_only=True)
 class RiddlePreprocessor(Preprocessor):
-    """A stranger's preprocessor for `sft`: rows of a riddle and its solution."""
+    """Another plugin's preprocessor for `sft`: rows of a riddle and its solution."""
 
     def needs(self) -> Columns:
         """Return the columns."""
@@ -76,7 +76,7 @@ def predictions(preprocessor: Preprocessor) -> Predictions:
     )
 
 
-def test_the_sft_evaluator_scores_a_strangers_rows() -> None:
+def test_the_sft_evaluator_scores_another_plugins_rows() -> None:
     records = SFTEvaluator().records(predictions(RiddlePreprocessor()))
     assert records[0]["prediction"] == records[0]["reference"].strip() == "Fog."
     given = predictions(RiddlePreprocessor())
@@ -88,14 +88,15 @@ def test_a_preprocessor_without_the_keys_of_the_sft_evaluator_is_named_with_what
         SFTEvaluator().records(predictions(SilentPreprocessor()))
 
 
-def test_a_run_of_sft_takes_a_strangers_preprocessor(
+def test_a_run_of_sft_takes_another_plugins_preprocessor(
     llama_base: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     rows = [{"riddle": f"What is {n}?", "solution": " Fog."} for n in range(6)]
     result = finetune.train(
         task="sft", model=str(llama_base("gpt2")), dataset={"train": rows, "test": rows[:2]}, strategy="full",
-        preprocessor={"name": "test_ties:RiddlePreprocessor"}, output=str(tmp_path / "run"), score_base_model=False,
+        preprocessor={"name": "test_foreign_preprocessors:RiddlePreprocessor"}, output=str(tmp_path / "run"),
+        score_base_model=False,
         training={"max_steps": 1, "per_device_train_batch_size": 2, "save_strategy": "no"},
         generation={"max_new_tokens": 2},
     )  # fmt: skip
@@ -131,8 +132,8 @@ def test_the_starters_reward_is_of_this_plugin_and_counts_words_of_text_and_of_m
 
     name = tasks()["rloo"].starter["preprocessor"]["reward"]
     assert load_reward(name) is brevity
-    spoken = [[{"role": "assistant", "content": text}] for text in ("Aye.", "", "a " * 40)]
-    assert brevity(spoken) == brevity(["Aye.", "", "a " * 40]) == [1.0, 0.0, 0.0]
+    messages = [[{"role": "assistant", "content": text}] for text in ("Aye.", "", "a " * 40)]
+    assert brevity(messages) == brevity(["Aye.", "", "a " * 40]) == [1.0, 0.0, 0.0]
 
 
 def test_brevity_falls_with_every_word_up_to_its_limit() -> None:
@@ -144,7 +145,7 @@ def test_brevity_falls_with_every_word_up_to_its_limit() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class QuizPreprocessor(Preprocessor):
-    """A stranger's preprocessor for `rloo`: its questions are prompts, and it names the reward."""
+    """Another plugin's preprocessor for `rloo`: its questions are prompts, and it names the reward."""
 
     def needs(self) -> Columns:
         """Return the columns."""
@@ -160,14 +161,15 @@ class QuizPreprocessor(Preprocessor):
         return {"rewards": ("finetune_trl.reinforcement.rewards:brevity",), "allow_constant": True}
 
 
-def test_a_run_of_rloo_takes_a_strangers_preprocessor(
+def test_a_run_of_rloo_takes_another_plugins_preprocessor(
     llama_base: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     rows = [{"question": f"Who keeps pier {n}?"} for n in range(8)]
     result = finetune.train(
         task="rloo", model=str(llama_base("gpt2")), dataset={"train": rows, "test": rows[:2]}, strategy="full",
-        preprocessor={"name": "test_ties:QuizPreprocessor"}, output=str(tmp_path / "run"), score_base_model=False,
+        preprocessor={"name": "test_foreign_preprocessors:QuizPreprocessor"}, output=str(tmp_path / "run"),
+        score_base_model=False,
         training={"max_steps": 1, "per_device_train_batch_size": 4, "save_strategy": "no", "max_completion_length": 4},
     )  # fmt: skip
     assert 0 <= result.scores["test"]["reward"] <= 1
@@ -186,7 +188,7 @@ class LengthModel(torch.nn.Module):
 
 
 class AnswerPreprocessor(RiddlePreprocessor):
-    """A stranger's preprocessor of a reward model."""
+    """Another plugin's preprocessor of a reward model."""
 
     def needs(self) -> Columns:
         """Return the columns."""
@@ -241,7 +243,7 @@ def test_a_collator_can_be_pickled_and_is_equal_after_it(collator: Any, rows: Se
 
 def test_every_collator_works_in_a_worker_that_is_spawned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))  # the worker gets this path, and imports the class by name
-    collate = importlib.import_module("test_ties").CollateAll([collator for collator, _ in COLLATORS])
+    collate = importlib.import_module("test_foreign_preprocessors").CollateAll([collator for collator, _ in COLLATORS])
     features = [[rows[number] for _, rows in COLLATORS] for number in range(2)]
     loader = DataLoader(
         cast(Any, features), batch_size=2, num_workers=1, collate_fn=collate,
