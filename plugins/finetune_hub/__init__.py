@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def commands() -> Mapping[str, str]:
-    """Bring `card` and `push`."""
+    """Register `card` and `push`."""
     return {"card": "finetune_hub.card_command:command", "push": "finetune_hub.push_command:command"}
 
 

@@ -63,19 +63,19 @@ def card(result: Result, directory: Path, *, repo: str | None = None) -> str:
     """
     facts = facts_of(result, directory)
     name = repo.split("/")[-1] if repo else Path(result.directory or directory).name
-    sections = {
-        "Scores": _scores(result),
-        "Data": _data(result, facts),
-        "Training": _training(result),
-        "Intended use and limits": _limits(result, facts),
-        "How to use": _usage(result, directory, repo),
-        "How to reproduce": _reproduction(result),
-        "Licence": _license(facts),
-    }
+    sections = [
+        ("Scores", _scores(result)),
+        ("Data", _data(result, facts)),
+        ("Training", _training(result)),
+        ("Intended use and limits", _limits(result, facts)),
+        ("How to use", _usage(result, directory, repo)),
+        ("How to reproduce", _reproduction(result)),
+        ("Licence", _license(facts)),
+    ]
     for title, text in _plugin_sections(result, directory):
-        sections[plain(title)] = text
+        sections.append((plain(title), text))
     blocks = [f"---\n{metadata(result, facts, name=name).to_yaml()}\n---", f"# {plain(name)}", _opening(result, facts)]
-    for title, text in sections.items():
+    for title, text in sections:
         if text:
             blocks.append(f"## {title}\n\n{text}")
     return "\n\n".join(blocks) + "\n"

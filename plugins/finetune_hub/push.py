@@ -142,7 +142,7 @@ def find_problems(result: Result, directory: Path, files: Sequence[str]) -> Iter
 def is_pickle(path: Path) -> bool:
     """Say whether a file begins as a pickle does.
 
-    Safetensors are not asked: the length at their beginning may look like a pickle.
+    Safetensors files are skipped: the length at their beginning may look like a pickle.
     """
     if path.suffix == ".safetensors" or not path.is_file():
         return False

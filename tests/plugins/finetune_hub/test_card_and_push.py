@@ -167,6 +167,13 @@ def test_of_several_forms_of_a_row_the_smallest_that_passes_the_check_is_shown(
     assert cards.input_columns(EitherColumnPreprocessor(), example) == columns
 
 
+def test_a_section_of_a_plugin_replaces_none_of_the_card(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = cards.card(Result.load(run), run)
+    monkeypatch.setattr(cards, "_plugin_sections", lambda *_: iter([("Scores", "All perfect.")]))
+    after = cards.card(Result.load(run), run)
+    assert after == f"{before.rstrip()}\n\n## Scores\n\nAll perfect.\n"
+
+
 def test_how_to_reproduce_it_is_the_recipe(run: Path) -> None:
     text = (run / "README.md").read_text(encoding="utf-8")
     written = re.findall(r"(`{3,})yaml\n(.*?)\n\1", text, re.DOTALL)[0][1]
