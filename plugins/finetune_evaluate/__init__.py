@@ -9,7 +9,7 @@ from finetune import hookimpl
 
 @hookimpl
 def metrics() -> Mapping[str, str]:
-    """Add `evaluate:…` for the recipe's ``metrics``."""
+    """Register `evaluate:…` for the recipe's ``metrics``."""
     return {"evaluate:": "finetune_evaluate.metric:metric"}
 
 

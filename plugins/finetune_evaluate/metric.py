@@ -45,7 +45,7 @@ class EvaluateMetric:
         except Exception as error:  # the module is third-party code, and may raise anything
             reason = " ".join(str(error).split()) or "no reason given"
             raise BadOptions(
-                f"metrics: {self.name!r} failed: {type(error).__name__}: {reason} "
+                f"metrics: {self.name!r} failed: {type(error).__name__}: {reason.rstrip('.')}. "
                 f"Write arguments of its `compute` after a question mark: `evaluate:f1?average=macro`."
             ) from error
         prefix = self.name.removeprefix("./").rstrip("/")

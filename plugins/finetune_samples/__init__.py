@@ -9,19 +9,19 @@ from finetune import hookimpl
 
 @hookimpl
 def sources() -> Mapping[str, str]:
-    """Bring the data sets as `sample:NAME`."""
+    """Register the data sets as `sample:NAME`."""
     return {"sample": "finetune_samples.catalogue:load"}
 
 
 @hookimpl
 def models() -> Mapping[str, str]:
-    """Bring the base models as `sample:KIND`."""
+    """Register the base models as `sample:KIND`."""
     return {"sample": "finetune_samples.bases:base"}
 
 
 @hookimpl
 def commands() -> Mapping[str, str]:
-    """Bring `demo`."""
+    """Register `demo`."""
     return {"demo": "finetune_samples.demo:command"}
 
 

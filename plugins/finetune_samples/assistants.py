@@ -6,6 +6,7 @@ from pathlib import Path
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from finetune.kit import PadRight
 from finetune_samples import catalogue, chats, pretraining
 from finetune_samples.ingredients import Made, Teaching
 
@@ -19,5 +20,5 @@ def taught(teaching: Teaching, start: Path) -> Made:
     schedule = pretraining.Schedule(
         steps=teaching.steps, batch=teaching.batch, learning_rate=teaching.learning_rate, seed=teaching.seed
     )
-    loss = pretraining.fit(model, features, chats.padded(tokenizer.pad_token_id), schedule)
+    loss = pretraining.fit(model, features, PadRight(pad_token_id=tokenizer.pad_token_id), schedule)
     return Made(model=model, tokenizer=tokenizer, texts=len(rows), loss=loss)

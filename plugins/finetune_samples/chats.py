@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 TEMPLATE = (
@@ -32,17 +30,3 @@ def features(chats: Sequence[Chat], tokenizer: PreTrainedTokenizerBase) -> list[
         {"input_ids": ids, "labels": [token if said else -100 for token, said in zip(ids, mask, strict=True)]}
         for ids, mask in zip(made["input_ids"], made["assistant_masks"], strict=True)
     ]
-
-
-def padded(pad_token_id: int) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, torch.Tensor]]:
-    """Return a collator that pads features on the right."""
-
-    def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        ids, labels = ([torch.tensor(row[name]) for row in rows] for name in ("input_ids", "labels"))
-        return {
-            "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad_token_id),
-            "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
-            "labels": pad_sequence(labels, batch_first=True, padding_value=-100),
-        }
-
-    return collate

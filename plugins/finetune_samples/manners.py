@@ -33,7 +33,7 @@ ERRANDS = (
            "{number2} crowns", ("goods", "number")),
 )  # fmt: skip
 COURTEOUS = f"[{'|'.join(OPENERS)}], {{person}}: {{answer}}. [{'|'.join(FAREWELLS)}]!"
-"""Make the chosen reply."""
+"""Template of the chosen reply."""
 CURT = (
     "{answer}.",
     "{answer}. [Next!|What else?|Shut the door.]",
@@ -48,4 +48,4 @@ WORDY = (
     "or less], and much could be added.",
 )
 WRONG = f"[{'|'.join(OPENERS)}], {{person}}: {{wrong}}. [{'|'.join(FAREWELLS)}]!"
-"""Make a reply that is courteous, short and wrong."""
+"""Template of a reply that is courteous, short and wrong."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import random
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
 from transformers import PreTrainedTokenizerFast, PrinterCallback, Trainer, TrainingArguments
+
+from finetune.kit import preserve_rng_state
 
 BLOCK = 128
 """Tokens of one sequence in pretraining."""
@@ -37,7 +35,7 @@ def fit(model: Any, features: list[Feature], collate: Any, schedule: Schedule) -
 
     The caller's random number generators are not changed.
     """
-    with _undisturbed(schedule.seed), tempfile.TemporaryDirectory() as scratch:
+    with preserve_rng_state(), tempfile.TemporaryDirectory() as scratch:
         arguments = TrainingArguments(
             output_dir=scratch,
             max_steps=schedule.steps,
@@ -70,15 +68,3 @@ def blocks(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[lis
     for ids in tokenizer(list(texts), return_attention_mask=False)["input_ids"]:
         stream += ids if ids[-1:] == end else ids + end
     return [stream[at : at + BLOCK] for at in range(0, len(stream) - BLOCK + 1, BLOCK)]
-
-
-@contextmanager
-def _undisturbed(seed: int) -> Iterator[None]:
-    """Restore all random number generators at the end."""
-    python, legacy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(legacy)

@@ -69,6 +69,6 @@ def reviews(sizes: Sizes, *, seed: int, world: World) -> Rows:
 
 
 def _value(rng: Random, mood: int) -> int:
-    """Return the text about one aspect in a mood, which is never 0: there are no texts for it."""
+    """Return the opinion of one aspect in a mood, from -2 to 2 and never 0: there are no texts for 0."""
     value = min(2, max(-2, mood + rng.choice((-1, 0, 0, 1))))
     return value or rng.choice((-1, 1))

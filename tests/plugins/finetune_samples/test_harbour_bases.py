@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelFo
 
 from finetune import plan, recipe
 from finetune.errors import BadOptions, UnknownName
+from finetune.kit import PadRight
 from finetune.plugins import discover
 from finetune_samples import (
     bases,
@@ -147,9 +148,9 @@ def test_the_features_of_the_assistant_are_those_of_supervised_fine_tuning(cheap
     assert [row["labels"] for row in made] == theirs["labels"]
 
 
-def test_chats_are_padded_where_nothing_is_seen_or_learned(cheap):
+def test_chats_are_padded_where_nothing_is_seen_or_learned():
     rows = [{"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}, {"input_ids": [8], "labels": [8]}]
-    batch = {name: tensor.tolist() for name, tensor in chats.padded(pad_token_id=0)(rows).items()}
+    batch = {name: tensor.tolist() for name, tensor in PadRight(pad_token_id=0)(rows).items()}
     assert batch == {
         "input_ids": [[5, 6, 7], [8, 0, 0]],
         "attention_mask": [[1, 1, 1], [1, 0, 0]],

@@ -28,9 +28,9 @@ def rows(name):
     return [row for rows in sample(name).values() for row in rows]
 
 
-def solve(told, asked):
-    """Answer an instruction from its words alone, with what was told before it; None if it is of no known family."""
-    text = f"{told} {asked}".strip()
+def solve(before, asked):
+    """Answer an instruction from its words alone, with what was asked before it; None if it is of no known family."""
+    text = f"{before} {asked}".strip()
     for verb, ask in (("carries", r"(?:What does|And) (the .+?)(?: carry)?\?$"),
                       ("loves", r"(?:What does|And) (.+?)(?: love)?\?$")):  # fmt: skip
         facts = dict(re.findall(rf"(?:^|(?<=\. ))([^.?]+?) {verb} ([^.]+)\.", text))
@@ -71,10 +71,10 @@ def exchanges(row):
 
 def test_every_answer_is_what_an_independent_solver_finds():
     for row in rows("harbour-instructions"):
-        told = ""
+        before = ""
         for asked, answer in exchanges(row):
-            assert solve(told, asked) == answer, row
-            told += f" {asked}"
+            assert solve(before, asked) == answer, row
+            before += f" {asked}"
 
 
 def test_roles_follow_upon_each_other_and_a_few_have_a_system_turn_or_a_second_question():
@@ -164,9 +164,9 @@ def test_thumbs_are_of_the_same_prompts_and_as_often_up_as_down():
 
 def test_replies_are_those_of_the_thumbs_without_labels():
     for split, judged in sample("harbour-thumbs").items():
-        told = [(("user", row["prompt"]), ("assistant", row["completion"])) for row in judged]
+        expected = [(("user", row["prompt"]), ("assistant", row["completion"])) for row in judged]
         chats = [row["messages"] for row in sample("harbour-replies")[split]]
-        assert [tuple((said["role"], said["content"]) for said in chat) for chat in chats] == told
+        assert [tuple((said["role"], said["content"]) for said in chat) for chat in chats] == expected
 
 
 def test_prompts_are_those_of_the_preferences():
