@@ -42,8 +42,8 @@ class ConsoleParser(CodeBlockParser):
                 printed = f"{status}\n"
             else:
                 status, printed = _invoke(command)
-                told = f"$ {command}\nexited with {status}:\n{printed}"
-                assert status == 0 or after.startswith("echo $?"), told
+                message = f"$ {command}\nexited with {status}:\n{printed}"
+                assert status == 0 or after.startswith("echo $?"), message
             _compare(command, printed, wanted)
 
 

@@ -9,6 +9,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeGuard, overload
 
+from finetune.training import upstream
+
+upstream.import_bitsandbytes()  # before anything else imports transformers, which would import it with a warning
+
 from transformers import TrainingArguments
 
 from finetune import data, models
@@ -326,9 +330,10 @@ class FineTuned:
         recipe = self.plan.recipe
         plan = replace(self.plan, metrics=plans.find_metrics(recipe, self.plan.plugins))
         if dataset is not None:
-            section = _without_paths(dataset)
-            if not isinstance(dataset, Mapping):  # another file with the same columns
-                section = asdict(self.source_like(str(dataset)))
+            # A path is another file with the same columns.
+            section = (
+                _without_paths(dataset) if isinstance(dataset, Mapping) else asdict(self.source_like(str(dataset)))
+            )
             recipe = recipes.from_mapping({**recipes.to_mapping(recipe), "dataset": section})
         elif recipe.dataset.path == ROWS:
             raise BadRecipe("the run was trained on examples given in Python. Name a data set to score.")
@@ -378,8 +383,6 @@ class FineTuned:
                     **self.plan.task.training,
                     **given,
                     **device_arguments(),
-                    "output_dir": scratch,
-                    "seed": self.plan.recipe.seed,
                     "report_to": "none",
                     "disable_tqdm": True,
                 },

@@ -24,7 +24,7 @@ hookimpl = pluggy.HookimplMarker("finetune")
 
 @hookspec
 def tasks() -> Mapping[str, Task]:  # type: ignore[empty-body]
-    """Return your tasks: name → `Task`. The hook is called once, when plugins are discovered.
+    """Return your tasks: name → `Task`. The hook can be called more than once, so keep it fast.
 
     Examples:
         >>> @hookimpl
@@ -151,7 +151,7 @@ def card_sections() -> Mapping[str, str]:  # type: ignore[empty-body]
 def requirements() -> Mapping[str, Mapping[str, str]]:  # type: ignore[empty-body]
     """Return the optional libraries that your names need: name → top-level module → what ``pip install`` takes.
 
-    A name is one that this plugin brings, of any kind, or ``"*"`` for all of them; an entry of its
+    A name is one that this plugin provides, of any kind, or ``"*"`` for all of them; an entry of its
     own is added to that of ``"*"``. Modules are looked up, not imported. If one is missing,
     `finetune list` shows the command that installs it, and a recipe that needs the name is refused
     with the same command. If a module of ``"*"`` is missing, the plugin's ``before_training`` and
@@ -193,7 +193,7 @@ def after_run(result: Result, directory: Path) -> None:
     """
 
 
-ASKING: dict[str, str] = {
+COLLECTING: dict[str, str] = {
     "tasks": "task",
     "preprocessors": "preprocessor",
     "strategies": "strategy",

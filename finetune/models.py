@@ -170,14 +170,19 @@ def finds_end_by_padding(model: Any) -> bool:
         MODEL_FOR_MASKED_LM_MAPPING_NAMES,
     )
 
-    # by its method, because the core does not import PEFT
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = base_model_of(model)
     if not type(base).__name__.endswith("ForSequenceClassification"):
         return False
     if isinstance(base, GenericForSequenceClassification) or getattr(base.config, "is_encoder_decoder", False):
         return True
     family = base.config.model_type
     return family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and family not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+
+def base_model_of(model: Any) -> Any:
+    """Return the model of transformers inside PEFT's wrapper, or the model itself if nothing wraps it."""
+    # by its method, because the core does not import PEFT
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 @contextmanager
@@ -200,10 +205,14 @@ def suppress_output() -> Iterator[None]:
 
 def labels_of(model: Model) -> dict[int, str]:
     """Return the labels that a pretrained model's own configuration names."""
+    return dict(config_of(model).id2label or {})
+
+
+def config_of(model: Model) -> Any:
+    """Return the configuration of a pretrained model, without its weights."""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(locate(model), revision=model.revision or "main", trust_remote_code=False)
-    return dict(config.id2label or {})
+    return AutoConfig.from_pretrained(locate(model), revision=model.revision or "main", trust_remote_code=False)
 
 
 def from_pretrained_options(model: Model, options: Mapping[str, Any]) -> dict[str, Any]:

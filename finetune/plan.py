@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from finetune import models
-from finetune.errors import BadOptions, BadRecipe, FinetuneError, did_you_mean
+from finetune.errors import BadRecipe, FinetuneError, did_you_mean
 from finetune.interfaces import Evaluator, Preprocessor, Record, Strategy, Task
 from finetune.plugins import Plugins, resolve
 from finetune.recipe import Choice, Model, Recipe, options, to_mapping
@@ -155,10 +155,6 @@ def _chosen(plugins: Plugins, hook: str, choice: Choice | None, base: Any, defau
     cls = plugins.find(hook, choice.name) if choice.name else resolve(default)
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise BadRecipe(f"{section}: {choice.name or default!r} is {cls!r}. It must be a subclass of {base.__name__}.")
-    if not is_dataclass(cls):
-        if choice.options:
-            raise BadOptions(f"{section}: {cls.__name__} has no options, because it is not a dataclass.")
-        return cls()
     return options.build(cls, choice.options, where=section)
 
 

@@ -52,7 +52,7 @@ def resolve(target: Any) -> Any:
             ) from error
         raise UnknownName(
             f"{target!r}: there is no module {error.name!r}. A name with a colon is Python, 'module:attribute', and "
-            "the module must be importable from the current folder."
+            "the module must be installed, or in the folder in which you call `python -m finetune`."
         ) from error
     try:
         return getattr(module, attribute)
@@ -88,7 +88,7 @@ class Catalogue:
         """Return what a name stands for.
 
         Raises:
-            UnknownName: No plugin brings it; the message names the nearest, and the plugins that
+            UnknownName: No plugin provides it; the message names the nearest, and the plugins that
                 are broken.
             MissingLibrary: It needs a library that is not installed; the message has the command
                 that installs it.
@@ -129,12 +129,12 @@ class Plugins:
 
     @cached_property
     def catalogues(self) -> Mapping[str, Catalogue]:
-        """One catalogue for every hook that asks.
+        """One catalogue for each hook that returns names.
 
         Raises:
-            DuplicateName: Two plugins bring one name.
+            DuplicateName: Two plugins provide the same name.
         """
-        return {hook: self._catalogue(hook, kind) for hook, kind in hookspecs.ASKING.items()}
+        return {hook: self._catalogue(hook, kind) for hook, kind in hookspecs.COLLECTING.items()}
 
     def find(self, hook: str, name: str) -> Any:
         """Return what a name of one kind stands for: ``find("strategies", "lora")``."""
@@ -149,7 +149,7 @@ class Plugins:
         """Return the libraries that a name of a plugin needs and that are not installed."""
         declared = self.requirements.get(plugin, {})
         needed = {**declared.get(EVERY, {}), **declared.get(name, {})}
-        return {module: package for module, package in needed.items() if find_spec(module) is None}
+        return not_installed(needed)
 
     def _catalogue(self, hook: str, kind: str) -> Catalogue:
         targets: dict[str, Any] = {}
@@ -160,7 +160,7 @@ class Plugins:
             for name, target in implementation.function().items():
                 if name in targets:
                     raise DuplicateName(
-                        f"{kind} {name!r} is brought by both {self._who(owners[name])} and {self._who(owner)}. "
+                        f"{kind} {name!r} is provided by both {self._who(owners[name])} and {self._who(owner)}. "
                         f"Uninstall one, or name the plugins to load in {SWITCH}."
                     )
                 targets[name] = target
@@ -174,7 +174,7 @@ class Plugins:
 
 
 def discover(group: str = GROUP) -> Plugins:
-    """Load the plugins of an entry-point group; one that cannot be loaded is kept aside with its reason."""
+    """Load the plugins of an entry-point group; one that cannot be loaded is listed in `broken` with the reason."""
     manager = pluggy.PluginManager("finetune")
     manager.add_hookspecs(hookspecs)
     distributions: dict[str, str] = {}
@@ -186,7 +186,7 @@ def discover(group: str = GROUP) -> Plugins:
             if distributions[entry.name] == distribution:
                 continue  # an editable install seen twice on sys.path
             raise DuplicateName(
-                f"plugin {entry.name!r} is brought by both {distributions[entry.name]} and {distribution}. "
+                f"plugin {entry.name!r} is provided by both {distributions[entry.name]} and {distribution}. "
                 "Uninstall one."
             )
         distributions[entry.name] = distribution
@@ -195,11 +195,16 @@ def discover(group: str = GROUP) -> Plugins:
             manager.check_pending()
             names = _ask(manager, entry.name)
             requirements[entry.name] = _requirements(manager, entry.name, names)
-        except Exception as error:  # noqa: BLE001, whatever a stranger's module may raise; `finetune list` shows it
+        except Exception as error:  # noqa: BLE001, a plugin can raise any error; `finetune list` shows it
             if manager.has_plugin(entry.name):
                 manager.unregister(name=entry.name)
             broken[entry.name] = f"{type(error).__name__}: {error}"
     return Plugins(manager, distributions, broken, requirements)
+
+
+def not_installed(libraries: Libraries) -> dict[str, str]:
+    """Return those libraries that are not installed; none is imported."""
+    return {module: package for module, package in libraries.items() if find_spec(module) is None}
 
 
 def describe_missing(libraries: Libraries) -> str:
@@ -217,13 +222,13 @@ def describe_missing(libraries: Libraries) -> str:
 
 
 def _ask(manager: pluggy.PluginManager, plugin: str) -> set[str]:
-    """Ask a plugin everything once, so that one that cannot answer is known to be broken before it is needed.
+    """Call each hook of a plugin, so that a broken plugin is found before it is needed.
 
     Returns:
-        Every name that it brings.
+        Every name that it provides.
     """
     names: set[str] = set()
-    for hook in hookspecs.ASKING:
+    for hook in hookspecs.COLLECTING:
         for answer in _answers(manager, plugin, hook):
             names.update(answer)
     return names
@@ -233,7 +238,7 @@ def _requirements(manager: pluggy.PluginManager, plugin: str, names: set[str]) -
     """Return what a plugin declares that its names need.
 
     Raises:
-        ValueError: It declares something of a name that it does not bring, or names no top-level
+        ValueError: It declares something about a name that it does not provide, or names no top-level
             module.
     """
     declared: dict[str, Libraries] = {}
@@ -242,7 +247,7 @@ def _requirements(manager: pluggy.PluginManager, plugin: str, names: set[str]) -
     for name, libraries in declared.items():
         if name not in {*names, EVERY}:
             raise ValueError(
-                f"requirements() names {name!r}, which the plugin does not bring.{did_you_mean(name, names)}"
+                f"requirements() names {name!r}, which the plugin does not provide.{did_you_mean(name, names)}"
             )
         for module in libraries:
             if not module.isidentifier():  # looking up a module inside a package would import the package

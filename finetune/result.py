@@ -25,9 +25,12 @@ FORMAT = 3
 """Number of the format of `result.json` and `predictions.jsonl`; it grows when the meaning of a
 field changes."""
 
+BASE_MODEL = "base_model"
+"""Name of the base model among the predictors that a run is compared with."""
+
 DISTRIBUTION = "finetune-kit"
 
-NOT_FOR_RUNS = frozenset({"dev", "docs", "demo"})
+NOT_FOR_RUNS = frozenset({"dev", "docs", "demo", "report"})
 """Extras whose packages no run computes with."""
 
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:.*extra == ['\"]([^'\"]+)['\"])?")

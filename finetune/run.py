@@ -173,12 +173,7 @@ def make_job(prepared: Prepared, loaded: Loaded, reporter: Reporter) -> Job:
         train=prepared.features["train"].features,
         validation=validation.features if validation else None,
         validation_examples=validation.examples if validation else None,
-        arguments={
-            **training_arguments.device_arguments(),
-            **arguments,
-            "output_dir": plan.recipe.output,
-            "seed": plan.recipe.seed,
-        },
+        arguments={**training_arguments.device_arguments(), **arguments},
         generation=plan.recipe.generation,
         base=lambda: load_base(plan).model,
         callbacks=[
@@ -193,7 +188,7 @@ def make_job(prepared: Prepared, loaded: Loaded, reporter: Reporter) -> Job:
 
 def resolved(plan: Plan, job: Job) -> dict[str, Any]:
     """Return the recipe as plain mappings, with every option."""
-    not_written = {"output_dir", "seed", *(set(training_arguments.device_arguments()) - set(plan.recipe.training))}
+    not_written = set(training_arguments.device_arguments()) - set(plan.recipe.training)
     return plan.resolved({name: value for name, value in job.arguments.items() if name not in not_written})
 
 

@@ -207,9 +207,9 @@ def test_what_once_was_wrong_and_every_task_and_strategy_are_as_the_page_says(
     assert compatibility.as_written(seen) == page()[task, variant]
 
 
-def test_the_page_tells_of_every_task_and_strategy_that_is_installed() -> None:
-    assert sorted(page()) == sorted(cells()), f"the page is stale; write it anew by `{COMMAND}`"
-    assert [cell for cell, told in page().items() if told == FAILS] == []
+def test_the_page_has_every_task_and_strategy_that_is_installed() -> None:
+    assert sorted(page()) == sorted(cells()), f"the page is stale; write it again with `{COMMAND}`"
+    assert [cell for cell, outcome in page().items() if outcome == FAILS] == []
 
 
 def test_what_holds_a_trap_exists() -> None:
@@ -234,7 +234,7 @@ def test_what_goes_wrong_is_seen(bases: Any, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads are counted in /proc")
 def test_a_new_process_is_forked_from_one_that_has_imported_everything_and_runs_nothing_beside() -> None:
-    seen = in_new_process(trial.nursery)
+    seen = in_new_process(trial.forkserver_state)
     assert seen["not imported"] == []
     # pyarrow's allocator has a thread of its own, and takes care of it when a process is forked
     main, *others = sorted(seen["threads"], key=lambda name: name == "jemalloc_bg_thd")

@@ -68,11 +68,11 @@ def test_no_optional_library_is_installed_and_each_is_said_to_be_missing(python:
     found = run(python, "-c", "import importlib.util as u; print([n for n in "
                 f"{sorted(OPTIONAL)} if u.find_spec(n)])", folder=tmp_path)  # fmt: skip
     assert found.stdout.strip() == "[]", found.stderr
-    told = json.loads(run(python, "-m", "finetune", "doctor", "--json", folder=tmp_path).stdout)
+    report = json.loads(run(python, "-m", "finetune", "doctor", "--json", folder=tmp_path).stdout)
     extras = ("peft", "qlora", "llm", "seq2seq", "evaluate", "report", "demo")
-    assert set(told["missing"]) == {f"finetune-kit[{extra}]" for extra in extras}
-    assert told["broken"] == {}
-    assert not OPTIONAL & set(told["versions"])
+    assert set(report["missing"]) == {f"finetune-kit[{extra}]" for extra in extras}
+    assert report["broken"] == {}
+    assert not OPTIONAL & set(report["versions"])
 
 
 @pytest.mark.slow

@@ -6,15 +6,15 @@ from typing import Any
 
 import griffe
 
-ASKS = (
-    "**A collecting hook.** Every plugin is called once, at discovery, and the mappings are merged. If two plugins give "
-    "the same name, the error names both."
+COLLECTS = (
+    "**A collecting hook.** Every plugin is called at discovery, and the mappings are merged. The hook can be called more "
+    "than once. If two plugins give the same name, the error names both."
 )
-TELLS = "**A notification.** Every plugin is called, the last registered first. The return value is ignored."
+NOTIFIES = "**A notification.** Every plugin is called, the last registered first. The return value is ignored."
 
 
 class HookspecExtension(griffe.Extension):
-    """Label every hookspec ``asks`` or ``tells`` and say under its first line what that means.
+    """Label every hookspec ``collects`` or ``notifies`` and say under its first line what that means.
 
     Raises:
         ValueError: A hookspec has options (``firstresult``); no page could say yet what they mean.
@@ -29,10 +29,10 @@ class HookspecExtension(griffe.Extension):
             raise ValueError(f"{func.path}: hookspec has options; say in {__file__} what they mean")
         if func.docstring is None:
             raise ValueError(f"{func.path}: a hookspec without a docstring")
-        tells = str(func.returns) == "None"
-        func.labels.add("tells" if tells else "asks")
+        notifies = str(func.returns) == "None"
+        func.labels.add("notifies" if notifies else "collects")
         summary, _, rest = func.docstring.value.partition("\n")
-        func.docstring.value = f"{summary}\n\n{TELLS if tells else ASKS}\n{rest}"
+        func.docstring.value = f"{summary}\n\n{NOTIFIES if notifies else COLLECTS}\n{rest}"
 
 
 class QuietAttributes(griffe.Extension):

@@ -1,4 +1,4 @@
-"""The command line: one command a file, each imported when it is asked for.
+"""The command line: one file for each command, imported when the command is used.
 
 Nothing here imports torch or transformers; the bodies of commands do.
 """
@@ -17,11 +17,12 @@ from finetune.plugins import Catalogue, discover
 COMMANDS = (
     "init", "check", "train", "evaluate", "predict", "report", "compare", "list", "show", "schema", "doctor", "plugin",
 )  # fmt: skip
-"""Our own, in the order of a first visit: each is the attribute `command` of a module here. Plugins bring more."""
+"""The commands of finetune, in the order in which a new user needs them. Each is the attribute `command` of a module
+of this package. Plugins add more."""
 
 
 class Commands(click.Group):
-    """Our commands and those that plugins bring."""
+    """The commands of finetune and of plugins."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return every name."""
@@ -36,7 +37,7 @@ class Commands(click.Group):
         return catalogue.find(cmd_name) if cmd_name in catalogue.targets else None
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Answer a misspelt command with the nearest."""
+        """Suggest the most similar command for an unknown one."""
         if args and args[0] not in self.list_commands(ctx) and not args[0].startswith("-"):
             ctx.fail(f"no such command {args[0]!r}.{did_you_mean(args[0], self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)
@@ -80,7 +81,7 @@ def show(error: FinetuneError) -> None:
 
 
 def _plugins(ctx: click.Context) -> Catalogue:
-    """Return the commands of plugins, discovered once an invocation."""
+    """Return the commands of plugins, discovered once per call."""
     if "finetune.commands" not in ctx.meta:
         ctx.meta["finetune.commands"] = discover().catalogues["commands"]
     found: Catalogue = ctx.meta["finetune.commands"]

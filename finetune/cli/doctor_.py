@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(as_json: bool) -> None:
-    """Say what is installed, on what machine, and what would not work and why."""
+    """Show what is installed, the hardware, and what would not work and why."""
     import torch
 
     from finetune.cli import output
@@ -51,11 +50,11 @@ def missing(found: Plugins) -> dict[str, list[str]]:
         for name, libraries in catalogue.missing.items():
             for package in dict.fromkeys(libraries.values()):
                 needed.setdefault(package, []).append(f"{catalogue.kind} {name}")
+    from finetune.plugins import not_installed
     from finetune.report import charts
 
-    for module, package in charts.LIBRARIES.items():
-        if find_spec(module) is None:
-            needed.setdefault(package, []).append("charts in reports")
+    for package in not_installed(charts.LIBRARIES).values():
+        needed.setdefault(package, []).append("charts in reports")
     return needed
 
 

@@ -16,7 +16,7 @@ def command() -> None:
 
 @command.command("new")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(KINDS), default="task", show_default=True, help="What the plugin brings.")
+@click.option("--kind", type=click.Choice(KINDS), default="task", show_default=True, help="What the plugin provides.")
 @click.option(
     "--parent", type=click.Path(file_okay=False), default=".", help="Where to make the folder.  [default: here]"
 )

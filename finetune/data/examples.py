@@ -205,9 +205,9 @@ def _split(
             fix = f"All of its {table.bad:,} rows are bad." if table.bad else "Check that it is the right file."
             report.error("no-rows", f"{role} has no rows.", fix=fix, split=role, file=file)
         return None
-    spared = frozenset() if answers else frozenset(preprocessor.needs().answers)
+    may_be_missing = frozenset() if answers else frozenset(preprocessor.needs().answers)
     before = report.levels["error"]
-    rows = splits.renamed(table, split=role, columns=source.columns, spared=spared, report=report)
+    rows = splits.renamed(table, split=role, columns=source.columns, may_be_missing=may_be_missing, report=report)
     rows = splits.filled(rows, source.constants, split=role, report=report)
     whole = splits.require(
         rows,

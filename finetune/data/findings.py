@@ -66,7 +66,7 @@ CODES: dict[str, str] = {
     "rename-clash": "the new name of a column is already in use",
     "constant-exists": "the data already has a column that `dataset.constants` gives",
     "missing-column": "a column that the task needs does not exist",
-    "cannot-part": "there are too few rows or groups to split validation from train",
+    "cannot-split": "there are too few rows or groups to split validation from train",
 }
 """Every code of the core and its meaning; preprocessors add more."""
 

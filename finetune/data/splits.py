@@ -61,14 +61,16 @@ class Split:
         return replace(self, index=np.delete(self.index, sorted(bad)))
 
 
-def renamed(table: Table, *, split: str, columns: Mapping[str, str], spared: frozenset[str], report: Report) -> Dataset:
+def renamed(
+    table: Table, *, split: str, columns: Mapping[str, str], may_be_missing: frozenset[str], report: Report
+) -> Dataset:
     """Return the rows of a table with renamed columns, and report the columns that cannot be renamed.
 
     Args:
         table: The rows.
         split: Name of the split.
         columns: Name in the table → name for the task.
-        spared: Names for the task that may be missing, such as answers during prediction.
+        may_be_missing: Names for the task that may be missing, such as answers during prediction.
         report: Takes the findings.
     """
     rows = table.rows
@@ -79,7 +81,7 @@ def renamed(table: Table, *, split: str, columns: Mapping[str, str], spared: fro
     for theirs, ours in columns.items():
         if theirs in names:
             wanted[theirs] = ours
-        elif ours not in spared:
+        elif ours not in may_be_missing:
             close = nearest(theirs, names)
             hint = f" Did you mean {close!r}?" if close else ""
             message = f"dataset.columns renames {theirs!r}, but there is no such column.{hint}"
@@ -171,7 +173,7 @@ def part(train: Split, *, size: float, group: str | None, seed: int, report: Rep
         if not train.table.bad or report.drops:  # otherwise the bad rows are the cause, and are reported
             message = f"{count:,} rows have too few {what} to split {size:.0%} from train for validation."
             fix = "Provide a validation split, or set dataset.validation_size: 0."
-            report.error("cannot-part", message, fix=fix, split="train")
+            report.error("cannot-split", message, fix=fix, split="train")
         return None
     index = train.index[chosen]
     table = replace(train.table, bad=0, broken=(), notes={})
@@ -195,12 +197,12 @@ def group_numbers(split: Split, group: str) -> np.ndarray[Any, Any]:
     found = []
     for block in split.blocks([group]):
         for value in block.column(group).to_pylist():
-            digest = hashlib.blake2b(spelt(value).encode(), digest_size=16).digest()
+            digest = hashlib.blake2b(as_text(value).encode(), digest_size=16).digest()
             found.append(numbers.setdefault(digest, len(numbers)))
     return np.array(found, dtype=np.int64)
 
 
-def spelt(value: Any) -> str:
+def as_text(value: Any) -> str:
     """Return a value as text; equal values have equal texts."""
     if isinstance(value, str):
         return "t" + value

@@ -11,9 +11,7 @@ from finetune.evaluation import bootstrap
 from finetune.evaluation.bootstrap import Interval
 from finetune.evaluation.scoring import Scored, by_data_set
 from finetune.interfaces import Evaluator, Record, Tallies
-
-BASE_MODEL = "base_model"
-"""Name of the base model among the others that the fine-tuned model is compared with."""
+from finetune.result import BASE_MODEL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +121,7 @@ def compare(
 
 def _has_sums(tallies: Tallies | None, score: str) -> bool:
     """Return whether tallies give a score; if they give no interval of it, computing it again gives none either."""
-    return tallies is not None and score in tallies.scores(tallies.values.sum(axis=0))
+    return tallies is not None and score in tallies.scores(bootstrap.by_unit(tallies.values, None).sum(axis=0))
 
 
 def _primary(

@@ -32,6 +32,8 @@ from finetune.errors import BadData, BadRecipe, Incompatible
 from finetune.evaluation import bootstrap
 from finetune.interfaces import IGNORE_INDEX
 from finetune.plan import Plan
+from finetune.training.collate import pad, pad_mask
+from finetune.training.losses import align_logits
 
 BUNDLED, NONE = "bundled", "none"
 NOTABLE = 0.1
@@ -149,9 +151,7 @@ def general_texts(name: str) -> list[str]:
 
 def _pretrained(plan: Plan) -> tuple[str, Any]:
     """Return the base model's pretraining objective, and the base model with its pretraining head."""
-    config = transformers.AutoConfig.from_pretrained(
-        models.locate(plan.model), revision=plan.model.revision or "main", trust_remote_code=False
-    )
+    config = models.config_of(plan.model)
     heads = [(objective, name) for objective, (name, types) in _HEADS.items() if config.model_type in types]
     if not heads:
         raise UnmeasurableError(f"{config.model_type} has no language modeling head")
@@ -170,7 +170,7 @@ def _pretrained(plan: Plan) -> tuple[str, Any]:
 
 def _with_body_of(model: Any, trained: Any) -> Any:
     """Return the base model's head on the trained body; the trained model itself if it has the same head."""
-    inner = trained.get_base_model() if hasattr(trained, "get_base_model") else trained
+    inner = models.base_model_of(trained)
     if type(inner) is type(model):
         return inner
     body, ours = inner.base_model, model.base_model
@@ -267,21 +267,15 @@ def _read(model: Any, pairs: Sequence[Pair], tokenizer: Any, *, objective: str) 
     tokens: list[int] = []
     for at in range(0, len(pairs), BATCH):
         part = pairs[at : at + BATCH]
-        ids = _padded([pair["input_ids"] for pair in part], padding).to(device)
-        mask = _padded([[1] * len(pair["input_ids"]) for pair in part], 0).to(device)
-        labels = _padded([pair["labels"] for pair in part], IGNORE_INDEX).to(device)
+        ids = pad([pair["input_ids"] for pair in part], padding).to(device)
+        mask = pad_mask([pair["input_ids"] for pair in part]).to(device)
+        labels = pad([pair["labels"] for pair in part], IGNORE_INDEX).to(device)
         given = {"labels": labels} if objective == "denoising" else {}
         logits = model(input_ids=ids, attention_mask=mask, **given).logits.float()
-        if objective == "causal":
-            logits, labels = logits[:, :-1], labels[:, 1:]
+        logits, labels = align_logits(logits, labels, shift=objective == "causal")
         each = torch.nn.functional.cross_entropy(
             logits.transpose(1, 2), labels, ignore_index=IGNORE_INDEX, reduction="none"
         )
         nll += each.sum(dim=1).tolist()
         tokens += labels.ne(IGNORE_INDEX).sum(dim=1).tolist()
     return NLL(nll=nll, tokens=tokens)
-
-
-def _padded(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
-    longest = max(map(len, rows))
-    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])

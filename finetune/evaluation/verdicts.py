@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from finetune.result import BASE_MODEL
+
 if TYPE_CHECKING:
     from finetune.result import Result
 
@@ -48,12 +50,16 @@ def headline(result: Result) -> Iterator[str]:
         return
     interval = _interval(result.intervals.get(split, {}).get(name))
     yield f"{_capitalize(name)} {format_score(score)}{interval} on {describe_split(result, split)}."
-    others = {"base_model": result.base_model_scores.get(split, {}), **result.baselines.get(split, {})}
-    for other, scores in others.items():
+    for other, scores in others(result, split).items():
         if name not in scores:
             continue
         difference = result.differences.get(split, {}).get(other, {}).get(name)
         yield f"{_capitalize(_named(other))}: {format_score(scores[name])}.{_change(difference, result)}"
+
+
+def others(result: Result, split: str) -> dict[str, Mapping[str, float]]:
+    """Return the scores of the base model and of each baseline on a split: name → scores."""
+    return {BASE_MODEL: result.base_model_scores.get(split, {}), **result.baselines.get(split, {})}
 
 
 def describe_split(result: Result, split: str) -> str:
@@ -64,7 +70,7 @@ def describe_split(result: Result, split: str) -> str:
     if units.get("column"):
         text += f" ({units['size']:,} different values of {units['column']})"
     if split == "validation" and result.selection_split != split and "test" not in result.scores:
-        text += ", the split used for selection (there is no test split)"
+        text += ", because there is no test split"
     leaked = _leaked(result.leakage[split]) if split in result.leakage else 0
     reasons = []
     if leaked > LEAKED * size:
@@ -266,7 +272,7 @@ def format_percent(part: float, whole: float) -> str:
 
 
 def _named(other: str) -> str:
-    return "base model" if other == "base_model" else f"baseline “{other}”"
+    return "base model" if other == BASE_MODEL else f"baseline “{other}”"
 
 
 def _capitalize(text: str) -> str:

@@ -24,7 +24,7 @@ def build(cls: type[T], options: Mapping[str, Any], *, where: str) -> T:
     """Build an object from options, and check their names and types.
 
     Args:
-        cls: A dataclass.
+        cls: A dataclass, or a class without options.
         options: Name → value.
         where: The section that the options belong to, for the message: ``"preprocessor"``.
 
@@ -32,15 +32,17 @@ def build(cls: type[T], options: Mapping[str, Any], *, where: str) -> T:
         BadOptions: An option is unknown or missing, or has a wrong type or value. The message has
             the nearest name.
     """
-    known = [f.name for f in fields(cls) if f.init]  # type: ignore[arg-type]
+    known = [f.name for f in fields(cls) if f.init] if is_dataclass(cls) else []
     for name in options:
         if name not in known:
             takes = f"Its options are: {', '.join(known)}." if known else "It has no options."
             raise BadOptions(
                 f"{where}: {name!r} is not an option of {cls.__name__}.{did_you_mean(name, known)} {takes}"
             )
+    if not is_dataclass(cls):
+        return cls()
     try:
-        schema: TypeAdapter[T] = adapter(cls)  # type: ignore[arg-type]
+        schema: TypeAdapter[T] = adapter(cls)
         built = schema.validate_python(dict(options))
     except ValidationError as error:
         problems = "; ".join(_problem(problem) for problem in error.errors())
@@ -72,8 +74,7 @@ def rebuild(described: Mapping[str, Any], *, where: str) -> Any:
         UnknownName: The class is not installed.
         BadOptions: The class does not have these options.
     """
-    cls = resolve(described["class"])
-    return build(cls, described["options"], where=where) if described["options"] else cls()
+    return build(resolve(described["class"]), described["options"], where=where)
 
 
 @cache
@@ -107,16 +108,18 @@ class Option:
 
 
 def document(cls: type) -> list[Option]:
-    """Return the options of a dataclass in order, with their types, defaults and docstrings.
+    """Return the options of a class in order, with their types, defaults and docstrings; none if it is no dataclass.
 
     Examples:
         >>> from finetune.recipe import Source
         >>> document(Source)[0].name
         'path'
     """
+    if not is_dataclass(cls):
+        return []
     docs = docstrings(cls)
     return [
-        Option(f.name, _spelt(f.type), _default(f), docs.get(f.name, ""), _default(f) is MISSING)
+        Option(f.name, _annotation(f.type), _default(f), docs.get(f.name, ""), _default(f) is MISSING)
         for f in fields(cls)
         if f.init
     ]
@@ -141,7 +144,7 @@ def _field_docs(cls: type) -> Iterator[tuple[str, str]]:
             yield node.target.id, inspect.cleandoc(str(after.value.value))
 
 
-def _spelt(annotation: Any) -> str:
+def _annotation(annotation: Any) -> str:
     return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
 
 

@@ -59,11 +59,13 @@ def of_class(cls: type, *, name: str | None = None) -> dict[str, Any]:
     """Return the schema of the options of a class, each with its docstring.
 
     Args:
-        cls: A dataclass.
+        cls: A dataclass, or a class without options.
         name: Value of the key ``name``, if the options need it.
     """
     docs = options.docstrings(cls)
-    content: dict[str, Any] = options.adapter(cls).json_schema()
+    content: dict[str, Any] = (
+        options.adapter(cls).json_schema() if dataclasses.is_dataclass(cls) else {"type": "object"}
+    )
     for option, described in content.get("properties", {}).items():
         described["description"] = " ".join(docs.get(option, "").split())
         described.pop("title", None)

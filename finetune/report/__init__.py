@@ -1,4 +1,4 @@
-"""`result.json` → `report.html`: one file that needs nothing else, for a screen of any size, light or dark.
+"""`result.json` → `report.html`: one file without dependencies, for all screen sizes and for light and dark mode.
 
 Everything is derived from the result. What comes from data is text: Jinja escapes it, and pictures
 are drawn from numbers.

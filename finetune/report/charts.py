@@ -6,16 +6,15 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Any
 
 from markupsafe import Markup
 
-from finetune.plugins import describe_missing
+from finetune.plugins import describe_missing, not_installed
 
 _INK, _FIRST, _SECOND, _FAINT = "#010203", "#010204", "#010205", "#010206"
 _COLOURS = {_INK: "currentColor", _FIRST: "var(--first)", _SECOND: "var(--second)", _FAINT: "var(--line)"}
-"""What stands for the page's colours while a picture is drawn."""
+"""Placeholder colours in a drawing → colours of the page."""
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "finetune",
@@ -42,12 +41,12 @@ MOST_LABELS = 30
 
 def missing() -> str:
     """Return why no chart can be drawn here, and what to install; an empty text if charts can be drawn."""
-    lacking = {module: package for module, package in LIBRARIES.items() if find_spec(module) is None}
+    lacking = not_installed(LIBRARIES)
     return f"There are no charts: drawing {describe_missing(lacking)}" if lacking else ""
 
 
 def losses(log: Sequence[Mapping[str, Any]]) -> Markup | None:
-    """Draw the losses of train and validation over the steps; None where fewer than two were logged."""
+    """Draw the losses of train and validation over the steps; None if fewer than two were logged."""
     curves = {
         name: [(entry["step"], entry[key]) for entry in log if isinstance(entry.get(key), int | float)]
         for name, key in (("train", "loss"), ("validation", "eval_loss"))
@@ -77,7 +76,7 @@ def calibration(bins: Sequence[Mapping[str, Any]]) -> Markup:
 
 @contextmanager
 def _figure(title: str, width: float, height: float) -> Iterator[_Drawing]:
-    # Not pyplot: it keeps figures, and would take a user's own backend and settings.
+    # Not pyplot: it keeps figures, and would use the user's backend and settings.
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -101,7 +100,7 @@ class _Drawing:
 
 
 def _themed(svg: str, title: str) -> Markup:
-    """Return a drawing that stands in a page: without a prologue, in the page's colours and width, with a name."""
+    """Return a drawing for a page: without the XML header, in the colours and width of the page, with a label."""
     svg = _HEAD.sub("", svg)
     svg = _TAG.sub(lambda found: _SIZE.sub("", found.group()), svg, count=1)
     for stand_in, colour in _COLOURS.items():

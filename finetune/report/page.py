@@ -90,7 +90,7 @@ def _templates() -> Environment:
 def _scores(result: Result) -> Iterator[Mapping[str, Any]]:
     """Yield a table row for each score of each split: its value and interval, and those of base model and baselines."""
     for split, scores in result.scores.items():
-        others = {"base_model": result.base_model_scores.get(split, {}), **result.baselines.get(split, {})}
+        others = verdicts.others(result, split)
         for name, value in scores.items():
             yield {
                 "split": split,

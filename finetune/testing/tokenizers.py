@@ -118,7 +118,7 @@ def _unigram(texts: list[str], vocab_size: int, special: list[str], unknown: str
 
 
 def _pieces(words: Counter[str], first: str, later: str, size: int) -> dict[tuple[str, str], int]:
-    """Return the pieces that save most, with their counts: ``(mark, piece)``, the mark telling a word's first piece."""
+    """Return the pieces that save most, with their counts: ``(mark, piece)``; the mark shows what begins a word."""
     counts: Counter[tuple[str, str]] = Counter()
     for word, count in words.items():
         for start in range(len(word)):

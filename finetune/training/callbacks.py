@@ -11,14 +11,10 @@ from types import FrameType
 from typing import Any
 
 import torch
+from transformers import Trainer, TrainerCallback
 
 from finetune.errors import Interrupted, TrainingFailed
 from finetune.progress import Reporter
-from finetune.training import upstream
-
-upstream.import_bitsandbytes()  # otherwise the next import does it, with a warning
-
-from transformers import Trainer, TrainerCallback  # noqa: E402
 
 
 @contextmanager

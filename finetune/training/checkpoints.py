@@ -105,7 +105,7 @@ def verify(directory: Path) -> dict[str, Any]:
 def newest(output: Path, identity: Identity, *, accept_changes: bool = False) -> tuple[Path, list[str]]:
     """Return the newest valid checkpoint of a run, and why newer ones were skipped.
 
-    Invalid ones are renamed to ``torn-checkpoint-N``, out of the way of what the trainer will
+    Invalid ones are renamed to ``invalid-checkpoint-N``, out of the way of what the trainer will
     write.
 
     Raises:
@@ -118,7 +118,7 @@ def newest(output: Path, identity: Identity, *, accept_changes: bool = False) ->
             manifest = verify(directory)
         except BadCheckpoint as error:
             skipped.append(str(error))
-            directory.rename(_free(directory.with_name(f"torn-{directory.name}")))
+            directory.rename(_free(directory.with_name(f"invalid-{directory.name}")))
             continue
         changed = identity.changes(manifest)
         if changed and not accept_changes:

@@ -33,7 +33,7 @@ def model_takes_features(model: Any, tokenizer: Any, *, longest: int, padded: bo
         )
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is not None and _absolute(model):
-        # RoBERTa and its kin count positions from pad_token_id + 1
+        # RoBERTa and similar models count positions from pad_token_id + 1
         offset = model.config.pad_token_id + 1 if _counts_from_padding(model) else 0
         if longest > positions - offset:
             raise BadOptions(
@@ -115,21 +115,15 @@ def _inside(parameter: str, module: str) -> bool:
 
 @torch.no_grad()
 def align_memory(model: Any) -> Any:
-    """Return a model on a CPU with every weight in memory where torch would put it; other models as they are.
+    """Return a model on a CPU with every weight copied to memory that torch allocates; other models as they are.
 
-    What is read from a file may lie anywhere, and MKL adds up in another order where a matrix lies
-    otherwise: one model then differs from its equal in the last digits.
+    Weights that are read from a file can be aligned differently. MKL then adds in another order,
+    and two equal models differ in the last digits.
     """
     for tensor in [*model.parameters(), *model.buffers()]:
         if tensor.device.type == "cpu" and tensor.is_floating_point():
             tensor.data = tensor.data.clone()
     return model
-
-
-def base_model_of(model: Any) -> Any:
-    """Return the model of transformers inside PEFT's wrapper, or the model itself if nothing wraps it."""
-    # by its method, because the core does not import PEFT
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 @contextmanager

@@ -15,9 +15,10 @@ from torch.utils.data import SequentialSampler
 
 from finetune.errors import BadOptions
 from finetune.interfaces import Job, Predictions, Strategy
+from finetune.models import base_model_of
 from finetune.training import upstream
 from finetune.training.arguments import build_arguments
-from finetune.training.checks import base_model_of, evaluation_mode
+from finetune.training.checks import evaluation_mode
 
 upstream.import_bitsandbytes()  # the next import would import it too, with a warning
 
@@ -117,9 +118,9 @@ class PatchedTrainer(Trainer):
         upstream.require_attributes(self)
         accumulates = self.args.gradient_accumulation_steps > 1 and self.compute_loss_func is None
         if accumulates and self.model_accepts_loss_kwargs:
-            self.model_accepts_loss_kwargs = self._loss_heeds_items()
+            self.model_accepts_loss_kwargs = self._loss_depends_on_items()
 
-    def _loss_heeds_items(self) -> bool:
+    def _loss_depends_on_items(self) -> bool:
         """Return whether the model's loss depends on `num_items_in_batch`."""
         losses = []
         with preserve_rng_state(), evaluation_mode(self.model), torch.no_grad():

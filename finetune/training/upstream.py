@@ -85,6 +85,7 @@ def _assume(owners: str, attributes: str, *, to: str, by: str, kind: Kind = "att
             yield Assumption(owner=owner, attribute=attribute, needed_to=to, used_by=by, kind=kind)
 
 
+_HERE = "finetune/training/upstream.py"
 _CORE = "finetune/training/trainer.py"
 _RL = "plugins/finetune_trl/reinforcement/trainer.py"
 _SFT = "plugins/finetune_trl/sft/trainer.py"
@@ -118,7 +119,7 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
              to="keep the columns that the trainers of finetune take"),
     # transformers: models
     *_assume("transformers.modeling_layers", "GenericForSequenceClassification", by="finetune/models.py",
-             to="recognise a decoder that classifies, and tell it the tokenizer's padding token"),
+             to="recognise a decoder that classifies, and set its padding token to the tokenizer's"),
     *_assume(_MAPPINGS, "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES MODEL_FOR_MASKED_LM_MAPPING_NAMES",
              by="finetune/models.py, finetune/evaluation/forgetting.py",
              to="know how a family of models was pretrained"),
@@ -130,16 +131,13 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
              to="recognise the error about a head of another size"),
     *_assume("transformers.PreTrainedConfig", "_attn_implementation",
              by="plugins/finetune_freeze/cached.py, plugins/finetune_trl/sft/packing.py",
-             to="name the attention in messages, and tell cached features of one attention from those of another"),
+             to="name the attention in messages, and keep cached features of different attentions apart"),
     *_assume("transformers.PreTrainedConfig", "_name_or_path",
              by="plugins/finetune_adapters/adapters.py, plugins/finetune_peft/prompt.py", kind="instance",
              to="write into an adapter which model it belongs to"),
     *_assume("transformers.GenerationConfig", "_from_model_config", kind="instance",
              by="plugins/finetune_trl/generation.py, plugins/finetune_seq2seq/generation.py",
              to="save generation options that are still there when the model is loaded"),
-    *_assume("transformers.GenerationConfig", "_get_default_generation_params",
-             by="plugins/finetune_seq2seq/generation.py",
-             to="know how long a text may be if nothing limits it"),
     *_assume("transformers.models.bart.modeling_bart", "shift_tokens_right", by="plugins/finetune_seq2seq/collator.py",
              to="make decoder inputs of labels"),
     *_assume("transformers.pytorch_utils", "Conv1D", by="plugins/finetune_peft/targets.py",
@@ -173,10 +171,10 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
              to="measure answers without keeping logits"),
     *_assume("trl.trainer.utils", "fused_lm_head=False", by=_SFT, kind="text",
              to="measure answers without keeping logits"),
-    *_assume("trl.trainer.utils", "add_fused_lm_head", by=_SFT,
+    *_assume("trl.trainer.utils", "add_fused_lm_head", by=_PATCHED,
              to="take a fused head off a model before the next trainer adds its own"),
     *_assume(_TRAINERS, 'getattr(model, "is_loaded_in_4bit", False)', by="plugins/finetune_peft/qlora.py", kind="text",
-             to="keep TRL from casting the trained weights next to a quantised base model to bfloat16"),
+             to="keep TRL from casting the trained weights next to a quantized base model to bfloat16"),
     # PEFT
     *_assume("peft.PeftModel", "_adjust_prompt_learning_kwargs", by="plugins/finetune_peft/virtual.py",
              to="drop positions without a warning at each text that is written"),
@@ -198,7 +196,9 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
     *_assume("bitsandbytes.nn.Linear4bit", "support_avx512bf16_for_cpu",
              by="plugins/finetune_peft/qlora.py", kind="instance",
              to="see that a layer does not pack its weights"),
-    *_assume("bitsandbytes.backends.cpu.ops", "logging.getLogger(__name__)", by=_CORE, kind="text",
+    *_assume("bitsandbytes.nn.modules", "self.quant_state = quant_state", by="finetune/training/checks.py", kind="text",
+             to="count the parameters of a 4-bit layer"),
+    *_assume("bitsandbytes.backends.cpu.ops", "logging.getLogger(__name__)", by=_HERE, kind="text",
              to="silence its warning about a kernel that it could not download"),
     # sacrebleu
     *_assume("sacrebleu.metrics.BLEU sacrebleu.metrics.CHRF", "_extract_corpus_statistics _compute_score_from_stats",
@@ -336,7 +336,7 @@ def replaced(module: str, name: str, value: object) -> Iterator[Any]:
     Args:
         module: Full name of the module.
         name: What to replace.
-        value: What stands there meanwhile.
+        value: The value inside the block.
 
     Yields:
         The library's own value.
@@ -412,7 +412,7 @@ def import_bitsandbytes() -> None:
     """Import bitsandbytes, if it is installed, without its warning about a kernel that it could not download.
 
     transformers' trainer imports PEFT, and PEFT imports bitsandbytes. On a CPU with AVX512-BF16, bitsandbytes 0.50 then
-    warns every user, those who quantise nothing included.
+    warns every user, those who quantize nothing included.
     """
     if find_spec("bitsandbytes") is not None:
         with suppress_logger("bitsandbytes.backends.cpu.ops"):

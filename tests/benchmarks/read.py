@@ -95,10 +95,10 @@ def main() -> None:
                 seconds, memory, count, survived = json.loads(answer.stdout.splitlines()[-1])
                 assert count == rows, (count, rows)
                 taken[who] = seconds
-                fate = "survive" if survived else "CHANGE"
+                outcome = "survive" if survived else "CHANGE"
                 print(
                     f"{name:10} {who:9} {seconds:6.2f} s {rows / seconds:10,.0f} rows/s "
-                    f"{memory / 2**20:6.0f} MiB above imports; values {fate}"
+                    f"{memory / 2**20:6.0f} MiB above imports; values {outcome}"
                 )
             print(f"{name:10} finetune takes {taken['finetune'] / taken['datasets']:.2f} times as long")
 

@@ -107,7 +107,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def written(text: str) -> dict[Cell, str]:
-    """Return the outcomes that a page tells."""
+    """Return the outcomes that a page states."""
     words = dict(re.findall(r"^\[\^(\d+)\]: (.*)$", text, flags=re.MULTILINE))
     rows = [[cell.strip(" `") for cell in line.strip("|").split(" | ")] for line in text.splitlines() if "|" in line]
     head = next(row for row in rows if row[0] == "Task")

@@ -56,13 +56,13 @@ def test_an_interval_of_f1_over_sentences_covers_the_truth_in_95_of_100_samples(
 
 
 def test_questions_of_one_context_are_drawn_together() -> None:
-    def draw(rng: Any, *, told: bool) -> tuple[Tallies, Any]:
+    def draw(rng: Any, *, grouped: bool) -> tuple[Tallies, Any]:
         ease = rng.beta(2, 2, size=120)  # of each context
         answers = rng.random((120, 8)) < ease[:, None]
-        return mean(answers.ravel()), np.repeat(np.arange(120), 8) if told else None
+        return mean(answers.ravel()), np.repeat(np.arange(120), 8) if grouped else None
 
-    assert 0.93 <= covered(lambda rng: draw(rng, told=True), 0.5, "mean") <= 0.97
-    assert covered(lambda rng: draw(rng, told=False), 0.5, "mean", repeats=200) < 0.85
+    assert 0.93 <= covered(lambda rng: draw(rng, grouped=True), 0.5, "mean") <= 0.97
+    assert covered(lambda rng: draw(rng, grouped=False), 0.5, "mean", repeats=200) < 0.85
 
 
 def test_an_interval_of_a_paired_difference_covers_the_truth() -> None:

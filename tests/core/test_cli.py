@@ -183,12 +183,12 @@ MALFORMED: dict[str, tuple[str, bytes, str]] = {
 def test_a_malformed_file_ends_with_code_2_and_its_place_and_nothing_written(
     kind: str, workplace: Path, tmp_path: Path
 ) -> None:
-    suffix, content, told = MALFORMED[kind]
+    suffix, content, message = MALFORMED[kind]
     (tmp_path / f"bad.{suffix}").write_bytes(content)
     recipe = str(workplace / "recipe.yaml")
     result = finetune("train", recipe, f"dataset={{path: {tmp_path}/bad.{suffix}}}", f"output={tmp_path}/run", code=2)
     assert f"bad.{suffix}" in result.stderr or kind == "one class"  # which is true of a split, not of a file
-    assert told in result.stderr
+    assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == [f"bad.{suffix}"]
 
@@ -197,9 +197,9 @@ def test_bad_rows_are_dropped_counted_and_listed_when_asked(workplace: Path, tmp
     rows = (workplace / "train.csv").read_text() + " ,sea\n,land\n"
     (tmp_path / "train.csv").write_text(rows)
     recipe = [str(workplace / "recipe.yaml"), f"dataset.path={tmp_path}/train.csv", f"output={tmp_path}/run"]
-    told = finetune("train", *recipe, code=2).stderr
-    assert "train.csv:42" in told
-    assert "train.csv:43" in told
+    stderr = finetune("train", *recipe, code=2).stderr
+    assert "train.csv:42" in stderr
+    assert "train.csv:43" in stderr
     assert not (tmp_path / "run").exists()
     result = json.loads(finetune("train", *recipe, "dataset.on_bad=drop", "--json", "--quiet").stdout)
     assert result["data_report"]["train"]["dropped"] + result["data_report"]["validation"]["dropped"] == 2
@@ -231,7 +231,7 @@ def test_list_and_show_tell_what_is_installed() -> None:
 
 def test_doctor_says_what_would_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    told = json.loads(finetune("doctor", "--json").output)
-    assert "torch" in told["versions"]
-    assert "models and data sets from the Hub" in told["would_not_work"]
+    report = json.loads(finetune("doctor", "--json").output)
+    assert "torch" in report["versions"]
+    assert "models and data sets from the Hub" in report["would_not_work"]
     assert "would not work" in finetune("doctor").output

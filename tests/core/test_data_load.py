@@ -236,7 +236,7 @@ def test_every_row_read_is_kept_dropped_or_left_out(
     except BadData as error:
         examples = error
     if isinstance(examples, BadData):
-        assert examples.counts.keys() & {"no-rows", "cannot-part"}
+        assert examples.counts.keys() & {"no-rows", "cannot-split"}
         return
     for split, counts in examples.data_report.items():
         assert counts["read"] == counts["kept"] + counts["dropped"] + counts["left_out"]
@@ -293,12 +293,12 @@ def test_the_message_names_places_counts_and_a_way_out(tmp_path: Path) -> None:
     assert "on_bad: drop" in text
 
 
-# ---- parting and limits
+# ---- splits and limits
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 60), min_size=40, max_size=300), st.sampled_from([0.1, 0.2, 0.5]), st.integers(0, 9))
-def test_no_group_is_parted_and_the_share_is_near(groups: list[int], size: float, seed: int) -> None:
+def test_no_group_is_split_and_the_share_is_near(groups: list[int], size: float, seed: int) -> None:
     rows = [{"text": f"group {group}", "label": str(i)} for i, group in enumerate(groups)]
     if len(set(groups)) < 8:
         return
@@ -356,9 +356,9 @@ def test_a_validation_that_is_there_is_not_made(tmp_path: Path) -> None:
 
 
 def test_one_group_cannot_be_split() -> None:
-    with pytest.raises(BadData, match="cannot-part"):
+    with pytest.raises(BadData, match="cannot-split"):
         from_rows({"train": [{"text": "same", "label": "1"}] * 5}, Grouped(), validation_size=0.2)
-    with pytest.raises(BadData, match="cannot-part"):
+    with pytest.raises(BadData, match="cannot-split"):
         from_rows({"train": given_rows(1)}, Texts(), validation_size=0.2)
 
 
@@ -403,7 +403,7 @@ def test_a_fingerprint_is_of_the_content_alone(tmp_path: Path, monkeypatch: pyte
         assert from_rows({"train": changed}, lenient).fingerprints["train"] != one
 
 
-def test_text_that_is_parted_otherwise_has_another_fingerprint() -> None:
+def test_text_that_is_split_differently_has_another_fingerprint() -> None:
     def of(*texts: str | None) -> str:
         rows = [{"text": text, "label": "1"} for text in texts]
         return from_rows({"train": rows}, Anything()).fingerprints["train"]

@@ -92,7 +92,7 @@ def codes(error: BadData) -> list[str]:
 
 
 def write(path: Path, rows: list[Row] = ROWS) -> str:
-    """Write rows in the format that the name tells."""
+    """Write rows in the format that the name says."""
     name = path.name.removesuffix(".gz")
     if name.endswith(".parquet"):
         pq.write_table(pa.Table.from_pylist(rows), path)
@@ -354,7 +354,7 @@ def test_what_datasets_saved_to_disk_is_read(tmp_path: Path) -> None:
 # ---- fresh, quiet, lean
 
 
-def test_a_file_edited_at_the_same_size_and_time_is_read_anew(tmp_path: Path) -> None:
+def test_a_file_edited_at_the_same_size_and_time_is_read_again(tmp_path: Path) -> None:
     path = Path(write(tmp_path / "a.csv"))
     before, status = loaded(str(path)), path.stat()
     path.write_text(path.read_text().replace("b,0", "c,0"))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import finetune
+from finetune import result
 from finetune.errors import BadData, BadRecipe
 from finetune.evaluation import evidence
 from finetune.interfaces import Tallies
@@ -76,6 +77,29 @@ def test_a_baseline_without_the_primary_score_is_compared_by_the_others() -> Non
     assert "pearson" not in compared
     assert compared["mae"]["value"] == pytest.approx(0.5 - 2.5, abs=0.11)
     assert compared["mae"]["high"] < 0
+
+
+def test_tallies_that_a_plugin_gives_as_lists_do_as_arrays(run: Result) -> None:
+    records = classified([("a", "a"), ("b", "b"), ("a", "b"), ("b", "b")])
+
+    class AsListsEvaluator(TextClassificationEvaluator):
+        def tallies(self, records: Any) -> Tallies:
+            exact = super().tallies(records)
+            return Tallies(values=exact.values.tolist(), scores=exact.scores)
+
+    other = list(reversed(records))
+    assert evidence.intervals_of(AsListsEvaluator(), records) == evidence.intervals_of(
+        TextClassificationEvaluator(), records
+    )
+    assert evidence.compare(AsListsEvaluator(), records, other) == evidence.compare(
+        TextClassificationEvaluator(), records, other
+    )
+
+
+def test_versions_are_those_of_packages_that_a_run_computes_with() -> None:
+    found = result.versions()
+    assert {"finetune-kit", "torch", "transformers", "peft"} <= set(found)
+    assert not {"matplotlib", "mkdocs", "mkdocs-material", "pytest", "ruff"} & set(found)
 
 
 def test_questions_of_one_context_are_one_unit() -> None:

@@ -16,7 +16,7 @@ WRITES = replace(toy.TASK, generates=True)
 
 
 @pytest.mark.parametrize(
-    ("generation", "told"),
+    ("generation", "message"),
     [
         ({"num_beam": 4}, "Did you mean 'num_beams'"),
         ({"max_length": 9, "max_new_tokens": 9}, "give one of max_length, max_new_tokens"),
@@ -26,9 +26,9 @@ WRITES = replace(toy.TASK, generates=True)
     ],
 )
 def test_what_would_fail_at_the_first_text_is_refused_before_anything_is_loaded(
-    generation: dict[str, object], told: str
+    generation: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(BadOptions, match=told):
+    with pytest.raises(BadOptions, match=message):
         check_generation(WRITES, from_mapping({**WRITTEN, "generation": generation}))
 
 

@@ -1,4 +1,4 @@
-"""The hooks `preprocessors`, `evaluators` and `card_sections`: an installed plugin brings them, and a run uses them."""
+"""The hooks `preprocessors`, `evaluators` and `card_sections`: a plugin provides them, and a run uses them."""
 
 from __future__ import annotations
 

@@ -29,7 +29,6 @@ LAYERS = (
     ("hookspecs",),
     ("plugins",),
     ("recipe.strict_yaml", "recipe.options", "recipe.recipe", "recipe"),
-    ("training.upstream",),
     ("progress", "result", "folder", "models"),
     ("training",),
     ("recipe.schema", "recipe.starter", "plan"),
@@ -91,6 +90,10 @@ def imports(path: Path) -> set[str]:
 
 CORE_FILES = sorted(CORE.rglob("*.py"))
 RANK = {name: number for number, layer in enumerate(LAYERS) for name in layer}
+
+
+def test_a_module_is_in_one_layer() -> None:
+    assert len(RANK) == sum(map(len, LAYERS))
 
 
 def rank_of(module: str) -> int | None:

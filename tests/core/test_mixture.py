@@ -128,7 +128,7 @@ def test_data_sets_of_one_label_each_make_a_mixture_of_two(dropping: bool, tmp_p
         data.load(Source(path=mixture["wet"]["path"], on_bad=source.on_bad), preprocessor, plugins=discover(), seed=3)
 
 
-def test_what_is_wrong_in_each_data_set_is_told_at_once(tmp_path: Path) -> None:
+def test_what_is_wrong_in_each_data_set_is_reported_at_once(tmp_path: Path) -> None:
     first, second = write(tmp_path, "first", 20, 1), write(tmp_path, "second", 20, 2)
     for name in ("first", "second"):
         with (tmp_path / name / "train.jsonl").open("a") as file:

@@ -152,7 +152,7 @@ def test_code_beside_a_model_is_not_run(base: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "canary").exists()
 
 
-def test_what_the_base_lacks_is_told(base: Path) -> None:
+def test_what_the_base_lacks_is_reported(base: Path) -> None:
     loaded = models.load(Model(path=str(base)), AutoModelForSequenceClassification, HEAD)
     assert loaded.newly_initialized == {"bert.pooler.dense", "classifier"}
     assert next(loaded.model.parameters()).dtype is torch.float32

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from finetune import recipe
 from finetune.cli import main
 from finetune.cli.scaffold import KINDS
 
@@ -97,6 +98,10 @@ def test_what_is_written_follows_ruff(kind: str, check: list[str], tmp_path: Pat
         ("finetune-lora", "strategy 'lora' exists already, in plugin 'peft'"),
         ("finetune-trl", "a plugin 'trl' is installed already, by finetune-kit"),
         ("finetune-there", "there' exists. Choose another name"),
+        ("finetune-3d", "begin with a small letter"),
+        ("finetune", "a module 'finetune' is already installed"),
+        ("json", "a module 'json' is already installed"),
+        ("lambda", "'lambda' is not a name for a plugin"),
     ],
 )
 def test_a_name_that_cannot_be_used_is_refused(name: str, message: str, tmp_path: Path) -> None:
@@ -105,3 +110,13 @@ def test_a_name_that_cannot_be_used_is_refused(name: str, message: str, tmp_path
     assert done.exit_code == 2
     assert message in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["finetune-there"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("short", ["null", "true", "e5"])
+def test_a_name_that_yaml_reads_as_something_else_stays_a_name(short: str, kind: str, tmp_path: Path) -> None:
+    name = f"finetune-{short}"
+    done = CliRunner().invoke(main, ["plugin", "new", name, "--kind", kind, "--parent", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    read = recipe.read(tmp_path / name / "recipe.yaml")
+    assert (read.strategy.name if kind == "strategy" else read.task) == short

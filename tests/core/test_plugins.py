@@ -103,13 +103,13 @@ def test_a_broken_plugin_is_reported_and_harms_no_other(install: Install) -> Non
 
 
 @pytest.mark.parametrize(
-    ("body", "told"), [("1 / 0", "ZeroDivisionError: division by zero"), ("return 3", "tasks() returns int, not a")]
+    ("body", "message"), [("1 / 0", "ZeroDivisionError: division by zero"), ("return 3", "tasks() returns int, not a")]
 )
-def test_a_plugin_that_cannot_answer_is_reported_and_harms_no_other(body: str, told: str, install: Install) -> None:
+def test_a_plugin_that_cannot_answer_is_reported_and_harms_no_other(body: str, message: str, install: Install) -> None:
     name = f"stranger_answers_{body[:1]}".lower()
     install(name, f"from finetune import hookimpl\n@hookimpl\ndef tasks():\n    {body}\n")
     found = discover()
-    assert told in found.broken[name]
+    assert message in found.broken[name]
     assert "lora" in found.catalogues["strategies"].targets
 
 
@@ -130,7 +130,7 @@ def test_two_plugins_may_not_bring_the_same_name(install: Install) -> None:
     install(
         "stranger_five", "from finetune import hookimpl\n@hookimpl\ndef strategies():\n    return {'lora': 'x:y'}\n"
     )
-    with pytest.raises(DuplicateName, match=r"'lora' is brought by both plugin 'peft' of finetune-kit and plugin"):
+    with pytest.raises(DuplicateName, match=r"'lora' is provided by both plugin 'peft' of finetune-kit and plugin"):
         discover().find("strategies", "full")
 
 
@@ -243,7 +243,7 @@ def test_a_plugin_that_lacks_a_library_for_all_its_names_is_not_called_around_a_
     [
         (
             "{'lroa': {'json': 'x'}}",
-            "requirements() names 'lroa', which the plugin does not bring. Did you mean 'lora2'?",
+            "requirements() names 'lroa', which the plugin does not provide. Did you mean 'lora2'?",
         ),
         ("{'lora2': {'os.path': 'x'}}", "requirements() names 'os.path'; write a top-level module"),
         ("3", "requirements() returns int, not a mapping"),

@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from finetune import recipe
-from finetune.errors import BadRecipe
+from finetune.errors import BadOptions, BadRecipe
+from finetune.recipe import options, schema
 
 SMALL: dict[str, Any] = {"task": "t", "model": "m", "dataset": "d.csv", "strategy": "full", "output": "o"}
 
@@ -144,3 +145,17 @@ def test_a_file_that_cannot_be_read_is_said_to_be_so(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"task: caf\xe9\n")
     with pytest.raises(BadRecipe, match="cannot read the recipe"):
         recipe.read(tmp_path / "latin.yaml")
+
+
+class NoOptions:
+    """A class of a plugin that is no dataclass."""
+
+
+def test_a_class_that_is_no_dataclass_has_no_options() -> None:
+    assert isinstance(options.build(NoOptions, {}, where="evaluator"), NoOptions)
+    with pytest.raises(BadOptions, match=r"evaluator: 'beta' is not an option of NoOptions.*no options"):
+        options.build(NoOptions, {"beta": 2}, where="evaluator")
+    assert options.document(NoOptions) == []
+    assert schema.of_class(NoOptions, name="mine")["properties"] == {"name": {"const": "mine"}}
+    with pytest.raises(BadOptions, match="'beta' is not an option of NoOptions"):
+        options.rebuild({"class": "test_recipe:NoOptions", "options": {"beta": 2}}, where="evaluator")

@@ -128,8 +128,8 @@ def test_compare_says_by_its_exit_status_whether_the_last_is_better(runs: list[P
     short, long = map(str, runs)
     assert CliRunner().invoke(main, ["compare", short, long, "--require-better"]).exit_code == 0
     assert CliRunner().invoke(main, ["compare", long, short, "--require-better"]).exit_code == 3
-    told = CliRunner().invoke(main, ["compare", short, long, "--json", "--html", str(tmp_path / "both.html")])
-    assert [run["verdict"] for run in json.loads(told.output)["runs"]] == ["first", "better"]
+    shown = CliRunner().invoke(main, ["compare", short, long, "--json", "--html", str(tmp_path / "both.html")])
+    assert [run["verdict"] for run in json.loads(shown.output)["runs"]] == ["first", "better"]
     assert "better" in Seen((tmp_path / "both.html").read_text(encoding="utf-8")).text
     shown = CliRunner().invoke(main, ["compare", short, long])
     assert "training.max_steps" in shown.output
@@ -169,9 +169,9 @@ def test_a_validation_loss_that_rises_is_called_overfitted(runs: list[Path]) -> 
     split = verdicts.report_split(result) or ""
     apart = {"train": {result.primary: 1.0}, split: {result.primary: 0.5}}
     bounds = {split: {result.primary: {"low": 0.4, "high": 0.6}}}
-    told = list(verdicts.fit(replace(result, log=falling, scores=apart, intervals=bounds)))
-    assert told[0].startswith("Overfitted"), told
-    assert not any("Train longer" in sentence for sentence in told), "more of what overfits is no cure"
+    sentences = list(verdicts.fit(replace(result, log=falling, scores=apart, intervals=bounds)))
+    assert sentences[0].startswith("Overfitted"), sentences
+    assert not any("Train longer" in sentence for sentence in sentences), "more of what overfits is no cure"
     flat = [{"step": step, "loss": 0.5, "eval_loss": 0.5} for step in range(1, 21)]
     assert not any("loss" in sentence for sentence in verdicts.fit(replace(result, log=flat)))
 
@@ -180,17 +180,17 @@ def test_a_run_that_improved_or_kept_the_best_checkpoint_is_not_advised_to_keep_
     result = Result.load(runs[1])
     name = f"eval_{result.primary}"
 
-    def told(*scores: float, **arguments: bool) -> str:
+    def warning(*scores: float, **arguments: bool) -> str:
         log = [{"step": n, "eval_loss": loss, name: score}
                for n, loss, score in zip((1, 2, 3), (0.9, 0.5, 0.8), scores, strict=True)]  # fmt: skip
         changed = replace(result, log=log, arguments={**result.arguments, **arguments})
         return next(sentence for sentence in verdicts.fit(changed) if "lowest at step 2" in sentence)
 
     advice = "set training.load_best_model_at_end: true"
-    assert advice in told(0.4, 0.6, 0.5)
-    assert "improved from 0.500 to 0.700" in told(0.4, 0.5, 0.7) and advice not in told(0.4, 0.5, 0.7)
-    assert "The run kept the best checkpoint." in told(0.4, 0.6, 0.5, load_best_model_at_end=True)
-    assert advice not in told(0.4, 0.6, 0.5, load_best_model_at_end=True)
+    assert advice in warning(0.4, 0.6, 0.5)
+    assert "improved from 0.500 to 0.700" in warning(0.4, 0.5, 0.7) and advice not in warning(0.4, 0.5, 0.7)
+    assert "The run kept the best checkpoint." in warning(0.4, 0.6, 0.5, load_best_model_at_end=True)
+    assert advice not in warning(0.4, 0.6, 0.5, load_best_model_at_end=True)
 
 
 def test_a_model_that_is_no_better_than_a_baseline_is_called_so(runs: list[Path]) -> None:
@@ -202,10 +202,10 @@ def test_a_validation_split_that_selected_the_model_is_called_optimistic(runs: l
     result = Result.load(runs[1])
     scores = {split: score for split, score in result.scores.items() if split != "test"}
     result = replace(result, leakage={})
-    told = list(verdicts.headline(replace(result, scores=scores, selection_split="validation")))
-    assert told[0].endswith("20 rows of validation (optimistic: the model was selected on this split).")
-    told = list(verdicts.headline(replace(result, scores=scores, selection_split=None)))
-    assert told[0].endswith("20 rows of validation, the split used for selection (there is no test split).")
+    sentences = list(verdicts.headline(replace(result, scores=scores, selection_split="validation")))
+    assert sentences[0].endswith("20 rows of validation (optimistic: the model was selected on this split).")
+    sentences = list(verdicts.headline(replace(result, scores=scores, selection_split=None)))
+    assert sentences[0].endswith("20 rows of validation, because there is no test split.")
     assert not any("selection" in sentence for sentence in verdicts.headline(result))
 
 
@@ -214,11 +214,11 @@ def test_a_score_on_rows_of_train_is_called_optimistic(runs: list[Path]) -> None
     split = verdicts.report_split(result) or ""
     found = {"rows": 80, "exact": 3, "normalized": 2, "near": None, "columns": ["text"], "pairs": []}
 
-    def told(**changed: int) -> str:
+    def headline(**changed: int) -> str:
         return next(verdicts.headline(replace(result, leakage={split: {**found, **changed}})))
 
-    assert told().endswith("on 80 rows of test (optimistic: 5 of these rows are also in train).")
-    assert "optimistic" not in told(exact=2), "a row or two do not change a score, and are counted elsewhere"
+    assert headline().endswith("on 80 rows of test (optimistic: 5 of these rows are also in train).")
+    assert "optimistic" not in headline(exact=2), "a row or two do not change a score, and are counted elsewhere"
     chosen = replace(result, leakage={split: found}, selection_split=split)
     assert "5 of these rows are also in train and the model was selected" in next(verdicts.headline(chosen))
 

@@ -110,7 +110,7 @@ def test_the_result_is_read_back_as_it_was(run: Path, tmp_path: Path) -> None:
     assert Result.load(tmp_path).scores == result.scores
 
 
-def test_training_beats_the_untouched_model(run: Path) -> None:
+def test_training_beats_the_base_model(run: Path) -> None:
     result = Result.load(run)
     assert result.score("test") > result.base_model_scores["test"]["accuracy"]
 
@@ -133,7 +133,7 @@ def test_the_recipe_written_gives_the_same_run(run: Path, tmp_path: Path) -> Non
     assert result.scores == Result.load(run).scores
 
 
-def test_scoring_the_untouched_model_changes_no_weight(run: Path, tmp_path: Path) -> None:
+def test_scoring_the_base_model_changes_no_weight(run: Path, tmp_path: Path) -> None:
     finetune.train(run / "recipe.yaml", output=str(tmp_path / "again"), score_base_model=False)
     assert same(weights(run), weights(tmp_path / "again"))
 
@@ -153,7 +153,7 @@ def test_evaluating_again_gives_the_scores_of_the_result(run: Path, examples: An
     assert finetune.evaluate(run, examples["validation"]) == Result.load(run).scores["validation"]
 
 
-def test_a_validation_split_parted_from_train_is_the_same_when_evaluated_again(
+def test_a_validation_split_taken_from_train_is_the_same_when_evaluated_again(
     base: Path, examples: Any, tmp_path: Path
 ) -> None:
     result = finetune.train(**content(base, {"path": examples["train"], "validation_size": 0.25}, tmp_path / "split"))
@@ -172,7 +172,7 @@ def test_rows_given_in_python_train_as_files_do(run: Path, base: Path, tmp_path:
 
 
 @pytest.mark.parametrize("strategy", ["full", "frozen", "lora", {"name": "lora", "target_modules": "all-linear"}])
-def test_what_was_born_random_survives_a_reload(
+def test_what_was_newly_initialized_survives_a_reload(
     strategy: Any, base: Path, examples: Any, tmp_path: Path, run: Path
 ) -> None:
     # the base lacks pooler and classifier: train() itself compares the reloaded outputs to the bit, and this does so
@@ -184,10 +184,10 @@ def test_what_was_born_random_survives_a_reload(
     assert [record["prediction"] for record in predicted] == [line["prediction"] for line in lines]
     if strategy != "full":
         assert result.trainable_parameters < result.total_parameters / 2
-        untouched = {n: t for n, t in load_file(base / "model.safetensors").items() if ".layer.0." in n}
+        of_the_base = {n: t for n, t in load_file(base / "model.safetensors").items() if ".layer.0." in n}
         if strategy == "frozen":
             after = weights(tmp_path / "s")
-            assert all(torch.equal(after[name], tensor) for name, tensor in untouched.items())
+            assert all(torch.equal(after[name], tensor) for name, tensor in of_the_base.items())
 
 
 @pytest.mark.parametrize("strategy", ["full", "lora"])
@@ -260,13 +260,13 @@ def test_label_smoothing_that_a_loss_of_its_own_would_ignore_is_refused(
         finetune.train(**{**smoothed, "preprocessor": {"poison": 10**6}})
 
 
-def test_all_problems_of_a_recipe_are_told_together(base: Path, examples: Any, tmp_path: Path) -> None:
+def test_all_problems_of_a_recipe_are_reported_together(base: Path, examples: Any, tmp_path: Path) -> None:
     wrong = content(
         base, examples, tmp_path / "x", strategy="lroa", training={"learning_rat": 1}, model="package:no_such"
     )
-    with pytest.raises(BadRecipe) as told:
+    with pytest.raises(BadRecipe) as caught:
         finetune.train(**wrong)
-    assert all(part in str(told.value) for part in ("lroa", "learning_rat", "no_such"))
+    assert all(part in str(caught.value) for part in ("lroa", "learning_rat", "no_such"))
 
 
 def test_the_best_model_is_chosen_by_the_evaluator_s_own_direction(base: Path, examples: Any, tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ def test_a_model_loaded_in_its_own_way_is_reloaded_in_that_way(base: Path, examp
 
 
 @pytest.mark.parametrize(
-    ("training", "told"),
+    ("training", "message"),
     [
         ({"bf16": "no"}, "'bf16': write False without quotes, not the text 'no'"),
         ({"learning_rate": "3e-5"}, "write 3e-05 without quotes"),
@@ -313,9 +313,9 @@ def test_a_model_loaded_in_its_own_way_is_reloaded_in_that_way(base: Path, examp
     ],
 )
 def test_a_training_option_that_would_act_otherwise_than_it_reads_is_refused(
-    training: dict[str, Any], told: str, base: Path, examples: Any, tmp_path: Path
+    training: dict[str, Any], message: str, base: Path, examples: Any, tmp_path: Path
 ) -> None:
-    with pytest.raises(BadOptions, match=told):
+    with pytest.raises(BadOptions, match=message):
         finetune.train(**content(base, examples, tmp_path / "run", training=training))
 
 
@@ -393,7 +393,7 @@ def test_a_resumed_run_ends_with_the_same_weights_to_the_bit(run: Path, tmp_path
 
 
 @pytest.mark.parametrize("harm", ["manifest", "optimizer.pt", "scheduler.pt", "rng_state.pth", "flip", "truncate"])
-def test_a_torn_checkpoint_is_named_and_skipped(
+def test_an_invalid_checkpoint_is_named_and_skipped(
     harm: str, run: Path, tmp_path: Path, base: Path, examples: Any
 ) -> None:
     output = interrupted(run, tmp_path / "r")
@@ -412,7 +412,7 @@ def test_a_torn_checkpoint_is_named_and_skipped(
     result = resume(output, run)
     assert result.resumed_from == "checkpoint-10"
     assert any("checkpoint-11" in note for note in result.notes)
-    assert (output / "torn-checkpoint-11").is_dir()
+    assert (output / "invalid-checkpoint-11").is_dir()
     assert same(weights(run), weights(output))
 
 
@@ -426,7 +426,7 @@ def test_without_a_valid_checkpoint_nothing_starts_again_by_itself(run: Path, tm
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"training": {"learning_rate": 5e-4}}, r"training.learning_rate: 0.001 then, 0.0005 now"),
         ({"training": {"per_device_train_batch_size": 8}}, "training.per_device_train_batch_size: 4 then, 8 now"),
@@ -434,9 +434,9 @@ def test_without_a_valid_checkpoint_nothing_starts_again_by_itself(run: Path, tm
         ({"strategy": "frozen"}, "strategy: "),
     ],
 )
-def test_a_run_is_not_resumed_as_another(changes: Any, told: str, run: Path, tmp_path: Path) -> None:
+def test_a_run_is_not_resumed_as_another(changes: Any, message: str, run: Path, tmp_path: Path) -> None:
     output = interrupted(run, tmp_path / "r")
-    with pytest.raises(BadCheckpoint, match=told):
+    with pytest.raises(BadCheckpoint, match=message):
         resume(output, run, **changes)
     assert (output / "checkpoint-10").is_dir()
 
@@ -493,8 +493,8 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_weights(on_disk: tupl
             break
     if not (output / "result.json").exists():
         finished = spawn(recipe, "--resume")
-        told = finished.communicate()
-        assert finished.returncode == 0, told
+        printed = finished.communicate()
+        assert finished.returncode == 0, printed
     assert kills >= 1
     assert same(weights(straight), weights(output))
 
@@ -507,10 +507,10 @@ def test_a_signal_saves_a_checkpoint_and_exits_with_its_code(
     process = spawn(recipe)
     wait_for(output / "checkpoint-2" / MANIFEST, process)
     process.send_signal(number)
-    _, told = process.communicate(timeout=120)
-    assert process.returncode == code, told
-    assert f"stopped by {number.name} at step" in told
-    assert "Continue with --resume" in told
+    _, printed = process.communicate(timeout=120)
+    assert process.returncode == code, printed
+    assert f"stopped by {number.name} at step" in printed
+    assert "Continue with --resume" in printed
     steps = [int(path.name.rpartition("-")[2]) for path in output.glob("checkpoint-*")]
     verify(output / f"checkpoint-{max(steps)}")
     assert not (output / "result.json").exists()

@@ -30,7 +30,7 @@ PRELOADED = (
     "scipy.stats", "sklearn.metrics",
     "matplotlib.backends.backend_svg", "torch", "transformers", "trl", "finetune_trl.preference.kto_trainer",
 )  # fmt: skip
-"""What the server imports once, before any cell; not torch alone takes seconds."""
+"""What the server imports once, before any cell; these imports take seconds, not only torch's."""
 HALF = 5
 """Step of the checkpoint that a run is resumed from; it has twice as many."""
 
@@ -142,7 +142,7 @@ def answers(model: Any) -> dict[str, torch.Tensor]:
     return {f"output {n}": t.contiguous() for n, t in enumerate(made) if isinstance(t, torch.Tensor)}
 
 
-def nursery() -> dict[str, Any]:
+def forkserver_state() -> dict[str, Any]:
     """Return the names of the threads of the process that this one was forked from, and what it had not imported."""
     threads = [path.read_text().strip() for path in Path(f"/proc/{os.getppid()}/task").glob("*/comm")]
     return {"threads": threads, "not imported": sorted(set(PRELOADED) - set(sys.modules))}
@@ -153,25 +153,25 @@ def in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_tell, args=(theirs, function.__name__, arguments))
+    process = context.Process(target=_send_result, args=(theirs, function.__name__, arguments))
     process.start()
     theirs.close()
     try:
-        went_well, told = ours.recv()
+        went_well, value = ours.recv()
     except EOFError as error:
         process.join()
         raise AssertionError(f"the process ended with exit code {process.exitcode} and said nothing") from error
     process.join()
-    assert went_well, told
-    return told
+    assert went_well, value
+    return value
 
 
-def _tell(pipe: Any, name: str, arguments: tuple[Any, ...]) -> None:
+def _send_result(pipe: Any, name: str, arguments: tuple[Any, ...]) -> None:
     gc.freeze()  # what was imported stays; to look through it again and again takes longer than to train
     warnings.simplefilter("error")
     torch.set_num_threads(1)
     try:
-        told = (True, globals()[name](*arguments))
+        value = (True, globals()[name](*arguments))
     except BaseException:  # noqa: BLE001, the calling process reports it
-        told = (False, traceback.format_exc())
-    pipe.send(told)
+        value = (False, traceback.format_exc())
+    pipe.send(value)

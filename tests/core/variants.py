@@ -9,7 +9,7 @@ from typing import Any
 
 from finetune.plugins import discover
 
-BORN = r"^(classifier|score|qa_outputs)\.|\.pooler\."
+NEW = r"^(classifier|score|qa_outputs)\.|\.pooler\."
 """Parameters that the tiny bases lack, so that they are newly initialized."""
 WHOLE = r"\.modules_to_save\."
 """What PEFT trains whole: heads, and what was newly initialized."""
@@ -53,7 +53,7 @@ VARIANTS: Mapping[str, Variant] = {
     # where the head is tied: the last block of the decoder
     "frozen": Variant(
         strategy="frozen",
-        trains=BORN + r"|^(lm_head|cls)\.|^decoder\.(block\.1|final_layer_norm)\.|^model\.decoder\.layers\.1\.",
+        trains=NEW + r"|^(lm_head|cls)\.|^decoder\.(block\.1|final_layer_norm)\.|^model\.decoder\.layers\.1\.",
     ),
     "gradual": Variant(strategy="gradual", trains="", training=STEADY),
     "discriminative": Variant(strategy="discriminative", trains="", training=STEADY),
@@ -79,8 +79,8 @@ VARIANTS: Mapping[str, Variant] = {
     "ptuning": Variant(strategy="ptuning", options=FEW, trains=rf"^prompt_encoder\.|{WHOLE}", refused=TYPELESS),
     "ia3": Variant(strategy="ia3", trains=rf"\.ia3_l\.|{WHOLE}", training=FAST),
     "layernorm": Variant(strategy="layernorm", trains=rf"\.ln_tuning_layers\.|{WHOLE}", training=FAST),
-    "houlsby": Variant(strategy="bottleneck", options={"placement": "houlsby"}, trains=rf"\.adapter\.|{BORN}"),
-    "pfeiffer": Variant(strategy="bottleneck", options={"placement": "pfeiffer"}, trains=rf"\.adapter\.|{BORN}"),
+    "houlsby": Variant(strategy="bottleneck", options={"placement": "houlsby"}, trains=rf"\.adapter\.|{NEW}"),
+    "pfeiffer": Variant(strategy="bottleneck", options={"placement": "pfeiffer"}, trains=rf"\.adapter\.|{NEW}"),
 }
 """Name → variant, for every strategy that we know."""
 

@@ -72,12 +72,12 @@ def test_every_hook_stands_in_the_reference_with_its_exact_signature():
     assert sorted(documented) == sorted(name + signature for name, signature in hooks().items())
 
 
-def test_the_hooks_that_ask_are_those_that_discovery_asks():
-    asking = {name for name, signature in hooks().items() if not signature.endswith("-> None")}
+def test_the_collecting_hooks_are_those_that_discovery_calls():
+    collecting = {name for name, signature in hooks().items() if not signature.endswith("-> None")}
     # requirements() brings no names: it says what the names of the others need
-    assert asking == {*hookspecs.ASKING, "requirements"}
-    telling = set(hooks()) - asking
-    assert all(name.startswith(("before_", "after_")) for name in telling)
+    assert collecting == {*hookspecs.COLLECTING, "requirements"}
+    notifying = set(hooks()) - collecting
+    assert all(name.startswith(("before_", "after_")) for name in notifying)
 
 
 def hooks() -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import griffe
 import pytest
-from griffe_finetune import ASKS, TELLS, HookspecExtension, QuietAttributes
+from griffe_finetune import COLLECTS, NOTIFIES, HookspecExtension, QuietAttributes
 
 SOURCE = '''
 import pluggy
@@ -33,16 +33,16 @@ def visited(tmp_path, *, options: str = "", returns: str = "dict[str, str]") -> 
     return loaded
 
 
-def test_a_hook_that_returns_something_asks(tmp_path):
+def test_a_hook_that_returns_something_collects(tmp_path):
     hook = visited(tmp_path)["things"]
-    assert "asks" in hook.labels
-    assert hook.docstring.value == f"Say which things you bring.\n\n{ASKS}\n\nMore about it."
+    assert "collects" in hook.labels
+    assert hook.docstring.value == f"Say which things you bring.\n\n{COLLECTS}\n\nMore about it."
 
 
-def test_a_hook_that_returns_nothing_tells(tmp_path):
+def test_a_hook_that_returns_nothing_notifies(tmp_path):
     module = visited(tmp_path, returns="None")
-    assert "tells" in module["things"].labels
-    assert TELLS in module["things"].docstring.value
+    assert "notifies" in module["things"].labels
+    assert NOTIFIES in module["things"].docstring.value
     assert module["helper"].docstring.value == "No hook."
 
 

@@ -55,7 +55,7 @@ def test_the_reference_shows_every_command_hook_and_key(site):
     commands = (site / "reference/command-line/index.html").read_text(encoding="utf-8")
     assert [name for name in COMMANDS if f'id="finetune-{name}"' not in commands] == []
     hooks = (site / "reference/hooks/index.html").read_text(encoding="utf-8")
-    assert [name for name in hookspecs.ASKING if f'id="finetune.hookspecs.{name}"' not in hooks] == []
+    assert [name for name in hookspecs.COLLECTING if f'id="finetune.hookspecs.{name}"' not in hooks] == []
     recipe = (site / "reference/recipe/index.html").read_text(encoding="utf-8")
     keys = [f"{cls.__name__}.{key.name}" for cls in (Recipe, Model, Source) for key in fields(cls)]
     assert [key for key in keys if f'id="finetune.recipe.{key}"' not in recipe] == []
@@ -63,5 +63,5 @@ def test_the_reference_shows_every_command_hook_and_key(site):
 
 def test_the_page_of_hooks_says_which_collect_and_which_notify(site):
     hooks = (site / "reference/hooks/index.html").read_text(encoding="utf-8")
-    assert hooks.count("A collecting hook.") == len(hookspecs.ASKING) + 1  # and requirements
+    assert hooks.count("A collecting hook.") == len(hookspecs.COLLECTING) + 1  # and requirements
     assert hooks.count("A notification.") == 2

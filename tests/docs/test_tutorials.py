@@ -35,7 +35,7 @@ def near(old: str, new: str, *, rel: float, abs_: float) -> bool:
 
 
 def value(number: str) -> float:
-    """Return a printed number: thousands are parted by commas."""
+    """Return a printed number: thousands are separated by commas."""
     return float(number.replace(",", "")) if number.count(".") < 2 else float(number.replace(".", ""))
 
 

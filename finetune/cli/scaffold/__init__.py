@@ -5,8 +5,10 @@ A file of the plugin is a template with ``$name`` for the name, and so on: see `
 
 from __future__ import annotations
 
+import keyword
 import re
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
@@ -55,8 +57,14 @@ def write(name: str, *, kind: str, parent: Path) -> list[Path]:
         BadOptions: The name cannot be that of a Python package.
         OutputExists: The folder exists.
     """
-    if not _NAME.fullmatch(name):
-        raise BadOptions(f"{name!r} is not a name for a plugin: use small letters, digits and hyphens: finetune-mine.")
+    module = name.replace("-", "_")
+    if not (_NAME.fullmatch(name) and _NAME.fullmatch(short_name(name))) or keyword.iskeyword(module):
+        raise BadOptions(
+            f"{name!r} is not a name for a plugin: begin with a small letter, and use small letters, digits and "
+            "hyphens: finetune-mine."
+        )
+    if find_spec(module) is not None:
+        raise BadOptions(f"a module {module!r} is already installed. Choose another name.")
     folder = parent / name
     if folder.exists():
         raise OutputExists(f"{str(folder)!r} exists. Choose another name, or remove the folder.")
@@ -80,7 +88,7 @@ def short_name(name: str) -> str:
 
 
 def _words(name: str, kind: str) -> dict[str, str]:
-    """Return what stands in the templates.
+    """Return the values for the placeholders of the templates.
 
     >>> words = _words("finetune-sentence-order", "task")
     >>> words["module"], words["short"], words["cls"]
