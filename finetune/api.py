@@ -392,7 +392,7 @@ class FineTuned:
             )
             trainer = resolve(self.plan.task.trainer)(job)
             predictions = training.predict(trainer, examples=made.examples, features=made.features, job=job)
-        return self.plan.evaluator.records(predictions)
+        return training.records_of(self.plan.evaluator, predictions)
 
 
 def prediction_options(task: Task) -> set[str]:

@@ -18,7 +18,7 @@ from finetune.errors import Incompatible
 from finetune.evaluation import forgetting
 from finetune.evaluation.analysis import analyse, score_examples, split_into_slices
 from finetune.evaluation.evidence import Evidence, compute_evidence
-from finetune.evaluation.scoring import Scored, score, try_metrics, write_predictions
+from finetune.evaluation.scoring import Scored, score, try_metrics, without_primary, write_predictions
 from finetune.interfaces import Job
 from finetune.models import Loaded
 from finetune.plan import Plan
@@ -91,6 +91,8 @@ def run(
             save(prepared, ready.job, trainer)
         with reporter.phase("score"):
             scored = score(prepared, ready.job, trainer)
+        for note in without_primary(scored):
+            reporter.note(note)
         with reporter.phase("compute intervals, slices and forgetting"):
             evidence = compute_evidence(prepared, scored, base)
             slices = split_into_slices(prepared, scored)
@@ -269,7 +271,7 @@ def record(
         log=trainer.state.log_history,
         arguments=public_arguments(trainer.args),
         environment=results.environment(),
-        notes=ready.notes,
+        notes=[*ready.notes, *without_primary(scored)],
         resumed_from=Path(ready.checkpoint).name if ready.checkpoint else None,
         directory=plan.recipe.output,
     )

@@ -54,8 +54,8 @@ def score(prepared: Prepared, job: Job, trainer: Any, *, held_out_only: bool = F
         for split, part in parts.items()
     }
     if "validation" in predictions:
-        evaluator = evaluator.fit(evaluator.records(predictions["validation"]))
-    records = {split: evaluator.records(predicted) for split, predicted in predictions.items()}
+        evaluator = evaluator.fit(training.records_of(evaluator, predictions["validation"]))
+    records = {split: training.records_of(evaluator, predicted) for split, predicted in predictions.items()}
     scores = {
         split: all_scores(evaluator, prepared.plan, part, examples=predictions[split].examples)
         for split, part in records.items()
@@ -81,6 +81,16 @@ def _training_examples(prepared: Prepared, job: Job) -> Predictions:
     )
 
 
+def without_primary(scored: Scored) -> list[str]:
+    """Return a note for each held-out split without the primary score, so that it is not missed silently."""
+    name, notes = scored.evaluator.primary, []
+    for split, scores in scored.scores.items():
+        if split != "train" and name not in scores:
+            evaluator, given = type(scored.evaluator).__name__, ", ".join(scores) or "none"
+            notes.append(f"{evaluator} gives no {name!r}, the primary score, on {split}; its scores are: {given}")
+    return notes
+
+
 def try_metrics(prepared: Prepared, job: Job, trainer: Any) -> None:
     """Let the recipe's metrics check some records, so that a metric that cannot read them fails before training.
 
@@ -93,7 +103,8 @@ def try_metrics(prepared: Prepared, job: Job, trainer: Any) -> None:
     if not checks:
         return
     part = _sample(prepared, TRIED, seed=prepared.plan.recipe.seed)
-    records = job.evaluator.records(training.predict(trainer, examples=part.examples, features=part.features, job=job))
+    predictions = training.predict(trainer, examples=part.examples, features=part.features, job=job)
+    records = training.records_of(job.evaluator, predictions)
     for check in checks:
         check(records)
 

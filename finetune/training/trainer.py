@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import SequentialSampler
 
 from finetune.errors import BadOptions
-from finetune.interfaces import Job, Predictions, Strategy
+from finetune.interfaces import Evaluator, Job, Predictions, Record, Strategy
 from finetune.models import base_model_of
 from finetune.training import upstream
 from finetune.training.arguments import build_arguments
@@ -227,9 +227,24 @@ def compute_metrics(job: Job) -> Any:
             tokenizer=job.tokenizer,
             preprocessor=job.preprocessor,
         )
-        return job.evaluator.scores(job.evaluator.records(predictions))
+        return job.evaluator.scores(records_of(job.evaluator, predictions))
 
     return scores
+
+
+def records_of(evaluator: Evaluator, predictions: Predictions) -> list[Record]:
+    """Return the evaluator's record of each example.
+
+    Raises:
+        BadOptions: It gives more or fewer records than there are examples.
+    """
+    records, examples = evaluator.records(predictions), len(predictions.examples)
+    if len(records) != examples:
+        raise BadOptions(
+            f"evaluator: {type(evaluator).__name__}.records() gives {len(records):,} records for {examples:,} "
+            "examples. Return one record for each example, in their order."
+        )
+    return records
 
 
 def predict(built: Trainer, *, examples: Any, features: Any, job: Job) -> Predictions:

@@ -10,9 +10,9 @@ import pytest
 
 import finetune
 from finetune import result
-from finetune.errors import BadData, BadRecipe
+from finetune.errors import BadData, BadOptions, BadRecipe
 from finetune.evaluation import evidence
-from finetune.interfaces import Tallies
+from finetune.interfaces import Evaluator, Tallies
 from finetune.result import FORMAT, Result
 from finetune_squad.evaluator import SquadEvaluator, first_sentence
 from finetune_text.classification_evaluator import TextClassificationEvaluator
@@ -100,6 +100,49 @@ def test_versions_are_those_of_packages_that_a_run_computes_with() -> None:
     found = result.versions()
     assert {"finetune-kit", "torch", "transformers", "peft"} <= set(found)
     assert not {"matplotlib", "mkdocs", "mkdocs-material", "pytest", "ruff"} & set(found)
+
+
+class PlainEvaluator(Evaluator):
+    """An evaluator of a plugin, with two mistakes that options turn on."""
+
+    primary = "f2"
+    lost = 0
+
+    def records(self, predictions: Any) -> list[dict[str, Any]]:
+        records = [{"prediction": 0, "reference": example["label"]} for example in predictions.examples]
+        return records[self.lost :]
+
+    def scores(self, records: Any) -> dict[str, float]:
+        return {"accuracy": sum(record["reference"] == "good" for record in records) / len(records)}
+
+
+class ShortEvaluator(PlainEvaluator):
+    lost = 3
+
+
+def classify(tiny_bert: Path, folder: Path, evaluator: str) -> Result:
+    rows = [{"text": f"{word} {n}", "label": word} for n in range(8) for word in ("good", "bad")]
+    return finetune.train(
+        task="text-classification",
+        model=str(tiny_bert),
+        dataset={"train": rows, "test": rows},
+        strategy="full",
+        evaluator={"name": f"test_evidence:{evaluator}"},
+        training={"max_steps": 1, "save_strategy": "no"},
+        general_text="none",
+        output=str(folder / "run"),
+    )
+
+
+def test_a_missing_primary_score_is_noted(tiny_bert: Path, tmp_path: Path) -> None:
+    found = classify(tiny_bert, tmp_path, "PlainEvaluator")
+    assert found.scores["test"] == {"accuracy": 0.5}
+    assert "PlainEvaluator gives no 'f2', the primary score, on test; its scores are: accuracy" in found.notes
+
+
+def test_an_evaluator_that_loses_records_is_refused_by_name(tiny_bert: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadOptions, match=r"ShortEvaluator\.records\(\) gives \d+ records for \d+ examples\. Return"):
+        classify(tiny_bert, tmp_path, "ShortEvaluator")
 
 
 def test_questions_of_one_context_are_one_unit() -> None:
