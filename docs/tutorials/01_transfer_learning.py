@@ -264,8 +264,8 @@ assert full[0] > scratch[2] + 0.2, curve
 #
 # * Raise `STEPS`. How many does the network need from scratch to reach the
 #   first point of full fine-tuning? Does it ever?
-# * Remove `train=("*.pooler.*",)`. A head without the layer that summarises a
-#   text for it does not get far on this body.
+# * Remove `unfrozen_parameters=("*.pooler.*",)`. A head without the layer that
+#   summarises a text for it does not get far on this body.
 # * Which layers change in fine-tuning, and how far:
 #   [How parameters move](07_how_parameters_move.md).
 # * Next tutorial: [sentiment](02_sentiment.md), with precision, recall and the

@@ -52,9 +52,8 @@ for text in ("The Grey Heron came in at Salt Quay on", question):
     print(fill(f"{text} ⟹ {continuation(text)}", 76), end="\n\n")
 
 # %%
-# It writes like the texts that it read. After the question it also continues,
-# with more text of the same kind. It does not know that a question needs an
-# answer, or that an answer has an end. (`</s>` is the end of a text.)
+# It writes like the texts that it read. After the question it writes no answer.
+# It does not know that a question needs one. (`</s>` is the end of a text.)
 #
 # ## Instructions with answers
 #
@@ -314,13 +313,13 @@ for n in wrong[:5]:
     print(f"  wrote:    {after[n]}\n  expected: {expected[n]}\n")
 
 # %% varies
-# The form is almost always right. The errors are a name, or the order of a
-# list. Look at the last two rows of the table. If two or three things are
-# stated, a blind guess among them is right in a third to a half of the cases,
-# and the model is no better: it has learned to say what *someone* loves, not to
-# look up who. This is the typical error of a model that is too small or trained
-# too little: it sounds like an answer. Neither the loss nor the last line shows
-# it; counting by kind does.
+# The form is almost always right. Most errors are a wrong name or thing, or the
+# order of a list. Look at the rows *what a ship carries* and *who loves what* of
+# the table. If two or three things are stated, a blind guess among them is right
+# in a third to a half of the cases, and the model is no better: it has learned
+# to say what *someone* loves, not to look up who. This is the typical error of a
+# model that is too small or trained too little: it sounds like an answer. Neither
+# the loss nor the last line shows it; counting by kind does.
 #
 # ## What was learned, and what was not
 #

@@ -412,8 +412,8 @@ assert min(table, key=lambda beta: table[beta]["courtesy"]) == 1.0, table
 # All three have about the same accuracy. They differ in how far they moved, and
 # in how they write: with β = 1 the model stayed near its reference, and its
 # style improved least. The two smaller values are too close to compare: each
-# model was trained once, and the KL comes from one sample of answers. So choose β by what the model writes, not by the
-# accuracy. Most people start with 0.1.
+# model was trained once, and the KL comes from one sample of answers. So choose
+# β by what the model writes, not by the accuracy. Most people start with 0.1.
 #
 # ## Next steps
 #

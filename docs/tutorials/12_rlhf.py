@@ -40,7 +40,7 @@ assistant = str(base("assistant"))
 pairs = load("harbour-preferences")
 usual = {"per_device_train_batch_size": 8, "per_device_eval_batch_size": 100}
 
-judge = finetune.train(
+reward_model = finetune.train(
     task="reward",
     model=assistant,
     dataset={"train": pairs["train"][:480], "validation": pairs["validation"],
@@ -48,7 +48,7 @@ judge = finetune.train(
     strategy="full",
     preprocessor={"conversational": True},
     training={**usual, "num_train_epochs": 1, "learning_rate": 3e-4},
-    output="judge",
+    output="reward-model",
 )
 
 # %% varies
@@ -68,10 +68,10 @@ def compare(result, name):
 
 
 print("| | accuracy | difference | 95 % interval |\n|---|---:|---:|---:|")
-compare(judge, "accuracy")
+compare(reward_model, "accuracy")
 
 # %% hide
-assert judge.scores["test"]["accuracy"] > 0.9, judge.scores["test"]
+assert reward_model.scores["test"]["accuracy"] > 0.9, reward_model.scores["test"]
 
 # %%
 # The last layer of the base model is newly initialized, so its score means
@@ -90,7 +90,7 @@ def predictions(folder):
     return [row for row in rows if row["split"] == "test"]
 
 
-scored = predictions("judge")
+scored = predictions("reward-model")
 fig, ax = plt.subplots(figsize=(6.4, 2.8))
 for name, color in (("chosen", "C0"), ("rejected", "C1")):
     ax.hist([row[f"{name}_reward"] for row in scored], bins=40, range=(-8, 5),
@@ -135,7 +135,7 @@ question = prompts["test"][7]["prompt"]
 torch.manual_seed(4)
 four = answers(assistant, [question] * 4, do_sample=True)
 asked = [{"prompt": question, "completion": answer} for answer in four]
-scores = [r["prediction"] for r in finetune.load("judge").predict(asked)]
+scores = [r["prediction"] for r in finetune.load("reward-model").predict(asked)]
 
 print(question + "\n\n| answer | score | advantage |\n|---|---:|---:|")
 for answer, score in zip(four, scores):
@@ -179,7 +179,7 @@ def reinforce(reward, output):
     )
 
 
-polite = reinforce("judge", "polite")
+polite = reinforce("reward-model", "polite")
 
 # %% varies
 # The answers to the questions of `test`, before and after, scored by the reward
@@ -260,8 +260,7 @@ assert 0.75 < became["true"] < was["true"] + 0.01, (was, became)
 # comparisons have been found to reward little else[^3].)
 #
 # [^3]: Singhal et al. 2023, *A Long Way to Go: Investigating Length
-# Correlations
-#     in RLHF*.
+#     Correlations in RLHF*.
 
 
 def thorough(completions, **_):
@@ -316,8 +315,8 @@ assert cheat["courtesy"] < was["courtesy"] - 0.2, cheat
 #
 # * [Train on preferences and rewards](../how-to/preferences-and-rewards.md) has
 #   the two recipes as files.
-# * Reward both: `reward: [judge, "my_rewards:brevity"]` adds them up, weighted
-#   by `training: {reward_weights: [1.0, 0.5]}`.
+# * Reward both: `reward: [reward-model, "my_rewards:brevity"]` adds them up,
+#   weighted by `training: {reward_weights: [1.0, 0.5]}`.
 # * `task="grpo"` instead of `rloo` divides advantages by their standard
 #   deviation. The rest is the same.
 # * What a run records about itself: [the life of a

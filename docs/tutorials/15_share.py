@@ -71,7 +71,7 @@ card = Path("notices/README.md").read_text()
 head, body = card.split("\n---\n", 1)
 print("\n".join(line for line in head.splitlines()[:14]))
 
-# %%
+# %% varies
 # Further down in these lines is the **model index**: each score, on which data,
 # with its interval. The Hub shows it with the model. After the lines for
 # machines comes the part for people.
