@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import finetune
-from finetune import hookimpl
+from finetune import hookimpl, models
 from finetune.errors import FinetuneError
 from finetune.interfaces import Job
 from finetune.plugins import Plugins, discover
@@ -131,7 +131,7 @@ def unequal(ones: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]
 def answers(model: Any) -> dict[str, torch.Tensor]:
     """Return the outputs of a model for random tokens, without data or a collator."""
     ids = torch.randint(5, model.config.vocab_size, (3, 12), generator=torch.Generator().manual_seed(0))
-    if type(checks.base_model_of(model)).__name__.endswith("ForMultipleChoice"):
+    if type(models.base_model_of(model)).__name__.endswith("ForMultipleChoice"):
         ids = ids[None]  # one question with three choices
     batch: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if model.config.is_encoder_decoder:
