@@ -141,9 +141,27 @@ def load_model(prepared: Prepared) -> Loaded:
     models.set_pad_token(loaded.model, prepared.tokenizer)
     longest = max(part.longest for part in prepared.features.values())
     collator = plan.preprocessor.collator(prepared.tokenizer, loaded.model)
-    checks.model_takes_features(loaded.model, prepared.tokenizer, longest=longest, padded=collator is None)
+    checks.model_takes_features(
+        loaded.model,
+        prepared.tokenizer,
+        longest=longest,
+        longest_target=longest_target(prepared),
+        padded=collator is None,
+    )
     checks.labels_mean_the_same(models.labels_of(plan.model), loaded.model, loaded.newly_initialized)
     return loaded
+
+
+def longest_target(prepared: Prepared) -> int | None:
+    """Return the tokens of the longest target; None for a task whose model does not write targets."""
+    if prepared.plan.task.model_class != "AutoModelForSeq2SeqLM":
+        return None
+    longest = 1
+    for part in prepared.features.values():
+        targets = part.features["labels"] if "labels" in part.features.column_names else ()
+        for labels in targets:
+            longest = max(longest, len(labels))
+    return longest
 
 
 def load_base(plan: Plan) -> Loaded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,53 +10,112 @@ from typing import Any
 import torch
 
 from finetune.errors import BadOptions, Incompatible, TrainingFailed
+from finetune.models import base_model_of
+from finetune.training import lookups
 
 
-def model_takes_features(model: Any, tokenizer: Any, *, longest: int, padded: bool = True) -> None:
+def model_takes_features(
+    model: Any, tokenizer: Any, *, longest: int, longest_target: int | None = None, padded: bool = True
+) -> None:
     """Check that every token id has an embedding, and every feature has positions.
 
     Args:
         model: The base model.
         tokenizer: The tokenizer that made the features.
         longest: Tokens of the longest sequence.
+        longest_target: Tokens of the longest target, for a model that writes targets.
         padded: Whether the tokenizer pads; a preprocessor's own collator may not need a padding
             token.
 
     Raises:
         BadOptions: Features are longer than the model's positions, or cannot be padded.
-        Incompatible: The tokenizer knows more tokens than the model.
+        Incompatible: The tokenizer knows more tokens than the model, or the model cannot read a text.
     """
-    rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
+    rows = _embedding_rows(model)
+    if rows is not None and len(tokenizer) > rows:
         raise Incompatible(
             f"the tokenizer has {len(tokenizer):,} tokens, but the model has {rows:,} embeddings. Set "
             "model.tokenizer to the tokenizer of the model."
         )
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is not None and _absolute(model):
-        # RoBERTa and similar models count positions from pad_token_id + 1
-        offset = model.config.pad_token_id + 1 if _counts_from_padding(model) else 0
-        if longest > positions - offset:
-            raise BadOptions(
-                f"preprocessor: features have up to {longest} tokens, but the model has {positions - offset} "
-                f"positions. Set preprocessor.max_length to {positions - offset} or less."
-            )
+    _positions_suffice(model, tokenizer, longest=longest, longest_target=longest_target)
     if padded and tokenizer.pad_token_id is None:
         raise BadOptions(
             "the tokenizer has no padding token, so features cannot be batched. Set model.tokenizer to one that has."
         )
 
 
-def _absolute(model: Any) -> bool:
-    """Return whether positions are learned; computed positions have no limit."""
-    return any("position_embedding" in name or name.endswith("wpe.weight") for name, _ in model.named_parameters())
+def _embedding_rows(model: Any) -> int | None:
+    """Return how many tokens have an embedding; None for a model without a table of tokens, such as CANINE."""
+    try:
+        return int(model.get_input_embeddings().weight.shape[0])
+    except (AttributeError, NotImplementedError):
+        return None
 
 
-def _counts_from_padding(model: Any) -> bool:
-    for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
-            return module.padding_idx is not None
-    return False
+def _positions_suffice(model: Any, tokenizer: Any, *, longest: int, longest_target: int | None) -> None:
+    def read(length: int) -> None:
+        given = _inputs(model, _text(tokenizer, length))
+        if longest_target is not None:
+            given["decoder_input_ids"] = given["input_ids"][:, -1:]
+        model(**given)
+
+    def write(length: int) -> None:
+        given = _inputs(model, _text(tokenizer, lookups.SHORT))
+        model(**{**given, "decoder_input_ids": _inputs(model, _text(tokenizer, length))["input_ids"]})
+
+    positions = targets = None
+    stated = _stated_positions(model.config)
+    with evaluation_mode(model), torch.random.fork_rng(devices=[]):
+        try:
+            positions = lookups.most_positions(read, longest=longest, stated=stated)
+            if longest_target is not None:
+                targets = lookups.most_positions(write, longest=longest_target, stated=stated)
+        except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+            raise cannot_read(model, error) from error
+    if positions is not None:
+        raise BadOptions(
+            f"preprocessor: features have up to {longest} tokens, but the model has {positions} positions. Set "
+            f"preprocessor.{'max_length' if longest_target is None else 'max_source_length'} to {positions} or less."
+        )
+    if targets is not None:
+        raise BadOptions(
+            f"preprocessor: targets have up to {longest_target} tokens, but the model has {targets} positions for "
+            f"them. Set preprocessor.max_target_length to {targets} or less."
+        )
+
+
+def _stated_positions(config: Any) -> int | None:
+    """Return the smallest number of positions that a configuration states; LED has one for each side."""
+    names = ("max_position_embeddings", "max_encoder_position_embeddings", "max_decoder_position_embeddings")
+    stated = [getattr(config.get_text_config(), name, None) for name in names]
+    return min((number for number in stated if isinstance(number, int) and number > 0), default=None)
+
+
+def cannot_read(model: Any, error: Exception) -> Incompatible:
+    """Return the refusal of a model that fails on a plain text, with the words of its error."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    return Incompatible(
+        f"model: {type(base_model_of(model)).__name__} of transformers cannot read a plain text. It stops with: {words}"
+    )
+
+
+def _text(tokenizer: Any, length: int) -> list[int]:
+    """Return the ids of a text of so many tokens, with the special tokens that the tokenizer adds to each text."""
+    ids: list[int] = tokenizer("a")["input_ids"] or [0]
+    special = set(tokenizer.all_special_ids)
+    at = next((place for place, token in enumerate(ids) if token not in special), len(ids) // 2)
+    stretched = [*ids[:at], *([ids[at]] * (length - len(ids) + 1)), *ids[at + 1 :]]
+    return stretched[-length:]
+
+
+def _inputs(model: Any, ids: list[int]) -> dict[str, torch.Tensor]:
+    """Return one text as the inputs of a model; a model of multiple choice gets it as its only choice."""
+    inputs = torch.tensor([ids], device=model.device)
+    if type(base_model_of(model)).__name__.endswith("ForMultipleChoice"):
+        inputs = inputs[None]
+    accepted = inspect.signature(type(base_model_of(model)).forward).parameters
+    mask = {"attention_mask": torch.ones_like(inputs)} if "attention_mask" in accepted else {}
+    return {"input_ids": inputs, **mask}
 
 
 def labels_mean_the_same(base_labels: Any, model: Any, newly_initialized: Collection[str]) -> None:

@@ -18,9 +18,8 @@ from transformers import AutoModelForSequenceClassification
 from finetune import models
 from finetune.errors import BadOptions, BadRecipe, Incompatible
 from finetune.recipe import Model
-from finetune.testing import tiny_model
 from finetune.testing.tokenizers import tokenizer
-from finetune.training import checks
+from finetune.training import checks, lookups
 
 HEAD = {"num_labels": 2, "id2label": {0: "land", 1: "sea"}, "label2id": {"land": 0, "sea": 1}}
 
@@ -226,20 +225,82 @@ def test_a_head_that_knows_the_labels_in_another_order_is_refused(base: Path) ->
     checks.labels_mean_the_same({0: "LABEL_0", 1: "LABEL_1"}, model, newly_initialized=())
 
 
-@pytest.mark.parametrize(("family", "positions"), [("bert", 128), ("roberta", 128), ("distilbert", 128)])
-def test_features_longer_than_the_positions_are_refused_before_a_step(
-    family: str, positions: int, tmp_path: Path
-) -> None:
-    words = tokenizer("roberta" if family == "roberta" else "bert", vocab_size=400)
-    base = tiny_model(family, words, tmp_path)
-    model = models.load(Model(path=str(base)), AutoModelForSequenceClassification, HEAD).model
-    checks.model_takes_features(model, words, longest=positions)
-    ids = torch.full((1, positions), words.convert_tokens_to_ids("a"))
-    model(input_ids=ids)  # the longest that is let through does run
-    with pytest.raises(BadOptions, match=f"max_length to {positions} or less"):
-        checks.model_takes_features(model, words, longest=positions + 1)
+POSITIONS = {
+    "bert": 64, "roberta": 62, "ibert": 62, "distilbert": 64, "esm": 62, "perceiver": 64, "fnet": 64, "gpt2": 64,
+    "bart": 64, "mbart": 64, "mvp": 64, "plbart": 64, "bigbird_pegasus": 64, "opt": 64, "biogpt": 64, "ctrl": 64,
+    "openai-gpt": 64, "gptj": 64, "llama": None, "xlnet": None, "t5": None, "bloom": None, "canine": 64,
+}  # fmt: skip
+"""Family → how many positions a model has whose configuration says 64; None for positions that have no end."""
+WORDS = tokenizer("roberta", vocab_size=300)
+
+
+@pytest.mark.parametrize(("family", "positions"), POSITIONS.items())
+def test_features_longer_than_the_positions_are_refused_before_a_step(family: str, positions: int | None) -> None:
+    special = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "vocab_size": len(WORDS)}
+    model = families.tiny(family, "AutoModelForSequenceClassification", num_labels=2, **special)
+    checks.model_takes_features(model, WORDS, longest=positions or 200)
+    if positions is None:
+        return
+    ids = torch.full((1, positions + 1), WORDS.convert_tokens_to_ids("a"))
+    ids[:, -1] = WORDS.eos_token_id
+    model(input_ids=ids[:, 1:])  # the longest that is let through does run
+    with pytest.raises(
+        BadOptions, match=f"up to {positions + 1} tokens, .* has {positions} positions. .*max_length to"
+    ):
+        checks.model_takes_features(model, WORDS, longest=positions + 1)
     with pytest.raises((IndexError, RuntimeError)):
-        model(input_ids=torch.cat([ids, ids[:, :1]], dim=1))
+        model(input_ids=ids)
+
+
+@pytest.mark.parametrize(
+    ("family", "source", "target"),
+    [("bart", 64, 64), ("led", 64, 48), ("pegasus", 64, 64), ("m2m_100", None, None), ("t5", None, None)],
+)
+def test_sources_and_targets_longer_than_the_positions_are_refused(
+    family: str, source: int | None, target: int | None
+) -> None:
+    special = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "vocab_size": len(WORDS)}
+    sizes = {"max_decoder_position_embeddings": 48} if family == "led" else {}
+    model = families.tiny(family, "AutoModelForSeq2SeqLM", **special, **sizes)
+    checks.model_takes_features(model, WORDS, longest=source or 200, longest_target=target or 200)
+    if source is None or target is None:
+        return
+    with pytest.raises(BadOptions, match=f"max_source_length to {source} or less"):
+        checks.model_takes_features(model, WORDS, longest=source + 1, longest_target=target)
+    with pytest.raises(BadOptions, match=f"max_target_length to {target} or less"):
+        checks.model_takes_features(model, WORDS, longest=source, longest_target=target + 1)
+
+
+@pytest.mark.parametrize("longest", [1, 3, 16, 17, 18])
+@pytest.mark.parametrize("positions", [3, 16, 17, 40])
+def test_the_positions_of_a_table_of_any_size_are_found(positions: int, longest: int) -> None:
+    table = torch.nn.Embedding(positions + 2, 4)
+
+    def read(length: int) -> None:
+        table(torch.arange(length) + 2)
+
+    found = lookups.most_positions(read, longest=longest)
+    assert found == (positions if longest > positions else None)
+
+
+def test_a_lookup_beyond_a_table_is_an_error_before_it_happens() -> None:
+    table = torch.randn(2, 5)
+    with lookups.WatchLookups() as watched:
+        table[:, torch.tensor([4, 0])]
+        table[..., torch.tensor([3])]
+        table[torch.tensor([True, False])]
+        torch.gather(table, 1, torch.tensor([[2], [1]]))
+        torch.index_select(table, dim=0, index=torch.tensor([1]))
+    assert watched.greatest == {("__getitem__", 5, 0): 4, ("gather", 5, 0): 2, ("index_select", 2, 0): 1}
+    for lookup in (lambda at: table[:, at], lambda at: table[None, ..., at], lambda at: table.index_select(1, at)):
+        with pytest.raises(lookups.BeyondTableError, match="5 rows"), lookups.WatchLookups():
+            lookup(torch.tensor([5]))
+
+
+def test_a_model_that_cannot_read_a_text_is_refused_with_the_words_of_its_error() -> None:
+    model = families.tiny("xmod", "AutoModelForSequenceClassification", vocab_size=len(WORDS))
+    with pytest.raises(Incompatible, match=r"XmodForSequenceClassification .* cannot read .* Input language unknown"):
+        checks.model_takes_features(model, WORDS, longest=8)
 
 
 def test_a_tokenizer_of_another_model_is_refused(base: Path) -> None:
