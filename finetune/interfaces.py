@@ -258,6 +258,9 @@ class Preprocessor(ABC):
     def collator(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Any:
         """Return a function that makes a padded batch of features; None for `transformers.DataCollatorWithPadding`.
 
+        The latter pads on the right, regardless of the tokenizer's side (XLNet: on the left), so that predictions do
+        not depend on the batch.
+
         Args:
             tokenizer: The tokenizer of the model.
             model: As loaded, before the strategy prepares it.

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from transformers import DataCollatorWithPadding
 
 from finetune.errors import BadOptions
 from finetune.interfaces import IGNORE_INDEX
+from finetune.models import base_model_of
 
 Side = Literal["left", "right"]
 
@@ -29,6 +32,20 @@ def pad(rows: Sequence[Sequence[int]], value: int, *, side: Side = "right") -> t
         else:
             place[width - len(row) :] = row
     return torch.from_numpy(table)
+
+
+def padded_by_tokenizer(tokenizer: Any, model: Any) -> DataCollatorWithPadding:
+    """Return transformers' collator, which pads on the side that suits the model, regardless of the tokenizer's side.
+
+    On the right, a decoder sees no padding before the end of a text, and the text has the same positions in each batch.
+    On the left, GPT-2, GPT-Neo, GPT-BigCode, OpenAI's GPT and CTRL count positions from the padding on, so that the
+    prediction for a text depends on the longest text of its batch. A model that summarizes a text by its last position
+    (XLNet) needs the padding on the left; it has no positions that padding can move.
+    """
+    summary = getattr(base_model_of(model).config, "summary_type", None)
+    own = copy.copy(tokenizer)  # the side of the tokenizer itself is saved with the model, for generation
+    own.padding_side = "left" if summary == "last" else "right"
+    return DataCollatorWithPadding(own)
 
 
 def pad_mask(rows: Sequence[Sequence[int]], *, side: Side = "right") -> torch.Tensor:

@@ -19,10 +19,11 @@ from finetune.models import base_model_of
 from finetune.training import upstream
 from finetune.training.arguments import build_arguments
 from finetune.training.checks import evaluation_mode
+from finetune.training.collate import padded_by_tokenizer
 
 upstream.import_bitsandbytes()  # the next import would import it too, with a warning
 
-from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments  # noqa: E402
+from transformers import PrinterCallback, Trainer, TrainingArguments  # noqa: E402
 
 T = TypeVar("T", bound=Trainer)
 
@@ -66,7 +67,7 @@ def build_trainer(job: Job, cls: Callable[..., T], **more: Any) -> T:
         "model": job.model,
         "args": args,
         "processing_class": job.tokenizer,
-        "data_collator": collator or DataCollatorWithPadding(job.tokenizer),
+        "data_collator": collator or padded_by_tokenizer(job.tokenizer, job.model),
         "callbacks": list(job.callbacks),
     }
     for name, value in optional.items():

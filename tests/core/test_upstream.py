@@ -28,7 +28,9 @@ from transformers import Trainer
 
 from finetune import models
 from finetune.errors import FinetuneError, UpstreamChanged
+from finetune.testing.tokenizers import tokenizer
 from finetune.training import upstream
+from finetune.training.collate import padded_by_tokenizer
 from finetune.training.trainer import PatchedTrainer
 
 ROOT = Path(__file__).parents[2]
@@ -450,6 +452,23 @@ def test_a_decoder_classifies_a_text_alone_as_in_a_batch_padded_by_the_tokenizer
     assert model.config.get_text_config().pad_token_id == PAD_OF_TOKENIZER
     alone, together = logits_alone_and_in_a_batch(model, side=side)
     assert torch.allclose(alone, together, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", [*ANY_SIDE, *RIGHT_SIDE, *OTHERS, "xlnet"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_text_is_classified_alone_as_in_a_batch_regardless_of_the_side_of_the_tokenizer(
+    family: str, side: str
+) -> None:
+    model = tiny_classifier(family)
+    words = tokenizer("roberta", vocab_size=300)
+    words.padding_side = side
+    models.set_pad_token(model, words)
+    rows = [{"input_ids": [5, 20, 21, 22, 2]}, {"input_ids": [5, 10, 11, 12, 13, 14, 15, 2]}]
+    collate = padded_by_tokenizer(words, model)
+    with torch.no_grad():
+        alone, together = (model(**collate(batch)).logits[0] for batch in (rows[:1], rows))
+    assert torch.allclose(alone, together, rtol=0, atol=1e-6)
+    assert words.padding_side == side
 
 
 @pytest.mark.parametrize("family", OTHERS)
