@@ -23,6 +23,15 @@ NO_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
 """Variable of the environment that keeps transformers from asking a web service to convert pickled weights."""
 
 
+SPARSE_ATTENTION = "block_sparse"
+FULL_ATTENTION = {"attention_type": "original_full"}
+"""Option of BigBird and BigBird-Pegasus.
+
+Their sparse attention depends on the length to which a batch is padded. At the first short batch, transformers 5.23
+replaces it by full attention for good, in the object alone: the saved model would compute another attention.
+"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
     """A model as it came from disk, and what was missing there."""
@@ -42,6 +51,11 @@ def check(model: Model) -> None:
     if (path / "adapter_config.json").is_file():
         # transformers would load it, and drop what it does not know (DoRA's magnitudes) without an error
         raise BadRecipe(f"model: {model.path!r} holds an adapter, not a model. Name the model that it was trained on.")
+    if model.options.get("attention_type") == SPARSE_ATTENTION:
+        raise BadRecipe(
+            f"model.options: with attention_type: {SPARSE_ATTENTION}, outputs depend on the length of the batch. "
+            "Leave it out: the model then computes full attention."
+        )
     if model.sha256:
         _verify(path / WEIGHTS, model.sha256)
 
@@ -277,11 +291,17 @@ def config_of(model: Model) -> Any:
     return AutoConfig.from_pretrained(locate(model), revision=model.revision or "main", trust_remote_code=False)
 
 
+def has_sparse_attention(model: Model) -> bool:
+    """Return whether the configuration of a model asks for BigBird's block sparse attention."""
+    return getattr(config_of(model), "attention_type", None) == SPARSE_ATTENTION
+
+
 def from_pretrained_options(model: Model, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of `from_pretrained`: safetensors, no remote code, and float32 if no option says else."""
     return {
         "revision": model.revision or "main",
         "dtype": "float32",
+        **(FULL_ATTENTION if has_sparse_attention(model) else {}),
         **options,
         **model.options,
         "use_safetensors": True,

@@ -117,6 +117,11 @@ def prepare_training(prepared: Prepared, *, resume: bool, accept_changes: bool, 
     identity = identify(prepared, job)
     checkpoint: str | None = None
     notes = [*upstream.unsupported(), *plan.strategy.notes(job.model)]
+    if models.has_sparse_attention(plan.model):
+        notes.append(
+            "the model computes full attention, not block sparse attention, whose outputs depend on the length of the "
+            "batch; long texts need more memory"
+        )
     if resume:
         found, skipped = checkpoints.newest(Path(plan.recipe.output), identity, accept_changes=accept_changes)
         checkpoint, notes = str(found), [*notes, *skipped]

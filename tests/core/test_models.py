@@ -303,6 +303,22 @@ def test_a_model_that_cannot_read_a_text_is_refused_with_the_words_of_its_error(
         checks.model_takes_features(model, WORDS, longest=8)
 
 
+@pytest.mark.parametrize("family", ["big_bird", "bigbird_pegasus"])
+def test_a_model_with_sparse_attention_computes_full_attention_in_every_batch(family: str, tmp_path: Path) -> None:
+    base = Model(path=str(families.write_body(family, tmp_path / "base", max_position_embeddings=128, eos_token_id=2)))
+    loaded = models.load(base, AutoModelForSequenceClassification, HEAD).model.eval()
+    assert models.has_sparse_attention(base)
+    loaded.save_pretrained(tmp_path / "saved")
+    long = {"input_ids": torch.tensor([[5 + number % 9 for number in range(99)] + [2]])}
+    before = checks.model_outputs(loaded, long)
+    checks.model_outputs(loaded, {"input_ids": torch.tensor([[5, 6, 2]])})  # transformers switches here
+    reloaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved")
+    for outputs in (checks.model_outputs(loaded, long), checks.model_outputs(reloaded, long)):
+        checks.reloads_equal(before[:1], outputs[:1])
+    with pytest.raises(BadRecipe, match="Leave it out"):
+        models.check(Model(path=base.path, options={"attention_type": "block_sparse"}))
+
+
 def test_a_tokenizer_of_another_model_is_refused(base: Path) -> None:
     model = models.load(Model(path=str(base)), AutoModelForSequenceClassification, HEAD).model
     words = tokenizer("bert", vocab_size=400)
