@@ -86,7 +86,7 @@ def _check_parts(pair: PreferencePair, *, row: int) -> Iterator[Finding]:
     if pair.implicit and not pair.prompt:
         yield Finding(
             code="no-common-prompt",
-            message="there is no prompt, and chosen and rejected have no common beginning.",
+            message="there is no prompt, and chosen and rejected do not begin with the same words or messages.",
             fix="Give the prompt in its own column, or at the beginning of both answers.",
             row=row,
             column=PROMPT,

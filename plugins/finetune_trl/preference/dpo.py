@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 class DPOPreprocessor(PairwisePreprocessor):
     """A prompt with two answers, as text or as messages, of which ``chosen`` is better than ``rejected``.
 
-    Without a ``prompt``, the common beginning of both answers is the prompt. Text is joined as it is, without a space
-    between prompt and answer, and ends with the end-of-sequence token, unless ``conversational`` makes turns of it.
+    Without a ``prompt``, the common beginning of both answers is the prompt, up to the last whole word, or up to the
+    mark of the assistant's turn (``Assistant:``). Text is joined as it is, without a space between prompt and answer,
+    and ends with the end-of-sequence token, unless ``conversational`` makes turns of it.
     """
 
     def check_unanswered(self, row: Row, position: int) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from finetune.interfaces import Row
 from finetune_trl.chat.converters import MessageFormat, read_prompt, text_to_turn, to_messages
 from finetune_trl.chat.messages import ASSISTANT, USER
 from finetune_trl.chat.rows import COMPLETION, PromptCompletion
+from finetune_trl.preference.common_beginning import common_beginning
 
 CHOSEN, REJECTED = "chosen", "rejected"
 """Columns of the data."""
@@ -51,15 +52,3 @@ def read_single(row: Row, converter: MessageFormat | None, *, conversational: bo
     if conversational:
         prompt, completion = text_to_turn(prompt, USER), text_to_turn(completion, ASSISTANT)
     return PromptCompletion(prompt=prompt, completion=completion)
-
-
-def common_beginning(chosen: Any, rejected: Any) -> int:
-    """Return how many characters, or messages, two answers have in common; a space before the cut belongs to them.
-
-    Source: `trl.extract_prompt`, which takes one character or message less where one answer begins the other.
-    """
-    for position, (one, other) in enumerate(zip(chosen, rejected, strict=False)):
-        if one != other:
-            ends_with_space = position > 0 and isinstance(chosen, str) and chosen[position - 1] == " "
-            return position - 1 if ends_with_space else position
-    return max(min(len(chosen), len(rejected)) - 1, 0)
