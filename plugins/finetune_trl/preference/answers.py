@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from finetune.errors import BadData
 from finetune.interfaces import Preprocessor
 from finetune_trl.chat.converters import MessageFormat
+
+MAX_SPOILED = 0.2
+"""Share of training rows with the same issue from which training is refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,3 +31,29 @@ class AnswersPreprocessor(Preprocessor):
     def trainer_options(self) -> Mapping[str, Any]:
         """Return ``conversational``: whether prompts are turns of a chat, whose end ends a generated answer."""
         return {"conversational": bool(self.conversational)}
+
+    def validate_counts(self, counts: Mapping[str, int], *, split: str) -> None:
+        """Refuse training rows of which a fifth or more cannot be learned from as they should be.
+
+        Raises:
+            BadData: With their number, and what to do.
+        """
+        if split != "train":
+            return
+        for name, problem in self.problems().items():
+            if counts.get(name, 0) >= max(MAX_SPOILED * counts["features"], 1):
+                raise BadData(f"train: {counts[name]:,} of {counts['features']:,} {problem}")
+
+    def problems(self) -> dict[str, str]:
+        """Return what a great count means: its name → how the message goes on after the number of rows."""
+        remedy = f"max_length ({self.max_length}). Raise preprocessor.max_length, or leave them out."
+        problems = {
+            "answers_lost": f"answers are cut away by {remedy}",
+            "identical_after_truncation": f"pairs have the same chosen and rejected tokens once cut to {remedy}",
+        }
+        if self.conversational:  # of texts, a token may cover the end of a prompt and the start of an answer
+            problems["prompt_not_prefix"] = (
+                "prompts are written by the chat template in another way when an answer follows than when the model is "
+                "to answer. Use a template that begins an answer as it asks for one (preprocessor.chat_template)."
+            )
+        return problems

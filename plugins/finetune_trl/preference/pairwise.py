@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-from finetune.errors import BadData
 from finetune.interfaces import Batch, Columns, Finding, Row
 from finetune_trl.chat import templates
 from finetune_trl.chat.messages import MissingSpaceCounter
@@ -16,9 +15,6 @@ from finetune_trl.preference.answers import AnswersPreprocessor
 from finetune_trl.preference.checks import SPACE_FIX, RepeatedPairs, check_pair, has_answers
 from finetune_trl.preference.collate import CHOSEN_IDS, REJECTED_IDS
 from finetune_trl.preference.pairs import CHOSEN, REJECTED, PreferencePair, read_pair
-
-MAX_IDENTICAL = 0.2
-"""Share of pairs without a difference within ``max_length`` from which training is refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,17 +68,3 @@ class PairwisePreprocessor(AnswersPreprocessor):
             TOKENS_LOST: sum(lost),
             "identical_after_truncation": identical,
         }
-
-    def validate_counts(self, counts: Mapping[str, int], *, split: str) -> None:
-        """Refuse training pairs of which a fifth or more do not differ within ``max_length``.
-
-        Raises:
-            BadData: With their number, and what to do.
-        """
-        identical, pairs = counts.get("identical_after_truncation", 0), counts["features"]
-        if split == "train" and identical >= MAX_IDENTICAL * pairs:
-            raise BadData(
-                f"train: {identical:,} of {pairs:,} pairs have the same chosen and rejected tokens once cut to "
-                f"max_length ({self.max_length}), so there is nothing to learn from them. Raise "
-                "preprocessor.max_length, or leave them out."
-            )

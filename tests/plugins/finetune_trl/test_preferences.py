@@ -308,6 +308,54 @@ def test_a_label_that_is_neither_true_nor_false_makes_no_feature() -> None:
         features(KTOPreprocessor(), [thumb("maybe")], tokenizer("roberta"))
 
 
+# --- what is lost -----------------------------------------------------------------------------------------------------
+
+SMALL = {
+    "kto": KTOPreprocessor(max_length=8),
+    "dpo": DPOPreprocessor(max_length=8),
+    "reward": RewardPreprocessor(max_length=8),
+}
+
+
+def counted(preprocessor: Preprocessor, rows: list[dict[str, Any]], tokens: Any) -> dict[str, int]:
+    made = features(preprocessor, rows, tokens)
+    return {**preprocessor.fit(rows).counts(made), "features": len(rows)}
+
+
+@pytest.mark.parametrize("task", SMALL)
+@pytest.mark.parametrize(("long", "refused"), [(0, False), (1, False), (2, True), (10, True)])
+def test_rows_whose_prompt_fills_max_length_are_refused_from_a_fifth_on(task: str, long: int, refused: bool) -> None:
+    rows: list[dict[str, Any]] = []
+    for number in range(10):
+        prompt = "Who? " * 9 if number < long else "Who?"
+        row = thumb(number % 2 == 0) if task == "kto" else {**TEXT, "chosen": " Tomás.", "rejected": " I."}
+        rows.append({**row, "prompt": prompt})
+    preprocessor = SMALL[task]
+    counts = counted(preprocessor, rows, tokenizer("gpt2", [*TEXTS, "Who? Who? Tomás. I."], 400))
+    if not refused:
+        preprocessor.validate_counts(counts, split="train")
+        return
+    what = "answers are cut away by" if task == "kto" else "pairs have the same chosen and rejected tokens once cut to"
+    with pytest.raises(BadData, match=rf"^train: {long} of 10 {what} max_length \(8\). Raise preprocessor.max_length"):
+        preprocessor.validate_counts(counts, split="train")
+    preprocessor.validate_counts(counts, split="test")
+
+
+@pytest.mark.parametrize("preprocessor", [DPOPreprocessor(), KTOPreprocessor()])
+def test_prompts_that_change_with_the_answer_are_refused(preprocessor: Preprocessor) -> None:
+    thinking = (
+        "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'assistant: (thinks)' }}{% endif %}"
+    )
+    tokens = words("llama")
+    tokens.chat_template = thinking
+    answer = {"completion": [GOOD], "label": True} if isinstance(preprocessor, KTOPreprocessor) else CHAT
+    rows = [{"prompt": [U], **answer}]
+    counts = counted(preprocessor, rows, tokens)
+    with pytest.raises(BadData, match=r"train: 1 of 1 prompts are written .*\(preprocessor\.chat_template\)"):
+        preprocessor.fit(rows).validate_counts(counts, split="train")
+
+
 # --- scores -----------------------------------------------------------------------------------------------------------
 
 
