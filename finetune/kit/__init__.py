@@ -59,6 +59,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.training.upstream import CACHE_OUTPUTS, decay_parameter_names, keep_generation_options, replaced
     from finetune.training.upstream import changed as upstream_changed
     from finetune.training.upstream import require as require_upstream
+    from finetune.user_code import calling
 
 __all__ = [
     "CACHE_OUTPUTS",
@@ -88,6 +89,7 @@ __all__ = [
     "build_arguments",
     "build_options",
     "build_trainer",
+    "calling",
     "check_primary",
     "check_text",
     "cli_output",

@@ -26,6 +26,7 @@ from finetune_trl.chat.converters import MessageFormat, read_prompt, text_to_tur
 from finetune_trl.chat.messages import USER, are_messages, check_text_or_messages
 from finetune_trl.chat.rows import CONVERSATIONS, PROMPT, has_messages, rows_of
 from finetune_trl.chat.tokens import encode_prompts, ensure_pad_token
+from finetune_trl.reinforcement.functions import find_columns, is_function
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -43,7 +44,8 @@ class RLPreprocessor(Preprocessor):
     `**columns` and returns a number for each completion; or the output folder of a finished run of the task `reward`.
     Several rewards are added, weighted by training.reward_weights."""
     reward_columns: tuple[str, ...] = ()
-    """Further columns of the data to pass to reward functions, such as a solution to compare with."""
+    """Columns of the data to pass to reward functions, such as a solution to compare with. Those that are parameters of
+    a function need not be listed."""
     allow_constant: bool = False
     """Whether to train even if the answers that the base model writes to one prompt all have the same reward."""
     chat_template: str | None = None
@@ -65,10 +67,10 @@ class RLPreprocessor(Preprocessor):
         return Columns(optional=(PROMPT, CONVERSATIONS), answers=self.reward_columns, group=PROMPT)
 
     def fit(self, train: Sequence[Row]) -> Self:
-        """Return a copy that knows whether the data are chats, and holds its chat template as text.
+        """Return a copy that knows the columns of its rewards and whether the data are chats, with its chat template.
 
         Raises:
-            BadOptions: There is no reward.
+            BadOptions: There is no reward, it is no function, or the data lacks a column that it needs.
         """
         if not self.rewards:
             raise BadOptions(
@@ -76,7 +78,16 @@ class RLPreprocessor(Preprocessor):
                 "finished run of the task 'reward'."
             )
         chats = has_messages(train, (PROMPT, CONVERSATIONS)) if self.conversational is None else self.conversational
-        return replace(self, chat_template=templates.load_template(self.chat_template), conversational=chats)
+        columns = dict.fromkeys(self.reward_columns)
+        if len(train):
+            functions = [name for name in self.rewards if is_function(name)]
+            columns |= dict.fromkeys(find_columns(functions, set(train[0])))
+        return replace(
+            self,
+            chat_template=templates.load_template(self.chat_template),
+            conversational=chats,
+            reward_columns=tuple(columns),
+        )
 
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
         """Yield what is wrong with the prompts of one split."""

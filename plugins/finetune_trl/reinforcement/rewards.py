@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import finetune
-from finetune.errors import BadOptions, UnknownName
-from finetune.kit import resolve
+from finetune.errors import BadOptions
 from finetune_trl.chat.messages import text_of
 from finetune_trl.chat.rows import COMPLETION, PROMPT, rows_of
-
-RewardFunction = Callable[..., Sequence[float | None]]
-"""TRL's signature: ``f(prompts, completions, **columns)`` gives a number for each completion, or None to abstain."""
+from finetune_trl.reinforcement.functions import RewardFunction, python_reward
 
 BREVITY_LIMIT = 30
 """From this many words on, a completion gets no reward from `brevity`."""
@@ -51,15 +48,7 @@ def load_reward(name: str) -> RewardFunction:
             f"preprocessor: reward {name!r} is neither a folder nor a Python function. Name the output folder of a "
             "finished run of the task 'reward', or a function as module:function."
         )
-    try:
-        function: RewardFunction = resolve(name)
-    except UnknownName as error:
-        raise BadOptions(f"preprocessor: reward {error}") from error
-    if not callable(function):
-        raise BadOptions(
-            f"preprocessor: reward {name!r} is not a function; it is a value of the type {type(function).__name__}."
-        )
-    return function
+    return python_reward(name)
 
 
 class ModelReward:

@@ -131,7 +131,7 @@ def test_the_starters_reward_is_of_this_plugin_and_counts_words_of_text_and_of_m
     from finetune_trl import tasks
 
     name = tasks()["rloo"].starter["preprocessor"]["reward"]
-    assert load_reward(name) is brevity
+    assert load_reward(name).function is brevity  # type: ignore[attr-defined]
     messages = [[{"role": "assistant", "content": text}] for text in ("Aye.", "", "a " * 40)]
     assert brevity(messages) == brevity(["Aye.", "", "a " * 40]) == [1.0, 0.0, 0.0]
 

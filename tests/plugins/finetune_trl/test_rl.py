@@ -61,6 +61,11 @@ def by_prompt(prompts: Sequence[Any], **_: Any) -> list[float]:
     return [float(len(prompt)) for prompt in prompts]
 
 
+def unclear(completions: Sequence[Any], **_: Any) -> list[str]:
+    """Return words where numbers are wanted."""
+    return ["good"] * len(completions)
+
+
 @pytest.fixture(scope="module")
 def base(llama_base: Callable[..., Path]) -> Path:
     return llama_base("llama")
@@ -178,7 +183,7 @@ def test_validation_prompts_are_scored_while_training(base: Path, tmp_path: Path
 
 
 def test_rewards_are_given_the_columns_that_they_ask_for(base: Path, tmp_path: Path) -> None:
-    asked = {"reward": ["test_rl:vowels", "test_rl:vowel"], "reward_columns": ["vowel"], "conversational": False}
+    asked = {"reward": ["test_rl:vowels", "test_rl:vowel"], "conversational": False}
     weighted = {"max_steps": 1, "reward_weights": [0.0, 2.0], "save_strategy": "no"}
     result = finetune.train(**recipe("rloo", "full", base, tmp_path / "run", preprocessor=asked, training=weighted))
     lines = [line for line in (tmp_path / "run" / "predictions.jsonl").read_text().splitlines() if '"test"' in line]
@@ -269,6 +274,7 @@ def test_the_watch_warns_once_a_stretch() -> None:
     ("sections", "error", "message"),
     [
         ({"preprocessor": {"reward": ""}}, BadOptions, "reward is missing. Name a Python function"),
+        ({"preprocessor": {"reward": "test_rl:unclear"}}, BadOptions, "returned the text 'good' for completion 0"),
         ({"preprocessor": {"reward": "brevity"}}, BadOptions, "neither a folder nor a Python function"),
         ({"preprocessor": {"reward": "test_rl:brevety"}}, BadOptions, "module 'test_rl' has no 'brevety'"),
         ({"preprocessor": {"reward": "no_such_rewards:any"}}, BadOptions, "there is no module 'no_such_rewards'"),
@@ -306,11 +312,11 @@ def test_prompts_are_read_as_text_as_messages_or_made_into_turns() -> None:
     tokens = tokenizer("llama")
     templates.set_template(tokens, "plain")
     turn = [{"role": "user", "content": "Who?"}]
-    text = RLPreprocessor(reward="a:b").fit([{"prompt": "Who?"}]).features({"prompt": ["Who?"]}, tokens)
+    text = RLPreprocessor(reward="test_rl:vowels").fit([{"prompt": "Who?"}]).features({"prompt": ["Who?"]}, tokens)
     assert text == {"prompt": ["Who?"], "input_ids": [tokens("Who?")["input_ids"]]}
-    chats = RLPreprocessor(reward="a:b").fit([{"prompt": turn}]).features({"prompt": [turn]}, tokens)
+    chats = RLPreprocessor(reward="test_rl:vowels").fit([{"prompt": turn}]).features({"prompt": [turn]}, tokens)
     made = (
-        RLPreprocessor(reward="a:b", conversational=True)
+        RLPreprocessor(reward="test_rl:vowels", conversational=True)
         .fit([{"prompt": "Who?"}])
         .features({"prompt": ["Who?"]}, tokens)
     )
@@ -329,7 +335,7 @@ def test_prompts_are_read_as_text_as_messages_or_made_into_turns() -> None:
 )
 def test_a_bad_prompt_is_named_with_its_row(code: str, row: dict[str, Any]) -> None:
     rows = [{"prompt": "Who?"}, row]
-    (found,) = RLPreprocessor(reward="a:b").fit(rows).check(rows)
+    (found,) = RLPreprocessor(reward="test_rl:vowels").fit(rows).check(rows)
     check_finding(found)
     assert (found.code, found.row) == (code, 1)
 
