@@ -18,7 +18,14 @@ from finetune.errors import Incompatible
 from finetune.evaluation import forgetting
 from finetune.evaluation.analysis import analyse, score_examples, split_into_slices
 from finetune.evaluation.evidence import Evidence, compute_evidence
-from finetune.evaluation.scoring import Scored, score, try_metrics, without_primary, write_predictions
+from finetune.evaluation.scoring import (
+    Scored,
+    check_best_metric,
+    score,
+    try_metrics,
+    without_primary,
+    write_predictions,
+)
 from finetune.interfaces import Job
 from finetune.models import Loaded
 from finetune.plan import Plan
@@ -78,6 +85,7 @@ def run(
         folder.create(output, resume=resume, content=resolved(prepared.plan, ready.job), dropped=dropped)
         plan.plugins.announce("before_training", job=ready.job)
         trainer = resolve(plan.task.trainer)(ready.job)
+        check_best_metric(prepared, ready.job, trainer)
         base = None
         if plan.recipe.score_base_model:
             with reporter.phase("score the base model"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from finetune import folder, result
 from finetune.data import NAME, features
 from finetune.data.features import Features
 from finetune.data.preparation import Prepared
-from finetune.errors import BadOptions
+from finetune.errors import BadOptions, did_you_mean
 from finetune.interfaces import Evaluator, Job, Predictions, Record
 from finetune.plan import Plan
 from finetune.training import trainer as training
@@ -107,6 +107,42 @@ def try_metrics(prepared: Prepared, job: Job, trainer: Any) -> None:
     records = training.records_of(job.evaluator, predictions)
     for check in checks:
         check(records)
+
+
+def check_best_metric(prepared: Prepared, job: Job, trainer: Any) -> None:
+    """Check that the evaluator gives the score by which checkpoints are chosen.
+
+    The names of the scores are those of a few validation examples. Scores that these do not have may need more of them.
+
+    Raises:
+        BadOptions: There is no such score; the message has the most similar one.
+    """
+    metric, part = trainer.args.metric_for_best_model, prepared.features.get("validation")
+    if metric is None or part is None or trainer.args.eval_strategy == "no":
+        return
+    name, known = str(metric).removeprefix("eval_"), {job.evaluator.primary, "loss"}
+    for size in (TRIED, len(part.examples)):
+        if name in known:
+            return
+        some = part.sample(size, seed=prepared.plan.recipe.seed)
+        predicted = training.predict(trainer, examples=some.examples, features=some.features, job=job)
+        known |= set(job.evaluator.scores(job.evaluator.records(predicted)))
+    if name in known:
+        return
+    raise BadOptions(
+        f"training: 'metric_for_best_model' is {name!r}, which is not a score of {type(job.evaluator).__name__}."
+        f"{similar_score(name, known)} Its scores are: {', '.join(sorted(known))}."
+    )
+
+
+def similar_score(name: str, known: Collection[str]) -> str:
+    """Return a hint with the known score that begins like a name, or else with the most similar one.
+
+    >>> similar_score("f1", ["f1/cat", "f1_macro", "f1_micro"])
+    " Did you mean 'f1_macro'?"
+    """
+    longer = sorted(score for score in known if score.startswith(f"{name}_"))
+    return f" Did you mean {longer[0]!r}?" if longer else did_you_mean(name, known)
 
 
 def _sample(prepared: Prepared, size: int, *, seed: int) -> Features:

@@ -277,6 +277,19 @@ def test_the_best_model_is_chosen_by_the_evaluator_s_own_direction(base: Path, e
     assert result.selection_split == "validation"
 
 
+@pytest.mark.parametrize(("metric", "score_base_model"), [("acuracy", True), ("eval_acuracy", False)])
+def test_a_score_that_no_checkpoint_can_be_chosen_by_is_refused_before_training(
+    metric: str, score_base_model: bool, base: Path, examples: Any, tmp_path: Path
+) -> None:
+    training = {"load_best_model_at_end": True, "metric_for_best_model": metric, "greater_is_better": True,
+                "eval_strategy": "steps", "eval_steps": 2}  # fmt: skip
+    wrong = content(base, examples, tmp_path / "x", training=training, score_base_model=score_base_model)
+    message = "'acuracy', which is not a score of .* Did you mean 'accuracy'. Its scores are: accuracy, loss"
+    with pytest.raises(BadOptions, match=message):
+        finetune.train(**wrong)
+    assert not list((tmp_path / "x").glob("checkpoint-*"))
+
+
 def test_grouping_by_length_trains_in_another_order_and_scores_in_the_same(
     run: Path, base: Path, examples: Any, tmp_path: Path
 ) -> None:
