@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, Literal
 
 from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]
@@ -20,11 +21,15 @@ from finetune_seq2seq.outputs import (
     shared_quotients,
     shared_scores,
 )
+from finetune_seq2seq.scripts import words_of
 from finetune_seq2seq.sentences import sentences
 
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 LEAD = "lead_3"
-_ASCII, _WORD = re.compile(r"[a-z0-9]", re.IGNORECASE | re.ASCII), re.compile(r"\w+")
+_ASCII, _ALPHANUMERIC = re.compile(r"[A-Za-z0-9]"), re.compile(r"[^\W_]")
+MAX_OTHER = 0.01
+"""Greatest share of letters beyond a-z in references whose words `rouge_score` finds; in English it is much smaller, in
+French, German and Spanish greater."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +44,13 @@ class SummarizationEvaluator(Evaluator):
 
     primary: Literal["rouge1", "rouge2", "rougeL", "rougeLsum", "loss"] = "rougeL"
     """The score that models are chosen by."""
-    use_stemmer: bool = True
-    """Whether `sails` and `sailing` count as the same word: Porter's rules, which are for
-    English."""
-    words: Literal["ascii", "unicode"] = "ascii"
+    use_stemmer: bool | None = None
+    """Whether `sails` and `sailing` count as the same word: Porter's rules, which are for English.
+    None: with the words `ascii`, but not with `unicode`."""
+    words: Literal["ascii", "unicode"] | None = None
     """Which characters make words: `ascii` as in `rouge_score`, which knows only a-z and 0-9;
-    `unicode` for other languages, without `use_stemmer`."""
+    `unicode` for other languages, where each character of a script without spaces is a word. None:
+    `ascii` if 99% of the letters of the references are a-z, as in English, and else `unicode`."""
 
     def __post_init__(self) -> None:
         if self.words == "unicode" and self.use_stemmer:
@@ -96,8 +102,17 @@ class SummarizationEvaluator(Evaluator):
         return {"lead-3": from_sources(generated_examples(predictions), lead_3)}
 
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
-        """Return the scores of the first three sentences, or turns."""
-        return {"baseline": {"lead-3": self._mean_rouge(records, LEAD)}}
+        """Return a signature of each score, and the scores of the first three sentences, or turns."""
+        return {"signature": self.signatures(records), "baseline": {"lead-3": self._mean_rouge(records, LEAD)}}
+
+    def signatures(self, records: Sequence[Record]) -> dict[str, str]:
+        """Return how each score was computed, in the form of sacrebleu's signatures."""
+        targets = references(records)
+        words, numbers = self._words(targets), sorted({len(several) for several in targets})
+        count = str(numbers[0]) if len(numbers) == 1 else "var"
+        stems = "yes" if self._stems(words) else "no"
+        signature = f"nrefs:{count}|words:{words}|stem:{stems}|version:{version('rouge_score')}"
+        return dict.fromkeys(ROUGE, signature)
 
     def _mean_rouge(self, records: Sequence[Record], field: str) -> dict[str, float]:
         rouge = self._rouge(records, field)
@@ -109,23 +124,38 @@ class SummarizationEvaluator(Evaluator):
     def _rouge(self, records: Sequence[Record], field: str) -> list[dict[str, float]]:
         """Return ROUGE of one field of each record."""
         targets = references(records)
-        self._check_script(targets)
-        tokenizer = UnicodeWords() if self.words == "unicode" else None
-        scorer = RougeScorer(list(ROUGE), use_stemmer=self.use_stemmer, tokenizer=tokenizer)
+        words = self._words(targets)
+        tokenizer = UnicodeWords() if words == "unicode" else None
+        scorer = RougeScorer(list(ROUGE), use_stemmer=self._stems(words), tokenizer=tokenizer)
         rouge = []
         for record, several in zip(records, targets, strict=True):
             scores = scorer.score_multi(list(map(lines, several)), lines(record[field]))
             rouge.append({name: float(scores[name].fmeasure) for name in ROUGE})
         return rouge
 
-    def _check_script(self, targets: Sequence[Sequence[str]]) -> None:
-        if self.words == "unicode":
-            return
-        if not any(_ASCII.search(text) for several in targets for text in several):
+    def _words(self, targets: Sequence[Sequence[str]]) -> str:
+        """Return which characters make words.
+
+        Raises:
+            BadOptions: The words are to be `ascii`, and no reference has any.
+        """
+        ascii_letters = other_letters = 0
+        for several in targets:
+            for text in several:
+                found = len(_ASCII.findall(text))
+                ascii_letters += found
+                other_letters += len(_ALPHANUMERIC.findall(text)) - found
+        if self.words is None:
+            return "ascii" if other_letters <= MAX_OTHER * (ascii_letters + other_letters) else "unicode"
+        if self.words == "ascii" and not ascii_letters:
             raise BadOptions(
                 "evaluator: ROUGE's own words consist of a-z and 0-9, and no reference contains any, so every score "
-                "would be 0. Set evaluator.words: unicode and evaluator.use_stemmer: false."
+                "would be 0. Leave evaluator.words out, or set it to unicode."
             )
+        return self.words
+
+    def _stems(self, words: str) -> bool:
+        return words == "ascii" if self.use_stemmer is None else self.use_stemmer and words == "ascii"
 
 
 class UnicodeWords:
@@ -133,7 +163,7 @@ class UnicodeWords:
 
     def tokenize(self, text: str) -> list[str]:
         """Return the words of a text."""
-        return _WORD.findall(text.lower())
+        return words_of(text)
 
 
 def lines(text: str) -> str:

@@ -54,6 +54,15 @@ class TextToTextEvaluator(Evaluator):
             **shared,
         }
 
+    def details(self, records: Sequence[Record]) -> dict[str, Any]:
+        """Return a signature of each score of texts."""
+        found = {**_ROUGE.signatures(records), **_CHRF.signatures(records)}
+        signatures = {"exact_match": "case:mixed|space:outer ignored"}
+        for name, signature in found.items():
+            if name not in _LEFT_OUT:
+                signatures[name] = signature
+        return {"signature": signatures}
+
     def losses(self, records: Sequence[Record]) -> list[float]:
         """Return 100 minus chrF for each text."""
         return _CHRF.losses(records)

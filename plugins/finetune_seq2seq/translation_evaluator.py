@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,8 +20,11 @@ from finetune_seq2seq.outputs import (
     shared_quotients,
     shared_scores,
 )
+from finetune_seq2seq.scripts import CHINESE, OTHER, main_script
 
 COPY = "copy"
+BLEU_TOKENIZERS: Mapping[str, Literal["zh", "char"]] = {CHINESE: "zh", OTHER: "char"}
+"""Script without spaces → sacrebleu's tokenizer. sacrebleu's own for Japanese and Korean need MeCab."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +38,10 @@ class TranslationEvaluator(Evaluator):
 
     primary: Literal["bleu", "chrf", "loss"] = "bleu"
     """The score that models are chosen by."""
-    tokenize: Literal["13a", "intl", "zh", "char", "none"] = "13a"
-    """How sacrebleu splits words for BLEU: `13a` for most languages, `zh` for Chinese, `char` for
-    Japanese and other languages without spaces. Tokenizers that sacrebleu would download are left
+    tokenize: Literal["13a", "intl", "zh", "char", "none"] | None = None
+    """How sacrebleu splits words for BLEU. None chooses by the script of the references: `zh` for
+    Chinese, `char` for Japanese, Korean, Thai and other languages that are not scored by words
+    between spaces, and `13a` for all others. Tokenizers that sacrebleu would download are left
     out."""
     lowercase: bool = False
     """Whether BLEU and chrF ignore case."""
@@ -62,7 +66,7 @@ class TranslationEvaluator(Evaluator):
 
     def losses(self, records: Sequence[Record]) -> list[float]:
         """Return 100 minus chrF for each text."""
-        chrf = self._metrics()["chrf"]
+        chrf = self._metrics(records)["chrf"]
         losses = []
         for record, several in zip(records, references(records), strict=True):
             losses.append(100.0 - float(chrf.sentence_score(record["prediction"], several).score))
@@ -76,7 +80,7 @@ class TranslationEvaluator(Evaluator):
         """Return the n-grams that BLEU and chrF count in each translation, and the sums of the other scores."""
         texts = [record["prediction"] for record in records]
         streams = _streams(records)
-        metrics = self._metrics()
+        metrics = self._metrics(records)
         counts = {name: corpus_counts(metric, texts, streams) for name, metric in metrics.items()}
         quotients, functions = shared_quotients(records)
         shared = ratios(quotients, through=functions)
@@ -99,11 +103,15 @@ class TranslationEvaluator(Evaluator):
 
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return sacrebleu's signatures, and the scores of the sources as their own translations."""
-        metrics = self._metrics()
+        metrics = self._metrics(records)
         copied = self._corpus_scores(records, COPY, metrics)
-        # a metric knows its signature after it has scored a corpus
-        signatures = {name: str(metric.get_signature()) for name, metric in metrics.items()}
-        return {"signature": signatures, "baseline": {"copy": copied}}
+        return {"signature": signatures_of(metrics), "baseline": {"copy": copied}}
+
+    def signatures(self, records: Sequence[Record]) -> dict[str, str]:
+        """Return sacrebleu's signature of each score."""
+        metrics = self._metrics(records)
+        self._corpus_scores(records, "prediction", metrics)
+        return signatures_of(metrics)
 
     def _corpus_scores(
         self, records: Sequence[Record], field: str, metrics: dict[str, Any] | None = None
@@ -112,13 +120,16 @@ class TranslationEvaluator(Evaluator):
         texts = [record[field] for record in records]
         streams = _streams(records)
         scores = {}
-        for name, metric in (metrics or self._metrics()).items():
+        for name, metric in (metrics or self._metrics(records)).items():
             scores[name] = float(metric.corpus_score(texts, streams).score)
         return scores
 
-    def _metrics(self) -> dict[str, Any]:
+    def _metrics(self, records: Sequence[Record]) -> dict[str, Any]:
+        tokenize = self.tokenize
+        if tokenize is None:
+            tokenize = BLEU_TOKENIZERS.get(main_script(references(records)), "13a")
         return {
-            "bleu": BLEU(lowercase=self.lowercase, tokenize=self.tokenize),
+            "bleu": BLEU(lowercase=self.lowercase, tokenize=tokenize),
             "chrf": CHRF(lowercase=self.lowercase),
         }
 
@@ -133,6 +144,11 @@ def _streams(records: Sequence[Record]) -> Any:
     for number in range(max(map(len, several))):
         streams.append([row[number] if number < len(row) else None for row in several])
     return streams
+
+
+def signatures_of(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """Return the signatures of sacrebleu's metrics, which must have scored a corpus: ``{"chrf": "nrefs:1|…"}``."""
+    return {name: str(metric.get_signature()) for name, metric in metrics.items()}
 
 
 def corpus_counts(metric: Any, texts: Sequence[str], streams: Any) -> Any:

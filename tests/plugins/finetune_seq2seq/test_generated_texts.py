@@ -20,6 +20,7 @@ from finetune_seq2seq.outputs import decode
 from finetune_seq2seq.sentences import sentences, turns
 from finetune_seq2seq.summarization import SummarizationPreprocessor
 from finetune_seq2seq.summarization_evaluator import SummarizationEvaluator, lines
+from finetune_seq2seq.text_to_text_evaluator import TextToTextEvaluator
 from finetune_seq2seq.translation import TranslationPreprocessor
 from finetune_seq2seq.translation_evaluator import TranslationEvaluator
 
@@ -107,13 +108,54 @@ def test_rouge_lsum_matches_sentence_by_sentence():
     assert swapped["rougeL"] == pytest.approx(0.5)
 
 
-def test_rouge_of_another_script_is_refused_rather_than_zero():
+def test_ascii_words_of_another_script_are_refused_rather_than_zero():
     rows = [record("Туман в порту", "Туман в порту")]
-    with pytest.raises(BadOptions, match=r"every score would be 0\. Set evaluator\.words: unicode"):
-        SummarizationEvaluator().scores(rows)
-    assert SummarizationEvaluator(words="unicode", use_stemmer=False).scores(rows)["rouge2"] == 1
+    with pytest.raises(BadOptions, match=r"every score would be 0\. Leave evaluator\.words out"):
+        SummarizationEvaluator(words="ascii").scores(rows)
     with pytest.raises(ValueError, match="use_stemmer"):
-        SummarizationEvaluator(words="unicode")
+        SummarizationEvaluator(words="unicode", use_stemmer=True)
+
+
+LANGUAGES = {
+    "English": ("The boat sails at ten.", "The boat sailed at nine.", "13a", "ascii", "yes"),
+    "English with a foreign name": ("Anna was here today. " * 9 + "Tomás", "Tomás", "13a", "unicode", "no"),
+    "German": ("Die Fähre fährt um neun.", "Die Fähre fuhr um neun.", "13a", "unicode", "no"),
+    "Russian": ("Туман в порту", "Туман ушёл", "13a", "unicode", "no"),
+    "Arabic": ("السفينة في الميناء", "السفينة بعيدة", "13a", "unicode", "no"),
+    "Hindi": ("नाव बंदरगाह में है", "नाव दूर है", "13a", "unicode", "no"),
+    "Chinese": ("渡輪今天早上遲到了一個小時。", "渡輪今天早上遲到了兩個小時。", "zh", "unicode", "no"),
+    "Chinese with a Latin name": ("渡輪 Rosa 今天早上遲到了。", "渡輪 Rosa 今天準時到達。", "zh", "unicode", "no"),
+    "Japanese": ("船は今朝遅れています。", "船は今朝来ました。", "char", "unicode", "no"),
+    "Korean": ("배가 오늘 아침 늦었습니다.", "배가 오늘 늦게 왔습니다.", "char", "unicode", "no"),
+    "Thai": ("เรือมาสายเช้านี้", "เรือมาเช้านี้", "char", "unicode", "no"),
+    "Burmese": ("သင်္ဘောနောက်ကျသည်", "သင်္ဘောရောက်သည်", "char", "unicode", "no"),
+}
+
+
+@pytest.mark.parametrize(("predicted", "wanted", "tokenize", "words", "stem"), LANGUAGES.values(), ids=LANGUAGES)
+def test_words_are_those_of_the_script_of_the_references(predicted, wanted, tokenize, words, stem):
+    rows = [{**record(predicted, wanted, copy="x"), "lead_3": "x"}]
+    translation, summarization = TranslationEvaluator(), SummarizationEvaluator()
+    assert translation.scores(rows)["bleu"] == sacrebleu.corpus_bleu([predicted], [[wanted]], tokenize=tokenize).score
+    assert f"tok:{tokenize}|" in translation.details(rows)["signature"]["bleu"]
+    assert 0 < summarization.scores(rows)["rouge1"] < 1
+    rouge = summarization.details(rows)["signature"]
+    assert list(rouge) == ["rouge1", "rouge2", "rougeL", "rougeLsum"]
+    assert f"nrefs:1|words:{words}|stem:{stem}|version:" in rouge["rougeL"]
+
+
+def test_a_chosen_tokenizer_and_chosen_words_are_kept():
+    rows = [{**record("渡輪遲到了", "渡輪遲到", copy="x"), "lead_3": "x"}]
+    assert "tok:char|" in TranslationEvaluator(tokenize="char").details(rows)["signature"]["bleu"]
+    german = [{**record("Die Fähre", ["Die Fähre", "Ein Boot"]), "lead_3": "x"}]
+    details = SummarizationEvaluator(words="ascii", use_stemmer=False).details(german)
+    assert "nrefs:2|words:ascii|stem:no|" in details["signature"]["rouge1"]
+
+
+def test_scores_of_text_to_text_have_signatures():
+    signatures = TextToTextEvaluator().details([record("Nebel", "Nebel")])["signature"]
+    assert sorted(signatures) == ["chrf", "exact_match", "rougeL"]
+    assert "words:unicode" in signatures["rougeL"] and "nc:6" in signatures["chrf"]
 
 
 @pytest.mark.parametrize(("tokenize", "lowercase"), [("13a", False), ("char", False), ("13a", True)])
