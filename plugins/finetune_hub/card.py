@@ -22,7 +22,8 @@ from finetune.kit import (
     verdicts,
     write_atomically,
 )
-from finetune_hub.facts import Facts, facts_of, is_hub_id
+from finetune_hub.facts import Facts, facts_of
+from finetune_hub.hub_rules import is_hub_id, languages
 from finetune_hub.markdown import bullets, fenced, plain, plain_paragraphs, plain_sentence, table
 
 CARD = "README.md"
@@ -100,18 +101,23 @@ def metadata(result: Result, facts: Facts, *, name: str) -> ModelCardData:
     scores = list(eval_results(result))
     path = result.recipe["dataset"].get("path")
     data_set = facts.fields.get("dataset_name") or (path if isinstance(path, str) and is_hub_id(path) else None)
+    stated = languages(facts.fields)
+    # the Python path of a task or strategy of the user is no tag
+    names = [str(result.recipe["task"]), str(result.recipe["strategy"]["name"])]
     base: dict[str, Any] = {}
     if facts.base_model:
         base = {"base_model": facts.base_model, "base_model_relation": facts.relation}
     return ModelCardData(
         **base,
-        language=facts.fields.get("language"),
+        language=stated[0] if len(stated) == 1 else stated or None,
         license=facts.license,
+        license_name=facts.fields.get("license_name"),
+        license_link=facts.fields.get("license_link"),
         library_name=facts.library,
         pipeline_tag=facts.pipeline_tag,
         datasets=[data_set] if data_set else None,
         metrics=[result.primary],
-        tags=["finetune-kit", str(result.recipe["task"]), str(result.recipe["strategy"]["name"])],
+        tags=["finetune-kit", *(name for name in names if ":" not in name)],
         model_name=name if scores else None,
         eval_results=scores or None,
     )
@@ -171,7 +177,15 @@ def _scores(result: Result) -> str:
         f"On {plain_sentence(verdicts.describe_split(result, split))}.\n\n{table(headers, rows)}\n\n"
         "Intervals are bootstrap intervals over independent units. The columns after the interval are the same scores "
         "of the base model before training, and of baselines that need no model."
+        f"{_signatures(result, split)}"
     )
+
+
+def _signatures(result: Result, split: str) -> str:
+    """Return how scores were computed that other tools compute in another way; an empty text if nothing is recorded."""
+    signatures = result.details.get(split, {}).get("signature") or {}
+    lines = [f"{plain(name)}: {plain(signature)}" for name, signature in signatures.items()]
+    return f"\n\nHow they were computed:\n\n{bullets(lines)}" if lines else ""
 
 
 def _data(result: Result, facts: Facts) -> str:

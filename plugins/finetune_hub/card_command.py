@@ -18,10 +18,16 @@ def command(run: str, fields: tuple[str, ...]) -> None:
 
     from finetune.kit import Result
     from finetune_hub.card import set_fields, write
+    from finetune_hub.facts import facts_of
+    from finetune_hub.hub_rules import card_problems
 
     if fields:
         set_fields(Path(run), dict(_split(field) for field in fields))
-    click.echo(str(write(Result.load(run), Path(run))))
+    result = Result.load(run)
+    click.echo(str(write(result, Path(run))))
+    facts = facts_of(result, Path(run))
+    for problem in card_problems(facts.fields, facts.license, Path(run)):
+        click.echo(f"not ready to push: {problem}", err=True)
 
 
 def _split(field: str) -> tuple[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +12,12 @@ from huggingface_hub.repocard import metadata_load
 
 from finetune.errors import BadOptions, did_you_mean
 from finetune.kit import Result, locate, recipe_from_mapping
+from finetune_hub.hub_rules import is_hub_id
 
 FIELDS = (
     "license",
+    "license_name",
+    "license_link",
     "language",
     "description",
     "intended_use",
@@ -25,7 +27,6 @@ FIELDS = (
     "base_model",
 )
 """What the recipe's `card` section may hold."""
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _TAG_OF_HEAD = {
     "ForSequenceClassification": "text-classification",
     "ForTokenClassification": "token-classification",
@@ -94,11 +95,6 @@ def check_fields(fields: Mapping[str, Any]) -> None:
         if name not in FIELDS:
             hint = did_you_mean(name, FIELDS)
             raise BadOptions(f"card: {name!r} is unknown.{hint} Known fields: {', '.join(FIELDS)}.")
-
-
-def is_hub_id(path: str) -> bool:
-    """Say whether a path is an id on the Hub, ``user/name``, and not a folder or a name of a plugin's scheme."""
-    return _HUB_ID.fullmatch(path) is not None and not Path(path).exists()
 
 
 def _hub_id(path: str) -> str | None:

@@ -15,17 +15,16 @@ from finetune.errors import FinetuneError
 from finetune.kit import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result
 from finetune_hub.card import CARD, write
 from finetune_hub.facts import facts_of
+from finetune_hub.hub_rules import ADAPTER, card_problems, portable_adapter, repo_problem
 
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill"}
 """Suffixes of files that can run code when they are loaded."""
 _PICKLE_START = re.compile(rb"\x80[\x02-\x05]|PK\x03\x04")
 """The first bytes of a pickle, and of the archive in which torch stores one."""
-_LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 HOLDS_DATA = (PREDICTIONS, DROPPED, "report.html")
 """Files of a run that hold rows of its data; they are uploaded only on request."""
 NEVER_UPLOADED = (LOG,)
 _TOKEN = re.compile(rb"hf_[A-Za-z0-9]{30,}")
-_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _CHUNK = 1 << 24
 _OVERLAP = 64
 """Bytes that two chunks share, so that a token on their border is found; a token of the Hub has 37."""
@@ -72,8 +71,9 @@ def push(
         PushFailed: The Hub refused the push, or cannot be reached.
     """
     directory, result = Path(run), Result.load(run)
-    if not _REPO.fullmatch(repo):
-        raise NotReady(f"{repo!r} is not the name of a repository. Write user/name.")
+    wrong_name = repo_problem(repo)
+    if wrong_name:
+        raise NotReady(wrong_name)
     files = files_to_upload(directory, with_data=with_data)
     problems = list(find_problems(result, directory, files))
     if problems:
@@ -94,6 +94,9 @@ def push(
 
 
 def _operation(directory: Path, name: str, result: Result, *, with_data: bool) -> CommitOperationAdd:
+    if name == ADAPTER:
+        content = portable_adapter(directory, result.recipe.get("card") or {})
+        return CommitOperationAdd(path_in_repo=name, path_or_fileobj=content)
     if name != RESULT or with_data:
         return CommitOperationAdd(path_in_repo=name, path_or_fileobj=directory / name)
     return CommitOperationAdd(path_in_repo=name, path_or_fileobj=without_rows(result).text().encode())
@@ -117,14 +120,8 @@ def files_to_upload(directory: Path, *, with_data: bool) -> list[str]:
 
 def find_problems(result: Result, directory: Path, files: Sequence[str]) -> Iterator[str]:
     """Yield every reason why a folder must not be pushed."""
-    license_name = facts_of(result, directory).license
-    if license_name is None:
-        yield f"its licence is unknown. State it: finetune card {directory} license=apache-2.0"
-    elif not _LICENSE.fullmatch(license_name):
-        yield (
-            f"its licence is {license_name!r}, and the Hub takes a short name such as apache-2.0, cc-by-4.0, or other. "
-            f"State it: finetune card {directory} license=other"
-        )
+    facts = facts_of(result, directory)
+    yield from card_problems(facts.fields, facts.license, directory)
     if not any(name.endswith(".safetensors") for name in files):
         yield "it holds no weights (*.safetensors)."
     if RECIPE not in files:

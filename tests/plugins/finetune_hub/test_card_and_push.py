@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer
 from finetune_hub import card as cards
 from finetune_hub import push
+from finetune_hub.facts import facts_of
+from finetune_hub.hub_rules import card_problems, portable_adapter, repo_problem
 from finetune_hub.markdown import fenced, plain, plain_paragraphs
 from finetune_hub.testing import LocalHub
 
@@ -330,10 +333,65 @@ def test_a_pickle_is_known_by_its_name_or_by_how_it_begins(run: Path, name: str,
     assert problems == [f"{name} is a pickle, which can run code when it is loaded. Remove it."]
 
 
-def test_a_licence_that_is_no_short_name_is_refused(run: Path) -> None:
-    cards.set_fields(run, {"license": "Apache License: 2.0\nor later"})
-    (problem,) = push.find_problems(Result.load(run), run, push.files_to_upload(run, with_data=False))
-    assert problem.startswith(r"its licence is 'Apache License: 2.0\nor later', and the Hub takes a short name")
+CARD_FIELDS = [
+    ({"license": "Apache License: 2.0"}, "its licence is 'Apache License: 2.0', which is not in the list"),
+    ({"license": "Apache-2.0"}, "Did you mean 'apache-2.0'"),
+    ({"license": "my-own"}, "license=other license_name=… license_link=…"),
+    ({"license": "other"}, "its licence is 'other', without license_name and license_link"),
+    ({"license": "other", "license_name": "sea-licence"}, "'other', without license_link"),
+    ({"language": "English"}, "its language is 'English', which is not a code of ISO 639"),
+    ({"language": ["en", "Deutsch"]}, "its language is 'Deutsch'"),
+    ({"base_model": "/models/bert"}, "its base_model is '/models/bert', which is not an id on the Hub"),
+]
+SOUND_FIELDS = [
+    {"license": "mit"},
+    {"license": "other", "license_name": "sea-licence", "license_link": "LICENSE"},
+    {"language": "en"},
+    {"language": "en,pt-BR"},
+    {"language": ["deu", "multilingual"]},
+    {"base_model": "skerrow/bert"},
+]
+
+
+@pytest.mark.parametrize(("fields", "message"), CARD_FIELDS)
+def test_what_the_hub_refuses_in_a_card_is_named(fields: dict[str, Any], message: str, tmp_path: Path) -> None:
+    (problem,) = card_problems(fields, fields.get("license", "mit"), tmp_path)
+    assert message in problem
+
+
+@pytest.mark.parametrize("fields", SOUND_FIELDS)
+def test_what_the_hub_takes_is_no_problem(fields: dict[str, Any], tmp_path: Path) -> None:
+    assert not list(card_problems(fields, fields.get("license", "mit"), tmp_path))
+
+
+@pytest.mark.parametrize("name", ["one", "a/b/c", "not a repo id", "a/-b", "a/b--c", "a/b..c", "a/b.git", "/b", "a/"])
+def test_a_name_that_the_hub_refuses_is_no_repository(name: str) -> None:
+    assert "is not the name of a repository" in str(repo_problem(name))
+    assert repo_problem("skerrow/bert_2.0-a") is None
+
+
+def test_an_adapter_on_a_folder_of_this_machine_needs_the_id_of_its_base(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "/models/bert", "r": 4}')
+    (problem,) = card_problems({}, "mit", tmp_path)
+    assert problem.startswith("adapter_config.json names a folder of this machine as the base model (/models/bert)")
+    stated = {"base_model": "skerrow/bert"}
+    assert not list(card_problems(stated, "mit", tmp_path))
+    wanted = {"base_model_name_or_path": "skerrow/bert", "r": 4}
+    assert json.loads(portable_adapter(tmp_path, stated)) == wanted
+
+
+def test_the_python_path_of_a_strategy_is_no_tag(run: Path) -> None:
+    result = Result.load(run)
+    named = replace(result, recipe={**result.recipe, "strategy": {"name": "my_module:Bitfit"}})
+    facts = facts_of(named, run)
+    assert cards.metadata(named, facts, name="x").tags == ["finetune-kit", "text-classification"]
+
+
+def test_signatures_of_scores_stand_on_the_card(run: Path) -> None:
+    result = Result.load(run)
+    split = next(split for split in ("test", "validation") if split in result.scores)
+    signed = replace(result, details={split: {"signature": {"bleu": "nrefs:1|tok:zh"}}})
+    assert "bleu" in cards.card(signed, run) and "tok:zh" in cards.card(signed, run)
 
 
 def test_check_lists_what_would_be_uploaded(run: Path) -> None:
