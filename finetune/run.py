@@ -94,7 +94,8 @@ def run(
             try_metrics(prepared, ready.job, trainer)
         with reporter.phase("train"), callbacks.stopping_cleanly(trainer):
             set_seed(plan.recipe.seed)  # scoring also draws random numbers
-            trainer.train(resume_from_checkpoint=ready.checkpoint)
+            with training_arguments.upstream_refusals(trainer):
+                trainer.train(resume_from_checkpoint=ready.checkpoint)
         with reporter.phase("save, reload and compare"):
             save(prepared, ready.job, trainer)
         with reporter.phase("score"):

@@ -15,6 +15,7 @@ from finetune.errors import BadOptions, did_you_mean
 from finetune.interfaces import Evaluator, Job, Predictions, Record
 from finetune.plan import Plan
 from finetune.training import trainer as training
+from finetune.user_code import calling
 
 SAMPLE = 500
 """Training examples that are scored: enough to show a gap between train and the held-out splits."""
@@ -173,7 +174,9 @@ def all_scores(evaluator: Evaluator, plan: Plan, records: list[Record], *, examp
     """
     scores = evaluator.scores(records)
     for name, metric in plan.metrics.items():
-        more = metric(records)
+        with calling(f"metrics: {name!r}"):
+            more = metric(records)
+        _check_scores(name, more)
         taken = sorted(set(more) & set(scores))
         if taken:
             raise BadOptions(
@@ -182,6 +185,20 @@ def all_scores(evaluator: Evaluator, plan: Plan, records: list[Record], *, examp
             )
         scores = {**scores, **more}
     return {**scores, **by_data_set(evaluator, plan, records, examples=examples)}
+
+
+def _check_scores(name: str, scores: Any) -> None:
+    """Check what a metric returned.
+
+    Raises:
+        BadOptions: It is not a mapping of names to numbers.
+    """
+    wrong = f"a value of the type {type(scores).__name__}" if not isinstance(scores, Mapping) else ""
+    for key, value in scores.items() if not wrong else ():
+        if isinstance(value, str) or not hasattr(value, "__float__"):
+            wrong = f"{key!r}: {value!r}"
+    if wrong:
+        raise BadOptions(f"metrics: {name!r} returned {wrong}. It must return a mapping of names to numbers.")
 
 
 def by_data_set(evaluator: Evaluator, plan: Plan, records: Sequence[Record], *, examples: Any) -> dict[str, float]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from finetune.errors import BadOptions, did_you_mean
+from finetune.errors import BadOptions, MissingLibrary, did_you_mean
 from finetune.interfaces import Evaluator, Job, Task
 from finetune.plugins import resolve
 from finetune.recipe import Recipe
@@ -53,6 +54,14 @@ UNSUPPORTED: Mapping[str, str] = {
 """Options of `transformers.GenerationConfig` that would fail at the first generated text, and why."""
 
 
+REPORTERS: Mapping[str, str] = {
+    "azure_ml": "azureml-mlflow", "clearml": "clearml", "codecarbon": "codecarbon", "comet_ml": "comet-ml",
+    "dagshub": "dagshub", "dvclive": "dvclive", "flyte": "flytekit", "kubeflow": "kubeflow", "mlflow": "mlflow",
+    "neptune": "neptune", "swanlab": "swanlab", "tensorboard": "tensorboard", "trackio": "trackio", "wandb": "wandb",
+}  # fmt: skip
+"""Values of `report_to` → the package that each needs."""
+
+
 def check_arguments(cls: type, training: Mapping[str, Any]) -> None:
     """Check the recipe's training options against the class that takes them.
 
@@ -90,7 +99,9 @@ def arguments(recipe: Recipe, task: Task, *, evaluator: Evaluator, validation: b
     Raises:
         BadOptions: `load_best_model_at_end` is set, but there is no validation split, or the direction of its score is
             unknown.
+        MissingLibrary: A tool of `report_to` is not installed.
     """
+    check_reporters(recipe.training.get("report_to"))
     epochs = recipe.training.get("num_train_epochs", 3)
     best: dict[str, Any] = {}
     if recipe.training.get("load_best_model_at_end"):
@@ -118,6 +129,59 @@ def arguments(recipe: Recipe, task: Task, *, evaluator: Evaluator, validation: b
         "disable_tqdm": True,
     }
     return {**defaults, **task.training, **recipe.training}
+
+
+def check_reporters(report_to: str | Sequence[str] | None) -> None:
+    """Check before training that the tools of ``report_to`` are known and installed.
+
+    Raises:
+        BadOptions: transformers knows no such tool.
+        MissingLibrary: A tool is not installed; the message has the command that installs it.
+    """
+    from transformers.integrations import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
+
+    find_installed: Callable[[], list[str]] = get_available_reporting_integrations  # upstream leaves it without types
+    names = [report_to] if isinstance(report_to, str) else report_to or ()
+    for name in names:
+        if name in ("none", "all"):
+            continue
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise BadOptions(
+                f"training: 'report_to' is {name!r}, which transformers does not know."
+                f"{did_you_mean(name, INTEGRATION_TO_CALLBACK)} Write none, or one of "
+                f"{', '.join(sorted(INTEGRATION_TO_CALLBACK))}."
+            )
+        if name in REPORTERS and name not in find_installed():
+            raise MissingLibrary(
+                f"training: 'report_to' is {name!r}, which is not installed. Install it: pip install "
+                f"{REPORTERS[name]}; or write report_to: none."
+            )
+
+
+@contextmanager
+def upstream_refusals(trainer: Any) -> Iterator[None]:
+    """Turn what transformers or TRL refuses before the first step into one sentence.
+
+    Args:
+        trainer: Its ``state`` tells whether a step was made.
+
+    Raises:
+        BadOptions: An option has a value that the trainer does not know.
+        MissingLibrary: An option needs a library that is not installed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingLibrary(f"training: {one_line(error)}") from error
+    except (ValueError, NotImplementedError) as error:
+        if trainer.state.global_step:
+            raise
+        raise BadOptions(f"training: the trainer refuses an option: {one_line(error)}") from error
+
+
+def one_line(error: Exception) -> str:
+    """Return the message of an error on one line."""
+    return " ".join(str(error).split())
 
 
 def device_arguments() -> dict[str, Any]:

@@ -87,12 +87,29 @@ def built_by_trl(job: Job, cls: Callable[..., T], **more: Any) -> T:
     """Build a trainer of TRL; report what TRL refuses, such as an adapter on the output embeddings.
 
     Raises:
-        Incompatible: TRL refuses the model or its adapter.
+        Incompatible: TRL refuses the model or its adapter, or cannot read its output embeddings.
     """
+    refuse_wrapped_head(job.model)
     try:
         return build_trainer(job, cls, **more)
     except ValueError as error:
         raise Incompatible(f"TRL refuses: {error}") from error
+
+
+def refuse_wrapped_head(model: Any) -> None:
+    """Refuse output embeddings whose weights TRL 1.16 cannot read for its loss.
+
+    Such are those that are tied to input embeddings of which an adapter trains some tokens.
+
+    Raises:
+        Incompatible: The output embeddings are of this kind.
+    """
+    head = base_model_of(model).get_output_embeddings()
+    if head is not None and not hasattr(head, "bias"):
+        raise Incompatible(
+            f"strategy: the output embeddings are wrapped ({type(head).__name__}), and TRL's loss cannot read them. "
+            "Leave out trainable_token_indices, or use a model whose input and output embeddings are not tied."
+        )
 
 
 def train_features(job: Job, *, columns: tuple[str, ...]) -> dict[str, Any]:
