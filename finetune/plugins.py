@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pluggy
 
 from finetune import hookspecs
-from finetune.errors import BrokenPlugin, DuplicateName, MissingLibrary, UnknownName, did_you_mean
+from finetune.errors import BrokenPlugin, DuplicateName, FinetuneError, MissingLibrary, UnknownName, did_you_mean
+from finetune.user_code import described
 
 GROUP = "finetune"
 """The entry-point group of plugins."""
@@ -33,12 +36,24 @@ Libraries = Mapping[str, str]
 """Module → what ``pip install`` takes to install it: ``{"peft": "finetune-kit[peft]"}``."""
 
 
+def add_recipe_folder(recipe: Path) -> None:
+    """Let a recipe name the Python modules in its folder, ``my_module:load``.
+
+    Only `finetune check` and `finetune train` call this, for the recipe file that the user names. The folder comes last
+    on ``sys.path``, so no file in it takes the place of an installed module. The recipe in a run folder adds nothing:
+    such a folder may come from somebody else.
+    """
+    folder = str(recipe.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+
+
 def resolve(target: Any) -> Any:
     """Import the object that ``"module:attribute"`` names; return anything that is not text as it is.
 
     Raises:
         UnknownName: The module or its attribute does not exist.
-        BrokenPlugin: The module needs another module that is not installed.
+        BrokenPlugin: The module needs another module that is not installed, or raises an error.
     """
     if not isinstance(target, str):
         return target
@@ -52,8 +67,12 @@ def resolve(target: Any) -> Any:
             ) from error
         raise UnknownName(
             f"{target!r}: there is no module {error.name!r}. A name with a colon is Python, 'module:attribute', and "
-            "the module must be installed, or in the folder in which you call `python -m finetune`."
+            "the module must be installed, in the folder of the recipe, or in a folder of PYTHONPATH."
         ) from error
+    except FinetuneError:
+        raise
+    except Exception as error:  # the module can raise any error while it is imported
+        raise BrokenPlugin(f"{target!r} cannot be imported: {described(error)}.") from error
     try:
         return getattr(module, attribute)
     except AttributeError as error:

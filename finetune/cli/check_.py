@@ -17,16 +17,18 @@ def command(recipe: str, overrides: tuple[str, ...], samples: int, as_json: bool
     the text between ⟦ and ⟧.
     """
     from dataclasses import asdict
+    from pathlib import Path
 
     from finetune import plan as plans
     from finetune import recipe as recipes
     from finetune.cli import output
     from finetune.errors import BadData
     from finetune.evaluation import verdicts
-    from finetune.plugins import discover
+    from finetune.plugins import add_recipe_folder, discover
     from finetune.progress import Console, Reporter
 
     read = recipes.read(recipe, overrides)
+    add_recipe_folder(Path(recipe))
     from finetune.data import preparation
     from finetune.recipe.options import describe
 

@@ -27,13 +27,16 @@ def command(
     KEY=VALUE replaces one key of the recipe: training.learning_rate=3e-5.
     """
     from dataclasses import asdict
+    from pathlib import Path
 
     from finetune import recipe as recipes
     from finetune.cli import output
     from finetune.evaluation import verdicts
+    from finetune.plugins import add_recipe_folder
     from finetune.progress import Console, Reporter
 
     read = recipes.read(recipe, overrides)
+    add_recipe_folder(Path(recipe))
     from finetune import api
 
     result = api.train(

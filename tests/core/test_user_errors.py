@@ -1,0 +1,131 @@
+"""What users get wrong is one sentence with the place and the remedy, and no traceback."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from finetune.errors import BadOptions, BrokenPlugin, MissingLibrary, UnknownName
+from finetune.evaluation.scoring import all_scores
+from finetune.plugins import add_recipe_folder, resolve
+from finetune.training.arguments import REPORTERS, check_reporters, upstream_refusals
+from finetune.user_code import calling, described, place_of
+
+
+@pytest.mark.parametrize("name", sorted(REPORTERS))
+def test_a_tool_that_is_not_installed_is_named_with_the_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transformers.integrations.get_available_reporting_integrations", list)
+    with pytest.raises(MissingLibrary, match=f"'report_to' is '{name}', .* pip install {REPORTERS[name]}; or"):
+        check_reporters(["none", name])
+
+
+def test_an_unknown_tool_is_named_with_the_nearest() -> None:
+    check_reporters("none")
+    check_reporters(None)
+    with pytest.raises(BadOptions, match=r"'report_to' is 'tensorbord'.* Did you mean 'tensorboard'"):
+        check_reporters("tensorbord")
+
+
+def test_every_tool_of_transformers_has_its_package() -> None:
+    from transformers.integrations import INTEGRATION_TO_CALLBACK
+
+    assert set(INTEGRATION_TO_CALLBACK) <= set(REPORTERS)
+
+
+def test_what_a_trainer_refuses_before_the_first_step_is_one_sentence() -> None:
+    trainer = SimpleNamespace(state=SimpleNamespace(global_step=0))
+    message = r"^training: the trainer refuses an option: Unknown loss type\. Use one of a$"
+    with pytest.raises(BadOptions, match=message), upstream_refusals(trainer):
+        raise ValueError("Unknown loss type.\n  Use one of a")
+    with pytest.raises(MissingLibrary, match="training: pip install liger-kernel"), upstream_refusals(trainer):
+        raise ImportError("pip install liger-kernel")
+    trainer.state.global_step = 1
+    with pytest.raises(ValueError, match="a fault of ours"), upstream_refusals(trainer):
+        raise ValueError("a fault of ours")
+
+
+def test_an_error_in_code_of_the_user_is_named_with_file_and_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_code.py").write_text("import json\n\n\ndef read(text):\n    return json.loads(text)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    my_code = import_module("my_code")
+
+    message = r"^metrics: 'a:b' raised JSONDecodeError: .* \(my_code.py, line 5\)\.$"
+    with pytest.raises(BadOptions, match=message), calling("metrics: 'a:b'"):
+        my_code.read("{")
+    (tmp_path / "broken.py").write_text("x = (\n")
+    with pytest.raises(SyntaxError) as caught:
+        import_module("broken")
+    assert described(caught.value).endswith("(broken.py, line 1)")
+    assert place_of(ValueError("never raised")) == ""
+
+
+# --- Python next to a recipe ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def path_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+@pytest.mark.usefixtures("path_as_it_was")
+def test_modules_next_to_a_recipe_are_found_and_shadow_nothing(tmp_path: Path) -> None:
+    (tmp_path / "beside_one.py").write_text("def load():\n    return 7\n")
+    (tmp_path / "click.py").write_text("raise SystemExit('taken for the library')\n")
+    with pytest.raises(UnknownName, match=r"there is no module 'beside_one'.* in the folder of the recipe"):
+        resolve("beside_one:load")
+    add_recipe_folder(tmp_path / "recipe.yaml")
+    add_recipe_folder(tmp_path / "recipe.yaml")
+    assert sys.path[-1] == str(tmp_path.resolve()) and sys.path.count(str(tmp_path.resolve())) == 1
+    assert resolve("beside_one:load")() == 7
+    assert "site-packages" in str(import_module("click").__file__)
+
+
+@pytest.mark.usefixtures("path_as_it_was")
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("x = (\n", r"cannot be imported: SyntaxError: .* \(.*, line 1\)"),
+        ("import json\n1 / 0\n", r"cannot be imported: ZeroDivisionError: division by zero \(.*, line 2\)"),
+        ("from json import none\n", r"cannot be imported: ImportError: cannot import name .* \(.*, line 1\)"),
+        ("import no_such_library\n", "needs the module 'no_such_library', which is not installed"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_named_with_its_line(code: str, message: str, tmp_path: Path) -> None:
+    name = f"beside_{abs(hash(code))}"
+    (tmp_path / f"{name}.py").write_text(code)
+    add_recipe_folder(tmp_path / "recipe.yaml")
+    with pytest.raises(BrokenPlugin, match=message):
+        resolve(f"{name}:load")
+
+
+# --- metrics ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (0.5, "returned a value of the type float. It must return a mapping"),
+        (None, "returned a value of the type NoneType"),
+        ({"gain": "high"}, "returned 'gain': 'high'. It must return a mapping of names to numbers"),
+        ({"gain": None}, "returned 'gain': None"),
+        ({"gain": [1.0]}, r"returned 'gain': \[1.0\]"),
+        (KeyError("gold"), r"^metrics: 'my:metric' raised KeyError: 'gold' \(.*test_user_errors.py, line \d+\)"),
+    ],
+)
+def test_a_metric_that_raises_or_returns_no_scores_is_refused(returned: object, message: str) -> None:
+    def metric(_: object) -> object:
+        if isinstance(returned, Exception):
+            raise returned
+        return returned
+
+    evaluator = SimpleNamespace(scores=lambda _: {"accuracy": 1.0})
+    plan = SimpleNamespace(metrics={"my:metric": metric})
+    with pytest.raises(BadOptions, match=message):
+        all_scores(evaluator, plan, [], examples=None)  # type: ignore[arg-type]
