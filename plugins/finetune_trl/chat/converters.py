@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from finetune.interfaces import Columns, Row
-from finetune_trl.chat.messages import ASSISTANT, SYSTEM, USER, Message, are_messages, drop_nulls
+from finetune_trl.chat.messages import (
+    ASSISTANT,
+    ROLES,
+    SHAREGPT_KEYS,
+    SYSTEM,
+    USER,
+    Message,
+    TurnPlace,
+    are_messages,
+    drop_nulls,
+)
 from finetune_trl.chat.rows import CONVERSATIONS, PROMPT
 
 MessageFormat = Literal["sharegpt"]
@@ -22,6 +32,7 @@ SHAREGPT_ROLES = {
     "model": ASSISTANT,
     "system": SYSTEM,
 }
+_SHAREGPT_NAMES = ("human", "gpt", "system")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +43,12 @@ class Converter:
     """The columns of the data set that are read."""
     convert: Callable[[Row], dict[str, Any]]
     """A row of the data set → one with ``messages``, or with ``prompt`` and ``completion``, both messages."""
+    places: Callable[[Row], dict[str, list[TurnPlace]]]
+    """A row of the data set → column of the converted row → where the data hold each of its messages."""
+    names: Mapping[str, str]
+    """Column of the converted row → the column of the data set that holds it."""
+    roles: tuple[str, ...] = ROLES
+    """The names of the roles in the data set."""
 
 
 def alpaca(row: Row) -> dict[str, Any]:
@@ -47,29 +64,53 @@ def alpaca(row: Row) -> dict[str, Any]:
     if row.get("system"):
         prompt.append(message(SYSTEM, row["system"]))
     prompt += _history(row.get("history") or ())
-    prompt.append(message(USER, _instruction(row)))
+    prompt.append(message(USER, _instruction(row)[1]))
     answer = row.get("output")
     return {"prompt": prompt, "completion": None if answer is None else [message(ASSISTANT, answer)]}
 
 
-def _instruction(row: Row) -> Any:
-    """Return instruction and input as one text, or the first of the two that is no text."""
+def alpaca_places(row: Row) -> dict[str, list[TurnPlace]]:
+    """Return where an Alpaca row holds the messages that `alpaca` makes of it.
+
+    >>> row = {"instruction": "Why?", "output": "Fog.", "history": [["Who?", "Inès."]]}
+    >>> [place.turn for place in alpaca_places(row)["prompt"]]
+    ['history[0][0]', 'history[0][1]', 'instruction']
+    """
+    prompt = [TurnPlace.cell(SYSTEM)] if row.get("system") else []
+    history = row.get("history") or ()
+    is_list = isinstance(history, list | tuple)
+    for number, turn in enumerate(history if is_list else [history]):
+        cell = f"history[{number}]" if is_list else "history"
+        if _is_pair(turn):
+            prompt += [TurnPlace.cell(f"{cell}[0]"), TurnPlace.cell(f"{cell}[1]")]
+        else:
+            prompt.append(TurnPlace.cell(cell))
+    name, _ = _instruction(row)
+    return {"prompt": [*prompt, TurnPlace.cell(name)], "completion": [TurnPlace.cell("output")]}
+
+
+def _instruction(row: Row) -> tuple[str, Any]:
+    """Return instruction and input as one text, or the first of the two that is no text; and the column to blame."""
     texts: list[str] = []
     for name in ("instruction", "input"):
         value = row.get(name)
         if not value:
             continue
         if not isinstance(value, str):
-            return value
+            return name, value
         texts.append(value)
-    return "\n\n".join(texts)
+    return "instruction", "\n\n".join(texts)
+
+
+def _is_pair(turn: Any) -> bool:
+    return isinstance(turn, list | tuple) and len(turn) == 2
 
 
 def _history(history: Any) -> list[Any]:
     """Return earlier turns as messages; a turn that is not a pair stays as it is."""
     messages: list[Any] = []
     for turn in history if isinstance(history, list | tuple) else [history]:
-        if isinstance(turn, list | tuple) and len(turn) == 2:
+        if _is_pair(turn):
             question, answer = turn
             messages += [message(USER, question), message(ASSISTANT, answer)]
         else:
@@ -95,12 +136,30 @@ def sharegpt(row: Row) -> dict[str, Any]:
     return {"messages": messages}
 
 
+def sharegpt_places(row: Row) -> dict[str, list[TurnPlace]]:
+    """Return where a ShareGPT row holds the messages that `sharegpt` makes of it.
+
+    >>> row = {"system": "Be brief.", "conversations": [{"from": "human", "value": "Fog?"}]}
+    >>> [place.content for place in sharegpt_places(row)["messages"]]
+    ['system', 'conversations[0].value']
+    """
+    turns = row.get(CONVERSATIONS)
+    if not isinstance(turns, Sequence) or isinstance(turns, str):
+        return {}
+    places = [TurnPlace.cell(SYSTEM)] if row.get("system") else []
+    for number, turn in enumerate(turns):
+        is_message = isinstance(turn, Mapping) and turn.get("from") is None and turn.get("role") is not None
+        role, content = ("role", "content") if is_message else SHAREGPT_KEYS
+        places.append(TurnPlace.within(CONVERSATIONS, number, role=role, content=content))
+    return {"messages": places}
+
+
 def sharegpt_message(turn: Any) -> Any:
     """Return one ShareGPT turn as a message; a value that is not one stays as it is.
 
     A role that ShareGPT does not have stays too, so that the checks can name it.
     """
-    if not isinstance(turn, Mapping) or "from" not in turn:
+    if not isinstance(turn, Mapping) or turn.get("from") is None:
         return turn
     converted = {key: value for key, value in turn.items() if key not in ("from", "value")}
     role = turn["from"]
@@ -150,9 +209,14 @@ CONVERTERS = {
             group="instruction",
         ),
         convert=alpaca,
+        places=alpaca_places,
+        names={"prompt": "instruction", "completion": "output"},
     ),
     "sharegpt": Converter(
         needs=Columns(optional=("system", PROMPT), answers=(CONVERSATIONS,), group=CONVERSATIONS),
         convert=sharegpt,
+        places=sharegpt_places,
+        names={"messages": CONVERSATIONS},
+        roles=_SHAREGPT_NAMES,
     ),
 }

@@ -18,6 +18,7 @@ Message = dict[str, str]
 Part = Literal["dialogue", "prompt", "completion"]
 """The purpose of a list of messages. A dialogue ends with an answer, and a prompt with the user's turn. A completion
 begins and ends with an answer."""
+TOOL_ROLES = ("tool", "function_call", "observation")
 SHAREGPT_KEYS = ("from", "value")
 _OTHER_NAMES = {
     "human": USER,
@@ -72,7 +73,9 @@ def text_of(value: Any) -> str:
 # --- checks -----------------------------------------------------------------------------------------------------------
 
 
-def check_text_or_messages(value: Any, *, row: int, column: str, part: Part, name: str) -> Iterator[Finding]:
+def check_text_or_messages(
+    value: Any, *, row: int, column: str, part: Part, name: str, places: Sequence[TurnPlace] | None = None
+) -> Iterator[Finding]:
     """Yield what is wrong with one prompt or answer, as text or as messages.
 
     Args:
@@ -81,9 +84,10 @@ def check_text_or_messages(value: Any, *, row: int, column: str, part: Part, nam
         column: Its column.
         part: The purpose of the messages.
         name: What the codes call a text: ``prompt`` gives ``prompt-missing`` and ``prompt-empty``.
+        places: Where the data hold each message; None if the column holds them all.
     """
     if are_messages(value):
-        yield from check_messages(value, row=row, column=column, part=part)
+        yield from check_messages(value, row=row, column=column, part=part, places=places)
     elif value is None or isinstance(value, str):
         yield from check_text(value, row=row, column=column, name=name)
     else:
@@ -111,123 +115,180 @@ def check_same_form(parts: Mapping[str, Any], *, row: int) -> Iterator[Finding]:
         )
 
 
-def check_messages(value: Any, *, row: int, column: str, part: Part = "dialogue") -> Iterator[Finding]:
+@dataclass(frozen=True, kw_only=True)
+class TurnPlace:
+    """Where the data hold one message: the message itself, its role and its content."""
+
+    turn: str
+    role: str
+    content: str
+
+    @staticmethod
+    def within(column: str, turn: int, *, role: str = "role", content: str = "content") -> TurnPlace:
+        """Return the place of a message in a list of messages: ``messages[2]``, with the names of its keys."""
+        message = f"{column}[{turn}]"
+        return TurnPlace(turn=message, role=f"{message}.{role}", content=f"{message}.{content}")
+
+    @staticmethod
+    def cell(column: str) -> TurnPlace:
+        """Return the place of a message that is the text of a cell, such as ``instruction``."""
+        return TurnPlace(turn=column, role=column, content=column)
+
+
+def check_messages(
+    value: Any,
+    *,
+    row: int,
+    column: str,
+    part: Part = "dialogue",
+    places: Sequence[TurnPlace] | None = None,
+    roles: Sequence[str] = ROLES,
+) -> Iterator[Finding]:
     """Yield what is wrong with the messages of one row, with the turn in the column: ``messages[2].content``.
 
     The order of the turns is checked only if every single message is sound.
+
+    Args:
+        value: The cell, or the messages that a converter made of a row.
+        row: Position of the row.
+        column: The column.
+        part: The purpose of the messages.
+        places: Where the data hold each message; None if the column holds them all.
+        roles: The names of the roles in the data.
     """
-    at = _Place(row, column)
     if not are_messages(value):
         given = "nothing" if value is None else type(value).__name__
-        fix = 'Write [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}].'
-        yield at.finding("messages-not-a-list", f"expected a list of messages, found {given}.", fix, value)
+        yield Finding(
+            code="messages-not-a-list",
+            message=f"expected a list of messages, found {given}.",
+            fix='Write [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}].',
+            row=row,
+            column=column,
+            value=None if value is None else str(value),
+        )
         return
     if not value:
-        yield at.finding("messages-empty", "the list of messages is empty.", _FILL_IN)
+        yield Finding(
+            code="messages-empty", message="the list of messages is empty.", fix=_FILL_IN, row=row, column=column
+        )
         return
+    if places is None:
+        places = [TurnPlace.within(column, turn) for turn in range(len(value))]
     sound = True
-    for turn, message in enumerate(value):
-        for finding in _check_message(message, _Place(row, f"{column}[{turn}]")):
+    for message, place in zip(value, places, strict=True):
+        for finding in _check_message(message, _Turn(row, place, roles)):
             sound = False
             yield finding
     if sound:
-        yield from _check_order([message["role"] for message in value], at, part)
+        turns = [_Turn(row, place, roles, message["role"]) for message, place in zip(value, places, strict=True)]
+        yield from _check_order(turns, part)
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Turn:
     row: int
-    column: str
+    place: TurnPlace
+    roles: Sequence[str]
+    """The names of the roles in the data."""
+    role: str = ""
+    """Its own role, if it is sound."""
 
-    def finding(self, code: str, message: str, fix: str, value: Any = None, *, below: str = "") -> Finding:
-        """Return a finding at this place, or below it."""
+    def finding(
+        self, code: str, message: str, fix: str, value: Any = None, *, at: Literal["turn", "role", "content"] = "turn"
+    ) -> Finding:
+        """Return a finding at this message, at its role or at its content."""
         shown = None if value is None else str(value)
-        return Finding(code=code, message=message, fix=fix, row=self.row, column=f"{self.column}{below}", value=shown)
+        column = getattr(self.place, at)
+        return Finding(code=code, message=message, fix=fix, row=self.row, column=column, value=shown)
 
 
-def _check_message(message: Any, at: _Place) -> Iterator[Finding]:
+def _check_message(message: Any, turn: _Turn) -> Iterator[Finding]:
     if not isinstance(message, Mapping):
         wrong = f"expected a message, found {type(message).__name__}."
-        yield at.finding("message-not-an-object", wrong, 'Write {"role": …, "content": …}.', message)
+        yield turn.finding("message-not-an-object", wrong, 'Write {"role": …, "content": …}.', message)
         return
     (given,) = drop_nulls([message])
     role = given.get("role")
-    if given.get("tool_calls") or role == "tool":
-        wrong = "training on tool calls and their results is not supported."
-        yield at.finding("tool-message", wrong, "Drop the row, or write the text of the turn as content.")
+    if given.get("tool_calls") or role in TOOL_ROLES:
+        wrong = f"{role!r}: training on tool calls and their results is not supported."
+        fix = "Drop the row, or write the text of the turn as content."
+        yield turn.finding("tool-message", wrong, fix, role, at="role")
         return
     if "role" not in given:
-        yield _missing(given, "role", at)
+        yield _missing(given, "role", turn)
     elif role not in ROLES:
-        yield _unknown_role(role, at)
+        yield _unknown_role(role, turn)
     if "content" not in given:
-        yield _missing(given, "content", at)
+        yield _missing(given, "content", turn)
     else:
-        yield from _check_content(given["content"], role, at)
+        yield from _check_content(given["content"], role, turn)
 
 
-def _check_content(content: Any, role: Any, at: _Place) -> Iterator[Finding]:
+def _check_content(content: Any, role: Any, turn: _Turn) -> Iterator[Finding]:
     if not isinstance(content, str):
         kind = "a list of parts" if isinstance(content, list) else type(content).__name__
         wrong = f"expected text as content, found {kind}."
-        yield at.finding("content-not-text", wrong, "Write it as one text.", content, below=".content")
+        yield turn.finding("content-not-text", wrong, "Write it as one text.", content, at="content")
         return
-    for finding in check_text(content, row=at.row, column=f"{at.column}.content", name="content"):
+    for finding in check_text(content, row=turn.row, column=turn.place.content, name="content"):
         if not (finding.code == "content-empty" and role == SYSTEM):  # an empty system message is a common default
             yield finding
 
 
-def _missing(given: Mapping[str, Any], key: str, at: _Place) -> Finding:
-    other_keys = [other for other in given if other not in ("role", "content")]
-    close = get_close_matches(key, other_keys, n=1)
+def _missing(given: Mapping[str, Any], key: Literal["role", "content"], turn: _Turn) -> Finding:
+    names = {"role": turn.place.role, "content": turn.place.content}
+    for known, place in names.items():
+        names[known] = place.removeprefix(f"{turn.place.turn}.")
+    name = names[key]
+    other_keys = [other for other in given if other not in names]
+    close = get_close_matches(name, other_keys, n=1)
     if close:
-        fix = f"Rename {close[0]!r} to {key!r}."
+        fix = f"Rename {close[0]!r} to {name!r}."
     elif set(SHAREGPT_KEYS) <= set(given):
         fix = "These are ShareGPT's keys: call the column conversations, and set preprocessor.converter: sharegpt."
     else:
         fix = _FILL_IN
-    keys = ", ".join(map(repr, given)) or "nothing"
-    return at.finding(f"{key}-missing", f"the message has no {key!r}; it has: {keys}.", fix, below=f".{key}")
+    keys = ", ".join(repr(names.get(known, known)) for known in given) or "nothing"
+    return turn.finding(f"{key}-missing", f"the message has no {name!r}; it has: {keys}.", fix, at=key)
 
 
-def _unknown_role(role: Any, at: _Place) -> Finding:
+def _unknown_role(role: Any, turn: _Turn) -> Finding:
     plain = str(role).strip().lower()
     known = _OTHER_NAMES.get(plain)
-    hint = f" Did you mean {known!r}?" if known else did_you_mean(plain, ROLES)
-    message = f"unknown role {role!r}; the roles are {', '.join(ROLES)}.{hint}"
-    return at.finding("unknown-role", message, "Use these names, in lower case.", role, below=".role")
+    hint = f" Did you mean {known!r}?" if known in turn.roles else did_you_mean(plain, turn.roles)
+    message = f"unknown role {role!r}; the roles are {', '.join(turn.roles)}.{hint}"
+    return turn.finding("unknown-role", message, "Use these names, in lower case.", role, at="role")
 
 
-def _check_order(roles: Sequence[str], at: _Place, part: Part) -> Iterator[Finding]:
-    def finding(code: str, message: str, turn: int, fix: str) -> Finding:
-        return at.finding(code, message, fix, roles[turn], below=f"[{turn}].role")
-
-    turns: list[tuple[int, str]] = []
-    for turn, role in enumerate(roles):
-        if role != SYSTEM:
-            turns.append((turn, role))
-        elif turn > 0:
+def _check_order(messages: Sequence[_Turn], part: Part) -> Iterator[Finding]:
+    turns: list[_Turn] = []
+    for number, message in enumerate(messages):
+        if message.role != SYSTEM:
+            turns.append(message)
+        elif number > 0:
             wrong = "a system message follows other messages."
-            yield finding("system-not-first", wrong, turn, "Move it to the front.")
+            yield message.finding("system-not-first", wrong, "Move it to the front.", SYSTEM, at="role")
     if not turns:
-        yield finding("system-only", "there is a system message and no other.", 0, "Drop the row.")
+        wrong = "there is a system message and no other."
+        yield messages[0].finding("system-only", wrong, "Drop the row.", SYSTEM, at="role")
         return
-    (begin, first), (end, last) = turns[0], turns[-1]
-    if part != "completion" and first == ASSISTANT:
+    first, last = turns[0], turns[-1]
+    if part != "completion" and first.role == ASSISTANT:
         wrong = "the assistant comes before the user."
-        yield finding("assistant-first", wrong, begin, "Begin with a user message.")
-    if part == "completion" and first != ASSISTANT:
+        yield first.finding("assistant-first", wrong, "Begin with a user message.", first.role, at="role")
+    if part == "completion" and first.role != ASSISTANT:
         wrong = "a completion must begin with the assistant."
-        yield finding("completion-not-assistant", wrong, begin, "Move the message to the prompt.")
-    for (_, before), (turn, role) in pairwise(turns):
-        if before == role:
-            yield finding("role-twice", f"the {role} has two turns in a row.", turn, "Join the two messages.")
-    if part != "prompt" and last != ASSISTANT:
+        yield first.finding("completion-not-assistant", wrong, "Move the message to the prompt.", first.role, at="role")
+    for before, message in pairwise(turns):
+        if before.role == message.role:
+            wrong = f"the {message.role} has two turns in a row."
+            yield message.finding("role-twice", wrong, "Join the two messages.", message.role, at="role")
+    if part != "prompt" and last.role != ASSISTANT:
         wrong = "the last turn is not the assistant's, so there is no answer to learn from."
-        yield finding("last-not-assistant", wrong, end, "Drop the turns after the last answer.")
-    if part == "prompt" and last != USER:
+        yield last.finding("last-not-assistant", wrong, "Drop the turns after the last answer.", last.role, at="role")
+    if part == "prompt" and last.role != USER:
         wrong = "a prompt must end with the user's turn."
-        yield finding("last-not-user", wrong, end, "Move the message to the completion.")
+        yield last.finding("last-not-user", wrong, "Move the message to the completion.", last.role, at="role")
 
 
 class MissingSpaceCounter:

@@ -9,7 +9,13 @@ from typing import Literal
 
 from finetune.errors import BadData
 from finetune.interfaces import Finding, Row
-from finetune_trl.chat.messages import MissingSpaceCounter, check_same_form, check_text_or_messages, text_of
+from finetune_trl.chat.messages import (
+    MissingSpaceCounter,
+    TurnPlace,
+    check_same_form,
+    check_text_or_messages,
+    text_of,
+)
 
 Form = Literal["messages", "prompt-completion", "text"]
 COLUMNS: dict[Form, tuple[str, ...]] = {
@@ -71,16 +77,21 @@ def check_form(rows: Sequence[Row], form: Form | None) -> Iterator[Finding]:
         )
 
 
-def check_prompt_completion(row: Row, number: int, *, answered: bool) -> Iterator[Finding]:
+def check_prompt_completion(
+    row: Row, number: int, *, answered: bool, places: Mapping[str, Sequence[TurnPlace]] = {}
+) -> Iterator[Finding]:
     """Yield what is wrong with a prompt and its completion, texts or messages.
 
     Args:
         row: The row.
         number: Its position.
         answered: Whether it must have a completion.
+        places: Column → where the data hold each of its messages, if a converter made them.
     """
     prompt, completion = row.get("prompt"), row.get("completion")
-    yield from check_text_or_messages(prompt, row=number, column="prompt", part="prompt", name="prompt")
+    yield from check_text_or_messages(
+        prompt, row=number, column="prompt", part="prompt", name="prompt", places=places.get("prompt")
+    )
     if not answered:
         return
     if prompt is not None and completion is not None:
@@ -88,7 +99,14 @@ def check_prompt_completion(row: Row, number: int, *, answered: bool) -> Iterato
         yield from different
         if different:
             return
-    yield from check_text_or_messages(completion, row=number, column="completion", part="completion", name="completion")
+    yield from check_text_or_messages(
+        completion,
+        row=number,
+        column="completion",
+        part="completion",
+        name="completion",
+        places=places.get("completion"),
+    )
 
 
 class SplitWarnings:

@@ -14,6 +14,7 @@ from finetune_trl.chat import templates
 from finetune_trl.chat.converters import CONVERTERS, text_to_turn
 from finetune_trl.chat.messages import (
     ASSISTANT,
+    ROLES,
     USER,
     are_messages,
     check_messages,
@@ -122,13 +123,14 @@ class SFTPreprocessor(Preprocessor):
         if self.form is None:
             return
         yield from self._check_options()
+        names = CONVERTERS[self.converter].names if self.converter else {}
         warnings = SplitWarnings()
-        for number, row in enumerate(rows):
+        for number, (example, row) in enumerate(zip(examples, rows, strict=True)):
             warnings.add(number, row)
-            for finding in self._check_row(row, number, answered=answered):
-                yield replace(finding, column=self._original_column(finding.column))
+            for finding in self._check_row(row, number, answered=answered, example=example):
+                yield replace(finding, column=names.get(finding.column or "", finding.column))
         for finding in warnings.findings():
-            yield replace(finding, column=self._original_column(finding.column))
+            yield replace(finding, column=names.get(finding.column or "", finding.column))
 
     def _check_options(self) -> Iterator[Finding]:
         if self.form == "text" and self.loss_on not in (None, "all"):
@@ -147,10 +149,20 @@ class SFTPreprocessor(Preprocessor):
                 level="warning",
             )
 
-    def _check_row(self, row: Row, number: int, *, answered: bool) -> Iterator[Finding]:
+    def _check_row(self, row: Row, number: int, *, answered: bool, example: Row) -> Iterator[Finding]:
+        """Yield what is wrong with a row.
+
+        Args:
+            row: With the columns of this plugin.
+            number: Its position.
+            answered: Whether it must have an answer.
+            example: The row as the data give it.
+        """
+        converter = CONVERTERS[self.converter] if self.converter else None
+        places = converter.places(example) if converter else {}
         only_prompt = not answered and row.get("prompt") is not None
         if self.form == "prompt-completion" or only_prompt:
-            findings = list(check_prompt_completion(row, number, answered=answered))
+            findings = list(check_prompt_completion(row, number, answered=answered, places=places))
             yield from findings
             if not findings and self.conversational is False and are_messages(row["prompt"]):
                 yield Finding(
@@ -162,17 +174,16 @@ class SFTPreprocessor(Preprocessor):
                 )
         elif self.form == "messages":
             part: Literal["dialogue", "prompt"] = "dialogue" if answered else "prompt"
-            yield from check_messages(row.get("messages"), row=number, column="messages", part=part)
+            yield from check_messages(
+                row.get("messages"),
+                row=number,
+                column="messages",
+                part=part,
+                places=places.get("messages"),
+                roles=converter.roles if converter else ROLES,
+            )
         else:
             yield from check_text(row.get("text"), row=number, column="text")
-
-    def _original_column(self, column: str | None) -> str | None:
-        """Return a column, or a place in one, by the names of the data set."""
-        if column is None or self.converter is None:
-            return column
-        if self.converter == "sharegpt":
-            return column.replace("messages", "conversations", 1)
-        return "output" if column.startswith("completion") else "instruction"
 
     # --- features -----------------------------------------------------------------------------------------------------
 

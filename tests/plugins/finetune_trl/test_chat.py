@@ -60,8 +60,8 @@ def test_a_sound_dialogue_has_no_finding(messages: list[Any]) -> None:
         ([turn("user", [{"type": "text", "text": "Who?"}]), A], "content-not-text", "messages[0].content"),
         ([U, turn("assistant", " \n")], "content-empty", "messages[1].content"),
         ([U, {"role": "assistant", "contents": "Aye."}], "content-missing", "messages[1].content"),
-        ([U, {**A, "tool_calls": [{"name": "tide"}]}], "tool-message", "messages[1]"),
-        ([U, turn("tool")], "tool-message", "messages[1]"),
+        ([U, {**A, "tool_calls": [{"name": "tide"}]}], "tool-message", "messages[1].role"),
+        ([U, turn("tool")], "tool-message", "messages[1].role"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_turn(messages: Any, code: str, place: str) -> None:

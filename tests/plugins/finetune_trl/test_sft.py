@@ -355,7 +355,7 @@ def test_bad_rows_of_other_people_are_named_by_their_own_columns() -> None:
     shares = [*SHAREGPT, {"conversations": [{"from": "robot", "value": "Fog?"}, {"from": "gpt", "value": "Aye."}]},
               {"conversations": [{"from": "human", "value": "Fog?"}]}]  # fmt: skip
     assert found(shares, converter="sharegpt") == [
-        ("unknown-role", 2, "conversations[0].role"), ("last-not-assistant", 3, "conversations[0].role"),
+        ("unknown-role", 2, "conversations[0].from"), ("last-not-assistant", 3, "conversations[0].from"),
     ]  # fmt: skip
 
 
@@ -389,17 +389,17 @@ def test_messages_where_the_run_was_made_for_text_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "code"),
+    ("row", "code", "place"),
     [
-        ({"instruction": 7, "output": "Aye."}, "content-not-text"),
-        ({"instruction": "Fog?", "input": ["a"], "output": "Aye."}, "content-not-text"),
-        ({"instruction": "Fog?", "output": "Aye.", "history": "Gulls?"}, "message-not-an-object"),
-        ({"instruction": "Fog?", "output": "Aye.", "history": [["Gulls?"]]}, "message-not-an-object"),
+        ({"instruction": 7, "output": "Aye."}, "content-not-text", "instruction"),
+        ({"instruction": "Fog?", "input": ["a"], "output": "Aye."}, "content-not-text", "input"),
+        ({"instruction": "Fog?", "output": "Aye.", "history": "Gulls?"}, "message-not-an-object", "history"),
+        ({"instruction": "Fog?", "output": "Aye.", "history": [["Gulls?"]]}, "message-not-an-object", "history[0]"),
     ],
 )
-def test_an_odd_row_of_alpaca_is_named_and_nothing_crashes(row: dict[str, Any], code: str) -> None:
+def test_an_odd_row_of_alpaca_is_named_and_nothing_crashes(row: dict[str, Any], code: str, place: str) -> None:
     for rows, number in (([row], 0), ([{"instruction": "Fog?", "output": "Aye."}, row], 1)):
-        assert found(rows, converter="alpaca") == [(code, number, "instruction")]
+        assert found(rows, converter="alpaca") == [(code, number, place)]
 
 
 def test_an_empty_text_and_a_loss_on_what_a_text_has_not_are_named() -> None:
