@@ -24,7 +24,7 @@ def prepare_generation(job: Job) -> dict[str, Any]:
     """
     ends = []
     if job.tokenizer.chat_template and job.preprocessor.trainer_options().get("conversational"):
-        ends.append(templates.end_of_turn(job.tokenizer))
+        ends += templates.end_ids(job.tokenizer)
     options = generation_options(job.model, job.tokenizer, job.generation, ends=ends)
     save_ends(job.model, options)
     return options

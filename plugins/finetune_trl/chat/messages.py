@@ -13,13 +13,16 @@ from finetune.interfaces import Finding
 from finetune.kit import check_text
 
 SYSTEM, USER, ASSISTANT = ROLES = ("system", "user", "assistant")
-Message = dict[str, str]
+Message = dict[str, Any]
 """``{"role": "user", "content": "Who keeps the light?"}``"""
 Part = Literal["dialogue", "prompt", "completion"]
 """The purpose of a list of messages. A dialogue ends with an answer, and a prompt with the user's turn. A completion
 begins and ends with an answer."""
 TOOL_ROLES = ("tool", "function_call", "observation")
 SHAREGPT_KEYS = ("from", "value")
+WEIGHT_KEYS = ("weight", "train", "training", "loss")
+"""Keys that say whether a turn of the assistant is trained: `weight` of OpenAI and Mistral, `train` and `training` of
+Axolotl, `loss` of ms-swift. The values are 0 and 1, or false and true."""
 _OTHER_NAMES = {
     "human": USER,
     "instruction": USER,
@@ -52,10 +55,32 @@ def drop_nulls(messages: Sequence[Any]) -> list[Any]:
     return plain
 
 
+def is_trained(message: Mapping[str, Any]) -> bool:
+    """Say whether a turn of the assistant is trained: without a weight of its own, it is.
+
+    >>> is_trained({"role": "assistant", "content": "Aye.", "weight": 0})
+    False
+    """
+    return all(message.get(key) is None or bool(message[key]) for key in WEIGHT_KEYS)
+
+
 def ends_with_answer(value: Any) -> bool:
     """Say whether a dialogue ends with a turn of the assistant."""
     last = value[-1] if are_messages(value) and value else None
     return isinstance(last, Mapping) and last.get("role") == ASSISTANT
+
+
+def last_trained(messages: Sequence[Message]) -> int:
+    """Return the position of the last turn of the assistant that is trained; of the last turn if none is.
+
+    >>> last_trained([{"role": "assistant", "content": "Aye."}, {"role": "assistant", "content": "No.", "weight": 0}])
+    0
+    """
+    for position in reversed(range(len(messages))):
+        message = messages[position]
+        if isinstance(message, Mapping) and message.get("role") == ASSISTANT and is_trained(message):
+            return position
+    return len(messages) - 1
 
 
 def text_of(value: Any) -> str:
@@ -177,10 +202,12 @@ def check_messages(
     sound = True
     for message, place in zip(value, places, strict=True):
         for finding in _check_message(message, _Turn(row, place, roles)):
-            sound = False
+            sound = sound and finding.level == "warning"
             yield finding
     if sound:
-        turns = [_Turn(row, place, roles, message["role"]) for message, place in zip(value, places, strict=True)]
+        turns: list[_Turn] = []
+        for message, place in zip(value, places, strict=True):
+            turns.append(_Turn(row, place, roles, message["role"], is_trained(message)))
         yield from _check_order(turns, part)
 
 
@@ -192,14 +219,26 @@ class _Turn:
     """The names of the roles in the data."""
     role: str = ""
     """Its own role, if it is sound."""
+    is_trained: bool = True
+    """Whether its weight says so, if it is sound."""
 
     def finding(
-        self, code: str, message: str, fix: str, value: Any = None, *, at: Literal["turn", "role", "content"] = "turn"
+        self,
+        code: str,
+        message: str,
+        fix: str,
+        value: Any = None,
+        *,
+        at: Literal["turn", "role", "content"] = "turn",
+        key: str | None = None,
+        level: Literal["row", "warning"] = "row",
     ) -> Finding:
-        """Return a finding at this message, at its role or at its content."""
+        """Return a finding at this message, at its role, at its content or at another key of it."""
+        column: str = getattr(self.place, at)
+        if key is not None:
+            column = f"{column}.{key}"
         shown = None if value is None else str(value)
-        column = getattr(self.place, at)
-        return Finding(code=code, message=message, fix=fix, row=self.row, column=column, value=shown)
+        return Finding(code=code, message=message, fix=fix, level=level, row=self.row, column=column, value=shown)
 
 
 def _check_message(message: Any, turn: _Turn) -> Iterator[Finding]:
@@ -222,6 +261,35 @@ def _check_message(message: Any, turn: _Turn) -> Iterator[Finding]:
         yield _missing(given, "content", turn)
     else:
         yield from _check_content(given["content"], role, turn)
+    yield from _check_weight(given, turn)
+
+
+def _check_weight(given: Mapping[str, Any], turn: _Turn) -> Iterator[Finding]:
+    """Yield what is wrong with the weight of a message."""
+    weights: dict[str, bool] = {}
+    for key in WEIGHT_KEYS:
+        if key not in given:
+            continue
+        value = given[key]
+        if not isinstance(value, bool | int | float) or value not in (0, 1):
+            wrong = f"the weight of a turn is 0 or 1, found {value!r}."
+            yield turn.finding(
+                "bad-turn-weight", wrong, "Write 0 or false for a turn that is not trained.", value, key=key
+            )
+            return
+        weights[key] = bool(value)
+    if len(set(weights.values())) > 1:
+        wrong = f"{' and '.join(map(repr, weights))} contradict each other."
+        yield turn.finding("bad-turn-weight", wrong, "Keep one of them.", key=next(iter(weights)))
+    elif any(weights.values()) and given.get("role") not in (None, ASSISTANT):
+        wrong = f"the turn has a weight of 1, and turns of the {given['role']} are not trained."
+        yield turn.finding(
+            "weight-unused",
+            wrong,
+            "Set preprocessor.loss_on: all to train every turn.",
+            key=next(iter(weights)),
+            level="warning",
+        )
 
 
 def _check_content(content: Any, role: Any, turn: _Turn) -> Iterator[Finding]:
@@ -283,6 +351,10 @@ def _check_order(messages: Sequence[_Turn], part: Part) -> Iterator[Finding]:
         if before.role == message.role:
             wrong = f"the {message.role} has two turns in a row."
             yield message.finding("role-twice", wrong, "Join the two messages.", message.role, at="role")
+    weights = [turn.is_trained for turn in turns if turn.role == ASSISTANT]
+    if part != "prompt" and weights and not any(weights):
+        wrong = "every turn of the assistant has a weight of 0, so nothing is trained."
+        yield last.finding("no-trained-turn", wrong, "Drop the row, or give a turn a weight of 1.")
     if part != "prompt" and last.role != ASSISTANT:
         wrong = "the last turn is not the assistant's, so there is no answer to learn from."
         yield last.finding("last-not-assistant", wrong, "Drop the turns after the last answer.", last.role, at="role")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 from transformers.utils.chat_template_utils import render_jinja_template
+from trl import get_training_chat_template
 
 from finetune.errors import BadData, BadOptions, Incompatible, did_you_mean
 from finetune_trl.chat.messages import ASSISTANT, USER, Message
@@ -39,9 +41,32 @@ BUILT_IN = {"chatml": _CHATML, "plain": _PLAIN}
 end-of-sequence one.
 """
 IM_END = "<|im_end|>"
-_OPEN, _CLOSE = "\ufdd0", "\ufdd1"
-"""Marks around a control token that stands in a message as text. Both are Unicode noncharacters, reserved for the
-internal use of programs; in the text of a message they are dropped."""
+_OPEN, _CLOSE, PROBE = "\ufdd0", "\ufdd1", "\ufdd2"
+"""Marks around a control token that stands in a message as text, and a content that no message has. All are Unicode
+noncharacters, reserved for the internal use of programs; in the text of a message they are dropped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemplateInputs:
+    """What a chat template gets besides the messages."""
+
+    tools: Sequence[Any] | None = None
+    """Definitions of the tools that the model may call."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the template, such as ``enable_thinking``."""
+
+
+NO_INPUTS = TemplateInputs()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """A dialogue as the template writes it."""
+
+    text: str
+    """With marks around control tokens in the text of the messages."""
+    spans: list[tuple[int, int]] | None
+    """The characters that the assistant writes, half-open; None if the template does not mark them."""
 
 
 def load_template(option: str | None) -> str | None:
@@ -109,13 +134,28 @@ def built_in_template(name: str, tokenizer: PreTrainedTokenizerBase) -> str:
     return template.replace("END", end_expression)
 
 
-def has_generation_blocks(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Say whether the template marks the assistant's words itself, between ``{% generation %}`` and its end."""
-    return bool(re.search(r"\{%-?\s*generation\s*-?%\}", tokenizer.get_chat_template()))
+def has_generation_blocks(template: str) -> bool:
+    """Say whether a template marks the assistant's words itself, between ``{% generation %}`` and its end."""
+    return bool(re.search(r"\{%-?\s*generation\s*-?%\}", template))
+
+
+def training_template(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Return TRL's variant of the tokenizer's template, which marks the assistant's words; None if it has none."""
+    template = tokenizer.chat_template
+    if isinstance(template, str) and has_generation_blocks(template):
+        return None
+    try:
+        return get_training_chat_template(tokenizer)
+    except ValueError:  # TRL does not know the template
+        return None
 
 
 def render(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, add_generation_prompt: bool = False
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    *,
+    inputs: TemplateInputs = NO_INPUTS,
+    add_generation_prompt: bool = False,
 ) -> str:
     """Return messages as the template writes them, with marks around control tokens in the text of the messages.
 
@@ -124,38 +164,132 @@ def render(
     Raises:
         BadData: The template refuses the messages.
     """
-    return render_with_spans(tokenizer, messages, add_generation_prompt=add_generation_prompt)[0]
+    marked = _marked_messages(tokenizer, messages)
+    return _render(tokenizer, marked, inputs, add_generation_prompt=add_generation_prompt).text
 
 
-def render_with_spans(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, add_generation_prompt: bool = False
-) -> tuple[str, list[tuple[int, int]]]:
-    """Return the text of `render`, and its characters between ``{% generation %}`` and its end, half-open.
+def render_dialogue(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    *,
+    inputs: TemplateInputs = NO_INPUTS,
+    training: str | None = None,
+) -> Rendered:
+    """Return the text of `render`, with what the assistant writes, if the template marks it.
+
+    The text is always the model's own. A training template of TRL gives the marks where it writes the same text, or the
+    same text with further control tokens at its end, which end the last turn.
+
+    Args:
+        tokenizer: Holds the template.
+        messages: The dialogue.
+        inputs: What else the template gets.
+        training: What `training_template` returned.
 
     Raises:
         BadData: The template refuses the messages.
     """
-    control = control_tokens(tokenizer)
-    marked: list[dict[str, Any]] = []
-    for message in messages:
-        marked.append({**message, "content": _mark_control(control, message["content"])})
-    variables: dict[str, Any] = dict(tokenizer.special_tokens_map)
+    marked = _marked_messages(tokenizer, messages)
+    rendered = _render(tokenizer, marked, inputs)
+    if training is None or rendered.spans is not None:
+        return rendered
+    try:
+        variant = _render(tokenizer, marked, inputs, template=training)
+    except BadData:
+        return rendered
+    if not variant.text.startswith(rendered.text):
+        return rendered
+    rest = variant.text[len(rendered.text) :]
+    for token in control_tokens(tokenizer):
+        rest = rest.replace(token, "")
+    return rendered if rest.strip() else variant
+
+
+def render_probed(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], position: int, *, inputs: TemplateInputs
+) -> str:
+    """Return the text of `render` with the content of one message, and its tool calls, replaced by `PROBE`.
+
+    Raises:
+        BadData: The template refuses the messages.
+    """
+    marked = _marked_messages(tokenizer, messages)
+    message = marked[position]
+    if message["content"] or not message.get("tool_calls"):
+        message["content"] = PROBE
+    if message.get("tool_calls"):
+        message["tool_calls"] = [{"type": "function", "function": {"name": PROBE, "arguments": {}}}]
+    return _render(tokenizer, marked, inputs).text
+
+
+def _render(
+    tokenizer: PreTrainedTokenizerBase,
+    marked: list[dict[str, Any]],
+    inputs: TemplateInputs,
+    *,
+    add_generation_prompt: bool = False,
+    template: str | None = None,
+) -> Rendered:
+    """Return messages as a template writes them; None is the tokenizer's own template."""
+    tools: Any = inputs.tools
+    if template is None:
+        template = tokenizer.get_chat_template(tools=tools)
+    has_blocks = has_generation_blocks(template)
+    variables: dict[str, Any] = {**tokenizer.special_tokens_map, **inputs.options}
     try:
         rendered: Any = render_jinja_template(  # annotated as str by mistake
             conversations=[marked],
-            chat_template=tokenizer.get_chat_template(),
+            tools=tools,
+            chat_template=template,
             add_generation_prompt=add_generation_prompt,
-            return_assistant_tokens_mask=has_generation_blocks(tokenizer),
+            return_assistant_tokens_mask=has_blocks,
             **variables,
         )
-    except (TemplateError, TypeError) as error:
-        roles = [message.get("role") for message in messages]
+    except (TemplateError, TypeError, AttributeError, KeyError, IndexError, ValueError) as error:
+        roles = ", ".join(str(message.get("role")) for message in marked)
         raise BadData(
-            f"the chat template refuses messages with the roles {roles}: {error} "
-            "Change the data, or the template (preprocessor.chat_template)."
+            f"the chat template refuses the roles {roles}: {str(error).rstrip('.')}. Change the data, or the template "
+            "(preprocessor.chat_template)."
         ) from error
     texts, spans = rendered
-    return texts[0], list(spans[0]) if spans else []
+    return Rendered(text=texts[0], spans=list(spans[0]) if has_blocks else None)
+
+
+def _marked_messages(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Return messages with marks around control tokens in their text.
+
+    In what the assistant says, tokens that are not special stay as they are: ``<think>`` is written by the model.
+    """
+    control = control_tokens(tokenizer)
+    special = special_tokens(tokenizer)
+    marked: list[dict[str, Any]] = []
+    for message in messages:
+        tokens = special if message["role"] == ASSISTANT else control
+        marked.append({"content": "", **_mark_all(tokens, message)})
+    return marked
+
+
+def _mark_all(control: Sequence[str], value: Any) -> Any:
+    """Return a value with marks around control tokens in every text that it holds."""
+    if isinstance(value, str):
+        return _mark_control(control, value)
+    if isinstance(value, Mapping):
+        return {key: _mark_all(control, inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_mark_all(control, inner) for inner in value]
+    return value
+
+
+def rfind_unmarked(text: str, token: str, start: int, stop: int) -> int:
+    """Return the last place of a control token in a part of a rendered text, where it is no text of a message; or -1.
+
+    >>> rfind_unmarked("Aye.</s>\ufdd0</s>\ufdd1", "</s>", 0, 14)
+    4
+    """
+    place = text.rfind(token, start, stop)
+    while place > 0 and text[place - 1] == _OPEN:
+        place = text.rfind(token, start, place)
+    return place
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
@@ -166,6 +300,11 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
         if token.special or (token.content.strip() and token.content in template):
             found.append(token.content)
     return tuple(found)
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """Return the tokens that the tokenizer declares special."""
+    return tuple(token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
 
 
 def has_marks(text: str) -> bool:
@@ -205,10 +344,15 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Enc
 
 
 def encode_messages(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, add_generation_prompt: bool = False
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    *,
+    inputs: TemplateInputs = NO_INPUTS,
+    add_generation_prompt: bool = False,
 ) -> list[int]:
     """Return the ids of messages, as the template writes them."""
-    return encode(tokenizer, [render(tokenizer, messages, add_generation_prompt=add_generation_prompt)])[0][0]
+    text = render(tokenizer, messages, inputs=inputs, add_generation_prompt=add_generation_prompt)
+    return encode(tokenizer, [text])[0][0]
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
@@ -220,12 +364,44 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
     >>> words.convert_ids_to_tokens(end_of_turn(words))
     '</s>'
     """
-    answer = "Aye"
-    text = render(tokenizer, [{"role": USER, "content": "Fog"}, {"role": ASSISTANT, "content": answer}])
-    after = text.rpartition(answer)[2]
-    special = {tokenizer.convert_tokens_to_ids(token) for token in control_tokens(tokenizer)}
-    ids = encode(tokenizer, [after])[0][0] if after else []
-    return next((token for token in ids if token in special), None)
+    return next(iter(end_ids(tokenizer)), None)
+
+
+def end_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the ids of `ends_of_turn`."""
+    ids: Any = tokenizer.convert_tokens_to_ids(list(ends_of_turn(tokenizer)))
+    return list(ids)
+
+
+def ends_of_turn(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """Return the tokens that end a turn of the assistant: the last turn, an earlier one, and one that calls a tool.
+
+    Most templates write the same token in all three places. GPT-OSS writes three.
+    """
+    answer, name = "Aye", "fog_signal"
+    asked: Message = {"role": USER, "content": "Fog"}
+    said: Message = {"role": ASSISTANT, "content": answer}
+    call = {"type": "function", "function": {"name": name, "arguments": {}}}
+    called: Message = {"role": ASSISTANT, "content": "", "tool_calls": [call]}
+    ends: list[str] = []
+    for dialogue in ([asked, said], [asked, said, asked], [asked, called]):
+        try:
+            text = render(tokenizer, dialogue)
+        except BadData:
+            continue
+        calls = dialogue[-1] is called
+        if not calls:
+            ends += _tokens_in(tokenizer, text.rpartition(answer)[2], control_tokens(tokenizer))[:1]
+        elif name in text:  # a call ends with tokens of its own, such as </tool_call>, which are not special
+            ends += _tokens_in(tokenizer, text.rpartition(name)[2], special_tokens(tokenizer))[-1:]
+    return tuple(dict.fromkeys(ends))
+
+
+def _tokens_in(tokenizer: PreTrainedTokenizerBase, text: str, wanted: Sequence[str]) -> list[str]:
+    """Return the tokens of a text that are among the wanted ones, in order."""
+    ids = encode(tokenizer, [text])[0][0] if text else []
+    tokens = [str(token) for token in tokenizer.convert_ids_to_tokens(ids)]
+    return [token for token in tokens if token in wanted]
 
 
 def _is_template(option: str) -> bool:
@@ -233,7 +409,8 @@ def _is_template(option: str) -> bool:
 
 
 def _mark_control(control: Sequence[str], text: str) -> str:
-    text = text.replace(_OPEN, "").replace(_CLOSE, "")
+    for mark in (_OPEN, _CLOSE, PROBE):
+        text = text.replace(mark, "")
     present = [token for token in control if token in text]
     if not present:
         return text

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import TYPE_CHECKING, Any, Literal
 
 from finetune.interfaces import IGNORE_INDEX
 from finetune_trl.chat import templates
-from finetune_trl.chat.messages import ASSISTANT, Message, are_messages
+from finetune_trl.chat.messages import ASSISTANT, Message, are_messages, is_trained
 from finetune_trl.chat.rows import PromptCompletion
 from finetune_trl.chat.tokens import common_prefix, encode_prompts, encode_texts
+from finetune_trl.chat.turns import TurnFinder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -33,6 +34,8 @@ class RowIssue(IntFlag):
     """A text of the data holds the text of a control token."""
     PADDED_WITH_EOS = 16
     """Padding and the end of a sequence are one token; they are distinguished by length."""
+    REWRITTEN = 32
+    """The template writes an earlier turn of the assistant in another way than a last one, and this is trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,33 +95,31 @@ def _label_dialogues(
     rows: Sequence[PromptCompletion], tokenizer: PreTrainedTokenizerBase, *, loss_on: LossOn
 ) -> list[Labelled]:
     """Label messages, as the chat template writes them."""
-    end = templates.end_of_turn(tokenizer)
-    has_blocks = templates.has_generation_blocks(tokenizer)
+    ends = templates.end_ids(tokenizer)
+    training = templates.training_template(tokenizer)
+    finder = TurnFinder(tokenizer)
     dialogues = [[*_messages(row.prompt), *_messages(row.completion)] for row in rows]
-    rendered = [templates.render_with_spans(tokenizer, dialogue) for dialogue in dialogues]
-    encoded = templates.encode(tokenizer, [text for text, _ in rendered])
+    rendered = [templates.render_dialogue(tokenizer, dialogue, training=training) for dialogue in dialogues]
+    encoded = templates.encode(tokenizer, [each.text for each in rendered])
     all_prompt_ids = encode_prompts([row.prompt for row in rows], tokenizer)
     labelled = []
     for number, row in enumerate(rows):
-        dialogue, (text, spans), (ids, offsets) = dialogues[number], rendered[number], encoded[number]
+        dialogue, (ids, offsets) = dialogues[number], encoded[number]
         prompt_ids = all_prompt_ids[number]
         start = common_prefix(prompt_ids, ids)
         issues = RowIssue.NONE if start == len(prompt_ids) else RowIssue.NOT_A_PREFIX
-        trained_messages = dialogue
-        if loss_on == "completion":
-            trained_messages = _messages(row.completion)
-            labels = [IGNORE_INDEX] * start + ids[start:]
-        elif loss_on == "assistant":
-            if not has_blocks:
-                spans, certain = assistant_spans(dialogue, text, tokenizer)
-                issues |= RowIssue.NONE if certain else RowIssue.NOT_A_PREFIX
-            labels = _label_within(spans, ids, offsets)
+        choice = _choose(dialogue, rendered[number], finder, loss_on=loss_on, prompt=len(_messages(row.prompt)))
+        issues |= choice.issues
+        if choice.learned is not None:
+            labels = _label_within(choice.learned, ids, offsets)
         else:
-            labels = list(ids)
-        answers = sum(message["role"] == ASSISTANT for message in trained_messages)
-        if end is None or labels.count(end) < answers:
+            labels = [IGNORE_INDEX] * (0 if loss_on == "all" else start) + ids[0 if loss_on == "all" else start :]
+        for place, token in enumerate(_label_within(choice.left_out, ids, offsets)):
+            if token != IGNORE_INDEX:
+                labels[place] = IGNORE_INDEX
+        if sum(label in ends for label in labels) < choice.answers:
             issues |= RowIssue.END_OUTSIDE_LOSS
-        if templates.has_marks(text):
+        if templates.has_marks(rendered[number].text):
             issues |= RowIssue.CONTROL_TOKENS
         if _has_double_bos(ids, tokenizer):
             issues |= RowIssue.DOUBLE_BOS
@@ -126,26 +127,52 @@ def _label_dialogues(
     return labelled
 
 
-def assistant_spans(
-    dialogue: Sequence[Message], text: str, tokenizer: PreTrainedTokenizerBase
-) -> tuple[list[tuple[int, int]], bool]:
-    """Return the characters of the assistant's turns in a rendered dialogue, and whether they are certain.
+@dataclass(frozen=True, kw_only=True)
+class _Choice:
+    """What is trained of a dialogue."""
 
-    This is for templates without generation blocks. Two texts are rendered for each turn: the dialogue before it with
-    the words that open an answer, and the dialogue up to the end of the turn. The turn is the difference. It is certain
-    if the whole text begins with both; a template that writes earlier turns in another way than the last breaks this.
+    answers: int
+    """How many turns of the assistant are trained."""
+    learned: list[tuple[int, int]] | None = None
+    """The trained characters; None for all of them, or all that follow the prompt."""
+    left_out: list[tuple[int, int]] = field(default_factory=list)
+    """Characters that are not trained, whatever `learned` says."""
+    issues: RowIssue = RowIssue.NONE
+
+
+def _choose(
+    dialogue: Sequence[Message], rendered: templates.Rendered, finder: TurnFinder, *, loss_on: LossOn, prompt: int
+) -> _Choice:
+    """Choose what is trained of a dialogue whose first messages are the prompt.
+
+    A turn whose weight is 0 is never trained. The completion is trained as a whole, with what the template writes after
+    it, unless other roles speak in it too: then the turns of the assistant alone are trained.
     """
-    spans, certain = [], True
-    for number, message in enumerate(dialogue):
-        if message["role"] != ASSISTANT:
+    first = prompt if loss_on == "completion" else 0
+    turns = [number for number, message in enumerate(dialogue) if message["role"] == ASSISTANT and number >= first]
+    trained = {number for number in turns if is_trained(dialogue[number])}
+    has_weights = len(trained) < len(turns)
+    if loss_on == "all" and not has_weights:
+        return _Choice(answers=len(turns))
+    if loss_on == "completion" and not has_weights and len(turns) == len(dialogue) - prompt:
+        return _Choice(answers=len(turns))
+    if loss_on == "assistant" and not has_weights and rendered.spans is not None:
+        return _Choice(answers=len(turns), learned=rendered.spans)
+    learned: list[tuple[int, int]] = []
+    left_out: list[tuple[int, int]] = []
+    issues = RowIssue.NONE
+    for answer in finder.find(dialogue, rendered):
+        if answer.message not in trained:
+            left_out += answer.spans
             continue
-        before = templates.render(tokenizer, dialogue[:number], add_generation_prompt=True)
-        up_to = templates.render(tokenizer, dialogue[: number + 1])
-        certain = certain and text.startswith(before) and text.startswith(up_to)
-        start, stop = common_prefix(before, text), common_prefix(up_to, text)
-        if start < stop:
-            spans.append((start, stop))
-    return spans, certain
+        learned += answer.spans
+        if not answer.follows_prompt:
+            issues |= RowIssue.NOT_A_PREFIX
+        if answer.is_rewritten:
+            issues |= RowIssue.REWRITTEN
+    if loss_on == "all":
+        return _Choice(answers=len(trained), left_out=left_out)
+    return _Choice(answers=len(trained), learned=learned, issues=issues)
 
 
 def _label_within(spans: Sequence[tuple[int, int]], ids: list[int], offsets: Sequence[tuple[int, int]]) -> list[int]:

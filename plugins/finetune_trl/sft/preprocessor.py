@@ -20,6 +20,7 @@ from finetune_trl.chat.messages import (
     check_messages,
     drop_nulls,
     ends_with_answer,
+    last_trained,
 )
 from finetune_trl.chat.rows import PromptCompletion, rows_of
 from finetune_trl.chat.tokens import encode_prompts, ensure_pad_token
@@ -44,6 +45,7 @@ COUNTED_ISSUES = {
     "double_bos": RowIssue.DOUBLE_BOS,
     "control_tokens": RowIssue.CONTROL_TOKENS,
     "padded_with_eos": RowIssue.PADDED_WITH_EOS,
+    "rewritten_turns": RowIssue.REWRITTEN,
 }
 """Name in the data report → the issue whose rows it counts."""
 
@@ -66,7 +68,9 @@ class SFTPreprocessor(Preprocessor):
     the path of a .jinja file. It is saved with the model. No token is added to the vocabulary."""
     loss_on: LossOn | None = None
     """The tokens to train: `completion` (the completion, or the last turn), `assistant` (every turn of the assistant)
-    or `all`. None for `assistant` with messages, `completion` with prompts, and `all` with texts."""
+    or `all`. None for `assistant` with messages, `completion` with prompts, and `all` with texts. A turn of the
+    assistant with `weight: 0`, `train: false`, `training: false` or `loss: false` is never trained, nor is a turn of
+    the user in a completion."""
     packing: bool = False
     """Whether training puts several rows into one sequence of at most `max_length` tokens, so that less is padding. No
     row is cut for it, none sees another, and `per_device_train_batch_size` counts sequences. Models that cannot keep
@@ -226,9 +230,12 @@ class SFTPreprocessor(Preprocessor):
         row = self._convert(example)
         if row.get("messages") is not None:
             messages = drop_nulls(row["messages"])
-            if ends_with_answer(messages):
-                return PromptCompletion(prompt=messages[:-1], completion=messages[-1:])
-            return PromptCompletion(prompt=messages)
+            if not ends_with_answer(messages):
+                return PromptCompletion(prompt=messages)
+            last = len(messages) - 1
+            if self.loss_on != "all":
+                last = last_trained(messages)  # nothing is learned from what follows, and nothing is compared with it
+            return PromptCompletion(prompt=messages[:last], completion=messages[last : last + 1])
         prompt, completion, text = row.get("prompt"), row.get("completion"), row.get("text")
         if prompt is None or (self.form == "text" and text is not None):
             return PromptCompletion(prompt=None, completion=text)

@@ -116,7 +116,9 @@ def test_our_templates_write_what_they_say() -> None:
     assert templates.render(chatml, DIALOGUE[1:3]) == (
         "<|im_start|>user\nWho keeps the light?<|endoftext|>\n<|im_start|>assistant\nOld Tomás.<|endoftext|>\n"
     )
-    text, spans = templates.render_with_spans(plain, DIALOGUE)
+    rendered = templates.render_dialogue(plain, DIALOGUE)
+    text, spans = rendered.text, rendered.spans
+    assert spans is not None
     assert [text[start:stop] for start, stop in spans] == [" Old Tomás.<|endoftext|>", " No.<|endoftext|>"]
 
 
@@ -179,7 +181,9 @@ def test_a_template_is_kept_as_text_whatever_becomes_of_its_file(tmp_path: Path)
     file.unlink()
     words = made("gpt2", text)
     assert templates.render(words, [turn("user", "Fog")]) == "Fog<|endoftext|>"
-    assert not templates.has_generation_blocks(words) and templates.has_generation_blocks(made("gpt2", "plain"))
+    plain = made("gpt2", "plain")
+    assert not templates.has_generation_blocks(words.chat_template)
+    assert templates.has_generation_blocks(plain.chat_template)
 
 
 def test_without_a_template_the_error_names_the_options() -> None:
@@ -194,7 +198,7 @@ def test_without_a_template_the_error_names_the_options() -> None:
 
 def test_an_error_of_a_template_is_reported_with_its_reason() -> None:
     strict = "{% if messages[0]['role'] != 'user' %}{{ raise_exception('no system, please') }}{% endif %}"
-    with pytest.raises(BadData, match=r"refuses messages with the roles .*'system'.*: no system, please"):
+    with pytest.raises(BadData, match=r"refuses the roles system, .*: no system, please"):
         templates.render(made("gpt2", strict), DIALOGUE)
 
 
