@@ -48,18 +48,42 @@ def forms(row: Row) -> set[Form]:
     return filled
 
 
-def check_form(rows: Sequence[Row], form: Form | None) -> Iterator[Finding]:
-    """Yield an error if a split has no form, or several."""
-    if form is None:
-        names = ", ".join(map(repr, rows[0])) if len(rows) else "none"
-        yield Finding(
-            code="no-form",
-            message=f"no row is an instruction with its answer; the columns are {names}.",
-            fix="Call them messages (a list that ends with the assistant), or prompt and completion, or text, under "
-            "dataset.columns; or set preprocessor.converter for Alpaca's and ShareGPT's columns.",
-            level="error",
+_PROMPTS = ("question", "query", "instruction", "input")
+_COMPLETIONS = ("answer", "response", "output", "target")
+"""Names that other data sets give to prompts and completions."""
+
+
+def no_form(columns: Sequence[str], *, converter: str | None) -> Finding:
+    """Return the error about a split without a row that has an answer.
+
+    Args:
+        columns: Those of the data.
+        converter: The option of the preprocessor.
+    """
+    names = ", ".join(map(repr, columns)) or "none"
+    prompt = next((name for name in _PROMPTS if name in columns), None)
+    completion = next((name for name in _COMPLETIONS if name in columns), None)
+    if converter is None and {"instruction", "output"} <= set(columns):
+        fix = "Set preprocessor.converter: alpaca."
+    elif converter is None and "conversations" in columns:
+        fix = "Set preprocessor.converter: sharegpt."
+    elif "messages" in columns or "conversations" in columns:
+        fix = "End the messages of each row with a turn of the assistant."
+    elif converter is not None:
+        fix = "Leave preprocessor.converter out, or set the one whose columns the data have: alpaca or sharegpt."
+    elif prompt and completion:
+        fix = f"Set dataset.columns: {{{prompt}: prompt, {completion}: completion}}."
+    else:
+        fix = (
+            "Call them messages (a list that ends with the assistant), or prompt and completion, or text, under "
+            "dataset.columns; or set preprocessor.converter for Alpaca's and ShareGPT's columns."
         )
-        return
+    message = f"no row is an instruction with its answer; the columns are {names}."
+    return Finding(code="no-form", message=message, fix=fix, level="error")
+
+
+def check_form(rows: Sequence[Row], form: Form) -> Iterator[Finding]:
+    """Yield an error if a split has several forms."""
     known: set[Form] = set()
     first_other: int | None = None
     for number, row in enumerate(rows):

@@ -31,6 +31,7 @@ from finetune_trl.sft.checks import (
     check_form,
     check_prompt_completion,
     forms,
+    no_form,
     refuse_spoiled_rows,
 )
 from finetune_trl.sft.collate import PadLabelled
@@ -123,9 +124,10 @@ class SFTPreprocessor(Preprocessor):
         """Yield what is wrong with one split; if no row has an answer, the rows are to be predicted."""
         rows = _Converted(examples, self)
         answered = any(map(self._is_answered, rows))
-        yield from check_form(rows if answered else (), self.form)
         if self.form is None:
+            yield no_form(list(examples[0]) if len(examples) else [], converter=self.converter)
             return
+        yield from check_form(rows if answered else (), self.form)
         yield from self._check_options()
         names = CONVERTERS[self.converter].names if self.converter else {}
         warnings = SplitWarnings()

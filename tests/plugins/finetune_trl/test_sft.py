@@ -374,6 +374,24 @@ def test_rows_of_several_forms_are_an_error() -> None:
     assert [code for code, *_ in found([{"messages": [user("Who?")]}])] == ["no-form"], "no row has an answer"
 
 
+@pytest.mark.parametrize(
+    ("row", "options", "columns", "fix"),
+    [
+        ({"instruction": "Why?", "input": "", "output": "Fog."}, {}, "'instruction', 'input', 'output'", "alpaca"),
+        ({"conversations": [{"from": "gpt", "value": "Aye."}]}, {}, "'conversations'", "converter: sharegpt"),
+        ({"question": "Who?", "answer": "I."}, {}, "'question', 'answer'", "{question: prompt, answer: completion}"),
+        ({"messages": [user("Who?")]}, {}, "'messages'", "a turn of the assistant"),
+        ({"prompt": "Who?", "completion": "I."}, {"converter": "alpaca"}, "'prompt', 'completion'", "Leave"),
+        ({"title": "Elm"}, {}, "'title'", "Call them messages"),
+    ],
+)
+def test_rows_without_an_answer_are_named_by_their_columns(row: Any, options: Any, columns: str, fix: str) -> None:
+    (finding,) = SFTPreprocessor(**options).fit([row]).check([row])
+    check_finding(finding)
+    assert finding.code == "no-form" and f"the columns are {columns}." in finding.message and fix in finding.fix
+    assert "the columns are none" in next(iter(SFTPreprocessor().check([]))).message
+
+
 def test_a_text_with_a_prompt_beside_it_is_trained_as_text() -> None:
     row = {"text": "Fog over the quay.", "prompt": "Who?"}
     learned = SFTPreprocessor().fit([row])
