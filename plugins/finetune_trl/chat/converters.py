@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,13 +13,14 @@ from finetune_trl.chat.messages import (
     ROLES,
     SHAREGPT_KEYS,
     SYSTEM,
+    TOOL,
     USER,
     Message,
     TurnPlace,
     are_messages,
-    drop_nulls,
+    plain_messages,
 )
-from finetune_trl.chat.rows import CONVERSATIONS, PROMPT
+from finetune_trl.chat.rows import CONVERSATIONS, PROMPT, TOOLS
 
 MessageFormat = Literal["sharegpt"]
 """How a data set writes messages, if it writes them in another way than ``{"role": …, "content": …}``."""
@@ -31,8 +33,10 @@ SHAREGPT_ROLES = {
     "assistant": ASSISTANT,
     "model": ASSISTANT,
     "system": SYSTEM,
+    "function_call": ASSISTANT,
+    **dict.fromkeys(("observation", "tool", "function_response"), TOOL),
 }
-_SHAREGPT_NAMES = ("human", "gpt", "system")
+_SHAREGPT_NAMES = ("human", "gpt", "system", "function_call", "observation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,12 +132,16 @@ def sharegpt(row: Row) -> dict[str, Any]:
     """
     turns = row.get(CONVERSATIONS)
     if not isinstance(turns, Sequence) or isinstance(turns, str):
-        return {"messages": turns, "prompt": row.get("prompt")}  # for prediction, a prompt alone is enough
+        return {
+            "messages": turns,
+            "prompt": row.get("prompt"),
+            TOOLS: row.get(TOOLS),
+        }  # for prediction, a prompt alone is enough
     messages: list[Any] = []
     if row.get("system"):
         messages.append(message(SYSTEM, row["system"]))
     messages += map(sharegpt_message, turns)
-    return {"messages": messages}
+    return {"messages": messages, TOOLS: row.get(TOOLS)}
 
 
 def sharegpt_places(row: Row) -> dict[str, list[TurnPlace]]:
@@ -164,8 +172,28 @@ def sharegpt_message(turn: Any) -> Any:
     converted = {key: value for key, value in turn.items() if key not in ("from", "value")}
     role = turn["from"]
     converted["role"] = SHAREGPT_ROLES.get(role, role) if isinstance(role, str) else role
-    converted["content"] = turn.get("value")
+    if role == "function_call":
+        converted["content"], converted["tool_calls"] = "", _calls(turn.get("value"))
+    else:
+        converted["content"] = turn.get("value")
     return converted
+
+
+def _calls(value: Any) -> Any:
+    """Return the calls of tools that a ShareGPT turn holds as JSON; a value that is none as text.
+
+    >>> _calls('{"name": "tide", "arguments": {"port": "Elm"}}')
+    [{'type': 'function', 'function': {'name': 'tide', 'arguments': {'port': 'Elm'}}}]
+    """
+    try:
+        calls = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return str(value)
+    calls = calls if isinstance(calls, list) else [calls]
+    for call in calls:
+        if not isinstance(call, Mapping) or "name" not in call:
+            return str(value)
+    return [{"type": "function", "function": dict(call)} for call in calls]
 
 
 def to_messages(value: Any, converter: MessageFormat | None) -> Any:
@@ -180,8 +208,7 @@ def to_messages(value: Any, converter: MessageFormat | None) -> Any:
         value = [value]
     if not are_messages(value):
         return value
-    messages = drop_nulls(value)
-    return list(map(sharegpt_message, messages)) if converter == "sharegpt" else messages
+    return plain_messages(map(sharegpt_message, value) if converter == "sharegpt" else value)
 
 
 def read_prompt(row: Row, converter: MessageFormat | None) -> Any:
@@ -213,7 +240,7 @@ CONVERTERS = {
         names={"prompt": "instruction", "completion": "output"},
     ),
     "sharegpt": Converter(
-        needs=Columns(optional=("system", PROMPT), answers=(CONVERSATIONS,), group=CONVERSATIONS),
+        needs=Columns(optional=("system", PROMPT, TOOLS), answers=(CONVERSATIONS,), group=CONVERSATIONS),
         convert=sharegpt,
         places=sharegpt_places,
         names={"messages": CONVERSATIONS},

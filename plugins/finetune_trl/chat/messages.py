@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import pairwise
@@ -12,13 +13,12 @@ from finetune.errors import did_you_mean
 from finetune.interfaces import Finding
 from finetune.kit import check_text
 
-SYSTEM, USER, ASSISTANT = ROLES = ("system", "user", "assistant")
+SYSTEM, USER, ASSISTANT, TOOL = ROLES = ("system", "user", "assistant", "tool")
 Message = dict[str, Any]
 """``{"role": "user", "content": "Who keeps the light?"}``"""
 Part = Literal["dialogue", "prompt", "completion"]
 """The purpose of a list of messages. A dialogue ends with an answer, and a prompt with the user's turn. A completion
 begins and ends with an answer."""
-TOOL_ROLES = ("tool", "function_call", "observation")
 SHAREGPT_KEYS = ("from", "value")
 WEIGHT_KEYS = ("weight", "train", "training", "loss")
 """Keys that say whether a turn of the assistant is trained: `weight` of OpenAI and Mistral, `train` and `training` of
@@ -55,6 +55,89 @@ def drop_nulls(messages: Sequence[Any]) -> list[Any]:
     return plain
 
 
+def plain_messages(messages: Iterable[Any]) -> list[Any]:
+    """Return messages as templates take them: without None, with text as content, with arguments as mappings.
+
+    >>> plain_messages([{"role": "user", "content": [{"type": "text", "text": "Who?"}], "name": None}])
+    [{'role': 'user', 'content': 'Who?'}]
+
+    A table fills keys that a row does not have with None, at any depth. Values that are wrong stay as they are.
+    """
+    plain: list[Any] = []
+    for message in messages:
+        if isinstance(message, Mapping):
+            message = _without_nulls(message)
+            if "content" in message:
+                message["content"] = join_parts(message["content"])
+            if message.get("tool_calls"):
+                message["tool_calls"] = _plain_calls(message["tool_calls"])
+                message.setdefault("content", "")
+        plain.append(message)
+    return plain
+
+
+def plain_tools(value: Any) -> Any:
+    """Return definitions of tools as a list, from a list or its JSON text; None for none; a wrong value as it is.
+
+    >>> plain_tools('[{"name": "tide", "parameters": {}}]')
+    [{'name': 'tide', 'parameters': {}}]
+    """
+    tools = _from_json(value) if isinstance(value, str) and value.strip() else value
+    return _without_nulls(tools) or None
+
+
+def join_parts(content: Any) -> Any:
+    """Return the text of a content that is a list of text parts; any other content as it is.
+
+    >>> join_parts([{"type": "text", "text": "Who "}, {"type": "text", "text": "keeps it?"}])
+    'Who keeps it?'
+    """
+    if not isinstance(content, list | tuple) or not content:
+        return content
+    texts: list[str] = []
+    for part in content:
+        text = part.get("text") if isinstance(part, Mapping) and part.get("type", "text") == "text" else part
+        if not isinstance(text, str):
+            return content
+        texts.append(text)
+    return "".join(texts)
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list | tuple):
+        return [_without_nulls(inner) for inner in value]
+    return value
+
+
+def _plain_calls(calls: Any) -> Any:
+    """Return calls of tools with their arguments as mappings: OpenAI writes them as JSON text."""
+    if not isinstance(calls, list | tuple):
+        return calls
+    plain: list[Any] = []
+    for call in calls:
+        function = call.get("function", call) if isinstance(call, Mapping) else None
+        if not isinstance(function, Mapping):
+            plain.append(call)
+            continue
+        function = {**function, "arguments": _from_json(function.get("arguments", {}))}
+        plain.append(
+            {**call, "function": function} if "function" in call else {"type": "function", "function": function}
+        )
+    return plain
+
+
+def _from_json(value: Any) -> Any:
+    """Return the value of JSON text; text that is not JSON, and any other value, as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
 def is_trained(message: Mapping[str, Any]) -> bool:
     """Say whether a turn of the assistant is trained: without a weight of its own, it is.
 
@@ -84,14 +167,19 @@ def last_trained(messages: Sequence[Message]) -> int:
 
 
 def text_of(value: Any) -> str:
-    """Return a text, or the contents of messages, a line each; a content that is no text is left out."""
+    """Return a text, or the contents of messages and their calls of tools, a line each."""
     if isinstance(value, str):
         return value
     contents = []
     for message in value or ():
-        content = message.get("content") if isinstance(message, Mapping) else None
-        if isinstance(content, str):
+        if not isinstance(message, Mapping):
+            continue
+        content = join_parts(message.get("content"))
+        if isinstance(content, str) and (content or not message.get("tool_calls")):
             contents.append(content)
+        calls = message.get("tool_calls")
+        for call in calls if isinstance(calls, list | tuple) else ():
+            contents.append(json.dumps(call.get("function", call) if isinstance(call, Mapping) else call))
     return "\n".join(contents)
 
 
@@ -207,7 +295,8 @@ def check_messages(
     if sound:
         turns: list[_Turn] = []
         for message, place in zip(value, places, strict=True):
-            turns.append(_Turn(row, place, roles, message["role"], is_trained(message)))
+            calls = bool(message.get("tool_calls"))
+            turns.append(_Turn(row, place, roles, message["role"], is_trained(message), calls))
         yield from _check_order(turns, part)
 
 
@@ -221,6 +310,8 @@ class _Turn:
     """Its own role, if it is sound."""
     is_trained: bool = True
     """Whether its weight says so, if it is sound."""
+    calls: bool = False
+    """Whether it calls a tool."""
 
     def finding(
         self,
@@ -247,21 +338,59 @@ def _check_message(message: Any, turn: _Turn) -> Iterator[Finding]:
         yield turn.finding("message-not-an-object", wrong, 'Write {"role": …, "content": …}.', message)
         return
     (given,) = drop_nulls([message])
-    role = given.get("role")
-    if given.get("tool_calls") or role in TOOL_ROLES:
-        wrong = f"{role!r}: training on tool calls and their results is not supported."
-        fix = "Drop the row, or write the text of the turn as content."
-        yield turn.finding("tool-message", wrong, fix, role, at="role")
-        return
+    role, calls = given.get("role"), given.get("tool_calls")
     if "role" not in given:
         yield _missing(given, "role", turn)
     elif role not in ROLES:
         yield _unknown_role(role, turn)
-    if "content" not in given:
-        yield _missing(given, "content", turn)
-    else:
+    if calls:
+        yield from _check_calls(calls, role, turn)
+    if "content" in given and not (calls and given["content"] == ""):
         yield from _check_content(given["content"], role, turn)
+    elif not calls:
+        yield _missing(given, "content", turn)
     yield from _check_weight(given, turn)
+
+
+def _check_calls(calls: Any, role: Any, turn: _Turn) -> Iterator[Finding]:
+    """Yield what is wrong with the calls of tools in a message."""
+    wanted = 'Write [{"type": "function", "function": {"name": …, "arguments": {…}}}].'
+    if isinstance(calls, str):  # a turn of ShareGPT
+        wrong = "the call of a tool is not JSON with a name and arguments."
+        yield turn.finding("bad-tool-call", wrong, 'Write {"name": …, "arguments": {…}}.', calls, at="content")
+        return
+    if role != ASSISTANT:
+        wrong = f"a turn of the {role} calls a tool."
+        yield turn.finding("bad-tool-call", wrong, "Only the assistant can.", key="tool_calls")
+        return
+    if not isinstance(calls, list | tuple):
+        wrong = f"expected a list of calls, found {type(calls).__name__}."
+        yield turn.finding("bad-tool-call", wrong, wanted, calls, key="tool_calls")
+        return
+    for number, call in enumerate(_plain_calls(calls)):
+        function: Any = call.get("function") if isinstance(call, Mapping) else None
+        name = function.get("name") if isinstance(function, Mapping) else None
+        place = f"tool_calls[{number}]"
+        if not isinstance(name, str) or not name:
+            yield turn.finding("bad-tool-call", "the call names no tool.", wanted, call, key=place)
+        elif not isinstance(function["arguments"], Mapping):
+            wrong = "the arguments of the call are not an object, nor its JSON text."
+            yield turn.finding("bad-tool-call", wrong, wanted, function["arguments"], key=place)
+
+
+def check_tools(value: Any, *, row: int) -> Iterator[Finding]:
+    """Yield what is wrong with the definitions of tools in one row."""
+    tools = plain_tools(value)
+    is_list = isinstance(tools, list) and all(isinstance(tool, Mapping) for tool in tools)
+    if tools is not None and not is_list:
+        yield Finding(
+            code="bad-tools",
+            message="the tools are not a list of definitions, nor its JSON text.",
+            fix='Write [{"type": "function", "function": {"name": …, "description": …, "parameters": {…}}}].',
+            row=row,
+            column="tools",
+            value=str(value),
+        )
 
 
 def _check_weight(given: Mapping[str, Any], turn: _Turn) -> Iterator[Finding]:
@@ -293,8 +422,9 @@ def _check_weight(given: Mapping[str, Any], turn: _Turn) -> Iterator[Finding]:
 
 
 def _check_content(content: Any, role: Any, turn: _Turn) -> Iterator[Finding]:
+    content = join_parts(content)
     if not isinstance(content, str):
-        kind = "a list of parts" if isinstance(content, list) else type(content).__name__
+        kind = "a list with parts other than text" if isinstance(content, list) else type(content).__name__
         wrong = f"expected text as content, found {kind}."
         yield turn.finding("content-not-text", wrong, "Write it as one text.", content, at="content")
         return
@@ -348,7 +478,10 @@ def _check_order(messages: Sequence[_Turn], part: Part) -> Iterator[Finding]:
         wrong = "a completion must begin with the assistant."
         yield first.finding("completion-not-assistant", wrong, "Move the message to the prompt.", first.role, at="role")
     for before, message in pairwise(turns):
-        if before.role == message.role:
+        if message.role == TOOL and before.role != TOOL and not before.calls:
+            wrong = "the result of a tool follows a turn that calls none."
+            yield message.finding("tool-without-call", wrong, "Give the assistant's turn its tool_calls.", at="role")
+        if before.role == message.role != TOOL:
             wrong = f"the {message.role} has two turns in a row."
             yield message.finding("role-twice", wrong, "Join the two messages.", message.role, at="role")
     weights = [turn.is_trained for turn in turns if turn.role == ASSISTANT]
@@ -358,7 +491,7 @@ def _check_order(messages: Sequence[_Turn], part: Part) -> Iterator[Finding]:
     if part != "prompt" and last.role != ASSISTANT:
         wrong = "the last turn is not the assistant's, so there is no answer to learn from."
         yield last.finding("last-not-assistant", wrong, "Drop the turns after the last answer.", last.role, at="role")
-    if part == "prompt" and last.role != USER:
+    if part == "prompt" and last.role not in (USER, TOOL):
         wrong = "a prompt must end with the user's turn."
         yield last.finding("last-not-user", wrong, "Move the message to the completion.", last.role, at="role")
 

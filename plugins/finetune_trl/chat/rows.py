@@ -12,6 +12,8 @@ PROMPT, COMPLETION = "prompt", "completion"
 """Columns of the data."""
 CONVERSATIONS = "conversations"
 """The column in which ShareGPT keeps the prompt, or the whole dialogue."""
+TOOLS = "tools"
+"""The column with the definitions of the tools that the model may call: a list, or its JSON text."""
 TOKENS_LOST, PROMPT_CUT = "tokens_lost", "prompt_cut"
 """Helper columns of the features: how many tokens `max_length` cut off, and whether the answers took over the last
 tokens of the prompt."""
@@ -25,6 +27,8 @@ class PromptCompletion:
     """None where nothing is asked, and the completion is a text that stands alone."""
     completion: Any = None
     """None where the answer is not known."""
+    tools: Any = None
+    """Definitions of the tools that the model may call."""
 
 
 def has_messages(rows: Sequence[Row], columns: Sequence[str]) -> bool:

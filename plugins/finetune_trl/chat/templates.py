@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -236,15 +237,18 @@ def _render(
         template = tokenizer.get_chat_template(tools=tools)
     has_blocks = has_generation_blocks(template)
     variables: dict[str, Any] = {**tokenizer.special_tokens_map, **inputs.options}
+    options: dict[str, Any] = {
+        "tools": tools,
+        "chat_template": template,
+        "add_generation_prompt": add_generation_prompt,
+        "return_assistant_tokens_mask": has_blocks,
+        **variables,
+    }
     try:
-        rendered: Any = render_jinja_template(  # annotated as str by mistake
-            conversations=[marked],
-            tools=tools,
-            chat_template=template,
-            add_generation_prompt=add_generation_prompt,
-            return_assistant_tokens_mask=has_blocks,
-            **variables,
-        )
+        try:
+            rendered: Any = render_jinja_template(conversations=[marked], **options)  # annotated as str by mistake
+        except TypeError:  # DeepSeek's template joins arguments as text
+            rendered = render_jinja_template(conversations=[_with_json_arguments(marked)], **options)
     except (TemplateError, TypeError, AttributeError, KeyError, IndexError, ValueError) as error:
         roles = ", ".join(str(message.get("role")) for message in marked)
         raise BadData(
@@ -253,6 +257,18 @@ def _render(
         ) from error
     texts, spans = rendered
     return Rendered(text=texts[0], spans=list(spans[0]) if has_blocks else None)
+
+
+def _with_json_arguments(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return messages with the arguments of tool calls as JSON text."""
+    changed: list[dict[str, Any]] = []
+    for message in messages:
+        calls = []
+        for call in message.get("tool_calls") or ():
+            arguments = json.dumps(call["function"]["arguments"], ensure_ascii=False)
+            calls.append({**call, "function": {**call["function"], "arguments": arguments}})
+        changed.append({**message, "tool_calls": calls} if calls else dict(message))
+    return changed
 
 
 def _marked_messages(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[dict[str, Any]]:

@@ -39,17 +39,27 @@ def ensure_pad_token(tokenizer: PreTrainedTokenizerBase) -> bool:
     return bool(tokenizer.pad_token_id == tokenizer.eos_token_id)
 
 
-def encode_prompts(prompts: Sequence[Any], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+def encode_prompts(
+    prompts: Sequence[Any],
+    tokenizer: PreTrainedTokenizerBase,
+    inputs: Sequence[templates.TemplateInputs] | None = None,
+) -> list[list[int]]:
     """Return the ids of prompts that the model continues, all texts or all messages.
+
+    Args:
+        prompts: Texts or lists of messages.
+        tokenizer: Its template writes messages.
+        inputs: What the template gets besides the messages of each prompt.
 
     An end-of-sequence token that the tokenizer adds is removed: the model would take it for the end of the text.
     """
     if not any(map(are_messages, prompts)):
         return encode_texts(["" if prompt is None else str(prompt) for prompt in prompts], tokenizer)
     texts = []
-    for prompt in prompts:
+    for number, prompt in enumerate(prompts):
         messages = prompt if are_messages(prompt) else []
-        texts.append(templates.render(tokenizer, messages, add_generation_prompt=True))
+        more = inputs[number] if inputs else templates.NO_INPUTS
+        texts.append(templates.render(tokenizer, messages, inputs=more, add_generation_prompt=True))
     return [ids for ids, _ in templates.encode(tokenizer, texts)]
 
 

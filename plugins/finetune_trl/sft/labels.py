@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntFlag
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from finetune.interfaces import IGNORE_INDEX
@@ -12,7 +13,7 @@ from finetune_trl.chat import templates
 from finetune_trl.chat.messages import ASSISTANT, Message, are_messages, is_trained
 from finetune_trl.chat.rows import PromptCompletion
 from finetune_trl.chat.tokens import common_prefix, encode_prompts, encode_texts
-from finetune_trl.chat.turns import TurnFinder
+from finetune_trl.chat.turns import Answer, TurnFinder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -50,10 +51,16 @@ class Labelled:
     issues: RowIssue
 
 
-def label(rows: Sequence[PromptCompletion], tokenizer: PreTrainedTokenizerBase, *, loss_on: LossOn) -> list[Labelled]:
+def label(
+    rows: Sequence[PromptCompletion],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    loss_on: LossOn,
+    template_options: Mapping[str, Any] = {},
+) -> list[Labelled]:
     """Return rows as the model takes them; all have completions, and all are texts or all are messages."""
     if any(are_messages(row.prompt) for row in rows):
-        return _label_dialogues(rows, tokenizer, loss_on=loss_on)
+        return _label_dialogues(rows, tokenizer, loss_on=loss_on, template_options=template_options)
     return _label_texts(rows, tokenizer, loss_on=loss_on)
 
 
@@ -92,23 +99,31 @@ def _label_texts(
 
 
 def _label_dialogues(
-    rows: Sequence[PromptCompletion], tokenizer: PreTrainedTokenizerBase, *, loss_on: LossOn
+    rows: Sequence[PromptCompletion],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    loss_on: LossOn,
+    template_options: Mapping[str, Any],
 ) -> list[Labelled]:
     """Label messages, as the chat template writes them."""
     ends = templates.end_ids(tokenizer)
     training = templates.training_template(tokenizer)
     finder = TurnFinder(tokenizer)
     dialogues = [[*_messages(row.prompt), *_messages(row.completion)] for row in rows]
-    rendered = [templates.render_dialogue(tokenizer, dialogue, training=training) for dialogue in dialogues]
+    inputs = [template_inputs(row, template_options) for row in rows]
+    rendered = []
+    for dialogue, more in zip(dialogues, inputs, strict=True):
+        rendered.append(templates.render_dialogue(tokenizer, dialogue, inputs=more, training=training))
     encoded = templates.encode(tokenizer, [each.text for each in rendered])
-    all_prompt_ids = encode_prompts([row.prompt for row in rows], tokenizer)
+    all_prompt_ids = encode_prompts([row.prompt for row in rows], tokenizer, inputs)
     labelled = []
     for number, row in enumerate(rows):
         dialogue, (ids, offsets) = dialogues[number], encoded[number]
         prompt_ids = all_prompt_ids[number]
         start = common_prefix(prompt_ids, ids)
         issues = RowIssue.NONE if start == len(prompt_ids) else RowIssue.NOT_A_PREFIX
-        choice = _choose(dialogue, rendered[number], finder, loss_on=loss_on, prompt=len(_messages(row.prompt)))
+        answers = partial(finder.find, dialogue, rendered[number], inputs[number])
+        choice = _choose(dialogue, rendered[number], answers, loss_on=loss_on, prompt=len(_messages(row.prompt)))
         issues |= choice.issues
         if choice.learned is not None:
             labels = _label_within(choice.learned, ids, offsets)
@@ -141,7 +156,12 @@ class _Choice:
 
 
 def _choose(
-    dialogue: Sequence[Message], rendered: templates.Rendered, finder: TurnFinder, *, loss_on: LossOn, prompt: int
+    dialogue: Sequence[Message],
+    rendered: templates.Rendered,
+    find_answers: Callable[[], Sequence[Answer]],
+    *,
+    loss_on: LossOn,
+    prompt: int,
 ) -> _Choice:
     """Choose what is trained of a dialogue whose first messages are the prompt.
 
@@ -161,7 +181,7 @@ def _choose(
     learned: list[tuple[int, int]] = []
     left_out: list[tuple[int, int]] = []
     issues = RowIssue.NONE
-    for answer in finder.find(dialogue, rendered):
+    for answer in find_answers():
         if answer.message not in trained:
             left_out += answer.spans
             continue
@@ -189,6 +209,11 @@ def _label_within(spans: Sequence[tuple[int, int]], ids: list[int], offsets: Seq
         if span is not None and begin < span[1] and end > span[0]:
             labels[place] = ids[place]
     return labels
+
+
+def template_inputs(row: PromptCompletion, options: Mapping[str, Any]) -> templates.TemplateInputs:
+    """Return what a chat template gets besides the messages of a row."""
+    return templates.TemplateInputs(tools=row.tools, options=options)
 
 
 def _has_double_bos(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from finetune.errors import BadData
@@ -18,11 +18,13 @@ from finetune_trl.chat.messages import (
     USER,
     are_messages,
     check_messages,
-    drop_nulls,
+    check_tools,
     ends_with_answer,
     last_trained,
+    plain_messages,
+    plain_tools,
 )
-from finetune_trl.chat.rows import PromptCompletion, rows_of
+from finetune_trl.chat.rows import TOOLS, PromptCompletion, rows_of
 from finetune_trl.chat.tokens import encode_prompts, ensure_pad_token
 from finetune_trl.sft.checks import (
     COLUMNS,
@@ -35,7 +37,7 @@ from finetune_trl.sft.checks import (
     refuse_spoiled_rows,
 )
 from finetune_trl.sft.collate import PadLabelled
-from finetune_trl.sft.labels import LossOn, RowIssue, label
+from finetune_trl.sft.labels import LossOn, RowIssue, label, template_inputs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -67,6 +69,9 @@ class SFTPreprocessor(Preprocessor):
     chat_template: str | None = None
     """How messages become text: None for the tokenizer's own template; `chatml` or `plain`, for a model without one; or
     the path of a .jinja file. It is saved with the model. No token is added to the vocabulary."""
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the chat template, for training and prediction, such as `enable_thinking: false` of Qwen
+    3."""
     loss_on: LossOn | None = None
     """The tokens to train: `completion` (the completion, or the last turn), `assistant` (every turn of the assistant)
     or `all`. None for `assistant` with messages, `completion` with prompts, and `all` with texts. A turn of the
@@ -97,11 +102,12 @@ class SFTPreprocessor(Preprocessor):
         if self.converter is not None:
             return CONVERTERS[self.converter].needs
         if self.form is None:
-            return Columns(optional=("messages", "prompt", "completion", "text"))
+            return Columns(optional=("messages", "prompt", "completion", "text", TOOLS))
+        tools = (TOOLS,) if self.conversational else ()
         if self.form == "prompt-completion":
-            return Columns(required=("prompt",), answers=("completion",), group="prompt")
+            return Columns(required=("prompt",), optional=tools, answers=("completion",), group="prompt")
         columns = COLUMNS[self.form]
-        return Columns(optional=("prompt",), answers=columns, group=columns[0])
+        return Columns(optional=("prompt", *tools), answers=columns, group=columns[0])
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows the form of the data, and holds its chat template as text."""
@@ -166,6 +172,8 @@ class SFTPreprocessor(Preprocessor):
         """
         converter = CONVERTERS[self.converter] if self.converter else None
         places = converter.places(example) if converter else {}
+        if self.conversational:
+            yield from check_tools(row.get(TOOLS), row=number)
         only_prompt = not answered and row.get("prompt") is not None
         if self.form == "prompt-completion" or only_prompt:
             findings = list(check_prompt_completion(row, number, answered=answered, places=places))
@@ -208,7 +216,8 @@ class SFTPreprocessor(Preprocessor):
         shared = RowIssue.PADDED_WITH_EOS if ensure_pad_token(tokenizer) else RowIssue.NONE
         answered = [row.completion is not None for row in rows]
         if not any(answered):
-            ids = encode_prompts([row.prompt for row in rows], tokenizer)
+            inputs = [template_inputs(row, self.chat_template_kwargs) for row in rows]
+            ids = encode_prompts([row.prompt for row in rows], tokenizer, inputs)
             return {"input_ids": ids, "issues": [int(shared)] * len(ids), "tokens_lost": [0] * len(ids)}
         if not all(answered):
             raise BadData("some rows have answers and others have none. Give them as two data sets.")
@@ -219,7 +228,8 @@ class SFTPreprocessor(Preprocessor):
             "issues": [],
             "tokens_lost": [],
         }
-        for row in label(rows, tokenizer, loss_on=self._loss_on()):
+        options = self.chat_template_kwargs
+        for row in label(rows, tokenizer, loss_on=self._loss_on(), template_options=options):
             features["input_ids"].append(row.ids[: self.max_length])
             features["labels"].append(row.labels[: self.max_length])
             features["prompt_ids"].append(row.prompt_ids)
@@ -230,23 +240,24 @@ class SFTPreprocessor(Preprocessor):
     def prompt_completion(self, example: Row) -> PromptCompletion:
         """Return an example of any form as a prompt and its completion."""
         row = self._convert(example)
+        tools = plain_tools(row.get(TOOLS)) if self.conversational else None
         if row.get("messages") is not None:
-            messages = drop_nulls(row["messages"])
+            messages = plain_messages(row["messages"])
             if not ends_with_answer(messages):
-                return PromptCompletion(prompt=messages)
+                return PromptCompletion(prompt=messages, tools=tools)
             last = len(messages) - 1
             if self.loss_on != "all":
                 last = last_trained(messages)  # nothing is learned from what follows, and nothing is compared with it
-            return PromptCompletion(prompt=messages[:last], completion=messages[last : last + 1])
+            return PromptCompletion(prompt=messages[:last], completion=messages[last : last + 1], tools=tools)
         prompt, completion, text = row.get("prompt"), row.get("completion"), row.get("text")
         if prompt is None or (self.form == "text" and text is not None):
             return PromptCompletion(prompt=None, completion=text)
         if isinstance(prompt, str) and self.conversational:
             prompt, completion = text_to_turn(prompt, USER), text_to_turn(completion, ASSISTANT)
         if are_messages(prompt):
-            prompt = drop_nulls(prompt)
-            completion = None if completion is None else drop_nulls(completion)
-        return PromptCompletion(prompt=prompt, completion=completion)
+            prompt = plain_messages(prompt)
+            completion = None if completion is None else plain_messages(completion)
+        return PromptCompletion(prompt=prompt, completion=completion, tools=tools)
 
     def canonical(self, example: Row) -> Row:
         """Return ``prompt`` and ``completion``, texts or messages.

@@ -57,11 +57,11 @@ def test_a_sound_dialogue_has_no_finding(messages: list[Any]) -> None:
         ([turn(None), A], "role-missing", "messages[0].role"),
         ([U, turn("assistant", None)], "content-missing", "messages[1].content"),
         ([U, turn("assistant", 4)], "content-not-text", "messages[1].content"),
-        ([turn("user", [{"type": "text", "text": "Who?"}]), A], "content-not-text", "messages[0].content"),
+        ([turn("user", [{"type": "image"}]), A], "content-not-text", "messages[0].content"),
         ([U, turn("assistant", " \n")], "content-empty", "messages[1].content"),
         ([U, {"role": "assistant", "contents": "Aye."}], "content-missing", "messages[1].content"),
-        ([U, {**A, "tool_calls": [{"name": "tide"}]}], "tool-message", "messages[1].role"),
-        ([U, turn("tool")], "tool-message", "messages[1].role"),
+        ([{**U, "tool_calls": [{"name": "tide"}]}, A], "bad-tool-call", "messages[0].tool_calls"),
+        ([U, turn("tool"), A], "tool-without-call", "messages[1].role"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_turn(messages: Any, code: str, place: str) -> None:
