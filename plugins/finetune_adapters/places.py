@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from finetune.errors import BadOptions, Incompatible
+from finetune.errors import BadOptions, Incompatible, did_you_mean
 from finetune_adapters.adapters import width_of
 
 Placement = Literal["houlsby", "pfeiffer"]
@@ -52,8 +52,9 @@ def match_targets(model: Any, targets: Sequence[str]) -> list[str]:
             is_module = any(_ends_in(name, target) for name, _ in model.named_modules())
             problem = "is not a linear layer of" if is_module else "matches no module of"
             example = linear[0] if linear else ""
+            hint = did_you_mean(target, sorted({_ending(name, like=target) for name in linear}))
             raise BadOptions(
-                f"strategy: target_modules: {target!r} {problem} {type(model).__name__}. "
+                f"strategy: target_modules: {target!r} {problem} {type(model).__name__}.{hint} "
                 f"The names of its linear layers look like {example!r}."
             )
         matched.update(dict.fromkeys(matches))
@@ -130,6 +131,11 @@ def _outer(path: str, modules: Iterable[str]) -> str | None:
 
 def _ends_in(path: str, name: str) -> bool:
     return path == name or path.endswith(f".{name}")
+
+
+def _ending(path: str, *, like: str) -> str:
+    """Return the last parts of a path, as many as a given name has."""
+    return ".".join(path.split(".")[-(like.count(".") + 1) :])
 
 
 def _message(model: Any, reason: str) -> str:

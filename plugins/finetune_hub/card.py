@@ -117,10 +117,22 @@ def metadata(result: Result, facts: Facts, *, name: str) -> ModelCardData:
         pipeline_tag=facts.pipeline_tag,
         datasets=[data_set] if data_set else None,
         metrics=[result.primary],
-        tags=["finetune-kit", *(name for name in names if ":" not in name)],
+        tags=tags(result),
         model_name=name if scores else None,
         eval_results=scores or None,
     )
+
+
+def tags(result: Result) -> list[str]:
+    """Return the tags of a run: task and strategy, unless they are the path of a Python class."""
+    names = ["finetune-kit", str(result.recipe["task"]), strategy_of(result)]
+    return [name for name in names if ":" not in name]
+
+
+def strategy_of(result: Result) -> str:
+    """Return the name of the strategy that trained a run; a merged model has it under `trained_by`."""
+    section = result.recipe["strategy"]
+    return str(section.get("trained_by", section)["name"])
 
 
 def eval_results(result: Result) -> Iterator[EvalResult]:
@@ -147,7 +159,7 @@ def eval_results(result: Result) -> Iterator[EvalResult]:
 
 def _opening(result: Result, facts: Facts) -> str:
     base = plain(facts.base_model or result.recipe["model"]["path"])
-    task, strategy = plain(result.recipe["task"]), plain(result.recipe["strategy"]["name"])
+    task, strategy = plain(result.recipe["task"]), plain(strategy_of(result))
     blocks = []
     if facts.fields.get("description"):
         blocks.append(plain_paragraphs(facts.fields["description"]))

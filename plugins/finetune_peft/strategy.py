@@ -17,6 +17,7 @@ from finetune.errors import BadOptions, Incompatible, did_you_mean
 from finetune.interfaces import Strategy, Task
 from finetune.kit import evaluation_mode
 from finetune_peft.heads import newly_initialized_modules
+from finetune_peft.names import check_names
 
 RESERVED: Mapping[str, str] = {
     "task_type": "the task sets it",
@@ -76,7 +77,7 @@ class PeftStrategy(Strategy):
 
         Raises:
             Incompatible: The model cannot be wrapped, or the task cannot be trained in this way.
-            BadOptions: PEFT refuses the value of a field of `config`.
+            BadOptions: PEFT refuses the value of a field of `config`, or a name matches no module.
         """
         whole = newly_initialized_modules(model, newly_initialized)
         options = self.peft_options(model, task, whole=whole)
@@ -86,6 +87,7 @@ class PeftStrategy(Strategy):
             config = self.method(**{**options, **self.config})
         except (TypeError, ValueError) as error:
             raise BadOptions(f"strategy: {error}") from error
+        check_names(model, config)
         try:
             with suppress_warnings():
                 return self.patch(get_peft_model(model, config))

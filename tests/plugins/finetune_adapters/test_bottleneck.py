@@ -178,6 +178,8 @@ def test_places_may_be_named() -> None:
         BottleneckStrategy(target_modules=("wo",)).prepare(model, TASK)
     with pytest.raises(BadOptions, match="'mlp' is not a linear layer of LlamaForCausalLM"):
         BottleneckStrategy(target_modules=("mlp",)).prepare(model, TASK)
+    with pytest.raises(BadOptions, match=r"'down_porj' matches no module .* Did you mean 'down_proj'\?"):
+        BottleneckStrategy(target_modules=("o_proj", "down_porj")).prepare(model, TASK)
     with pytest.raises(BadOptions, match=r"unfrozen_parameters: '\*Norm\*' matches no parameter of LlamaForCausalLM"):
         BottleneckStrategy(unfrozen_parameters=("*Norm*",)).prepare(model, TASK)
 

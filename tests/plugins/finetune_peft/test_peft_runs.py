@@ -12,6 +12,7 @@ import pytest
 import torch
 import toy
 from click.testing import CliRunner
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
@@ -154,7 +155,10 @@ def test_a_merged_model_computes_what_the_run_computes(name: str, runs: Any, tmp
     batch = dict(one.tokenizer([row["text"] for row in rows], padding=True, return_tensors="pt"))
     assert torch.allclose(checks.model_outputs(one.model, batch)[0], plain.eval()(**batch).logits, atol=1e-5)
     assert Result.load(output).recipe["strategy"]["trained_by"]["name"] == METHODS[name][0]["name"]
-    assert "library_name: transformers" in (output / "README.md").read_text(encoding="utf-8")
+    card = ModelCard.load(output / "README.md")
+    assert card.data.library_name == "transformers"
+    assert card.data.tags == ["finetune-kit", METHODS[name][0]["name"]]  # the task is a path of Python here
+    assert f"with the strategy {METHODS[name][0]['name']}." in card.text
     assert Result.load(output).saved_bytes > Result.load(run).saved_bytes > 0
     assert Result.load(output).scores == Result.load(run).scores
 
@@ -202,7 +206,7 @@ def test_the_recipe_of_a_merged_folder_says_how_it_was_trained_and_trains_nothin
         ({"name": "qlora", "bits": 3}, "bits: Input should be 4 or 8"),
         ({"name": "lora", "config": {"bias": "some"}}, "strategy: "),
         ({"name": "prompt", "prompt_tuning_init": "TEXT"}, "prompt_tuning_init_text can't be None"),
-        ({"name": "lora", "target_modules": ["qeury"]}, "qeury"),
+        ({"name": "lora", "target_modules": ["qeury"]}, "target_modules 'qeury' names no module .* mean 'query'"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(
