@@ -15,6 +15,7 @@ upstream.import_bitsandbytes()  # before anything else imports transformers, whi
 
 from transformers import TrainingArguments
 
+from finetune import base as bases
 from finetune import data, models
 from finetune import plan as plans
 from finetune import recipe as recipes
@@ -133,7 +134,13 @@ def train(
     )
 
 
-def load(run: str | Path, *, plugins: Plugins | None = None) -> FineTuned:
+def load(
+    run: str | Path,
+    *,
+    base: str | Path | None = None,
+    accept_changes: bool = False,
+    plugins: Plugins | None = None,
+) -> FineTuned:
     """Load the model of a finished run.
 
     Examples:
@@ -143,17 +150,23 @@ def load(run: str | Path, *, plugins: Plugins | None = None) -> FineTuned:
 
     Args:
         run: The run folder.
+        base: Folder or Hub id of the base model, if it is no longer where it was when the run was
+            trained.
+        accept_changes: Load the run even if the base model or the saved tokenizer has changed.
         plugins: Where names are looked up; None to discover the installed plugins.
 
     Raises:
-        BadRecipe: The folder holds no finished run.
+        BadRecipe: The folder holds no finished run, or its base model is gone.
+        Incompatible: The base model or the saved tokenizer has changed since the run was trained.
     """
     plugins = plugins or discover()
     result = Result.load(run)
     recipe = recipes.from_mapping(result.recipe, name=str(Path(run) / RECIPE))
+    if base is not None:
+        recipe = replace(recipe, model=replace(recipe.model, path=str(base)))
     # Use the fitted classes of the run: in a later version, the default of a recipe may be another
     # class.
-    plan = plans.make(replace(recipe, preprocessor=None, evaluator=None, metrics=()), plugins)
+    plan = plans.make(replace(recipe, preprocessor=None, evaluator=None, metrics=()), plugins, check_model=False)
     plan = replace(
         plan,
         # Further metrics can be code that is not installed here, so they are loaded only when
@@ -162,6 +175,13 @@ def load(run: str | Path, *, plugins: Plugins | None = None) -> FineTuned:
         preprocessor=options.rebuild(result.preprocessor, where="preprocessor"),
         evaluator=options.rebuild(result.evaluator, where="evaluator"),
     )
+    if plan.strategy.loads_base():
+        bases.check_place(plan.model)
+    if accept_changes:
+        result = replace(result, base={})
+    if plan.strategy.loads_base():
+        bases.check_content(result.base, plan.model)
+    bases.check_tokenizer(result.base.get("saved_tokenizer", {}), Path(run))
     from transformers import AutoTokenizer
 
     with models.suppress_output():
@@ -175,6 +195,7 @@ def evaluate(
     dataset: str | Path | Mapping[str, Any] | None = None,
     *,
     split: str = "test",
+    base: str | Path | None = None,
     plugins: Plugins | None = None,
     reporter: Reporter | None = None,
 ) -> dict[str, float]:
@@ -185,6 +206,7 @@ def evaluate(
         dataset: A path, or the ``dataset`` section of a recipe; None for the data of the run.
         split: The split to score. It has no effect if `dataset` has a single split: that one is
             scored.
+        base: Folder or Hub id of the base model, as in `load`.
         plugins: Where names are looked up; None to discover the installed plugins.
         reporter: Shows the progress.
 
@@ -194,7 +216,7 @@ def evaluate(
     Raises:
         BadData: The data cannot be read, or has no such split.
     """
-    return load(run, plugins=plugins).evaluate(dataset, split=split, reporter=reporter)
+    return load(run, base=base, plugins=plugins).evaluate(dataset, split=split, reporter=reporter)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -352,6 +374,12 @@ class FineTuned:
             raise BadData(f"the data has no split {split!r}. It has: {', '.join(splits)}. Set `split` to one of these.")
         return scoring.all_scores(plan.evaluator, plan, self._records(chosen, reporter=reporter), examples=chosen)
 
+    def _load_base(self) -> Any:
+        """Load the base model, which preference tasks compare with, after a check of its content."""
+        bases.check_place(self.plan.model)
+        bases.check_content(self.result.base, self.plan.model)
+        return runs.load_base(self.plan).model
+
     def _records(self, examples: Any, *, answers: bool = True, reporter: Reporter | None = None) -> list[Record]:
         """Predict examples with the task's trainer."""
         made = features.make(
@@ -387,7 +415,7 @@ class FineTuned:
                     "disable_tqdm": True,
                 },
                 generation=self.plan.recipe.generation,
-                base=lambda: runs.load_base(self.plan).model,
+                base=self._load_base,
                 callbacks=[callbacks.ShowPredictionProgress(reporter or Reporter())],
             )
             trainer = resolve(self.plan.task.trainer)(job)

@@ -330,6 +330,14 @@ class Strategy(ABC):
         """Load the weights of a checkpoint into the model, and return True; False leaves it to the trainer."""
         return False
 
+    def loads_base(self) -> bool:
+        """Return whether `load` reads the base model; by default, whether `load` is overridden.
+
+        If it does, the base model is checked before: it must be there, and have the content that it had when the run
+        was trained.
+        """
+        return type(self).load is not Strategy.load
+
     def save(self, model: Any, directory: Path) -> None:
         """Write the trained model to a folder, as safetensors."""
         model.save_pretrained(directory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ def check(model: Model) -> None:
 
 
 def locate(model: Model) -> str:
-    """Return the folder or Hub id of a model.
+    """Return the absolute path of a model's folder, or its id on the Hub.
 
     ``package:name/folder`` is a folder inside an installed package. The package is found without being imported.
 
@@ -71,14 +72,32 @@ def locate(model: Model) -> str:
     return _locate(model.path, section="model")
 
 
+def locate_tokenizer(model: Model) -> str:
+    """Return the absolute path of the folder of a model's tokenizer, or its id on the Hub.
+
+    Raises:
+        BadRecipe: The package or the folder does not exist.
+    """
+    if model.tokenizer is None or model.tokenizer == model.path:
+        return locate(model)
+    return _locate(model.tokenizer, section="model.tokenizer")
+
+
+def absolute(path: str) -> str:
+    """Return the absolute path of a folder of this machine; an id of the Hub, a package or a scheme as it is."""
+    if path.startswith(PACKAGE) or not Path(path).expanduser().is_dir():
+        return path
+    return os.path.abspath(Path(path).expanduser())
+
+
 def _locate(path: str, *, section: str) -> str:
     if not path.startswith((PACKAGE, ".", "/", "~")):
-        return path  # a Hub id, or a folder below the current one
+        return absolute(path)  # a Hub id, or a folder below the current one
     inside = _in_package(path, section=section) if path.startswith(PACKAGE) else path
     folder = Path(inside).expanduser()
     if not folder.is_dir():
         raise BadRecipe(f"{section}: {path!r} is not a folder (looked at {folder}).")
-    return str(folder)
+    return os.path.abspath(folder)
 
 
 def _in_package(path: str, *, section: str) -> str:
@@ -112,10 +131,10 @@ def tokenizer(model: Model) -> Any:
     """
     from transformers import AutoTokenizer
 
-    section, path, revision = "model", model.path, model.revision
+    section, revision = "model", model.revision
     if model.tokenizer is not None and model.tokenizer != model.path:
-        section, path, revision = "model.tokenizer", model.tokenizer, None
-    located = _locate(path, section=section)
+        section, revision = "model.tokenizer", None
+    located = locate_tokenizer(model)
     try:
         return AutoTokenizer.from_pretrained(located, revision=revision or "main", trust_remote_code=False)
     except (OSError, ValueError) as error:
@@ -147,12 +166,17 @@ def load(model: Model, model_class: Any, options: Mapping[str, Any]) -> Loaded:
             f"model.options: {{ignore_mismatched_sizes: true}}. {_first_line(error)}"
         ) from error
     except (OSError, ValueError) as error:
-        raise BadRecipe(f"model: {model.path!r} cannot be loaded: {_first_line(error)}") from error
+        raise cannot_load(model.path, error) from error
     parameters = set(info["missing_keys"])
     parameters.update(key for key, *_ in info.get("mismatched_keys", ()))
     _initialize_rest(loaded, parameters)
     modules = {parameter.rpartition(".")[0] for parameter in parameters}
     return Loaded(model=loaded, newly_initialized=frozenset(modules))
+
+
+def cannot_load(path: str, error: Exception) -> BadRecipe:
+    """Return the error for a folder or id from which transformers cannot load a model."""
+    return BadRecipe(f"model: {path!r} cannot be loaded: {_first_line(error)}")
 
 
 @contextmanager

@@ -51,12 +51,13 @@ class Plan:
         return content
 
 
-def make(recipe: Recipe, plugins: Plugins) -> Plan:
+def make(recipe: Recipe, plugins: Plugins, *, check_model: bool = True) -> Plan:
     """Look up every name of a recipe, and build every object.
 
     Args:
         recipe: What to do.
         plugins: Where names are looked up.
+        check_model: Whether the base model must exist; a finished run may not need it.
 
     Raises:
         FinetuneError: There is one problem.
@@ -75,7 +76,7 @@ def make(recipe: Recipe, plugins: Plugins) -> Plan:
     task = attempt(lambda: plugins.find("tasks", recipe.task))
     strategy = attempt(lambda: _chosen(plugins, "strategies", recipe.strategy, Strategy))
     metrics = attempt(lambda: find_metrics(recipe, plugins))
-    model = attempt(lambda: _model(recipe.model, plugins))
+    model = attempt(lambda: _model(recipe.model, plugins, check=check_model))
     preprocessor = evaluator = None
     if task is not None:
         if not isinstance(task, Task):
@@ -158,8 +159,8 @@ def _chosen(plugins: Plugins, hook: str, choice: Choice | None, base: Any, defau
     return options.build(cls, choice.options, where=section)
 
 
-def _model(model: Model, plugins: Plugins) -> Model:
-    """Return a model with folders in place of the schemes of plugins, after the checks of `models.check`.
+def _model(model: Model, plugins: Plugins, *, check: bool) -> Model:
+    """Return a model with folders in place of the schemes of plugins, after the checks of `models.check` if wanted.
 
     Raises:
         BadRecipe: No plugin provides the scheme of a path, or a check fails.
@@ -168,7 +169,8 @@ def _model(model: Model, plugins: Plugins) -> Model:
     if model.tokenizer is not None:
         tokenizer = _without_scheme(model.tokenizer, plugins, section="model.tokenizer")
         model = dataclasses.replace(model, tokenizer=tokenizer)
-    models.check(model)
+    if check:
+        models.check(model)
     return model
 
 

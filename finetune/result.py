@@ -107,6 +107,10 @@ class Result:
     """Every training argument, including upstream's defaults."""
     environment: Mapping[str, Any]
     """Versions, hardware, threads."""
+    base: Mapping[str, Any] = field(default_factory=dict)
+    """The base model as it was when the run was trained: its ``path``, and of each of its ``files`` and those of its
+    ``tokenizer`` the ``sha256`` and the ``state`` in the file system; and the same of the ``saved_tokenizer`` in the
+    run folder. Empty in results of older versions."""
     saved_bytes: int = 0
     """Size of the saved weights: those of the whole model, or of an adapter alone."""
     notes: Sequence[str] = ()

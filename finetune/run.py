@@ -11,6 +11,7 @@ from typing import Any
 import transformers
 from transformers import set_seed
 
+from finetune import base as bases
 from finetune import folder, models, report
 from finetune import result as results
 from finetune.data.preparation import Prepared, prepare
@@ -49,6 +50,8 @@ class TrainingSetup:
     checkpoint: str | None
     """Folder to resume from."""
     notes: Sequence[str]
+    base: Mapping[str, Any]
+    """The content of the base model, as `bases.describe` returns it."""
 
 
 def run(
@@ -123,7 +126,8 @@ def prepare_training(prepared: Prepared, *, resume: bool, accept_changes: bool, 
     loaded = load_model(prepared)
     job = make_job(prepared, loaded, reporter)
     trainable, total = checks.something_trains(job.model, newly_initialized=loaded.newly_initialized)
-    identity = identify(prepared, job)
+    described = bases.describe(plan.model)
+    identity = identify(prepared, job, described)
     checkpoint: str | None = None
     notes = [*upstream.unsupported(), *plan.strategy.notes(job.model)]
     if models.has_sparse_attention(plan.model):
@@ -145,6 +149,7 @@ def prepare_training(prepared: Prepared, *, resume: bool, accept_changes: bool, 
         total=total,
         checkpoint=checkpoint,
         notes=notes,
+        base=described,
     )
 
 
@@ -223,10 +228,15 @@ def make_job(prepared: Prepared, loaded: Loaded, reporter: Reporter) -> Job:
 def resolved(plan: Plan, job: Job) -> dict[str, Any]:
     """Return the recipe as plain mappings, with every option."""
     not_written = set(training_arguments.device_arguments()) - set(plan.recipe.training)
-    return plan.resolved({name: value for name, value in job.arguments.items() if name not in not_written})
+    content = plan.resolved({name: value for name, value in job.arguments.items() if name not in not_written})
+    # absolute, so that the run can be used from any folder
+    for key in ("path", "tokenizer"):
+        place = content["model"][key]
+        content["model"][key] = models.absolute(place) if place else place
+    return content
 
 
-def identify(prepared: Prepared, job: Job) -> checkpoints.Identity:
+def identify(prepared: Prepared, job: Job, described: Mapping[str, Any]) -> checkpoints.Identity:
     """Return what must not change between a run and its continuation."""
     content, environment = resolved(prepared.plan, job), results.environment()
     facts = {
@@ -234,6 +244,7 @@ def identify(prepared: Prepared, job: Job) -> checkpoints.Identity:
         **{f"training.{key}": value for key, value in content["training"].items() if key not in checkpoints.HARMLESS},
         **{f"data.{split}": digest for split, digest in prepared.examples.fingerprints.items()},
         "processes": environment["processes"],
+        checkpoints.BASE: bases.facts(described),
     }
     circumstances = {**environment["versions"], "threads": environment["threads"]}
     return checkpoints.Identity(facts, circumstances)
@@ -252,16 +263,22 @@ def save(prepared: Prepared, job: Job, trainer: Any) -> None:
 
 
 def reload(plan: Plan, directory: Path, tokenizer: Any) -> Any:
-    """Load the model that a run saved."""
-    model = plan.model
-    loaded = plan.strategy.load(
-        directory,
-        model_class=getattr(transformers, plan.task.model_class),
-        base=models.locate(model),
-        options=models.from_pretrained_options(
-            model, {**plan.preprocessor.model_options(), **plan.strategy.load_options()}
-        ),
-    )
+    """Load the model that a run saved.
+
+    Raises:
+        BadRecipe: The strategy loads the base model, and it cannot be loaded.
+    """
+    model, needs_base = plan.model, plan.strategy.loads_base()
+    options = {**plan.preprocessor.model_options(), **plan.strategy.load_options()}
+    try:
+        loaded = plan.strategy.load(
+            directory,
+            model_class=getattr(transformers, plan.task.model_class),
+            base=models.locate(model) if needs_base else model.path,
+            options=models.from_pretrained_options(model, options),
+        )
+    except OSError as error:
+        raise (bases.not_found(model, error) if needs_base else models.cannot_load(str(directory), error)) from error
     models.set_pad_token(loaded, tokenizer)
     return loaded
 
@@ -304,6 +321,7 @@ def record(
         arguments=public_arguments(trainer.args),
         environment=results.environment(),
         notes=[*ready.notes, *without_primary(scored)],
+        base={**ready.base, "saved_tokenizer": bases.describe_tokenizer(Path(plan.recipe.output))},
         resumed_from=Path(ready.checkpoint).name if ready.checkpoint else None,
         directory=plan.recipe.output,
     )

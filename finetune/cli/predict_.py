@@ -21,8 +21,9 @@ GENERATION = "generation."
 @click.command("predict", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @click.argument("run", type=click.Path(file_okay=False))
 @click.argument("file", required=False)
+@click.option("--base", help="Folder or Hub id of the base model, if it has moved since the run was trained.")
 @click.pass_context
-def command(ctx: click.Context, run: str, file: str | None) -> None:
+def command(ctx: click.Context, run: str, file: str | None, base: str | None) -> None:
     """Predict with the model of a finished RUN, and print one JSON object per example.
 
     FILE contains examples in any format of a recipe, with the column names of the run's data set.
@@ -37,7 +38,7 @@ def command(ctx: click.Context, run: str, file: str | None) -> None:
         raise click.UsageError("give a file, - for standard input, or one example by its columns: --text '…'.")
     from finetune import api
 
-    model = api.load(run)
+    model = api.load(run, base=base)
     if generation:
         model = model.with_generation(**dict(_option(word) for word in generation))
     if columns:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # also read at run time, by `_sources`
+    from finetune.base import describe_tokenizer
     from finetune.cli import output as cli_output
     from finetune.data import from_rows
     from finetune.data.findings import blank_line
@@ -27,7 +28,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.evaluation.bootstrap import intervals, ratios, safe_divide
     from finetune.evaluation.required import check_primary, require_key
     from finetune.folder import make_readable, size_of_weights
-    from finetune.models import base_model_of, bf16_is_fast, finds_end_by_padding, locate, suppress_output
+    from finetune.models import base_model_of, bf16_is_fast, config_of, finds_end_by_padding, locate, suppress_output
     from finetune.plugins import Plugins, discover, resolve
     from finetune.progress import Console, Reporter, suppress_progress_bars
     from finetune.recipe import Recipe
@@ -37,6 +38,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.recipe.options import build as build_options
     from finetune.recipe.options import rebuild
     from finetune.result import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result, write_atomically
+    from finetune.run import reload
     from finetune.training.arguments import build_arguments
     from finetune.training.checks import align_memory, evaluation_mode, model_outputs
     from finetune.training.collate import PadRight, pad, pad_mask
@@ -93,7 +95,9 @@ __all__ = [
     "check_primary",
     "check_text",
     "cli_output",
+    "config_of",
     "decay_parameter_names",
+    "describe_tokenizer",
     "discover",
     "dump_yaml",
     "encode_truncated",
@@ -121,6 +125,7 @@ __all__ = [
     "read_recipe",
     "rebuild",
     "recipe_from_mapping",
+    "reload",
     "replaced",
     "require_key",
     "require_upstream",

@@ -19,6 +19,7 @@ from transformers import TrainerCallback
 
 from finetune.errors import BadCheckpoint
 from finetune.folder import file_sha256
+from finetune.models import absolute
 from finetune.result import write_atomically
 
 MANIFEST = "manifest.json"
@@ -30,6 +31,12 @@ HARMLESS = frozenset(
      "run_name", "dataloader_num_workers", "dataloader_pin_memory"}
 )  # fmt: skip
 """Training arguments that can change on resume, because no weight depends on them."""
+
+
+BASE = "base"
+"""The fact that holds the digests of the base model and its tokenizer; versions before 0.5 did not write it."""
+PLACES = ("path", "tokenizer")
+"""Keys of the recipe's `model` section that say where the base model is."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +51,37 @@ class Identity:
 
     def changes(self, manifest: Mapping[str, Any]) -> list[str]:
         """Return the facts that differ, one line for each: ``seed: 42 then, 43 now``."""
-        return _differences(manifest["identity"], self.facts)
+        then, now = manifest["identity"], self.facts
+        if all(_has_digests(facts) for facts in (then, now)):
+            return _differences(_without_places(then), _without_places(now))
+        return _differences(_with_places(then), _with_places(now))
 
     def drift(self, manifest: Mapping[str, Any]) -> list[str]:
         """Return the circumstances that differ, one line for each."""
         return _differences(manifest["circumstances"], self.circumstances)
+
+
+def _has_digests(facts: Mapping[str, Any]) -> bool:
+    return bool((facts.get(BASE) or {}).get("files"))
+
+
+def _with_places(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return facts with absolute paths, and without the digests that only one of two runs has."""
+    model = dict(facts.get("model", {}))
+    for name in PLACES:
+        if model.get(name):
+            model[name] = absolute(model[name])
+    return {**facts, "model": model, BASE: None}
+
+
+def _without_places(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return facts with the content of the base model instead of its place: a folder that moved is the same."""
+    kept = {name: value for name, value in facts.items() if name != BASE}
+    kept["model"] = {name: value for name, value in facts.get("model", {}).items() if name not in PLACES}
+    for section, owner in (("files", "the base model"), ("tokenizer", "its tokenizer")):
+        for name, digest in facts[BASE].get(section, {}).items():
+            kept[f"{name} of {owner}"] = digest
+    return kept
 
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -190,6 +190,10 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
              to="silence that warning about TRL's adapter 'ref', which finetune deletes"),
     *_assume("peft.tuners.tuners_utils", "Unsupported layer type", by="plugins/finetune_peft/strategy.py", kind="text",
              to="silence that warning about norms, which the user cannot act on"),
+    *_assume("peft.tuners.tuners_utils", "a tied layer is part of the adapter", by="plugins/finetune_peft/strategy.py",
+             kind="text", to="silence that warning; tied embeddings are saved and merged correctly"),
+    *_assume("peft.tuners.tuners_utils", "Input and output embeddings are no longer tied", kind="text",
+             by="plugins/finetune_peft/merging.py", to="silence that warning about a merge, which is as it should be"),
     # bitsandbytes
     *_assume("bitsandbytes.nn.modules", "has_avx512bf16", by="plugins/finetune_peft/qlora.py",
              to="keep 4-bit weights as they are stored; packed weights give wrong gradients"),

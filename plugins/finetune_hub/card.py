@@ -103,7 +103,6 @@ def metadata(result: Result, facts: Facts, *, name: str) -> ModelCardData:
     data_set = facts.fields.get("dataset_name") or (path if isinstance(path, str) and is_hub_id(path) else None)
     stated = languages(facts.fields)
     # the Python path of a task or strategy of the user is no tag
-    names = [str(result.recipe["task"]), str(result.recipe["strategy"]["name"])]
     base: dict[str, Any] = {}
     if facts.base_model:
         base = {"base_model": facts.base_model, "base_model_relation": facts.relation}

@@ -10,7 +10,7 @@ from typing import Any
 
 from huggingface_hub.repocard import metadata_load
 
-from finetune.errors import BadOptions, did_you_mean
+from finetune.errors import BadOptions, BadRecipe, did_you_mean
 from finetune.kit import Result, locate, recipe_from_mapping
 from finetune_hub.hub_rules import is_hub_id
 
@@ -107,7 +107,10 @@ def _card_of_base(result: Result) -> dict[str, Any]:
     has_scheme = ":" in model.path and not model.path.startswith("package:")
     if has_scheme:  # to find its folder, a plugin's scheme would make the model
         return {}
-    card = Path(locate(model)) / "README.md"
+    try:
+        card = Path(locate(model)) / "README.md"
+    except BadRecipe:  # the folder is gone, and with it the card
+        return {}
     return dict(metadata_load(card) or {}) if card.is_file() else {}
 
 

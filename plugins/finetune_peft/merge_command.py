@@ -8,15 +8,25 @@ import click
 @click.command("merge")
 @click.argument("run", type=click.Path(exists=True, file_okay=False))
 @click.option("--output", type=click.Path(file_okay=False), help="New folder.  [default: RUN-merged]")
-def command(run: str, output: str | None) -> None:
+@click.option("--base", help="Folder or Hub id of the base model, if it has moved since the run was trained.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="Data type of the weights.  [default: that of the base model in the run; for qlora, that of its files]",
+)
+def command(run: str, output: str | None, base: str | None, dtype: str | None) -> None:
     """Merge the adapter of a finished RUN into the weights of its base model.
 
-    For `lora` (DoRA and rsLoRA too), `ia3` and `layernorm`. The new folder loads like any model of transformers,
-    without PEFT, and `finetune predict` and `finetune evaluate` take it like a run. The outputs of the merged model
-    are compared with those of the run's model.
+    For `lora` (DoRA and rsLoRA too), `qlora`, `ia3` and `layernorm`. The new folder loads like any model of
+    transformers, without PEFT, and `finetune predict` and `finetune evaluate` take it like a run. The weights are
+    merged in float32 and rounded once. The outputs of the merged model are compared with those of the run's model.
     """
     from finetune_peft.merging import merge
 
     output = output or f"{run.rstrip('/')}-merged"
-    difference = merge(run, output)
-    click.echo(f"Merged into {output}: plain weights; outputs differ by at most {difference:.1g}.")
+    change = merge(run, output, base=base, dtype=dtype)
+    click.echo(
+        f"Merged into {output}: plain weights in {change.dtype}; outputs differ by at most {change.difference:.1g}."
+    )
+    if change.dtype != "float32":
+        click.echo(f"Rounding to {change.dtype} changes an output by at most {change.rounding:.1g} of the greatest.")

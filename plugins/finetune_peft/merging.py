@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import os
 import shutil
+import warnings
 from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,17 +22,23 @@ from finetune.kit import (
     RECIPE,
     Result,
     base_model_of,
+    config_of,
+    describe_tokenizer,
     dump_yaml,
     make_readable,
     model_outputs,
+    reload,
     size_of_weights,
+    suppress_output,
     write_atomically,
 )
 
 MERGEABLE = frozenset({"LORA", "IA3", "LN_TUNING"})
 """PEFT's types of adapters that change weights; the others add something that no weight can hold."""
 TOLERANCE = 1e-5
-"""Greatest allowed change of an output, relative to the greatest output."""
+"""Greatest allowed change of an output by the merge in float32, relative to the greatest output."""
+ROUNDING: Mapping[str, float] = {"float32": TOLERANCE, "bfloat16": 0.125, "float16": 0.0156}
+"""Data type → greatest allowed change of an output by rounding the weights to it: 32 times the error of one number."""
 COPIED = (PREDICTIONS, "README.md", "report.html")
 """Files of a run that hold for the merged model as well."""
 
@@ -52,40 +62,141 @@ class MergedStrategy(Strategy):
         )
 
 
-def merge(run: str | Path, output: str | Path) -> float:
+@dataclass(frozen=True, kw_only=True)
+class UnquantizedStrategy(Strategy):
+    """Loads a run's model with every weight in float32; weights that are quantized are unpacked."""
+
+    strategy: Any
+    """The `PeftStrategy` of the run."""
+
+    def load_options(self) -> dict[str, Any]:
+        """Return how the run loads its base model."""
+        options: dict[str, Any] = self.strategy.load_options()
+        return options
+
+    def loading(self) -> AbstractContextManager[None]:
+        """Return the context in which the run loads its base model."""
+        context: AbstractContextManager[None] = self.strategy.loading()
+        return context
+
+    def prepare(self, model: Any, task: Task, *, newly_initialized: Collection[str] = ()) -> Any:
+        """Refuse to train.
+
+        Raises:
+            Incompatible: Always: the class only loads.
+        """
+        raise Incompatible("strategy: UnquantizedStrategy loads a model for a merge, and trains none.")
+
+    def load(self, directory: Path, *, model_class: Any, base: str, options: Mapping[str, Any]) -> Any:
+        """Load the base model in float32, unpack what is quantized, and load the adapter onto it."""
+        from peft import PeftModel
+
+        from finetune_peft.strategy import suppress_warnings
+
+        with self.loading():
+            model = model_class.from_pretrained(base, **{**options, "dtype": "float32"})
+        if is_quantized(model):
+            model = model.dequantize()
+        with suppress_warnings():
+            return PeftModel.from_pretrained(model.float(), directory)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merged:
+    """What a merge changed, relative to the greatest output of a random batch."""
+
+    dtype: str
+    """Data type of the merged weights."""
+    rounding: float
+    """Change of an output by rounding the weights to the data type."""
+    difference: float
+    """Difference between an output of the merged model and of the run's model, as the run loads it."""
+
+
+def merge(run: str | Path, output: str | Path, *, base: str | None = None, dtype: str | None = None) -> Merged:
     """Write a run's model with the adapter merged into its weights, and everything that is needed to use it.
+
+    The weights are merged in float32 and rounded once. Quantized weights are unpacked first, so the adapter is merged
+    into the values with which it was trained.
 
     Args:
         run: The run folder.
         output: A new folder: like a run folder, but without the files that a resumed run needs.
-
-    Returns:
-        The greatest difference between an output of the merged model and of the run's model, relative to the greatest
-        output.
+        base: Folder or Hub id of the base model, if it has moved since the run was trained.
+        dtype: Data type of the merged weights: a name of `ROUNDING`; None for the one in which the run loaded its base
+            model, or in which the base model is stored if the run quantized it.
 
     Raises:
         Incompatible: The run trained no PEFT adapter, or one that cannot be merged.
         OutputExists: The folder is not empty.
-        TrainingFailed: The outputs of the merged model differ from those of the run's model.
+        TrainingFailed: The outputs of the merged model differ by more than rounding.
     """
     run, output = Path(run), Path(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise OutputExists(f"output: {str(output)!r} is not empty. Name another folder with --output.")
     finished = Result.load(run)
-    loaded = finetune.load(run)
+    loaded = finetune.load(run, base=base)
     check_mergeable(loaded.plan.strategy, loaded.model)
     batch = random_batch(loaded.model)
-    before = model_outputs(loaded.model, batch)
-
+    of_run = model_outputs(loaded.model, batch)
+    dtype = dtype or default_dtype(loaded)
+    plan, tokenizer, model = loaded.plan, loaded.tokenizer, loaded.model
+    if is_quantized(base_model_of(model)) or any(p.dtype != torch.float32 for p in model.parameters()):
+        del loaded, model  # frees the memory
+        with suppress_output():
+            model = reload(replace(plan, strategy=UnquantizedStrategy(strategy=plan.strategy)), run, tokenizer)
+    exact = model_outputs(model, batch)
+    merged = merge_adapter(model)
+    check_change(
+        compare(exact, model_outputs(merged, batch)),
+        TOLERANCE,
+        "by the merge in float32. Please report this, and use the adapter as it is",
+    )
     output.mkdir(parents=True, exist_ok=True)
-    merge_adapter(loaded.model).save_pretrained(output)
-    loaded.tokenizer.save_pretrained(output)
+    merged.to(getattr(torch, dtype)).save_pretrained(output)
+    tokenizer.save_pretrained(output)
     make_readable(output)
-    merged = write_record(finished, run, output)
-    difference = check_outputs(before, model_outputs(finetune.load(output).model, batch), output)
+    record = write_record(finished, run, output, model=model_section(finished, base=base, dtype=dtype))
+    of_merged = model_outputs(finetune.load(output).model, batch)
+    change = Merged(dtype=dtype, rounding=compare(exact, of_merged), difference=compare(of_run, of_merged))
+    try:
+        remedy = "Please report this, and use the adapter as it is"
+        if dtype != "float32":
+            remedy = "Merge with --dtype float32, or use the adapter as it is"
+        check_change(change.rounding, ROUNDING[dtype], f"by rounding the weights to {dtype}. {remedy}")
+    except TrainingFailed:
+        shutil.rmtree(output)
+        raise
+    if dtype != "float32":
+        record = replace(record, notes=[*record.notes, describe_change(change)])
+        record.save(output)
     # writes the card again: the copied one describes an adapter
-    loaded.plan.plugins.announce("after_run", result=merged, directory=output)
-    return difference
+    plan.plugins.announce("after_run", result=record, directory=output)
+    return change
+
+
+def describe_change(change: Merged) -> str:
+    """Return what a merge changed, as a sentence."""
+    return (
+        f"merged in float32 and rounded to {change.dtype}: rounding changes an output by at most {change.rounding:.2g} "
+        f"of the greatest, and the outputs differ from the run's by at most {change.difference:.2g}; the scores are "
+        "those of the run"
+    )
+
+
+def default_dtype(loaded: Any) -> str:
+    """Return the data type in which a run loaded its base model, or in which it is stored if it was quantized."""
+    base = base_model_of(loaded.model)
+    stored = base.dtype
+    if is_quantized(base):
+        stored = getattr(config_of(loaded.plan.model), "dtype", None) or torch.float32
+    name = str(stored).removeprefix("torch.")
+    return name if name in ROUNDING else "float32"
+
+
+def is_quantized(model: Any) -> bool:
+    """Return whether weights of a model of transformers are stored in fewer bits."""
+    return getattr(model.config, "quantization_config", None) is not None
 
 
 def check_mergeable(strategy: Any, model: Any) -> None:
@@ -100,12 +211,6 @@ def check_mergeable(strategy: Any, model: Any) -> None:
     name = type(strategy).__name__
     if not isinstance(strategy, PeftStrategy):
         raise Incompatible(f"the run's strategy {name} trained no PEFT adapter. There is nothing to merge.")
-    if getattr(base_model_of(model).config, "quantization_config", None) is not None:
-        raise Incompatible(
-            "the base model is quantized. An adapter merged into such weights would be rounded as they are, and the "
-            "model would not be the one that was scored. Use the adapter as it is, or train with `lora` if you need "
-            "plain weights."
-        )
     if str(model.active_peft_config.peft_type.value) not in MERGEABLE:
         raise Incompatible(
             f"{name} puts virtual tokens before the text, and no weight can hold them. Use the run as it is."
@@ -116,20 +221,53 @@ def merge_adapter(model: Any) -> Any:
     """Return the base model with the adapter merged into its weights, and without any module of PEFT."""
     from peft.utils import ModulesToSaveWrapper
 
-    merged = model.merge_and_unload(safe_merge=True)
+    untie_adapted(model)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Input and output embeddings are no longer tied")
+        merged = model.merge_and_unload(safe_merge=True)
     for name, module in list(merged.named_modules()):
         if isinstance(module, ModulesToSaveWrapper):  # PEFT 0.21 leaves them if norms were trained
             merged.set_submodule(name, module.modules_to_save[module.active_adapters[0]])
     return merged
 
 
-def write_record(finished: Result, run: Path, output: Path) -> Result:
+def untie_adapted(model: Any) -> None:
+    """Give each module its own copy of a weight that it shares with a module that has an adapter.
+
+    Otherwise the update of one, such as the head, would be merged into the other as well, such as the embeddings.
+    """
+    owners: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        owners.setdefault(id(parameter), []).append(name)
+    for names in owners.values():
+        has_adapter = any(".base_layer." in name for name in names)
+        if len(names) == 1 or not has_adapter:
+            continue
+        for name in names[1:]:
+            path, _, attribute = name.rpartition(".")
+            module = model.get_submodule(path)
+            copied = torch.nn.Parameter(getattr(module, attribute).detach().clone(), requires_grad=False)
+            setattr(module, attribute, copied)
+        base_model_of(model).config.tie_word_embeddings = False
+
+
+def model_section(finished: Result, *, base: str | None, dtype: str) -> dict[str, Any]:
+    """Return the recipe's `model` section of a merged model: where the base model was found, and the data type."""
+    section = dict(finished.recipe["model"])
+    if base is not None:
+        section["path"] = os.path.abspath(base) if Path(base).is_dir() else base
+    if dtype != "float32" or "dtype" in section["options"]:
+        section["options"] = {**section["options"], "dtype": dtype}
+    return section
+
+
+def write_record(finished: Result, run: Path, output: Path, *, model: Mapping[str, Any]) -> Result:
     """Write the recipe and the result of a merged model, copy the run's files that still hold, and return the result.
 
     The recipe's strategy section says how the folder is loaded, and how the run was trained.
     """
     strategy = {"name": "finetune_peft.merging:MergedStrategy", "trained_by": dict(finished.recipe["strategy"])}
-    recipe = {**finished.recipe, "strategy": strategy}
+    recipe = {**finished.recipe, "model": model, "strategy": strategy}
     write_atomically(output / RECIPE, dump_yaml(recipe))
     note = f"merged from {run.name}: the adapter is part of the weights"
     record = replace(
@@ -138,6 +276,7 @@ def write_record(finished: Result, run: Path, output: Path) -> Result:
         notes=[*finished.notes, note],
         directory=str(output),
         saved_bytes=size_of_weights(output),
+        base={**finished.base, "saved_tokenizer": describe_tokenizer(output)},
     )
     record.save(output)
     for name in COPIED:
@@ -159,23 +298,25 @@ def random_batch(model: Any) -> dict[str, Any]:
     return batch
 
 
-def check_outputs(before: Any, after: Any, output: Path) -> float:
-    """Return the greatest relative difference between outputs; delete the merged model if it is not only rounding.
+def compare(before: Any, after: Any) -> float:
+    """Return the greatest difference between outputs, relative to the greatest output; infinity if not finite."""
+    greatest = 0.0
+    for original, changed in zip(before, after, strict=True):
+        if isinstance(original, torch.Tensor):
+            original, changed = original.float(), changed.float()
+            difference = float((original - changed).abs().max()) / max(1.0, float(original.abs().max()))
+            greatest = max(greatest, difference) if math.isfinite(difference) else math.inf
+    return greatest
+
+
+def check_change(change: float, limit: float, why: str) -> None:
+    """Check that a change is not greater than its limit.
 
     Raises:
-        TrainingFailed: The difference is greater than `TOLERANCE`.
+        TrainingFailed: It is.
     """
-    differences: list[float] = []
-    for original, merged in zip(before, after, strict=True):
-        if isinstance(original, torch.Tensor):
-            scale = max(1.0, float(original.abs().max()))
-            differences.append(float((original - merged).abs().max()) / scale)
-    greatest = max(differences)
-    if not all(difference <= TOLERANCE for difference in differences):  # so that NaN is refused as well
-        shutil.rmtree(output)
+    if change > limit:
         raise TrainingFailed(
-            f"the merged model would differ from the run's model: an output changes by {greatest:.3g} of the greatest "
-            f"output, and {TOLERANCE:g} is allowed. Nothing was kept. Was the run trained in half precision? Set "
-            "model.options: {dtype: float32} and train again, or use the adapter as it is."
+            f"the merged model would differ from the run's model: an output changes by {change:.3g} of the greatest "
+            f"output, and {limit:g} is allowed. Nothing was kept. The change comes {why}."
         )
-    return greatest

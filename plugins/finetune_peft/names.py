@@ -48,7 +48,8 @@ def _problems(model: Any, config: Any) -> Iterator[str]:
             if value != ALL_LINEAR and not any(re.fullmatch(value, name) for name in modules):
                 yield _no_full_match(field, value, modules, kind)
         elif isinstance(value, Collection):
-            for name in _unknown(value, modules, _ends_in):
+            names = [name for name in value if isinstance(name, str)]  # `trainable_token_indices` may hold numbers only
+            for name in _unknown(names, modules, _ends_in):
                 yield _unknown_name(field, name, modules, kind, model)
     for field in PATTERNS:
         for name in _unknown(getattr(config, field, None) or (), modules, _ends_in_pattern):

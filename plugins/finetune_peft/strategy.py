@@ -112,8 +112,13 @@ class PeftStrategy(Strategy):
 
 @contextmanager
 def suppress_warnings() -> Iterator[None]:
-    """Suppress two warnings of PEFT 0.21: of norms as targets, and of a name that transformers 5.23 deprecates."""
+    """Suppress warnings of PEFT 0.21 that the user cannot act on.
+
+    They are about norms as targets, about a name that transformers 5.23 deprecates, and about tied embeddings, which
+    are saved and merged correctly here.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Unsupported layer type .*Norm", category=UserWarning)
+        warnings.filterwarnings("ignore", message=".*a tied layer is part of the adapter", category=UserWarning)
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
         yield

@@ -78,6 +78,7 @@ def test_every_unknown_name_has_a_line() -> None:
         LoraConfig(target_modules=r".*\.(q|v)_proj", modules_to_save=["lm_head", "model.norm"]),
         LoraConfig(target_modules=["q_proj"], rank_pattern={"q_proj": 2, r"^model\.layers\.0.*": 4}),
         LoraConfig(target_modules=[], target_parameters=["q_proj.weight"]),
+        LoraConfig(trainable_token_indices=[1, 2]),
         PromptTuningConfig(),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ import torch
 import toy
 from click.testing import CliRunner
 from huggingface_hub import ModelCard
-from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig, LlamaForCausalLM
 
 import finetune
 from finetune import recipe as recipes
@@ -43,7 +44,7 @@ METHODS: dict[str, tuple[dict[str, Any], str]] = {
     "layernorm": ({"name": "layernorm"}, r"LayerNorm\.ln_tuning_layers\."),
 }
 """Name → the recipe's strategy section, and what finds every parameter that the method adds to train, and no other."""
-MERGEABLE = ("lora", "all-linear", "dora", "rslora", "ia3", "layernorm")
+MERGEABLE = ("lora", "all-linear", "dora", "rslora", "ia3", "layernorm", "qlora")
 ROWS = {"train": toy.rows(32, seed=1), "validation": toy.rows(12, seed=2)}
 
 
@@ -145,12 +146,13 @@ def test_a_merged_model_computes_what_the_run_computes(name: str, runs: Any, tmp
     run, output = runs(name), tmp_path / "merged"
     answer = CliRunner(catch_exceptions=False).invoke(main, ["merge", str(run), "--output", str(output)])
     assert answer.exit_code == 0, answer.output
-    assert re.search(r"plain weights; outputs differ by at most \S+", answer.output)
+    assert re.search(r"plain weights in float32; outputs differ by at most \S+", answer.output)
     assert not (output / "adapter_config.json").exists()
     assert (output / "model.safetensors").is_file() and (output / "tokenizer.json").is_file()
     rows = [{"text": row["text"]} for row in ROWS["validation"]]
     one, two = finetune.load(run), finetune.load(output)
-    assert one.predict(rows) == two.predict(rows)
+    for ours, theirs in zip(one.predict(rows), two.predict(rows), strict=True):
+        assert ours["prediction"] == theirs["prediction"]
     plain = AutoModelForSequenceClassification.from_pretrained(output)
     batch = dict(one.tokenizer([row["text"] for row in rows], padding=True, return_tensors="pt"))
     assert torch.allclose(checks.model_outputs(one.model, batch)[0], plain.eval()(**batch).logits, atol=1e-5)
@@ -165,7 +167,7 @@ def test_a_merged_model_computes_what_the_run_computes(name: str, runs: Any, tmp
 
 @pytest.mark.parametrize(
     ("name", "why"),
-    [("qlora", "the base model is quantized"), ("prefix", "puts virtual tokens"), ("prompt", "no weight")],
+    [("prefix", "puts virtual tokens"), ("prompt", "no weight")],
 )  # fmt: skip
 def test_what_cannot_be_merged_is_refused_with_the_reason(name: str, why: str, runs: Any, tmp_path: Path) -> None:
     answer = CliRunner().invoke(main, ["merge", str(runs(name)), "--output", str(tmp_path / "merged")])
@@ -177,10 +179,77 @@ def test_what_cannot_be_merged_is_refused_with_the_reason(name: str, why: str, r
 def test_a_merge_that_would_change_the_model_keeps_nothing(runs: Any, tmp_path: Path, monkeypatch: Any) -> None:
     from finetune_peft import merging
 
+    monkeypatch.setattr(merging, "ROUNDING", {"bfloat16": 1e-9})
+    with pytest.raises(TrainingFailed, match=r"the merged model would differ .* Merge with --dtype float32"):
+        merging.merge(runs("lora"), tmp_path / "merged", dtype="bfloat16")
     monkeypatch.setattr(merging, "TOLERANCE", -1.0)
-    with pytest.raises(TrainingFailed, match="the merged model would differ from the run's model"):
+    with pytest.raises(TrainingFailed, match="The change comes by the merge in float32"):
         merging.merge(runs("lora"), tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_an_adapter_on_a_half_precision_base_is_merged_in_float32_and_rounded_once(
+    dtype: str, base: Path, data: Any, tmp_path: Path
+) -> None:
+    from finetune_peft import merging
+
+    finetune.train(
+        task="toy:TASK", model={"path": str(base), "options": {"dtype": dtype}}, dataset=data, strategy="lora",
+        output=str(tmp_path / "run"), score_base_model=False, general_text="none", training={"max_steps": 2},
+    )  # fmt: skip
+    change = merging.merge(tmp_path / "run", tmp_path / "merged")
+    assert change.dtype == dtype
+    assert 0 < change.rounding < merging.ROUNDING[dtype]
+    merged = load_file(tmp_path / "merged" / "model.safetensors")
+    assert {str(tensor.dtype) for tensor in merged.values()} == {f"torch.{dtype}"}
+    assert finetune.load(tmp_path / "merged").model.dtype == getattr(torch, dtype)
+    assert any(f"rounded to {dtype}: rounding changes" in note for note in Result.load(tmp_path / "merged").notes)
+    exact = merging.merge(tmp_path / "run", tmp_path / "exact", dtype="float32")
+    assert exact.rounding <= merging.TOLERANCE
+    tensors = load_file(tmp_path / "exact" / "model.safetensors")
+    assert all(torch.equal(tensors[name].to(merged[name].dtype), merged[name]) for name in merged)  # rounded once
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"modules_to_save": ("lm_head",)},
+        {"modules_to_save": ("embed_tokens",)},
+        {"target_modules": ("q_proj", "embed_tokens")},
+        {"target_modules": ("q_proj", "lm_head")},
+        {"target_modules": ("q_proj", "embed_tokens", "lm_head")},
+    ],
+)
+def test_tied_embeddings_are_saved_and_merged_exactly(options: Any, tmp_path: Path) -> None:
+    from finetune_peft.lora import LoraStrategy
+    from finetune_peft.merging import compare, merge_adapter
+
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=64, tie_word_embeddings=True, **size)).save_pretrained(tmp_path / "base")
+    strategy, task = LoraStrategy(**options), replace(toy.TASK, peft_type="CAUSAL_LM")
+    model = strategy.prepare(AutoModelForCausalLM.from_pretrained(tmp_path / "base"), task)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data += torch.randn(parameter.shape, generator=generator) / 10
+    ids = torch.arange(1, 25).reshape(2, 12)
+    batch = {"input_ids": ids, "use_cache": False}
+    trained = checks.model_outputs(checks.align_memory(model), batch)
+    strategy.save(model, tmp_path / "run")
+    read = strategy.load(tmp_path / "run", model_class=AutoModelForCausalLM, base=str(tmp_path / "base"), options={})
+    checks.reloads_equal(trained, checks.model_outputs(checks.align_memory(read), batch))
+    merge_adapter(read).save_pretrained(tmp_path / "merged")
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    assert compare(trained, checks.model_outputs(merged, batch)) < 1e-5
+
+
+def test_outputs_that_are_not_finite_differ_infinitely() -> None:
+    from finetune_peft.merging import compare
+
+    one, other = torch.ones(3), torch.tensor([1.0, float("nan"), 1.0])
+    assert compare((one,), (other,)) == float("inf")
+    assert compare((one,), (one / 2,)) == 0.5
 
 
 def test_the_recipe_of_a_merged_folder_says_how_it_was_trained_and_trains_nothing(
@@ -192,6 +261,73 @@ def test_the_recipe_of_a_merged_folder_says_how_it_was_trained_and_trains_nothin
     content = recipes.to_mapping(recipes.read(tmp_path / "merged" / "recipe.yaml"))
     with pytest.raises(Incompatible, match=r"content of\s+strategy.trained_by"):
         finetune.train(**{**content, "output": str(tmp_path / "again")})
+
+
+# --- the base model ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def apart(data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a run that names its base model by a relative path, seen from another folder."""
+    monkeypatch.chdir(tmp_path)
+    toy.base(Path("base"), hidden_dropout_prob=0.1)
+    train(Path("base"), data, tmp_path / "run", {"name": "lora"}, max_steps=1)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return tmp_path / "run"
+
+
+def use(run: Path, *options: str) -> list[tuple[int, str]]:
+    """Return exit status and errors of each command that uses a run."""
+    answers = []
+    for command in (["predict", str(run), "--text", "sea"], ["evaluate", str(run), "--split", "validation"]):
+        answers.append(CliRunner().invoke(main, [*command, *options]))
+    merged = run.with_name("merged")
+    answers.append(CliRunner().invoke(main, ["merge", str(run), "--output", str(merged), *options]))
+    shutil.rmtree(merged, ignore_errors=True)
+    return [(answer.exit_code, answer.stderr) for answer in answers]
+
+
+def test_a_relative_base_model_is_found_from_any_folder(apart: Path) -> None:
+    assert [code for code, _ in use(apart)] == [0, 0, 0]
+    base = apart.with_name("base")
+    assert Result.load(apart).recipe["model"]["path"] == str(base)
+    assert json.loads((apart / "adapter_config.json").read_text())["base_model_name_or_path"] == str(base)
+
+
+def test_a_base_model_that_moved_may_be_named(apart: Path) -> None:
+    moved = apart.with_name("base").rename(apart.with_name("moved"))
+    for code, said in use(apart):
+        assert code == 2
+        assert "is not in" in said and "any more. If it is in another place, name it with --base" in said
+    assert [code for code, _ in use(apart, "--base", str(moved))] == [0, 0, 0]
+
+
+def test_a_base_model_that_was_replaced_is_refused_by_each_command(apart: Path, data: Any) -> None:
+    base = apart.with_name("base")
+    weights = load_file(base / "model.safetensors")
+    weights[min(weights)] += 1
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    for code, said in use(apart):
+        assert code == 2
+        assert "is not the base model that the run was trained on: model.safetensors changed" in said
+    finetune.load(apart, accept_changes=True)
+    (apart / "result.json").unlink()
+    content = {**recipes.to_mapping(recipes.read(apart / "recipe.yaml"))}
+    with pytest.raises(BadCheckpoint, match=r"model\.safetensors of the base model: \w+ then, \w+ now"):
+        finetune.train(**content, resume=True)
+
+
+def test_a_run_recorded_with_a_relative_path_says_what_it_was(apart: Path) -> None:
+    """Runs of older versions recorded the path as it was written."""
+    content = json.loads((apart / "result.json").read_text())
+    content["recipe"]["model"]["path"] = "base"
+    del content["base"]
+    (apart / "result.json").write_text(json.dumps(content))
+    for code, said in use(apart):
+        assert code == 2
+        assert "There is no such folder here. If there was one where the run was trained, name its place" in said
+    assert [code for code, _ in use(apart, "--base", str(apart.with_name("base")))] == [0, 0, 0]
 
 
 # --- options ----------------------------------------------------------------------------------------------------------

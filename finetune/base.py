@@ -1,0 +1,219 @@
+"""The content of a base model: what a run records of it, and the check that it is still the same.
+
+An adapter, or a checkpoint, is right with the base model that it was trained on and with no other. A name does not show
+whether it is that one, so a run records the SHA-256 of each file that matters.
+
+To hash a large model takes a while (about two seconds for a gigabyte). So the record also holds the state of each file:
+its size, its times and its number in the file system. A file in the same state is not read again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from finetune.errors import BadRecipe, Incompatible
+from finetune.folder import file_sha256
+from finetune.models import PACKAGE, WEIGHTS, locate, locate_tokenizer
+from finetune.recipe import Model
+
+INDEX = "model.safetensors.index.json"
+"""Names the files of weights that are stored in several."""
+CONFIGS = ("config.json", "generation_config.json")
+TOKENIZER = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+    "vocab.json", "vocab.txt", "merges.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model",
+    "source.spm", "target.spm",
+)  # fmt: skip
+"""Files in which transformers stores tokenizers."""
+WRITTEN_BY = ("transformers_version", "_name_or_path")
+"""Entries of a JSON file that say who wrote it; they do not count as content."""
+SIGNED = (*CONFIGS, "tokenizer_config.json")
+"""Files that hold such entries."""
+DIGITS = 16
+"""Digits of a digest that a message shows."""
+
+Files = Mapping[str, Mapping[str, str]]
+"""Name of a file → its ``sha256`` and its ``state``."""
+
+
+def describe(model: Model) -> dict[str, Any]:
+    """Return what a run records of its base model: ``path``, and the ``files`` of model and ``tokenizer``.
+
+    Files that cannot be found, such as weights under another name, are left out.
+    """
+    folder, tokenizer = locate(model), locate_tokenizer(model)
+    revision = model.revision if tokenizer == folder else None
+    return {
+        "path": folder,
+        "files": _digests(_model_files(folder, model.revision)),
+        "tokenizer": _digests(_existing(TOKENIZER, tokenizer, revision)),
+    }
+
+
+def describe_tokenizer(directory: Path) -> dict[str, Any]:
+    """Return the files of the tokenizer in a run folder, with their digests."""
+    return _digests(_existing(TOKENIZER, str(directory), None))
+
+
+def facts(described: Mapping[str, Any]) -> dict[str, Any]:
+    """Return file → the first digits of its digest, for model and tokenizer, as a checkpoint stores them."""
+    found: dict[str, Any] = {}
+    for section in ("files", "tokenizer"):
+        found[section] = {name: entry["sha256"][:DIGITS] for name, entry in described.get(section, {}).items()}
+    return found
+
+
+def check_content(recorded: Mapping[str, Any], model: Model) -> None:
+    """Check that a base model is the one that a run recorded.
+
+    Args:
+        recorded: What `describe` returned when the run was trained; empty for results of older versions.
+        model: Where the base model is now.
+
+    Raises:
+        Incompatible: Its content has changed.
+    """
+    folder = locate(model)
+    files: Files = recorded.get("files", {})
+    changed = _changed(files, _model_files(folder, model.revision))
+    if changed:
+        raise Incompatible(
+            f"model: {folder!r} is not the base model that the run was trained on: {_and(changed)} changed. "
+            "Put the right one back, or name its place with --base (in Python: finetune.load(run, base=…))."
+        )
+
+
+def check_tokenizer(recorded: Files, directory: Path) -> None:
+    """Check that the tokenizer in a run folder is the one that the run saved.
+
+    Raises:
+        Incompatible: Its content has changed.
+    """
+    changed = _changed(recorded, _existing(TOKENIZER, str(directory), None))
+    if changed:
+        raise Incompatible(
+            f"the tokenizer in {str(directory)!r} is not the one that the run saved: {_and(changed)} changed. "
+            "Put it back, or train again."
+        )
+
+
+def check_place(model: Model) -> None:
+    """Check that the folder of a base model still exists; an id of the Hub is left to transformers.
+
+    Raises:
+        BadRecipe: It does not exist.
+    """
+    path = model.path
+    looks_local = path.startswith((".", "/", "~")) or "\\" in path
+    if path.startswith(PACKAGE) or not looks_local or Path(path).expanduser().is_dir():
+        return
+    raise BadRecipe(
+        f"model: the base model of the run is not in {path!r} any more. If it is in another place, name it with --base "
+        "(in Python: finetune.load(run, base=…))."
+    )
+
+
+def not_found(model: Model, error: Exception) -> BadRecipe:
+    """Return the error for a base model that transformers cannot load."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    hint = " If it is in another place,"
+    if not Path(model.path).is_absolute():
+        hint = " There is no such folder here. If there was one where the run was trained,"
+    return BadRecipe(
+        f"model: the base model of the run, {model.path!r}, cannot be loaded: {lines[0]}{hint} name its place with "
+        "--base (in Python: finetune.load(run, base=…))."
+    )
+
+
+def _changed(recorded: Files, found: Mapping[str, Path]) -> list[str]:
+    """Return the recorded files whose content is another now, and the files that are new or missing."""
+    if not recorded:
+        return []
+    changed = set(recorded) ^ set(found)
+    for name in set(recorded) & set(found):
+        then, path = recorded[name], found[name]
+        is_untouched = _state(path) == then["state"]
+        if not is_untouched and _sha256(path) != then["sha256"]:
+            changed.add(name)
+    return sorted(changed)
+
+
+def _and(names: Sequence[str]) -> str:
+    """Return some names as text; of many, the first three and how many there are."""
+    return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} other files"
+
+
+def _model_files(folder: str, revision: str | None) -> dict[str, Path]:
+    """Return the files that `from_pretrained` reads: configuration and weights."""
+    weights = _existing([WEIGHTS], folder, revision)
+    if not weights:
+        weights = _existing([INDEX], folder, revision)
+        for index in list(weights.values()):
+            content = json.loads(index.read_text(encoding="utf-8"))
+            weights.update(_existing(sorted(set(content["weight_map"].values())), folder, revision))
+    return {**_existing(CONFIGS, folder, revision), **weights} if weights else {}
+
+
+def _existing(names: Iterable[str], folder: str, revision: str | None) -> dict[str, Path]:
+    """Return those of some files that are in a folder, or in the cache of the Hub; name → path."""
+    found: dict[str, Path] = {}
+    for name in names:
+        for path in _candidates(name, folder, revision):
+            if path.is_file():
+                found[name] = path
+    return found
+
+
+def _candidates(name: str, folder: str, revision: str | None) -> Iterator[Path]:
+    if Path(folder).is_dir():
+        yield Path(folder) / name
+        return
+    from transformers.utils import cached_file
+
+    try:
+        cached = cached_file(folder, name, revision=revision or "main", local_files_only=True)
+    except (OSError, ValueError):  # not in the cache
+        return
+    if cached is not None:
+        yield Path(cached)
+
+
+def _digests(files: Mapping[str, Path]) -> dict[str, dict[str, str]]:
+    return {name: {"sha256": _sha256(path), "state": _state(path)} for name, path in files.items()}
+
+
+def _state(path: Path) -> str:
+    """Return what changes if a file is written: size, times of its content and its entry, and its number."""
+    stat = path.stat()
+    return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
+
+
+def _sha256(path: Path) -> str:
+    return _sha256_of_state(path, _state(path))
+
+
+@lru_cache(maxsize=256)
+def _sha256_of_state(path: Path, state: str) -> str:
+    """Return the digest of a file; of a JSON object without the entries of `WRITTEN_BY`."""
+    if path.name in SIGNED:
+        content = _without_writer(path)
+        if content is not None:
+            return hashlib.sha256(content).hexdigest()
+    return file_sha256(path)
+
+
+def _without_writer(path: Path) -> bytes | None:
+    """Return the content of a JSON object in one way of writing; None if the file is something else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    if not isinstance(content, dict):
+        return None
+    kept = {key: value for key, value in content.items() if key not in WRITTEN_BY}
+    return json.dumps(kept, sort_keys=True).encode()
