@@ -22,6 +22,7 @@ from finetune.kit import (
     verdicts,
     write_atomically,
 )
+from finetune_hub import usage
 from finetune_hub.facts import Facts, facts_of
 from finetune_hub.hub_rules import is_hub_id, languages
 from finetune_hub.markdown import bullets, fenced, plain, plain_paragraphs, plain_sentence, table
@@ -69,8 +70,8 @@ def card(result: Result, directory: Path, *, repo: str | None = None) -> str:
         ("Data", _data(result, facts)),
         ("Training", _training(result)),
         ("Intended use and limits", _limits(result, facts)),
-        ("How to use", _usage(result, directory, repo)),
-        ("How to reproduce", _reproduction(result)),
+        ("How to use", _usage(result, facts, directory, repo)),
+        ("How to reproduce", _reproduction(result, facts)),
         ("Licence", _license(facts)),
     ]
     for title, text in _plugin_sections(result, directory):
@@ -102,7 +103,6 @@ def metadata(result: Result, facts: Facts, *, name: str) -> ModelCardData:
     path = result.recipe["dataset"].get("path")
     data_set = facts.fields.get("dataset_name") or (path if isinstance(path, str) and is_hub_id(path) else None)
     stated = languages(facts.fields)
-    # the Python path of a task or strategy of the user is no tag
     base: dict[str, Any] = {}
     if facts.base_model:
         base = {"base_model": facts.base_model, "base_model_relation": facts.relation}
@@ -244,7 +244,7 @@ def _limits(result: Result, facts: Facts) -> str:
     return "\n\n".join([*stated, bullets(measured)] if measured else stated)
 
 
-def _usage(result: Result, directory: Path, repo: str | None) -> str:
+def _usage(result: Result, facts: Facts, directory: Path, repo: str | None) -> str:
     example = _first_example(directory)
     columns = input_columns(rebuild(result.preprocessor, where="preprocessor"), example)
     arguments = ", ".join(f"{name}={_placeholder(example.get(name))!r}" for name in columns)
@@ -255,7 +255,18 @@ def _usage(result: Result, directory: Path, repo: str | None) -> str:
         imports = "import finetune"
         folder = repr(str(Path(result.directory or directory)))
     code = f"{imports}\n\nfolder = {folder}\nmodel = finetune.load(folder)\nprint(model.predict({arguments}))"
-    return f"With `finetune-kit`:\n\n{fenced(code, 'python')}"
+    blocks = [f"With `finetune-kit`:\n\n{fenced(code, 'python')}"]
+    plain_code = usage.plain_code(result, directory, place=repo or str(Path(result.directory or directory)))
+    if plain_code is not None:
+        libraries = "transformers and PEFT" if facts.relation == "adapter" else "transformers"
+        blocks.append(f"With {libraries} alone:\n\n{fenced(plain_code, 'python')}")
+    if facts.relation == "adapter" and facts.base_model is None:
+        path = plain(result.recipe["model"]["path"])
+        blocks.append(
+            f"The adapter needs its base model: {path}, a folder of the machine on which it was trained. "
+            "State its id on the Hub: `finetune card RUN base_model=user/name`."
+        )
+    return "\n\n".join(blocks)
 
 
 def input_columns(preprocessor: Preprocessor, example: Mapping[str, Any]) -> list[str]:
@@ -289,9 +300,12 @@ def _passes_check(preprocessor: Preprocessor, columns: Sequence[str], example: M
     return all(finding.level == "warning" for finding in preprocessor.check([row]))
 
 
-def _reproduction(result: Result) -> str:
+def _reproduction(result: Result, facts: Facts) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in result.environment["versions"].items())
-    recipe = dump_yaml({**dict(result.recipe), "output": "run"})
+    model = dict(result.recipe["model"])
+    if facts.base_model and Path(model["path"]).is_absolute():
+        model["path"] = facts.base_model  # a folder of this machine does not help a reader
+    recipe = dump_yaml({**dict(result.recipe), "model": model, "output": "run"})
     return (
         f"Run `finetune train recipe.yaml` with this recipe, on Python {plain(result.environment['python'])} with "
         f"{plain_paragraphs(versions)}.\n\n{fenced(recipe, 'yaml')}"

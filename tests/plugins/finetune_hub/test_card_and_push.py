@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -27,7 +28,7 @@ from finetune.result import Result
 from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer
 from finetune_hub import card as cards
-from finetune_hub import push
+from finetune_hub import push, usage
 from finetune_hub.facts import facts_of
 from finetune_hub.hub_rules import card_problems, portable_adapter, repo_problem
 from finetune_hub.markdown import fenced, plain, plain_paragraphs
@@ -115,9 +116,50 @@ def _numbers(value: Any) -> Iterator[float]:
 def test_how_to_use_it_runs_as_it_is_pasted(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cards.write(Result.load(run), run)
     code = re.findall(r"```python\n(.*?)\n```", (run / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(code) == 1
+    assert len(code) == 2
     exec(compile(code[0], "card", "exec"), {})
     assert "prediction" in capsys.readouterr().out
+    exec(compile(code[1], "card", "exec"), {})
+    assert "'label': " in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+@pytest.mark.parametrize("strategy", ["lora", "ia3", "prompt"])
+def test_an_adapter_for_three_classes_is_used_with_peft_alone(
+    strategy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = tiny_model("bert", tokenizer("bert", vocab_size=400), tmp_path / "base")
+    rows = [{"text": f"{label} {n}", "label": label} for n in range(8) for label in ("fog", "rope", "salt")]
+    finetune.train(
+        task="text-classification",
+        model=str(base),
+        dataset={"train": rows, "test": rows},
+        strategy=strategy,
+        training={"max_steps": 2, "learning_rate": 1e-2},
+        general_text="none",
+        score_base_model=False,
+        output=str(tmp_path / "run"),
+    )
+    card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+    _, alone = re.findall(r"```python\n(.*?)\n```", card, re.DOTALL)
+    assert "import finetune" not in alone
+    capsys.readouterr()
+    exec(compile(alone, "card", "exec"), {})
+    (printed,) = ast.literal_eval(capsys.readouterr().out.strip().splitlines()[-1])
+    ours = finetune.load(tmp_path / "run").predict(text="The ferry lands at noon.")
+    assert printed["label"] == ours["prediction"]
+    assert printed["score"] == pytest.approx(ours["probability"], abs=1e-5)
+    assert f"The adapter needs its base model: {plain(str(base))}, a folder of the machine" in card
+    cards.set_fields(tmp_path / "run", {"base_model": "skerrow/bert"})
+    card = cards.card(Result.load(tmp_path / "run"), tmp_path / "run")
+    assert "The adapter needs its base model" not in card
+    assert str(base) not in card.split("## How to reproduce")[1]
+
+
+def test_what_transformers_cannot_load_has_no_code_for_it(run: Path) -> None:
+    assert usage.plain_code(Result.load(run), run, place="user/name") is not None
+    (run / "model.safetensors").rename(run / "bottleneck_adapters.safetensors")
+    assert usage.plain_code(Result.load(run), run, place="user/name") is None
 
 
 @pytest.mark.parametrize(
