@@ -306,6 +306,8 @@ class FineTuned:
     def source_like(self, path: str, **changes: Any) -> Source:
         """Return another file as a data set with the columns and constants of the run's data set.
 
+        If the run read files with the same suffix, format and options are the same, too.
+
         Args:
             path: What `Source.path` takes.
             **changes: Other keys of `Source`.
@@ -324,6 +326,8 @@ class FineTuned:
                 )
             source = parts[0]
         same = {name: getattr(source, name) for name in ("columns", "constants", "encoding", "on_bad")}
+        if _suffixes(path) & _suffixes(source.path):
+            same |= {"format": source.format, "options": source.options}
         return Source(path=path, validation_size=0, **{**same, **changes})
 
     def evaluate(
@@ -442,6 +446,20 @@ def _recipe(recipe: str | Path | Recipe | None, keys: Mapping[str, Any]) -> Reci
     if recipe is not None:
         content = recipes.to_mapping(recipes.read(recipe))
     return recipes.parse({**content, **given})
+
+
+def _suffixes(path: Any) -> set[str]:
+    """Return the suffixes of the files that a `Source.path` names.
+
+    >>> _suffixes({"train": ["a.conll", "b.conll"], "test": "c.txt"}) == {".conll", ".txt"}
+    True
+    """
+    if isinstance(path, Mapping):
+        return set().union(*map(_suffixes, path.values()))
+    if isinstance(path, list | tuple):
+        return set().union(*map(_suffixes, path))
+    suffix = Path(path).suffix
+    return {suffix.lower()} if suffix else set()
 
 
 def _without_paths(value: Any) -> Any:

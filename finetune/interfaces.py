@@ -68,7 +68,11 @@ class Finding:
 
 
 class Reader(ABC):
-    """Reads a file format row by row, in bounded memory."""
+    """Reads a file format row by row, in bounded memory.
+
+    A reader with options is a frozen, keyword-only dataclass whose fields all have defaults; a recipe
+    gives them as ``dataset.options``.
+    """
 
     suffixes: ClassVar[tuple[str, ...]] = ()
     """Suffixes of files in this format: ``(".csv",)``. The core handles ``.gz`` after them."""

@@ -32,6 +32,9 @@ def read(
     paths = [Path(name).expanduser() for name in files.names]
     kinds = [formats.binary(path.name, source.format) for path in paths]
     if paths and all(kinds):
+        if source.options:
+            message = f"dataset.options has no effect for {kinds[0]} files."
+            report.error("source-failed", message, fix="Remove it.", split=split, file=files.names[0])
         known = [kind for kind in kinds if kind]
         return binary.read(paths, names=files.names, kinds=known, split=split, report=report)
     errors = report.levels["error"]
@@ -51,7 +54,7 @@ def read(
 def _tabulate(tabulator: Tabulator, path: Path, *, name: str, source: Source, formats: Formats) -> None:
     text = Text(path, name=name, encoding=source.encoding)
     try:
-        reader = formats.reader(path, name=name, given=source.format, encoding=source.encoding)
+        reader = formats.reader(path, name=name, given=source.format, encoding=source.encoding, options=source.options)
     except UnreadableError as error:
         tabulator.report.add(error.finding)
         return

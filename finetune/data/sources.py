@@ -43,7 +43,7 @@ def find(source: Source, *, plugins: Plugins, formats: Formats, report: Report) 
         BadData: The source does not exist, or a key of the recipe does not fit it.
     """
     if isinstance(source.path, Mapping):
-        _refuse(source, "options", "name", "revision", what="files")
+        _refuse(source, "name", "revision", what="files")
         return {
             split: _expanded([given] if isinstance(given, str) else list(given), split=split, report=report)
             for split, given in source.path.items()
@@ -67,7 +67,7 @@ def find(source: Source, *, plugins: Plugins, formats: Formats, report: Report) 
             )
     looks_like_file = formats.stem(path.name) is not None or path.exists() or path.is_symlink()
     if looks_like_file or glob.has_magic(source.path) or not _HUB.fullmatch(source.path):
-        _refuse(source, "options", "name", "revision", what="files")
+        _refuse(source, "name", "revision", what="files")
         if path.is_dir():
             return _folder(source, path, formats=formats)
         return {"train": _expanded([source.path], split=None, report=report)}

@@ -42,7 +42,8 @@ class Source:
     (1 / temperature). 1 keeps the sizes; a higher value makes the shares more equal. The number of
     rows in train does not change."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Keyword arguments of a Python function or of a plugin's source."""
+    """Keyword arguments of a Python function or of a plugin's source, or the options of a file format
+    (`finetune show conll`): `{word: 1, tag: 4}`."""
     encoding: str = "utf-8"
     """Encoding of text files."""
     validation_size: float = 0.1

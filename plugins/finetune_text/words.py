@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 TOKENS = "tokens"
 """The column: a list of words."""
+SPACE_AFTER = "space_after"
+"""The column: for each word, whether a space follows it in the text."""
 OWNER = "overflow_to_sample_mapping"
 WORD_IDS = "word_ids"
 """Helper column of the features: for each token, the position of its word in the sentence; −1 for special tokens."""

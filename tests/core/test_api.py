@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import toy
 import finetune
 from finetune.api import FineTuned, evaluate, load, train
 from finetune.errors import BadData
-from finetune.recipe import Recipe
+from finetune.recipe import Recipe, Source
 
 OURS = {"recipe", "resume", "accept_changes", "overwrite", "plugins", "reporter"}
 
@@ -53,6 +54,24 @@ def test_paths_are_taken_for_model_data_and_output(toy_base: Path, tmp_path: Pat
     model = finetune.load(tmp_path / "run")
     scores = model.evaluate({"path": {"test": tmp_path / "test.csv"}})
     assert scores == finetune.evaluate(tmp_path / "run", tmp_path / "test.csv") == result.scores["test"]
+
+
+@pytest.mark.parametrize(
+    ("path", "other", "same"),
+    [
+        ("a.conll", "b.conll", True),
+        ({"train": "a.CONLL", "test": ["b.txt"]}, "c.conll", True),
+        ("a.conll", "b.jsonl", False),
+        ("sample:harbour", "b", False),
+        ("rows:load", "b.conll", False),
+    ],
+)
+def test_another_file_of_the_same_suffix_is_read_in_the_same_way(path: Any, other: str, same: bool) -> None:
+    source = Source(path=path, options={"word": 2}, format="conll", columns={"a": "b"})
+    model: Any = SimpleNamespace(plan=SimpleNamespace(recipe=SimpleNamespace(dataset=source)))
+    like = FineTuned.source_like(model, other)
+    assert (like.path, like.columns, like.validation_size) == (other, {"a": "b"}, 0)
+    assert (like.format, like.options) == (("conll", {"word": 2}) if same else (None, {}))
 
 
 def test_one_example_has_one_record_and_many_have_a_list(toy_run: Path) -> None:

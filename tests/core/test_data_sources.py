@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import datasets
 import pluggy
@@ -21,7 +23,7 @@ from datasets import ClassLabel, Dataset, DatasetDict
 
 from finetune import hookimpl, hookspecs
 from finetune.data import Examples, load
-from finetune.errors import BadData
+from finetune.errors import BadData, BadOptions
 from finetune.interfaces import Columns, Finding, Preprocessor, Reader, Row
 from finetune.plugins import Plugins
 from finetune.progress import suppress_progress_bars
@@ -235,7 +237,7 @@ def test_a_split_of_a_mapping_must_be_a_part_of_a_run(tmp_path: Path) -> None:
 
 def test_a_key_that_would_be_ignored_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv")
-    for key, value in (("name", "en"), ("revision", "main"), ("options", {"sep": ";"})):
+    for key, value in (("name", "en"), ("revision", "main")):
         assert f"dataset.{key} has no effect" in str(refusal(path, **{key: value}))
     assert "dataset.format has no effect" in str(refusal("sample:x", format="csv"))
 
@@ -290,10 +292,46 @@ def test_a_plugin_s_reader_is_chosen_by_name_by_suffix_or_by_look(tmp_path: Path
     assert [(f.code, f.line, f.row, f.file) for f in error.findings] == [("no-dash", 4, 2, str(tmp_path / "e.dash"))]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Separated(Reader):
+    """Reads ``text`` and ``label`` with any separator between them."""
+
+    separator: str = "="
+    suffixes: ClassVar[tuple[str, ...]] = (".separated",)
+
+    def rows(self, text: Iterable[str], *, file: str) -> Iterator[tuple[int, Row] | Finding]:
+        for number, line in enumerate("".join(text).splitlines(), 1):
+            yield number, dict(zip(("text", "label"), line.split(self.separator), strict=True))
+
+
+@pytest.mark.parametrize(("name", "given"), [("a.separated", None), ("a.txt", "separated")])
+def test_the_options_of_a_data_set_are_those_of_its_reader(tmp_path: Path, name: str, given: str | None) -> None:
+    (tmp_path / name).write_text("a~1\nb~2\n")
+    read = plugins(readers={"separated": Separated})
+    source = Source(path=str(tmp_path / name), format=given, options={"separator": "~"}, validation_size=0)
+    assert load(source, Texts(), plugins=read, seed=0).splits["train"].to_list() == [
+        {"text": "a", "label": "1"}, {"text": "b", "label": "2"},
+    ]  # fmt: skip
+    for options, message in (
+        ({"seperator": "~"}, "'seperator' is not an option of Separated. Did you mean 'separator'?"),
+        ({"separator": 1}, r"dataset.options: separator: Input should be a valid string, not 1"),
+    ):
+        with pytest.raises(BadOptions, match=re.escape(message)):
+            load(replace(source, options=options), Texts(), plugins=read, seed=0)
+
+
+def test_a_format_without_options_refuses_them(tmp_path: Path) -> None:
+    with pytest.raises(BadOptions, match=r"dataset.options: 'word' is not an option of CsvReader"):
+        loaded(write(tmp_path / "a.csv"), options={"word": 1})
+    pq.write_table(pa.table({"text": ["a"], "label": ["1"]}), tmp_path / "b.parquet")
+    error = refusal(str(tmp_path / "b.parquet"), options={"word": 1})
+    assert "dataset.options has no effect for parquet files. Remove it." in str(error)
+
+
 def test_two_readers_that_recognise_one_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("dashes\na - 1\n")
     both = plugins(readers={"dashes": Dashes, "again": Dashes})
-    with pytest.raises(BadData, match="both Dashes and Dashes"):
+    with pytest.raises(BadData, match=r"the formats again and dashes\. Set dataset\.format: again or dashes"):
         load(Source(path=str(tmp_path / "a.json")), Texts(), plugins=both, seed=0)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from finetune.data.findings import UnreadableError
 from finetune.data.readers.delimited import CsvReader, TsvReader
@@ -12,6 +14,7 @@ from finetune.data.readers.text import Text
 from finetune.errors import BadData, BrokenPlugin, MissingLibrary, UnknownName, did_you_mean
 from finetune.interfaces import Finding, Reader
 from finetune.plugins import Plugins
+from finetune.recipe.options import build
 
 OURS: dict[str, type[Reader]] = {"csv": CsvReader, "tsv": TsvReader, "json": JsonArrayReader, "jsonl": JsonLinesReader}
 """Text formats of the core."""
@@ -74,27 +77,35 @@ class Formats:
                 f"Installed: {', '.join(self.names)}.{self._list_broken()}"
             )
 
-    def reader(self, path: Path, *, name: str, given: str | None, encoding: str) -> Reader:
-        """Return the reader for a text file.
+    def reader(
+        self, path: Path, *, name: str, given: str | None, encoding: str, options: Mapping[str, Any] = {}
+    ) -> Reader:
+        """Return the reader for a text file, with its options.
 
         Raises:
             UnreadableError: No reader takes the file, or more than one.
+            BadOptions: The reader does not have these options.
         """
+        cls = self._class(path, name=name, given=given, encoding=encoding)
+        return build(cls, options, where="dataset.options")
+
+    def _class(self, path: Path, *, name: str, given: str | None, encoding: str) -> type[Reader]:
         if given is not None:
-            return OURS[given]() if given in OURS else self._plugins.find("readers", given)()
+            found: type[Reader] = OURS[given] if given in OURS else self._plugins.find("readers", given)
+            return found
         short = (name[:-3] if name.lower().endswith(".gz") else name).lower()
-        theirs = [reader() for reader in self._theirs.values() if short.endswith(tuple(reader.suffixes))]
-        ours = [reader() for reader in OURS.values() if short.endswith(reader.suffixes)]
+        theirs = {kind: reader for kind, reader in self._theirs.items() if short.endswith(tuple(reader.suffixes))}
+        ours = [reader for reader in OURS.values() if short.endswith(reader.suffixes)]
         if len(theirs) + len(ours) == 1:
-            return (theirs + ours)[0]
+            return [*theirs.values(), *ours][0]
         head = _head(path, name=name, encoding=encoding)
-        recognising = [reader for reader in theirs if reader.recognises(head)]
+        recognising = sorted(kind for kind, reader in theirs.items() if reader().recognises(head))
         if len(recognising) > 1:
-            who = " and ".join(type(reader).__name__ for reader in recognising)
-            raise self._unknown(name, f"both {who} recognise the file.", fix="Set dataset.format.")
-        recognising += [reader for reader in ours if reader.recognises(head)]
-        if recognising:
-            return recognising[0]
+            message = f"the file can have the formats {' and '.join(recognising)}."
+            raise self._unknown(name, message, fix=f"Set dataset.format: {' or '.join(recognising)}.")
+        for reader in [theirs[kind] for kind in recognising] + ours:
+            if reader().recognises(head):
+                return reader
         reason = "no reader recognises the file" if theirs or ours else "the suffix of the file is unknown"
         fix = f"Set dataset.format to one of: {', '.join(self.names)}.{self._list_broken()}"
         raise self._unknown(name, f"{reason}; {_describe(head)}.", fix=fix)

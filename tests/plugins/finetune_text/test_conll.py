@@ -89,7 +89,7 @@ def test_a_ragged_line_is_a_finding_with_its_line_in_place_of_its_sentence():
     assert (first[0], last[0]) == (1, 9)
     assert (finding.code, finding.level, finding.line, finding.value) == ("ragged-line", "row", 5, "circle")
     assert finding.message == (
-        "the line has 1 columns, the first word of the file has 2 (and 1 more lines of this sentence)."
+        "the line has 1 column, most lines of the file have 2 (and 1 more line of this sentence)."
     )
 
 
