@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.cli import output as cli_output
     from finetune.data import from_rows
     from finetune.data.findings import blank_line
+    from finetune.data.readers.json_array import JsonArrayReader
+    from finetune.data.readers.json_lines import JsonLinesReader
     from finetune.data.readers.text import LONGEST, lines, too_long
     from finetune.data.text_checks import DuplicateCounter, check_text, is_blank
     from finetune.data.truncation import MODEL_INPUTS, encode_truncated
@@ -75,6 +77,8 @@ __all__ = [
     "RESULT",
     "Console",
     "DuplicateCounter",
+    "JsonArrayReader",
+    "JsonLinesReader",
     "PadRight",
     "PatchedTrainer",
     "Plugins",

@@ -54,8 +54,8 @@ def tasks() -> Mapping[str, Task]:
 
 @hookimpl
 def readers() -> Mapping[str, str]:
-    """Register the reader of CoNLL files."""
-    return {"conll": "finetune_text.conll:ConllReader"}
+    """Register the readers of tagged words, and of texts with marked spans."""
+    return {"conll": "finetune_text.conll:ConllReader", "spans": "finetune_text.span_files:SpansReader"}
 
 
 def _task(summary: str, *, preprocessor: str, evaluator: str, sample: str) -> Task:

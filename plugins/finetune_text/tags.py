@@ -125,6 +125,24 @@ def entities(tags: Sequence[str | None]) -> list[Entity]:
     return found
 
 
+def write(found: Sequence[Entity], words: int, scheme: Scheme) -> list[str]:
+    """Return the tags of a sentence with these entities, of which no two share a word.
+
+    >>> write([Entity("PER", 0, 2), Entity("SHIP", 4, 4)], 5, "BIO")
+    ['B-PER', 'I-PER', 'I-PER', 'O', 'B-SHIP']
+    >>> write([Entity("PER", 0, 2), Entity("SHIP", 4, 4)], 5, "BILOU")
+    ['B-PER', 'I-PER', 'L-PER', 'O', 'U-SHIP']
+    """
+    tags = [OUTSIDE] * words
+    for kind, first, last in found:
+        ending = "" if kind == NO_TYPE else f"-{kind}"
+        tags[first : last + 1] = [f"I{ending}"] * (last + 1 - first)
+        tags[first] = f"B{ending}"
+        if scheme == "BILOU":
+            tags[last] = f"L{ending}" if last > first else f"U{ending}"
+    return tags
+
+
 def inside(tag: str, scheme: Scheme) -> str:
     """Return the tag of the further tokens of a word.
 

@@ -12,7 +12,7 @@ from finetune.kit import is_blank
 from finetune_text import label_checks, tags
 from finetune_text.labels import class_label_names
 from finetune_text.tags import Scheme
-from finetune_text.words import TOKENS
+from finetune_text.words import TOKENS, words_of
 
 TAGS = "ner_tags"
 """The column."""
@@ -43,12 +43,12 @@ def is_list(value: Any) -> TypeGuard[Sequence[Any]]:
 
 
 def check_words(value: Any, row: int, *, tagged: bool) -> Iterator[Finding]:
-    """Yield what is wrong with the words of one row; where there are no tags, text is split at white space."""
+    """Yield what is wrong with the words of one row; where there are no tags, text is split into words."""
     if value is None:
         yield _word_finding("tokens-missing", "the row has no words.", row, fix="Fill them in, or drop the row.")
         return
     if isinstance(value, str) and not tagged:
-        value = value.split()
+        value = words_of(value)
     if not is_list(value):
         message = f"expected a list of words, found {type(value).__name__}."
         yield _word_finding("tokens-not-list", message, row, value=str(value), level="error", fix=_OTHER_FORMATS)

@@ -14,7 +14,7 @@ from finetune_text import labels, tags, texts, token_checks, words
 from finetune_text.losses import TagCrossEntropy
 from finetune_text.tags import Scheme
 from finetune_text.token_checks import TAGS, is_list, tag_texts
-from finetune_text.words import NO_WORD, OWNER, TOKENS, WORD_IDS
+from finetune_text.words import NO_WORD, OWNER, SPACE_AFTER, TOKENS, WORD_IDS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 class TokenClassificationPreprocessor(Preprocessor):
     """One tag for every word.
 
-    The column `tokens` holds a list of words; for prediction it may hold text, which is split at
-    white space. Tags are names, or positions in a list of names (`datasets.ClassLabel`, or the
+    The column `tokens` holds a list of words; for prediction it may hold text, which is split into
+    words and punctuation marks. The column `space_after`, if there is one, says for each word
+    whether a space follows it. Tags are names, or positions in a list of names (`datasets.ClassLabel`, or the
     option `labels`). The prediction for a word is that of its first token. A sentence longer than
     `max_length` becomes several features, cut between words.
     """
@@ -58,7 +59,7 @@ class TokenClassificationPreprocessor(Preprocessor):
 
     def needs(self) -> Columns:
         """Return the columns that are read."""
-        return Columns(required=(TOKENS,), answers=(TAGS,))
+        return Columns(required=(TOKENS,), optional=(SPACE_AFTER,), answers=(TAGS,))
 
     def canonical(self, example: Row) -> Row:
         """Return the words of an example, the names of its tags where it has any, and the tag scheme.
@@ -150,7 +151,9 @@ class TokenClassificationPreprocessor(Preprocessor):
             Incompatible: The tokenizer cannot pad, or does not say which word a token belongs to.
         """
         rows = [words.words_of(value) for value in examples[TOKENS]]
-        encoded = words.encode(rows, tokenizer, max_length=self.max_length)
+        given_spaces = examples.get(SPACE_AFTER) or [None] * len(rows)
+        spaces = [words.spaces_of(*row) for row in zip(examples[TOKENS], given_spaces, strict=True)]
+        encoded = words.encode(rows, tokenizer, max_length=self.max_length, spaces=spaces)
         given = labels.given_labels(examples, TAGS)
         if given is None:
             return encoded

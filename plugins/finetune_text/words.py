@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import unicodedata
 from collections.abc import Iterator, Sequence
-from itertools import compress
+from functools import cache
+from itertools import compress, pairwise
 from typing import TYPE_CHECKING, Any
 
 from finetune.errors import BadData, Incompatible
@@ -30,15 +32,85 @@ NO_WORD = -1
 
 
 def words_of(value: Any) -> list[str]:
-    """Return the words of one example; text, as the command line gives it, is split at white space.
+    """Return the words of one example; text, as the command line gives it, is split as `split` does.
 
-    >>> words_of("Zoë sails  to Harrowmouth"), words_of(["Zoë", "sails"])
-    (['Zoë', 'sails', 'to', 'Harrowmouth'], ['Zoë', 'sails'])
+    >>> words_of("Zoë sails  to Harrowmouth."), words_of(["Zoë", "sails"])
+    (['Zoë', 'sails', 'to', 'Harrowmouth', '.'], ['Zoë', 'sails'])
     """
-    return value.split() if isinstance(value, str) else list(value)
+    return [value[start:end] for start, end in split(value)] if isinstance(value, str) else list(value)
 
 
-def encode(rows: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> dict[str, Any]:
+def spaces_of(value: Any, given: Sequence[bool] | None = None) -> list[bool] | None:
+    """Return for each word of an example whether a space follows it, or None if that is not known.
+
+    >>> spaces_of("Zoë sails."), spaces_of(["Zoë", "sails"]), spaces_of(["sails", "."], [False, True])
+    ([True, False, True], None, [False, True])
+    """
+    if isinstance(value, str):
+        return spaces_between(split(value))
+    return list(given) if given is not None and len(given) == len(value) else None
+
+
+def spaces_between(places: Sequence[tuple[int, int]]) -> list[bool]:
+    """Return for each word of a text whether a space follows it; the last one counts as followed by a space."""
+    spaces = [end < start for (_, end), (start, _) in pairwise(places)]
+    return [*spaces, True] if places else []
+
+
+def split(text: str) -> list[tuple[int, int]]:
+    """Return where each word of a text begins and ends.
+
+    Letters and digits that follow each other are a word; every other character that is not white
+    space is a word by itself. Scripts without spaces between words have a word for each letter.
+
+    >>> text = "Zoë's boat, 船です"
+    >>> [text[start:end] for start, end in split(text)]
+    ['Zoë', "'", 's', 'boat', ',', '船', 'で', 'す']
+    """
+    places: list[tuple[int, int]] = []
+    before = _SPACE
+    for position, character in enumerate(text):
+        kind = _kind(character)
+        if kind == _SPACE or (kind == _INVISIBLE and before == _SPACE):
+            before = _SPACE
+        elif kind == _INVISIBLE or (kind == _MARK and before != _SPACE) or kind == before == _LETTER:
+            places[-1] = (places[-1][0], position + 1)
+        else:
+            places.append((position, position + 1))
+            before = kind
+    return places
+
+
+_SPACE, _LETTER, _SINGLE, _MARK, _INVISIBLE = range(5)
+_UNSPACED = (
+    (0x0E00, 0x0FFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x312F), (0x31F0, 0x31FF), (0x3400, 0x4DBF),
+    (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0xFF66, 0xFF9F), (0x20000, 0x3FFFF),
+)  # fmt: skip
+"""Blocks of Thai, Lao, Tibetan, Burmese, Khmer, Japanese and Chinese."""
+
+
+@cache
+def _kind(character: str) -> int:
+    """Return what a character is in a text; a mark or a joiner belongs to the character before it."""
+    category = unicodedata.category(character)
+    if character.isspace() or category == "Cc":
+        return _SPACE
+    if category == "Cf":
+        return _INVISIBLE
+    if category[0] == "M":
+        return _MARK
+    if any(first <= ord(character) <= last for first, last in _UNSPACED):
+        return _SINGLE
+    return _LETTER if category[0] in "LN" or character == "_" else _SINGLE
+
+
+def encode(
+    rows: Sequence[Sequence[str]],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_length: int,
+    spaces: Sequence[Sequence[bool] | None] | None = None,
+) -> dict[str, Any]:
     """Return windows of at most ``max_length`` tokens that together hold every word of every sentence once.
 
     A sentence is cut between words, without overlap. A single word that is longer than a window
@@ -49,6 +121,14 @@ def encode(rows: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase, *,
     >>> made["word_ids"], made["overflow_to_sample_mapping"], made["window"]
     ([[-1, 0, 1, -1], [-1, 2, -1], [-1, 0, -1]], [0, 0, 1], [0, 1, 0])
 
+    Args:
+        rows: The words of every sentence.
+        tokenizer: The tokenizer of the model.
+        max_length: Longest window, in tokens.
+        spaces: For every sentence, whether a space follows each word; None if all have one. Only
+            tokenizers that keep the space in the token of a word (GPT-2, RoBERTa, Llama 3, Qwen) can
+            tell the difference.
+
     Raises:
         BadOptions: The model cannot take ``max_length`` tokens, or ``max_length`` leaves no room
             for text.
@@ -57,7 +137,9 @@ def encode(rows: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase, *,
     """
     _require_fast(tokenizer)
     texts.require_usable(tokenizer, max_length, pair=False)
-    spaced = list(map(_with_spaces, rows)) if _needs_space(tokenizer) else list(map(list, rows))
+    spaced = [list(row) for row in rows]
+    if _needs_space(tokenizer):
+        spaced = [_with_spaces(row, known) for row, known in zip(rows, spaces or [None] * len(rows), strict=True)]
     whole = tokenizer(spaced, is_split_into_words=True, verbose=False)
     inputs = [name for name in MODEL_INPUTS if name in whole]
     columns: dict[str, Any] = {}
@@ -112,8 +194,10 @@ def _windows(
         }
 
 
-def _with_spaces(row: Sequence[str]) -> list[str]:
-    return [f" {word}" if word else word for word in row]
+def _with_spaces(row: Sequence[str], spaces: Sequence[bool] | None) -> list[str]:
+    """Return words with the space before them, as it is in the text; the first word has one, too."""
+    before = [True] * len(row) if spaces is None else [True, *spaces[:-1]]
+    return [f" {word}" if word and space else word for word, space in zip(row, before, strict=True)]
 
 
 def _truncated(pieces: list[list[str]], tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> Any:

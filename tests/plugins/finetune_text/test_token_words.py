@@ -18,6 +18,7 @@ from finetune.testing.tokenizers import FAMILIES, tokenizer
 from finetune_text import tasks
 from finetune_text.token_classification import TokenClassificationPreprocessor
 from finetune_text.token_evaluator import TokenClassificationEvaluator
+from finetune_text.words import spaces_between
 
 TOKENIZERS = {family: tokenizer(family) for family in FAMILIES}
 WITH_SPACE = {"gpt2", "roberta"}
@@ -194,6 +195,20 @@ def test_a_word_has_the_tokens_that_it_has_inside_a_text():
         assert family == "llama" or text[-len(inside) :] == inside
 
 
+@pytest.mark.parametrize("family", sorted(WITH_SPACE))
+def test_words_without_a_space_between_them_have_the_tokens_of_their_text(family):
+    used = TOKENIZERS[family]
+    text, places = " tar, salt and pier.", [(1, 4), (4, 5), (6, 10), (11, 14), (15, 19), (19, 20)]
+    row = {"tokens": [text[start:end] for start, end in places], "space_after": spaces_between(places)}
+    assert row["space_after"] == [False, True, True, True, False, True]
+    whole = used(text)["input_ids"]
+    assert TASK.features({name: [value] for name, value in row.items()}, used)["input_ids"] == [whole]
+    assert TASK.features({"tokens": [text]}, used)["input_ids"] == [whole]
+    assert TASK.features({"tokens": [row["tokens"]]}, used)["input_ids"] != [whole]
+    mixed = {"tokens": [row["tokens"], row["tokens"]], "space_after": [None, row["space_after"]]}
+    assert [ids == whole for ids in TASK.features(mixed, used)["input_ids"]] == [False, True]
+
+
 def test_a_word_longer_than_a_window_keeps_its_first_tokens_on_whichever_side_the_tokenizer_cuts():
     for side in ("right", "left"):
         bert = tokenizer("bert")
@@ -209,7 +224,7 @@ def test_a_word_longer_than_a_window_keeps_its_first_tokens_on_whichever_side_th
         }  # fmt: skip
 
 
-def test_text_is_split_at_white_space_and_labels_appear_when_answers_do():
+def test_text_is_split_into_words_and_labels_appear_when_answers_do():
     bert = TOKENIZERS["bert"]
     made = TASK.features({"tokens": ["Inès  keeps\tthe pier"]}, bert)
     assert made == TASK.features({"tokens": [["Inès", "keeps", "the", "pier"]]}, bert)
