@@ -15,13 +15,16 @@ from functools import cache
 from typing import Literal, NamedTuple
 
 Scheme = Literal["BIO", "BILOU", "none"]
-"""How tags mark entities of several words; `BILOU` may be spelt BIOES, `none` means that each word stands by itself."""
+"""How tags mark entities of several words; `BILOU` may be spelt BIOES or BMES, `none` means that each word stands by
+itself."""
+DataScheme = Literal["IOB1", "BIO", "BILOU", "none"]
+"""How data mark entities. In `IOB1`, I- begins an entity; B- begins one right after another of its type."""
 
 OUTSIDE = "O"
 NO_TYPE = "_"
 """Type of an entity whose tags name none: ``B`` alone."""
-_LETTERS = {"B": "B", "I": "I", "L": "L", "E": "L", "U": "U", "S": "U"}
-_TAG = re.compile(r"([BILUES])(?:-(.+))?", re.DOTALL)
+_LETTERS = {"B": "B", "I": "I", "M": "I", "L": "L", "E": "L", "U": "U", "S": "U"}
+_TAG = re.compile(r"([BIMLUES])(?:-(.+))?", re.DOTALL)
 
 
 class Entity(NamedTuple):
@@ -60,6 +63,33 @@ def _scheme_of(tags: frozenset[str]) -> Scheme:
     if not marked or not typed or not all(map(_TAG.fullmatch, marked)):
         return "none"
     return "BIO" if all(tag[0] in "BI" for tag in marked) else "BILOU"
+
+
+def is_iob1(rows: Iterable[Sequence[str]]) -> bool:
+    """Say whether rows of tags in B, I and O are IOB1: some entity begins with I, and B only follows its own type.
+
+    >>> is_iob1([["I-PER", "I-PER", "O", "I-SHIP", "B-SHIP"]]), is_iob1([["I-PER", "O", "B-PER"]])
+    (True, False)
+    """
+    begins_inside = False
+    for row in rows:
+        open_type = ""
+        for tag in row:
+            letter, kind = parsed(tag)
+            if letter == "B" and kind != open_type:
+                return False
+            begins_inside = begins_inside or (letter == "I" and kind != open_type)
+            open_type = "" if letter == OUTSIDE else kind
+    return begins_inside
+
+
+def convert(tags: Sequence[str], scheme: Scheme) -> list[str]:
+    """Return tags that mark the same entities in another scheme.
+
+    >>> convert(["I-PER", "I-PER", "B-PER", "O"], "BIO"), convert(["B-PER", "I-PER", "O"], "BILOU")
+    (['B-PER', 'I-PER', 'B-PER', 'O'], ['B-PER', 'L-PER', 'O'])
+    """
+    return write(entities(tags), len(tags), scheme)
 
 
 def belongs(tag: str, scheme: Scheme) -> bool:

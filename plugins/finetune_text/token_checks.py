@@ -11,7 +11,7 @@ from finetune.interfaces import Finding
 from finetune.kit import is_blank
 from finetune_text import label_checks, tags
 from finetune_text.labels import class_label_names
-from finetune_text.tags import Scheme
+from finetune_text.tags import DataScheme, Scheme
 from finetune_text.words import TOKENS, words_of
 
 TAGS = "ner_tags"
@@ -129,8 +129,36 @@ def _check_scheme(row_tags: Sequence[str], row: int, scheme: Scheme) -> Finding 
     code, fix = "broken-bilou", "An entity of one word is U- (S-); of several: B- first, I- within, L- (E-) last."
     if scheme == "BIO":
         code = "inside-without-begin"
-        fix = "Begin every entity with B-. If I- begins most of them, the data are IOB1: rewrite them as BIO."
+        fix = "Begin every entity with B-. If I- begins most of them, set the preprocessor's option data_scheme: IOB1."
     return tag_finding(code, f"word {place}: {what}{more}.", row=row, value=row_tags[place], fix=fix)
+
+
+def check_written(names: Sequence[str], row: int, scheme: DataScheme) -> Finding | None:
+    """Return what is wrong with the tags of one row as the data write them, before they are converted."""
+    if scheme == "IOB1":
+        scheme, problem = "BIO", None  # I- may begin an entity, and B-, too
+    else:
+        problem = _check_scheme(names, row, scheme)
+    for place, name in enumerate(names):
+        if not tags.belongs(name, scheme):
+            message = f"word {place}: the tag is not one of {scheme}, so it cannot be converted."
+            return tag_finding("tag-outside-scheme", message, row=row, value=name, fix="Correct it, or drop the row.")
+    return problem
+
+
+def not_converted(data_scheme: str) -> Finding:
+    """Return the finding that says that numbers cannot be converted."""
+    message = f"data_scheme: {data_scheme} has no effect, because the tags are numbers."
+    return tag_finding("tags-are-numbers", message, level="error", fix="Write the tags as names, such as B-PER.")
+
+
+def converted(data_scheme: str, scheme: Scheme) -> Finding:
+    """Return the finding that says that the tags of the data are converted."""
+    how = "I- begins an entity, and B- only one right after another of its type" if data_scheme == "IOB1" else ""
+    message = f"the tags are {data_scheme}{f' ({how})' if how else ''}, and are converted to {scheme}."
+    return tag_finding(
+        "tags-converted", message, level="warning", fix="If the data are in another scheme, set data_scheme."
+    )
 
 
 def check_train(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,7 +12,7 @@ from finetune.interfaces import IGNORE_INDEX, Batch, Columns, Finding, Preproces
 from finetune.kit import DuplicateCounter, PadRight
 from finetune_text import labels, tags, texts, token_checks, words
 from finetune_text.losses import TagCrossEntropy
-from finetune_text.tags import Scheme
+from finetune_text.tags import DataScheme, Scheme
 from finetune_text.token_checks import TAGS, is_list, tag_texts
 from finetune_text.words import NO_WORD, OWNER, SPACE_AFTER, TOKENS, WORD_IDS
 
@@ -38,8 +38,11 @@ class TokenClassificationPreprocessor(Preprocessor):
     label_ids: bool | None = None
     """Whether the tag column holds positions in `labels` (0, 1, …) rather than names; learned when not given."""
     scheme: Scheme | None = None
-    """How tags mark entities of several words: `BIO`, `BILOU` (or BIOES), or `none`; read from the
-    tags when not given."""
+    """How the model marks entities of several words: `BIO`, `BILOU` (or BIOES), or `none`; as the
+    data do when not given. Tags in another scheme are converted."""
+    data_scheme: DataScheme | None = None
+    """How the data mark them: `IOB1`, `BIO`, `BILOU` or `none`; learned from train when not given.
+    IOB1 becomes BIO, unless `scheme` says otherwise."""
     label_all: bool = False
     """Whether the loss also counts the further tokens of a word, as inside (`I-`) its entity, or
     only its first token. Labels that this needs and train lacks are added."""
@@ -56,6 +59,18 @@ class TokenClassificationPreprocessor(Preprocessor):
     def tag_scheme(self) -> Scheme:
         """The scheme that the recipe names, or the one that the tags follow."""
         return self.scheme or tags.scheme_of(self.labels or ())
+
+    @property
+    def _converts(self) -> bool:
+        """Whether the tags of the data are written in another scheme than those of the model."""
+        if self.label_ids or self.data_scheme in {None, "none"} or self.scheme in {None, "none"}:
+            return False
+        return self.data_scheme != self.scheme
+
+    def _texts(self, value: Any) -> tuple[str, ...]:
+        """Return the tags of a cell as text, in the scheme of the model."""
+        found = tag_texts(value)
+        return tuple(tags.convert(found, self.tag_scheme)) if self._converts else found
 
     def needs(self) -> Columns:
         """Return the columns that are read."""
@@ -80,12 +95,28 @@ class TokenClassificationPreprocessor(Preprocessor):
             occurrences.update(tag_texts(row.get(TAGS)))
         class_label = labels.class_label_names(train, TAGS)
         names, ids = labels.learn(occurrences, given=self.labels, class_label=class_label, ids=self.label_ids)
+        read = replace(self, label_ids=ids, data_scheme=self.data_scheme or self._learn_data_scheme(train, occurrences))
+        if read.data_scheme == "IOB1":
+            read = replace(read, scheme=self.scheme or "BIO")
+        if read._converts:
+            occurrences = Counter()
+            for row in train:
+                occurrences.update(read._texts(row.get(TAGS)))
+            names, _ = labels.learn(occurrences, given=self.labels, class_label=None, ids=ids)
         if self.label_all:
-            scheme = self.scheme or tags.scheme_of(names)
+            scheme = read.scheme or tags.scheme_of(names)
             inside = [tags.inside(name, scheme) for name in names]
             names = tuple(dict.fromkeys([*names, *inside]))
-        fitted = replace(self, labels=names, label_ids=ids)
+        fitted = replace(read, labels=names)
         return replace(fitted, tag_counts=fitted._counts_by_name(occurrences))
+
+    @staticmethod
+    def _learn_data_scheme(train: Sequence[Row], written: Iterable[str]) -> DataScheme:
+        """Return the scheme of the training data; those that hold numbers are `none`."""
+        scheme = tags.scheme_of(written)
+        if scheme == "BIO" and tags.is_iob1(tag_texts(row.get(TAGS)) for row in train):
+            return "IOB1"
+        return scheme
 
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
         """Yield what is wrong with one split.
@@ -103,15 +134,19 @@ class TokenClassificationPreprocessor(Preprocessor):
         duplicates = DuplicateCounter()
         known = self._ids()
         for number, row in enumerate(examples):
-            occurrences.update(tag_texts(row.get(TAGS)))
+            occurrences.update(self._texts(row.get(TAGS)))
             is_sound = yield from self._check_row(row, number, known, tagged=tagged)
             if tagged and is_sound:
-                duplicates.add(number, row[TOKENS], hash(tag_texts(row[TAGS])))
+                duplicates.add(number, row[TOKENS], hash(self._texts(row[TAGS])))
         yield from duplicates.repeat_warning("rows repeat an earlier text with the same label.", column=TOKENS)
         yield from duplicates.conflict_warning("rows repeat an earlier text with another label.", column=TOKENS)
         counts = self._counts_by_name(occurrences)
         if tagged and counts == self.tag_counts:
             given = self.scheme is not None
+            if self.label_ids and self.data_scheme not in {None, "none"}:
+                yield token_checks.not_converted(str(self.data_scheme))
+            if self._converts:
+                yield token_checks.converted(str(self.data_scheme), self.tag_scheme)
             yield from token_checks.check_train(
                 self.labels, counts, scheme=self.tag_scheme, scheme_given=given, unused_allowed=self.label_all
             )
@@ -126,8 +161,15 @@ class TokenClassificationPreprocessor(Preprocessor):
             yield finding
         if not tagged or not is_list(row.get(TOKENS)):
             return is_sound
+        value, scheme = row.get(TAGS), self.tag_scheme
+        if self._converts and is_list(value) and len(tag_texts(value)) == len(value):
+            broken = token_checks.check_written(tag_texts(value), number, self.data_scheme or "none")
+            if broken is not None:
+                yield broken
+                return False
+            value = self._texts(value)
         problem = token_checks.check_tags(
-            row.get(TAGS), number, words=len(row[TOKENS]), known=known, labels=self.labels or (), scheme=self.tag_scheme
+            value, number, words=len(row[TOKENS]), known=known, labels=self.labels or (), scheme=scheme
         )
         if problem is not None:
             yield problem
@@ -167,7 +209,7 @@ class TokenClassificationPreprocessor(Preprocessor):
     def _tag_ids(self, value: Any, row: Sequence[str]) -> list[int]:
         """Return the id of every tag of an example."""
         known = self._ids()
-        texts_of_tags = tag_texts(value)
+        texts_of_tags = self._texts(value)
         if not len(texts_of_tags) == len(value or ()) == len(row) or not known.keys() >= set(texts_of_tags):
             raise BadData(
                 f"{value!r} are not one tag for each of {len(row)} words, of the tags {', '.join(known)}. "
