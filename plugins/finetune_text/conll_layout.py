@@ -211,14 +211,17 @@ def _delimiter(texts: Sequence[str]) -> str:
     for text in texts:
         fields = _split(text.rstrip(","), ",")
         tagged += len(fields) > 1 and _is_tag(fields[-1])
-    return "," if texts and tagged > 0.9 * len(texts) else " "
+    return "," if tagged and tagged >= 0.9 * (len(texts) - 1) else " "  # one may be a header
 
 
 def _split(line: str, delimiter: str) -> list[str]:
     if delimiter == "\t":
         return [part.strip(" ") for part in line.split("\t")]
     if delimiter == ",":
-        return next(csv.reader([line])) if line.startswith('"') else line.split(",")
+        try:
+            return next(csv.reader([line], strict=True))
+        except csv.Error:  # the quote is a word
+            return line.split(",")
     return list(filter(None, line.split(" ")))
 
 

@@ -125,6 +125,11 @@ def test_words_that_are_numbers_are_words():
     assert read(text)[1] == []
 
 
+def test_a_quote_in_a_file_with_commas_encloses_a_field_or_is_a_word():
+    rows, _ = read('"Elm, Port",B-PLACE\n,,O\n",O\n"\r,O\nsails,O\n')
+    assert pairs(rows) == [[("Elm, Port", "B-PLACE"), (",", "O"), ('"', "O"), ('"\r', "O"), ("sails", "O")]]
+
+
 # ---- doubt
 
 
@@ -202,6 +207,11 @@ def test_the_names_of_a_header_are_no_words(header):
     assert (finding.code, finding.level) == ("columns-detected", "warning")
     name = header.replace("\t", " ").split()[-2]
     assert {tag for row in read(text, tag=name.lower())[0] for tag in row["ner_tags"]} == {"NN"}
+
+
+def test_a_header_with_commas_names_the_columns():
+    rows, (finding,) = read("Word,Tag\n" + written(SENTENCES, PLAIN["word,tag"]))
+    assert (pairs(rows), finding.code) == (SENTENCES, "columns-detected")
 
 
 def test_the_options_can_name_the_columns_of_any_header():
