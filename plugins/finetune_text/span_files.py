@@ -26,7 +26,7 @@ _RECOGNISED = (
     re.compile(rf'"(?:{"|".join(_COLUMNS)})"\s*:\s*(?:{_AS_LIST}|{_AS_OBJECT})'),
     re.compile(r'"(?:annotations|completions)"\s*:\s*\[\s*\{.*"result"\s*:', re.DOTALL),
 )
-_LEFT_OUT = {"reject", "ignore"}
+_LEFT_OUT = ("reject", "ignore")
 
 
 class _Span(NamedTuple):
@@ -177,7 +177,8 @@ def _label_studio(row: Row) -> list[_Span] | None:
     found: list[list[_Span]] = []
     for annotation in truth or done:
         spans: list[_Span] = []
-        for result in annotation.get("result") or []:
+        results = annotation.get("result")
+        for result in results if isinstance(results, list) else ():
             if isinstance(result, Mapping) and result.get("type", "labels") == "labels":
                 spans += _read(result.get("value"))
         found.append(spans)

@@ -230,6 +230,11 @@ def test_rejected_rows_of_prodigy_are_left_out_with_a_word():
     ]
 
 
+def test_an_answer_that_is_not_prodigys_does_no_harm():
+    ((_, row),) = read(json.dumps({**TOOLS["spaCy"](TEXT, SPANS), "spans": None, "answer": ["reject"]}))
+    assert {name: row[name] for name in ROW} == ROW
+
+
 def test_the_tokens_of_prodigy_are_the_words():
     given = {"text": "Zoë's boat", "spans": [], "tokens": []}
     for start, end in ((0, 3), (3, 5), (6, 10)):
