@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -32,17 +33,21 @@ class ColumnTypes:
 
     Args:
         needed: Columns, by their names in the file, that every row must have.
+        used: Columns that the task reads; None for all. A value in another column never makes a row
+            bad: a column whose values do not fit is left out.
     """
 
-    def __init__(self, *, needed: frozenset[str]) -> None:
+    def __init__(self, *, needed: frozenset[str], used: frozenset[str] | None = None) -> None:
         self.needed = needed
         """A row that lacks one of these columns is bad."""
+        self.used = used
         self.first: dict[str, None] = {}
         """Keys of the first row."""
         self.kinds: dict[str, Kind] = {}
         """Kind of every column, in order of appearance."""
         self._gaps: set[str] = set()
         self._given_up: set[str] = set()
+        self._left_out: set[str] = set()
         self._arrays: dict[str, pa.Array] = {}
 
     def schema(self) -> pa.Schema:
@@ -74,19 +79,41 @@ class ColumnTypes:
         """Return findings of the values that do not fit their columns; a kind is widened if that loses nothing."""
         found: Found = {}
         columns = {name: [row.get(name) for row in rows] for name in self.kinds}
-        for name, values in columns.items():
-            self._settle(name, values, found)
+        for name in list(columns):
+            own: Found = {}
+            self._settle(name, columns[name], own)
+            if not self._accept(name, own, found):
+                del columns[name]
         bad = [i for i, findings in found.items() if any(finding.level == "row" for finding in findings)]
         self._arrays = {}
-        for name, values in columns.items():
+        for name in list(columns):
+            values = columns[name]
             for i in bad:
                 values[i] = None
-            array = self._stored(name, values, found)
-            if array is not None:
+            own = {}
+            array = self._stored(name, values, own)
+            if not self._accept(name, own, found):
+                del columns[name]
+            elif array is not None:
                 self._arrays[name] = array
         if bad or len(self._arrays) < len(columns):
             self._arrays = {}  # bad rows will be removed, so `batch` must build the arrays again
         return found
+
+    def _accept(self, name: str, own: Found, found: Found) -> bool:
+        """Add the findings of one column, or leave the column out with a warning if the task does not read it."""
+        wrong = [(i, finding) for i in sorted(own) for finding in own[i] if finding.level != "warning"]
+        is_used = self.used is None or name in self.used
+        if is_used or not wrong:
+            for i, findings in own.items():
+                found.setdefault(i, []).extend(findings)
+            return True
+        i, first = wrong[0]
+        self._left_out.add(name)
+        del self.kinds[name]
+        message = f"{first.message} The task does not read this column, so it is left out."
+        found.setdefault(i, []).append(replace(first, code="column-left-out", message=message, fix="", level="warning"))
+        return False
 
     def _new_keys(self, row: Row) -> Iterator[Finding]:
         if not row:
@@ -102,7 +129,7 @@ class ColumnTypes:
             return
         is_first_row = not self.first
         for key in row:
-            if key in self.kinds:
+            if key in self.kinds or key in self._left_out:
                 continue
             self.kinds[key] = "null"
             if is_first_row:

@@ -104,12 +104,15 @@ def gather(
     if report.levels["error"]:
         report.stop()
     needed = _needed(preprocessor, source.columns, answers=answers) - source.constants.keys()
+    used = _used(preprocessor, source.columns, needed=needed, answers=answers)
     tables = {}
     for role, content in parts.items():
         if isinstance(content, Files):
-            tables[role] = files.read(content, split=role, source=source, formats=formats, needed=needed, report=report)
+            tables[role] = files.read(
+                content, split=role, source=source, formats=formats, needed=needed, used=used, report=report
+            )
         else:
-            tables[role] = _table(content, split=role, needed=needed, report=report)
+            tables[role] = _table(content, split=role, needed=needed, used=used, report=report)
     return _assemble(
         tables, source, preprocessor, report=report, seed=seed, fit=fit, answers=answers, found=list(found)
     )
@@ -145,7 +148,10 @@ def from_rows(
     report = Report(on_bad=on_bad)
     parts = sources.assigned(splits, source, report=report)
     needed = _needed(preprocessor, columns, answers=answers)
-    tables = {role: _table(content, split=role, needed=needed, report=report) for role, content in parts.items()}
+    used = _used(preprocessor, columns, needed=needed, answers=answers)
+    tables = {}
+    for role, content in parts.items():
+        tables[role] = _table(content, split=role, needed=needed, used=used, report=report)
     gathered = _assemble(
         tables, source, preprocessor, report=report, seed=seed, fit=fit, answers=answers, found=list(parts)
     )
@@ -380,11 +386,11 @@ def _accounted(gathered: Gathered, preprocessor: Preprocessor) -> Examples:
     )
 
 
-def _table(content: Any, *, split: str, needed: Iterable[str], report: Report) -> Table:
+def _table(content: Any, *, split: str, needed: Iterable[str], used: frozenset[str] | None, report: Report) -> Table:
     """Return rows that are given in Python as a table."""
     if isinstance(content, Dataset):
         return Table(rows=content, read=len(content))
-    tabulator = Tabulator(split=split, report=report, needed=frozenset(needed))
+    tabulator = Tabulator(split=split, report=report, needed=frozenset(needed), used=used)
     rows = PythonRows(content)
     tabulator.read(rows, measured=rows, file=None, header=False)
     return tabulator.finish()
@@ -396,6 +402,26 @@ def _needed(preprocessor: Preprocessor, columns: Mapping[str, str], *, answers: 
     used = {*needs.inputs, *(needs.answers if answers else ())}
     theirs = {ours: name for name, ours in columns.items()}
     return frozenset(theirs.get(name, name) for name in used)
+
+
+def _used(
+    preprocessor: Preprocessor, columns: Mapping[str, str], *, needed: frozenset[str], answers: bool
+) -> frozenset[str] | None:
+    """Return the columns that the task or the recipe names, by their names in the source; None if the task names none.
+
+    Args:
+        preprocessor: Names the columns of the task.
+        columns: Name in the source → name for the task.
+        needed: Columns that every row must have.
+        answers: Whether the rows must have answers.
+    """
+    needs = preprocessor.needs()
+    if not needs.inputs and not needs.answers:
+        return None
+    ignored = () if answers else needs.answers
+    named = {theirs for theirs, ours in columns.items() if ours not in ignored}
+    group = {needs.group} if needs.group else set()
+    return needed | named | group
 
 
 def _check_limits(limit: Mapping[str, int]) -> None:

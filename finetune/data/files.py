@@ -17,7 +17,14 @@ from finetune.recipe import Source
 
 
 def read(
-    files: Files, *, split: str, source: Source, formats: Formats, needed: Collection[str], report: Report
+    files: Files,
+    *,
+    split: str,
+    source: Source,
+    formats: Formats,
+    needed: Collection[str],
+    used: frozenset[str] | None,
+    report: Report,
 ) -> Table:
     """Return the rows of a split's files as one table, and report the findings.
 
@@ -27,6 +34,7 @@ def read(
         source: Says format and encoding.
         formats: The installed formats.
         needed: Columns, by their names in the files, that every row must have.
+        used: Columns that the task reads; None for all.
         report: Takes the findings.
     """
     paths = [Path(name).expanduser() for name in files.names]
@@ -42,7 +50,7 @@ def read(
         message = f"{split} mixes text files with {next(filter(None, kinds))}."
         report.error("mixed-formats", message, fix="Convert the files to one format.", split=split)
         return Table(rows=None, read=0, files=files.names, sound=False)
-    tabulator = Tabulator(split=split, report=report, needed=needed)
+    tabulator = Tabulator(split=split, report=report, needed=needed, used=used)
     for path, name in zip(paths, files.names, strict=True):
         _tabulate(tabulator, path, name=name, source=source, formats=formats)
     table = tabulator.finish()

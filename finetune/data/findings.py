@@ -58,6 +58,7 @@ CODES: dict[str, str] = {
     "missing-nested-key": "a nested object lacks a key that others have; it gets None (warning, once per key)",
     "too-many-keys": "nested objects have thousands of different keys; store the mapping as a list",
     "type-changed": "the value has another type than the values of earlier rows",
+    "column-left-out": "the values of a column do not fit together; the task does not read it (warning)",
     "unsupported-type": "a table cannot hold this Python value",
     "lone-surrogate": "the text holds half of a surrogate pair, which is not a character",
     "nul": "the text holds a NUL character",

@@ -81,9 +81,12 @@ class Tabulator:
         split: Name of the split.
         report: Takes the findings.
         needed: Columns, by their names in the file, that every row must have.
+        used: Columns that the task reads; None for all. See `ColumnTypes`.
     """
 
-    def __init__(self, *, split: str, report: Report, needed: Collection[str] = ()) -> None:
+    def __init__(
+        self, *, split: str, report: Report, needed: Collection[str] = (), used: frozenset[str] | None = None
+    ) -> None:
         self.split = split
         self.report = report
         self.count = 0
@@ -92,7 +95,7 @@ class Tabulator:
         self._notes: Counter[str] = Counter()
         self._broken: list[Mapping[str, Any]] = []
         self._files: list[str] = []
-        self._columns = ColumnTypes(needed=frozenset(needed))
+        self._columns = ColumnTypes(needed=frozenset(needed), used=used)
         self._writer = _Writer(storage.folder())
         self._errors = report.levels["error"]
 
@@ -284,8 +287,10 @@ class _Writer:
         """
         self._close()
         self._places.close()
-        if len(self._parts) <= 1:
-            return self._parts[0] if self._parts else None
+        if not self._parts:
+            return None
+        if len(self._parts) == 1 and schema.equals(self._schema):
+            return self._parts[0]
         path = self._folder / "rows.arrow"
         with pa.ipc.new_stream(str(path), schema) as stream:
             for part in self._parts:

@@ -1,0 +1,107 @@
+"""What the task does not read stops nothing: columns of mixed types, splits without answers, splits left out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finetune.data import Examples, from_rows, load
+from finetune.errors import BadData
+from finetune.interfaces import Batch, Columns, Preprocessor, Row
+from finetune.plugins import discover
+from finetune.recipe import Source
+
+PLUGINS = discover()
+
+
+class Texts(Preprocessor):
+    """Reads a text and a label."""
+
+    def needs(self) -> Columns:
+        return Columns(required=("text",), answers=("label",))
+
+    def features(self, examples: Batch, tokenizer: Any) -> Batch:
+        return {}
+
+
+class Grouped(Texts):
+    """Keeps the rows of one author together."""
+
+    def needs(self) -> Columns:
+        return Columns(required=("text",), answers=("label",), group="author")
+
+
+def write(path: Path, rows: Sequence[Row]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def loaded(path: Any, preprocessor: Preprocessor | None = None, **options: Any) -> Examples:
+    own = {key: options.pop(key) for key in ("fit", "answers") if key in options}
+    source = Source(path=path, **{"validation_size": 0, **options})
+    return load(source, preprocessor or Texts(), plugins=PLUGINS, seed=1, **own)
+
+
+def refusal(path: Any, preprocessor: Preprocessor | None = None, **options: Any) -> BadData:
+    with pytest.raises(BadData) as caught:
+        loaded(path, preprocessor, **options)
+    return caught.value
+
+
+# ---- columns
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3),
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(max_size=2), below, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.lists(VALUES, min_size=1, max_size=8))
+def test_no_value_of_a_column_that_the_task_does_not_read_makes_a_row_bad(values: list[Any]) -> None:
+    rows = [{"text": f"t{i}", "label": i, "meta": value} for i, value in enumerate(values)]
+    examples = from_rows({"train": rows}, Texts())
+    assert examples.splits["train"]["text"] == [row["text"] for row in rows]
+    assert examples.data_report["train"]["bad"] == 0
+    is_left_out = "meta" not in examples.splits["train"].column_names
+    assert examples.counts.get("column-left-out", 0) == is_left_out
+
+
+def test_a_column_that_is_left_out_is_named_with_the_first_value_that_does_not_fit(tmp_path: Path) -> None:
+    rows = [{"text": f"t{i}", "label": i, "meta": 7 if i < 3 else "x"} for i in range(6)]
+    examples = loaded(write(tmp_path / "a.jsonl", rows))
+    [finding] = examples.findings
+    assert (finding.code, finding.level, finding.line, finding.column) == ("column-left-out", "warning", 4, "meta")
+    assert finding.value == "x"
+    assert finding.message == (
+        "the value is text, but earlier rows have an integer. The task does not read this column, so it is left out."
+    )
+    assert examples.splits["train"].column_names == ["text", "label"]
+
+
+def test_a_column_is_also_left_out_of_rows_that_were_written_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetune.data.table.BLOCK_ROWS", 2)
+    rows = [{"text": f"t{i}", "label": i, "meta": "x" if i == 4 else i} for i in range(5)]
+    examples = loaded(write(tmp_path / "a.jsonl", rows))
+    assert examples.splits["train"].to_list() == [{"text": f"t{i}", "label": i} for i in range(5)]
+    assert examples.counts == {"column-left-out": 1}
+
+
+def test_a_column_that_the_task_or_the_recipe_names_is_still_checked(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.jsonl", [{"text": "a", "label": 1, "author": 1}, {"text": "b", "label": 0, "author": "x"}]
+    )
+    assert loaded(path).counts == {"column-left-out": 1}
+    assert refusal(path, Grouped()).counts == {"type-changed": 1}
+    assert refusal(path, columns={"author": "writer"}).counts == {"type-changed": 1}
+    mixed = write(tmp_path / "b.jsonl", [{"text": "a", "label": 1}, {"text": "b", "label": "x"}])
+    assert refusal(mixed).counts == {"type-changed": 1}
+    assert loaded(mixed, fit=False, answers=False).counts == {"column-left-out": 1}
