@@ -178,10 +178,12 @@ def _assemble(
         report.error("unknown-split", message, fix="Say which one it is: dataset.splits: {test: NAME}.")
     parts: dict[str, Split] = {}
     for role, table in tables.items():
-        split = _split(table, role, source, preprocessor, answers=answers, report=report)
+        split = _split(table, role, source, preprocessor, fit=fit, answers=answers, report=report)
         if split is not None:
             parts[role] = split
-    if fit and source.validation_size and "train" in parts and "validation" not in tables:
+    unlabelled = _set_aside(parts, preprocessor.needs().answers, report=report) if fit and answers else ()
+    has_validation = "validation" in tables and "validation" not in unlabelled
+    if fit and source.validation_size and "train" in parts and not has_validation:
         both = splits.part(
             parts["train"], size=source.validation_size, group=preprocessor.needs().group, seed=seed, report=report
         )
@@ -201,6 +203,7 @@ def _split(
     source: Source,
     preprocessor: Preprocessor,
     *,
+    fit: bool,
     answers: bool,
     report: Report,
 ) -> Split | None:
@@ -221,12 +224,43 @@ def _split(
         table=table,
         preprocessor=preprocessor,
         answers=answers,
+        can_leave_out=fit and role != "train",
         lost=set(source.columns.values()) if report.levels["error"] > before else (),
         report=report,
     )
     if not whole or report.levels["error"] > before or not table.sound:
         return None
     return Split(table=table, columns=rows, index=np.arange(len(rows)), read=table.read)
+
+
+def _set_aside(parts: dict[str, Split], answers: Sequence[str], *, report: Report) -> list[str]:
+    """Remove the held-out splits in which no row has an answer, with a warning; return their names."""
+    if not answers or "train" not in parts:
+        return []
+    train = parts["train"]
+    removed = []
+    for role in [role for role in parts if role != "train"]:
+        value = splits.no_answer(parts[role], train, answers)
+        if value is None:
+            continue
+        table = parts.pop(role).table
+        removed.append(role)
+        message = f"no row has a {' or '.join(answers)}; every value is {value}. The split is left out."
+        fix = (
+            f"Add the values to use the split. To leave it out without this warning: dataset.splits: {{{role}: null}}."
+        )
+        report.add(
+            Finding(
+                code="unlabelled-split",
+                message=message,
+                fix=fix,
+                level="warning",
+                split=role,
+                file=table.files[0] if len(table.files) == 1 else None,
+                column=answers[0],
+            )
+        )
+    return removed
 
 
 def settle(gathered: Mapping[str, Gathered], preprocessor: Preprocessor, *, fit: bool) -> dict[str, Examples]:

@@ -25,6 +25,7 @@ CODES: dict[str, str] = {
     "columns-differ": "another file of a split lacks columns of the first file, or has other types",
     "unknown-split": "the named split does not exist, or the name is not train, validation or test",
     "unused-split": "the run does not use this split of the source (warning)",
+    "unlabelled-split": "no row of a held-out split has an answer, so the run does not use it (warning)",
     "source-failed": "a Hub data set, a plugin's source or a Python function returned no rows",
     # bytes and text
     "wrong-encoding": "the bytes are not text in the given encoding",
@@ -46,7 +47,8 @@ CODES: dict[str, str] = {
     "wrong-delimiter": "the header has one column, which contains another delimiter",
     # JSON
     "bad-json": "the text is not JSON",
-    "not-an-array": "the .json file is not an array of objects",
+    "not-an-array": "the .json file holds no list of objects; the message names its shape",
+    "rows-in-object": "the rows of the .json file are inside one object; the message says where (warning)",
     "truncated-json": "the JSON array ends too early",
     "text-after-end": "there is text after the end of the JSON array",
     "not-an-object": "the row is not an object (a mapping of columns to values)",

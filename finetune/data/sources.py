@@ -6,7 +6,7 @@ import glob
 import importlib.util
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -200,7 +200,8 @@ def assigned(found: Mapping[str, Any], source: Source, *, report: Report) -> dic
     """Return split of the run → content of the source.
 
     A split of the source keeps its name, unless `dataset.splits` renames it. Splits with other
-    names are left out with a warning. No name is guessed: `dev` is not `validation`.
+    names are left out with a warning, and those that are renamed to None without one. No name is
+    guessed: `dev` is not `validation`.
     """
     parts: dict[str, Any] = {}
     for role, theirs in source.splits.items():
@@ -211,31 +212,34 @@ def assigned(found: Mapping[str, Any], source: Source, *, report: Report) -> dic
                 fix="Write the name for the run first: {validation: dev}.",
                 split=role,
             )
+        elif theirs is None:
+            continue
         elif theirs not in found:
             message = f"dataset.splits: the source has no split {theirs!r}.{did_you_mean(theirs, found.keys())}"
             report.error("unknown-split", message, fix=f"Its splits are: {_listed(found)}.", split=role)
         else:
             parts[role] = found[theirs]
-    renamed = set(source.splits.values())
+    renamed = [theirs for theirs in source.splits.values() if theirs is not None]
     for name, content in found.items():
         if name in ROLES and name not in source.splits and name not in renamed:
             parts[name] = content
-        elif name not in renamed:
-            _left_out(name, source, given=isinstance(source.path, Mapping), report=report)
-    if len(renamed) < len(source.splits):
+        elif name not in renamed and not (name in source.splits and source.splits[name] is None):
+            _left_out(name, source, found=found, report=report)
+    if len(set(renamed)) < len(renamed):
         message = f"dataset.splits uses a split of the source twice: {dict(source.splits)}."
         report.error("same-file", message, fix="Use each split of the source once.")
     return {role: parts[role] for role in ROLES if role in parts}
 
 
-def _left_out(name: str, source: Source, *, given: bool, report: Report) -> None:
-    free = [role for role in ROLES if role not in source.splits]
-    if given:
+def _left_out(name: str, source: Source, *, found: Collection[str], report: Report) -> None:
+    free = [role for role in ROLES if role not in source.splits and role not in found]
+    if source.path and isinstance(source.path, Mapping):
         fix = f"Name it {' or '.join(ROLES)}."
         report.error("unknown-split", f"{name!r} is not a split of a run.", fix=fix, split=name)
         return
-    fix = f"To use it, set dataset.splits: {{{(free or ROLES)[0]}: {name}}}."
-    message = f"the split {name!r} of {source.path} is not used."
+    role = (free or ROLES)[-1]
+    fix = f"To use it, set dataset.splits: {{{role}: {name}}}." if source.path else f"To use it, name it {role}."
+    message = f"the split {name!r} of {source.path or 'the rows'} is not used."
     report.add(Finding(code="unused-split", message=message, fix=fix, level="warning", split=name))
 
 

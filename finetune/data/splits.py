@@ -116,6 +116,7 @@ def require(
     table: Table,
     preprocessor: Preprocessor,
     answers: bool,
+    can_leave_out: bool,
     lost: Collection[str],
     report: Report,
 ) -> bool:
@@ -127,6 +128,7 @@ def require(
         table: Names the file, for findings.
         preprocessor: Names the columns.
         answers: Whether the columns of the answers are needed too.
+        can_leave_out: Whether the run can do without the split; the fix then says how.
         lost: Missing columns that are already reported, because their rename failed.
         report: Takes the findings.
     """
@@ -138,6 +140,8 @@ def require(
         close = nearest(name, [other for other in names if other not in needed])
         message = f"column {name!r} is missing. The columns are: {', '.join(map(repr, names))}."
         fix = f"Rename it under dataset.columns: {{{_as_key(close or 'NAME')}: {name}}}."
+        if can_leave_out and name in needs.answers:
+            fix += f" To leave the split out: dataset.splits: {{{split}: null}}."
         file = table.files[0] if table.files else None
         report.error("missing-column", message, fix=fix, split=split, file=file, column=name)
     return not missing
@@ -146,6 +150,45 @@ def require(
 def _as_key(name: str) -> str:
     """Return a name as a key of YAML, in quotes if needed."""
     return name if name.isidentifier() else json.dumps(name, ensure_ascii=False)
+
+
+def no_answer(split: Split, train: Split, answers: Sequence[str]) -> str | None:
+    """Return the value that every row of a split has instead of an answer: ``-1``, ``null`` or ``''``.
+
+    None if a row has an answer, or if rows of train have the same value, because it is then an answer.
+
+    Args:
+        split: A held-out split.
+        train: The rows to compare with.
+        answers: The columns of the answers.
+    """
+    first: str | None = None
+    for name in answers:
+        values = _values(split, name)
+        marker = _marker(next(values, None))
+        if marker is None or any(_marker(value) != marker for value in values):
+            return None
+        if marker != "null" and any(_marker(value) == marker for value in _values(train, name)):
+            return None
+        first = first or marker
+    return first
+
+
+def _values(split: Split, name: str) -> Iterator[Any]:
+    for block in split.blocks([name]):
+        yield from block.column(name).to_pylist()
+
+
+def _marker(value: Any) -> str | None:
+    """Return how messages show a value that stands for no answer, or None if it is an answer."""
+    if isinstance(value, list) and value:
+        inside = {_marker(below) for below in value}
+        return inside.pop() if len(inside) == 1 else None
+    if value is None:
+        return "null"
+    if isinstance(value, str):
+        return {"": "''", "-1": "-1"}.get(value.strip())
+    return "-1" if value == -1 else None
 
 
 def part(train: Split, *, size: float, group: str | None, seed: int, report: Report) -> tuple[Split, Split] | None:

@@ -27,8 +27,9 @@ class Source:
     """Configuration of a data set on the Hub."""
     revision: str | None = None
     """Commit, branch or tag of a data set on the Hub."""
-    splits: Mapping[str, str] = field(default_factory=dict)
-    """Name of a split in the run → name in the source: `{validation: dev}`."""
+    splits: Mapping[str, str | None] = field(default_factory=dict)
+    """Name of a split in the run → name in the source: `{validation: dev}`; null leaves the split
+    out: `{test: null}`."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Name of a column in the data → name that the task uses: `{review: text, stars: label}`."""
     constants: Mapping[str, str] = field(default_factory=dict)

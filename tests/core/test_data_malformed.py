@@ -299,14 +299,14 @@ JSON = [
     Case("empty array", b"[ ]", "no-rows", None, level="error", file="a.json"),
     Case(
         "wrapper",
-        b'{"rows": [' + ONE + b"]}",
-        "unknown-format",
-        None,
+        b'{"rows": ' + ONE + b"}",
+        "not-an-array",
+        1,
         level="error",
-        says="one JSON object",
+        says="one object with the keys 'rows', without a list of rows",
         file="a.json",
     ),
-    Case("lines named json", ROW * 2, "unknown-format", None, level="error", says="JSON lines", file="a.json"),
+    Case("lines named json", ROW * 2, "not-an-array", 1, level="error", says="JSON lines", file="a.json"),
 ]
 BINARY = [
     Case("truncated parquet", table("text", "label")[:-30], "corrupt-file", None, level="error", file="a.parquet"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Dataset, DatasetDict
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -105,3 +106,67 @@ def test_a_column_that_the_task_or_the_recipe_names_is_still_checked(tmp_path: P
     mixed = write(tmp_path / "b.jsonl", [{"text": "a", "label": 1}, {"text": "b", "label": "x"}])
     assert refusal(mixed).counts == {"type-changed": 1}
     assert loaded(mixed, fit=False, answers=False).counts == {"column-left-out": 1}
+
+
+# ---- splits
+
+
+def rows_of(count: int, label: Any = "alternate") -> list[Row]:
+    return [{"text": f"{label} {i}", "label": i % 2 if label == "alternate" else label} for i in range(count)]
+
+
+NO_ANSWERS = [(-1, "-1"), (-1.0, "-1"), ("-1", "-1"), (None, "null"), ("", "''"), ([-1, -1], "-1")]
+
+
+@pytest.mark.parametrize(("label", "shown"), NO_ANSWERS)
+@pytest.mark.parametrize("role", ["validation", "test"])
+def test_a_held_out_split_without_answers_is_left_out_with_a_warning(role: str, label: Any, shown: str) -> None:
+    train = rows_of(20) if not isinstance(label, list) else [{"text": str(i), "label": [0, 1]} for i in range(20)]
+    examples = from_rows({"train": train, role: rows_of(4, label)}, Texts(), validation_size=0.2)
+    assert list(examples.splits) == ["train", "validation"]
+    assert examples.data_report["validation"]["from_train"] == 4
+    [finding] = examples.findings
+    assert (finding.code, finding.level, finding.split, finding.column) == (
+        "unlabelled-split",
+        "warning",
+        role,
+        "label",
+    )
+    assert finding.message == f"no row has a label; every value is {shown}. The split is left out."
+    assert f"dataset.splits: {{{role}: null}}" in finding.fix
+
+
+def test_a_split_is_kept_if_one_row_has_an_answer_or_train_has_the_value() -> None:
+    some = [*rows_of(3, -1), {"text": "x", "label": 1}]
+    assert len(from_rows({"train": rows_of(4), "test": some}, Texts()).splits["test"]) == 4
+    signed = [{"text": str(i), "label": i % 3 - 1} for i in range(6)]
+    assert len(from_rows({"train": signed, "test": rows_of(3, -1)}, Texts()).splits["test"]) == 3
+    only = from_rows({"test": rows_of(3, -1)}, Texts(), fit=False)
+    assert len(only.splits["test"]) == 3  # the caller asked for this split
+
+
+@pytest.mark.parametrize("given", ["folder", "mapping"])
+def test_null_leaves_a_split_out_without_a_word(given: str, tmp_path: Path) -> None:
+    files = {role: write(tmp_path / f"{role}.jsonl", rows_of(4)) for role in ("train", "validation", "test")}
+    write(tmp_path / "test.jsonl", [{"text": "no label here"}])
+    path = str(tmp_path) if given == "folder" else files
+    error = refusal(path)
+    assert error.counts == {"missing-column": 1}
+    assert "To leave the split out: dataset.splits: {test: null}." in str(error)
+    examples = loaded(path, splits={"test": None})
+    assert list(examples.splits) == ["train", "validation"]
+    assert examples.findings == ()
+
+
+def test_a_split_of_another_name_is_offered_a_name_that_is_free(tmp_path: Path) -> None:
+    parts = {"train": rows_of(4), "test": rows_of(4), "unsupervised": rows_of(4, -1)}
+    DatasetDict({name: Dataset.from_list(list(rows)) for name, rows in parts.items()}).save_to_disk(
+        str(tmp_path / "saved")
+    )
+    saved = loaded(str(tmp_path / "saved"))
+    given = from_rows(parts, Texts())
+    for examples in (saved, given):
+        assert list(examples.splits) == ["train", "test"]
+        assert [(finding.code, finding.level) for finding in examples.findings] == [("unused-split", "warning")]
+    assert saved.findings[0].fix == "To use it, set dataset.splits: {validation: unsupervised}."
+    assert given.findings[0].fix == "To use it, name it validation."

@@ -11,15 +11,18 @@ depth: 40 kB of brackets took 969 MB.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from json import JSONDecodeError
 from typing import Any
 
+from finetune.data.readers import json_shapes
 from finetune.data.readers.strict_json import Strict, explain, finding
 from finetune.data.readers.text import LONGEST, too_long
 from finetune.interfaces import Finding, Reader, Row
 
 _SPACE = re.compile(r"[ \t\n\r]*")
+_ARRAY = re.compile(r"\[[ \t\n\r]*")
 _LEAST = 1 << 16
 """Fewest characters that are added to the buffer at one time."""
 _IS_IT_CUT = "Check whether the file was cut when it was copied."
@@ -29,49 +32,149 @@ there."""
 
 
 class JsonArrayReader(Reader):
-    """Reads a JSON array of objects. A syntax error ends the reading; a bad object is a finding of its row."""
+    """Reads the objects of a JSON array: the whole file, the list under a key, or the values of one object.
+
+    A syntax error ends the reading; a bad object is a finding of its row. The last two are what
+    pandas writes with ``orient="table"`` and ``orient="index"``; a warning says where the rows are.
+    Shapes without objects as rows are refused by name.
+    """
 
     suffixes = (".json",)
 
     def recognises(self, head: str) -> bool:
-        """Return whether the file begins as an array."""
-        return head.lstrip().startswith("[")
+        """Return whether the file begins as an array or as an object."""
+        return head.lstrip()[:1] in {"[", "{"}
 
     def rows(self, text: Iterable[str], *, file: str) -> Iterator[tuple[int, Row] | Finding]:
-        """Yield the elements, each with the line where it begins."""
+        """Yield the rows, each with the line where it begins."""
         buffer = _Buffer(text, file=file)
         begin = buffer.peek()
-        if begin and begin != "[":
-            message = f"the file begins with {begin!r}, but an array of objects begins with '['."
-            fix = "If the file has one object per line, set dataset.format: jsonl."
-            yield _error(buffer.line, "not-an-array", message, fix=fix)
-        if begin != "[":
+        if not begin:
             return  # the core reports a file without rows
+        if begin not in "[{":
+            message = f"the file begins with {begin!r}, but an array of objects begins with '['."
+            yield _error(buffer.line, "not-an-array", message, fix="Check that it is the right file.")
+            return
+        is_whole = yield from _elements(buffer) if begin == "[" else _object(buffer)
+        if is_whole and (left := buffer.peek()):
+            what = "array" if begin == "[" else "object"
+            fix = f"Remove everything after the closing {']' if begin == '[' else '}'!r}."
+            if begin == left == "{":
+                fix = "If the file has one object per line, set dataset.format: jsonl."
+            yield _error(buffer.line, "text-after-end", f"{left!r} follows the end of the {what}.", fix=fix)
+
+
+def _elements(buffer: _Buffer) -> Generator[tuple[int, Row] | Finding, None, bool]:
+    """Yield the elements of an array as rows; return whether the array is whole."""
+    buffer.skip()
+    more = buffer.peek() != "]"
+    if not more:
         buffer.skip()
-        more = buffer.peek() != "]"
-        if not more:
-            buffer.skip()
-        while more:
+    while more:
+        line = buffer.line
+        try:
+            value, problems = buffer.element()
+        except JSONDecodeError as error:
+            yield _broken(error, buffer, begun=line)
+            return False
+        if type(value) is list:
+            what = 'a list of lists without column names, as pandas to_json writes it with orient="values"'
+            yield json_shapes.no_rows(what, line=line)
+            return False
+        yield _row(value, problems, line=line)
+        buffer.elements += 1
+        wrong, more = buffer.between("]")
+        if wrong:
+            yield wrong
+            return False
+    return True
+
+
+def _row(value: Any, problems: Sequence[tuple[str, str]], *, line: int) -> tuple[int, Row] | Finding:
+    if problems:
+        return finding(problems[0], line=line)
+    if type(value) is dict:
+        return line, value
+    message = "an element must be an object: {column: value, …}."
+    return Finding(code="not-an-object", message=message, line=line, value=str(value))
+
+
+def _object(buffer: _Buffer) -> Generator[tuple[int, Row] | Finding, None, bool]:
+    """Yield the rows of an object: the list under one of its keys, or all of its values; return whether it is whole."""
+    begun = buffer.line
+    others: dict[str, Any] = {}
+    waiting: list[tuple[int, Row] | Finding] = []
+    rows_at: str | None = None
+    count = 0
+    by_key = False
+    try:
+        for key in buffer.members():
+            if buffer.opens_objects():
+                if by_key or rows_at is not None:
+                    message = f"one object with several lists of rows, such as {key!r}"
+                    yield json_shapes.no_rows(message, line=buffer.line, fix="Write each list as a file of its own.")
+                    return False
+                rows_at = key
+                start = buffer.elements
+                if not (yield from _elements(buffer)):
+                    return False
+                count = buffer.elements - start
+                continue
             line = buffer.line
-            try:
-                value, problems = buffer.element()
-            except JSONDecodeError as error:
-                yield _broken(error, buffer, begun=line)
-                return
-            if problems:
-                yield finding(problems[0], line=line)
-            elif type(value) is dict:
-                yield line, value
-            else:
-                message = "an element must be an object: {column: value, …}."
-                yield Finding(code="not-an-object", message=message, line=line, value=str(value))
-            wrong, more = buffer.between()
-            if wrong:
-                yield wrong
-                return
-        if left := buffer.peek():
-            message = f"{left!r} follows the end of the array."
-            yield _error(buffer.line, "text-after-end", message, fix="Remove everything after the closing ']'.")
+            value, problems = buffer.element()
+            if by_key:
+                yield _row(value, problems, line=line)
+                continue
+            others[key] = value
+            waiting.append(_row(value, problems, line=line))
+            by_key = rows_at is None and len(others) > 1 and _are_rows(others)
+            if by_key:
+                yield from waiting
+    except JSONDecodeError as error:
+        yield _broken(error, buffer, begun=begun)
+        return False
+    except _SyntaxError as error:
+        yield error.finding
+        return False
+    if rows_at is not None and any(isinstance(value, list) and len(value) == count > 1 for value in others.values()):
+        yield json_shapes.no_rows("one object of columns, with a list for each", line=begun)
+        return False
+    if rows_at is not None:
+        unread = f" The keys {json_shapes.listed(others)} are not read." if others else ""
+        yield json_shapes.stated(f"the rows are the list under the key {rows_at!r}.{unread}", line=begun)
+    elif by_key:
+        message = f"the rows are the values of one object. Its keys, such as {next(iter(others))!r}, are not read."
+        yield json_shapes.stated(message, line=begun)
+    else:
+        yield _without_rows(others, buffer, begun=begun)
+        return False
+    return True
+
+
+def _are_rows(values: Mapping[str, Any]) -> bool:
+    """Return whether the first values of an object are rows, and not columns."""
+    return all(type(value) is dict for value in values.values()) and not json_shapes.by_column(values)
+
+
+def _without_rows(value: Mapping[str, Any], buffer: _Buffer, *, begun: int) -> Finding:
+    shape = json_shapes.by_column(value)
+    if shape:
+        return json_shapes.no_rows(shape, line=begun)
+    if buffer.peek() == "{":
+        message = "the file looks like JSON lines: it has several objects, but no list around them."
+        fix = "If it has one object per line, set dataset.format: jsonl."
+        return _error(begun, "not-an-array", message, fix=fix)
+    return json_shapes.no_rows(
+        f"one object with the keys {json_shapes.listed(value)}, without a list of rows", line=begun
+    )
+
+
+class _SyntaxError(Exception):
+    """A syntax error between two members of an object."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.message)
+        self.finding = finding
 
 
 class _Buffer:
@@ -80,6 +183,8 @@ class _Buffer:
     def __init__(self, text: Iterable[str], *, file: str) -> None:
         self.line = 1
         self.file = file
+        self.elements = 0
+        """Elements of arrays so far."""
         self._pieces = iter(text)
         self._text = ""
         self._position = 0
@@ -115,23 +220,67 @@ class _Buffer:
                 if not (cut and self._more()):
                     raise
 
-    def between(self) -> tuple[Finding | None, bool]:
-        """Skip the text between two elements; return what is wrong there, and whether another element follows."""
+    def members(self) -> Iterator[str]:
+        """Yield the keys of the object that begins here; the caller reads the value after each.
+
+        Raises:
+            JSONDecodeError: A key is not JSON.
+            _SyntaxError: The text between two members is not JSON, or a key is there twice.
+        """
+        seen: set[str] = set()
+        self.skip()
+        more = self.peek() != "}"
+        if not more:
+            self.skip()
+        while more:
+            line = self.line
+            key, _ = self.element()
+            if type(key) is not str or self.peek() != ":":
+                fix = "A key is text in double quotes, followed by a colon."
+                raise _SyntaxError(_error(line, "bad-json", f"{key!r} is not a key of an object.", fix=fix))
+            if key in seen:
+                raise _SyntaxError(replace(finding(("duplicate-key", key), line=line), level="error"))
+            seen.add(key)
+            self.skip()
+            self.peek()
+            yield key
+            wrong, more = self.between("}")
+            if wrong:
+                raise _SyntaxError(wrong)
+
+    def opens_objects(self) -> bool:
+        """Return whether an array begins here whose first element is an object."""
+        while True:
+            match = _ARRAY.match(self._text, self._position)
+            if match is None:
+                return False
+            if match.end() < len(self._text):
+                return self._text[match.end()] == "{"
+            if not self._more():
+                return False
+
+    def between(self, end: str) -> tuple[Finding | None, bool]:
+        """Skip the text between two elements; return what is wrong there, and whether another element follows.
+
+        Args:
+            end: The bracket that closes the array or the object.
+        """
+        what = {"]": "array", "}": "object"}[end]
         line, follows = self.line, self.peek()
         if follows == ",":
             line = self.line
             self.skip()
-            if self.peek() == "]":
-                message = "there is a comma before the end of the array."
+            if self.peek() == end:
+                message = f"there is a comma before the end of the {what}."
                 return _error(line, "bad-json", message, fix="Remove the comma."), False
             return None, True
-        if follows == "]":
+        if follows == end:
             self.skip()
             return None, False
         if not follows:
-            message = "the file ends before the array is closed."
+            message = f"the file ends before the {what} is closed."
             return _error(self.line, "truncated-json", message, fix=_IS_IT_CUT), False
-        message = f"{follows!r} follows an element, where a comma or ']' is needed."
+        message = f"{follows!r} follows an element, where a comma or {end!r} is needed."
         return _error(self.line, "bad-json", message, fix="Put a comma between two elements."), False
 
     def line_at(self, position: int) -> int:

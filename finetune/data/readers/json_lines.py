@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator
 from json import JSONDecodeError
 
 from finetune.data.findings import blank_line
+from finetune.data.readers.json_shapes import by_column, no_rows
 from finetune.data.readers.strict_json import Strict, explain, finding
 from finetune.data.readers.text import lines
 from finetune.interfaces import Finding, Reader, Row
 
+_AS_LINES = 'Write one object per row. In pandas: df.to_json(path, orient="records", lines=True).'
 _SPACE = " \t\r"
 
 
@@ -40,6 +42,10 @@ class JsonLinesReader(Reader):
             if problems:
                 yield finding(problems[0], line=number)
             elif type(value) is dict:
+                shape = by_column(value) if number == 1 else ""
+                if shape and not shape.endswith("a list for each"):  # which is how a row holds words and tags
+                    yield no_rows(shape, line=number, fix=_AS_LINES)
+                    return
                 yield number, value
             else:
                 yield _no_object(line, number=number)
