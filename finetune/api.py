@@ -280,7 +280,9 @@ class FineTuned:
         rows = [{**constants, **row} for row in examples]
         if not rows:
             return []
-        found = data.from_rows({"test": rows}, self.plan.preprocessor, fit=False, answers=False)
+        found = data.from_rows(
+            {"test": rows}, self.plan.preprocessor, fit=False, answers=False, column_use=self.result.column_use
+        )
         return self._for_inference()._records(found.splits["test"], answers=False)
 
     def _for_inference(self) -> FineTuned:
@@ -292,16 +294,40 @@ class FineTuned:
         inputs = self.plan.preprocessor.needs().inputs
         return {name: text for name, text in self.plan.recipe.dataset.constants.items() if name in inputs}
 
-    def predict_source(self, source: Source) -> tuple[Sequence[Row], list[Record]]:
-        """Predict every example in all splits of a source; return the examples and their records."""
-        found = data.load(source, self.plan.preprocessor, plugins=self.plan.plugins, seed=0, fit=False, answers=False)
+    def predict_source(self, source: Source) -> tuple[list[Record], Sequence[Mapping[str, Any]]]:
+        """Predict every row in all splits of a source.
+
+        The columns of the answers are not read. If `Source.on_bad` is ``drop``, a bad row gets a
+        record without a prediction: ``{'prediction': None, 'left_out': 'the row has no text.',
+        'file': 'new.csv', 'line': 3, 'row': 1}``.
+
+        Args:
+            source: The data, without a limit.
+
+        Returns:
+            One record for each row, in order, and the bad rows as `dropped.jsonl` holds them.
+
+        Raises:
+            BadData: The data cannot be used, or a row is bad and `Source.on_bad` is ``error``.
+        """
+        found = data.load(
+            source,
+            self.plan.preprocessor,
+            plugins=self.plan.plugins,
+            seed=0,
+            fit=False,
+            answers=False,
+            column_use=self.result.column_use,
+        )
         model = self._for_inference()
-        rows: list[Row] = []
         records: list[Record] = []
-        for part in found.splits.values():
-            rows += list(part)
-            records += model._records(part, answers=False)
-        return rows, records
+        for split, part in found.splits.items():
+            predicted = iter(model._records(part, answers=False))
+            left_out = {row["row"]: row for row in found.dropped if row["split"] == split}
+            for number in range(found.data_report[split]["read"]):
+                bad = left_out.get(number)
+                records.append(next(predicted) if bad is None else _left_out(bad))
+        return records, found.dropped
 
     def source_like(self, path: str, **changes: Any) -> Source:
         """Return another file as a data set with the columns and constants of the run's data set.
@@ -370,12 +396,17 @@ class FineTuned:
             plugins=self.plan.plugins,
             seed=recipe.seed,
             fit=dataset is None,
+            column_use=self.result.column_use,
         )
         splits = dict(found.splits)
-        is_single = dataset is not None and len(splits) == 1
-        chosen = next(iter(splits.values())) if is_single else splits.get(split)
+        if dataset is not None and len(splits) == 1:
+            split = next(iter(splits))
+        chosen = splits.get(split)
         if chosen is None:
             raise BadData(f"the data has no split {split!r}. It has: {', '.join(splits)}. Set `split` to one of these.")
+        dropped = [row for row in found.dropped if row["split"] == split]
+        if dropped and reporter is not None:
+            reporter.note(data.left_out(dropped, rows=found.data_report[split]["read"]))
         return scoring.all_scores(plan.evaluator, plan, self._records(chosen, reporter=reporter), examples=chosen)
 
     def _load_base(self) -> Any:
@@ -436,6 +467,12 @@ def prediction_options(task: Task) -> set[str]:
     arguments = resolve(task.arguments)
     own = {f.name for f in fields(arguments)} - {f.name for f in fields(TrainingArguments)}
     return {*own, "per_device_eval_batch_size", "bf16", "bf16_full_eval", "fp16"}
+
+
+def _left_out(row: Mapping[str, Any]) -> Record:
+    """Return the record of a row that is left out of a prediction."""
+    place = {name: row[name] for name in ("file", "line", "row")}
+    return {"prediction": None, "left_out": " ".join(row["messages"]), **place}
 
 
 def _recipe(recipe: str | Path | Recipe | None, keys: Mapping[str, Any]) -> Recipe:

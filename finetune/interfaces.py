@@ -141,8 +141,15 @@ class Columns:
     """Columns that every example must have, for training and for prediction."""
     optional: tuple[str, ...] = ()
     """Columns that are used if they exist."""
+    consistent: tuple[str, ...] = ()
+    """Those of the optional columns that change what the model reads, such as the second text of a
+    pair: if all rows of train have a value, or none has, then so must the rows of the other splits
+    and the rows to predict."""
     answers: tuple[str, ...] = ()
-    """Columns that training and evaluation need, but prediction does not."""
+    """Columns that training and evaluation need, but prediction does not. Prediction removes them,
+    unless they are also among the required or optional columns."""
+    optional_answers: tuple[str, ...] = ()
+    """Columns with answers that training can do without; prediction removes them too."""
     group: str | None = None
     """Column whose equal values form one independent unit, such as a context that many questions
     share: a random split keeps these rows together, and intervals resample them together."""
@@ -151,6 +158,11 @@ class Columns:
     def inputs(self) -> tuple[str, ...]:
         """Columns that prediction reads."""
         return (*self.required, *self.optional)
+
+    @property
+    def hidden(self) -> frozenset[str]:
+        """Columns that prediction removes, so that a wrong answer in them cannot stop it."""
+        return frozenset((*self.answers, *self.optional_answers)) - frozenset(self.inputs)
 
 
 class Preprocessor(ABC):

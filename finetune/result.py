@@ -111,6 +111,9 @@ class Result:
     """The base model as it was when the run was trained: its ``path``, and of each of its ``files`` and those of its
     ``tokenizer`` the ``sha256`` and the ``state`` in the file system; and the same of the ``saved_tokenizer`` in the
     run folder. Empty in results of older versions."""
+    column_use: Mapping[str, str] = field(default_factory=dict)
+    """Column that changes what the model reads → how many rows of train have a value in it: `all`,
+    `some` or `none`. Rows to predict must be alike."""
     saved_bytes: int = 0
     """Size of the saved weights: those of the whole model, or of an adapter alone."""
     notes: Sequence[str] = ()

@@ -310,6 +310,7 @@ def record(
         findings=found.counts,
         fingerprints=found.fingerprints,
         leakage=prepared.leakage,
+        column_use=found.column_use,
         preprocessor=describe(plan.preprocessor),
         evaluator=describe(evaluator),
         trainable_parameters=ready.trainable,

@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -22,11 +22,19 @@ GENERATION = "generation."
 @click.argument("run", type=click.Path(file_okay=False))
 @click.argument("file", required=False)
 @click.option("--base", help="Folder or Hub id of the base model, if it has moved since the run was trained.")
+@click.option(
+    "--on-bad",
+    type=click.Choice(["error", "drop"]),
+    help="What to do with bad rows of FILE: stop, or print a line without a prediction. Default: as in the run.",
+)
 @click.pass_context
-def command(ctx: click.Context, run: str, file: str | None, base: str | None) -> None:
+def command(
+    ctx: click.Context, run: str, file: str | None, base: str | None, on_bad: Literal["error", "drop"] | None
+) -> None:
     """Predict with the model of a finished RUN, and print one JSON object per example.
 
     FILE contains examples in any format of a recipe, with the column names of the run's data set.
+    Columns with answers are not read. The lines that are printed are in the order of the rows.
     `-` reads JSON lines from standard input, with the column names of the task. For a single
     example, give its columns: `finetune predict RUN --question "Who?" --context "…"`. If the task
     generates text, `generation.num_beams=4` changes an option of the generation.
@@ -36,7 +44,7 @@ def command(ctx: click.Context, run: str, file: str | None, base: str | None) ->
     columns, file = _columns([word for word in words if word not in generation])
     if bool(columns) == (file is not None):
         raise click.UsageError("give a file, - for standard input, or one example by its columns: --text '…'.")
-    from finetune import api
+    from finetune import api, data
 
     model = api.load(run, base=base)
     if generation:
@@ -45,8 +53,14 @@ def command(ctx: click.Context, run: str, file: str | None, base: str | None) ->
         _print(model.predict(columns))
         return
     with TemporaryDirectory() as folder:
-        for record in model.predict_source(_source(str(file), model, folder))[1]:
+        source = _source(str(file), model, folder)
+        if on_bad is not None:
+            source = replace(source, on_bad=on_bad)
+        records, dropped = model.predict_source(source)
+        for record in records:
             _print(record)
+    if dropped:
+        click.echo(data.left_out(dropped, rows=len(records)), err=True)
 
 
 def _option(word: str) -> tuple[str, Any]:

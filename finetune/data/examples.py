@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from datasets import Dataset
 
-from finetune.data import files, sources, splits
-from finetune.data.findings import Report
+from finetune.data import consistency, files, sources, splits
+from finetune.data.findings import Report, one_line
 from finetune.data.fingerprints import fingerprint
 from finetune.data.readers import text
 from finetune.data.readers.formats import Formats
@@ -46,6 +46,9 @@ class Examples:
     """Split → SHA-256 of the content of its kept rows."""
     dropped: tuple[Mapping[str, Any], ...]
     """Every dropped row: its split, file, line, row, codes, messages and example."""
+    column_use: Mapping[str, str] = field(default_factory=dict)
+    """Column that changes what the model reads → how many rows of train have a value in it: `all`,
+    `some` or `none`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +64,14 @@ class Gathered:
 
 
 def load(
-    source: Source, preprocessor: Preprocessor, *, plugins: Plugins, seed: int, fit: bool = True, answers: bool = True
+    source: Source,
+    preprocessor: Preprocessor,
+    *,
+    plugins: Plugins,
+    seed: int,
+    fit: bool = True,
+    answers: bool = True,
+    column_use: Mapping[str, str] | None = None,
 ) -> Examples:
     """Return the checked examples of a source.
 
@@ -75,14 +85,16 @@ def load(
         seed: Seed of the validation split and of limits.
         fit: Whether to fit the preprocessor. If not, train may be missing, and no validation is
             split off.
-        answers: Whether the rows must have answers.
+        answers: Whether the rows must have answers. If not, the columns of the answers are removed.
+        column_use: How the training of the run used its columns, if nothing is fitted; see
+            `Examples.column_use`.
 
     Raises:
         BadData: A finding stops the run. The error holds the findings of all splits with their
             places.
     """
     gathered = gather(source, preprocessor, plugins=plugins, seed=seed, fit=fit, answers=answers)
-    return settle({"": gathered}, preprocessor, fit=fit)[""]
+    return settle({"": gathered}, preprocessor, fit=fit, column_use=column_use)[""]
 
 
 def gather(
@@ -93,7 +105,7 @@ def gather(
     Raises:
         BadData: There are no rows to fit on, so nothing more can be checked.
     """
-    report = Report(on_bad=source.on_bad)
+    report = Report(on_bad=source.on_bad, remedy=_remedy(fit=fit, answers=answers))
     formats = Formats(plugins)
     formats.check(source.format)
     text.check_encoding(source.encoding)
@@ -128,6 +140,7 @@ def from_rows(
     validation_size: float = 0.0,
     columns: Mapping[str, str] = {},
     on_bad: Literal["error", "drop"] = "error",
+    column_use: Mapping[str, str] | None = None,
 ) -> Examples:
     """Return the checked examples of rows that are given in Python.
 
@@ -136,16 +149,17 @@ def from_rows(
         preprocessor: Names the columns and checks the rows.
         seed: Seed of the validation split.
         fit: Whether to fit the preprocessor; see `load`.
-        answers: Whether the rows must have answers.
+        answers: Whether the rows must have answers; see `load`.
         validation_size: Share of train that becomes validation if there is none; 0 for none.
         columns: Name in the rows → name for the task.
         on_bad: Whether bad rows are an error, or are dropped.
+        column_use: See `load`.
 
     Raises:
         BadData: A finding stops the run.
     """
     source = Source(path={}, columns=columns, validation_size=validation_size, on_bad=on_bad)
-    report = Report(on_bad=on_bad)
+    report = Report(on_bad=on_bad, remedy=_remedy(fit=fit, answers=True))
     parts = sources.assigned(splits, source, report=report)
     needed = _needed(preprocessor, columns, answers=answers)
     used = _used(preprocessor, columns, needed=needed, answers=answers)
@@ -155,7 +169,7 @@ def from_rows(
     gathered = _assemble(
         tables, source, preprocessor, report=report, seed=seed, fit=fit, answers=answers, found=list(parts)
     )
-    return settle({"": gathered}, preprocessor, fit=fit)[""]
+    return settle({"": gathered}, preprocessor, fit=fit, column_use=column_use)[""]
 
 
 def _assemble(
@@ -214,10 +228,13 @@ def _split(
             fix = f"All of its {table.bad:,} rows are bad." if table.bad else "Check that it is the right file."
             report.error("no-rows", f"{role} has no rows.", fix=fix, split=role, file=file)
         return None
-    may_be_missing = frozenset() if answers else frozenset(preprocessor.needs().answers)
+    needs = preprocessor.needs()
+    may_be_missing = frozenset() if answers else needs.hidden | frozenset(needs.answers)
     before = report.levels["error"]
     rows = splits.renamed(table, split=role, columns=source.columns, may_be_missing=may_be_missing, report=report)
     rows = splits.filled(rows, source.constants, split=role, report=report)
+    if not answers:  # what prediction does not need cannot stop it
+        rows = rows.remove_columns([name for name in rows.column_names if name in needs.hidden])
     whole = splits.require(
         rows,
         split=role,
@@ -263,7 +280,13 @@ def _set_aside(parts: dict[str, Split], answers: Sequence[str], *, report: Repor
     return removed
 
 
-def settle(gathered: Mapping[str, Gathered], preprocessor: Preprocessor, *, fit: bool) -> dict[str, Examples]:
+def settle(
+    gathered: Mapping[str, Gathered],
+    preprocessor: Preprocessor,
+    *,
+    fit: bool,
+    column_use: Mapping[str, str] | None = None,
+) -> dict[str, Examples]:
     """Fit, check and drop until no more bad rows are found, because rows dropped from train can change the fit.
 
     Several data sets are fitted and checked together, so that one may lack a label that another
@@ -273,19 +296,25 @@ def settle(gathered: Mapping[str, Gathered], preprocessor: Preprocessor, *, fit:
         gathered: Name of a data set → its rows.
         preprocessor: Not fitted, or fitted if `fit` is False.
         fit: Whether to fit the preprocessor.
+        column_use: How train uses its columns, if nothing is fitted; see `Examples.column_use`.
 
     Raises:
         BadData: A finding stops the run.
     """
+    use: Mapping[str, str] = column_use or {}
     while True:
         fitted = preprocessor.fit(_together(gathered, "train").rows) if fit else preprocessor
+        if fit:
+            train = _together(gathered, "train")
+            use = {name: consistency.use_of(train.values(name)) for name in fitted.needs().consistent}
         found = {name: Report(on_bad="drop" if one.report.drops else "error") for name, one in gathered.items()}
         shrunk = False
         for role in ROLES:
             together = _together(gathered, role)
             if not together.parts:
                 continue
-            for name, bad in _bad_rows(fitted, together, role, found).items():
+            expected = {} if fit and role == "train" else use
+            for name, bad in _bad_rows(fitted, together, role, found, expected).items():
                 one = gathered[name]
                 if bad and one.report.drops:
                     split, shrunk = one.parts[role], True
@@ -302,7 +331,21 @@ def settle(gathered: Mapping[str, Gathered], preprocessor: Preprocessor, *, fit:
             one.report.merge(found[name], warnings=not again)
         if not again:
             _stop([one.report for one in gathered.values()])
-            return {name: _accounted(one, fitted) for name, one in gathered.items()}
+            return {name: _accounted(one, fitted, use) for name, one in gathered.items()}
+
+
+def left_out(dropped: Sequence[Mapping[str, Any]], *, rows: int) -> str:
+    """Return a sentence with the number of rows that are left out, and where the first of them is.
+
+    Args:
+        dropped: At least one row, as in `Examples.dropped`.
+        rows: Number of all rows.
+    """
+    first = dropped[0]
+    finding = Finding(code=first["codes"][0], message=first["messages"][0], **{
+        name: first[name] for name in ("split", "file", "line", "row")
+    })  # fmt: skip
+    return f"left out {len(dropped):,} of {rows:,} rows, first {one_line(finding)}"
 
 
 def _stop(reports: Sequence[Report]) -> None:
@@ -310,7 +353,7 @@ def _stop(reports: Sequence[Report]) -> None:
     if len(reports) == 1:
         reports[0].stop()
     elif any(report.stops for report in reports):
-        every = Report()
+        every = Report(remedy=_remedy(fit=True, answers=True))
         for report in reports:
             every.merge(report)
         every.stop()
@@ -327,6 +370,23 @@ class _Together:
         """The rows of all data sets, one after the other."""
         rows: list[Any] = [split.rows for split in self.parts.values()]
         return rows[0] if len(rows) == 1 else _Chain(rows)
+
+    def values(self, column: str) -> list[Any]:
+        """Return the values of a column; None for the rows of a data set that does not have it."""
+        values: list[Any] = []
+        for split in self.parts.values():
+            if column not in split.columns.column_names:
+                values += [None] * len(split.index)
+                continue
+            for block in split.blocks([column]):
+                values += block.column(column).to_pylist()
+        return values
+
+    @property
+    def file(self) -> str | None:
+        """The file of the rows, if there is a single one."""
+        names = {name for split in self.parts.values() for name in split.table.files}
+        return names.pop() if len(names) == 1 else None
 
     def at(self, row: int) -> tuple[str, int]:
         """Return the data set that a row belongs to, and its position in that data set."""
@@ -360,12 +420,27 @@ def _together(gathered: Mapping[str, Gathered], role: str) -> _Together:
     return _Together(parts={name: one.parts[role] for name, one in gathered.items() if role in one.parts})
 
 
+def _check(preprocessor: Preprocessor, together: _Together, use: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield what is wrong with the rows of a split, and where its columns are used in another way than those of train.
+
+    A cell with a finding of the preprocessor gets no second one.
+    """
+    found: set[tuple[int | None, str | None]] = set()
+    for finding in preprocessor.check(together.rows):
+        found.add((finding.row, finding.column))
+        yield finding
+    for column, train in use.items():
+        for finding in consistency.check(column, together.values(column), train=train, file=together.file):
+            if finding.level == "error" or (finding.row, column) not in found:
+                yield finding
+
+
 def _bad_rows(
-    preprocessor: Preprocessor, together: _Together, role: str, reports: Mapping[str, Report]
+    preprocessor: Preprocessor, together: _Together, role: str, reports: Mapping[str, Report], use: Mapping[str, str]
 ) -> dict[str, dict[int, list[Finding]]]:
     """Check a split, report the findings with their places, and return those of the bad rows of each data set."""
     bad: dict[str, dict[int, list[Finding]]] = {name: {} for name in together.parts}
-    for finding in preprocessor.check(together.rows):
+    for finding in _check(preprocessor, together, use):
         name, number = next(iter(together.parts)), None
         place: dict[str, Any] = {}
         level = finding.level
@@ -391,7 +466,7 @@ def _bad_rows(
     return bad
 
 
-def _accounted(gathered: Gathered, preprocessor: Preprocessor) -> Examples:
+def _accounted(gathered: Gathered, preprocessor: Preprocessor, column_use: Mapping[str, str]) -> Examples:
     parts, report = gathered.parts, gathered.report
     rows = {role: split.rows for role, split in parts.items()}
     every = [row for split in parts.values() for row in split.table.broken] + gathered.gone
@@ -417,6 +492,7 @@ def _accounted(gathered: Gathered, preprocessor: Preprocessor) -> Examples:
         data_report=data_report,
         fingerprints={role: fingerprint(split) for role, split in parts.items()},
         dropped=tuple(every),
+        column_use=column_use,
     )
 
 
@@ -433,7 +509,7 @@ def _table(content: Any, *, split: str, needed: Iterable[str], used: frozenset[s
 def _needed(preprocessor: Preprocessor, columns: Mapping[str, str], *, answers: bool) -> frozenset[str]:
     """Return the columns that the task uses, by their names in the source."""
     needs = preprocessor.needs()
-    used = {*needs.inputs, *(needs.answers if answers else ())}
+    used = {*needs.inputs, *((*needs.answers, *needs.optional_answers) if answers else ())}
     theirs = {ours: name for name, ours in columns.items()}
     return frozenset(theirs.get(name, name) for name in used)
 
@@ -456,6 +532,13 @@ def _used(
     named = {theirs for theirs, ours in columns.items() if ours not in ignored}
     group = {needs.group} if needs.group else set()
     return needed | named | group
+
+
+def _remedy(*, fit: bool, answers: bool) -> str:
+    """Return what to do about bad rows: where they can be dropped."""
+    if fit:
+        return "Correct the rows, or set dataset.on_bad: drop to leave them out and list them in dropped.jsonl."
+    return "Correct or remove the rows." if answers else "Correct the rows, or leave them out with --on-bad drop."
 
 
 def _check_limits(limit: Mapping[str, int]) -> None:

@@ -69,6 +69,7 @@ CODES: dict[str, str] = {
     "rename-clash": "the new name of a column is already in use",
     "constant-exists": "the data already has a column that `dataset.constants` gives",
     "missing-column": "a column that the task needs does not exist",
+    "input-differs": "rows use a column that changes the input, such as `text_pair`, unlike the rows of train",
     "cannot-split": "there are too few rows or groups to split validation from train",
 }
 """Every code of the core and its meaning; preprocessors add more."""
@@ -92,9 +93,11 @@ class Report:
 
     Args:
         on_bad: ``drop`` if bad rows are left out, ``error`` if they stop the run.
+        remedy: What to do if nothing but bad rows stops the run.
     """
 
-    def __init__(self, *, on_bad: str = "error") -> None:
+    def __init__(self, *, on_bad: str = "error", remedy: str = "") -> None:
+        self._remedy = remedy
         self.drops = on_bad == "drop"
         self._tally: Counter[tuple[str, str]] = Counter()
         self._kept: dict[str, list[Finding]] = {}
@@ -170,10 +173,8 @@ class Report:
             lines.append(f"  … and {total - len(shown):,} more")
         counts = ", ".join(f"{code} {number:,}" for code, number in sorted(self.counts.items()))
         lines.append(f"By code: {counts}.")
-        if self.levels["row"] and not self.levels["error"]:
-            lines.append(
-                "Correct the rows, or set dataset.on_bad: drop to leave them out and list them in dropped.jsonl."
-            )
+        if self._remedy and self.levels["row"] and not self.levels["error"]:
+            lines.append(self._remedy)
         return "\n".join(lines)
 
 

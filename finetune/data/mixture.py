@@ -56,7 +56,7 @@ def mixed(
     # It is fitted on all rows, so that a label has an id even if none of its rows is drawn.
     preprocessor = next(iter(loaded.values())).preprocessor
     needs = preprocessor.needs()
-    used = (*needs.inputs, *needs.answers)
+    used = (*needs.inputs, *needs.answers, *needs.optional_answers)
     if NAME in used:
         raise BadData(
             f"dataset.mixture: {type(preprocessor).__name__} uses the column {NAME!r}, in which a mixture stores the "
@@ -87,6 +87,7 @@ def mixed(
         data_report={split: dict(counts) for split, counts in data_report.items()},
         fingerprints={split: _fingerprint(loaded, split, weights, temperature) for split in joined},
         dropped=tuple(chain.from_iterable(one.dropped for one in loaded.values())),
+        column_use=next(iter(loaded.values())).column_use,
     )
 
 
@@ -151,7 +152,14 @@ def _fingerprint(loaded: Mapping[str, Examples], split: str, weights: Mapping[st
 
 
 def load(
-    source: Source, preprocessor: Preprocessor, *, plugins: Plugins, seed: int, fit: bool = True, answers: bool = True
+    source: Source,
+    preprocessor: Preprocessor,
+    *,
+    plugins: Plugins,
+    seed: int,
+    fit: bool = True,
+    answers: bool = True,
+    column_use: Mapping[str, str] | None = None,
 ) -> Examples:
     """Return the checked examples of a source, which can be a mixture; see `finetune.data.examples.load`.
 
@@ -161,12 +169,14 @@ def load(
     """
     parts = recipe.parts(source)
     if not parts:
-        return examples.load(source, preprocessor, plugins=plugins, seed=seed, fit=fit, answers=answers)
+        return examples.load(
+            source, preprocessor, plugins=plugins, seed=seed, fit=fit, answers=answers, column_use=column_use
+        )
     gathered = {
         name: examples.gather(part, preprocessor, plugins=plugins, seed=seed, fit=fit, answers=answers)
         for name, (part, _) in parts.items()
     }
-    loaded = examples.settle(gathered, preprocessor, fit=fit)
+    loaded = examples.settle(gathered, preprocessor, fit=fit, column_use=column_use)
     weights = {name: weight for name, (_, weight) in parts.items()}
     with suppress_progress_bars():
         return mixed(loaded, weights=weights, temperature=source.temperature, seed=seed)

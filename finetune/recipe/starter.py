@@ -72,7 +72,8 @@ def columns(task: Task, given: Mapping[str, Any]) -> str:
     needs = options.build(cls, given, where="preprocessor").needs()
     needed = (*needs.required, *needs.answers)
     text = f"Columns: {', '.join(needed)}" if needed else "Columns"
-    return f"{text}; optional: {', '.join(needs.optional)}." if needs.optional else f"{text}."
+    optional = [name for name in (*needs.optional, *needs.optional_answers) if name not in needed]
+    return f"{text}; optional: {', '.join(optional)}." if optional else f"{text}."
 
 
 def _section(cls: type | None, given: Mapping[str, Any]) -> Iterator[str]:

@@ -26,7 +26,9 @@ class SummarizationPreprocessor(Seq2SeqPreprocessor):
 
     def needs(self) -> Columns:
         """Return the columns that are read."""
-        return Columns(required=(DOCUMENT,), optional=(PREFIX,), answers=(SUMMARY,), group=DOCUMENT)
+        return Columns(
+            required=(DOCUMENT,), optional=(PREFIX,), consistent=(PREFIX,), answers=(SUMMARY,), group=DOCUMENT
+        )
 
     def canonical(self, example: Row) -> Row:
         """Return document and summary as source and target."""

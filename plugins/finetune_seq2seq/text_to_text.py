@@ -27,7 +27,7 @@ class TextToTextPreprocessor(Seq2SeqPreprocessor):
 
     def needs(self) -> Columns:
         """Return the columns that are read."""
-        return Columns(required=(SOURCE,), optional=(PREFIX,), answers=(TARGET,), group=SOURCE)
+        return Columns(required=(SOURCE,), optional=(PREFIX,), consistent=(PREFIX,), answers=(TARGET,), group=SOURCE)
 
     def canonical(self, example: Row) -> Row:
         """Return source and target."""

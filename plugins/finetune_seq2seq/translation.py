@@ -35,7 +35,9 @@ class TranslationPreprocessor(Seq2SeqPreprocessor):
 
     def needs(self) -> Columns:
         """Return the columns that are read."""
-        return Columns(optional=(SOURCE, TARGET, TRANSLATION, PREFIX), group=SOURCE)
+        return Columns(
+            optional=(SOURCE, TRANSLATION, PREFIX), consistent=(PREFIX,), optional_answers=(TARGET,), group=SOURCE
+        )
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Check that there are columns to train on.

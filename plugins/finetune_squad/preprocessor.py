@@ -62,8 +62,9 @@ class SquadPreprocessor(Preprocessor):
         """Return the columns that are read."""
         return Columns(
             required=("question", "context"),
-            optional=("id", "title", "is_impossible"),
+            optional=("id", "title"),
             answers=answer.FLAT if self.flat else (answer.NESTED,),
+            optional_answers=("is_impossible",),
             group="context",
         )
 

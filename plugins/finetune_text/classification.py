@@ -47,7 +47,7 @@ class TextClassificationPreprocessor(Preprocessor):
 
     def needs(self) -> Columns:
         """Return the columns that are read."""
-        return Columns(required=(texts.TEXT,), optional=(texts.PAIR,), answers=(LABEL,))
+        return texts.columns()
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows the label names, how the data write them, and how often each occurs."""
@@ -92,6 +92,9 @@ class TextClassificationPreprocessor(Preprocessor):
                 )  # fmt: skip
         yield from label_checks.check_names(names)
         yield from label_checks.check_joined(names)
+        yield from label_checks.check_fractions(names)
+        yield from label_checks.check_sentinels(counts)
+        yield from label_checks.check_similar(counts)
         yield from label_checks.check_counts(counts, rows=rows)
 
     def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 from finetune.errors import did_you_mean
-from finetune.interfaces import Finding, Row
+from finetune.interfaces import IGNORE_INDEX, Finding, Row
 from finetune.kit import DuplicateCounter
 from finetune_text import texts
 from finetune_text.labels import INTEGER, LABEL, as_text, class_label_names, normalized
 
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_SEPARATORS = (";", "|", ",", "/", "+", "&", "\t", "\n", " ")
+_SENTINEL_NUMBERS = frozenset({"-1", "-100", "-999", "-9999"})
+_SENTINEL_WORDS = frozenset({"nan", "null", "n/a", "#n/a", "<na>", "?", "unlabeled", "unlabelled"})
+_DECIMAL = re.compile(r"-?\d+\.\d+")
+_FRACTION = re.compile(r"-?\d+\.\d*[1-9]\d*")
+_PUNCTUATION = re.compile(r"[\s_\-‐-―./]+")
+_RARE = 20
+"""A label is rare next to another one that has this many times its rows."""
+_COMPARED = 300
+"""Most labels that are compared with each other."""
 _LISTED = 5
 """How many names a message lists."""
 
@@ -58,14 +69,24 @@ def check_label(value: Any, row: int, ids: Mapping[str, int]) -> Finding | None:
             "label-not-single", "expected one label, found several.", row=row, value=repr(value), level="error",
             fix="Use the task multi-label-classification for lists of labels.",
         )  # fmt: skip
-    if text in ids:
-        return None
-    if isinstance(value, float):
+    if isinstance(value, float) and not INTEGER.fullmatch(text):
         return label_finding(
             "label-is-a-number", "expected a name or a whole number.", row=row, value=text, level="error",
-            fix="Use the task text-regression to learn numbers.",
+            fix="Use the task text-regression to learn numbers. If they are names, write them as text.",
         )  # fmt: skip
+    if text == str(IGNORE_INDEX):
+        return ignored_label(row)
+    if text in ids:
+        return None
     return unseen_label(text, row, ids)
+
+
+def ignored_label(row: int) -> Finding:
+    """Return the finding for a row with the number that losses skip, which is no label."""
+    return label_finding(
+        "label-sentinel", "the number means that the row has no label.", row=row, value=str(IGNORE_INDEX),
+        fix="Label the row, or drop it.",
+    )  # fmt: skip
 
 
 def label_missing(row: int) -> Finding:
@@ -77,9 +98,10 @@ def unseen_label(text: str, row: int, ids: Mapping[str, int]) -> Finding:
     """Return the finding for a label that the training data do not have."""
     if INTEGER.fullmatch(text) and all(INTEGER.fullmatch(name) for name in ids):
         known = f"the labels are {', '.join(ids)}." if len(ids) <= 10 else f"there are {len(ids):,} labels."
-        return label_finding(
-            "label-out-of-range", known, row=row, value=text, level="error", fix="Correct the label, or drop the row."
-        )
+        fix = "Correct the label, or drop the row."
+        if text in _SENTINEL_NUMBERS:
+            fix = f"{text} often means that a row has no label: remove such rows, or use `finetune predict` for them."
+        return label_finding("label-out-of-range", known, row=row, value=text, level="error", fix=fix)
     alike = [name for name in ids if normalized(name) == normalized(text)]
     hint = f" Did you mean {alike[0]!r}?" if alike else did_you_mean(text, ids)
     return label_finding(
@@ -108,10 +130,8 @@ def check_names(labels: Sequence[str]) -> Iterator[Finding]:
         groups.setdefault(normalized(name), []).append(name)
     alike = ["/".join(map(repr, group)) for group in groups.values() if len(group) > 1]
     if alike:
-        yield label_finding(
-            "labels-alike", f"labels differ only by case, space or Unicode form: {', '.join(alike)}.", level="error",
-            fix="Spell each label one way.",
-        )  # fmt: skip
+        message = f"labels differ only by case, space, invisible characters or Unicode form: {', '.join(alike)}."
+        yield label_finding("labels-alike", message, level="error", fix="Spell each label one way.")
     for name in labels:
         if not _UNPRINTABLE.isdisjoint(map(unicodedata.category, name)):
             yield label_finding(
@@ -122,14 +142,143 @@ def check_names(labels: Sequence[str]) -> Iterator[Finding]:
 
 def check_joined(labels: Sequence[str]) -> Iterator[Finding]:
     """Yield a warning for each label that looks like several other labels joined."""
-    for name in labels:
-        for separator in ";|,":
-            names = [part.strip() for part in name.split(separator)]
-            if len(names) > 1 and set(names) <= set(labels):
-                yield label_finding(
-                    "label-joined", f"the label joins others with {separator!r}.", value=name, level="warning",
-                    fix=f"If a text may have several labels, use multi-label-classification, separator {separator!r}.",
-                )  # fmt: skip
+    for separator, names in joined(labels).items():
+        for name in names:
+            yield label_finding(
+                "label-joined", f"the label joins others with {separator!r}.", value=name, level="warning",
+                fix=f"If a text may have several labels, use multi-label-classification, separator {separator!r}.",
+            )  # fmt: skip
+
+
+def joined(labels: Sequence[str]) -> dict[str, list[str]]:
+    """Return the labels that join several others, by the separator between them.
+
+    >>> joined(["a", "b", "a,b", "b, a", "c d"])
+    {',': ['a,b', 'b, a']}
+    >>> joined(["tar;salt", "salt;rope", "rope;tar"])  # each part is in several labels
+    {';': ['tar;salt', 'salt;rope', 'rope;tar']}
+    """
+    found: dict[str, list[str]] = {}
+    known = set(labels)
+    for separator in _SEPARATORS:
+        parts: dict[str, list[str]] = {}
+        for name in labels:
+            split = [part.strip() for part in name.split(separator)]
+            if len(split) > 1 and all(split):
+                parts[name] = split
+        uses = Counter(part for split in parts.values() for part in set(split))
+        is_usual = separator != " " and len(parts) > len(labels) / 2
+        names = []
+        for name, split in parts.items():
+            repeated = is_usual and all(uses[part] > 1 for part in split)
+            if known.issuperset(split) or repeated:
+                names.append(name)
+        if names:
+            found[separator] = names
+    return found
+
+
+def check_sentinels(counts: Mapping[str, int]) -> Iterator[Finding]:
+    """Yield a warning for each label that data sets write where there is none: -1, `?`, `nan`.
+
+    -1 is a label where the only other one is 1.
+
+    Args:
+        counts: Label → how many training rows have it.
+    """
+    others = {name for name in counts if name not in _SENTINEL_NUMBERS}
+    are_counted = all(INTEGER.fullmatch(name) for name in others) and others != {"1"}
+    for name, count in counts.items():
+        is_number = name in _SENTINEL_NUMBERS and are_counted and not any(other.startswith("-") for other in others)
+        if is_number or name.casefold() in _SENTINEL_WORDS:
+            yield label_finding(
+                "label-sentinel", f"{count:,} rows have a label that often means that there is none.", value=name,
+                level="warning", fix="If so, remove these rows: the model would learn it like any other label.",
+            )  # fmt: skip
+
+
+def check_outlying_sentinel(counts: Mapping[float, int]) -> Iterator[Finding]:
+    """Yield a warning for a number that data sets write where there is none, and that is far from all others.
+
+    Args:
+        counts: Number → how many training rows have it.
+    """
+    for value in (-1.0, -100.0, -999.0, -9999.0, 999.0, 9999.0):
+        others = [number for number in counts if number != value]
+        if value not in counts or not others:
+            continue
+        is_negative = value < 0 <= min(others)
+        is_large = value > 0 and value >= 10 * max(map(abs, others))
+        if (is_negative and counts[value] > 1) or (is_negative and value < -1) or is_large:
+            yield label_finding(
+                "label-sentinel", f"{counts[value]:,} rows have a number that often means that there is none.",
+                value=f"{value:g}", level="warning", fix="If so, remove these rows: the model would learn the number.",
+            )  # fmt: skip
+
+
+def check_fractions(labels: Sequence[str]) -> Iterator[Finding]:
+    """Yield a warning if all labels are numbers, and some of them have a fraction."""
+    fractions = [name for name in labels if _FRACTION.fullmatch(name)]
+    if fractions and all(INTEGER.fullmatch(name) or _DECIMAL.fullmatch(name) for name in labels):
+        yield label_finding(
+            "label-is-a-number", f"labels are numbers with a fraction: {listed(fractions)}.", value=fractions[0],
+            level="warning", fix="To learn numbers, use text-regression. If they are names, ignore this.",
+        )  # fmt: skip
+
+
+def check_similar(counts: Mapping[str, int]) -> Iterator[Finding]:
+    """Yield a warning for labels that may be one: the same but for punctuation, or a rare one with another letter.
+
+    Args:
+        counts: Label → how many training rows have it.
+    """
+    names = list(counts)[:_COMPARED]
+    similar = []
+    for position, one in enumerate(names):
+        for other in names[position + 1 :]:
+            if normalized(one) == normalized(other):
+                continue  # labels-alike
+            rare, usual = sorted((counts[one], counts[other]))
+            if _letters(one) == _letters(other) or (rare * _RARE <= usual and _differ_in_one_letter(one, other)):
+                similar.append(f"{one!r} and {other!r}")
+    if similar:
+        yield label_finding(
+            "labels-similar", f"labels may be spellings of one label: {listed(similar)}.", level="warning",
+            fix="If so, spell it one way.",
+        )  # fmt: skip
+
+
+def _letters(name: str) -> str:
+    """Return a label without its punctuation; a number is itself.
+
+    >>> _letters("not_spam") == _letters("Not-Spam") == "not spam"
+    True
+    """
+    if INTEGER.fullmatch(name) or _DECIMAL.fullmatch(name):
+        return name
+    text = unicodedata.normalize("NFKC", name).casefold()
+    return " ".join(_PUNCTUATION.sub(" ", text).split()) or name
+
+
+def _differ_in_one_letter(one: str, other: str) -> bool:
+    """Return whether a letter was replaced, added or swapped with its neighbour in a word of five letters or more.
+
+    >>> _differ_in_one_letter("positive", "postive"), _differ_in_one_letter("class1", "class2")
+    (True, False)
+    """
+    short, long = sorted((one.casefold(), other.casefold()), key=len)
+    if len(short) < 5 or len(long) - len(short) > 1:
+        return False
+    start = 0
+    while start < len(short) and short[start] == long[start]:
+        start += 1
+    changed = short[start : start + 1] + long[start : start + 1]
+    if any(not letter.isalpha() for letter in changed):
+        return False
+    swapped = short[start : start + 2] == long[start : start + 2][::-1] and short[start + 2 :] == long[start + 2 :]
+    if len(short) == len(long):
+        return short[start + 1 :] == long[start + 1 :] or swapped
+    return short[start:] == long[start + 1 :]
 
 
 def check_counts(counts: Mapping[str, int], *, rows: int, majority: bool = True) -> Iterator[Finding]:

@@ -14,6 +14,9 @@ LABEL = "label"
 INTEGER = re.compile(r"-?(?:0|[1-9]\d*)")
 """An integer as `str` writes it: ``007`` is a name."""
 
+_WHOLE = re.compile(r"(-?\d+)\.0+")
+"""A whole number as pandas writes it in a column with gaps."""
+
 
 def as_text(value: Any) -> str | None:
     """Return a label as text, or None where there is none.
@@ -97,10 +100,12 @@ def model_options(labels: Sequence[str], **more: Any) -> dict[str, Any]:
 
 
 def normalized(name: str) -> str:
-    """Return a label without the differences of case, white space and Unicode form.
+    """Return a label without the differences of case, white space, invisible characters and Unicode form.
 
-    >>> normalized(" Pos ") == normalized("poſ") == "pos"
-    True
+    >>> normalized(" Pos ") == normalized("po\\u200bſ") == "pos", normalized("1.0")
+    (True, '1')
     """
-    folded = unicodedata.normalize("NFC", name).casefold()
-    return unicodedata.normalize("NFC", " ".join(folded.split()))
+    visible = "".join(character for character in name if unicodedata.category(character) != "Cf")
+    folded = " ".join(unicodedata.normalize("NFC", visible).casefold().split())
+    whole = _WHOLE.fullmatch(folded)
+    return whole[1] if whole else unicodedata.normalize("NFC", folded)

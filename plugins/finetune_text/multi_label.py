@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from finetune.errors import BadData
-from finetune.interfaces import Batch, Columns, Finding, Preprocessor, Row
+from finetune.interfaces import IGNORE_INDEX, Batch, Columns, Finding, Preprocessor, Row
 from finetune_text import label_checks, labels, texts
 from finetune_text.label_checks import label_finding
 from finetune_text.labels import LABEL
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
 Form = Literal["names", "ids", "vector"]
 _BITS = frozenset({"0", "1"})
+_NOT_LABELS = frozenset({"", str(IGNORE_INDEX)})
+"""A null in a list, and the number that losses skip."""
+_UNKNOWN_BITS = frozenset({"", "-1", str(IGNORE_INDEX)})
+"""What a vector holds where nobody said whether the label applies."""
+_SHARE = re.compile(r"0?\.\d+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +54,7 @@ class MultiLabelPreprocessor(Preprocessor):
 
     def needs(self) -> Columns:
         """Return the columns that are read."""
-        return Columns(required=(texts.TEXT,), optional=(texts.PAIR,), answers=(LABEL,))
+        return texts.columns()
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows the label names, how the data write them, and how often each occurs."""
@@ -64,7 +70,8 @@ class MultiLabelPreprocessor(Preprocessor):
         elif form == "vector":
             names = tuple(map(str, range(max(map(len, rows), default=0))))
         else:
-            names = class_label or labels.sort_labels(set(chain.from_iterable(rows)))
+            found = set(chain.from_iterable(rows)) - _NOT_LABELS
+            names = class_label or labels.sort_labels(found)
         fitted = replace(self, labels=names, label_form=form)
         counts = dict.fromkeys(names, 0)
         for split in rows:
@@ -94,8 +101,46 @@ class MultiLabelPreprocessor(Preprocessor):
         if not any(counts.values()):
             yield label_finding("one-class", "no row has a label.", level="error", fix="Label some rows of train.")
             return
+        yield from self._check_constants(rows)
+        if self.label_form == "vector":
+            yield from label_checks.check_counts(counts, rows=rows, majority=False)
+            return
         yield from label_checks.check_names(self.labels or ())
+        yield from self._check_joined()
+        yield from label_checks.check_sentinels(counts)
+        yield from label_checks.check_similar(counts)
         yield from label_checks.check_counts(counts, rows=rows, majority=False)
+
+    def _check_constants(self, rows: int) -> Iterator[Finding]:
+        """Yield a finding if rows are all alike: with every label, or each with one of two columns."""
+        counts = self.class_counts or {}
+        constant = [name for name, count in counts.items() if count == rows]
+        if constant and rows > 1:
+            whole = len(constant) == len(counts)
+            what = "every row has every label" if whole else f"every row has the label {label_checks.listed(constant)}"
+            yield label_finding(
+                "constant-label", f"{what}: there is nothing to learn about it.", level="error" if whole else "warning",
+                fix="Check how the labels are written; for a 0 or 1 for each label, set label_form: vector."
+                if whole else "Remove the label, or check that this is the label column.",
+            )  # fmt: skip
+        if self.label_form == "vector" and len(counts) == 2 and sum(counts.values()) == rows and not constant:
+            yield label_finding(
+                "label-one-hot", "lists of 0 and 1 are read as a column for each of two labels, and every row has "
+                "exactly one of them.", level="warning",
+                fix="If these are the labels '0' and '1', set label_form: names. If a row never has both labels, use "
+                "text-classification.",
+            )  # fmt: skip
+
+    def _check_joined(self) -> Iterator[Finding]:
+        for separator, names in label_checks.joined(self.labels or ()).items():
+            if separator == self.separator:
+                continue  # in a list of labels, the separator is a letter like any other
+            message = f"labels join others with {separator!r}, and the separator is {self.separator!r}"
+            yield label_finding(
+                "label-joined", f"{message}: {label_checks.listed([repr(name) for name in names])}.", value=names[0],
+                level="error" if separator != " " else "warning",
+                fix=f"Set preprocessor.separator: {separator!r}, or make each label an element of a list.",
+            )  # fmt: skip
 
     def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
         """Return token ids and, where examples have labels, a 0 or 1 for every label.
@@ -133,7 +178,7 @@ class MultiLabelPreprocessor(Preprocessor):
             parts = [part.strip() for part in value.split(self.separator)]
             return list(filter(None, parts))
         values = value if isinstance(value, list | tuple) else [value]
-        return [_cell_text(part) for part in values]
+        return [_cell_text(part) for part in values]  # empty text for a null, which is no label
 
     def _first_wrong(self, split: Sequence[str]) -> str | None:
         """Return the first part of a row's labels that is not a label; all of a vector that has another length."""
@@ -168,6 +213,12 @@ class MultiLabelPreprocessor(Preprocessor):
         wrong = self._first_wrong(split)
         if wrong is None:
             return self._positions(split)
+        if wrong in _NOT_LABELS or (self.label_form == "vector" and wrong in _UNKNOWN_BITS):
+            what = wrong or "nothing"
+            return label_finding(
+                "label-sentinel", f"the list holds {what} where a label is wanted.", row=row, value=repr(value),
+                fix="Write what is known, or drop the row: there is no value for an unknown label.",
+            )  # fmt: skip
         if self.label_form == "vector":
             return label_finding(
                 "label-vector", f"expected {len(self.labels or ())} values, each 0 or 1.", row=row, value=repr(value),
@@ -202,10 +253,20 @@ def _cell_text(value: Any) -> str:
 
 
 def _form(rows: Sequence[Sequence[str]], names: Sequence[str] | None) -> Form:
-    """Say how labels are written: a list that says 0 or 1 twice is not a list of ids."""
+    """Say how labels are written.
+
+    Lists of 0 and 1 are vectors if they all have the same length, and a list says one of them twice or lists disagree
+    in their order. Unknown values and shares in them are wrong, but do not make them lists of names.
+
+    >>> _form([["0", "1"], ["1", "0"]], None), _form([["0", "1"], ["0", "1"]], None), _form([["0", "1"], ["0"]], None)
+    ('vector', 'names', 'names')
+    """
     every = set(chain.from_iterable(rows))
     same_length = len(set(map(len, rows))) == 1
     repeats = any(len(set(row)) < len(row) for row in rows)
-    if same_length and every <= _BITS and repeats:
+    orders = {tuple(row) for row in rows}
+    is_ordered_twice = any(row[::-1] in orders for row in orders if len(row) == 2)
+    strange = {part for part in every - _BITS - _UNKNOWN_BITS if not _SHARE.fullmatch(part)}
+    if same_length and every & _BITS and not strange and (repeats or is_ordered_twice):
         return "vector"
     return "ids" if names and labels.are_ids(every, names) else "names"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -35,7 +36,7 @@ class TextRegressionPreprocessor(Preprocessor):
 
     def needs(self) -> Columns:
         """Return the columns that are read."""
-        return Columns(required=(texts.TEXT,), optional=(texts.PAIR,), answers=(LABEL,))
+        return texts.columns()
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows the least and the greatest label."""
@@ -56,6 +57,9 @@ class TextRegressionPreprocessor(Preprocessor):
                 level="error" if self.label_range in {None, (value, value)} else "warning",
                 fix="Check that this is the label column.",
             )  # fmt: skip
+        numbers = Counter({value: rows for value, rows in found.items() if isinstance(value, float)})
+        if self.label_range in {None, (min(numbers, default=0.0), max(numbers, default=0.0))}:
+            yield from label_checks.check_outlying_sentinel(numbers)
 
     def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
         """Return token ids and, where examples have labels, their numbers.

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from finetune.errors import BadOptions, Incompatible
-from finetune.interfaces import Batch, Finding, Row
+from finetune.interfaces import Batch, Columns, Finding, Row
 from finetune.kit import check_text, encode_truncated
+from finetune_text.labels import LABEL
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -16,6 +17,11 @@ TEXT, PAIR = "text", "text_pair"
 """The columns."""
 TOKENS_LOST = "tokens_lost"
 """Helper column of the features: how many tokens `max_length` cut off."""
+
+
+def columns() -> Columns:
+    """Return the columns that are read: a text, perhaps a second one, and a label."""
+    return Columns(required=(TEXT,), optional=(PAIR,), consistent=(PAIR,), answers=(LABEL,))
 
 
 def has_values(examples: Sequence[Row], column: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -235,3 +236,28 @@ def test_doctor_says_what_would_not_work(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "torch" in report["versions"]
     assert "models and data sets from the Hub" in report["would_not_work"]
     assert "would not work" in finetune("doctor").output
+
+
+def test_predict_prints_one_line_for_each_row_and_says_what_it_left_out(trained: Path, tmp_path: Path) -> None:
+    asked = tmp_path / "ask.jsonl"
+    asked.write_text('{"review": "ship wave", "label": 5}\n{"review": " ", "label": null}\n{"review": "hill"}\n')
+    finetune("predict", str(trained), str(asked), "--on-bad", "error", code=2)
+    found = finetune("predict", str(trained), str(asked), "--on-bad", "drop")
+    lines = [json.loads(line) for line in found.stdout.splitlines()]
+    assert [line["prediction"] is None for line in lines] == [False, True, False]
+    assert (lines[1]["line"], lines[1]["row"]) == (2, 1) and lines[1][
+        "left_out"
+    ] == "the text has no visible character."
+    assert f"left out 1 of 3 rows, first {asked}:2: " in found.stderr
+    assert "reference" not in lines[0]
+
+
+def test_predict_says_what_it_left_out_if_the_run_drops_bad_rows(trained: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(trained, tmp_path / "run")
+    result = json.loads((copy / "result.json").read_text())
+    result["recipe"]["dataset"]["on_bad"] = "drop"
+    (copy / "result.json").write_text(json.dumps(result))
+    (tmp_path / "ask.csv").write_text('review\nship wave\n""\n')
+    found = finetune("predict", str(copy), str(tmp_path / "ask.csv"))
+    assert len(found.stdout.splitlines()) == 2
+    assert "left out 1 of 2 rows" in found.stderr

@@ -240,7 +240,9 @@ CONVERTERS = {
         names={"prompt": "instruction", "completion": "output"},
     ),
     "sharegpt": Converter(
-        needs=Columns(optional=("system", PROMPT, TOOLS), answers=(CONVERSATIONS,), group=CONVERSATIONS),
+        needs=Columns(
+            optional=("system", PROMPT, CONVERSATIONS, TOOLS), answers=(CONVERSATIONS,), group=CONVERSATIONS
+        ),
         convert=sharegpt,
         places=sharegpt_places,
         names={"messages": CONVERSATIONS},

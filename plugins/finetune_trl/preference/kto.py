@@ -44,7 +44,7 @@ class KTOPreprocessor(AnswersPreprocessor):
 
     def needs(self) -> Columns:
         """Return the columns that are read."""
-        return Columns(optional=(PROMPT, CONVERSATIONS), answers=(COMPLETION, LABEL), group=PROMPT)
+        return Columns(optional=(PROMPT, CONVERSATIONS, COMPLETION, LABEL), answers=(COMPLETION, LABEL), group=PROMPT)
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows the labels and whether the data are chats, and holds its template as text."""

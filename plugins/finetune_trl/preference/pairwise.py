@@ -23,7 +23,7 @@ class PairwisePreprocessor(AnswersPreprocessor):
 
     def needs(self) -> Columns:
         """Return the columns that are read."""
-        return Columns(optional=(PROMPT, CONVERSATIONS), answers=(CHOSEN, REJECTED), group=PROMPT)
+        return Columns(optional=(PROMPT, CONVERSATIONS, CHOSEN, REJECTED), answers=(CHOSEN, REJECTED), group=PROMPT)
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows whether the data are chats, and holds its chat template as text."""

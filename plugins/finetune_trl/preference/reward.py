@@ -38,7 +38,9 @@ class RewardPreprocessor(PairwisePreprocessor):
 
     def needs(self) -> Columns:
         """Return the columns that are read."""
-        return Columns(optional=(PROMPT, CONVERSATIONS, COMPLETION), answers=(CHOSEN, REJECTED), group=PROMPT)
+        return Columns(
+            optional=(PROMPT, CONVERSATIONS, COMPLETION, CHOSEN, REJECTED), answers=(CHOSEN, REJECTED), group=PROMPT
+        )
 
     def check_unanswered(self, row: Row, position: int) -> Iterator[Finding]:
         """Yield what is wrong with an answer that is to be scored."""

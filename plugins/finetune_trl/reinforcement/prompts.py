@@ -64,7 +64,9 @@ class RLPreprocessor(Preprocessor):
 
     def needs(self) -> Columns:
         """Return the columns that are read."""
-        return Columns(optional=(PROMPT, CONVERSATIONS), answers=self.reward_columns, group=PROMPT)
+        return Columns(
+            optional=(PROMPT, CONVERSATIONS, *self.reward_columns), answers=self.reward_columns, group=PROMPT
+        )
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows the columns of its rewards and whether the data are chats, with its chat template.

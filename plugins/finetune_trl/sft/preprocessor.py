@@ -107,7 +107,7 @@ class SFTPreprocessor(Preprocessor):
         if self.form == "prompt-completion":
             return Columns(required=("prompt",), optional=tools, answers=("completion",), group="prompt")
         columns = COLUMNS[self.form]
-        return Columns(optional=("prompt", *tools), answers=columns, group=columns[0])
+        return Columns(optional=("prompt", *columns, *tools), answers=columns, group=columns[0])
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows the form of the data, and holds its chat template as text."""
