@@ -11,6 +11,7 @@ from typing import Any
 from datasets import Dataset
 from numpy.random import default_rng
 
+from finetune.data import unknown
 from finetune.errors import BadData, BadOptions
 from finetune.interfaces import Preprocessor, Task
 from finetune.progress import Reporter, suppress_progress_bars
@@ -107,6 +108,7 @@ def make(
         counts["tokens"] += sum(preprocessor.lengths(part))
         longest = max(longest, preprocessor.longest(part))
         counts.update(preprocessor.counts(part))
+    counts.update(unknown.counts(features, tokenizer, task))
     if answers:
         preprocessor.validate_counts(counts, split=split)
     return Features(examples=examples, features=features, counts=dict(counts), longest=longest)

@@ -70,6 +70,7 @@ CODES: dict[str, str] = {
     "constant-exists": "the data already has a column that `dataset.constants` gives",
     "missing-column": "a column that the task needs does not exist",
     "input-differs": "rows use a column that changes the input, such as `text_pair`, unlike the rows of train",
+    "unknown-tokens": "the tokenizer does not know many characters of a column, or some that a model must write",
     "cannot-split": "there are too few rows or groups to split validation from train",
 }
 """Every code of the core and its meaning; preprocessors add more."""

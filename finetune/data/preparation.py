@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from finetune import data, models
-from finetune.data import Examples, features
+from finetune.data import Examples, features, unknown
 from finetune.data.features import Features
+from finetune.data.findings import Report
 from finetune.errors import BadOptions
+from finetune.interfaces import Preprocessor
 from finetune.plan import Plan
 from finetune.progress import Reporter
 
@@ -78,7 +80,30 @@ def prepare(plan: Plan, *, rows: Mapping[str, Any] | None = None, reporter: Repo
             )
             for split, part in examples.splits.items()
         }
+    examples = _with_unknown_text(examples, made, plan.preprocessor, tokenizer)
     return Prepared(plan=plan, examples=examples, leakage=leaked, tokenizer=tokenizer, features=made)
+
+
+def _with_unknown_text(
+    examples: Examples, made: Mapping[str, Features], preprocessor: Preprocessor, tokenizer: Any
+) -> Examples:
+    """Return the examples with the findings about text that the tokenizer does not know.
+
+    Raises:
+        BadData: Half of the tokens of a column are unknown.
+    """
+    report = Report()
+    for split, part in made.items():
+        for finding in unknown.check(
+            part.examples, part.counts, preprocessor=preprocessor, tokenizer=tokenizer, split=split
+        ):
+            report.add(finding)
+    report.stop()
+    return replace(
+        examples,
+        findings=(*examples.findings, *report.findings),
+        counts={**examples.counts, **report.counts},
+    )
 
 
 def _require_slices(examples: Examples, names: Sequence[str]) -> None:

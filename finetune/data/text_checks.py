@@ -61,6 +61,60 @@ def check_text(
         )  # fmt: skip
 
 
+# The names that tokenizers of the Hub give to their special tokens: [CLS], <s>, </s>, <|endoftext|>, <extra_id_0> …
+_SPECIAL = re.compile(
+    r"\[(?:CLS|SEP|PAD|UNK|MASK)\]|</?s>|<(?:pad|unk|mask|cls|sep|bos|eos|extra_id_\d+|(?:start|end)_of_turn)>"
+    r"|<\|[a-z0-9_]+\|>|__[a-z]{2,3}__"
+)
+_CONTROL = re.compile("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd]")
+
+
+class TextWarnings:
+    """Counts texts with something that texts rarely hold: a special token, or a control character.
+
+    >>> warnings = TextWarnings()
+    >>> for row, text in enumerate(["tar", "<s>old</s> tar", "the\x07 bell"]):
+    ...     warnings.add(row, "text", text)
+    >>> [(finding.code, finding.row) for finding in warnings.findings()]
+    [('special-token-in-text', 1), ('control-character', 2)]
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[tuple[int, str, str]]] = {}
+
+    def add(self, row: int, column: str, text: Any) -> None:
+        """Look at one text.
+
+        Args:
+            row: Position of the row.
+            column: Name of the column.
+            text: The value of the cell; blank text and anything else is skipped.
+        """
+        if not isinstance(text, str) or is_blank(text):  # `check_text` reports a blank one
+            return
+        for code, pattern in (("special-token-in-text", _SPECIAL), ("control-character", _CONTROL)):
+            match = pattern.search(text)
+            if match:
+                self._found.setdefault(code, []).append((row, column, match[0]))
+
+    def findings(self, *, special: str = "It is read as plain text.") -> Iterator[Finding]:
+        """Yield a warning for each kind of thing that was found, at its first row.
+
+        Args:
+            special: How special tokens are read.
+        """
+        for code, found in self._found.items():
+            row, column, value = found[0]
+            if code == "special-token-in-text":
+                message = f"{len(found):,} texts contain what looks like a special token. {special}"
+                fix = "Remove it if it is left over from earlier processing."
+            else:
+                message = f"{len(found):,} texts contain a control character, or the sign for a damaged one."
+                fix = "Remove it, or read the file with the right encoding."
+                value = f"U+{ord(value):04X}"
+            yield Finding(code=code, message=message, fix=fix, level="warning", row=row, column=column, value=value)
+
+
 class DuplicateCounter:
     """Counts rows that repeat an earlier row, with the same label or another one.
 

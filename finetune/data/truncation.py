@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """Inputs of a model that have one value for each token, of those that tokenizers make."""
+
+
+_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+
+def _marks(tokenizer: Any) -> re.Pattern[str] | None:
+    """Return a pattern that finds the special tokens with a role, such as ``</s>``, in a text."""
+    names = {getattr(tokenizer, name, None) for name in _NAMES} - {None, ""}
+    longest_first = sorted(map(str, names), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first))) if names else None
+
+
+def _as_plain_text(text: str, marks: re.Pattern[str], tokenizer: Any) -> str:
+    """Return a text whose special tokens become plain text if `split_special_tokens` is set.
+
+    In Unigram vocabularies, such as that of XLM-R, ``</s>`` is also an entry like any word, so `split_special_tokens`
+    alone is not enough; seen with tokenizers 0.23. Such a token gets a space behind its first character.
+    """
+
+    def broken(match: re.Match[str]) -> str:
+        token = match[0]
+        ids = tokenizer(token, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        special = tokenizer.convert_tokens_to_ids(token)
+        return f"{token[0]} {token[1:]}" if special in ids and special != tokenizer.unk_token_id else token
+
+    return marks.sub(broken, text)
 
 
 def encode_truncated(
@@ -20,6 +47,8 @@ def encode_truncated(
     check_long: Callable[[list[int]], None] | None = None,
 ) -> tuple[dict[str, list[Any]], list[int]]:
     """Return the model's inputs for texts or pairs of texts, and how many tokens of each were lost.
+
+    Special tokens with a role that are written in a text, such as ``</s>`` in HTML, are read as plain text.
 
     >>> from finetune.testing.tokenizers import tokenizer
     >>> features, lost = encode_truncated(tokenizer("bert"), ["tar", "salt, tar and nets"], max_length=4)
@@ -37,12 +66,36 @@ def encode_truncated(
             them.
     """
     sides = ("text_target", "text_pair_target") if target else ("text", "text_pair")
+    given = [list(column) for column in (texts, pairs) if column is not None]
+    marks = _marks(tokenizer)
+    marked = set()
+    for column in given if marks is not None else ():
+        for position, text in enumerate(column):
+            if marks is not None and marks.search(text):
+                marked.add(position)
+                column[position] = _as_plain_text(text, marks, tokenizer)
 
-    def encode(chosen: Sequence[int], **options: Any) -> dict[str, list[Any]]:
-        given = (texts,) if pairs is None else (texts, pairs)
+    def encode_alike(chosen: Sequence[int], **options: Any) -> dict[str, list[Any]]:
         inputs = {side: [column[position] for position in chosen] for side, column in zip(sides, given, strict=False)}
         encoding = tokenizer(**inputs, **options)
         return {name: list(encoding[name]) for name in MODEL_INPUTS if name in encoding}
+
+    def encode(chosen: Sequence[int], **options: Any) -> dict[str, list[Any]]:
+        special = [place for place, position in enumerate(chosen) if position in marked]
+        if not special:
+            return encode_alike(chosen, **options)
+        # Only texts with a special token: the option also splits tokens that users added as markers.
+        encoded = encode_alike([chosen[place] for place in special], split_special_tokens=True, **options)
+        if len(special) == len(chosen):
+            return encoded
+        others = [place for place, position in enumerate(chosen) if position not in marked]
+        plain = encode_alike([chosen[place] for place in others], **options)
+        whole: dict[str, list[Any]] = {name: [None] * len(chosen) for name in plain}
+        for places, part in ((others, plain), (special, encoded)):
+            for name, values in part.items():
+                for place, value in zip(places, values, strict=True):
+                    whole[name][place] = value
+        return whole
 
     # without truncation first: only so can the loss be counted, for pairs and for slow tokenizers too
     features = encode(range(len(texts)), verbose=False)

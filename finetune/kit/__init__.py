@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.data.readers.json_array import JsonArrayReader
     from finetune.data.readers.json_lines import JsonLinesReader
     from finetune.data.readers.text import LONGEST, lines, too_long
-    from finetune.data.text_checks import DuplicateCounter, check_text, is_blank
+    from finetune.data.text_checks import DuplicateCounter, TextWarnings, check_text, is_blank
     from finetune.data.truncation import MODEL_INPUTS, encode_truncated
     from finetune.evaluation import verdicts
     from finetune.evaluation.bootstrap import intervals, ratios, safe_divide
@@ -85,6 +85,7 @@ __all__ = [
     "Recipe",
     "Reporter",
     "Result",
+    "TextWarnings",
     "TokenCrossEntropy",
     "align_logits",
     "align_memory",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from finetune.errors import BadData, BadOptions, Incompatible
 from finetune.interfaces import Batch, Columns, Finding, Preprocessor, Row
-from finetune.kit import DuplicateCounter, check_text, encode_truncated
+from finetune.kit import DuplicateCounter, TextWarnings, check_text, encode_truncated
 from finetune_choice.answers import WRITTEN, LabelForm, choices_of, position_of
 from finetune_choice.collator import PadChoices, cross_entropy
 
@@ -58,13 +58,18 @@ class MultipleChoicePreprocessor(Preprocessor):
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
         """Yield what is wrong with one split."""
         labelled = any(row.get("label") is not None for row in examples)
-        duplicates = DuplicateCounter()
+        duplicates, warnings = DuplicateCounter(), TextWarnings()
         for number, row in enumerate(examples):
+            for column in ("context", "question"):
+                warnings.add(number, column, row.get(column))
+            for choice in choices_of(row, self.choice_columns) or ():
+                warnings.add(number, self.choice_columns[0] if self.choice_columns else "choices", choice)
             problems = list(self._check_row(row, number, labelled=labelled))
             yield from problems
             if not problems:
                 texts = (row.get("context"), row["question"], choices_of(row, self.choice_columns))
                 duplicates.add(number, texts, str(row.get("label")))
+        yield from warnings.findings()
         yield from duplicates.repeat_warning("rows repeat an earlier question with its choices.", column="question")
         yield from duplicates.conflict_warning(
             "rows repeat an earlier question with another right choice.", column="question"

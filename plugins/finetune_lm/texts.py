@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from finetune.errors import Incompatible
 from finetune.interfaces import Finding, Row
-from finetune.kit import DuplicateCounter, check_text
+from finetune.kit import DuplicateCounter, TextWarnings, check_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -17,12 +17,6 @@ TEXT = "text"
 """The column."""
 NO_WORD = -1
 """Word number of a token that belongs to no word: special tokens."""
-# The names that tokenizers of the Hub give to their special tokens: [CLS], <s>, </s>,
-# <|endoftext|>, <extra_id_0> …
-_SPECIAL = re.compile(
-    r"\[(?:CLS|SEP|PAD|UNK|MASK)\]|</?s>|<(?:pad|unk|mask|cls|sep|bos|eos|extra_id_\d+|(?:start|end)_of_turn)>"
-    r"|<\|[a-z0-9_]+\|>"
-)
 
 
 class Encoded(NamedTuple):
@@ -36,7 +30,7 @@ class Encoded(NamedTuple):
 def check_texts(examples: Sequence[Row], *, max_length: int) -> Iterator[Finding]:
     """Yield what is wrong with the texts of one split."""
     duplicates = DuplicateCounter()
-    special: list[tuple[int, str]] = []
+    warnings = TextWarnings()
     most_tokens = 0
     for number, row in enumerate(examples):
         text = row.get(TEXT)
@@ -44,14 +38,14 @@ def check_texts(examples: Sequence[Row], *, max_length: int) -> Iterator[Finding
         if not isinstance(text, str):
             continue
         duplicates.add(number, text)
-        match = _SPECIAL.search(text)
-        if match:
-            special.append((number, match.group()))
+        warnings.add(number, TEXT, text)
         # A byte is one token at most, and so is the end of a document. Without the tokenizer, this
         # upper bound is all that is known.
         most_tokens += len(text.encode("utf-8", "surrogatepass")) + 1
-    if special:
-        yield _special_token_warning(special)
+    yield from warnings.findings(
+        special="It is read as plain text, with one exception: a masked language model reads its own mask token as a "
+        "gap to fill."
+    )
     yield from duplicates.repeat_warning(
         "rows repeat an earlier text.", column=TEXT, fix="Remove them: a model memorizes repeated texts."
     )
@@ -63,20 +57,6 @@ def check_texts(examples: Sequence[Row], *, max_length: int) -> Iterator[Finding
             message=f"all {len(examples):,} texts together fit into one block of {max_length:,} tokens.",
             fix="Check that no text is missing. If there is no more text, lower preprocessor.max_length.",
         )
-
-
-def _special_token_warning(found: list[tuple[int, str]]) -> Finding:
-    row, value = found[0]
-    return Finding(
-        code="special-token-in-text",
-        level="warning",
-        row=row,
-        column=TEXT,
-        value=value,
-        message=f"{len(found):,} texts contain what looks like a special token. It is read as plain text, with one "
-        "exception: a masked language model reads its own mask token as a gap to fill.",
-        fix="Remove it if it is left over from earlier processing.",
-    )
 
 
 def encode(

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from finetune.interfaces import Finding
-from finetune.kit import check_text
+from finetune.kit import TextWarnings, check_text
 
 COPIES = 0.05
 """Share of rows whose target equals their source, above which we warn."""
-_SPECIAL = re.compile(
-    r"</?s>|<(?:pad|unk|mask|bos|eos|extra_id_\d+)>|<\|[a-z_]+\|>|\[(?:PAD|UNK|CLS|SEP|MASK)\]|__[a-z]{2,3}__"
-)
-"""Special tokens of the families that `AutoModelForSeq2SeqLM` loads, as tokenizers recognise them
-in plain text."""
 
 
 def first_target(target: Any) -> Any:
@@ -65,18 +59,17 @@ class PairWarnings:
     def __init__(self) -> None:
         self.rows = 0
         self._copies = _Occurrences()
-        self._special = _Occurrences()
+        self._texts = TextWarnings()
         self._several = _Occurrences()
 
-    def add(self, row: int, source: Any, target: Any) -> None:
-        """Count one row."""
+    def add(self, row: int, source: Any, target: Any, places: tuple[str, str]) -> None:
+        """Count one row, whose source and target stand at these places."""
         self.rows += 1
         learned = first_target(target)
         if isinstance(learned, str) and learned == source:
             self._copies.add(row, learned)
-        token = _special_token(source) or _special_token(learned)
-        if token is not None:
-            self._special.add(row, token)
+        for place, text in zip(places, (source, learned), strict=True):
+            self._texts.add(row, place, text)
         if isinstance(target, list | tuple) and len(target) > 1:
             self._several.add(row, str(target))
 
@@ -88,20 +81,12 @@ class PairWarnings:
                 f"the target equals the source in {self._copies.count:,} of {self.rows:,} rows.",
                 "Check that the columns are right: such rows teach the model to copy.",
             )
-        if self._special.count:
-            yield self._special.warning(
-                "special-token-in-text",
-                f"{self._special.count:,} rows contain what the tokenizer may read as a special token.",
-                "Remove it: a written </s> ends the text for the model.",
-            )
+        yield from self._texts.findings(
+            special="Those with a role, such as </s>, are read as plain text; markers that a model adds are not."
+        )
         if self._several.count:
             yield self._several.warning(
                 "several-targets",
                 f"{self._several.count:,} rows have several targets.",
                 "Training uses the first target; scores use all of them.",
             )
-
-
-def _special_token(text: Any) -> str | None:
-    match = _SPECIAL.search(text) if isinstance(text, str) else None
-    return match[0] if match else None

@@ -86,7 +86,7 @@ class Seq2SeqPreprocessor(Preprocessor):
             yield from check_source(texts[SOURCE], number, source_place)
             if labelled:
                 yield from check_target(texts[TARGET], number, target_place)
-            warnings.add(number, texts[SOURCE], texts[TARGET])
+            warnings.add(number, texts[SOURCE], texts[TARGET], (source_place, target_place))
         yield from warnings.findings()
 
     def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:

@@ -10,7 +10,7 @@ from typing import Any
 
 from finetune.errors import did_you_mean
 from finetune.interfaces import IGNORE_INDEX, Finding, Row
-from finetune.kit import DuplicateCounter
+from finetune.kit import DuplicateCounter, TextWarnings
 from finetune_text import texts
 from finetune_text.labels import INTEGER, LABEL, as_text, class_label_names, normalized
 
@@ -43,9 +43,11 @@ def check_rows(
     columns = (texts.TEXT, texts.PAIR) if texts.has_values(examples, texts.PAIR) else (texts.TEXT,)
     labelled = texts.has_values(examples, LABEL)
     counts: Counter[Hashable] = Counter()
-    duplicates = DuplicateCounter()
+    duplicates, warnings = DuplicateCounter(), TextWarnings()
     for number, row in enumerate(examples):
         yield from texts.check_texts(row, number, columns)
+        for column in columns:
+            warnings.add(number, column, row.get(column))
         if not labelled:
             continue
         label = read(row.get(LABEL), number)
@@ -54,6 +56,7 @@ def check_rows(
             continue
         counts[label] += 1
         duplicates.add(number, (row.get(texts.TEXT), row.get(texts.PAIR)), label)
+    yield from warnings.findings()
     yield from duplicates.repeat_warning("rows repeat an earlier text with the same label.", column=texts.TEXT)
     yield from duplicates.conflict_warning("rows repeat an earlier text with another label.", column=texts.TEXT)
     return counts

@@ -75,7 +75,7 @@ def test_special_tokens_in_a_text_are_warned_of(token):
     assert [(each.code, each.level, each.row, each.value) for each in findings] == [
         ("special-token-in-text", "warning", 1, token)
     ]
-    assert "2 rows" in findings[0].message
+    assert "2 texts" in findings[0].message
 
 
 def test_several_targets_are_warned_of_and_each_is_checked():
