@@ -32,6 +32,9 @@ Row = Mapping[str, Any]
 """One example: column → value. The values of a csv or tsv file are text until a preprocessor
 converts them."""
 
+ReadRow = tuple[int, Row] | tuple[int, Row, str]
+"""A row as a reader yields it: its line, the row, and its path in the file if rows share lines."""
+
 Batch = Mapping[str, Sequence[Any]]
 """Several examples or features: column → one value each."""
 
@@ -55,6 +58,9 @@ class Finding:
     row: int | None = None
     """Position in the examples that `Preprocessor.check` got, from 0. The core adds file and
     line."""
+    other: int | None = None
+    """Position of another row that the message mentions, counted like `row`. The core adds the place of
+    that row to the message."""
     column: str | None = None
     """The column, or a place inside a nested one: ``answers.answer_start``."""
     value: str | None = None
@@ -63,6 +69,8 @@ class Finding:
     """Path of the file, as the recipe named it."""
     line: int | None = None
     """Line of the file, from 1."""
+    path: str | None = None
+    """Where the row is in a file whose rows share lines: ``data[3].paragraphs[0].qas[5]``."""
     split: str | None = None
     """The split of the row."""
 
@@ -86,8 +94,10 @@ class Reader(ABC):
         return False
 
     @abstractmethod
-    def rows(self, text: Iterable[str], *, file: str) -> Iterator[tuple[int, Row] | Finding]:
+    def rows(self, text: Iterable[str], *, file: str) -> Iterator[ReadRow | Finding]:
         """Yield ``(line, row)`` for every good row, and a `Finding` with its line for every bad one.
+
+        If rows share lines, yield ``(line, row, path)``; findings of the row then name the path.
 
         Args:
             text: The decoded text of the file in pieces of any size, with its line ends (``\\r\\n``

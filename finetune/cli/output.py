@@ -74,6 +74,8 @@ def place(finding: Finding) -> str:
         where += f":{finding.line}"
     elif finding.row is not None:
         where += f" row {finding.row}"
+    if finding.path:
+        where += f": {finding.path}"
     column = f" {finding.column}:" if finding.column else ""
     return f"{where}:{column} " if where else f"{column.strip()} ".lstrip()
 

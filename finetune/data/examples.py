@@ -13,7 +13,7 @@ import numpy as np
 from datasets import Dataset
 
 from finetune.data import consistency, files, sources, splits
-from finetune.data.findings import Report, one_line
+from finetune.data.findings import Report, one_line, place_of
 from finetune.data.fingerprints import fingerprint
 from finetune.data.readers import text
 from finetune.data.readers.formats import Formats
@@ -454,16 +454,28 @@ def _bad_rows(
             finding,
             file=finding.file or place.get("file"),
             line=finding.line or place.get("line"),
+            path=finding.path or place.get("path"),
             row=place.get("row"),
             split=role,
             level=level,
         )
+        if finding.other is not None:
+            placed = _with_other(placed, together, finding.other)
         reports[name].add(placed)
         if level == "row" and number is not None:
             kept = bad[name].setdefault(number, [])
             if reports[name].drops or not kept:
                 kept.append(placed)
     return bad
+
+
+def _with_other(finding: Finding, together: _Together, row: int) -> Finding:
+    """Return a finding whose message names the place of another row, given by its position in the split."""
+    name, number = together.at(row)
+    split = together.parts[name]
+    nowhere = {"file": None, "line": None, "path": None}
+    other = replace(finding, **{**nowhere, **split.table.place(int(split.index[number]))})
+    return replace(finding, message=f"{finding.message} The other row is {place_of(other)}.", other=other.row)
 
 
 def _accounted(gathered: Gathered, preprocessor: Preprocessor, column_use: Mapping[str, str]) -> Examples:

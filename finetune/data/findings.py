@@ -185,14 +185,23 @@ def one_line(finding: Finding) -> str:
     >>> one_line(Finding(code="nul", message="a NUL character", fix="Remove it.", file="a.csv", line=3, column="text"))
     'a.csv:3: text: a NUL character. Remove it.'
     """
-    row = None if finding.row is None else f"row {finding.row}"
+    message = finding.message if finding.message.endswith((".", "?", "!")) else f"{finding.message}."
+    parts = [part for part in (place_of(finding), finding.column, message) if part]
+    return visible(": ".join(parts) + (f" {finding.fix}" if finding.fix else ""))
+
+
+def place_of(finding: Finding) -> str:
+    """Return the place of a finding's row: ``reviews.csv:12``, ``test, row 3``, or ``squad.json:1: data[0]``.
+
+    >>> place_of(Finding(code="nul", message="", split="test", row=3))
+    'test, row 3'
+    """
     if finding.file is not None and finding.line is not None:
         place = f"{finding.file}:{finding.line}"
     else:
+        row = None if finding.row is None else f"row {finding.row}"
         place = ", ".join(part for part in (finding.file or finding.split, row) if part)
-    message = finding.message if finding.message.endswith((".", "?", "!")) else f"{finding.message}."
-    parts = [part for part in (place, finding.column, message) if part]
-    return visible(": ".join(parts) + (f" {finding.fix}" if finding.fix else ""))
+    return f"{place}: {finding.path}" if finding.path else place
 
 
 def cut(value: object | None, *, length: int = 80) -> str | None:

@@ -15,13 +15,13 @@ from finetune.data import storage
 from finetune.data.columns import ColumnTypes
 from finetune.data.findings import Report, UnreadableError, nearest
 from finetune.data.kinds import plain
-from finetune.interfaces import Finding, Row
+from finetune.interfaces import Finding, ReadRow, Row
 
 BLOCK_ROWS = 10_000
 BLOCK_CHARACTERS = 16 << 20
 """A block is written once it has this many rows or characters."""
 
-_PLACES = pa.schema([("file", pa.int32()), ("line", pa.int64()), ("row", pa.int64())])
+_PLACES = pa.schema([("file", pa.int32()), ("line", pa.int64()), ("row", pa.int64()), ("path", pa.string())])
 
 
 class Measured(Protocol):
@@ -37,7 +37,7 @@ class Table:
     rows: Dataset | None
     """None if no row could be read."""
     places: pa.Table | None = None
-    """File, line and row of each row; None if the place of a row is its position."""
+    """File, line, row and path of each row; None if the place of a row is its position."""
     files: tuple[str, ...] = ()
     """Files that the rows come from."""
     read: int
@@ -52,11 +52,11 @@ class Table:
     """Whether no error was found."""
 
     def place(self, position: int) -> dict[str, Any]:
-        """Return ``file``, ``line`` and ``row`` (its position in the source, from 0) of the row at a position."""
+        """Return ``file``, ``line``, ``row`` (its position in the source, from 0) and ``path`` of a row."""
         if self.places is None:
             return {"row": position, "file": self.files[0] if len(self.files) == 1 else None}
-        file, line, row = (self.places.column(name)[position].as_py() for name in _PLACES.names)
-        return {"file": None if file is None else self.files[file], "line": line, "row": row}
+        place = {name: self.places.column(name)[position].as_py() for name in _PLACES.names}
+        return {**place, "file": None if place["file"] is None else self.files[place["file"]]}
 
 
 @dataclass(kw_only=True)
@@ -64,6 +64,7 @@ class _Block:
     rows: list[Row] = field(default_factory=list)
     lines: list[int | None] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
+    paths: list[str | None] = field(default_factory=list)
 
     def without(self, bad: Collection[int]) -> _Block:
         keep = [i for i in range(len(self.rows)) if i not in bad]
@@ -71,6 +72,7 @@ class _Block:
             rows=[self.rows[i] for i in keep],
             lines=[self.lines[i] for i in keep],
             numbers=[self.numbers[i] for i in keep],
+            paths=[self.paths[i] for i in keep],
         )
 
 
@@ -100,7 +102,12 @@ class Tabulator:
         self._errors = report.levels["error"]
 
     def read(
-        self, items: Iterable[tuple[int | None, Row] | Finding], *, measured: Measured, file: str | None, header: bool
+        self,
+        items: Iterable[ReadRow | tuple[None, Row] | Finding],
+        *,
+        measured: Measured,
+        file: str | None,
+        header: bool,
     ) -> None:
         """Add the rows of one file.
 
@@ -119,7 +126,7 @@ class Tabulator:
         try:
             for item in items:
                 if type(item) is not tuple:
-                    self._found(item, row=None)  # type: ignore[arg-type]
+                    self._found(item)  # type: ignore[arg-type]
                     continue
                 if first and header and self._differs(item):
                     break
@@ -127,6 +134,7 @@ class Tabulator:
                 block.rows.append(item[1])
                 block.lines.append(item[0])
                 block.numbers.append(self.count)
+                block.paths.append(_path(item[1], item[2]) if len(item) > 2 else None)
                 self.count += 1
                 if len(block.rows) >= BLOCK_ROWS or measured.characters - mark >= BLOCK_CHARACTERS:
                     self._add(block, header=header)
@@ -161,21 +169,21 @@ class Tabulator:
             sound=self.report.levels["error"] == self._errors,
         )
 
-    def _found(self, finding: Finding, *, row: int | None = None) -> None:
+    def _found(self, finding: Finding) -> None:
         """Add a finding of a reader. A bad row counts as read; a blank line is counted in the data report only."""
         if finding.code == "blank-line":
             self._notes["blank_lines"] += 1
             return
-        placed = self._placed(finding, line=finding.line, row=row)
+        placed = self._placed(finding, line=finding.line, path=finding.path)
         if finding.level == "row":
             placed = replace(placed, row=self.count)
             self.count += 1
             self._drop([placed], example={})
         self.report.add(placed)
 
-    def _placed(self, finding: Finding, *, line: int | None, row: int | None) -> Finding:
+    def _placed(self, finding: Finding, *, line: int | None, path: str | None, row: int | None = None) -> Finding:
         file = finding.file or (self._files[-1] if self._files else None)
-        return replace(finding, file=file, line=line, row=row, split=self.split)
+        return replace(finding, file=file, line=line, row=row, path=path, split=self.split)
 
     def _differs(self, item: Any) -> bool:
         """Report a header that lacks columns of earlier files."""
@@ -197,16 +205,17 @@ class Tabulator:
         if block.rows:
             file = len(self._files) - 1 if self._files else None
             files = pa.array([file] * len(block.rows), pa.int32())
-            places = [files, pa.array(block.lines, pa.int64()), block.numbers]
+            places = [files, pa.array(block.lines, pa.int64()), block.numbers, pa.array(block.paths, pa.string())]
             self._writer.write(self._columns.batch(block.rows), places)
 
     def _report(self, block: _Block, found: Mapping[int, Sequence[Finding]]) -> _Block:
         """Report the findings, and return the block without the bad rows."""
         bad = set()
         for i in sorted(found):
-            placed = [self._placed(finding, line=block.lines[i], row=block.numbers[i]) for finding in found[i]]
-            for finding in placed:
-                self.report.add(finding)
+            placed = []
+            for finding in found[i]:
+                placed.append(self._placed(finding, line=block.lines[i], path=block.paths[i], row=block.numbers[i]))
+                self.report.add(placed[-1])
             if any(finding.level == "row" for finding in placed):
                 bad.add(i)
                 self._drop(placed, example=block.rows[i])
@@ -226,11 +235,22 @@ def dropped(findings: Sequence[Finding], *, example: Row) -> dict[str, Any]:
         "split": first.split,
         "file": first.file,
         "line": first.line,
+        "path": first.path,
         "row": first.row,
         "codes": sorted({finding.code for finding in bad}),
         "messages": [finding.message for finding in bad],
         "example": dict(example),
     }
+
+
+def _path(row: Row, path: str) -> str:
+    """Return the path of a row with its id, if it has one.
+
+    >>> _path({"id": "q7"}, "[4]"), _path({"text": "tar"}, "[4]")
+    ("[4] (id 'q7')", '[4]')
+    """
+    name = row.get("id")
+    return path if name in (None, "") else f"{path} (id {str(name)!r})"
 
 
 class PythonRows:

@@ -13,6 +13,21 @@ from finetune.interfaces import Finding
 _INVISIBLE = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _FILL_IN = "Add the value, or remove the row."
+# The names that tokenizers of the Hub give to their special tokens: [CLS], <s>, </s>, <|endoftext|>, <extra_id_0> …
+_SPECIAL = re.compile(
+    r"\[(?:CLS|SEP|PAD|UNK|MASK)\]|</?s>|<(?:pad|unk|mask|cls|sep|bos|eos|extra_id_\d+|(?:start|end)_of_turn)>"
+    r"|<\|[a-z0-9_]+\|>|__[a-z]{2,3}__"
+)
+
+
+def special_token_in(text: str) -> str | None:
+    """Return the first part of a text that looks like a special token of a common tokenizer, or None.
+
+    >>> special_token_in("The </s> tag"), special_token_in("a < b")
+    ('</s>', None)
+    """
+    match = _SPECIAL.search(text)
+    return match[0] if match else None
 
 
 def is_blank(text: str) -> bool:
@@ -61,11 +76,6 @@ def check_text(
         )  # fmt: skip
 
 
-# The names that tokenizers of the Hub give to their special tokens: [CLS], <s>, </s>, <|endoftext|>, <extra_id_0> …
-_SPECIAL = re.compile(
-    r"\[(?:CLS|SEP|PAD|UNK|MASK)\]|</?s>|<(?:pad|unk|mask|cls|sep|bos|eos|extra_id_\d+|(?:start|end)_of_turn)>"
-    r"|<\|[a-z0-9_]+\|>|__[a-z]{2,3}__"
-)
 _CONTROL = re.compile("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd]")
 
 

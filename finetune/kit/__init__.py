@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.data.readers.json_array import JsonArrayReader
     from finetune.data.readers.json_lines import JsonLinesReader
     from finetune.data.readers.text import LONGEST, lines, too_long
-    from finetune.data.text_checks import DuplicateCounter, TextWarnings, check_text, is_blank
+    from finetune.data.text_checks import DuplicateCounter, TextWarnings, check_text, is_blank, special_token_in
     from finetune.data.truncation import MODEL_INPUTS, encode_truncated
     from finetune.evaluation import verdicts
     from finetune.evaluation.bootstrap import intervals, ratios, safe_divide
@@ -137,6 +137,7 @@ __all__ = [
     "resolve",
     "safe_divide",
     "size_of_weights",
+    "special_token_in",
     "suppress_output",
     "suppress_progress_bars",
     "too_long",

@@ -2,68 +2,128 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 from finetune.interfaces import Finding, Row
-from finetune.kit import check_text, is_blank
-from finetune_squad.answers import FLAT, NESTED, MalformedAnswers, answers_of
-from finetune_squad.spans import has_surrogate
-
-Answers = list[tuple[str, int]]
-_UNITS = (("utf-8", "bytes of UTF-8", 1), ("utf-16-le", "UTF-16 units, as JavaScript does", 2))
-"""Encoding, its name in messages, and how many bytes one unit has."""
+from finetune.kit import check_text, is_blank, special_token_in
+from finetune_squad import offsets
+from finetune_squad.answers import FLAT, NESTED, Form, MalformedAnswers, Written
 
 
 @dataclass
+class _Tally:
+    """How many rows have something in common, and the first of them."""
+
+    code: str
+    message: str
+    """It follows their number."""
+    fix: str = ""
+    column: str | None = None
+    count: int = 0
+    first: int | None = None
+    value: str | None = None
+
+    def add(self, row: int, value: str) -> None:
+        """Count a row."""
+        self.count += 1
+        if self.first is None:
+            self.first, self.value = row, value
+
+    def finding(self) -> Iterator[Finding]:
+        """Yield a warning if there are such rows."""
+        if self.count:
+            yield Finding(
+                code=self.code,
+                message=f"{self.count:,} {self.message}",
+                fix=self.fix,
+                level="warning",
+                row=self.first,
+                column=self.column,
+                value=self.value,
+            )
+
+
 class _Seen:
-    """What earlier rows of the split held."""
+    """What the rows of the split so far held."""
 
-    ids: dict[str, int] = field(default_factory=dict)
-    """Id → row."""
-    answers: dict[tuple[str, str], tuple[int, frozenset[str]]] = field(default_factory=dict)
-    """Question and context → the first row with both, and the texts of its answers."""
+    def __init__(self, column: str) -> None:
+        self.ids: dict[str, int] = {}
+        """Id → row."""
+        self.answers: dict[tuple[str, str], tuple[int, frozenset[str]]] = {}
+        """Question and context → the first row with both, and the texts of its answers."""
+        self.several = _Tally(
+            "several-answers",
+            "questions have several different answers; training uses the first, scoring all.",
+            column=column,
+        )
+        self.spaced = _Tally(
+            "answer-outer-space",
+            "questions have answers with white space at an end; the labels leave it out.",
+            column=column,
+        )
+        self.corrected = _Tally(
+            "offset-corrected",
+            "questions had answers without an offset or with a wrong one; fix_offsets corrected them.",
+            "Check some of them with `finetune check --samples`.",
+            column=column,
+        )
+        self.words = _Tally(
+            "no-answer-word",
+            "questions have a word for “no answer” instead of an answer; they count as unanswerable.",
+            "If a word is a real answer, leave it out of preprocessor.no_answer_words.",
+            column=column,
+        )
+        self.special = _Tally(
+            "special-token-in-text",
+            "rows contain what looks like a special token. It is read as plain text.",
+            "Remove it if it is left over from earlier processing.",
+        )
+
+    def warnings(self) -> Iterator[Finding]:
+        """Yield what concerns several rows."""
+        for tally in (self.several, self.spaced, self.corrected, self.words, self.special):
+            yield from tally.finding()
 
 
-def check_examples(
-    examples: Sequence[Row], *, flat: bool = False, allow_unanswerable: bool = True
-) -> Iterator[Finding]:
+def check_examples(examples: Sequence[Row], *, form: Form, allow_unanswerable: bool = True) -> Iterator[Finding]:
     """Yield what is wrong with the examples of one split, in order; then what concerns several of them.
 
     Args:
         examples: The rows.
-        flat: Whether answers are in plain columns.
+        form: How the rows hold answers.
         allow_unanswerable: Whether a question may have no answer.
     """
-    column = FLAT[0] if flat else NESTED
-    seen = _Seen()
-    several = spaced = 0
+    column = FLAT[0] if form.flat else NESTED
+    seen = _Seen(column)
     for row, example in enumerate(examples):
         yield from _check_id(row, example, seen)
         problems = list(_check_texts(row, example))
         yield from problems
         if problems:
             continue
+        _count_special_tokens(row, example, seen)
         try:
-            answers = answers_of(example, flat=flat)
+            written = form.written(example)
         except MalformedAnswers as error:
             yield error.finding(row, column)
             continue
-        if answers is None:
+        if written is None:
             continue
-        texts = {text for text, _ in answers}
-        several += len(texts) > 1
-        spaced += any(text != text.strip() and not is_blank(text) for text in texts)
-        yield from _check_answers(row, example, answers, column=column, allow_unanswerable=allow_unanswerable)
-        yield from _check_conflict(row, example, answers, seen)
-    if several:
-        message = f"{several:,} questions have several different answers; training uses the first, scoring all."
-        yield Finding(code="several-answers", message=message, level="warning", column=column)
-    if spaced:
-        message = f"{spaced:,} questions have answers with white space at an end; the labels leave it out."
-        yield Finding(code="answer-outer-space", message=message, level="warning", column=column)
+        if not written:
+            _count_words(row, example, form, seen)
+        texts = {text for text, _ in written}
+        if len(texts) > 1:
+            seen.several.add(row, written[1][0])
+        for text in texts:
+            if text != text.strip() and not is_blank(text):
+                seen.spaced.add(row, text)
+                break
+        yield from _check_answers(row, example, written, column=column, allow_unanswerable=allow_unanswerable)
+        yield from _check_offsets(row, example, written, form, seen)
+        yield from _check_conflict(row, example, written, seen)
+    yield from seen.warnings()
 
 
 def _check_id(row: int, example: Row, seen: _Seen) -> Iterator[Finding]:
@@ -73,10 +133,11 @@ def _check_id(row: int, example: Row, seen: _Seen) -> Iterator[Finding]:
     if name in seen.ids:
         yield Finding(
             code="duplicate-id",
-            message=f"row {seen.ids[name]} (counted from 0) has the same id: predictions are kept by id.",
+            message="another row has the same id, and predictions are kept by id.",
             fix="Give every question its own id, or leave the column out.",
             level="error",
             row=row,
+            other=seen.ids[name],
             column="id",
             value=name,
         )
@@ -89,11 +150,27 @@ def _check_texts(row: int, example: Row) -> Iterator[Finding]:
             yield replace(finding, level="row")  # a bad question can be dropped; the others stay usable
 
 
+def _count_special_tokens(row: int, example: Row, seen: _Seen) -> None:
+    for column in ("question", "context"):
+        token = special_token_in(example[column])
+        if token is not None:
+            seen.special.column = seen.special.column or column
+            seen.special.add(row, token)
+            return
+
+
+def _count_words(row: int, example: Row, form: Form, seen: _Seen) -> None:
+    """Count a question without an answer if a word says so."""
+    every = replace(form, no_answer_words=()).written(example)
+    if every:
+        seen.words.add(row, every[0][0])
+
+
 def _check_answers(
-    row: int, example: Row, answers: Answers, *, column: str, allow_unanswerable: bool
+    row: int, example: Row, answers: Written, *, column: str, allow_unanswerable: bool
 ) -> Iterator[Finding]:
-    impossible = example.get("is_impossible")
-    if answers and impossible in (True, "true", "True"):
+    impossible = _truth(example.get("is_impossible"))
+    if answers and impossible is True:
         yield Finding(
             code="impossible-with-answer",
             message="is_impossible is true, and there is an answer.",
@@ -102,7 +179,7 @@ def _check_answers(
             column="is_impossible",
             value=answers[0][0],
         )
-    if not answers and impossible in (False, "false", "False"):
+    if not answers and impossible is False:
         yield Finding(
             code="possible-without-answer",
             message="is_impossible is false, and there is no answer.",
@@ -118,93 +195,64 @@ def _check_answers(
             row=row,
             column=column,
         )
+
+
+def _truth(value: Any) -> bool | None:
+    """Return what `is_impossible` says, which is text in a CSV file; None if it says neither."""
+    text = str(value).strip().lower().removesuffix(".0")
+    return {"true": True, "1": True, "false": False, "0": False}.get(text)
+
+
+def _check_offsets(row: int, example: Row, answers: Written, form: Form, seen: _Seen) -> Iterator[Finding]:
+    """Yield a finding for each answer that is empty or not at its offset, unless the offset is corrected."""
+    context = example["context"]
+    corrected: str | None = None
     for number, (text, start) in enumerate(answers):
-        place = column if column == FLAT[0] else f"{column}.text[{number}]"
-        finding = _check_answer(row, example["context"], text, start, place)
-        if finding is not None:
-            yield finding
+        column = _place(example, number, form)
+        if is_blank(text):
+            yield Finding(
+                code="answer-empty",
+                message="the answer has no visible character.",
+                fix="Write the answer, or leave the lists empty for no answer.",
+                row=row,
+                column=column,
+                value=ascii(text),
+            )
+            continue
+        if start is not None and start >= 0 and context.startswith(text, start):
+            continue
+        problem = offsets.diagnose(context, text, start)
+        if form.fix_offsets and problem.place is not None:
+            corrected = corrected or text
+            continue
+        yield Finding(code=problem.code, message=problem.message, fix=problem.fix, row=row, column=column, value=text)
+    if corrected is not None:
+        seen.corrected.add(row, corrected)
 
 
-def _check_answer(row: int, context: str, text: str, start: int, column: str) -> Finding | None:
-    if is_blank(text):
-        return Finding(
-            code="answer-empty",
-            message="the answer has no visible character.",
-            fix="Write the answer, or leave the lists empty for no answer.",
-            row=row,
-            column=column,
-            value=ascii(text),
-        )
-    end = start + len(text)
-    if start < 0 or end > len(context):
-        return Finding(
-            code="answer-outside-context",
-            message=f"the answer would be at characters {start} to {end}; the context has {len(context)}.",
-            fix=_right_place(context, text, start) if start < 0 else _diagnosis(context, text, start)[1],
-            row=row,
-            column=column,
-            value=text,
-        )
-    if context.startswith(text, start):
-        return None
-    code, fix = _diagnosis(context, text, start)
-    return Finding(
-        code=code,
-        message=f"the answer is {_short(text)}, but at answer_start={start} the context says "
-        f"{_short(context[start:end])}.",
-        fix=fix,
-        row=row,
-        column=column,
-        value=text,
-    )
+def _place(example: Row, number: int, form: Form) -> str:
+    """Return the column of an answer's text, as a path in the row."""
+    if form.flat:
+        return FLAT[0]
+    answers = example[NESTED]
+    if isinstance(answers, str):
+        return NESTED
+    if isinstance(answers, list | tuple):
+        return f"{NESTED}[{number}].text"
+    return f"{NESTED}.text[{number}]" if isinstance(answers["text"], list | tuple) else f"{NESTED}.text"
 
 
-def _diagnosis(context: str, text: str, start: int) -> tuple[str, str]:
-    """Return a code and a fix for an answer that is not at its offset."""
-    if has_surrogate(text):
-        return "answer-surrogate", "Remove the half of a surrogate pair from the answer."
-    for encoding, unit, size in _UNITS:
-        data, wanted = context.encode(encoding), text.encode(encoding)
-        if data[start * size :].startswith(wanted):
-            right = len(data[: start * size].decode(encoding, "ignore"))
-            return "answer-not-at-offset", f"answer_start counts {unit}; in characters it is {right}. Recount all."
-    if text not in context:
-        for form in ("NFC", "NFD"):
-            if unicodedata.normalize(form, text) in context:
-                fix = f"The context is in Unicode form {form}, the answer is not: normalize both the same way."
-                return "answer-in-other-unicode-form", fix
-    unix = context.replace("\r\n", "\n")
-    if unix != context and unix.startswith(text, start):
-        right = len(context) - len(unix[start:].replace("\n", "\r\n"))
-        return "answer-not-at-offset", f"answer_start counts each line end as one character; here it is {right}."
-    return "answer-not-at-offset", _right_place(context, text, start)
-
-
-def _right_place(context: str, text: str, start: int) -> str:
-    count = context.count(text)
-    if count == 1:
-        return f"It occurs once in the context, at {context.index(text)}: set answer_start to {context.index(text)}."
-    if count:
-        places = (match.start() for match in re.finditer(re.escape(text), context))
-        nearest = min(places, key=lambda place: abs(place - start))
-        return f"It occurs {count} times in the context, nearest at {nearest}: choose the right place, or drop the row."
-    return "The context does not hold it at all: correct the answer, or drop the row (dataset.on_bad: drop)."
-
-
-def _check_conflict(row: int, example: Row, answers: Answers, seen: _Seen) -> Iterator[Finding]:
+def _check_conflict(row: int, example: Row, answers: Written, seen: _Seen) -> Iterator[Finding]:
     texts = frozenset(text.strip() for text, _ in answers)
     key = (example["question"].strip(), example["context"])
     other, before = seen.answers.setdefault(key, (row, texts))
     if other != row and before != texts and before.isdisjoint(texts):
         yield Finding(
             code="conflicting-answers",
-            message=f"row {other} (counted from 0) has the same question and context, and another answer.",
+            message="another row has the same question and context, and another answer.",
             level="warning",
             row=row,
+            other=other,
             column="question",
             value=example["question"],
         )
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:57]}…")

@@ -15,7 +15,7 @@ from finetune.errors import BadOptions
 from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
 from finetune.kit import ratios
 from finetune_squad import error_types, nbest, scores
-from finetune_squad.answers import answers_of, references_of
+from finetune_squad.answers import Written, references_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +81,8 @@ class SquadEvaluator(Evaluator):
         windows = nbest.windows_of(predictions)
         start_logits, end_logits = predictions.outputs[:2]
         count = len(predictions.examples)
-        references = [references_of(row) for row in predictions.examples]
-        always = self._always([{"reference": texts} for texts in references])
+        references = [references_of(row) for row in map(predictions.preprocessor.canonical, predictions.examples)]
+        always = self._always([{"reference": answers} for answers in references])
         _check_shapes(windows, start_logits, count)
         found = nbest.search(
             windows,
@@ -138,7 +138,8 @@ class SquadEvaluator(Evaluator):
         """
         first, silent = [], []
         for row in predictions.examples:
-            references = references_of(row) or []
+            answers = references_of(predictions.preprocessor.canonical(row)) or []
+            references = [text for text, _ in answers]
             first.append(_fixed_answer(first_sentence(row["context"]), references))
             silent.append(_fixed_answer("", references))
         if all(record["reference"] for record in silent):
@@ -161,7 +162,7 @@ class SquadEvaluator(Evaluator):
 
     def highlights(self, record: Record, example: Row) -> dict[str, list[tuple[int, int, str]]]:
         """Return where the predicted answer and the right ones are in the context."""
-        right = answers_of(example, flat="answers" not in example) or []
+        right = zip(record.get("reference", ()), record.get("reference_start", ()), strict=False)
         places = [(start, start + len(text), "reference") for text, start in dict.fromkeys(right)]
         if record["start_char"] is not None:
             places.append((record["start_char"], record["end_char"], "prediction"))
@@ -218,7 +219,7 @@ def _fixed_answer(answer: str, references: list[str]) -> Record:
 
 def _records(
     rows: Sequence[Row],
-    references: Sequence[list[str] | None],
+    references: Sequence[Written | None],
     found: nbest.Answers,
     answered: Any,
     tokens: Any,
@@ -256,7 +257,8 @@ def _records(
         }
         reference = references[index]
         if reference is not None:
-            record["reference"] = reference
+            record["reference"] = [text for text, _ in reference]
+            record["reference_start"] = [start for _, start in reference]
         records.append(record)
     return records
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, compress
-from typing import Any
+from itertools import chain, compress, pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -132,9 +133,11 @@ def _segments(
 
 def by_overflow(tokenizer: Any, questions: Sequence[str], contexts: Sequence[str], shape: Shape) -> Layout:
     """Let the tokenizer make the windows; for tokenizers whose way to join two texts follows no plain pattern."""
-    ids, context_types, offsets, rooms = [], [], [], []
-    for pair in encode_pairs(tokenizer, questions, contexts):
+    ids: list[list[int]] = []
+    context_types, offsets, rooms = [], [], []
+    for number, pair in enumerate(encode_pairs(tokenizer, questions, contexts)):
         in_context = [owner == 1 for owner in pair.sequence_ids]
+        _refuse_special_tokens(tokenizer, pair, (questions[number], contexts[number]), shape.name(number))
         ids.append(list(compress(pair.ids, in_context)))
         context_types.append(list(compress(pair.type_ids, in_context)))
         offsets.append(list(compress(pair.offsets, in_context)))
@@ -177,8 +180,16 @@ def by_overflow(tokenizer: Any, questions: Sequence[str], contexts: Sequence[str
     )
 
 
-def encode_without_specials(tokenizer: Any, texts: Sequence[str], *, offsets: bool = True) -> list[Any]:
-    """Return the encodings of texts without special tokens.
+class Encoded(NamedTuple):
+    """The tokens of a text, without special tokens."""
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+    """The characters of each token; empty unless asked for."""
+
+
+def encode_without_specials(tokenizer: Any, texts: Sequence[str], *, offsets: bool = True) -> list[Encoded]:
+    """Return the tokens of texts; a special token that is written in a text becomes plain text.
 
     It calls the tokenizer's backend directly, which is a third faster.
 
@@ -188,10 +199,54 @@ def encode_without_specials(tokenizer: Any, texts: Sequence[str], *, offsets: bo
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()  # what the last call of the tokenizer set
     backend.no_padding()
-    with _explain_surrogates(texts):
-        encode = backend.encode_batch if offsets else backend.encode_batch_fast
-        encodings: list[Any] = encode(list(texts), add_special_tokens=False)
-    return encodings
+    encode = backend.encode_batch if offsets else backend.encode_batch_fast
+
+    def encoded(parts: Sequence[str]) -> list[Encoded]:
+        made = encode(list(parts), add_special_tokens=False)
+        return [Encoded(encoding.ids, encoding.offsets if offsets else []) for encoding in made]
+
+    names = special_tokens(tokenizer)
+    written = re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True)))) if names else None
+    with _explain_surrogates(texts), _special_tokens_are_text(backend):
+        found = encoded(texts)
+        for number, text in enumerate(texts):
+            if written is not None and written.search(text) and not set(names.values()).isdisjoint(found[number].ids):
+                found[number] = _encode_in_parts(text, written, encoded)
+    return found
+
+
+def special_tokens(tokenizer: Any) -> dict[str, int]:
+    """Return the special tokens of a tokenizer with their ids, except the unknown token."""
+    names = {}
+    for number, token in tokenizer.added_tokens_decoder.items():
+        if token.special and number != tokenizer.unk_token_id:
+            names[token.content] = number
+    return names
+
+
+@contextmanager
+def _special_tokens_are_text(backend: Any) -> Iterator[None]:
+    before = backend.encode_special_tokens
+    backend.encode_special_tokens = True
+    try:
+        yield
+    finally:
+        backend.encode_special_tokens = before
+
+
+def _encode_in_parts(text: str, written: re.Pattern[str], encoded: Callable[[Sequence[str]], list[Encoded]]) -> Encoded:
+    """Return the tokens of a text after splitting each special token in it behind its first character.
+
+    ``encode_special_tokens`` is not enough for Unigram vocabularies such as XLM-R's: ``</s>`` is an entry of the
+    vocabulary, and the most likely segmentation of its spelling. Seen with tokenizers 0.23.
+    """
+    starts = [0, *(match.start() + 1 for match in written.finditer(text))]
+    parts = [text[start:stop] for start, stop in pairwise([*starts, len(text)])]
+    joined = Encoded([], [])
+    for start, part in zip(starts, encoded(parts), strict=True):
+        joined.ids.extend(part.ids)
+        joined.offsets.extend((begin + start, end + start) for begin, end in part.offsets)
+    return joined
 
 
 def encode_pairs(
@@ -200,13 +255,26 @@ def encode_pairs(
     """Return the encodings of pairs; with a shape, of every window of every pair."""
     if not questions:
         return []
-    options: dict[str, Any] = {"truncation": False, "verbose": False}
+    options: dict[str, Any] = {"truncation": False, "verbose": False, "split_special_tokens": True}
     if shape is not None:
         options |= {"truncation": "only_second", "max_length": shape.max_length, "stride": shape.stride}
         options |= {"return_overflowing_tokens": True}
     with _explain_surrogates((*questions, *contexts)):
         encodings: list[Any] = tokenizer(list(questions), list(contexts), **options).encodings
     return encodings
+
+
+def _refuse_special_tokens(tokenizer: Any, pair: Any, texts: tuple[str, str], name: str) -> None:
+    """Refuse a special token that is written in a question or a context, and is not read as text."""
+    for token, number in special_tokens(tokenizer).items():
+        if not any(token in text for text in texts):
+            continue
+        owners = [owner for found, owner in zip(pair.ids, pair.sequence_ids, strict=True) if found == number]
+        if any(owner is not None for owner in owners):
+            raise BadData(
+                f"the question or the context of {name} contains {token!r}, and {type(tokenizer).__name__} always "
+                "reads it as a special token. Remove it from the text."
+            )
 
 
 @contextmanager

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from finetune.interfaces import Finding, Reader, Row
+from finetune.interfaces import Finding, Reader, ReadRow
+from finetune_squad.answers import MalformedAnswers, nested
 from finetune_squad.scanner import JsonError, Located, Scanner
 
 _STRING = r'"(?:[^"\\]|\\.)*"'
@@ -21,18 +22,23 @@ class SquadReader(Reader):
     ``{"text": […], "answer_start": […]}``. Other keys, such as ``plausible_answers``, are left out.
     Its line is that of the question's opening brace. One article is held in memory at a time.
 
-    An error in the structure is a finding with its path: ``data[3].paragraphs[0].qas[5]``. The
-    official files are one line each, so that only the path gives the place.
+    ``{"data": [{"question": …, "context": …, "answers": …}]}``, where ``data`` holds the rows themselves, is read too,
+    with all keys of the rows.
+
+    A finding has the path of its question: ``data[3].paragraphs[0].qas[5]``. The official files are one line each, so
+    that only the path gives the place.
     """
 
     suffixes = (".json",)
 
     def recognises(self, head: str) -> bool:
-        """Say whether a file begins like these: an object whose ``data`` is a list of articles."""
-        return _BEFORE_DATA.match(head) is not None and ('"paragraphs"' in head or '"qas"' in head)
+        """Say whether a file begins like these: an object whose ``data`` is a list of articles or of questions."""
+        if _BEFORE_DATA.match(head) is None:
+            return False
+        return '"paragraphs"' in head or '"qas"' in head or ('"question"' in head and '"context"' in head)
 
-    def rows(self, text: Iterable[str], *, file: str) -> Iterator[tuple[int, Row] | Finding]:
-        """Yield every question with its line, and a finding for each error in the structure."""
+    def rows(self, text: Iterable[str], *, file: str) -> Iterator[ReadRow | Finding]:
+        """Yield every question with its line and path, and a finding for each error in the structure."""
         scanner = Scanner(text)
         try:
             yield from _file(scanner, file)
@@ -49,7 +55,7 @@ class SquadReader(Reader):
             )
 
 
-def _file(scanner: Scanner, file: str) -> Iterator[tuple[int, Row] | Finding]:
+def _file(scanner: Scanner, file: str) -> Iterator[ReadRow | Finding]:
     found = False
     for key in scanner.members(path=""):
         if key != "data":
@@ -68,7 +74,10 @@ def _file(scanner: Scanner, file: str) -> Iterator[tuple[int, Row] | Finding]:
     scanner.end()
 
 
-def _article(article: Any, path: str, file: str) -> Iterator[tuple[int, Row] | Finding]:
+def _article(article: Any, path: str, file: str) -> Iterator[ReadRow | Finding]:
+    if isinstance(article, Located) and "paragraphs" not in article and article.keys() & {"question", "context"}:
+        yield article.line, _plain(article), path
+        return
     paragraphs = article.get("paragraphs") if isinstance(article, Located) else None
     if not isinstance(paragraphs, list):
         line = article.line if isinstance(article, Located) else None
@@ -95,7 +104,14 @@ def _article(article: Any, path: str, file: str) -> Iterator[tuple[int, Row] | F
                 yield _question(question, common, f"{here}.qas[{place}]", file, paragraph.line)
 
 
-def _question(question: Any, common: dict[str, str], path: str, file: str, line: int) -> tuple[int, Row] | Finding:
+def _plain(value: Any) -> Any:
+    """Return a value with plain mappings instead of `Located` ones."""
+    if isinstance(value, Located):
+        return {key: _plain(below) for key, below in value.items()}
+    return [_plain(below) for below in value] if isinstance(value, list) else value
+
+
+def _question(question: Any, common: dict[str, str], path: str, file: str, line: int) -> ReadRow | Finding:
     """Return the row of a question, or what is wrong with it.
 
     Args:
@@ -118,29 +134,15 @@ def _question(question: Any, common: dict[str, str], path: str, file: str, line:
         message = "is_impossible is neither true nor false."
         return _finding("is-impossible-not-boolean", message, f"{path}.is_impossible", file, line, impossible)
     if "answers" not in question and not impossible:  # a test file, without answers
-        return line, {**row, "is_impossible": False}
-    answers = question.get("answers", [])
-    wrong = _wrong_answer(answers)
-    if wrong is not None:
-        place, message, value = wrong
-        return _finding("answers-malformed", message, f"{path}.answers{place}", file, line, value)
-    row["answers"] = {key: [answer[key] for answer in answers] for key in ("text", "answer_start")}
+        return line, {**row, "is_impossible": False}, path
+    try:
+        answers = nested(question.get("answers", []))
+    except MalformedAnswers as error:
+        return _finding(error.code, str(error), f"{path}.answers{error.place}", file, line, error.value)
+    row["answers"] = {"text": [text for text, _ in answers], "answer_start": [start for _, start in answers]}
     # Version 1.1 has no is_impossible; an empty list of answers means the same.
     row["is_impossible"] = impossible if "is_impossible" in question else not answers
-    return line, row
-
-
-def _wrong_answer(answers: Any) -> tuple[str, str, Any] | None:
-    """Return path, message and value of the first thing that is wrong with a question's answers."""
-    if not isinstance(answers, list):
-        return "", "'answers' is not a list.", answers
-    for number, answer in enumerate(answers):
-        if not isinstance(answer, Located) or not isinstance(answer.get("text"), str):
-            return f"[{number}]", "the answer has no text 'text'.", answer
-        start = answer.get("answer_start")
-        if not isinstance(start, int) or isinstance(start, bool) or abs(start) >= 2**53:
-            return f"[{number}].answer_start", "'answer_start' is not a whole number below 2**53.", start
-    return None
+    return line, row, path
 
 
 def _finding(code: str, message: str, path: str, file: str, line: int | None, value: Any) -> Finding:

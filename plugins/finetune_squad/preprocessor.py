@@ -29,11 +29,14 @@ class SquadPreprocessor(Preprocessor):
     Every other window is labelled "no answer": both labels at the CLS token, wherever the tokenizer
     puts it (the BOS token where there is no CLS, the first token where there is neither).
 
-    It equals the widely used `run_qa.py` token by token, with four exceptions. An answer that ends
+    `answers` is a mapping with the lists `text` and `answer_start`, or a list of mappings with one of each. A cell of a
+    CSV file holds either as JSON or as a Python literal. An offset can be written as 10, 10.0, "10" or (10, 16).
+
+    It equals the widely used `run_qa.py` token by token, with five exceptions. An answer that ends
     with a window's last token keeps its own start (there, the start moves into the padding). White
     space around an answer is not part of it (there, it adds the next word). An emoji of several
     tokens is labelled with all of them. A tokenizer that pads on the left still gets the question
-    first.
+    first. A special token that is written in a text, such as `</s>`, is read as text.
     """
 
     max_length: int = 384
@@ -47,7 +50,13 @@ class SquadPreprocessor(Preprocessor):
     """Whether a question may have no answer, as in SQuAD 2.0. If not, such rows are bad."""
     flat: bool = False
     """Whether an answer is in two plain columns, `answer_text` and `answer_start`, as in CSV files,
-    and not in SQuAD's nested `answers`. No text means no answer."""
+    and not in `answers`. No text means no answer."""
+    fix_offsets: bool = False
+    """Whether an offset that is missing or wrong is corrected, if there is no doubt: the answer occurs
+    once in the context, only one of its places touches the given one, or the offset counts bytes,
+    UTF-16 units or line ends otherwise. Other such rows stay bad. The corrections are counted."""
+    no_answer_words: tuple[str, ...] = answer.NO_ANSWER_WORDS
+    """Texts of an answer that mean "no answer", as SubjQA and QuAC write them."""
 
     def __post_init__(self) -> None:
         if self.stride < 0 or self.max_length <= self.stride:
@@ -60,17 +69,29 @@ class SquadPreprocessor(Preprocessor):
 
     def needs(self) -> Columns:
         """Return the columns that are read."""
+        offsets = [name for name in answer.FLAT if self.flat and name not in self._form.columns]
         return Columns(
             required=("question", "context"),
-            optional=("id", "title"),
-            answers=answer.FLAT if self.flat else (answer.NESTED,),
+            optional=("id", "title", *offsets),
+            answers=self._form.columns,
             optional_answers=("is_impossible",),
             group="context",
         )
 
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
         """Yield what is wrong with questions, contexts and answers; see `finetune_squad.checks`."""
-        return checks.check_examples(examples, flat=self.flat, allow_unanswerable=self.allow_unanswerable)
+        return checks.check_examples(examples, form=self._form, allow_unanswerable=self.allow_unanswerable)
+
+    def canonical(self, example: Row) -> Row:
+        """Return an example with its answers as in SQuAD's nested column, with corrected offsets."""
+        try:
+            answers = self._form.answers(example)
+        except answer.MalformedAnswers:
+            return example  # a finding of `check`
+        if answers is None:
+            return example
+        texts, starts = [text for text, _ in answers], [start for _, start in answers]
+        return {**example, answer.NESTED: {"text": texts, "answer_start": starts}}
 
     def features(self, examples: Batch, tokenizer: Any) -> Batch:
         """Return the windows of a batch of examples, with labels if there are answers.
@@ -106,7 +127,7 @@ class SquadPreprocessor(Preprocessor):
         columns["window"] = number.tolist()
         if lost is not None:
             columns["question_tokens_lost"] = np.where(first, np.array(lost)[windows.example], 0).tolist()
-        answers = answer.first_answers(examples, flat=self.flat)
+        answers = answer.first_answers(examples, self._form)
         return columns if answers is None else {**columns, **_labels(windows, answers, first)}
 
     def counts(self, features: Batch) -> Mapping[str, int]:
@@ -142,6 +163,10 @@ class SquadPreprocessor(Preprocessor):
     def collator(self, tokenizer: Any, model: Any = None) -> PadRight:
         """Return the collator that pads on the right, whatever the tokenizer's side; see `finetune.kit.PadRight`."""
         return PadRight(pad_token_id=tokenizer.pad_token_id or 0, pad_token_type_id=tokenizer.pad_token_type_id)
+
+    @property
+    def _form(self) -> answer.Form:
+        return answer.Form(flat=self.flat, fix_offsets=self.fix_offsets, no_answer_words=self.no_answer_words)
 
     def _questions(self, given: Sequence[str], tokenizer: Any) -> tuple[list[str], list[int] | None]:
         """Return the questions without leading space, cut to `max_question_length`, and how many tokens each lost."""
@@ -247,12 +272,12 @@ def _statuses(
 def _cut(tokenizer: Any, question: str, longest: int) -> tuple[str, int]:
     """Return a question cut to at most ``longest`` tokens, and how many tokens it lost."""
     encoding = encode_without_specials(tokenizer, [question])[0]
-    length = kept = len(encoding)
+    length = kept = len(encoding.ids)
     while kept > longest:  # the cut text may have other tokens, and more of them
         end = min(encoding.offsets[longest - 1][1], len(question) - 1)
         question = question[:end].rstrip()
         encoding = encode_without_specials(tokenizer, [question])[0]
-        kept = len(encoding)
+        kept = len(encoding.ids)
     return question, length - kept
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ClassVar, NamedTuple
 
-from finetune.interfaces import Finding, Reader, Row
+from finetune.interfaces import Finding, Reader, ReadRow, Row
 from finetune.kit import JsonArrayReader, JsonLinesReader, is_blank
 from finetune_text import words
 from finetune_text.tags import Entity, write
@@ -75,7 +75,7 @@ class SpansReader(Reader):
         """Say whether a file begins with marked spans; other readers take these suffixes, too."""
         return any(pattern.search(head) for pattern in _RECOGNISED)
 
-    def rows(self, text: Iterable[str], *, file: str) -> Iterator[tuple[int, Row] | Finding]:
+    def rows(self, text: Iterable[str], *, file: str) -> Iterator[ReadRow | Finding]:
         """Yield every text with the line where it begins, or a finding in its place."""
         pieces = iter(text)
         head = next(pieces, "")
@@ -85,17 +85,21 @@ class SpansReader(Reader):
             if isinstance(item, Finding):
                 yield item
                 continue
-            line, row = item
+            line, row = item[:2]
+            path = item[2] if len(item) > 2 else None
             if row.get("answer") in _LEFT_OUT and ("spans" in row or "_task_hash" in row):
                 message = f"the answer is {row['answer']!r}, so the row is left out."
-                yield Finding(code="answer-not-accepted", message=message, level="warning", column="answer", line=line)
+                yield Finding(
+                    code="answer-not-accepted", message=message, level="warning", column="answer", line=line, path=path
+                )
                 continue
             try:
-                yield line, self._row(row)
+                made = self._row(row)
+                yield (line, made) if path is None else (line, made, path)
             except _SpanError as error:
                 yield Finding(
                     code=error.code, message=str(error), fix=error.fix, column=self.spans or _column(row), line=line,
-                    value=error.value,
+                    value=error.value, path=path,
                 )  # fmt: skip
 
     def _row(self, row: Row) -> Row:

@@ -19,7 +19,7 @@ from typing import Any
 from finetune.data.readers import json_shapes
 from finetune.data.readers.strict_json import Strict, explain, finding
 from finetune.data.readers.text import LONGEST, too_long
-from finetune.interfaces import Finding, Reader, Row
+from finetune.interfaces import Finding, Reader, ReadRow
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _ARRAY = re.compile(r"\[[ \t\n\r]*")
@@ -45,8 +45,8 @@ class JsonArrayReader(Reader):
         """Return whether the file begins as an array or as an object."""
         return head.lstrip()[:1] in {"[", "{"}
 
-    def rows(self, text: Iterable[str], *, file: str) -> Iterator[tuple[int, Row] | Finding]:
-        """Yield the rows, each with the line where it begins."""
+    def rows(self, text: Iterable[str], *, file: str) -> Iterator[ReadRow | Finding]:
+        """Yield the rows, each with the line where it begins, and with its path if it shares that line."""
         buffer = _Buffer(text, file=file)
         begin = buffer.peek()
         if not begin:
@@ -64,14 +64,17 @@ class JsonArrayReader(Reader):
             yield _error(buffer.line, "text-after-end", f"{left!r} follows the end of the {what}.", fix=fix)
 
 
-def _elements(buffer: _Buffer) -> Generator[tuple[int, Row] | Finding, None, bool]:
-    """Yield the elements of an array as rows; return whether the array is whole."""
+def _elements(buffer: _Buffer, *, key: str = "") -> Generator[ReadRow | Finding, None, bool]:
+    """Yield the elements of an array, under a key of an object, as rows; return whether the array is whole."""
+    before = buffer.line
     buffer.skip()
-    more = buffer.peek() != "]"
+    number, more = 0, buffer.peek() != "]"
     if not more:
         buffer.skip()
     while more:
         line = buffer.line
+        path = f"{key}[{number}]" if line == before else None
+        number, before = number + 1, line
         try:
             value, problems = buffer.element()
         except JSONDecodeError as error:
@@ -81,7 +84,7 @@ def _elements(buffer: _Buffer) -> Generator[tuple[int, Row] | Finding, None, boo
             what = 'a list of lists without column names, as pandas to_json writes it with orient="values"'
             yield json_shapes.no_rows(what, line=line)
             return False
-        yield _row(value, problems, line=line)
+        yield _row(value, problems, line=line, path=path)
         buffer.elements += 1
         wrong, more = buffer.between("]")
         if wrong:
@@ -90,20 +93,20 @@ def _elements(buffer: _Buffer) -> Generator[tuple[int, Row] | Finding, None, boo
     return True
 
 
-def _row(value: Any, problems: Sequence[tuple[str, str]], *, line: int) -> tuple[int, Row] | Finding:
+def _row(value: Any, problems: Sequence[tuple[str, str]], *, line: int, path: str | None = None) -> ReadRow | Finding:
     if problems:
-        return finding(problems[0], line=line)
+        return replace(finding(problems[0], line=line), path=path)
     if type(value) is dict:
-        return line, value
+        return (line, value) if path is None else (line, value, path)
     message = "an element must be an object: {column: value, …}."
-    return Finding(code="not-an-object", message=message, line=line, value=str(value))
+    return Finding(code="not-an-object", message=message, line=line, path=path, value=str(value))
 
 
-def _object(buffer: _Buffer) -> Generator[tuple[int, Row] | Finding, None, bool]:
+def _object(buffer: _Buffer) -> Generator[ReadRow | Finding, None, bool]:
     """Yield the rows of an object: the list under one of its keys, or all of its values; return whether it is whole."""
     begun = buffer.line
     others: dict[str, Any] = {}
-    waiting: list[tuple[int, Row] | Finding] = []
+    waiting: list[ReadRow | Finding] = []
     rows_at: str | None = None
     count = 0
     by_key = False
@@ -116,7 +119,7 @@ def _object(buffer: _Buffer) -> Generator[tuple[int, Row] | Finding, None, bool]
                     return False
                 rows_at = key
                 start = buffer.elements
-                if not (yield from _elements(buffer)):
+                if not (yield from _elements(buffer, key=key)):
                     return False
                 count = buffer.elements - start
                 continue

@@ -240,9 +240,7 @@ CONVERTERS = {
         names={"prompt": "instruction", "completion": "output"},
     ),
     "sharegpt": Converter(
-        needs=Columns(
-            optional=("system", PROMPT, CONVERSATIONS, TOOLS), answers=(CONVERSATIONS,), group=CONVERSATIONS
-        ),
+        needs=Columns(optional=("system", PROMPT, CONVERSATIONS, TOOLS), answers=(CONVERSATIONS,), group=CONVERSATIONS),
         convert=sharegpt,
         places=sharegpt_places,
         names={"messages": CONVERSATIONS},

@@ -38,12 +38,15 @@ def test_an_answer_that_is_not_at_its_offset_is_shown_with_what_is_there():
     assert finding.column == "answers.text[0]"
     assert "'quay'" in finding.message
     assert "' qua'" in finding.message
-    assert finding.fix == "It occurs once in the context, at 17: set answer_start to 17."
+    assert finding.fix.startswith(
+        "It occurs once in the context, at 17: set answer_start to 17. Or set preprocessor.fix"
+    )
 
 
 def test_an_answer_that_stands_elsewhere_several_times_or_never_says_so():
     second = CONTEXT.rindex("pier")
-    assert f"It occurs 2 times in the context, nearest at {second}: choose" in found(row("pier", second - 1))[0].fix
+    assert f"It occurs 2 times in the context, the nearest at {second}. Or set" in found(row("pier", second - 1))[0].fix
+    assert f"It occurs 2 times in the context, nearest at {second}: choose" in found(row("pier", second - 4))[0].fix
     assert "context does not hold it at all" in found(row("harbour", 3))[0].fix
 
 
@@ -78,21 +81,30 @@ def test_another_unicode_form_is_recognised():
 def test_an_answer_outside_the_context_is_found(start):
     (finding,) = found(row("tar", start))
     assert finding.code == "answer-outside-context"
-    assert finding.fix == "It occurs once in the context, at 43: set answer_start to 43."
+    assert finding.fix.startswith("It occurs once in the context, at 43: set answer_start to 43. Or set")
 
 
 @pytest.mark.parametrize(
     ("answers", "code"),
     [
         (None, "answers-malformed"),
-        ("{'text': ['pier']}", "answers-malformed"),
-        ([{"text": "pier", "answer_start": 4}], "answers-malformed"),
-        ({"text": ["pier"]}, "answers-malformed"),
-        ({"text": "pier", "answer_start": 4}, "answers-malformed"),
+        (4, "answers-malformed"),
+        ("{'text': [pier]}", "answers-malformed"),
+        ("[{'text': 'pier'", "answers-malformed"),
+        ("{'text': open('x')}", "answers-malformed"),
+        ([["pier", 4]], "answers-malformed"),
+        ([{"answer": "pier", "answer_start": 4}], "answers-malformed"),
+        ({"text": 4, "answer_start": [4]}, "answers-malformed"),
+        ({"text": ["pier"], "answer_start": 4}, "answers-malformed"),
         ({"text": [None], "answer_start": [4]}, "answers-malformed"),
         ({"text": ["pier"], "answer_start": []}, "answers-uneven"),
-        ({"text": ["pier"], "answer_start": ["4"]}, "answer-start-not-integer"),
-        ({"text": ["pier"], "answer_start": [4.0]}, "answer-start-not-integer"),
+        ({"text": ["pier"]}, "answer-without-offset"),
+        (["pier"], "answer-without-offset"),
+        ("pier", "answer-without-offset"),
+        ({"text": ["pier"], "answer_start": ["4.5"]}, "answer-start-not-integer"),
+        ({"text": ["pier"], "answer_start": [4.5]}, "answer-start-not-integer"),
+        ({"text": ["pier"], "answer_start": [2.0**53]}, "answer-start-not-integer"),
+        ({"text": ["pier"], "answer_start": [float("inf")]}, "answer-start-not-integer"),
         ({"text": ["pier"], "answer_start": [True]}, "answer-start-not-integer"),
         ({"text": [""], "answer_start": [4]}, "answer-empty"),
         ({"text": [" \u200b"], "answer_start": [3]}, "answer-empty"),
@@ -129,9 +141,12 @@ def test_an_answer_with_half_of_a_surrogate_pair_is_found():
 def test_flat_columns_hold_text_that_is_converted():
     flat = {"question": "Where?", "context": CONTEXT, "answer_text": "quay", "answer_start": "17"}
     assert found(flat, {**flat, "question": "Why?", "answer_text": "", "answer_start": ""}, flat=True) == []
-    for value in ("", "17.0", "1e1", "seventeen", None):
+    for value in ("1e1", "seventeen", "17.5", "(17, 21, 3)", "(a, b)"):
         (finding,) = found({**flat, "answer_start": value}, flat=True)
         assert finding.code == "answer-start-not-integer"
+    for value in ("", None, float("nan")):
+        (finding,) = found({**flat, "answer_start": value}, flat=True)
+        assert finding.code == "answer-without-offset"
     assert found({**flat, "answer_start": "16"}, flat=True)[0].code == "answer-not-at-offset"
 
 
@@ -151,7 +166,7 @@ def test_is_impossible_must_agree_with_the_answers():
 
 def test_duplicate_ids_are_an_error_and_missing_ones_are_not():
     findings = found(row(id="a"), row("tar", id="b", question="What?"), row("pier", id="a", question="Who?"))
-    assert [(f.code, f.level, f.row, f.value) for f in findings] == [("duplicate-id", "error", 2, "a")]
+    assert [(f.code, f.level, f.row, f.other, f.value) for f in findings] == [("duplicate-id", "error", 2, 0, "a")]
     assert found(row(id=""), row(id=None), row()) == []
 
 
@@ -159,10 +174,10 @@ def test_what_is_odd_and_not_wrong_is_a_warning():
     twice = {"text": ["pier", "quay"], "answer_start": [4, 17]}
     same = {"text": ["quay", "quay"], "answer_start": [17, 17]}
     findings = found(row("tar"), row("quay"), {**row(question="A?"), "answers": twice}, row(" tar", question="B?"))
-    assert [(f.code, f.level, f.row) for f in findings] == [
-        ("conflicting-answers", "warning", 1),
-        ("several-answers", "warning", None),
-        ("answer-outer-space", "warning", None),
+    assert [(f.code, f.level, f.row, f.other) for f in findings] == [
+        ("conflicting-answers", "warning", 1, 0),
+        ("several-answers", "warning", 2, None),
+        ("answer-outer-space", "warning", 3, None),
     ]
     assert found({**row(), "answers": same}) == []
 

@@ -29,8 +29,13 @@ def file(*questions, context="The pier.", **article):
     }
 
 
-def read(text, size=7):
+def items(text, size=7):
     return list(SquadReader().rows([text[at : at + size] for at in range(0, len(text), size)], file="f.json"))
+
+
+def read(text, size=7):
+    """Return the rows with their lines, without paths, and the findings."""
+    return [item if isinstance(item, Finding) else item[:2] for item in items(text, size)]
 
 
 def one(text, size=7):
@@ -223,8 +228,14 @@ def broken(change):
             2,
         ),
         (
-            lambda a: a["paragraphs"][0]["qas"][1]["answers"][0].update(answer_start="4"),
+            lambda a: a["paragraphs"][0]["qas"][1]["answers"][0].pop("text"),
             "answers-malformed",
+            "data[0].paragraphs[0].qas[1].answers[0]",
+            2,
+        ),
+        (
+            lambda a: a["paragraphs"][0]["qas"][1]["answers"][0].update(answer_start="four"),
+            "answer-start-not-integer",
             "data[0].paragraphs[0].qas[1].answers[0].answer_start",
             2,
         ),
@@ -247,6 +258,7 @@ def test_only_nested_files_are_recognised():
     assert recognises(json.dumps(file(question()), indent=2))
     assert recognises("\ufeff" + json.dumps(file(question())))
     assert recognises(json.dumps({"version": "1.1", "year": 2016, "data": file(question())["data"]}))
+    assert recognises(json.dumps({"data": [{"question": "Where?", "context": "The pier."}]}))
     assert not recognises(json.dumps({"data": [{"text": "a", "label": 1}]}))
     assert not recognises(json.dumps([{"data": [{"paragraphs": 1}]}]))
     assert not recognises('{"question": "data", "context": "paragraphs"}')
@@ -271,3 +283,41 @@ def test_memory_does_not_grow_with_the_file():
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.2 * peaks[0]
+
+
+def test_every_question_has_its_path():
+    content = file(question(), question("q2"))
+    content["data"].append(file(question("q3"))["data"][0])
+    paths = [(row["id"], path) for _, row, path in items(json.dumps(content))]
+    assert paths == [
+        ("q1", "data[0].paragraphs[0].qas[0]"),
+        ("q2", "data[0].paragraphs[0].qas[1]"),
+        ("q3", "data[1].paragraphs[0].qas[0]"),
+    ]
+
+
+def test_rows_under_data_are_read_as_they_are():
+    given = [
+        {"id": "a", "question": "Where?", "context": "The pier.", "answers": {"text": ["pier"], "answer_start": [4]}},
+        {"id": "b", "question": "Why?", "context": "The pier.", "answers": [], "note": {"by": ["x"]}},
+    ]
+    found = items(json.dumps({"version": "0.1.0", "data": given}, indent=1))
+    assert [(row, path) for _, row, path in found] == [(given[0], "data[0]"), (given[1], "data[1]")]
+    assert [type(row) for _, row, _ in found] == [dict, dict]
+    assert type(found[1][1]["note"]) is dict
+    assert found[0][0] == 4
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [{"text": "pier", "answer_start": 4.0}],
+        [{"text": "pier", "answer_start": "4"}],
+        {"text": ["pier"], "answer_start": [4]},
+        {"text": "pier", "answer_start": [4, 8]},
+    ],
+)
+def test_answers_of_nested_files_have_every_known_form(answers):
+    ((_, row),) = read(json.dumps(file({"id": "q", "question": "Where?", "answers": answers})))
+    assert row["answers"] == {"text": ["pier"], "answer_start": [4]}
+    assert row["is_impossible"] is False
