@@ -34,7 +34,7 @@ HARMLESS = frozenset(
 
 
 BASE = "base"
-"""The fact that holds the digests of the base model and its tokenizer; versions before 0.5 did not write it."""
+"""The fact that holds the digests of the base model and its tokenizer; results of older versions lack it."""
 PLACES = ("path", "tokenizer")
 """Keys of the recipe's `model` section that say where the base model is."""
 
