@@ -85,7 +85,8 @@ def check(
     needs = preprocessor.needs()
     targets = (*needs.answers, *needs.optional_answers) if counted.get(TARGET) else ()
     step = max(len(examples) // _ROWS, 1)
-    for column in dict.fromkeys((*needs.inputs, *targets)):
+    read = {*needs.optional} & {*needs.answers}  # a text that is learned as a whole, in language modelling
+    for column in dict.fromkeys((*needs.required, *needs.consistent, *sorted(read), *targets)):
         if column not in examples.column_names:
             continue
         texts = [value for value in examples[::step][column] if isinstance(value, str)]

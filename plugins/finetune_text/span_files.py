@@ -256,7 +256,10 @@ def _in_characters(spans: Sequence[_Span], text: str) -> list[_Span]:
         positions[unit] = position
         unit += 2 if ord(character) > 0xFFFF else 1
     positions[unit] = len(text)
-    counted = [span._replace(start=positions.get(span.start, -1), end=positions.get(span.end, -1)) for span in spans]
+    counted = []
+    for span in spans:
+        start, end = positions.get(span.start, -1), positions.get(span.end, -1)
+        counted.append(_Span(start=start, end=end, label=span.label, text=span.text))
     if all(span.text is not None and _fits(span, text) for span in counted):
         return counted
     wrong = next(span for span in spans if not _fits(span, text))

@@ -47,13 +47,7 @@ class AnswersPreprocessor(Preprocessor):
     def problems(self) -> dict[str, str]:
         """Return what a great count means: its name → how the message goes on after the number of rows."""
         remedy = f"max_length ({self.max_length}). Raise preprocessor.max_length, or leave them out."
-        problems = {
+        return {
             "answers_lost": f"answers are cut away by {remedy}",
             "identical_after_truncation": f"pairs have the same chosen and rejected tokens once cut to {remedy}",
         }
-        if self.conversational:  # of texts, a token may cover the end of a prompt and the start of an answer
-            problems["prompt_not_prefix"] = (
-                "prompts are written by the chat template in another way when an answer follows than when the model is "
-                "to answer. Use a template that begins an answer as it asks for one (preprocessor.chat_template)."
-            )
-        return problems

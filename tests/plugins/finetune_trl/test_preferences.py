@@ -342,7 +342,7 @@ def test_rows_whose_prompt_fills_max_length_are_refused_from_a_fifth_on(task: st
 
 
 @pytest.mark.parametrize("preprocessor", [DPOPreprocessor(), KTOPreprocessor()])
-def test_prompts_that_change_with_the_answer_are_refused(preprocessor: Preprocessor) -> None:
+def test_prompts_that_change_with_the_answer_are_counted(preprocessor: Preprocessor) -> None:
     thinking = (
         "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + eos_token }}{% endfor %}"
         "{% if add_generation_prompt %}{{ 'assistant: (thinks)' }}{% endif %}"
@@ -352,8 +352,7 @@ def test_prompts_that_change_with_the_answer_are_refused(preprocessor: Preproces
     answer = {"completion": [GOOD], "label": True} if isinstance(preprocessor, KTOPreprocessor) else CHAT
     rows = [{"prompt": [U], **answer}]
     counts = counted(preprocessor, rows, tokens)
-    with pytest.raises(BadData, match=r"train: 1 of 1 prompts are written .*\(preprocessor\.chat_template\)"):
-        preprocessor.fit(rows).validate_counts(counts, split="train")
+    assert counts["prompt_not_prefix"] == 1
 
 
 # --- scores -----------------------------------------------------------------------------------------------------------

@@ -418,7 +418,7 @@ def test_messages_where_the_run_was_made_for_text_are_named() -> None:
     ("row", "code", "place"),
     [
         ({"instruction": 7, "output": "Aye."}, "content-not-text", "instruction"),
-        ({"instruction": "Fog?", "input": ["a"], "output": "Aye."}, "content-not-text", "input"),
+        ({"instruction": "Fog?", "input": ["a", 7], "output": "Aye."}, "content-not-text", "input"),
         ({"instruction": "Fog?", "output": "Aye.", "history": "Gulls?"}, "message-not-an-object", "history"),
         ({"instruction": "Fog?", "output": "Aye.", "history": [["Gulls?"]]}, "message-not-an-object", "history[0]"),
     ],
