@@ -37,7 +37,11 @@ def unknown_id(tokenizer: Any) -> int | None:
 
 def byte_ids(tokenizer: Any) -> list[int]:
     """Return the ids of the tokens that stand for one byte, into which some tokenizers split unknown characters."""
-    if tokenizer.convert_tokens_to_ids("<0x41>") in (None, tokenizer.unk_token_id):
+    try:
+        number = tokenizer.convert_tokens_to_ids("<0x41>")
+    except ValueError:  # CANINE's tokens are single characters
+        return []
+    if number in (None, tokenizer.unk_token_id):
         return []
     return [number for token, number in tokenizer.get_vocab().items() if _BYTE.fullmatch(token)]
 

@@ -8,6 +8,7 @@ import pytest
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import CanineTokenizer
 
 from finetune.data import unknown
 from finetune.interfaces import Task
@@ -86,3 +87,10 @@ def test_labels_of_a_classifier_are_no_tokens() -> None:
     rows = [{"text": f"tar {label}", "label": label} for label in "abcde"]  # the id of [UNK] is one of theirs
     assert unknown.unknown_id(BERT) in range(5)
     assert found(rows, TextClassificationPreprocessor(), BERT)[0] == {}
+
+
+def test_a_tokenizer_of_characters_has_no_tokens_of_bytes() -> None:
+    characters = CanineTokenizer()
+    assert unknown.byte_ids(characters) == []
+    features = Dataset.from_dict({"input_ids": [characters("tar")["input_ids"]]})
+    assert unknown.counts(features, characters, task(generates=False)) == {}
