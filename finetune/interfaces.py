@@ -125,6 +125,18 @@ class Predictions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Limit:
+    """An option that limits how long a prediction can be, and how long the right answers are."""
+
+    option: str
+    """The option as a recipe names it: ``evaluator.max_answer_length``."""
+    value: int
+    """The longest prediction that the option allows."""
+    lengths: Sequence[int]
+    """Length of each right answer, in the unit of the option; examples without one are left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tallies:
     """Numbers for each example whose sums give the scores.
 
@@ -432,6 +444,18 @@ class Evaluator(ABC):
                 answer. Its outputs are None.
         """
         return {}
+
+    def limits(self, predictions: Predictions, *, generation: Mapping[str, Any]) -> Sequence[Limit]:
+        """Return the options that limit how long a prediction can be, each with the lengths of the right answers.
+
+        `finetune check` and the report count the answers that are too long, and name the value that is enough.
+
+        Args:
+            predictions: Examples with answers, and their features as a `datasets.Dataset`. The
+                outputs are None.
+            generation: The recipe's ``generation`` section.
+        """
+        return ()
 
     def losses(self, records: Sequence[Record]) -> Sequence[float]:
         """Return the loss of each record: 0 if nothing is wrong, and greater if more is. The worst are shown first."""

@@ -114,6 +114,9 @@ class Result:
     column_use: Mapping[str, str] = field(default_factory=dict)
     """Column that changes what the model reads → how many rows of train have a value in it: `all`,
     `some` or `none`. Rows to predict must be alike."""
+    limits: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    """Split → for each ``option`` that limits how long an answer can be: its ``value``, how many ``answers`` there are
+    and how many are ``too_long``, and which value is ``enough`` for all and ``enough_for_99`` percent."""
     saved_bytes: int = 0
     """Size of the saved weights: those of the whole model, or of an adapter alone."""
     notes: Sequence[str] = ()

@@ -311,6 +311,7 @@ def record(
         fingerprints=found.fingerprints,
         leakage=prepared.leakage,
         column_use=found.column_use,
+        limits=prepared.limits,
         preprocessor=describe(plan.preprocessor),
         evaluator=describe(evaluator),
         trainable_parameters=ready.trainable,

@@ -52,6 +52,7 @@ def command(recipe: str, overrides: tuple[str, ...], samples: int, as_json: bool
                 "counts": found.counts,
                 "fingerprints": found.fingerprints,
                 "leakage": prepared.leakage,
+                "limits": prepared.limits,
                 "samples": shown,
                 "preprocessor": describe(prepared.plan.preprocessor),
             }

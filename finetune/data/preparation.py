@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from finetune import data, models
+from finetune import data, limits, models
 from finetune.data import Examples, features, unknown
 from finetune.data.features import Features
 from finetune.data.findings import Report
 from finetune.errors import BadOptions
-from finetune.interfaces import Preprocessor
+from finetune.interfaces import Predictions
 from finetune.plan import Plan
 from finetune.progress import Reporter
 
@@ -30,11 +30,17 @@ class Prepared:
     """The tokenizer of the model."""
     features: Mapping[str, Features]
     """Split → its features."""
+    limits: Mapping[str, Sequence[Mapping[str, Any]]]
+    """Split → for each option that limits how long an answer can be, how many answers are too long; see
+    `finetune.limits.count`."""
 
     @property
     def data_report(self) -> dict[str, dict[str, int]]:
-        """Split → counts of its rows, features and tokens."""
-        return {split: {**rows, **self.features[split].counts} for split, rows in self.examples.data_report.items()}
+        """Split → counts of its rows, features and tokens, and of the answers that are too long."""
+        report = {}
+        for split, rows in self.examples.data_report.items():
+            report[split] = {**rows, **self.features[split].counts, **limits.counts(self.limits[split])}
+        return report
 
 
 def prepare(plan: Plan, *, rows: Mapping[str, Any] | None = None, reporter: Reporter | None = None) -> Prepared:
@@ -80,14 +86,33 @@ def prepare(plan: Plan, *, rows: Mapping[str, Any] | None = None, reporter: Repo
             )
             for split, part in examples.splits.items()
         }
-    examples = _with_unknown_text(examples, made, plan.preprocessor, tokenizer)
-    return Prepared(plan=plan, examples=examples, leakage=leaked, tokenizer=tokenizer, features=made)
+    limited = {split: _limits(part, plan, tokenizer) for split, part in made.items()}
+    examples = _with_token_findings(examples, made, limited, plan, tokenizer)
+    return Prepared(
+        plan=plan, examples=examples, leakage=leaked, tokenizer=tokenizer, features=made, limits=limited
+    )  # fmt: skip
 
 
-def _with_unknown_text(
-    examples: Examples, made: Mapping[str, Features], preprocessor: Preprocessor, tokenizer: Any
+def _limits(part: Features, plan: Plan, tokenizer: Any) -> list[dict[str, Any]]:
+    """Return, for each limit of the evaluator, how many answers of a split are too long."""
+    given = Predictions(
+        examples=part.examples,
+        features=part.features,
+        outputs=None,
+        tokenizer=tokenizer,
+        preprocessor=plan.preprocessor,
+    )
+    return [limits.count(limit) for limit in plan.evaluator.limits(given, generation=plan.recipe.generation)]
+
+
+def _with_token_findings(
+    examples: Examples,
+    made: Mapping[str, Features],
+    limited: Mapping[str, Sequence[Mapping[str, Any]]],
+    plan: Plan,
+    tokenizer: Any,
 ) -> Examples:
-    """Return the examples with the findings about text that the tokenizer does not know.
+    """Return the examples with the findings that need a tokenizer: unknown text, and answers that are too long.
 
     Raises:
         BadData: Half of the tokens of a column are unknown.
@@ -95,9 +120,11 @@ def _with_unknown_text(
     report = Report()
     for split, part in made.items():
         for finding in unknown.check(
-            part.examples, part.counts, preprocessor=preprocessor, tokenizer=tokenizer, split=split
+            part.examples, part.counts, preprocessor=plan.preprocessor, tokenizer=tokenizer, split=split
         ):
             report.add(finding)
+    for finding in limits.check(limited):
+        report.add(finding)
     report.stop()
     return replace(
         examples,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from finetune import limits
 from finetune.result import BASE_MODEL
 
 if TYPE_CHECKING:
@@ -225,6 +226,11 @@ def leaks(leakage: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             )
 
 
+def beyond_limits(result: Result) -> Iterator[str]:
+    """Yield how many answers of each split an option of the recipe makes impossible."""
+    yield from limits.sentences(result.limits)
+
+
 def weak_slices(result: Result) -> Iterator[str]:
     """Yield the slices of the report split whose whole interval is worse than the score of all rows."""
     split = report_split(result)
@@ -245,7 +251,13 @@ def weak_slices(result: Result) -> Iterator[str]:
 
 def all_verdicts(result: Result) -> list[str]:
     """Return everything a reader must know before trusting the model, the score first."""
-    groups: Sequence[Iterator[str]] = (headline(result), fit(result), forgetting(result), leaks(result.leakage))
+    groups: Sequence[Iterator[str]] = (
+        headline(result),
+        beyond_limits(result),
+        fit(result),
+        forgetting(result),
+        leaks(result.leakage),
+    )
     return [sentence for group in groups for sentence in group]
 
 

@@ -46,7 +46,12 @@ def page(result: Result) -> str:
             result=result,
             split=split,
             sentences=list(verdicts.headline(result)),
-            warnings=[*verdicts.fit(result), *verdicts.leaks(result.leakage), *verdicts.weak_slices(result)],
+            warnings=[
+                *verdicts.beyond_limits(result),
+                *verdicts.fit(result),
+                *verdicts.leaks(result.leakage),
+                *verdicts.weak_slices(result),
+            ],
             forgetting=list(verdicts.forgetting(result)),
             scores=list(_scores(result)),
             no_charts=no_charts,

@@ -212,6 +212,7 @@ def _data(result: Result, facts: Facts) -> str:
             f"`{fingerprint}`."
         )
     lines.extend(map(plain_sentence, verdicts.leaks(result.leakage)))
+    lines.extend(map(plain_sentence, verdicts.beyond_limits(result)))
     return bullets(lines)
 
 

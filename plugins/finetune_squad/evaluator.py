@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune.errors import BadOptions
-from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
+from finetune.interfaces import Evaluator, Limit, Predictions, Record, Row, Tallies
 from finetune.kit import ratios
 from finetune_squad import error_types, nbest, scores
 from finetune_squad.answers import Written, references_of
@@ -145,6 +145,11 @@ class SquadEvaluator(Evaluator):
         if all(record["reference"] for record in silent):
             return {"first sentence": first}
         return {"first sentence": first, "no answer": silent}
+
+    def limits(self, predictions: Predictions, *, generation: Mapping[str, Any]) -> list[Limit]:
+        """Return `max_answer_length`, with the tokens of each labelled answer that a window holds."""
+        lengths = nbest.answer_lengths(predictions.features)
+        return [Limit(option="evaluator.max_answer_length", value=self.max_answer_length, lengths=lengths)]
 
     def losses(self, records: Sequence[Record]) -> list[float]:
         """Return 1 − F1 plus the probability of each wrong answer, and 0 for right ones."""

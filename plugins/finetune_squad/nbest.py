@@ -256,6 +256,25 @@ def windows_of(predictions: Predictions) -> Windows:
     )
 
 
+def answer_lengths(features: Any) -> list[int]:
+    """Return the tokens of each example's labelled answer; examples without one, or without labels, are left out.
+
+    Args:
+        features: The windows, as a `datasets.Dataset`.
+    """
+    needed = ("example", "null_token", *LABELS)
+    if not set(needed) <= set(features.column_names):
+        return []
+    columns = features.select_columns(list(needed)).with_format("numpy")[:]
+    start, end = columns["start_positions"], columns["end_positions"]
+    has_answer = np.flatnonzero(start != columns["null_token"])
+    # An answer in the overlap of two windows has the same tokens in both.
+    _, first = np.unique(columns["example"][has_answer], return_index=True)
+    chosen = has_answer[first]
+    lengths: list[int] = (end[chosen] - start[chosen] + 1).tolist()
+    return lengths
+
+
 def _columns(rows: Sequence[Any]) -> Mapping[str, Any]:
     everything: Any = rows[:]  # a Dataset answers a slice with columns, a list with rows
     if isinstance(everything, Mapping):

@@ -29,7 +29,7 @@ LAYERS = (
     ("hookspecs",),
     ("plugins",),
     ("recipe.strict_yaml", "recipe.options", "recipe.recipe", "recipe"),
-    ("progress", "result", "folder", "models", "base"),
+    ("progress", "result", "limits", "folder", "models", "base"),
     ("training",),
     ("recipe.schema", "recipe.starter", "plan"),
     ("data",),
