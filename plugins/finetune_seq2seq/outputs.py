@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from finetune.errors import BadData, TrainingFailed
-from finetune.interfaces import Predictions, Preprocessor, Record, Row
+from finetune.interfaces import Limit, Predictions, Preprocessor, Record, Row
 from finetune.kit import require_key
+from finetune_seq2seq.preprocessor import TARGET_LOST
 
 MAX_LOSS = 700.0
 """Greatest loss whose exponential we compute: above it, a float is infinite."""
@@ -56,6 +57,30 @@ def generated_examples(predictions: Predictions) -> list[GeneratedExample]:
             record |= {"loss": float(measured[0][number]), "target_tokens": int(measured[1][number])}
         examples.append(GeneratedExample(source=source, target=target, record=record))
     return examples
+
+
+def target_limits(predictions: Predictions, generation: Mapping[str, Any]) -> list[Limit]:
+    """Return how many tokens can be written for a source, with the tokens of each target.
+
+    Special tokens count, as in `max_target_length`, so that a text of the greatest length still ends with its end
+    token. Features without labels, or of a preprocessor that does not count what it cuts, give no limit.
+
+    Args:
+        predictions: Features with labels, and the number of tokens that each target lost.
+        generation: The recipe's ``generation`` section.
+    """
+    features: Any = predictions.features
+    if not {"labels", TARGET_LOST} <= set(features.column_names):
+        return []
+    lengths = []
+    for labels, lost in zip(features["labels"], features[TARGET_LOST], strict=True):
+        lengths.append(len(labels) + lost)
+    for option, extra in (("max_new_tokens", 0), ("max_length", 1)):  # max_length counts the decoder's first token
+        value = generation.get(option)
+        if isinstance(value, int):
+            return [Limit(option=f"generation.{option}", value=value, lengths=[extra + each for each in lengths])]
+    longest = predictions.preprocessor.trainer_options().get("max_target_length")
+    return [] if longest is None else [Limit(option="preprocessor.max_target_length", value=longest, lengths=lengths)]
 
 
 def source_and_target(preprocessor: Preprocessor, example: Row, *, labelled: bool) -> tuple[Any, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from typing import Any, Literal
 from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]
 
 from finetune.errors import BadOptions
-from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
+from finetune.interfaces import Evaluator, Limit, Predictions, Record, Row, Tallies
 from finetune.kit import ratios
 from finetune_seq2seq.baselines import from_sources, lead_3, records_with
 from finetune_seq2seq.outputs import (
@@ -20,6 +20,7 @@ from finetune_seq2seq.outputs import (
     references,
     shared_quotients,
     shared_scores,
+    target_limits,
 )
 from finetune_seq2seq.scripts import words_of
 from finetune_seq2seq.sentences import sentences
@@ -79,6 +80,10 @@ class SummarizationEvaluator(Evaluator):
         """
         shared = shared_scores(records)
         return {**self._mean_rouge(records, "prediction"), **shared}
+
+    def limits(self, predictions: Predictions, *, generation: Mapping[str, Any]) -> list[Limit]:
+        """Return how many tokens can be written, with the tokens of each target."""
+        return target_limits(predictions, generation)
 
     def losses(self, records: Sequence[Record]) -> list[float]:
         """Return one minus ROUGE-L for each text."""

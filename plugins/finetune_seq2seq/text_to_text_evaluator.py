@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
+from finetune.interfaces import Evaluator, Limit, Predictions, Record, Row, Tallies
 from finetune.kit import ratios
 from finetune_seq2seq.baselines import baseline_records
 from finetune_seq2seq.findings import first_target
-from finetune_seq2seq.outputs import generated_examples, length_slices, references, shared_scores, source_and_target
+from finetune_seq2seq.outputs import (
+    generated_examples,
+    length_slices,
+    references,
+    shared_scores,
+    source_and_target,
+    target_limits,
+)
 from finetune_seq2seq.preprocessor import PREFIX
 from finetune_seq2seq.summarization_evaluator import SummarizationEvaluator
 from finetune_seq2seq.translation_evaluator import TranslationEvaluator
@@ -62,6 +69,10 @@ class TextToTextEvaluator(Evaluator):
             if name not in _LEFT_OUT:
                 signatures[name] = signature
         return {"signature": signatures}
+
+    def limits(self, predictions: Predictions, *, generation: Mapping[str, Any]) -> list[Limit]:
+        """Return how many tokens can be written, with the tokens of each target."""
+        return target_limits(predictions, generation)
 
     def losses(self, records: Sequence[Record]) -> list[float]:
         """Return 100 minus chrF for each text."""

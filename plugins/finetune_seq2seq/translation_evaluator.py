@@ -10,7 +10,7 @@ import numpy as np
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
+from finetune.interfaces import Evaluator, Limit, Predictions, Record, Row, Tallies
 from finetune.kit import ratios, require_upstream
 from finetune_seq2seq.baselines import copy, from_sources, records_with
 from finetune_seq2seq.outputs import (
@@ -19,6 +19,7 @@ from finetune_seq2seq.outputs import (
     references,
     shared_quotients,
     shared_scores,
+    target_limits,
 )
 from finetune_seq2seq.scripts import CHINESE, OTHER, main_script
 
@@ -63,6 +64,10 @@ class TranslationEvaluator(Evaluator):
         """Return BLEU and chrF of all translations together, and the means of the other scores."""
         shared = shared_scores(records)
         return {**self._corpus_scores(records, "prediction"), **shared}
+
+    def limits(self, predictions: Predictions, *, generation: Mapping[str, Any]) -> list[Limit]:
+        """Return how many tokens can be written, with the tokens of each target."""
+        return target_limits(predictions, generation)
 
     def losses(self, records: Sequence[Record]) -> list[float]:
         """Return 100 minus chrF for each text."""
