@@ -44,7 +44,8 @@ CODES: dict[str, str] = {
     "bare-carriage-return": "there is a carriage return outside quotes that does not end a line",
     "duplicate-column": "two columns have the same name",
     "empty-column-name": "a column has no name",
-    "wrong-delimiter": "the header has one column, which contains another delimiter",
+    "other-delimiter": "the first line of a csv file has no comma; another delimiter is used (warning)",
+    "wrong-delimiter": "the delimiter of the file is not that of the format, or is unclear",
     # JSON
     "bad-json": "the text is not JSON",
     "not-an-array": "the .json file holds no list of objects; the message names its shape",

@@ -77,8 +77,14 @@ CSV = [
     Case("duplicate column", b"text,label,text\n", "duplicate-column", 1, level="error", column="text"),
     Case("duplicate after blank", b"\ntext,label,text\n", "duplicate-column", 2, level="error", column="text"),
     Case("unnamed column", b",text,label\n0,fine,1\n", "empty-column-name", 1, level="error", says="index=False"),
-    Case("semicolons", b"text;label\nfine;1\n", "wrong-delimiter", 1, level="error", says="seems to use ';'"),
-    Case("tabs in a csv", b"text\tlabel\nfine\t1\n", "wrong-delimiter", 1, level="error", says="dataset.format: tsv"),
+    Case(
+        "two delimiters",
+        b"text;label|1\nfine;1|1\n",
+        "wrong-delimiter",
+        1,
+        level="error",
+        says='dataset.options: {delimiter: ";"}',
+    ),
     Case(
         "space in the header",
         b"text, label\nfine,1\n",
@@ -146,7 +152,7 @@ GZ = [
 ]
 TSV = [
     Case("ragged tsv", b"text\tlabel\nfine\t1\nfine\n", "ragged-row", 3, column="label", file="a.tsv"),
-    Case("comma tsv", b"text,label\nfine,1\n", "wrong-delimiter", 1, level="error", file="a.tsv"),
+    Case("comma tsv", b"text,label\nfine,1\n", "wrong-delimiter", 1, level="error", says="format: csv", file="a.tsv"),
 ]
 ROW = b'{"text": "fine", "label": 1}\n'
 JSONL = [

@@ -68,6 +68,64 @@ def test_a_table_that_python_wrote_as_csv_comes_back_with_its_lines(
     assert rows(CsvReader(), stream.getvalue(), cuts) == expected
 
 
+@settings(max_examples=200, deadline=None)
+@given(tables(), st.sampled_from(";\t|"), st.booleans(), st.booleans(), CUTS)
+def test_a_csv_with_another_delimiter_comes_back_with_one_warning_or_an_option(
+    table: list[list[str]], delimiter: str, given: bool, quoted: bool, cuts: list[int]
+) -> None:
+    names = [f"column{delimiter if quoted else ' '}, {i}" for i in range(max(2, len(table[0]) if table else 0))]
+    if not quoted:
+        names = [name.replace(",", "") for name in names]
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL, delimiter=delimiter)
+    stream.write("\n\r\n")
+    writer.writerow(names)
+    expected: list[Any] = [blank_line(1), blank_line(2)]
+    for values in table:
+        values = [*values, ""] if len(values) == 1 else values
+        expected.append((stream.getvalue().count("\n") + 1, dict(zip(names, values, strict=True))))
+        writer.writerow(values)
+    found = rows(CsvReader(delimiter=delimiter if given else None), stream.getvalue(), cuts)
+    if not given:
+        warning = found.pop(0)
+        assert (warning.code, warning.level, warning.line) == ("other-delimiter", "warning", 3)
+        assert f"{delimiter!r} as its delimiter" in warning.message
+        assert f"delimiter: {json.dumps(delimiter)}}}" in warning.fix
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [
+        ("a,b;c", ["a", "b;c"]),
+        ('"a,b";c', ["a,b", "c"]),
+        ('a,"b;c"', ["a", "b;c"]),
+        ('"a;b"', ["a;b"]),
+        ('"a ""x"", b"\tc;d', None),
+        ("a|b;c", None),
+        ("a", ["a"]),
+        ("a b", ["a b"]),
+    ],
+)
+def test_the_delimiter_is_taken_from_the_first_line_outside_quotes(header: str, names: list[str] | None) -> None:
+    found = rows(CsvReader(), f"{header}\n{header}\n")
+    keys = [list(item[1]) for item in found if isinstance(item, tuple)]
+    if names is None:
+        assert [(item.code, item.level) for item in found] == [("wrong-delimiter", "error")]
+    else:
+        assert keys == [names]
+
+
+def test_a_delimiter_of_the_options_is_not_compared_with_the_file() -> None:
+    assert rows(CsvReader(delimiter=","), "a;b\nx;y\n") == [(2, {"a;b": "x;y"})]
+    assert rows(CsvReader(delimiter="~"), "a~b\nx,~;\n") == [(2, {"a": "x,", "b": ";"})]
+    (ragged,) = rows(CsvReader(delimiter=";"), "a;b\nx\n")
+    assert (ragged.code, ragged.line, ragged.fix) == ("ragged-row", 2, "Check whether a ';' is missing.")
+    for wrong in ("", "::", '"', "\n"):
+        with pytest.raises(ValueError, match="one character"):
+            CsvReader(delimiter=wrong)
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.lists(st.text(UNTABBED), min_size=2, max_size=2)), CUTS)
 @example([['"', 'a "quote" left open: "'], ["a\u2028b", "c\x0bd\x85e"]], [])

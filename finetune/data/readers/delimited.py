@@ -1,17 +1,21 @@
 r"""csv and tsv, read strictly: every value is text, and no field moves to another column.
 
 csv follows RFC 4180: a field can be in double quotes, a quote inside it is doubled, and it can
-hold commas and line ends, which are kept. tsv has no quoting: every tab separates two fields, every
-line is a row, and a quote is an ordinary character. In both, ``\n`` and ``\r\n`` end a line. A lone
-``\r`` is data inside quotes and in tsv; outside quotes in csv it is a finding.
+hold commas and line ends, which are kept. Another delimiter can take the place of the comma.
+tsv has no quoting: every tab separates two fields, every line is a row, and a quote is an ordinary
+character. In both, ``\n`` and ``\r\n`` end a line. A lone ``\r`` is data inside quotes and in tsv;
+outside quotes in csv it is a finding.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import ClassVar
 
 from finetune.data.findings import blank_line
@@ -20,6 +24,9 @@ from finetune.interfaces import Finding, Reader, Row
 
 Record = tuple[int, list[str]]
 
+_DELIMITERS = ";\t|"
+"""Delimiters other than the comma that a csv file may have."""
+_QUOTED = re.compile('"[^"]*(?:"|$)')
 _CLOSE_IT = "Close the quote, or double the quotes inside the field."
 _OLD_MAC = "Lines must end in \\n or \\r\\n. If the file is from an old Mac, save it again."
 
@@ -27,9 +34,8 @@ _OLD_MAC = "Lines must end in \\n or \\r\\n. If the file is from an old Mac, sav
 class DelimitedReader(Reader):
     """What csv and tsv share: a header, and rows with as many fields."""
 
-    delimiter: ClassVar[str]
-    others: ClassVar[str]
-    """Delimiters of other formats; a header of one column must not contain them."""
+    quotes: ClassVar[bool]
+    """Whether a field can be in quotes."""
 
     def recognises(self, head: str) -> bool:
         """Return True: this reader takes every file of these suffixes that no other reader recognises."""
@@ -37,7 +43,16 @@ class DelimitedReader(Reader):
 
     def rows(self, text: Iterable[str], *, file: str) -> Iterator[tuple[int, Row] | Finding]:
         """Yield the rows as mappings from the names of the header to text."""
-        records = self.records(lines(text, file=file), file=file)
+        content = lines(text, file=file)
+        before: list[str] = []
+        for line in content:
+            before.append(line)
+            if line.rstrip("\r"):
+                break
+        delimiter = yield from self.detect(before[-1] if before else "", line=len(before))
+        if not delimiter:
+            return
+        records = self.records(chain(before, content), delimiter=delimiter, file=file)
         header = yield from self._header(records)
         width = len(header)
         for record in records if header else ():
@@ -46,10 +61,17 @@ class DelimitedReader(Reader):
             elif len(record[1]) == width:
                 yield record[0], dict(zip(header, record[1], strict=True))
             else:
-                yield self._ragged(record, header)
+                yield self._ragged(record, header, delimiter)
 
     @abstractmethod
-    def records(self, lines: Iterable[str], *, file: str) -> Iterator[Record | Finding]:
+    def detect(self, header: str, *, line: int) -> Generator[Finding, None, str]:
+        """Return the delimiter of a file from its first line, with a finding if it is not that of the format.
+
+        The delimiter is empty if the file cannot be read.
+        """
+
+    @abstractmethod
+    def records(self, lines: Iterable[str], *, delimiter: str, file: str) -> Iterator[Record | Finding]:
         """Yield the line where each record begins, and its fields."""
 
     def _header(self, records: Iterator[Record | Finding]) -> Generator[Finding, None, list[str]]:
@@ -67,19 +89,8 @@ class DelimitedReader(Reader):
         return []
 
     def _problems(self, line: int, names: list[str]) -> Iterator[Finding]:
-        found = [other for other in self.others if other in names[0]]
         if any("\r" in name for name in names):
             yield _error(line, "bare-carriage-return", "the name of a column contains a carriage return.", fix=_OLD_MAC)
-        elif len(names) == 1 and found:
-            yield _error(
-                line,
-                "wrong-delimiter",
-                f"the header has one column, {names[0]!r}. The file seems to use {found[0]!r} as its delimiter.",
-                fix="Set dataset.format: tsv."
-                if found[0] == "\t"
-                else f"Save the file with {self.delimiter!r} as its delimiter.",
-                value=names[0],
-            )
         for name, times in Counter(names).items():
             if not name.strip():
                 where = names.index(name) + 1
@@ -93,13 +104,13 @@ class DelimitedReader(Reader):
                 message = f"{times} columns have the name {name!r}."
                 yield _error(line, "duplicate-column", message, fix="Give them different names.", column=name)
 
-    def _ragged(self, record: Record, header: list[str]) -> Finding:
+    def _ragged(self, record: Record, header: list[str], delimiter: str) -> Finding:
         line, fields = record
         more = len(fields) > len(header)
-        fix = f"Check whether a {self.delimiter!r} is missing."
+        fix = f"Check whether a {delimiter!r} is missing."
         if more:
-            fix = f"Check for an extra {self.delimiter!r}."
-            if self.delimiter == ",":
+            fix = f"Check for an extra {delimiter!r}."
+            if self.quotes:
                 fix += " A field that contains one must be in double quotes."
         return Finding(
             code="ragged-row",
@@ -107,23 +118,53 @@ class DelimitedReader(Reader):
             fix=fix,
             line=line,
             column=None if more else header[len(fields)],
-            value=self.delimiter.join(fields),
+            value=delimiter.join(fields),
         )
 
 
+@dataclass(frozen=True, kw_only=True)
 class CsvReader(DelimitedReader):
-    """Reads comma-separated values as RFC 4180 defines them."""
+    """Reads comma-separated values as RFC 4180 defines them, also with another delimiter than the comma."""
 
-    suffixes = (".csv",)
-    delimiter = ","
-    others = ";\t|"
+    delimiter: str | None = None
+    """The character between two fields. By default it is the comma. If the first line has no comma
+    outside quotes, but has semicolons, tabs or bars (`|`), it is that character, with a warning."""
 
-    def records(self, lines: Iterable[str], *, file: str) -> Iterator[Record | Finding]:
-        """Yield the records. A line without quotes is split at commas; others are read character by character."""
+    suffixes: ClassVar[tuple[str, ...]] = (".csv",)
+    quotes: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
+            raise ValueError("delimiter must be one character, and neither a double quote nor a line end")
+
+    def detect(self, header: str, *, line: int) -> Generator[Finding, None, str]:
+        """Return the delimiter that the options give, or that the first line has, with a warning if it is no comma."""
+        if self.delimiter is not None:
+            return self.delimiter
+        plain = _QUOTED.sub("", header)
+        found = [] if "," in plain else [mark for mark in _DELIMITERS if mark in plain]
+        if len(found) > 1:
+            message = f"the first line has no comma, but {' and '.join(map(repr, found))}. It is unclear which one"
+            fix = f"Set dataset.options: {{delimiter: {_in_yaml(found[0])}}}, or another character."
+            yield _error(line, "wrong-delimiter", f"{message} separates the columns.", fix=fix, value=header)
+            return ""
+        if found:
+            yield Finding(
+                code="other-delimiter",
+                message=f"the first line has no comma, so the file is read with {found[0]!r} as its delimiter.",
+                fix=f"To read it without this warning: dataset.options: {{delimiter: {_in_yaml(found[0])}}}.",
+                level="warning",
+                line=line,
+            )
+            return found[0]
+        return ","
+
+    def records(self, lines: Iterable[str], *, delimiter: str, file: str) -> Iterator[Record | Finding]:
+        """Yield the records. A line without quotes is split at once; others are read character by character."""
         numbered = enumerate(lines, 1)
         for number, line in numbered:
             if '"' in line:
-                record = _Quoted(number, line, numbered, file).record()
+                record = _Quoted(number, line, numbered, delimiter, file).record()
                 yield record
                 if type(record) is Finding and record.level == "error":
                     return  # after an unclosed quote, the rows are not known
@@ -132,7 +173,7 @@ class CsvReader(DelimitedReader):
             if "\r" in plain:
                 yield _bare_return(number, line)
             elif plain:
-                yield number, plain.split(",")
+                yield number, plain.split(delimiter)
             else:
                 yield blank_line(number)
 
@@ -141,23 +182,36 @@ class TsvReader(DelimitedReader):
     """Reads tab-separated values; quotes are ordinary characters."""
 
     suffixes = (".tsv",)
-    delimiter = "\t"
-    others = ",;|"
+    quotes = False
 
-    def records(self, lines: Iterable[str], *, file: str) -> Iterator[Record | Finding]:
+    def detect(self, header: str, *, line: int) -> Generator[Finding, None, str]:
+        """Return the tab; yield an error if the first line has none, but another delimiter."""
+        found = [] if "\t" in header else [mark for mark in "," + _DELIMITERS if mark in header]
+        if found:
+            yield _error(
+                line,
+                "wrong-delimiter",
+                f"the header has one column, {header!r}. The file seems to use {found[0]!r} as its delimiter.",
+                fix="Set dataset.format: csv.",
+                value=header,
+            )
+        return "" if found else "\t"
+
+    def records(self, lines: Iterable[str], *, delimiter: str, file: str) -> Iterator[Record | Finding]:
         """Yield the lines, split at tabs."""
         for number, line in enumerate(lines, 1):
             plain = line.removesuffix("\r")
-            yield (number, plain.split("\t")) if plain else blank_line(number)
+            yield (number, plain.split(delimiter)) if plain else blank_line(number)
 
 
 class _Quoted:
     """Reads one record with quotes, which can span several lines."""
 
-    def __init__(self, number: int, line: str, rest: Iterator[tuple[int, str]], file: str) -> None:
+    def __init__(self, number: int, line: str, rest: Iterator[tuple[int, str]], delimiter: str, file: str) -> None:
         self.first = self.number = number
         self.line = line
         self.rest = rest
+        self.delimiter = delimiter
         self.file = file
         self.position = 0
         self.size = 0
@@ -173,10 +227,10 @@ class _Quoted:
             fields.append(field)
             if self.line[self.position :] in {"", "\r"}:
                 return self.first, fields
-            self.position += 1  # skip the comma
+            self.position += 1  # skip the delimiter
 
     def _plain(self) -> str | Finding:
-        end = self.line.find(",", self.position)
+        end = self.line.find(self.delimiter, self.position)
         field = self.line[self.position :].removesuffix("\r") if end < 0 else self.line[self.position : end]
         if "\r" in field:
             return _bare_return(self.first, field)
@@ -207,7 +261,7 @@ class _Quoted:
 
     def _after_quote(self, opened: int) -> Finding | None:
         follows = self.line[self.position :]
-        if follows in {"", "\r"} or follows[0] == ",":
+        if follows in {"", "\r"} or follows[0] == self.delimiter:
             return None
         if self.number == self.first:
             return self._stray(f"{follows[:40]!r} follows a closing quote.")
@@ -237,6 +291,11 @@ class _Quoted:
             line=self.first,
             value=self.line,
         )
+
+
+def _in_yaml(delimiter: str) -> str:
+    """Return a delimiter as YAML writes it: ``";"``."""
+    return json.dumps(delimiter)
 
 
 def _bare_return(line: int, value: str) -> Finding:
