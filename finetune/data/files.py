@@ -55,7 +55,14 @@ def read(
         _tabulate(tabulator, path, name=name, source=source, formats=formats)
     table = tabulator.finish()
     if not paths or report.levels["error"] > errors:
-        return Table(rows=table.rows, places=table.places, files=table.files, read=table.read, sound=False)
+        return Table(
+            rows=table.rows,
+            places=table.places,
+            files=table.files,
+            read=table.read,
+            sound=False,
+            header=table.header,
+        )
     return table
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,9 @@ from finetune.interfaces import Preprocessor
 from finetune.progress import suppress_progress_bars
 
 _BLOCK = 1_000
+_COMPARED = 10_000
+"""Rows whose values are compared with the header."""
+_NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +140,16 @@ def require(
     needs = preprocessor.needs()
     needed = (*needs.required, *(needs.answers if answers else ()))
     missing = [name for name in needed if name not in names and name not in lost]
+    finds_none = bool(needed) and not set(needed) & set(names)
+    data = _data_in_header(rows) if table.header and finds_none else None
+    if data is not None:
+        message = f"the file seems to have no header: its first line contains {data!r}, which looks like a value."
+        fix = (
+            f"Write a first line with the names of the columns: {', '.join(needed)}. "
+            "If there is one, rename its columns under dataset.columns."
+        )
+        report.error("no-header", message, fix=fix, split=split, file=table.files[0], value=", ".join(names))
+        return False
     for name in missing:
         close = nearest(name, [other for other in names if other not in needed])
         message = f"column {name!r} is missing. The columns are: {', '.join(map(repr, names))}."
@@ -145,6 +159,19 @@ def require(
         file = table.files[0] if table.files else None
         report.error("missing-column", message, fix=fix, split=split, file=file, column=name)
     return not missing
+
+
+def _data_in_header(rows: Dataset) -> str | None:
+    """Return the first name of a column that looks like a value: a number, or a value of the column in a later row."""
+    names: list[str] = rows.column_names
+    for name in names:
+        if _NUMBER.fullmatch(name.strip()):
+            return name
+    first = rows.select(range(min(len(rows), _COMPARED)))
+    for name in names:
+        if name in first[name][:]:
+            return name
+    return None
 
 
 def _as_key(name: str) -> str:

@@ -50,6 +50,8 @@ class Table:
     """Entries of `dropped.jsonl` for the bad rows, if bad rows are dropped."""
     sound: bool = True
     """Whether no error was found."""
+    header: bool = False
+    """Whether the names of the columns come from the first line of a file."""
 
     def place(self, position: int) -> dict[str, Any]:
         """Return ``file``, ``line``, ``row`` (its position in the source, from 0) and ``path`` of a row."""
@@ -97,6 +99,7 @@ class Tabulator:
         self._notes: Counter[str] = Counter()
         self._broken: list[Mapping[str, Any]] = []
         self._files: list[str] = []
+        self._header = False
         self._columns = ColumnTypes(needed=frozenset(needed), used=used)
         self._writer = _Writer(storage.folder())
         self._errors = report.levels["error"]
@@ -119,6 +122,7 @@ class Tabulator:
         """
         if file is not None:
             self._files.append(file)
+        self._header = self._header or header
         block = _Block()
         mark = measured.characters
         stopped: Finding | None = None
@@ -167,6 +171,7 @@ class Tabulator:
             notes=self._notes,
             broken=tuple(self._broken),
             sound=self.report.levels["error"] == self._errors,
+            header=self._header,
         )
 
     def _found(self, finding: Finding) -> None:

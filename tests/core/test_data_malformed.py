@@ -103,6 +103,26 @@ CSV = [
         column="text",
         says="{Text: text}",
     ),
+    Case(
+        "no header, a number",
+        b"fine,1\nbad,0\n",
+        "no-header",
+        None,
+        level="error",
+        says="contains '1', which looks like a value. Write a first line with the names of the columns: text, label.",
+    ),
+    Case(
+        "no header, a value again",
+        b"fine,good\nslow,bad\nnice,good\n",
+        "no-header",
+        None,
+        level="error",
+        says="its first line contains 'good'",
+    ),
+    Case("no header in a tsv", b"fine\t-1.5\nbad\t0\n", "no-header", None, level="error", file="a.tsv", says="'-1.5'"),
+    Case("other names", b"review,stars\nfine,good\n", "missing-column", None, level="error", column="text"),
+    Case("one name fits", b"text,2\nfine,2\n", "missing-column", None, level="error", column="label"),
+    Case("numbers as keys", b'[{"0": "fine", "1": "good"}]', "missing-column", None, level="error", file="a.json"),
     Case("header only", HEAD, "no-rows", None, level="error"),
     Case("nothing", b"", "no-rows", None, level="error"),
     Case("only blank lines", b"\n\n", "no-rows", None, level="error"),
@@ -344,6 +364,12 @@ def test_a_malformed_file_is_refused_with_its_place(case: Case, tmp_path: Path) 
     assert error.exit_code == 2
     assert str(path) in str(error)
     assert finding.value is None or len(finding.value) <= 80
+
+
+def test_a_file_without_a_header_is_named_even_if_its_columns_are_renamed(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"fine,good\nslow,bad\nnice,good\n")
+    error = refused(Source(path=str(tmp_path / "a.csv"), columns={"review": "text", "stars": "label"}))
+    assert error.counts == {"unknown-rename": 2, "no-header": 1}
 
 
 def test_at_least_thirty_malformed_files_are_tried() -> None:
