@@ -20,7 +20,7 @@ CODES: dict[str, str] = {
     "not-a-file": "the path is a device, a pipe, a broken link, or a folder instead of a file",
     "unreadable-file": "the operating system cannot open or read the file",
     "same-file": "the same file is given for two splits, or twice for one split",
-    "unknown-format": "no reader can read this file",
+    "unknown-format": "no reader can read this file; if it is an archive or a workbook, the message says so",
     "mixed-formats": "a split mixes text files with parquet or arrow files",
     "columns-differ": "another file of a split lacks columns of the first file, or has other types",
     "unknown-split": "the named split does not exist, or the name is not train, validation or test",

@@ -14,6 +14,7 @@ from typing import Any
 import datasets
 
 from finetune.data.findings import Report
+from finetune.data.readers import signatures
 from finetune.data.readers.formats import Formats
 from finetune.errors import BadData, did_you_mean
 from finetune.interfaces import Finding
@@ -69,7 +70,7 @@ def find(source: Source, *, plugins: Plugins, formats: Formats, report: Report) 
     if looks_like_file or glob.has_magic(source.path) or not _HUB.fullmatch(source.path):
         _refuse(source, "name", "revision", what="files")
         if path.is_dir():
-            return _folder(source, path, formats=formats)
+            return _folder(source, path, formats=formats, report=report)
         return {"train": _expanded([source.path], split=None, report=report)}
     _refuse(source, "options", "format", what="a data set on the Hub")
     return _hub(source)
@@ -122,8 +123,12 @@ def _is_readable(path: Path, *, name: str, split: str | None, report: Report) ->
     return False
 
 
-def _folder(source: Source, folder: Path, *, formats: Formats) -> dict[str, Any]:
-    """Return the files of a folder by their stems, or the data set that `Dataset.save_to_disk` wrote there."""
+def _folder(source: Source, folder: Path, *, formats: Formats, report: Report) -> dict[str, Any]:
+    """Return the files of a folder by their stems, or the data set that `Dataset.save_to_disk` wrote there.
+
+    A file that cannot be read, such as a workbook, is reported if its name is that of a split, or
+    if there is no data file.
+    """
     if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
         return _splits(datasets.load_from_disk(str(folder)))
     found: dict[str, list[str]] = {}
@@ -139,6 +144,16 @@ def _folder(source: Source, folder: Path, *, formats: Formats) -> dict[str, Any]
                 )
             stems[split, sharded] = path.name
             found.setdefault(split, []).append(str(path))
+    wanted = {role for role in ROLES if role not in source.splits}.union(filter(None, source.splits.values()))
+    for path in sorted(folder.iterdir()):
+        split = path.name.partition(".")[0]
+        if formats.stem(path.name) is None and path.is_file() and (not found or split in wanted - found.keys()):
+            known = signatures.of_file(path)
+            if known is not None:
+                what, fix = known
+                report.error("unknown-format", f"the file is {what}.", fix=fix, file=str(path))
+    if not found and report.levels["error"]:
+        report.stop()
     if not found:
         raise _failed(
             f"{source.path}: the folder contains no data file, such as train.csv. It contains: "

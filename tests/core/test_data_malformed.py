@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
+import tarfile
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +61,53 @@ def table(*names: str) -> bytes:
     stream = io.BytesIO()
     pq.write_table(pa.table({name: ["x", "y"] for name in names}), stream)
     return stream.getvalue()
+
+
+def archive(*names: str, mimetype: str = "") -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as file:
+        if mimetype:
+            file.writestr("mimetype", mimetype)
+        for name in names:
+            file.writestr(name, "x")
+    return stream.getvalue()
+
+
+def tar(name: str) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as file:
+        file.addfile(tarfile.TarInfo(name))
+    return stream.getvalue()
+
+
+OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)
+
+
+def disguised(file: str) -> list[Case]:
+    """Return files that are no text."""
+    sheet = "vnd.oasis.opendocument.spreadsheet"
+    given = {
+        "a workbook": (
+            archive("[Content_Types].xml", "xl/workbook.xml"),
+            "is an Excel workbook. Save its sheet as CSV",
+        ),
+        "an ods": (archive("content.xml", mimetype=f"application/{sheet}"), "OpenDocument spreadsheet. Save its"),
+        "a docx": (archive("word/document.xml"), "is an Office document. Export the rows"),
+        "a zip": (archive("data/", "data/train.csv"), "is a zip archive. Unpack it"),
+        "a zip of many": (archive("a", "b", "c", "d"), "It contains a, b, c …."),
+        "an empty zip": (archive(), "is a zip archive. Unpack it, and give the path of the file inside. It is empty."),
+        "a cut zip": (b"PK\x03\x04\xff\xfe\xfd", "it is damaged. Copy it again."),
+        "an xls": (OLE + "Workbook".encode("utf-16-le"), "is an old Excel workbook. Save its sheet"),
+        "a doc": (OLE + "WordDocument".encode("utf-16-le"), "is an old Office document"),
+        "a tar": (tar("train.csv"), "is a tar archive. Unpack it"),
+        "a bz2": (bz2.compress(GOOD), "is a bzip2 archive"),
+        "an xz": (lzma.compress(GOOD), "is an xz archive"),
+        "a parquet": (table("text", "label"), "is a parquet file. Set dataset.format: parquet."),
+    }
+    cases = []
+    for name, (content, says) in given.items():
+        cases.append(Case(f"{name} as {file}", content, "unknown-format", None, level="error", file=file, says=says))
+    return cases
 
 
 CSV = [
@@ -147,10 +198,11 @@ CSV = [
         level="error",
         says="utf-16-le",
     ),
-    Case("a workbook", b"PK\x03\x04\xff\xfe\xfd", "wrong-encoding", 1, level="error", says="Excel"),
+    *disguised("a.csv"),
     Case("by the preprocessor", HEAD + b'"a\n\nb",1\nno,bad\n', "bad-label", 5, column="label"),
 ]
 GZ = [
+    Case("tar.gz", gzip.compress(tar("a.csv")), "unknown-format", None, level="error", file="a.csv.gz", says="a tar"),
     Case(
         "truncated gz",
         gzip.compress(HEAD + GOOD * 99_999)[:-40],
@@ -170,6 +222,7 @@ GZ = [
         file="a.csv.gz",
     ),
 ]
+OTHER = [*disguised("a.xlsx"), *disguised("a.json"), *disguised("train")]
 TSV = [
     Case("ragged tsv", b"text\tlabel\nfine\t1\nfine\n", "ragged-row", 3, column="label", file="a.tsv"),
     Case("comma tsv", b"text,label\nfine,1\n", "wrong-delimiter", 1, level="error", says="format: csv", file="a.tsv"),
@@ -340,7 +393,7 @@ BINARY = [
     Case("no arrow", HEAD + GOOD, "corrupt-file", None, level="error", file="a.arrow"),
     Case("empty parquet", b"", "corrupt-file", None, level="error", file="a.parquet"),
 ]
-CASES = CSV + GZ + TSV + JSONL + JSON + BINARY
+CASES = CSV + GZ + TSV + OTHER + JSONL + JSON + BINARY
 
 
 def refused(source: Source) -> BadData:

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -167,6 +168,28 @@ def test_a_folder_without_train_says_what_is_there(tmp_path: Path) -> None:
     assert "dataset.splits: {train: NAME}" in str(error)
     (tmp_path / "training.csv").unlink()
     assert "no data file" in str(refusal(str(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["train.xlsx", "sheet.XLSX", "train.csv.zip", "everything.zip", "train"])
+def test_a_folder_with_nothing_but_archives_says_what_they_are(tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:
+        archive.writestr("xl/workbook.xml" if "xlsx" in name.lower() else "train.csv", "x")
+    (tmp_path / "README.md").write_text("not data")
+    error = refusal(str(tmp_path))
+    assert [(finding.code, finding.file) for finding in error.findings] == [("unknown-format", str(tmp_path / name))]
+    assert ("Save its sheet as CSV" if "xlsx" in name.lower() else "Unpack it") in error.findings[0].fix
+
+
+def test_an_archive_in_a_folder_of_data_files_matters_only_if_it_is_a_missing_split(tmp_path: Path) -> None:
+    write(tmp_path / "train.csv")
+    for name in ("train.zip", "all.zip", "test.zip"):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("x.csv", "x")
+    error = refusal(str(tmp_path))
+    assert [finding.file for finding in error.findings] == [str(tmp_path / "test.zip")]
+    assert set(loaded(str(tmp_path), splits={"test": None}).splits) == {"train"}
+    (tmp_path / "test.zip").unlink()
+    assert set(loaded(str(tmp_path)).splits) == {"train"}
 
 
 def test_two_files_for_one_split_of_a_folder_are_refused_and_shards_are_not(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from finetune.data.findings import UnreadableError
+from finetune.data.readers import signatures
 from finetune.errors import BadData
 from finetune.interfaces import Finding
 
@@ -19,25 +20,13 @@ PIECE = 1 << 20
 LONGEST = 64 << 20
 """Longest line or record, in characters."""
 
-_SIGNATURES = {
-    b"PK\x03\x04": "a zip archive or an Excel workbook",
-    b"PAR1": "a parquet file",
-    b"ARROW1": "an arrow file",
-    b"%PDF": "a PDF",
-    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
-    b"SQLite": "an SQLite database",
-    b"\x28\xb5\x2f\xfd": "a zstandard archive",
-    b"BZh": "a bzip2 archive",
-    b"\xfd7zXZ": "an xz archive",
-}
-
 
 class Text:
     """The decoded text of one file. Iterate over it for pieces of about a million characters; line ends are kept.
 
     Raises:
-        UnreadableError: While iterating: the file is not text in this encoding, is not gzip, or is
-            truncated.
+        UnreadableError: While iterating: the file is no text or not in this encoding, is not gzip,
+            or is truncated.
     """
 
     def __init__(self, path: Path, *, name: str, encoding: str = "utf-8") -> None:
@@ -56,6 +45,7 @@ class Text:
         first = True
         for chunk, last in _with_last(self._bytes()):
             if first:
+                self._check_signature(chunk)
                 self._check_encoding(chunk)
             pending = decoder.getstate()[0]
             try:
@@ -100,6 +90,13 @@ class Text:
             raise self._unreadable("unnamed-gzip", message, fix="Add .gz to the file name.")
         return gzip.GzipFile(fileobj=raw) if zipped else raw  # type: ignore[return-value]
 
+    def _check_signature(self, head: bytes) -> None:
+        """Refuse a file that is no text, such as an archive, whatever its name and encoding are."""
+        known = signatures.named(head, self.path)
+        if known is not None:
+            what, fix = known
+            raise self._unreadable("unknown-format", f"the file is {what}.", fix=fix)
+
     def _check_encoding(self, head: bytes) -> None:
         """Refuse text in another encoding that decodes without an error, such as UTF-16 without a byte order mark."""
         name = codecs.lookup(self.encoding).name
@@ -119,13 +116,10 @@ class Text:
     def _undecodable(self, error: UnicodeDecodeError, *, offset: int) -> UnreadableError:
         data, start = bytes(error.object), error.start
         line = self._lines + data[:start].count(b"\n") + 1
-        disguise = next((what for mark, what in _SIGNATURES.items() if data.startswith(mark)), None)
         around = data[max(0, start - 200) : start + 200]
         whole = data[data.rfind(b"\n", 0, start) + 1 :].partition(b"\n")[0]
         guess = "utf-8" if _is_utf8(whole) else likely(around)
-        if disguise and offset == 0:
-            fix = f"The file seems to be {disguise}."
-        elif guess:
+        if guess:
             fix = f"The encoding is probably {guess}: set dataset.encoding: {guess}."
         else:
             fix = "Set dataset.encoding to the encoding of the file."
