@@ -122,6 +122,15 @@ def test_check_shows_the_data_report_and_decoded_samples_and_writes_nothing(work
     assert sorted(workplace.rglob("*")) == before
 
 
+@pytest.mark.parametrize("samples", [None, 0, 1, 50])
+def test_check_shows_at_most_as_many_samples_as_there_are(workplace: Path, tmp_path: Path, samples: int | None) -> None:
+    (tmp_path / "two.csv").write_text("review,stance\nfine weather,good\nslow boats,bad\n")
+    overrides = [f"dataset.path={tmp_path / 'two.csv'}", "dataset.validation_size=0", "--json"]
+    more = [] if samples is None else ["--samples", str(samples)]
+    report = json.loads(finetune("check", str(workplace / "recipe.yaml"), *overrides, *more).stdout)
+    assert len(report["samples"]) == min(2, 3 if samples is None else samples)
+
+
 def test_train_prints_scores_before_and_after_and_where(workplace: Path, tmp_path: Path) -> None:
     text = finetune("train", str(workplace / "recipe.yaml"), f"output={tmp_path / 'run'}").output
     assert "validation base model" in text and "validation fine-tuned" in text
