@@ -192,6 +192,20 @@ def test_an_archive_in_a_folder_of_data_files_matters_only_if_it_is_a_missing_sp
     assert set(loaded(str(tmp_path)).splits) == {"train"}
 
 
+@pytest.mark.parametrize("below", ["", "train"])
+def test_a_folder_for_each_class_is_named_with_what_to_do(tmp_path: Path, below: str) -> None:
+    for name in ("pos", "neg", "unsup"):
+        (tmp_path / below / name).mkdir(parents=True)
+        (tmp_path / below / name / "0_9.txt").write_text("fine")
+    (tmp_path / below / "urls_pos.txt").write_text("a list")
+    named = ", ".join(str(Path(below) / name) for name in ("neg", "pos", "unsup"))
+    error = str(refusal(str(tmp_path)))
+    assert f"has a folder of text files for each class ({named}), which is not read" in error
+    assert "dataset.path: my_module:load" in error
+    write(tmp_path / "train.csv")
+    assert set(loaded(str(tmp_path)).splits) == {"train"}
+
+
 def test_two_files_for_one_split_of_a_folder_are_refused_and_shards_are_not(tmp_path: Path) -> None:
     write(tmp_path / "train-00000-of-00002.parquet")
     write(tmp_path / "train-00001-of-00002.parquet")
