@@ -77,6 +77,12 @@ class TrainingFailed(FinetuneError):
     exit_code = 1
 
 
+class UserCodeFailed(FinetuneError):
+    """An error that Python code of the user raised; the command line shows it with the file and the line."""
+
+    exit_code = 1
+
+
 class Interrupted(FinetuneError):
     """A run that a signal stopped, after it saved a checkpoint."""
 

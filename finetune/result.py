@@ -7,7 +7,7 @@ import os
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
@@ -172,6 +172,8 @@ class Result:
 
 
 def _require_format(content: Mapping[str, Any], path: Path) -> None:
+    if not isinstance(content, dict):
+        raise BadRecipe(f"{path} is damaged: it holds no JSON object. Restore the file as the run wrote it.")
     found = content.get("format")
     if not isinstance(found, int) or found > FORMAT:
         raise BadRecipe(
@@ -186,6 +188,13 @@ def _require_format(content: Mapping[str, Any], path: Path) -> None:
     unknown = sorted(set(content) - {f.name for f in fields(Result)})
     if unknown:
         raise BadRecipe(f"{path} holds unknown fields: {', '.join(unknown)}. Restore the file as the run wrote it.")
+    missing = []
+    for each in fields(Result):
+        required = each.name == "phases" or (each.default is MISSING and each.default_factory is MISSING)
+        if required and each.name not in content:
+            missing.append(each.name)
+    if missing:
+        raise BadRecipe(f"{path} lacks fields: {', '.join(missing)}. Restore the file as the run wrote it.")
 
 
 def environment() -> dict[str, Any]:

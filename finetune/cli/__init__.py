@@ -6,13 +6,15 @@ Nothing here imports torch or transformers; the bodies of commands do.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 import click
 
 from finetune import __version__
-from finetune.errors import BadData, FinetuneError, did_you_mean
+from finetune.errors import BadData, FinetuneError, UserCodeFailed, did_you_mean
 from finetune.plugins import Catalogue, discover
+from finetune.user_code import described, place_of
 
 COMMANDS = (
     "init", "check", "train", "evaluate", "predict", "report", "compare", "list", "show", "schema", "doctor", "plugin",
@@ -62,6 +64,11 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("\ninterrupted.", err=True)
             ctx.exit(130)
+        except Exception as error:
+            if sys.flags.dev_mode or not place_of(error):
+                raise  # a fault of ours, or of a library: the traceback is needed
+            show(UserCodeFailed(f"{described(error)}. Set PYTHONDEVMODE=1 to see the whole traceback."))
+            ctx.exit(UserCodeFailed.exit_code)
 
     def _summary(self, ctx: click.Context, name: str) -> str:
         command = self.get_command(ctx, name)

@@ -14,6 +14,7 @@ from finetune.errors import BadOptions, MissingLibrary, did_you_mean
 from finetune.interfaces import Evaluator, Job, Task
 from finetune.plugins import resolve
 from finetune.recipe import Recipe
+from finetune.user_code import place_of
 
 OURS: Mapping[str, str] = {
     "output_dir": "it is the recipe's `output`",
@@ -171,9 +172,11 @@ def upstream_refusals(trainer: Any) -> Iterator[None]:
     """
     try:
         yield
-    except ImportError as error:
-        raise MissingLibrary(f"training: {one_line(error)}") from error
-    except (ValueError, NotImplementedError) as error:
+    except (ImportError, ValueError, NotImplementedError) as error:
+        if place_of(error):  # code of the user raised it, such as a strategy
+            raise
+        if isinstance(error, ImportError):
+            raise MissingLibrary(f"training: {one_line(error)}") from error
         if trainer.state.global_step:
             raise
         raise BadOptions(f"training: the trainer refuses an option: {one_line(error)}") from error

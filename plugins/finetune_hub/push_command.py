@@ -24,8 +24,9 @@ def command(run: str, repo: str, private: bool, with_data: bool, only_check: boo
     from finetune_hub.hub_rules import repo_problem
 
     if only_check:
+        result = Result.load(run)
         files = push.files_to_upload(Path(run), with_data=with_data)
-        problems = list(push.find_problems(Result.load(run), Path(run), files))
+        problems = list(push.find_problems(result, Path(run), files))
         wrong_name = repo_problem(repo)
         if wrong_name:
             problems.insert(0, wrong_name)
