@@ -315,6 +315,48 @@ def config_of(model: Model) -> Any:
     return AutoConfig.from_pretrained(locate(model), revision=model.revision or "main", trust_remote_code=False)
 
 
+def context_length(config: Any) -> int | None:
+    """Return how many tokens a model was made for, as its configuration states it; None if it states nothing.
+
+    A rotary model can read longer texts, but not well. The scaling of its positions counts in two ways, because
+    families write it in two ways: Llama 3.1, Phi-3 and DeepSeek state the extended length; Qwen2.5 states the original
+    length and a factor.
+
+    >>> from transformers import LlamaConfig
+    >>> context_length(LlamaConfig(max_position_embeddings=512))
+    512
+    >>> scaling = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}
+    >>> context_length(LlamaConfig(max_position_embeddings=512, rope_parameters=scaling))
+    2048
+    """
+    stated = stated_positions(config)
+    if stated is None:
+        return None
+    text = config.get_text_config()
+    lengths = [stated]
+    for scaling in _rope_scalings(getattr(text, "rope_parameters", None)):
+        original = scaling.get("original_max_position_embeddings") or stated
+        lengths.append(int(original * (scaling.get("factor") or 1)))
+    return max(lengths)
+
+
+def _rope_scalings(parameters: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield the parameters of rotary positions; some families have one set for each type of layer."""
+    if not isinstance(parameters, Mapping):
+        return
+    yield parameters
+    for value in parameters.values():
+        if isinstance(value, Mapping):
+            yield value
+
+
+def stated_positions(config: Any) -> int | None:
+    """Return the smallest number of positions that a configuration states; LED has one for each side."""
+    names = ("max_position_embeddings", "max_encoder_position_embeddings", "max_decoder_position_embeddings")
+    stated = [getattr(config.get_text_config(), name, None) for name in names]
+    return min((number for number in stated if isinstance(number, int) and number > 0), default=None)
+
+
 def has_sparse_attention(model: Model) -> bool:
     """Return whether the configuration of a model asks for BigBird's block sparse attention."""
     return getattr(config_of(model), "attention_type", None) == SPARSE_ATTENTION

@@ -14,6 +14,8 @@ from transformers import set_seed
 from finetune import base as bases
 from finetune import folder, models, report
 from finetune import result as results
+from finetune.data import lengths
+from finetune.data.findings import one_line
 from finetune.data.preparation import Prepared, prepare
 from finetune.errors import Incompatible
 from finetune.evaluation import forgetting
@@ -135,6 +137,9 @@ def prepare_training(prepared: Prepared, *, resume: bool, accept_changes: bool, 
             "the model computes full attention, not block sparse attention, whose outputs depend on the length of the "
             "batch; long texts need more memory"
         )
+    for finding in prepared.examples.findings:
+        if finding.code == lengths.CODE:
+            notes.append(one_line(finding))
     if resume:
         found, skipped = checkpoints.newest(Path(plan.recipe.output), identity, accept_changes=accept_changes)
         checkpoint, notes = str(found), [*notes, *skipped]

@@ -74,6 +74,7 @@ CODES: dict[str, str] = {
     "input-differs": "rows use a column that changes the input, such as `text_pair`, unlike the rows of train",
     "unknown-tokens": "the tokenizer does not know many characters of a column, or some that a model must write",
     "answers-over-limit": "an option limits predictions to less than the length of over 1% of the answers (warning)",
+    "longer-than-context": "features have more tokens than the model was made for (warning)",
     "cannot-split": "there are too few rows or groups to split validation from train",
 }
 """Every code of the core and its meaning; preprocessors add more."""

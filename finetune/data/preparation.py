@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from finetune import data, limits, models
-from finetune.data import Examples, features, unknown
+from finetune.data import Examples, features, lengths, unknown
 from finetune.data.features import Features
 from finetune.data.findings import Report
 from finetune.errors import BadOptions
@@ -112,16 +112,24 @@ def _with_token_findings(
     plan: Plan,
     tokenizer: Any,
 ) -> Examples:
-    """Return the examples with the findings that need a tokenizer: unknown text, and answers that are too long.
+    """Return the examples with the findings that need a tokenizer: unknown text, long texts, and answers that
+    are too long.
 
     Raises:
         BadData: Half of the tokens of a column are unknown.
+        BadRecipe: The model has no configuration.
     """
     report = Report()
+    try:
+        config = models.config_of(plan.model)
+    except (OSError, ValueError) as error:
+        raise models.cannot_load(plan.model.path, error) from error
     for split, part in made.items():
         for finding in unknown.check(
             part.examples, part.counts, preprocessor=plan.preprocessor, tokenizer=tokenizer, split=split
         ):
+            report.add(finding)
+        for finding in lengths.check(part, config=config, preprocessor=plan.preprocessor, split=split):
             report.add(finding)
     for finding in limits.check(limited):
         report.add(finding)

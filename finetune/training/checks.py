@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from finetune.errors import BadOptions, Incompatible, TrainingFailed
-from finetune.models import base_model_of
+from finetune.models import base_model_of, stated_positions
 from finetune.training import lookups
 
 
@@ -64,7 +64,7 @@ def _positions_suffice(model: Any, tokenizer: Any, *, longest: int, longest_targ
         model(**{**given, "decoder_input_ids": _inputs(model, _text(tokenizer, length))["input_ids"]})
 
     positions = targets = None
-    stated = _stated_positions(model.config)
+    stated = stated_positions(model.config)
     with evaluation_mode(model), torch.random.fork_rng(devices=[]):
         try:
             positions = lookups.most_positions(read, longest=longest, stated=stated)
@@ -82,13 +82,6 @@ def _positions_suffice(model: Any, tokenizer: Any, *, longest: int, longest_targ
             f"preprocessor: targets have up to {longest_target} tokens, but the model has {targets} positions for "
             f"them. Set preprocessor.max_target_length to {targets} or less."
         )
-
-
-def _stated_positions(config: Any) -> int | None:
-    """Return the smallest number of positions that a configuration states; LED has one for each side."""
-    names = ("max_position_embeddings", "max_encoder_position_embeddings", "max_decoder_position_embeddings")
-    stated = [getattr(config.get_text_config(), name, None) for name in names]
-    return min((number for number in stated if isinstance(number, int) and number > 0), default=None)
 
 
 def cannot_read(model: Any, error: Exception) -> Incompatible:
