@@ -6,7 +6,7 @@ import click
 
 
 @click.command("merge")
-@click.argument("run", type=click.Path(exists=True, file_okay=False))
+@click.argument("run", type=click.Path(file_okay=False))
 @click.option("--output", type=click.Path(file_okay=False), help="New folder.  [default: RUN-merged]")
 @click.option("--base", help="Folder or Hub id of the base model, if it has moved since the run was trained.")
 @click.option(
