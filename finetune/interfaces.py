@@ -288,6 +288,31 @@ class Preprocessor(ABC):
             BadData: Too much is lost for a model to learn from the rest.
         """
 
+    def validate_features(
+        self,
+        features: Sequence[Row],
+        examples: Sequence[Row],
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        counts: Mapping[str, int],
+        split: str,
+    ) -> None:
+        """Check the features of a split before a model is loaded; by default, only their counts are checked.
+
+        Override it instead of `validate_counts` to show in a message what is wrong with a row.
+
+        Args:
+            features: As `features` made them.
+            examples: The examples that they were made from.
+            tokenizer: The tokenizer of the model.
+            counts: What `validate_counts` gets.
+            split: Name of the split.
+
+        Raises:
+            BadData: Too much is lost for a model to learn from the rest.
+        """
+        self.validate_counts(counts, split=split)
+
     def show(self, feature: Row, tokenizer: PreTrainedTokenizerBase) -> str:
         """Return a feature as text for people, with ``⟦…⟧`` around the part on which the loss is computed."""
         sequences = _sequences(feature["input_ids"])

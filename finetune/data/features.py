@@ -79,7 +79,7 @@ def make(
         reporter: Shows the progress.
 
     Raises:
-        BadData: There are no features, or `Preprocessor.validate_counts` refuses them.
+        BadData: There are no features, or `Preprocessor.validate_features` refuses them.
         BadOptions: The features lack a column that the task needs.
     """
     reporter = reporter or Reporter()
@@ -110,7 +110,7 @@ def make(
         counts.update(preprocessor.counts(part))
     counts.update(unknown.counts(features, tokenizer, task))
     if answers:
-        preprocessor.validate_counts(counts, split=split)
+        preprocessor.validate_features(features, examples, tokenizer, counts=counts, split=split)
     return Features(examples=examples, features=features, counts=dict(counts), longest=longest)
 
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from trl import get_training_chat_template
 
 from finetune.errors import BadData, BadOptions, Incompatible, did_you_mean
-from finetune_trl.chat.messages import ASSISTANT, USER, Message
+from finetune_trl.chat.messages import ASSISTANT, SYSTEM, TOOL, USER, Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -245,18 +246,108 @@ def _render(
         **variables,
     }
     try:
-        try:
-            rendered: Any = render_jinja_template(conversations=[marked], **options)  # annotated as str by mistake
-        except TypeError:  # DeepSeek's template joins arguments as text
-            rendered = render_jinja_template(conversations=[_with_json_arguments(marked)], **options)
-    except (TemplateError, TypeError, AttributeError, KeyError, IndexError, ValueError) as error:
+        texts, spans = _write(_adapted(marked, template), options)
+    except _TEMPLATE_ERRORS as error:
         roles = ", ".join(str(message.get("role")) for message in marked)
-        raise BadData(
-            f"the chat template refuses the roles {roles}: {str(error).rstrip('.')}. Change the data, or the template "
-            "(preprocessor.chat_template)."
-        ) from error
-    texts, spans = rendered
+        remedy = _remedy(tokenizer, marked, inputs, template)
+        raise BadData(f"the chat template refuses the roles {roles}: {str(error).rstrip('.')}. {remedy}") from error
     return Rendered(text=texts[0], spans=list(spans[0]) if has_blocks else None)
+
+
+_TEMPLATE_ERRORS = (TemplateError, TypeError, AttributeError, KeyError, IndexError, ValueError)
+
+
+def _write(messages: list[dict[str, Any]], options: Mapping[str, Any]) -> Any:
+    """Return the texts and the marked characters of one dialogue."""
+    try:
+        return render_jinja_template(conversations=[messages], **options)
+    except TypeError:  # DeepSeek's template joins arguments as text
+        return render_jinja_template(conversations=[_with_json_arguments(messages)], **options)
+
+
+def _remedy(
+    tokenizer: PreTrainedTokenizerBase, marked: list[dict[str, Any]], inputs: TemplateInputs, template: str
+) -> str:
+    """Return what to do about messages that a template refuses: what it accepts, tried out."""
+    if any(message["role"] == TOOL or message.get("tool_calls") for message in marked):
+        return (
+            "Set preprocessor.chat_template to a template that writes calls of tools and their results, or drop the "
+            "rows with tools."
+        )
+    if marked[0]["role"] == SYSTEM and len(marked) > 1:
+        try:
+            _render(tokenizer, marked[1:], inputs, template=template)
+        except BadData:
+            return _CHANGE
+        return (
+            "It accepts them without the system message: put its text at the beginning of the first message of the "
+            "user, or set another template (preprocessor.chat_template)."
+        )
+    return _CHANGE
+
+
+_CHANGE = "Change the data, or the template (preprocessor.chat_template)."
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Habits:
+    """How a template reads messages."""
+
+    reads_parts: bool
+    """Whether it reads content as a list of parts alone, as the templates of some models of images do."""
+    drops_calls: bool
+    """Whether it leaves out calls of tools."""
+    null_content: bool
+    """Whether it writes a call only if the content of the message is null, as DeepSeek R1 does."""
+
+
+@lru_cache(maxsize=128)
+def _habits(template: str) -> _Habits:
+    """Find out how a template reads messages, by what it writes of a dialogue that no one has."""
+
+    def writes(*messages: dict[str, Any]) -> bool | None:
+        options = {"tools": None, "chat_template": template, "add_generation_prompt": False}
+        tokens = {"bos_token": "", "eos_token": "", "pad_token": "", "unk_token": ""}
+        try:
+            texts, _ = _write(list(messages), {**options, **tokens})
+        except _TEMPLATE_ERRORS:
+            return None
+        return PROBE in texts[0]
+
+    probed = {"role": USER, "content": PROBE}
+    reads_parts = not writes(probed) and bool(writes({**probed, "content": _parts(PROBE)}))
+    asked = {"role": USER, "content": _parts("Fog") if reads_parts else "Fog"}
+    call = {"id": "000000000", "type": "function", "function": {"name": PROBE, "arguments": {}}}
+    called = {"role": ASSISTANT, "content": _parts("") if reads_parts else "", "tool_calls": [call]}
+    with_text = writes(asked, called)
+    null_content = not with_text and bool(writes(asked, {**called, "content": None}))
+    drops_calls = with_text is False and not null_content  # where it refuses the probe, it can still write other calls
+    return _Habits(reads_parts=reads_parts, drops_calls=drops_calls, null_content=null_content)
+
+
+def _parts(text: str) -> list[dict[str, str]]:
+    return [{"type": "text", "text": text}]
+
+
+def _adapted(messages: list[dict[str, Any]], template: str) -> list[dict[str, Any]]:
+    """Return messages in the form in which the template reads them.
+
+    Raises:
+        ValueError: A message calls a tool, and the template leaves calls out.
+    """
+    habits = _habits(template)
+    adapted: list[dict[str, Any]] = []
+    for message in messages:
+        content: Any = message["content"]
+        if message.get("tool_calls"):
+            if habits.drops_calls:
+                raise ValueError("it leaves out tool_calls")
+            if habits.null_content and not content:
+                content = None
+        if habits.reads_parts and isinstance(content, str):
+            content = _parts(content)
+        adapted.append({**message, "content": content})
+    return adapted
 
 
 def _with_json_arguments(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Literal
 
@@ -188,7 +188,13 @@ class SplitWarnings:
 
 
 def refuse_spoiled_rows(
-    counts: Mapping[str, int], *, split: str, max_length: int, tolerance: float, keep: bool
+    counts: Mapping[str, int],
+    *,
+    split: str,
+    max_length: int,
+    tolerance: float,
+    keep: bool,
+    explain: Callable[[str], str | None] = lambda name: None,
 ) -> None:
     """Refuse rows that spoil a model, beyond the tolerance.
 
@@ -198,6 +204,7 @@ def refuse_spoiled_rows(
         max_length: Of the preprocessor, for the message.
         tolerance: Share of the rows that may have each issue.
         keep: Whether some rows may have no trained token.
+        explain: Name of a count → the cause in these rows and what to do; None for the usual remedy.
 
     Raises:
         BadData: With the number of such rows, and what to do.
@@ -212,5 +219,5 @@ def refuse_spoiled_rows(
         if counts.get(name, 0) > tolerance * rows:
             raise BadData(
                 f"{split}: {name} counts {counts[name]:,} of {rows:,} rows, more than preprocessor.tolerance "
-                f"({tolerance:g}) allows. {remedy}"
+                f"({tolerance:g}) allows. {explain(name) or remedy}"
             )

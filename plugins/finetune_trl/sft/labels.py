@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntFlag
@@ -193,6 +194,63 @@ def _choose(
     if loss_on == "all":
         return _Choice(answers=len(trained), left_out=left_out)
     return _Choice(answers=len(trained), learned=learned, issues=issues)
+
+
+_THINKING = ("enable_thinking", "thinking")
+"""Arguments with which chat templates switch thoughts on and off."""
+_SHOWN = 24
+"""Characters that a message shows of a text."""
+
+
+def explain_other_prompt(
+    row: PromptCompletion, tokenizer: PreTrainedTokenizerBase, *, loss_on: LossOn, template_options: Mapping[str, Any]
+) -> str:
+    """Return how the text before an answer differs from the prompt that prediction gives, and what removes it.
+
+    What it advises is tried with the row.
+
+    Args:
+        row: Messages with the issue `RowIssue.NOT_A_PREFIX`.
+        tokenizer: Holds the template.
+        loss_on: The option of the preprocessor.
+        template_options: Keyword arguments of the template.
+    """
+    difference = _difference(row, tokenizer, loss_on=loss_on, template_options=template_options)
+
+    def helps(loss_on: LossOn, options: Mapping[str, Any]) -> bool:
+        (labelled,) = label([row], tokenizer, loss_on=loss_on, template_options=options)
+        return not labelled.issues & RowIssue.NOT_A_PREFIX
+
+    template = str(tokenizer.get_chat_template(tools=row.tools))
+    for name in _THINKING:
+        if re.search(rf"\b{name}\b", template) and helps(loss_on, {**template_options, name: False}):
+            return f"{difference} Set preprocessor.chat_template_kwargs: {{{name}: false}}."
+    if loss_on != "completion" and helps("completion", template_options):
+        return f"{difference} Set preprocessor.loss_on: completion, which trains the last turn alone."
+    return f"{difference} Set preprocessor.chat_template to a copy of the template that writes the same in both places."
+
+
+def _difference(
+    row: PromptCompletion, tokenizer: PreTrainedTokenizerBase, *, loss_on: LossOn, template_options: Mapping[str, Any]
+) -> str:
+    """Return the first place where the text before a trained answer differs from the prompt alone."""
+    inputs = template_inputs(row, template_options)
+    prompt = _messages(row.prompt)
+    dialogue = [*prompt, *_messages(row.completion)]
+    text = templates.render(tokenizer, dialogue, inputs=inputs)
+    first = len(prompt) if loss_on == "completion" else 0
+    for turn in range(first, len(dialogue)):
+        if dialogue[turn]["role"] != ASSISTANT:
+            continue
+        before = templates.render(tokenizer, dialogue[:turn], inputs=inputs, add_generation_prompt=True)
+        if not text.startswith(before):
+            same = common_prefix(before, text)
+            asked, learned = before[same : same + _SHOWN], text[same : same + _SHOWN]
+            return (
+                f"At turn {turn + 1} of the first of them, prediction reads {asked!r} after "
+                f"{text[max(same - _SHOWN, 0) : same]!r}, and training {learned!r}."
+            )
+    return "The last token of the prompt changes with the answer."
 
 
 def _label_within(spans: Sequence[tuple[int, int]], ids: list[int], offsets: Sequence[tuple[int, int]]) -> list[int]:

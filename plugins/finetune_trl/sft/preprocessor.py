@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -37,7 +37,7 @@ from finetune_trl.sft.checks import (
     refuse_spoiled_rows,
 )
 from finetune_trl.sft.collate import PadLabelled
-from finetune_trl.sft.labels import LossOn, RowIssue, label, template_inputs
+from finetune_trl.sft.labels import LossOn, RowIssue, explain_other_prompt, label, template_inputs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -293,9 +293,45 @@ class SFTPreprocessor(Preprocessor):
         Raises:
             BadData: With the number of such rows, and what to do.
         """
+        self._refuse_spoiled_rows(counts, split, lambda name: None)
+
+    def validate_features(
+        self,
+        features: Sequence[Row],
+        examples: Sequence[Row],
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        counts: Mapping[str, int],
+        split: str,
+    ) -> None:
+        """Refuse what `validate_counts` refuses, and explain prompts that differ between training and prediction.
+
+        Raises:
+            BadData: With the number of such rows, and what to do.
+        """
+
+        def explain(name: str) -> str | None:
+            if name != "prompt_not_prefix" or not self.conversational:
+                return None
+            for feature, example in zip(features, examples, strict=True):
+                if feature["issues"] & RowIssue.NOT_A_PREFIX:
+                    row = self.prompt_completion(example)
+                    options = self.chat_template_kwargs
+                    return explain_other_prompt(row, tokenizer, loss_on=self._loss_on(), template_options=options)
+            return None
+
+        self._refuse_spoiled_rows(counts, split, explain)
+
+    def _refuse_spoiled_rows(self, counts: Mapping[str, int], split: str, explain: Callable[[str], str | None]) -> None:
         if split == "train":
-            keep = self.untrained_rows == "keep"
-            refuse_spoiled_rows(counts, split=split, max_length=self.max_length, tolerance=self.tolerance, keep=keep)
+            refuse_spoiled_rows(
+                counts,
+                split=split,
+                max_length=self.max_length,
+                tolerance=self.tolerance,
+                keep=self.untrained_rows == "keep",
+                explain=explain,
+            )
 
     def show(self, feature: Row, tokenizer: PreTrainedTokenizerBase) -> str:
         """Return the row as the model reads it, with ``⟦…⟧`` around the trained tokens."""
