@@ -12,6 +12,7 @@ import pytest
 from finetune.errors import BadOptions, BrokenPlugin, MissingLibrary, UnknownName
 from finetune.evaluation.scoring import all_scores
 from finetune.plugins import add_recipe_folder, resolve
+from finetune.training import arguments
 from finetune.training.arguments import REPORTERS, check_reporters, upstream_refusals
 from finetune.user_code import calling, described, place_of
 
@@ -36,7 +37,8 @@ def test_every_tool_of_transformers_has_its_package() -> None:
     assert set(INTEGRATION_TO_CALLBACK) <= set(REPORTERS)
 
 
-def test_what_a_trainer_refuses_before_the_first_step_is_one_sentence() -> None:
+def test_what_a_trainer_refuses_before_the_first_step_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arguments, "place_of", lambda _: "")  # as if a library raised what this test raises
     trainer = SimpleNamespace(state=SimpleNamespace(global_step=0))
     message = r"^training: the trainer refuses an option: Unknown loss type\. Use one of a$"
     with pytest.raises(BadOptions, match=message), upstream_refusals(trainer):
