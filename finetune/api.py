@@ -471,7 +471,7 @@ def prediction_options(task: Task) -> set[str]:
 
 def _left_out(row: Mapping[str, Any]) -> Record:
     """Return the record of a row that is left out of a prediction."""
-    place = {name: row[name] for name in ("file", "line", "row")}
+    place = {name: row[name] for name in ("file", "line", "row", "path") if row[name] is not None or name != "path"}
     return {"prediction": None, "left_out": " ".join(row["messages"]), **place}
 
 

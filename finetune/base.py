@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,11 @@ def check_content(recorded: Mapping[str, Any], model: Model) -> None:
     """
     folder = locate(model)
     files: Files = recorded.get("files", {})
-    changed = _changed(files, _model_files(folder, model.revision))
+    if Path(folder).is_dir():
+        changed = _changed(files, _model_files(folder, model.revision))
+    else:  # the cache of the Hub can lack a file, or have one that no run read
+        found = _existing(files, folder, model.revision, local_files_only=False)
+        changed = _changed({name: files[name] for name in found}, found)
     if changed:
         raise Incompatible(
             f"model: {folder!r} is not the base model that the run was trained on: {_and(changed)} changed. "
@@ -159,28 +163,35 @@ def _model_files(folder: str, revision: str | None) -> dict[str, Path]:
     return {**_existing(CONFIGS, folder, revision), **weights} if weights else {}
 
 
-def _existing(names: Iterable[str], folder: str, revision: str | None) -> dict[str, Path]:
-    """Return those of some files that are in a folder, or in the cache of the Hub; name → path."""
+def _existing(
+    names: Iterable[str], folder: str, revision: str | None, *, local_files_only: bool = True
+) -> dict[str, Path]:
+    """Return those of some files that are in a folder, or in the cache of the Hub; name → path.
+
+    Args:
+        names: Names of files.
+        folder: A folder, or an id of the Hub.
+        revision: Revision of the id.
+        local_files_only: Whether files that the cache lacks are left out, not downloaded.
+    """
     found: dict[str, Path] = {}
     for name in names:
-        for path in _candidates(name, folder, revision):
-            if path.is_file():
-                found[name] = path
+        path = _path(name, folder, revision, local_files_only=local_files_only)
+        if path is not None and path.is_file():
+            found[name] = path
     return found
 
 
-def _candidates(name: str, folder: str, revision: str | None) -> Iterator[Path]:
+def _path(name: str, folder: str, revision: str | None, *, local_files_only: bool) -> Path | None:
     if Path(folder).is_dir():
-        yield Path(folder) / name
-        return
+        return Path(folder) / name
     from transformers.utils import cached_file
 
     try:
-        cached = cached_file(folder, name, revision=revision or "main", local_files_only=True)
-    except (OSError, ValueError):  # not in the cache
-        return
-    if cached is not None:
-        yield Path(cached)
+        cached = cached_file(folder, name, revision=revision or "main", local_files_only=local_files_only)
+    except (OSError, ValueError):  # not in the cache, nor on the Hub
+        return None
+    return None if cached is None else Path(cached)
 
 
 def _digests(files: Mapping[str, Path]) -> dict[str, dict[str, str]]:

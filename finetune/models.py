@@ -329,14 +329,15 @@ def context_length(config: Any) -> int | None:
     >>> context_length(LlamaConfig(max_position_embeddings=512, rope_parameters=scaling))
     2048
     """
-    stated = stated_positions(config)
+    text = config.get_text_config()
+    stated = getattr(text, "max_encoder_position_embeddings", None) or stated_positions(config)
     if stated is None:
         return None
-    text = config.get_text_config()
     lengths = [stated]
     for scaling in _rope_scalings(getattr(text, "rope_parameters", None)):
         original = scaling.get("original_max_position_embeddings") or stated
-        lengths.append(int(original * (scaling.get("factor") or 1)))
+        if original == stated:
+            lengths.append(int(original * (scaling.get("factor") or 1)))
     return max(lengths)
 
 

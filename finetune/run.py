@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import transformers
 from transformers import set_seed
 
@@ -182,9 +183,10 @@ def longest_target(prepared: Prepared) -> int | None:
         return None
     longest = 1
     for part in prepared.features.values():
-        targets = part.features["labels"] if "labels" in part.features.column_names else ()
-        for labels in targets:
-            longest = max(longest, len(labels))
+        if "labels" not in part.features.column_names:
+            continue
+        for block in part.features.with_format("arrow").iter(10_000):
+            longest = max(longest, pc.max(pc.list_value_length(block.column("labels"))).as_py() or 0)
     return longest
 
 
@@ -274,13 +276,14 @@ def reload(plan: Plan, directory: Path, tokenizer: Any) -> Any:
         BadRecipe: The strategy loads the base model, and it cannot be loaded.
     """
     model, needs_base = plan.model, plan.strategy.loads_base()
+    configured = model if needs_base else replace(model, path=str(directory))  # a whole model needs no base
     options = {**plan.preprocessor.model_options(), **plan.strategy.load_options()}
     try:
         loaded = plan.strategy.load(
             directory,
             model_class=getattr(transformers, plan.task.model_class),
             base=models.locate(model) if needs_base else model.path,
-            options=models.from_pretrained_options(model, options),
+            options=models.from_pretrained_options(configured, options),
         )
     except OSError as error:
         raise (bases.not_found(model, error) if needs_base else models.cannot_load(str(directory), error)) from error

@@ -11,6 +11,8 @@ from types import TracebackType
 
 from finetune.errors import BadOptions, FinetuneError
 
+_PACKAGES = {"site-packages", "dist-packages"}
+"""Folders into which packages are installed: of the environment, of the user, or of the system."""
 OWN = "finetune"
 """How the names of our packages begin, and those of plugins."""
 
@@ -70,6 +72,8 @@ def _is_of_user(filename: str) -> bool:
     if not path.is_file():  # such as <frozen importlib._bootstrap>
         return False
     whole = path.resolve()
+    if _PACKAGES & set(whole.parts):
+        return False
     return not any(whole.is_relative_to(folder) for folder in _installed())
 
 

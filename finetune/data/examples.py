@@ -343,7 +343,7 @@ def left_out(dropped: Sequence[Mapping[str, Any]], *, rows: int) -> str:
     """
     first = dropped[0]
     finding = Finding(code=first["codes"][0], message=first["messages"][0], **{
-        name: first[name] for name in ("split", "file", "line", "row")
+        name: first[name] for name in ("split", "file", "line", "row", "path")
     })  # fmt: skip
     return f"left out {len(dropped):,} of {rows:,} rows, first {one_line(finding)}"
 

@@ -63,6 +63,13 @@ REPORTERS: Mapping[str, str] = {
 """Values of `report_to` → the package that each needs."""
 
 
+TRAINERS = (
+    "transformers.trainer", "transformers.training_args", "transformers.integrations", "transformers.optimization",
+    "trl.", "accelerate.",
+)  # fmt: skip
+"""How the names of the modules begin that refuse options of training."""
+
+
 def check_arguments(cls: type, training: Mapping[str, Any]) -> None:
     """Check the recipe's training options against the class that takes them.
 
@@ -177,9 +184,18 @@ def upstream_refusals(trainer: Any) -> Iterator[None]:
             raise
         if isinstance(error, ImportError):
             raise MissingLibrary(f"training: {one_line(error)}") from error
-        if trainer.state.global_step:
+        if trainer.state.global_step or not _raised_by_trainer(error):
             raise
         raise BadOptions(f"training: the trainer refuses an option: {one_line(error)}") from error
+
+
+def _raised_by_trainer(error: BaseException) -> bool:
+    """Return whether code of a trainer raised an error, and not a model or a collator that it called."""
+    module, step = "", error.__traceback__
+    while step is not None:
+        module = str(step.tb_frame.f_globals.get("__name__", ""))
+        step = step.tb_next
+    return module.startswith(TRAINERS)
 
 
 def one_line(error: Exception) -> str:

@@ -107,6 +107,34 @@ def test_a_change_anywhere_is_noticed(data: st.DataObject, tiny_bert: Path, tmp_
         assert bases.facts(now) != bases.facts(described)
 
 
+def test_a_base_of_the_hub_is_checked_by_the_files_that_are_there(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, cached = Path(model.path), {"config.json", "model.safetensors"}
+    asked: list[bool] = []
+
+    def cached_file(repo: str, name: str, *, revision: str, local_files_only: bool) -> str:
+        asked.append(local_files_only)
+        if name not in cached:
+            raise OSError(f"{repo} has no {name} in the cache")
+        return str(folder / name)
+
+    monkeypatch.setattr("transformers.utils.cached_file", cached_file)
+    hub = Model(path="skerrow/bert")
+    described = bases.describe(hub)
+    assert set(described["files"]) == cached and all(asked)
+    (folder / "generation_config.json").write_text("{}")
+    cached.add("generation_config.json")
+    bases.check_content(described, hub)  # a file that no run read
+    assert not all(asked), "files that the cache lacks are downloaded"
+    cached.clear()
+    bases.check_content(described, hub)  # an empty cache, and no network
+    cached.add("model.safetensors")
+    replace_weights(folder)
+    with pytest.raises(Incompatible, match=r"'skerrow/bert' is not the base model .*: model\.safetensors changed"):
+        bases.check_content(described, hub)
+
+
 def test_the_tokenizer_that_a_run_saved_is_checked(model: Model) -> None:
     folder = Path(model.path)
     recorded = bases.describe_tokenizer(folder)

@@ -121,3 +121,8 @@ def test_an_object_cut_anywhere_yields_only_whole_rows_and_an_error(objects: lis
     assert rows == objects[: len(rows)]
     assert [finding.level for finding in findings] == ["error"] * bool(short)
     assert read(text)[0] == objects
+
+
+def test_a_row_that_only_resembles_a_table_of_pandas_is_a_row() -> None:
+    row = {"columns": ["n"], "data": [["1"]], "question": "who?"}
+    assert read(json.dumps(row), JsonLinesReader()) == ([row], [])

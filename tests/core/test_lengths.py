@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import BertConfig, GPT2Config, LlamaConfig, T5Config
+from transformers import BertConfig, GPT2Config, LEDConfig, LlamaConfig, T5Config
 
 import finetune
 from finetune.cli import main
@@ -23,6 +23,7 @@ from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer
 from finetune_text.classification import TextClassificationPreprocessor
 
+LLAMA = {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
 SCALED = {"factor": 4.0, "original_max_position_embeddings": 64}
 
 
@@ -33,6 +34,8 @@ SCALED = {"factor": 4.0, "original_max_position_embeddings": 64}
         (LlamaConfig(max_position_embeddings=64, rope_parameters={"rope_type": "linear", "factor": 2.0}), 128),
         (LlamaConfig(max_position_embeddings=64, rope_parameters={"rope_type": "yarn", **SCALED}), 256),
         (LlamaConfig(max_position_embeddings=256, rope_parameters={"rope_type": "yarn", **SCALED}), 256),
+        (LlamaConfig(max_position_embeddings=128, rope_parameters={"rope_type": "llama3", **LLAMA, **SCALED}), 128),
+        (LEDConfig(max_encoder_position_embeddings=256, max_decoder_position_embeddings=64), 256),
         (BertConfig(max_position_embeddings=64), 64),
         (GPT2Config(n_positions=64), 64),
         (T5Config(), None),

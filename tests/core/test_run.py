@@ -171,6 +171,12 @@ def test_rows_given_in_python_train_as_files_do(run: Path, base: Path, tmp_path:
         finetune.evaluate(tmp_path / "rows")
 
 
+def test_a_whole_model_predicts_without_its_base(run: Path, tmp_path: Path) -> None:
+    rows = [{"text": row["text"]} for row in toy.rows(4, seed=5)]
+    moved = finetune.load(run, base=str(tmp_path / "gone"))
+    assert moved.predict(rows) == finetune.load(run).predict(rows)
+
+
 @pytest.mark.parametrize("strategy", ["full", "frozen", "lora", {"name": "lora", "target_modules": "all-linear"}])
 def test_what_was_newly_initialized_survives_a_reload(
     strategy: Any, base: Path, examples: Any, tmp_path: Path, run: Path

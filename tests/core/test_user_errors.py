@@ -37,17 +37,27 @@ def test_every_tool_of_transformers_has_its_package() -> None:
     assert set(INTEGRATION_TO_CALLBACK) <= set(REPORTERS)
 
 
+def fail(module: str, error: Exception) -> None:
+    """Raise an error in code of a module of that name."""
+    names = {"__name__": module, "error": error}
+    exec("def refuse():\n    raise error", names)
+    names["refuse"]()  # type: ignore[operator]
+
+
 def test_what_a_trainer_refuses_before_the_first_step_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arguments, "place_of", lambda _: "")  # as if a library raised what this test raises
+    monkeypatch.setattr(arguments, "place_of", lambda _: "")  # the functions of this file are no code of the user
     trainer = SimpleNamespace(state=SimpleNamespace(global_step=0))
     message = r"^training: the trainer refuses an option: Unknown loss type\. Use one of a$"
     with pytest.raises(BadOptions, match=message), upstream_refusals(trainer):
-        raise ValueError("Unknown loss type.\n  Use one of a")
+        fail("trl.trainer.dpo_trainer", ValueError("Unknown loss type.\n  Use one of a"))
     with pytest.raises(MissingLibrary, match="training: pip install liger-kernel"), upstream_refusals(trainer):
-        raise ImportError("pip install liger-kernel")
+        fail("transformers.utils.import_utils", ImportError("pip install liger-kernel"))
+    for module in ("transformers.models.bart.modeling_bart", "finetune.training.collate", "torch.nn.functional"):
+        with pytest.raises(ValueError, match=r"^a wrong shape$"), upstream_refusals(trainer):
+            fail(module, ValueError("a wrong shape"))
     trainer.state.global_step = 1
-    with pytest.raises(ValueError, match="a fault of ours"), upstream_refusals(trainer):
-        raise ValueError("a fault of ours")
+    with pytest.raises(ValueError, match=r"^at a later step$"), upstream_refusals(trainer):
+        fail("trl.trainer.dpo_trainer", ValueError("at a later step"))
 
 
 def test_an_error_in_code_of_the_user_is_named_with_file_and_line(

@@ -23,7 +23,7 @@ def by_column(value: Any) -> str:
     """
     if not isinstance(value, Mapping) or not value:
         return ""
-    if {"columns", "data"} <= value.keys() and isinstance(value["columns"], list):
+    if {"columns", "data"} <= value.keys() <= {"columns", "index", "data"} and isinstance(value["columns"], list):
         return 'an object with columns, index and data, as pandas to_json writes it with orient="split"'
     columns = list(value.values())
     if all(isinstance(column, Mapping) and _are_numbers(column) for column in columns):
