@@ -58,10 +58,13 @@ def diagnose(context: str, text: str, start: int | None) -> Problem:
                 fix = f"The context is in Unicode form {form}, the answer is not: normalize both the same way."
                 return Problem(code="answer-in-other-unicode-form", message=message, fix=fix)
     recounted = _recounted(context, text, start) if start >= 0 else None
+    fix, place = _by_search(context, text, start)
     if recounted is not None:
         unit, right = recounted
-        return Problem(code=code, message=message, fix=f"{unit} {CORRECT_ALL}", place=(text, right))
-    fix, place = _by_search(context, text, start)
+        if place is None or place == (text, right):
+            return Problem(code=code, message=message, fix=f"{unit} {CORRECT_ALL}", place=(text, right))
+        fix = f"It can be at {right} or at {place[1]}: choose the right place, or drop the row."
+        return Problem(code=code, message=message, fix=fix)
     return Problem(code=code, message=message, fix=fix, place=place)
 
 
@@ -92,6 +95,8 @@ def _by_search(context: str, text: str, start: int | None) -> tuple[str, tuple[s
     places = [match.start() for match in re.finditer(f"(?={re.escape(wanted)})", context)]
     if not wanted or not places:
         return "The context does not hold it at all: correct the answer, or drop the row (dataset.on_bad: drop).", None
+    if len(places) == 1 and _is_inside_word(context, wanted, places[0]):
+        return f"It occurs only inside a word, at {places[0]}: correct the answer, or drop the row.", None
     if len(places) == 1:
         fix = f"It occurs once in the context, at {places[0]}: set answer_start to {places[0]}. {CORRECT_ALL}"
         return fix, (wanted, places[0])
@@ -105,6 +110,20 @@ def _by_search(context: str, text: str, start: int | None) -> tuple[str, tuple[s
     nearest = min(places, key=lambda place: abs(place - start))
     count = f"It occurs {len(places)} times in the context, nearest at {nearest}"
     return f"{count}: choose the right place, or drop the row.", None
+
+
+def _is_inside_word(context: str, text: str, place: int) -> bool:
+    """Return whether a place begins or ends inside a word, in scripts that put spaces between words.
+
+    >>> _is_inside_word("The party", "art", 5), _is_inside_word("The party", "party", 4)
+    (True, False)
+    """
+    end = place + len(text)
+    return _glued(context[max(place - 1, 0) : place], text[0]) or _glued(text[-1], context[end : end + 1])
+
+
+def _glued(left: str, right: str) -> bool:
+    return bool(left and right) and left.isalnum() and right.isalnum() and max(left, right) < "\u0590"
 
 
 def _touches(context: str, text: str, place: int, start: int) -> bool:

@@ -255,12 +255,17 @@ def _names_tags(name: str) -> bool:
     return name in _TAG_NAMES or name.startswith(("ne-", "ner-", "ner_"))
 
 
+_MOST = 0.9
+"""Share of the sentences whose words a column must count."""
+
+
 def _numbered(layout: Layout, sentences: Sequence[Sequence[Sequence[str]]]) -> Layout:
-    """Return the layout with the column that counts the words of every sentence, if the first one does."""
+    """Return the layout with the column that counts the words of a sentence, if the first one does in nearly all."""
     if layout.names == CONLL_2012 or layout.width < 2 or all(len(sentence) < 2 for sentence in sentences):
         return layout
     for first in (1, 0):
-        if all(_counts(sentence, first) for sentence in sentences):
+        counting = sum(_counts(sentence, first) for sentence in sentences)
+        if counting >= _MOST * len(sentences):  # the reader reports the others
             names = layout.names
             if not names and layout.width == len(CONLL_U) and first == 1:
                 names = CONLL_U

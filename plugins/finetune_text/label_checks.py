@@ -20,7 +20,8 @@ _SENTINEL_NUMBERS = frozenset({"-1", "-100", "-999", "-9999"})
 _SENTINEL_WORDS = frozenset({"nan", "null", "n/a", "#n/a", "<na>", "?", "unlabeled", "unlabelled"})
 _DECIMAL = re.compile(r"-?\d+\.\d+")
 _FRACTION = re.compile(r"-?\d+\.\d*[1-9]\d*")
-_PUNCTUATION = re.compile(r"[\s_\-‐-―./]+")
+_PUNCTUATION = re.compile(r"(?<=[^\s_\-‐-―./])[\s_\-‐-―./]+(?=[^\s_\-‐-―./])")
+"""Punctuation between letters; at the end of a label it can be what sets it apart: A and A-."""
 _RARE = 20
 """A label is rare next to another one that has this many times its rows."""
 _COMPARED = 300
@@ -149,7 +150,8 @@ def check_joined(labels: Sequence[str]) -> Iterator[Finding]:
         for name in names:
             yield label_finding(
                 "label-joined", f"the label joins others with {separator!r}.", value=name, level="warning",
-                fix=f"If a text may have several labels, use multi-label-classification, separator {separator!r}.",
+                fix="If a text can have several labels, use multi-label-classification"
+                + (f", separator {separator!r}." if separator.strip() else ", with a list of labels in each row."),
             )  # fmt: skip
 
 
@@ -184,13 +186,13 @@ def joined(labels: Sequence[str]) -> dict[str, list[str]]:
 def check_sentinels(counts: Mapping[str, int]) -> Iterator[Finding]:
     """Yield a warning for each label that data sets write where there is none: -1, `?`, `nan`.
 
-    -1 is a label where the only other one is 1.
+    -1 is a label where the only others are 1, or 0 and 1: negative, neutral, positive.
 
     Args:
         counts: Label → how many training rows have it.
     """
     others = {name for name in counts if name not in _SENTINEL_NUMBERS}
-    are_counted = all(INTEGER.fullmatch(name) for name in others) and others != {"1"}
+    are_counted = all(INTEGER.fullmatch(name) for name in others) and others not in ({"1"}, {"0", "1"})
     for name, count in counts.items():
         is_number = name in _SENTINEL_NUMBERS and are_counted and not any(other.startswith("-") for other in others)
         if is_number or name.casefold() in _SENTINEL_WORDS:
@@ -269,7 +271,11 @@ def _differ_in_one_letter(one: str, other: str) -> bool:
     >>> _differ_in_one_letter("positive", "postive"), _differ_in_one_letter("class1", "class2")
     (True, False)
     """
-    short, long = sorted((one.casefold(), other.casefold()), key=len)
+    words, others = one.casefold().split(), other.casefold().split()
+    changed_words = [pair for pair in zip(words, others, strict=False) if pair[0] != pair[1]]
+    if len(words) != len(others) or len(changed_words) != 1:
+        return False
+    short, long = sorted(changed_words[0], key=len)
     if len(short) < 5 or len(long) - len(short) > 1:
         return False
     start = 0

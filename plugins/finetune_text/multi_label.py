@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -23,7 +24,7 @@ _BITS = frozenset({"0", "1"})
 _NOT_LABELS = frozenset({"", str(IGNORE_INDEX)})
 """A null in a list, and the number that losses skip."""
 _UNKNOWN_BITS = frozenset({"", "-1", str(IGNORE_INDEX)})
-"""What a vector holds where nobody said whether the label applies."""
+"""What a vector holds where it is unknown whether the label applies."""
 _SHARE = re.compile(r"0?\.\d+")
 
 
@@ -139,7 +140,8 @@ class MultiLabelPreprocessor(Preprocessor):
             yield label_finding(
                 "label-joined", f"{message}: {label_checks.listed([repr(name) for name in names])}.", value=names[0],
                 level="error" if separator != " " else "warning",
-                fix=f"Set preprocessor.separator: {separator!r}, or make each label an element of a list.",
+                fix=(f"Set preprocessor.separator: {separator!r}, or make" if separator.strip() else "Make")
+                + " each label an element of a list.",
             )  # fmt: skip
 
     def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
@@ -182,7 +184,7 @@ class MultiLabelPreprocessor(Preprocessor):
 
     def _first_wrong(self, split: Sequence[str]) -> str | None:
         """Return the first part of a row's labels that is not a label; all of a vector that has another length."""
-        known = _BITS if self.label_form == "vector" else self._ids()
+        known = _BITS if self.label_form == "vector" else self._ids
         for part in split:
             if part not in known:
                 return part
@@ -194,8 +196,9 @@ class MultiLabelPreprocessor(Preprocessor):
         """Return the ids of one row's labels, which must be sound."""
         if self.label_form == "vector":
             return frozenset(position for position, part in enumerate(split) if part == "1")
-        return frozenset(map(self._ids().__getitem__, split))
+        return frozenset(map(self._ids.__getitem__, split))
 
+    @cached_property
     def _ids(self) -> dict[str, int]:
         return labels.ids_of(self.labels or (), ids=self.label_form == "ids")
 
@@ -224,7 +227,7 @@ class MultiLabelPreprocessor(Preprocessor):
                 "label-vector", f"expected {len(self.labels or ())} values, each 0 or 1.", row=row, value=repr(value),
                 level="error", fix="Correct the vector, or drop the row.",
             )  # fmt: skip
-        return label_checks.unseen_label(wrong, row, self._ids())
+        return label_checks.unseen_label(wrong, row, self._ids)
 
     def counts(self, features: Batch) -> Mapping[str, int]:
         """Return how many texts were truncated, and how many tokens were lost."""

@@ -21,7 +21,7 @@ _COLUMNS = ("spans", "entities", "label", "labels")
 _STARTS, _ENDS = ("start", "start_offset"), ("end", "end_offset")
 _LABELS = ("label", "labels")
 _AS_LIST = r"\[\s*\[\s*\d+\s*,\s*\d+\s*,\s*\""
-_AS_OBJECT = r"\[\s*\{[^{}]*\"(?:start|start_offset)\"\s*:\s*\d"
+_AS_OBJECT = r"\[\s*\{(?=[^{}]*\"(?:start|start_offset)\"\s*:\s*\d)(?=[^{}]*\"labels?\"\s*:)"
 _RECOGNISED = (
     re.compile(rf'"(?:{"|".join(_COLUMNS)})"\s*:\s*(?:{_AS_LIST}|{_AS_OBJECT})'),
     re.compile(r'"(?:annotations|completions)"\s*:\s*\[\s*\{.*"result"\s*:', re.DOTALL),
@@ -168,7 +168,7 @@ def _unreadable(value: Any) -> _SpanError:
 
 
 def _label_studio(row: Row) -> list[_Span] | None:
-    """Return the spans of a task of Label Studio; None if nobody has annotated it.
+    """Return the spans of a task of Label Studio; None if it has no annotation.
 
     Raises:
         _SpanError: Two annotations of the task differ, and none is the ground truth.

@@ -179,7 +179,7 @@ def text_of(value: Any) -> str:
             contents.append(content)
         calls = message.get("tool_calls")
         for call in calls if isinstance(calls, list | tuple) else ():
-            contents.append(json.dumps(call.get("function", call) if isinstance(call, Mapping) else call))
+            contents.append(json.dumps(call.get("function", call) if isinstance(call, Mapping) else call, default=str))
     return "\n".join(contents)
 
 
@@ -401,7 +401,7 @@ def _check_weight(given: Mapping[str, Any], turn: _Turn) -> Iterator[Finding]:
             continue
         value = given[key]
         if not isinstance(value, bool | int | float) or value not in (0, 1):
-            wrong = f"the weight of a turn is 0 or 1, found {value!r}."
+            wrong = f"the weight of a turn must be 0 or 1, but is {value!r}."
             yield turn.finding(
                 "bad-turn-weight", wrong, "Write 0 or false for a turn that is not trained.", value, key=key
             )
@@ -480,7 +480,8 @@ def _check_order(messages: Sequence[_Turn], part: Part) -> Iterator[Finding]:
     for before, message in pairwise(turns):
         if message.role == TOOL and before.role != TOOL and not before.calls:
             wrong = "the result of a tool follows a turn that calls none."
-            yield message.finding("tool-without-call", wrong, "Give the assistant's turn its tool_calls.", at="role")
+            fix = "Give the assistant's turn its tool_calls, unless its text holds the call."
+            yield message.finding("tool-without-call", wrong, fix, at="role", level="warning")
         if before.role == message.role != TOOL:
             wrong = f"the {message.role} has two turns in a row."
             yield message.finding("role-twice", wrong, "Join the two messages.", message.role, at="role")

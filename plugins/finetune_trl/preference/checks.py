@@ -107,7 +107,7 @@ def _starts_with(answer: Any, prompt: Any) -> bool:
 def _stripped(answer: Any) -> Any:
     if isinstance(answer, str):
         return answer.strip()
-    return [(message["role"], message["content"].strip()) for message in answer]
+    return [(message["role"], message["content"].strip(), message.get("tool_calls")) for message in answer]
 
 
 class RepeatedPairs:

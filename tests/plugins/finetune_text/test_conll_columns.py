@@ -196,6 +196,15 @@ def test_a_sentence_that_stops_counting_is_a_bad_row():
     assert finding.line == text.count("\n")
 
 
+@pytest.mark.parametrize("place", [0, 5, 29])
+def test_one_sentence_that_does_not_count_does_not_make_words_of_the_numbers(place):
+    sentences = [written([sentence], STATED["counted"]) for sentence in SENTENCES * 10]
+    sentences.insert(place, "1\tGulls\tO\n1\tInès\tB-PER\n\n")
+    rows, findings = read("".join(each.rstrip("\n") + "\n\n" for each in sentences))
+    assert pairs(rows) == SENTENCES * 10
+    assert [finding.code for finding in findings] == ["columns-detected", "word-number"]
+
+
 # ---- names
 
 

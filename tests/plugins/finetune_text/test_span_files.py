@@ -265,6 +265,7 @@ def test_annotations_that_differ_are_a_finding_unless_one_is_the_truth():
         '{"tokens": ["a"], "ner_tags": ["O"]}\n',
         '{"context": "a", "answers": {"text": ["a"], "answer_start": [0]}}\n',
         '[{"messages": [{"role": "user", "content": "a"}]}]',
+        '{"text": "a", "intent": "b", "entities": [{"start": 0, "end": 1, "value": "a", "entity": "c"}]}\n',
     ],
 )
 def test_other_files_are_not_recognised(head):

@@ -355,6 +355,16 @@ def test_prompts_that_change_with_the_answer_are_counted(preprocessor: Preproces
     assert counts["prompt_not_prefix"] == 1
 
 
+def test_answers_that_call_different_tools_are_different() -> None:
+    def call(name: str) -> list[dict[str, Any]]:
+        function = {"name": name, "arguments": {}}
+        return [{"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": function}]}]
+
+    pairs = [{"prompt": [U], "chosen": call("tide"), "rejected": call(name)} for name in ("fog", "tide")]
+    found = [(each.code, each.row) for each in DPOPreprocessor().fit(pairs).check(pairs)]
+    assert ("identical-answers", 1) in found and ("identical-answers", 0) not in found
+
+
 # --- scores -----------------------------------------------------------------------------------------------------------
 
 
