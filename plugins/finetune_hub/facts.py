@@ -12,7 +12,7 @@ from huggingface_hub.repocard import metadata_load
 
 from finetune.errors import BadOptions, BadRecipe, did_you_mean
 from finetune.kit import Result, locate, recipe_from_mapping
-from finetune_hub.hub_rules import is_hub_id
+from finetune_hub.hub_rules import is_model_id
 
 FIELDS = (
     "license",
@@ -98,7 +98,7 @@ def check_fields(fields: Mapping[str, Any]) -> None:
 
 
 def _hub_id(path: str) -> str | None:
-    return path if is_hub_id(path) else None
+    return path if is_model_id(path) else None
 
 
 def _card_of_base(result: Result) -> dict[str, Any]:

@@ -32,12 +32,18 @@ LICENSES = frozenset((
 ))  # fmt: skip
 """The Hub's list of licences (huggingface.co/docs/hub/repositories-licenses)."""
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*|code|multilingual")
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def is_hub_id(path: str) -> bool:
     """Say whether a path is an id on the Hub, ``user/name``, and not a folder or a name of a plugin's scheme."""
     return _HUB_ID.fullmatch(path) is not None and not Path(path).exists()
+
+
+def is_model_id(path: str) -> bool:
+    """Say whether a path is the id of a model on the Hub, also an old one without a user: ``gpt2``."""
+    return is_hub_id(path) or (_NAME.fullmatch(path) is not None and not Path(path).exists())
 
 
 def repo_problem(repo: str) -> str | None:
@@ -94,15 +100,15 @@ def base_problem(fields: Mapping[str, Any], directory: Path) -> str | None:
     """Return why others cannot find the base model, or None."""
     stated = fields.get("base_model")
     if stated:
-        if is_hub_id(str(stated)):
+        if is_model_id(str(stated)):
             return None
         return f"its base_model is {stated!r}, which is not an id on the Hub. Write user/name."
     base = base_of_adapter(directory)
-    if base is None or is_hub_id(base):
+    if base is None or is_model_id(base):
         return None
     return (
-        f"{ADAPTER} names a folder of this machine as the base model ({base}), so nobody else can load the adapter. "
-        f"Push the base model too, and state its id: finetune card {directory} base_model=user/name"
+        f"{ADAPTER} names a folder of this machine as the base model ({base}), so the adapter cannot be loaded "
+        f"on another machine. Push the base model too, and state its id: finetune card {directory} base_model=user/name"
     )
 
 
@@ -117,7 +123,7 @@ def base_of_adapter(directory: Path) -> str | None:
 def portable_adapter(directory: Path, fields: Mapping[str, Any]) -> bytes:
     """Return an adapter's configuration with the stated id in place of a base model on this machine."""
     content = json.loads((directory / ADAPTER).read_text(encoding="utf-8"))
-    if fields.get("base_model") and not is_hub_id(str(content.get(BASE_KEY))):
+    if fields.get("base_model") and not is_model_id(str(content.get(BASE_KEY))):
         content[BASE_KEY] = str(fields["base_model"])
     return (json.dumps(content, indent=2) + "\n").encode()
 

@@ -138,17 +138,17 @@ def merge(run: str | Path, output: str | Path, *, base: str | None = None, dtype
     loaded = finetune.load(run, base=base)
     check_mergeable(loaded.plan.strategy, loaded.model)
     batch = random_batch(loaded.model)
-    of_run = model_outputs(loaded.model, batch)
+    of_run = _outputs(loaded.model, batch)
     dtype = dtype or default_dtype(loaded)
     plan, tokenizer, model = loaded.plan, loaded.tokenizer, loaded.model
     if is_quantized(base_model_of(model)) or any(p.dtype != torch.float32 for p in model.parameters()):
         del loaded, model  # frees the memory
         with suppress_output():
             model = reload(replace(plan, strategy=UnquantizedStrategy(strategy=plan.strategy)), run, tokenizer)
-    exact = model_outputs(model, batch)
+    exact = _outputs(model, batch)
     merged = merge_adapter(model)
     check_change(
-        compare(exact, model_outputs(merged, batch)),
+        compare(exact, _outputs(merged, batch)),
         TOLERANCE,
         "by the merge in float32. Please report this, and use the adapter as it is",
     )
@@ -157,7 +157,7 @@ def merge(run: str | Path, output: str | Path, *, base: str | None = None, dtype
     tokenizer.save_pretrained(output)
     make_readable(output)
     record = write_record(finished, run, output, model=model_section(finished, base=base, dtype=dtype))
-    of_merged = model_outputs(finetune.load(output).model, batch)
+    of_merged = _outputs(finetune.load(output).model, batch)
     change = Merged(dtype=dtype, rounding=compare(exact, of_merged), difference=compare(of_run, of_merged))
     try:
         remedy = "Please report this, and use the adapter as it is"
@@ -296,6 +296,15 @@ def random_batch(model: Any) -> dict[str, Any]:
     if hasattr(config, "use_cache"):
         batch["use_cache"] = False
     return batch
+
+
+def _outputs(model: Any, batch: Mapping[str, Any]) -> list[Any]:
+    """Return the outputs of a model on the processor, where models on different devices can be compared."""
+    moved = {
+        name: value.to(model.device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()
+    }
+    outputs = model_outputs(model, moved)
+    return [output.cpu() if isinstance(output, torch.Tensor) else output for output in outputs]
 
 
 def compare(before: Any, after: Any) -> float:

@@ -31,7 +31,8 @@ def check_names(model: Any, config: Any) -> None:
         config: A `peft.PeftConfig`.
 
     Raises:
-        BadOptions: A name matches nothing; the message has one line for each, with the most similar name.
+        BadOptions: A pattern is not a regular expression, or a name matches nothing: one line for each, with the most
+            similar name.
     """
     problems = list(_problems(model, config))
     if problems:
@@ -45,7 +46,7 @@ def _problems(model: Any, config: Any) -> Iterator[str]:
     for field in SUFFIXES:
         value = getattr(config, field, None)
         if isinstance(value, str):
-            if value != ALL_LINEAR and not any(re.fullmatch(value, name) for name in modules):
+            if value.lower() != ALL_LINEAR and not any(_matches(value, name) for name in modules):
                 yield _no_full_match(field, value, modules, kind)
         elif isinstance(value, Collection):
             names = [name for name in value if isinstance(name, str)]  # `trainable_token_indices` may hold numbers only
@@ -92,4 +93,11 @@ def _ends_in(name: str, ending: str) -> bool:
 
 
 def _ends_in_pattern(name: str, pattern: str) -> bool:
-    return re.fullmatch(rf"(.*\.)?({pattern})", name) is not None
+    return _matches(rf"(.*\.)?({pattern})", name)
+
+
+def _matches(pattern: str, name: str) -> bool:
+    try:
+        return re.fullmatch(pattern, name) is not None
+    except re.error as error:
+        raise BadOptions(f"strategy: {pattern!r} is not a regular expression: {error}.") from error

@@ -457,3 +457,12 @@ def test_a_token_is_found_across_the_pieces_of_a_file(tmp_path: Path, monkeypatc
 def test_a_name_that_is_no_repository_is_refused(run: Path) -> None:
     with pytest.raises(push.NotReady, match="Write user/name"):
         push.push(run, "letters")
+
+
+@pytest.mark.parametrize(
+    ("base", "is_id"), [("gpt2", True), ("skerrow/bert", True), ("/models/bert", False), ("./x", False)]
+)
+def test_an_adapter_of_an_old_id_without_a_user_can_be_pushed(base: str, is_id: bool, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+    problems = [each for each in card_problems({}, "mit", tmp_path) if "base model" in each]
+    assert bool(problems) == (not is_id)

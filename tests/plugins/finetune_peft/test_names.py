@@ -44,6 +44,8 @@ ENDINGS = sorted({name.split(".", start)[-1] for name in MODULES for start in ra
         (LoraConfig(exclude_modules=["lm_haed"]), "exclude_modules 'lm_haed' names no module .* mean 'lm_head'"),
         (LoraConfig(rank_pattern={"k_poj": 4}), "rank_pattern 'k_poj' names no module .* mean 'k_proj'"),
         (LoraConfig(alpha_pattern={"^model.layers.7.*": 4}), "alpha_pattern"),
+        (LoraConfig(target_modules="*_proj"), r"strategy: '\*_proj' is not a regular expression: nothing to repeat"),
+        (LoraConfig(rank_pattern={"*.q_proj": 2}), "is not a regular expression"),
         (LoraConfig(trainable_token_indices={"embed_token": [1]}), "trainable_token_indices 'embed_token' .* mean"),
         (
             LoraConfig(target_modules=[], target_parameters=["q_proj.wieght"]),
@@ -75,6 +77,7 @@ def test_every_unknown_name_has_a_line() -> None:
     [
         LoraConfig(),
         LoraConfig(target_modules="all-linear"),
+        LoraConfig(target_modules="All-Linear"),
         LoraConfig(target_modules=r".*\.(q|v)_proj", modules_to_save=["lm_head", "model.norm"]),
         LoraConfig(target_modules=["q_proj"], rank_pattern={"q_proj": 2, r"^model\.layers\.0.*": 4}),
         LoraConfig(target_modules=[], target_parameters=["q_proj.weight"]),
