@@ -16,7 +16,7 @@ upstream.import_bitsandbytes()  # before anything else imports transformers, whi
 from transformers import TrainingArguments
 
 from finetune import base as bases
-from finetune import data, models
+from finetune import data, models, trust
 from finetune import plan as plans
 from finetune import recipe as recipes
 from finetune import run as runs
@@ -58,6 +58,7 @@ def train(
     resume: bool = False,
     accept_changes: bool = False,
     overwrite: bool = False,
+    trust_code: bool = False,
     plugins: Plugins | None = None,
     reporter: Reporter | None = None,
 ) -> Result:
@@ -97,6 +98,8 @@ def train(
         resume: Continue from the newest valid checkpoint in the output folder.
         accept_changes: Resume even if the recipe or the data changed.
         overwrite: Replace an earlier run in the output folder.
+        trust_code: Run the Python code that `recipe` names even if the file lies in a run folder,
+            which may come from somebody else.
         plugins: Where names are looked up; None to discover the installed plugins.
         reporter: Shows the progress; None for bars on a terminal and silence elsewhere.
 
@@ -126,7 +129,7 @@ def train(
     if _holds_examples(dataset):
         rows = dataset
         keys["dataset"] = {"path": ROWS}
-    plan = plans.make(_recipe(recipe, keys), plugins or discover())
+    plan = plans.make(_recipe(recipe, keys, trust_code=trust_code), plugins or discover())
     if reporter is None and sys.stderr.isatty():
         reporter = Console()
     return runs.run(
@@ -139,6 +142,7 @@ def load(
     *,
     base: str | Path | None = None,
     accept_changes: bool = False,
+    trust_code: bool = False,
     plugins: Plugins | None = None,
 ) -> FineTuned:
     """Load the model of a finished run.
@@ -153,14 +157,17 @@ def load(
         base: Folder or Hub id of the base model, if it is no longer where it was when the run was
             trained.
         accept_changes: Load the run even if the base model or the saved tokenizer has changed.
+        trust_code: Run the Python code that the run folder names, such as your own evaluator. Without
+            it, a run folder from somebody else runs no code.
         plugins: Where names are looked up; None to discover the installed plugins.
 
     Raises:
+        UntrustedCode: The run needs Python code that its folder names, and `trust_code` is not set.
         BadRecipe: The folder holds no finished run, or its base model is gone.
         Incompatible: The base model or the saved tokenizer has changed since the run was trained.
     """
     plugins = plugins or discover()
-    result = Result.load(run)
+    result = Result.load(run, trust_code=trust_code)
     recipe = recipes.from_mapping(result.recipe, name=str(Path(run) / RECIPE))
     if base is not None:
         recipe = replace(recipe, model=replace(recipe.model, path=str(base)))
@@ -172,8 +179,8 @@ def load(
         # Further metrics can be code that is not installed here, so they are loaded only when
         # something is scored.
         recipe=replace(plan.recipe, metrics=recipe.metrics),
-        preprocessor=options.rebuild(result.preprocessor, where="preprocessor"),
-        evaluator=options.rebuild(result.evaluator, where="evaluator"),
+        preprocessor=options.rebuild(result.preprocessor, where="preprocessor", plugins=plugins),
+        evaluator=options.rebuild(result.evaluator, where="evaluator", plugins=plugins),
     )
     if plan.strategy.loads_base():
         bases.check_place(plan.model)
@@ -196,6 +203,7 @@ def evaluate(
     *,
     split: str = "test",
     base: str | Path | None = None,
+    trust_code: bool = False,
     plugins: Plugins | None = None,
     reporter: Reporter | None = None,
 ) -> dict[str, float]:
@@ -207,6 +215,7 @@ def evaluate(
         split: The split to score. It has no effect if `dataset` has a single split: that one is
             scored.
         base: Folder or Hub id of the base model, as in `load`.
+        trust_code: Run the Python code that the run folder names, as in `load`.
         plugins: Where names are looked up; None to discover the installed plugins.
         reporter: Shows the progress.
 
@@ -216,7 +225,8 @@ def evaluate(
     Raises:
         BadData: The data cannot be read, or has no such split.
     """
-    return load(run, base=base, plugins=plugins).evaluate(dataset, split=split, reporter=reporter)
+    loaded = load(run, base=base, trust_code=trust_code, plugins=plugins)
+    return loaded.evaluate(dataset, split=split, reporter=reporter)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -382,6 +392,7 @@ class FineTuned:
         recipe = self.plan.recipe
         plan = replace(self.plan, metrics=plans.find_metrics(recipe, self.plan.plugins))
         if dataset is not None:
+            trust.allow(_without_paths(dataset))
             # A path is another file with the same columns.
             section = (
                 _without_paths(dataset) if isinstance(dataset, Mapping) else asdict(self.source_like(str(dataset)))
@@ -475,14 +486,17 @@ def _left_out(row: Mapping[str, Any]) -> Record:
     return {"prediction": None, "left_out": " ".join(row["messages"]), **place}
 
 
-def _recipe(recipe: str | Path | Recipe | None, keys: Mapping[str, Any]) -> Recipe:
+def _recipe(recipe: str | Path | Recipe | None, keys: Mapping[str, Any], *, trust_code: bool) -> Recipe:
+    """Return the recipe with the keys that the user gave in Python."""
     given = {name: _without_paths(value) for name, value in keys.items()}
-    if isinstance(recipe, Recipe):
-        return recipes.from_mapping({**recipes.to_mapping(recipe), **given})
+    trust.allow(given)
     content: dict[str, Any] = {}
-    if recipe is not None:
-        content = recipes.to_mapping(recipes.read(recipe))
-    return recipes.parse({**content, **given})
+    if isinstance(recipe, Recipe):
+        content = recipes.to_mapping(recipe)
+        trust.allow(content)
+    elif recipe is not None:
+        content = recipes.to_mapping(recipes.read(recipe, trust_code=trust_code))
+    return recipes.from_mapping({**content, **given})
 
 
 def _suffixes(path: Any) -> set[str]:

@@ -30,6 +30,10 @@ class BrokenPlugin(FinetuneError):
     """A plugin that a recipe needs cannot be loaded."""
 
 
+class UntrustedCode(FinetuneError):
+    """A run folder names Python code, and the user has not said that it may run."""
+
+
 class MissingLibrary(FinetuneError):
     """An optional library that a recipe needs, and that is not installed."""
 

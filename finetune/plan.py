@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from finetune import models
+from finetune import models, trust
 from finetune.errors import BadRecipe, FinetuneError, did_you_mean
 from finetune.interfaces import Evaluator, Preprocessor, Record, Strategy, Task
-from finetune.plugins import Plugins, resolve
+from finetune.plugins import Plugins, class_path, resolve
 from finetune.recipe import Choice, Model, Recipe, options, to_mapping
 from finetune.training import upstream
 from finetune.training.arguments import check_arguments, check_generation
@@ -136,6 +136,7 @@ def _metric(name: str, plugins: Plugins) -> Metric:
     targets = catalogue.targets
     scheme, colon, rest = name.partition(":")
     if colon and f"{scheme}:" in targets:
+        trust.require(name, where="metrics")  # the rest can name code, too
         made: Metric = catalogue.load(f"{scheme}:")(rest)
         return made
     found = plugins.find("metrics", name)
@@ -156,6 +157,7 @@ def _chosen(plugins: Plugins, hook: str, choice: Choice | None, base: Any, defau
     cls = plugins.find(hook, choice.name) if choice.name else resolve(default)
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise BadRecipe(f"{section}: {choice.name or default!r} is {cls!r}. It must be a subclass of {base.__name__}.")
+    trust.allow(class_path(cls))  # a plugin provides it, or the user named it
     return options.build(cls, choice.options, where=section)
 
 

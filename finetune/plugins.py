@@ -19,7 +19,7 @@ from typing import Any
 
 import pluggy
 
-from finetune import hookspecs
+from finetune import hookspecs, trust
 from finetune.errors import BrokenPlugin, DuplicateName, FinetuneError, MissingLibrary, UnknownName, did_you_mean
 from finetune.user_code import described
 
@@ -82,6 +82,27 @@ def resolve(target: Any) -> Any:
         ) from error
 
 
+def find_code(name: str, *, where: str) -> Any:
+    """Import what a recipe names as ``"module:attribute"``.
+
+    Args:
+        name: The name.
+        where: The section that holds it, for messages.
+
+    Raises:
+        UntrustedCode: Only a run folder names it; see `finetune.trust`.
+        UnknownName: The module or its attribute does not exist.
+        BrokenPlugin: The module needs another module that is not installed, or raises an error.
+    """
+    trust.require(name, where=where)
+    return resolve(name)
+
+
+def class_path(cls: Any) -> str:
+    """Return where a class is defined, as ``"module:Class"``."""
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
 @dataclass(frozen=True)
 class Catalogue:
     """The names of one kind, and the plugin that provides each."""
@@ -111,9 +132,10 @@ class Catalogue:
                 are broken.
             MissingLibrary: It needs a library that is not installed; the message has the command
                 that installs it.
+            UntrustedCode: It is Python code that only a run folder names.
         """
         if ":" in name:
-            return resolve(name)
+            return find_code(name, where=self.kind)
         if name not in self.targets:
             broken = "".join(f" Plugin {plugin!r} is broken: {why}." for plugin, why in self.broken.items())
             error = BrokenPlugin if broken and not did_you_mean(name, self.targets) else UnknownName
@@ -158,6 +180,26 @@ class Plugins:
     def find(self, hook: str, name: str) -> Any:
         """Return what a name of one kind stands for: ``find("strategies", "lora")``."""
         return self.catalogues[hook].find(name)
+
+    def provides(self, hook: str, path: str) -> bool:
+        """Return whether a class, named as ``"module:Class"``, is one of a hook or the default of a task.
+
+        Args:
+            hook: ``"preprocessors"`` or ``"evaluators"``.
+            path: Where the class is defined; the plugin can offer it under another path.
+        """
+        package = path.partition(":")[0].partition(".")[0]
+        section = hook.removesuffix("s")
+        targets = list(self.catalogues[hook].available.values())
+        targets += [getattr(task, section, None) for task in self.catalogues["tasks"].available.values()]
+        if path in targets:
+            return True
+        for target in targets:
+            if isinstance(target, str) and target.partition(":")[0].partition(".")[0] != package:
+                continue  # do not import other plugins
+            if target is not None and class_path(resolve(target)) == path:
+                return True
+        return False
 
     def announce(self, hook: str, **arguments: Any) -> None:
         """Call a ``before_x`` or ``after_x`` hook in every plugin, except those that lack a library of ``"*"``."""

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
+from finetune import trust
 from finetune.errors import BadRecipe
 from finetune.progress import Phase
 
@@ -139,8 +140,12 @@ class Result:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
-    def load(cls, directory: str | Path) -> Result:
+    def load(cls, directory: str | Path, *, trust_code: bool = False) -> Result:
         """Read the `result.json` of a run folder.
+
+        Args:
+            directory: The run folder.
+            trust_code: Trust the Python code that it names; see `finetune.trust`.
 
         Raises:
             BadRecipe: The folder holds no finished run, or the run of another version of this
@@ -159,6 +164,8 @@ class Result:
         _require_format(content, path)
         content["phases"] = [Phase(**phase) for phase in content["phases"]]
         content["directory"] = str(directory)
+        if trust_code:
+            trust.allow([content["recipe"], content["preprocessor"], content["evaluator"]])
         return cls(**content)
 
     @property

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import click
 
+from finetune.cli.flags import trust_code_flag
+
 
 @click.command("check")
 @click.argument("recipe", type=click.Path(dir_okay=False))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--samples", default=3, show_default=True, help="How many features to show as text.")
+@trust_code_flag
 @click.option("--json", "as_json", is_flag=True, help="Print the data report as JSON.")
 def command(recipe: str, overrides: tuple[str, ...], samples: int, as_json: bool) -> None:
     """Read and check the data of RECIPE as `train` does, without loading a model.

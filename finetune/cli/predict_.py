@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from finetune.cli.flags import trust_code_flag
+
 if TYPE_CHECKING:
     from finetune.api import FineTuned
     from finetune.recipe import Source
@@ -27,6 +29,7 @@ GENERATION = "generation."
     type=click.Choice(["error", "drop"]),
     help="What to do with bad rows of FILE: stop, or print a line without a prediction. Default: as in the run.",
 )
+@trust_code_flag
 @click.pass_context
 def command(
     ctx: click.Context, run: str, file: str | None, base: str | None, on_bad: Literal["error", "drop"] | None

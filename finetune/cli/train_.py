@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from finetune.cli.flags import trust_code_flag
+
 
 @click.command("train")
 @click.argument("recipe", type=click.Path(dir_okay=False))
@@ -11,6 +13,7 @@ import click
 @click.option("--resume", is_flag=True, help="Continue from the newest valid checkpoint in the output folder.")
 @click.option("--resume-changed", is_flag=True, help="Like --resume, even if the recipe or the data changed.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run in the output folder.")
+@trust_code_flag
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 def command(
@@ -32,15 +35,16 @@ def command(
     from finetune import recipe as recipes
     from finetune.cli import output
     from finetune.evaluation import verdicts
-    from finetune.plugins import add_recipe_folder
+    from finetune.plugins import add_recipe_folder, discover
     from finetune.progress import Console, Reporter
 
     read = recipes.read(recipe, overrides)
     add_recipe_folder(Path(recipe))
-    from finetune import api
+    from finetune import plan as plans
+    from finetune import run as runs
 
-    result = api.train(
-        read,
+    result = runs.run(
+        plans.make(read, discover()),
         resume=resume or resume_changed,
         accept_changes=resume_changed,
         overwrite=overwrite,

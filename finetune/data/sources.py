@@ -18,7 +18,7 @@ from finetune.data.readers import signatures
 from finetune.data.readers.formats import Formats
 from finetune.errors import BadData, did_you_mean
 from finetune.interfaces import Finding
-from finetune.plugins import Plugins, resolve
+from finetune.plugins import Plugins, find_code
 from finetune.progress import suppress_progress_bars
 from finetune.recipe import Source
 
@@ -58,7 +58,7 @@ def find(source: Source, *, plugins: Plugins, formats: Formats, report: Report) 
         if scheme in plugins.catalogues["sources"].targets:
             return _called(plugins.find("sources", scheme), rest, source=source)
         if _FUNCTION.fullmatch(source.path) and _is_module(scheme):
-            return _called(resolve(source.path), source=source)
+            return _called(find_code(source.path, where="dataset.path"), source=source)
         if re.fullmatch(r"[\w.-]{2,}", scheme):  # a single letter is a Windows drive
             known = plugins.catalogues["sources"].targets
             raise _failed(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.base import describe_tokenizer
     from finetune.cli import output as cli_output
+    from finetune.cli.flags import trust_code_flag
     from finetune.data import from_rows
     from finetune.data.findings import blank_line
     from finetune.data.readers.json_array import JsonArrayReader
@@ -31,7 +32,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.evaluation.required import check_primary, require_key
     from finetune.folder import make_readable, size_of_weights
     from finetune.models import base_model_of, bf16_is_fast, config_of, finds_end_by_padding, locate, suppress_output
-    from finetune.plugins import Plugins, discover, resolve
+    from finetune.plugins import Plugins, discover, find_code, resolve
     from finetune.progress import Console, Reporter, suppress_progress_bars
     from finetune.recipe import Recipe
     from finetune.recipe import dump as dump_yaml
@@ -107,6 +108,7 @@ __all__ = [
     "dump_yaml",
     "encode_truncated",
     "evaluation_mode",
+    "find_code",
     "finds_end_by_padding",
     "from_rows",
     "generate",
@@ -142,6 +144,7 @@ __all__ = [
     "suppress_progress_bars",
     "too_long",
     "trainer",
+    "trust_code_flag",
     "upstream_changed",
     "verdicts",
     "write_atomically",

@@ -14,8 +14,10 @@ from typing import Any, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
+from finetune import trust
 from finetune.errors import BadOptions, did_you_mean
-from finetune.plugins import resolve
+from finetune.interfaces import Evaluator, Preprocessor
+from finetune.plugins import Plugins, class_path, discover, resolve
 
 T = TypeVar("T")
 
@@ -59,22 +61,32 @@ def as_options(built: Any) -> dict[str, Any]:
 
 def describe(built: Any) -> dict[str, Any]:
     """Return an object as data, for `rebuild`: ``{"class": "module:Class", "options": {…}}``."""
-    cls = type(built)
-    return {"class": f"{cls.__module__}:{cls.__qualname__}", "options": as_options(built)}
+    return {"class": class_path(type(built)), "options": as_options(built)}
 
 
-def rebuild(described: Mapping[str, Any], *, where: str) -> Any:
+def rebuild(described: Mapping[str, Any], *, where: str, plugins: Plugins | None = None) -> Any:
     """Build the object that `describe` described.
 
     Args:
         described: What `describe` returned.
-        where: The section that it belongs to, for messages: ``"preprocessor"``.
+        where: The section that it belongs to: ``"preprocessor"`` or ``"evaluator"``.
+        plugins: Where classes are looked up; None to discover the installed plugins.
 
     Raises:
+        UntrustedCode: No plugin provides the class, and the user has not said that its code may run;
+            see `finetune.trust`.
         UnknownName: The class is not installed.
-        BadOptions: The class does not have these options.
+        BadOptions: It is no class of this section, or does not have these options.
     """
-    return build(resolve(described["class"]), described["options"], where=where)
+    path, base = str(described["class"]), {"preprocessor": Preprocessor, "evaluator": Evaluator}[where]
+    if not (plugins or discover()).provides(f"{where}s", path):
+        trust.require(path, where=where)
+    cls = resolve(path)
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise BadOptions(
+            f"{where}: {path!r} is not a subclass of {base.__name__}. Restore the file as the run wrote it."
+        )
+    return build(cls, described["options"], where=where)
 
 
 @cache

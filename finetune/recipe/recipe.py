@@ -7,9 +7,13 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from finetune import trust
 from finetune.errors import BadOptions, BadRecipe, did_you_mean
 from finetune.recipe import options
 from finetune.recipe.strict_yaml import load
+
+RUN_FILES = ("result.json", "log.jsonl", "*.safetensors", "adapter_config.json", "checkpoint-*")
+"""Patterns of files that a run folder holds beside its recipe."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,12 +133,14 @@ class Recipe:
     `intended_use`, `limits`, `dataset_license`."""
 
 
-def read(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
+def read(path: str | Path, overrides: tuple[str, ...] | list[str] = (), *, trust_code: bool = False) -> Recipe:
     """Read a recipe from a YAML file.
 
     Args:
         path: The file.
         overrides: Keys to replace, such as ``training.learning_rate=3e-5``.
+        trust_code: Trust the Python code that the recipe names even if the file lies in a run folder, which may come
+            from somebody else. A recipe elsewhere is the user's own.
 
     Raises:
         BadRecipe: The file cannot be read, is not strict YAML, or has an unknown, missing or wrong
@@ -144,15 +150,29 @@ def read(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> Recip
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadRecipe(f"cannot read the recipe {str(path)!r}: {error}.") from error
-    return parse({**_mapping(load(text, name=str(path)), str(path))}, overrides, name=str(path))
+    content = _mapping(load(text, name=str(path)), str(path))
+    if trust_code or not _in_run_folder(Path(path)):
+        trust.allow(content)
+    return from_mapping(_with_overrides(content, overrides), name=str(path))
 
 
 def parse(content: Mapping[str, Any], overrides: tuple[str, ...] | list[str] = (), *, name: str = "recipe") -> Recipe:
-    """Return the `Recipe` of plain mappings, with overrides; see `read` and `from_mapping`."""
+    """Return the `Recipe` of plain mappings that the user wrote, with overrides; see `read` and `from_mapping`."""
+    trust.allow(content)
+    return from_mapping(_with_overrides(content, overrides), name=name)
+
+
+def _in_run_folder(path: Path) -> bool:
+    """Return whether a recipe lies beside a result, a log or weights, so that somebody else may have written it."""
+    return any(any(path.resolve().parent.glob(pattern)) for pattern in RUN_FILES)
+
+
+def _with_overrides(content: Mapping[str, Any], overrides: tuple[str, ...] | list[str]) -> dict[str, Any]:
+    """Return a copy of a recipe with keys replaced by overrides, which the user wrote."""
     changed: dict[str, Any] = _copied(content)
     for override in overrides:
         _override(changed, override)
-    return from_mapping(changed, name=name)
+    return changed
 
 
 def from_mapping(content: Mapping[str, Any], *, name: str = "recipe") -> Recipe:
@@ -297,3 +317,4 @@ def _override(content: dict[str, Any], override: str) -> None:
         content[section] = below = dict(below or {})
         content = below
     content[last] = load(text, name=f"override {override!r}")
+    trust.allow(content[last])

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import click
 
+from finetune.kit import trust_code_flag
+
 
 @click.command("card")
 @click.argument("run", type=click.Path(file_okay=False))
 @click.argument("fields", nargs=-1, metavar="[FIELD=TEXT]...")
+@trust_code_flag
 def command(run: str, fields: tuple[str, ...]) -> None:
     """Write the model card of a finished run again, with facts that only you know.
 

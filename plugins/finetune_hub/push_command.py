@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from finetune.kit import trust_code_flag
+
 
 @click.command("push")
 @click.argument("run", type=click.Path(file_okay=False))
@@ -11,6 +13,7 @@ import click
 @click.option("--private", is_flag=True, help="Make the repository private if it is new.")
 @click.option("--with-data", is_flag=True, help="Upload rows of the data too: report, predictions, worst errors.")
 @click.option("--check", "only_check", is_flag=True, help="List the files and the problems, and upload nothing.")
+@trust_code_flag
 def command(run: str, repo: str, private: bool, with_data: bool, only_check: bool) -> None:
     """Push a finished run to the Hub: the model, its card and its recipe.
 

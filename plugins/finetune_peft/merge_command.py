@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from finetune.kit import trust_code_flag
+
 
 @click.command("merge")
 @click.argument("run", type=click.Path(file_okay=False))
@@ -14,6 +16,7 @@ import click
     type=click.Choice(["float32", "bfloat16", "float16"]),
     help="Data type of the weights.  [default: that of the base model in the run; for qlora, that of its files]",
 )
+@trust_code_flag
 def command(run: str, output: str | None, base: str | None, dtype: str | None) -> None:
     """Merge the adapter of a finished RUN into the weights of its base model.
 

@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict
 
-from finetune import hookimpl, hookspecs
+from finetune import hookimpl, hookspecs, trust
 from finetune.data import Examples, load
-from finetune.errors import BadData, BadOptions
+from finetune.errors import BadData, BadOptions, UntrustedCode
 from finetune.interfaces import Columns, Finding, Preprocessor, Reader, Row
 from finetune.plugins import Plugins
 from finetune.progress import suppress_progress_bars
@@ -309,6 +309,9 @@ def test_a_python_function_gives_rows_or_splits(monkeypatch: pytest.MonkeyPatch)
     module.tables = lambda: DatasetDict(train=Dataset.from_list(ROWS))  # type: ignore[attr-defined]
     module.__spec__ = sys.__spec__
     monkeypatch.setitem(sys.modules, "my_rows", module)
+    with pytest.raises(UntrustedCode, match=r"dataset\.path: 'my_rows:generated' is Python code"):
+        loaded("my_rows:generated")
+    trust.allow([f"my_rows:{name}" for name in vars(module)])
     assert loaded("my_rows:generated", options={"count": 4}).splits["train"]["label"] == [0, 1, 2, 3]
     assert set(loaded("my_rows:sample").splits) == {"train", "test"}
     assert loaded("my_rows:table").splits["train"].to_list() == ROWS

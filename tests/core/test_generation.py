@@ -9,7 +9,7 @@ import toy
 
 from finetune.errors import BadOptions
 from finetune.plan import check_generation
-from finetune.recipe import from_mapping
+from finetune.recipe import parse
 
 WRITTEN = {"task": "toy:TASK", "model": "m", "dataset": "d.csv", "strategy": "full", "output": "o"}
 WRITES = replace(toy.TASK, generates=True)
@@ -29,11 +29,11 @@ def test_what_would_fail_at_the_first_text_is_refused_before_anything_is_loaded(
     generation: dict[str, object], message: str
 ) -> None:
     with pytest.raises(BadOptions, match=message):
-        check_generation(WRITES, from_mapping({**WRITTEN, "generation": generation}))
+        check_generation(WRITES, parse({**WRITTEN, "generation": generation}))
 
 
 def test_a_task_that_writes_nothing_has_no_generation() -> None:
-    good = from_mapping({**WRITTEN, "generation": {"num_beams": 4, "max_new_tokens": 20}})
+    good = parse({**WRITTEN, "generation": {"num_beams": 4, "max_new_tokens": 20}})
     check_generation(WRITES, good)
     with pytest.raises(BadOptions, match="'toy:TASK' generates no text"):
         check_generation(toy.TASK, good)

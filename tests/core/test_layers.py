@@ -23,7 +23,7 @@ CORE = ROOT / "finetune"
 PLUGINS = sorted(path for path in (ROOT / "plugins").glob("finetune_*") if path.is_dir())
 
 LAYERS = (
-    ("errors", "user_code"),
+    ("errors", "user_code", "trust"),
     ("training.upstream",),
     ("interfaces",),
     ("hookspecs",),
@@ -36,7 +36,7 @@ LAYERS = (
     ("evaluation",),
     ("report",),
     ("run",),
-    ("cli.output",),
+    ("cli.output", "cli.flags"),
     ("kit",),
     ("api",),
     ("testing", "cli"),

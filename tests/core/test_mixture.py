@@ -17,7 +17,7 @@ from finetune import data
 from finetune.data.mixture import counts
 from finetune.errors import BadData, BadRecipe
 from finetune.plugins import discover, resolve
-from finetune.recipe import Source, from_mapping, parts
+from finetune.recipe import Source, parse, parts
 
 
 def write(folder: Path, name: str, size: int, seed: int) -> str:
@@ -161,7 +161,7 @@ def test_constants_fill_a_column(tmp_path: Path) -> None:
 def test_a_wrong_mixture_is_refused_by_name(dataset: Any, message: str) -> None:
     recipe = {"task": "t", "model": "m", "strategy": "full", "output": "o", "dataset": dataset}
     with pytest.raises(BadRecipe, match=message):
-        from_mapping(recipe)
+        parse(recipe)
 
 
 def test_the_data_sets_of_a_mixture_inherit_how_bad_rows_are_met() -> None:

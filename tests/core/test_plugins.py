@@ -17,9 +17,9 @@ import pytest
 import toy
 from click.testing import CliRunner
 
-from finetune import plan, recipe, result
+from finetune import plan, recipe, result, trust
 from finetune.cli import main
-from finetune.errors import BadRecipe, BrokenPlugin, DuplicateName, MissingLibrary, UnknownName
+from finetune.errors import BadRecipe, BrokenPlugin, DuplicateName, MissingLibrary, UnknownName, UntrustedCode
 from finetune.plugins import SWITCH, discover, resolve
 from finetune.report import charts
 
@@ -82,17 +82,17 @@ def test_a_stranger_answers_for_models_of_a_scheme(
         """,
     )
     written = {"task": "toy:TASK", "dataset": "rows.csv", "strategy": "full", "output": "run"}
-    planned = plan.make(recipe.from_mapping({**written, "model": "zoo:tiny"}), discover())
+    planned = plan.make(recipe.parse({**written, "model": "zoo:tiny"}), discover())
     assert planned.model.path == str(base)
     assert planned.recipe.model.path == "zoo:tiny"
     with pytest.raises(BadRecipe, match="'/nowhere/large' is not a folder"):
-        plan.make(recipe.from_mapping({**written, "model": "zoo:large"}), discover())
+        plan.make(recipe.parse({**written, "model": "zoo:large"}), discover())
     with pytest.raises(BadRecipe, match=r"no plugin provides the scheme 'zu' of 'zu:tiny'\. Installed: package"):
-        plan.make(recipe.from_mapping({**written, "model": "zu:tiny"}), discover())
+        plan.make(recipe.parse({**written, "model": "zu:tiny"}), discover())
     elsewhere = {"path": "org/model", "tokenizer": "zoo:tiny"}
-    assert plan.make(recipe.from_mapping({**written, "model": elsewhere}), discover()).model.tokenizer == str(base)
+    assert plan.make(recipe.parse({**written, "model": elsewhere}), discover()).model.tokenizer == str(base)
     with pytest.raises(BadRecipe, match=r"model\.tokenizer: no plugin provides the scheme 'zu' of 'zu:tiny'"):
-        plan.make(recipe.from_mapping({**written, "model": {**elsewhere, "tokenizer": "zu:tiny"}}), discover())
+        plan.make(recipe.parse({**written, "model": {**elsewhere, "tokenizer": "zu:tiny"}}), discover())
 
 
 def test_a_broken_plugin_is_reported_and_harms_no_other(install: Install) -> None:
@@ -192,7 +192,7 @@ def test_a_name_whose_library_is_missing_is_refused_with_the_command_that_instal
 def test_a_recipe_is_refused_for_each_name_whose_library_is_missing(install: Install, tmp_path: Path) -> None:
     install("limping_plugin", LIMPING)
     written = {"task": "toy:TASK", "dataset": "rows.csv", "output": "run", "model": str(toy.base(tmp_path / "bert"))}
-    read = recipe.from_mapping({**written, "strategy": "limping", "metrics": ["limping-metric:x"]})
+    read = recipe.parse({**written, "strategy": "limping", "metrics": ["limping-metric:x"]})
     with pytest.raises(BadRecipe) as refused:
         plan.make(read, discover())
     assert str(refused.value).splitlines() == [
@@ -325,7 +325,10 @@ def test_a_result_has_the_versions_of_what_is_installed(monkeypatch: pytest.Monk
     assert set(everything) - set(result.versions()) == {"trl"}
 
 
-def test_a_name_with_a_colon_is_python() -> None:
+def test_a_name_with_a_colon_is_python_that_the_user_trusts() -> None:
+    with pytest.raises(UntrustedCode, match=r"'fractions:Decimal' is Python code.*--trust-code"):
+        discover().find("strategies", "fractions:Decimal")
+    trust.allow({"strategy": ["fractions:Fraction"]})
     assert discover().find("strategies", "fractions:Fraction").__name__ == "Fraction"
 
 

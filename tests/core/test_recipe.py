@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from finetune import recipe
+from finetune import recipe, trust
 from finetune.errors import BadOptions, BadRecipe
 from finetune.recipe import options, schema
 
@@ -105,7 +105,7 @@ def test_a_recipe_survives_its_own_spelling_out() -> None:
     read = recipe.parse(
         {**SMALL, "strategy": {"name": "lora", "r": 4}, "preprocessor": {"max_length": 9}, "metrics": ["a:b"]}
     )
-    assert recipe.from_mapping(recipe.load(recipe.dump(recipe.to_mapping(read)))) == read
+    assert recipe.parse(recipe.load(recipe.dump(recipe.to_mapping(read)))) == read
 
 
 @pytest.mark.parametrize(
@@ -157,5 +157,5 @@ def test_a_class_that_is_no_dataclass_has_no_options() -> None:
         options.build(NoOptions, {"beta": 2}, where="evaluator")
     assert options.document(NoOptions) == []
     assert schema.of_class(NoOptions, name="mine")["properties"] == {"name": {"const": "mine"}}
-    with pytest.raises(BadOptions, match="'beta' is not an option of NoOptions"):
+    with trust.everything(), pytest.raises(BadOptions, match="is not a subclass of Evaluator"):
         options.rebuild({"class": "test_recipe:NoOptions", "options": {"beta": 2}}, where="evaluator")

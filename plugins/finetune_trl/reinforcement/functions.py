@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.errors import BadOptions, UnknownName, did_you_mean
-from finetune.kit import calling, resolve
+from finetune.kit import calling, find_code
 
 RewardFunction = Callable[..., Any]
 """TRL's signature: ``f(prompts, completions, **columns)`` gives a number for each completion, or None to abstain."""
@@ -48,7 +48,7 @@ def find_function(name: str) -> RewardFunction:
         BadOptions: It does not exist, is no function, or does not accept further arguments.
     """
     try:
-        function: RewardFunction = resolve(name)
+        function: RewardFunction = find_code(name, where="preprocessor.rewards")
     except UnknownName as error:
         raise BadOptions(f"preprocessor: reward {error}") from error
     if not callable(function):

@@ -18,7 +18,7 @@ import finetune
 from finetune.errors import BadOptions, BadRecipe, FinetuneError, UnknownName
 from finetune.plan import make
 from finetune.plugins import discover
-from finetune.recipe import from_mapping
+from finetune.recipe import parse
 from finetune_evaluate import formats
 from finetune_evaluate.metric import metric
 
@@ -257,7 +257,7 @@ def recipe(tmp_path: Path, **changes: Any) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("named")
 def test_a_run_has_the_scores_of_a_class_and_so_has_its_evaluation(tmp_path: Path) -> None:
-    result = finetune.train(from_mapping(recipe(tmp_path, metrics=["evaluate:toy:Hits"])))
+    result = finetune.train(parse(recipe(tmp_path, metrics=["evaluate:toy:Hits"])))
     scores = result.scores["validation"]
     assert scores["toy:Hits/hits"] == pytest.approx(8 * scores["accuracy"])
     assert finetune.evaluate(tmp_path / "run", split="validation")["toy:Hits/hits"] == scores["toy:Hits/hits"]
@@ -276,11 +276,11 @@ def test_a_metric_that_does_not_fit_is_refused_before_the_first_step(
     monkeypatch.setattr(Hits, "_info", lambda self: of_lists)
     content = recipe(tmp_path, metrics=["evaluate:toy:Hits"], score_base_model=False)
     with pytest.raises(BadOptions, match="'toy:Hits' does not fit this task"):
-        finetune.train(from_mapping(content))
+        finetune.train(parse(content))
     assert (tmp_path / "run" / "log.jsonl").read_text(encoding="utf-8") == ""
 
 
 @pytest.mark.usefixtures("named")
 def test_a_class_without_the_prefix_evaluate_is_refused_with_a_hint(tmp_path: Path) -> None:
     with pytest.raises(BadRecipe, match="evaluate:toy:Hits"):
-        make(from_mapping(recipe(tmp_path, metrics=["toy:Hits"])), discover())
+        make(parse(recipe(tmp_path, metrics=["toy:Hits"])), discover())

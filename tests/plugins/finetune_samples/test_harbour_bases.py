@@ -346,4 +346,4 @@ def test_look_back_depends_on_the_seed_only():
 def test_a_recipe_names_a_base_by_its_kind() -> None:
     written = {"task": "causal-language-modeling", "dataset": "sample:harbour-text", "strategy": "full", "output": "o"}
     with pytest.raises(UnknownName, match=r"no base model 'decodr'\. Did you mean 'decoder'"):
-        plan.make(recipe.from_mapping({**written, "model": "sample:decodr"}), discover())
+        plan.make(recipe.parse({**written, "model": "sample:decodr"}), discover())

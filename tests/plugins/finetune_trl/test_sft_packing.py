@@ -22,7 +22,7 @@ from finetune.data import features
 from finetune.errors import Incompatible
 from finetune.interfaces import IGNORE_INDEX, Job
 from finetune.plugins import discover
-from finetune.recipe import from_mapping
+from finetune.recipe import parse
 from finetune.training.arguments import device_arguments
 from finetune_trl.patched import suppress_deprecations
 from finetune_trl.sft.evaluator import SFTEvaluator
@@ -66,7 +66,7 @@ def job_of(base: Path, *, packing: bool, attention: str = "sdpa", **options: Any
     preprocessor = SFTPreprocessor(max_length=96, packing=packing).fit(ROWS)
     made = features.make(Dataset.from_list(ROWS), preprocessor=preprocessor, tokenizer=words, task=TASK, split="train")
     return Job(
-        recipe=from_mapping({"task": "sft", "model": str(base), "dataset": "rows.jsonl", "strategy": "full",
+        recipe=parse({"task": "sft", "model": str(base), "dataset": "rows.jsonl", "strategy": "full",
                              "output": str(base / "scratch")}),
         output=base / "scratch", seed=42, task=TASK,
         model=AutoModelForCausalLM.from_pretrained(base, attn_implementation=attention), tokenizer=words,

@@ -18,7 +18,7 @@ from finetune.data import features
 from finetune.errors import BadData, BadOptions, Incompatible
 from finetune.interfaces import Job
 from finetune.plugins import discover
-from finetune.recipe import from_mapping
+from finetune.recipe import parse
 from finetune.training import trainer as training
 from finetune.training.arguments import device_arguments
 from finetune_trl.refused_options import SFT
@@ -138,7 +138,7 @@ def job_of(
     examples = Dataset.from_list(rows)
     made = features.make(examples, preprocessor=preprocessor, tokenizer=words, task=TASK, split=split)
     job = Job(
-        recipe=from_mapping({"task": "sft", "model": str(base), "dataset": "rows.jsonl", "strategy": "full",
+        recipe=parse({"task": "sft", "model": str(base), "dataset": "rows.jsonl", "strategy": "full",
                              "output": str(base / "scratch")}),
         output=base / "scratch", seed=42, task=TASK,
         model=AutoModelForCausalLM.from_pretrained(base), tokenizer=words, preprocessor=preprocessor,
