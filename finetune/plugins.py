@@ -179,6 +179,8 @@ class Plugins:
 
     def find(self, hook: str, name: str) -> Any:
         """Return what a name of one kind stands for: ``find("strategies", "lora")``."""
+        if ":" in name and hook in {"preprocessors", "evaluators"} and self.provides(hook, name):
+            return resolve(name)  # the recipe of a run names the class
         return self.catalogues[hook].find(name)
 
     def provides(self, hook: str, path: str) -> bool:

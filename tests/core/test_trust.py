@@ -60,7 +60,7 @@ FORGERIES: dict[str, dict[str, Any]] = {
 
 COMMANDS: dict[str, list[str]] = {
     "predict": ["predict", "RUN", "--text", "the ship"],
-    "evaluate": ["evaluate", "RUN"],
+    "evaluate": ["evaluate", "RUN", "--split", "train"],
     "evaluate other data": ["evaluate", "RUN", "--data", "rows.csv"],
     "card": ["card", "RUN"],
     "push": ["push", "RUN", "someone/model", "--check"],
