@@ -81,6 +81,30 @@ class TrainingFailed(FinetuneError):
     exit_code = 1
 
 
+class Diverged(TrainingFailed):
+    """A loss, a gradient or a weight is not a finite number; nothing of it was saved."""
+
+    exit_code = 3
+
+
+class NoRoom(TrainingFailed):
+    """The disk is full, or has too little room for the run."""
+
+    exit_code = 4
+
+
+class OutOfMemory(TrainingFailed):
+    """The memory of the machine or of a GPU is not enough for the run."""
+
+    exit_code = 5
+
+
+class CannotWrite(TrainingFailed):
+    """The run folder cannot be written: it is read-only, belongs to someone else, or the disk fails."""
+
+    exit_code = 6
+
+
 class UserCodeFailed(FinetuneError):
     """An error that Python code of the user raised; the command line shows it with the file and the line."""
 

@@ -6,8 +6,8 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +20,10 @@ from finetune.result import DROPPED, LOG, RECIPE, RESULT, write_atomically
 
 if sys.platform != "win32":
     import fcntl
+
+
+LOCK = ".lock"
+"""The file that a run locks; it lies in the run folder while the run writes there."""
 
 
 def check(output: Path, *, resume: bool, overwrite: bool) -> None:
@@ -41,7 +45,7 @@ def check(output: Path, *, resume: bool, overwrite: bool) -> None:
         return
     if not output.is_dir():
         raise OutputExists(f"output: {str(output)!r} is a file. Name a folder.")
-    if not any(output.iterdir()):
+    if all(path.name == LOCK for path in output.iterdir()):
         return
     is_run = (output / RECIPE).is_file()
     if resume and (output / RESULT).is_file():
@@ -68,7 +72,13 @@ def create(output: Path, *, resume: bool, content: Mapping[str, Any], dropped: S
         dropped: Rows that the run leaves out.
     """
     if output.exists() and not resume:
-        shutil.rmtree(output)
+        for path in output.iterdir():
+            if path.name == LOCK:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
     output.mkdir(parents=True, exist_ok=True)
     write_atomically(output / RECIPE, recipe.dump(content))
     if dropped:
@@ -79,25 +89,48 @@ def create(output: Path, *, resume: bool, content: Mapping[str, Any], dropped: S
 
 @contextmanager
 def lock(output: Path) -> Iterator[None]:
-    """Lock a run folder against a second run; the system releases the lock when the process ends.
+    """Lock a run folder against a second run, also on another machine that shares the disk.
+
+    The lock is a file in the folder, which is created if need be. The system releases it when the process ends, and the
+    file is removed.
 
     Raises:
-        OutputExists: Another run has locked it.
+        OutputExists: Another run has locked the folder.
+        OSError: The folder cannot be written.
     """
     if sys.platform == "win32":
         yield
         return
-    name = hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:16]
-    # A lock file next to the run folder would remain there, and one inside is deleted when a run is
-    # overwritten.
-    with (Path(tempfile.gettempdir()) / f"finetune-{name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OutputExists(
-                f"output: another run is writing into {str(output)!r}. Wait until it ends, or stop it."
-            ) from error
+    existed = output.exists()
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / LOCK
+    held = _locked(path)
+    try:
+        os.ftruncate(held, 0)
+        os.write(held, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
+    finally:
+        path.unlink(missing_ok=True)  # while it is held: whoever opened it meanwhile sees that it is gone
+        os.close(held)
+        if not existed and output.is_dir() and not any(output.iterdir()):
+            output.rmdir()
+
+
+def _locked(path: Path) -> int:
+    """Return an open file that this process has locked, and that is still the one in the folder."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(file, 200).decode(errors="replace").strip() or "another run"
+            os.close(file)
+            raise OutputExists(
+                f"output: {holder} is writing into {str(path.parent)!r}. Wait until it ends, or stop it."
+            ) from error
+        if path.exists() and os.fstat(file).st_ino == path.stat().st_ino:
+            return file
+        os.close(file)  # the run before ended and removed it after we opened it
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

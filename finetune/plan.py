@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from finetune import models, trust
+from finetune import models, secrets, trust
 from finetune.errors import BadRecipe, FinetuneError, did_you_mean
 from finetune.interfaces import Evaluator, Preprocessor, Record, Strategy, Task
 from finetune.plugins import Plugins, class_path, resolve
@@ -63,6 +63,7 @@ def make(recipe: Recipe, plugins: Plugins, *, check_model: bool = True) -> Plan:
         FinetuneError: There is one problem.
         BadRecipe: There are several problems; the message has one line for each.
     """
+    secrets.refuse(to_mapping(recipe))
     problems: list[FinetuneError] = []
     upstream.import_bitsandbytes()
 

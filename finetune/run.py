@@ -13,7 +13,7 @@ import transformers
 from transformers import set_seed
 
 from finetune import base as bases
-from finetune import folder, models, report
+from finetune import failures, folder, models, report
 from finetune import result as results
 from finetune.data import lengths
 from finetune.data.findings import one_line
@@ -84,11 +84,12 @@ def run(
     folder.check(output, resume=resume, overwrite=overwrite)
     forgetting.require_general_text(plan.recipe.general_text)
     prepared = prepare(plan, rows=rows, reporter=reporter)
-    with models.suppress_output(), folder.lock(output):
+    with failures.explained(output, plan.recipe.training), models.suppress_output(), folder.lock(output):
         with reporter.phase("load the model"):
             ready = prepare_training(prepared, resume=resume, accept_changes=accept_changes, reporter=reporter)
         dropped = prepared.examples.dropped
         folder.create(output, resume=resume, content=resolved(prepared.plan, ready.job), dropped=dropped)
+        failures.require_room(output, **room(ready.job.model, plan.recipe.training))
         plan.plugins.announce("before_training", job=ready.job)
         trainer = resolve(plan.task.trainer)(ready.job)
         check_best_metric(prepared, ready.job, trainer)
@@ -113,11 +114,11 @@ def run(
             slices = split_into_slices(prepared, scored)
             analysis = analyse(prepared, scored, slices)
             forgotten = forgetting.measure(prepared.plan, prepared.tokenizer, ready.job.model, seed=plan.recipe.seed)
-    write_predictions(output, prepared, scored, score_examples(scored, slices))
-    facts = {**vars(analysis), "forgetting": forgotten, "phases": reporter.phases, "started": started}
-    result = record(prepared, ready, trainer, base, scored=scored, evidence=evidence, facts=facts)
-    result.save(output)
-    report.write(result, output)
+        write_predictions(output, prepared, scored, score_examples(scored, slices))
+        facts = {**vars(analysis), "forgetting": forgotten, "phases": reporter.phases, "started": started}
+        result = record(prepared, ready, trainer, base, scored=scored, evidence=evidence, facts=facts)
+        result.save(output)
+        report.write(result, output)
     plan.plugins.announce("after_run", result=result, directory=output)
     return result
 
@@ -177,6 +178,20 @@ def load_model(prepared: Prepared) -> Loaded:
     return loaded
 
 
+def room(model: Any, training: Mapping[str, Any]) -> dict[str, int]:
+    """Return how many bytes the weights that are saved, and the optimizer's state in a checkpoint, take."""
+    saved = optimizer = 0
+    everything = models.base_model_of(model) is model  # PEFT's wrapper saves the adapter alone
+    for parameter in model.parameters():
+        if everything or parameter.requires_grad:
+            saved += parameter.numel() * parameter.element_size()
+        if parameter.requires_grad:
+            optimizer += 2 * parameter.numel() * parameter.element_size()
+    keeps_two = str(training.get("optim", "adamw_torch")).startswith(("adamw_torch", "adamw_hf"))
+    saves = training.get("save_strategy", "epoch") != "no"
+    return {"weights": saved, "optimizer": optimizer if saves and keeps_two else 0}
+
+
 def longest_target(prepared: Prepared) -> int | None:
     """Return the tokens of the longest target; None for a task whose model does not write targets."""
     if prepared.plan.task.model_class != "AutoModelForSeq2SeqLM":
@@ -224,7 +239,7 @@ def make_job(prepared: Prepared, loaded: Loaded, reporter: Reporter) -> Job:
         base=lambda: load_base(plan).model,
         callbacks=[
             *plan.strategy.callbacks(),
-            callbacks.StopOnNaN(),
+            callbacks.StopOnNaN(prepared.tokenizer),
             callbacks.WriteLog(Path(plan.recipe.output) / results.LOG, reporter),
             callbacks.ShowPredictionProgress(reporter),
             callbacks.StopOnSignal(),

@@ -20,8 +20,11 @@ OURS: Mapping[str, str] = {
     "output_dir": "it is the recipe's `output`",
     "seed": "it is the recipe's `seed`",
     "resume_from_checkpoint": "use `finetune train --resume`",
+    "auto_find_batch_size": "after an error it starts again with another batch size and does not record that; lower "
+    "per_device_train_batch_size and raise gradient_accumulation_steps",
+    "ignore_data_skip": "a resumed run would see other rows than a run that was never stopped",
+    "save_only_model": "a checkpoint without the optimizer cannot be resumed; set save_strategy: 'no' for none at all",
     "push_to_hub": "a run is never pushed while it trains",
-    "hub_token": "each checkpoint would hold the token as readable text; set HF_TOKEN",
     "hub_model_id": "a run is never pushed while it trains",
     "generation_config": "its options belong in the recipe's `generation`",
     "generation_max_length": "it is the recipe's `generation.max_length`",

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback
 
-from finetune.errors import Interrupted, TrainingFailed
+from finetune.errors import Diverged, Interrupted
 from finetune.progress import Reporter
 
 
@@ -29,22 +29,106 @@ def stopping_cleanly(built: Trainer) -> Iterator[None]:
 
 
 class StopOnNaN(TrainerCallback):
-    """Stops a run before it applies a gradient that is not finite.
+    """Stops a run at the first loss, gradient or weight that is not a finite number, before it is saved.
 
-    The trainer would continue, log a loss of 0.0 and save weights that are NaN.
+    The trainer would continue, log a loss of 0.0 and save weights that are NaN. With ``fp16``, the gradient scaler
+    skips steps whose gradients are not finite, by design; such a run stops after `PATIENCE` steps in a row.
     """
 
+    PATIENCE = 50
+
+    def __init__(self, tokenizer: Any = None) -> None:
+        self.tokenizer = tokenizer
+        self.inputs: Any = None
+        """The last batch."""
+        self.skipped = 0
+        """With ``fp16``: batches in a row whose loss is not finite."""
+
+    def check_loss(self, loss: torch.Tensor, inputs: Any, step: int) -> None:
+        """Check the loss of a batch, after its gradients are computed.
+
+        Raises:
+            Diverged: It is not a finite number.
+        """
+        self.inputs = inputs
+        if loss.isfinite().all():
+            self.skipped = 0
+            return
+        self.skipped += 1
+        if self.fp16 and self.skipped < self.PATIENCE:
+            return
+        raise self._diverged(step, "the loss")
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Note whether a gradient scaler is at work."""
+        self.fp16 = bool(args.fp16)
+
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Check every gradient."""
+        """Check every gradient.
+
+        Raises:
+            Diverged: One is not a finite number.
+        """
         if args.fp16:
             return  # the gradient scaler skips these steps by design
         gradients = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]
-        if gradients and not torch.stack([gradient.isfinite().all() for gradient in gradients]).all():
-            raise TrainingFailed(
-                f"step {state.global_step + 1}: a gradient is not a finite number, so the update was not made. Lower "
-                "training.learning_rate, check the data of this step, or train in float32. Earlier checkpoints are "
-                "valid."
-            )
+        if not _all_finite(gradients):
+            raise self._diverged(state.global_step + 1, "a gradient")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Check the trained weights before they are saved."""
+        if control.should_save or state.global_step >= state.max_steps:
+            self._check_weights(kwargs["model"], state)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Check the trained weights before they are saved."""
+        if control.should_save:
+            self._check_weights(kwargs["model"], state)
+
+    def _check_weights(self, model: Any, state: Any) -> None:
+        if not _all_finite([p for p in model.parameters() if p.requires_grad]):
+            raise self._diverged(state.global_step, "a weight", "after the update")
+
+    def _diverged(self, step: int, what: str, when: str = "") -> Diverged:
+        done = f" {when}, so it was not saved" if when else ", so the update was not made"
+        remedy = "Lower training.learning_rate, check these rows, or train in float32."
+        rows = describe_batch(self.inputs, self.tokenizer)
+        return Diverged(
+            f"step {step}: {what} is not a finite number{done}. {rows}{remedy} Earlier checkpoints are valid."
+        )
+
+
+def _all_finite(tensors: Sequence[torch.Tensor]) -> bool:
+    """Return whether every number of floating-point tensors is finite, with one wait for the device."""
+    checks = [tensor.isfinite().all() for tensor in tensors if tensor.is_floating_point()]
+    return not checks or bool(torch.stack([check.to(checks[0].device) for check in checks]).all())
+
+
+def describe_batch(inputs: Any, tokenizer: Any, *, rows: int = 3, characters: int = 60) -> str:
+    """Return a sentence that shows how the first rows of a batch begin; an empty text if they cannot be read.
+
+    Args:
+        inputs: What the collator made: name → tensor, or a list of rows with text.
+        tokenizer: Decodes token ids; None if there is none.
+        rows: How many rows to show.
+        characters: How much of each row to show.
+    """
+    texts: list[str] = []
+    size = 0
+    if isinstance(inputs, Mapping) and tokenizer is not None:
+        ids = next((value for name, value in inputs.items() if name.endswith("input_ids")), None)
+        if isinstance(ids, torch.Tensor) and ids.dim() >= 2:
+            size = len(ids)
+            for row in ids[:rows]:
+                texts.append(tokenizer.decode(row.reshape(-1)[:400].tolist(), skip_special_tokens=True).strip())
+    elif isinstance(inputs, Sequence):
+        size = len(inputs)
+        for row in inputs[:rows]:
+            texts.append(str(next(iter(row.values()), "")) if isinstance(row, Mapping) else str(row))
+    if not texts:
+        return ""
+    shown = ", ".join(repr(text[:characters]) for text in texts)
+    return f"The batch has {size} rows; they begin: {shown}{', ...' if size > len(texts) else ''}. "
 
 
 class WriteLog(TrainerCallback):
@@ -89,9 +173,14 @@ class ShowPredictionProgress(TrainerCallback):
 
 
 class StopOnSignal(TrainerCallback):
-    """On SIGTERM or SIGINT, saves a checkpoint after the current step and stops; a second signal stops at once."""
+    """On SIGTERM, SIGINT or SIGHUP, saves a checkpoint after the current step and stops; a second one stops at once.
 
-    signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT)
+    SIGHUP comes when the terminal of a run closes, such as an ssh session that breaks.
+    """
+
+    signals: Sequence[signal.Signals] = tuple(
+        signal.Signals[name] for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
+    )
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None

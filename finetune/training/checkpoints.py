@@ -8,6 +8,7 @@ that was never stopped. This does not hold for another number of threads or GPUs
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -23,6 +24,9 @@ from finetune.models import absolute
 from finetune.result import write_atomically
 
 MANIFEST = "manifest.json"
+OWN = "sha256"
+"""Key of a manifest that holds the digest of all its other keys, so that a damaged manifest is noticed."""
+
 PICKLED_ARGUMENTS = "training_args.bin"  # a pickle that nothing reads back
 
 HARMLESS = frozenset(
@@ -112,7 +116,14 @@ def seal(directory: Path, *, identity: Identity, step: int) -> None:
             os.fsync(file.fileno())
         files[str(path.relative_to(directory))] = {"size": path.stat().st_size, "sha256": file_sha256(path)}
     content = {"step": step, "files": files, "identity": identity.facts, "circumstances": identity.circumstances}
+    content = {**content, OWN: _own_digest(content)}
     write_atomically(directory / MANIFEST, json.dumps(content, indent=1, ensure_ascii=False))
+
+
+def _own_digest(manifest: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a manifest without its own digest."""
+    content = {key: value for key, value in manifest.items() if key != OWN}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def verify(directory: Path) -> dict[str, Any]:
@@ -123,10 +134,12 @@ def verify(directory: Path) -> dict[str, Any]:
     """
     try:
         manifest: dict[str, Any] = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
-        files = manifest["files"].items()
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+        own = manifest[OWN]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadCheckpoint(f"{directory.name} is not complete: it has no valid {MANIFEST}") from error
-    for name, expected in files:
+    if own != _own_digest(manifest):
+        raise BadCheckpoint(f"{directory.name} is damaged: the content of {MANIFEST} has changed")
+    for name, expected in manifest["files"].items():
         path = directory / name
         if not path.is_file():
             raise BadCheckpoint(f"{directory.name} lacks {name}")

@@ -18,6 +18,7 @@ from finetune.interfaces import Evaluator, Job, Predictions, Record, Strategy
 from finetune.models import base_model_of
 from finetune.training import upstream
 from finetune.training.arguments import build_arguments
+from finetune.training.callbacks import StopOnNaN
 from finetune.training.checks import evaluation_mode
 from finetune.training.collate import padded_by_tokenizer
 
@@ -88,7 +89,7 @@ UNREAD = (
 
 
 class PatchedTrainer(Trainer):
-    """transformers' trainer, with four faults of transformers 5.23 corrected that it does not report.
+    """transformers' trainer, with five faults of transformers 5.23 corrected that it does not report.
 
     - Random numbers. Evaluation draws random numbers, because a loader draws one when it starts, even if it does not
       shuffle. A run that is evaluated more often therefore ends with other weights, and so does a run that is killed
@@ -99,6 +100,9 @@ class PatchedTrainer(Trainer):
       (BERT's classifiers, T5, BART), its loss and its gradient are n times too large. Here, one batch shows whether the
       model's loss depends on that number.
     - Memory. Predictions keep everything that a model returns. Here, they keep nothing that no evaluator reads.
+
+    - The step after the last. A run that is resumed from a checkpoint of its last step, inside an epoch, would make one
+      step more. Here, it makes none.
 
     A strategy may also add to checkpoints what `save_pretrained` leaves out, and read it back.
 
@@ -130,6 +134,22 @@ class PatchedTrainer(Trainer):
                 outputs = self.model(**batch, num_items_in_batch=torch.tensor(items))
                 losses.append(outputs.loss)
         return not torch.equal(*losses)
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """Train an epoch, unless the run is resumed after its last step: transformers would make one step more."""
+        if self.state.global_step >= self.state.max_steps > 0:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Compute the gradients of a batch, and check its loss."""
+        inputs = args[1] if len(args) > 1 else kwargs["inputs"]
+        loss = super().training_step(*args, **kwargs)
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, StopOnNaN):
+                callback.check_loss(loss, inputs, self.state.global_step + 1)
+        return loss
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)

@@ -23,13 +23,13 @@ CORE = ROOT / "finetune"
 PLUGINS = sorted(path for path in (ROOT / "plugins").glob("finetune_*") if path.is_dir())
 
 LAYERS = (
-    ("errors", "user_code", "trust"),
+    ("errors", "user_code", "trust", "secrets"),
     ("training.upstream",),
     ("interfaces",),
     ("hookspecs",),
     ("plugins",),
     ("recipe.strict_yaml", "recipe.options", "recipe.recipe", "recipe"),
-    ("progress", "result", "limits", "folder", "models", "base"),
+    ("progress", "result", "limits", "folder", "failures", "models", "base"),
     ("training",),
     ("recipe.schema", "recipe.starter", "plan"),
     ("data",),
