@@ -121,6 +121,11 @@ def train(
         "slices": slices,
         "card": card,
     }
+    if isinstance(task, Task):
+        raise BadRecipe(
+            "task: this is a Task, and a run must find it again by its name. Write where it is: 'my_module:TASK', or "
+            "its name in a plugin."
+        )
     keys = {name: value for name, value in given.items() if value is not None}
     rows: Mapping[str, Any] | None = None
     if _holds_examples(dataset):
@@ -166,7 +171,7 @@ def load(
         recipe = replace(recipe, model=replace(recipe.model, path=str(base)))
     # Use the fitted classes of the run: in a later version, the default of a recipe may be another
     # class.
-    plan = plans.make(replace(recipe, preprocessor=None, evaluator=None, metrics=()), plugins, check_model=False)
+    plan = plans.make(replace(recipe, preprocessor=None, evaluator=None, metrics=()), plugins, for_training=False)
     plan = replace(
         plan,
         # Further metrics can be code that is not installed here, so they are loaded only when
@@ -175,7 +180,7 @@ def load(
         preprocessor=options.rebuild(result.preprocessor, where="preprocessor"),
         evaluator=options.rebuild(result.evaluator, where="evaluator"),
     )
-    if plan.strategy.loads_base():
+    if base is not None or plan.strategy.loads_base():
         bases.check_place(plan.model)
     if accept_changes:
         result = replace(result, base={})
@@ -196,6 +201,7 @@ def evaluate(
     *,
     split: str = "test",
     base: str | Path | None = None,
+    accept_changes: bool = False,
     plugins: Plugins | None = None,
     reporter: Reporter | None = None,
 ) -> dict[str, float]:
@@ -207,6 +213,7 @@ def evaluate(
         split: The split to score. It has no effect if `dataset` has a single split: that one is
             scored.
         base: Folder or Hub id of the base model, as in `load`.
+        accept_changes: As in `load`.
         plugins: Where names are looked up; None to discover the installed plugins.
         reporter: Shows the progress.
 
@@ -216,7 +223,8 @@ def evaluate(
     Raises:
         BadData: The data cannot be read, or has no such split.
     """
-    return load(run, base=base, plugins=plugins).evaluate(dataset, split=split, reporter=reporter)
+    model = load(run, base=base, accept_changes=accept_changes, plugins=plugins)
+    return model.evaluate(dataset, split=split, reporter=reporter)
 
 
 @dataclass(frozen=True, kw_only=True)

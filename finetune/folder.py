@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune import recipe
-from finetune.errors import OutputExists
+from finetune.errors import BadRecipe, OutputExists
 from finetune.interfaces import Record, Row
 from finetune.result import DROPPED, LOG, RECIPE, RESULT, write_atomically
 
@@ -31,8 +31,16 @@ def check(output: Path, *, resume: bool, overwrite: bool) -> None:
         overwrite: Whether the run may replace the one in the folder.
 
     Raises:
-        OutputExists: The folder holds files, and the run neither resumes nor overwrites.
+        OutputExists: The folder holds files, and the run neither resumes nor overwrites; or a file is in its place.
+        BadRecipe: The folder cannot be made here.
     """
+    place = output.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir() and place != output.absolute():
+        raise OutputExists(f"output: {str(output)!r} cannot be made, because {str(place)!r} is a file. Name a folder.")
+    if not os.access(place, os.W_OK):
+        raise BadRecipe(f"output: {str(output)!r} cannot be written: {str(place)!r} is not writable. Name a folder.")
     if not output.exists():
         if resume:
             raise OutputExists(
@@ -66,10 +74,16 @@ def create(output: Path, *, resume: bool, content: Mapping[str, Any], dropped: S
         resume: Whether to keep what the folder holds.
         content: The recipe, with every option written out.
         dropped: Rows that the run leaves out.
+
+    Raises:
+        BadRecipe: The system does not let this user make the folder.
     """
     if output.exists() and not resume:
         shutil.rmtree(output)
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadRecipe(f"output: {str(output)!r} cannot be made: {error.strerror}. Name another folder.") from error
     write_atomically(output / RECIPE, recipe.dump(content))
     if dropped:
         write_lines(output / DROPPED, dropped)

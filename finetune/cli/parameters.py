@@ -1,0 +1,48 @@
+"""Options that several commands have, and checks of their values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from finetune.plugins import add_folder
+
+
+def not_empty(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Return the value of a parameter as it is.
+
+    Raises:
+        click.BadParameter: It is an empty text.
+    """
+    if value == "":
+        raise click.BadParameter("the value is empty.", ctx=context, param=parameter)
+    return value
+
+
+def _add_modules(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        add_folder(Path(value))
+
+
+base = click.option(
+    "--base", callback=not_empty, help="Folder or Hub id of the base model, if it has moved since the run was trained."
+)
+"""The option `--base` of commands that load a run; the argument is `base`."""
+
+accept_changes = click.option(
+    "--accept-changes", is_flag=True, help="Use the run even if its base model or its tokenizer has changed."
+)
+"""The option `--accept-changes` of commands that load a run; the argument is `accept_changes`."""
+
+modules = click.option(
+    "--modules",
+    type=click.Path(exists=True, file_okay=False),
+    callback=_add_modules,
+    expose_value=False,
+    help="Folder with the Python modules that the recipe of the run names.",
+)
+"""The option `--modules` of commands that load a run; it has no argument."""
+
+__all__ = ["accept_changes", "base", "modules", "not_empty"]
