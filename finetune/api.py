@@ -124,6 +124,11 @@ def train(
         "slices": slices,
         "card": card,
     }
+    if isinstance(task, Task):
+        raise BadRecipe(
+            "task: this is a Task, and a run must find it again by its name. Write where it is: 'my_module:TASK', or "
+            "its name in a plugin."
+        )
     keys = {name: value for name, value in given.items() if value is not None}
     rows: Mapping[str, Any] | None = None
     if _holds_examples(dataset):
@@ -173,7 +178,7 @@ def load(
         recipe = replace(recipe, model=replace(recipe.model, path=str(base)))
     # Use the fitted classes of the run: in a later version, the default of a recipe may be another
     # class.
-    plan = plans.make(replace(recipe, preprocessor=None, evaluator=None, metrics=()), plugins, check_model=False)
+    plan = plans.make(replace(recipe, preprocessor=None, evaluator=None, metrics=()), plugins, for_training=False)
     plan = replace(
         plan,
         # Further metrics can be code that is not installed here, so they are loaded only when
@@ -182,7 +187,7 @@ def load(
         preprocessor=options.rebuild(result.preprocessor, where="preprocessor", plugins=plugins),
         evaluator=options.rebuild(result.evaluator, where="evaluator", plugins=plugins),
     )
-    if plan.strategy.loads_base():
+    if base is not None or plan.strategy.loads_base():
         bases.check_place(plan.model)
     if accept_changes:
         result = replace(result, base={})
@@ -204,6 +209,7 @@ def evaluate(
     split: str = "test",
     base: str | Path | None = None,
     trust_code: bool = False,
+    accept_changes: bool = False,
     plugins: Plugins | None = None,
     reporter: Reporter | None = None,
 ) -> dict[str, float]:
@@ -216,6 +222,7 @@ def evaluate(
             scored.
         base: Folder or Hub id of the base model, as in `load`.
         trust_code: Run the Python code that the run folder names, as in `load`.
+        accept_changes: As in `load`.
         plugins: Where names are looked up; None to discover the installed plugins.
         reporter: Shows the progress.
 
@@ -225,8 +232,8 @@ def evaluate(
     Raises:
         BadData: The data cannot be read, or has no such split.
     """
-    loaded = load(run, base=base, trust_code=trust_code, plugins=plugins)
-    return loaded.evaluate(dataset, split=split, reporter=reporter)
+    model = load(run, base=base, accept_changes=accept_changes, trust_code=trust_code, plugins=plugins)
+    return model.evaluate(dataset, split=split, reporter=reporter)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from finetune.errors import BadRecipe, Incompatible
 from finetune.folder import file_sha256
 from finetune.models import PACKAGE, WEIGHTS, locate, locate_tokenizer
 from finetune.recipe import Model
+from finetune.user_code import first_line
 
 INDEX = "model.safetensors.index.json"
 """Names the files of weights that are stored in several."""
@@ -88,7 +89,8 @@ def check_content(recorded: Mapping[str, Any], model: Model) -> None:
     if changed:
         raise Incompatible(
             f"model: {folder!r} is not the base model that the run was trained on: {_and(changed)} changed. "
-            "Put the right one back, or name its place with --base (in Python: finetune.load(run, base=…))."
+            "Put the right one back, or name its place with --base (in Python: finetune.load(run, base=…)). To use "
+            "this one, set --accept-changes."
         )
 
 
@@ -102,7 +104,7 @@ def check_tokenizer(recorded: Files, directory: Path) -> None:
     if changed:
         raise Incompatible(
             f"the tokenizer in {str(directory)!r} is not the one that the run saved: {_and(changed)} changed. "
-            "Put it back, or train again."
+            "Put it back, or set --accept-changes to use this one."
         )
 
 
@@ -110,11 +112,16 @@ def check_place(model: Model) -> None:
     """Check that the folder of a base model still exists; an id of the Hub is left to transformers.
 
     Raises:
-        BadRecipe: It does not exist.
+        BadRecipe: It does not exist, or holds no model.
     """
     path = model.path
     looks_local = path.startswith((".", "/", "~")) or "\\" in path
-    if path.startswith(PACKAGE) or not looks_local or Path(path).expanduser().is_dir():
+    folder = Path(path).expanduser()
+    if path and folder.is_dir() and not (folder / CONFIGS[0]).is_file():
+        raise BadRecipe(
+            f"model: {path!r} holds no base model: it has no {CONFIGS[0]}. Name another folder with --base."
+        )
+    if path and (path.startswith(PACKAGE) or not looks_local or folder.is_dir()):
         return
     raise BadRecipe(
         f"model: the base model of the run is not in {path!r} any more. If it is in another place, name it with --base "
@@ -124,13 +131,12 @@ def check_place(model: Model) -> None:
 
 def not_found(model: Model, error: Exception) -> BadRecipe:
     """Return the error for a base model that transformers cannot load."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
     hint = " If it is in another place,"
     if not Path(model.path).is_absolute():
         hint = " There is no such folder here. If there was one where the run was trained,"
     return BadRecipe(
-        f"model: the base model of the run, {model.path!r}, cannot be loaded: {lines[0]}{hint} name its place with "
-        "--base (in Python: finetune.load(run, base=…))."
+        f"model: the base model of the run, {model.path!r}, cannot be loaded: {first_line(error)}{hint} "
+        "name its place with --base (in Python: finetune.load(run, base=…))."
     )
 
 

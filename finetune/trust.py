@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from finetune.errors import UntrustedCode
 
 _trusted: set[str] = set()
 """Every name with a colon that the user gave to this process."""
+
+_folders: list[Path] = []
+"""Folders whose modules the user trusts."""
 
 _trusts_all = False
 """Whether a command was called with ``--trust-code``."""
@@ -35,6 +39,11 @@ def allow(content: Any) -> None:
     elif isinstance(content, list | tuple):
         for value in content:
             allow(value)
+
+
+def allow_folder(folder: Path) -> None:
+    """Trust each module in a folder that the user names."""
+    _folders.append(folder.resolve())
 
 
 @contextmanager
@@ -58,8 +67,13 @@ def require(name: str, *, where: str) -> None:
     Raises:
         UntrustedCode: It comes from a run folder, and the user has not said that its code may run.
     """
-    if name not in _trusted and not _trusts_all:
-        raise UntrustedCode(
-            f"{where}: {name!r} is Python code that the run folder names, and it was not run. If you trust the folder, "
-            "add --trust-code (in Python: trust_code=True)."
-        )
+    if name in _trusted or _trusts_all:
+        return
+    package = name.partition(":")[0].partition(".")[0]
+    if package and any((folder / f"{package}.py").is_file() or (folder / package).is_dir() for folder in _folders):
+        return
+    raise UntrustedCode(
+        f"{where}: {name!r} is Python code that the run folder names, and it was not run. If it is yours, name the "
+        "folder of the module with --modules. If you trust the whole run folder, add --trust-code (in Python: "
+        "trust_code=True)."
+    )

@@ -42,6 +42,25 @@ def described(error: BaseException) -> str:
     return f"{text} ({place})" if place else text
 
 
+def one_line(error: BaseException) -> str:
+    """Return the message of an error on one line; its type if it has no message.
+
+    >>> one_line(ValueError("Unknown value.\\n  Use one of a")), one_line(KeyError())
+    ('Unknown value. Use one of a', 'KeyError')
+    """
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of the message of an error; its type if it has no message.
+
+    >>> first_line(OSError("There is no config.json.\\nSee the documentation.")), first_line(KeyError())
+    ('There is no config.json.', 'KeyError')
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 @contextmanager
 def calling(what: str, *, hint: str = "") -> Iterator[None]:
     """Turn an error of code that a recipe names into one sentence.

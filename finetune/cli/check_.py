@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import click
 
-from finetune.cli.flags import trust_code_flag
+from finetune.cli import parameters
 
 
 @click.command("check")
 @click.argument("recipe", type=click.Path(dir_okay=False))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--samples", default=3, show_default=True, help="How many features to show as text.")
-@trust_code_flag
+@click.option(
+    "--samples", type=click.IntRange(min=0), default=3, show_default=True, help="How many features to show as text."
+)
+@parameters.trust_code
 @click.option("--json", "as_json", is_flag=True, help="Print the data report as JSON.")
 def command(recipe: str, overrides: tuple[str, ...], samples: int, as_json: bool) -> None:
     """Read and check the data of RECIPE as `train` does, without loading a model.
@@ -33,10 +35,13 @@ def command(recipe: str, overrides: tuple[str, ...], samples: int, as_json: bool
     read = recipes.read(recipe, overrides)
     add_recipe_folder(Path(recipe))
     from finetune.data import preparation
+    from finetune.evaluation.forgetting import require_general_text
     from finetune.recipe.options import describe
 
     try:
-        prepared = preparation.prepare(plans.make(read, discover()), reporter=Reporter() if as_json else Console())
+        plan = plans.make(read, discover())
+        require_general_text(read.general_text)
+        prepared = preparation.prepare(plan, reporter=Reporter() if as_json else Console())
     except BadData as error:
         if as_json:
             findings = [asdict(finding) for finding in error.findings]

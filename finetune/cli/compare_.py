@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from finetune.cli.flags import trust_code_flag
+from finetune.cli import parameters
+from finetune.cli.parameters import not_empty
 
 if TYPE_CHECKING:
     from finetune.evaluation.comparison import Comparison
@@ -17,10 +18,16 @@ NOT_BETTER = 3
 
 @click.command("compare")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...")
-@click.option("--split", help="Split to compare on. Default: test if it exists, else validation.")
-@trust_code_flag
+@click.option("--split", callback=not_empty, help="Split to compare on. Default: test if it exists, else validation.")
+@parameters.modules
+@parameters.trust_code
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
-@click.option("--html", type=click.Path(dir_okay=False), help="Write the comparison as an HTML page to this file.")
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False),
+    callback=not_empty,
+    help="Write the comparison as an HTML page to this file.",
+)
 @click.option("--require-better", is_flag=True, help="Exit with 3 unless the last run is better than the first.")
 def command(runs: tuple[str, ...], split: str | None, as_json: bool, html: str | None, require_better: bool) -> None:
     """Compare finished runs with the first of them, row by row.

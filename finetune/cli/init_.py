@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import click
 
+from finetune.cli.parameters import not_empty
+
 
 @click.command("init")
 @click.argument("task")
 @click.option("--strategy", default="full", show_default=True, help="Name of the strategy.")
-@click.option("--data", help="Path of the data. Default: a sample data set that needs no download.")
-@click.option("--output", default=None, help="Folder of the run. Default: runs/TASK.")
+@click.option("--data", callback=not_empty, help="Path of the data. Default: a sample data set that needs no download.")
+@click.option("--output", callback=not_empty, help="Folder of the run. Default: runs/TASK.")
 def command(task: str, strategy: str, data: str | None, output: str | None) -> None:
     """Print a complete recipe for TASK, with a comment for each option.
 

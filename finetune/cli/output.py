@@ -63,8 +63,15 @@ def findings(found: Sequence[Finding], counts: Mapping[str, int]) -> None:
         click.echo(number + (f", {len(shown)} shown" if len(shown) < count else ""), err=True)
         for finding in shown:
             click.echo(f"  {place(finding)}{finding.message}", err=True)
+            if finding.value and finding.value.strip() and not _shows(finding.message, finding.value):
+                click.secho(f"      value: {_text(finding.value)}", dim=True, err=True)
             if finding.fix:
                 click.secho(f"      {finding.fix}", dim=True, err=True)
+
+
+def _shows(message: str, value: str) -> bool:
+    """Return whether a message holds a value, as it is or as Python writes it."""
+    return value.removesuffix("…") in message or repr(value.removesuffix("…"))[1:-1] in message
 
 
 def place(finding: Finding) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from finetune.cli.flags import trust_code_flag
+from finetune.cli import parameters
 
 if TYPE_CHECKING:
     from finetune.api import FineTuned
@@ -23,24 +23,32 @@ GENERATION = "generation."
 @click.command("predict", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @click.argument("run", type=click.Path(file_okay=False))
 @click.argument("file", required=False)
-@click.option("--base", help="Folder or Hub id of the base model, if it has moved since the run was trained.")
+@parameters.base
+@parameters.accept_changes
+@parameters.modules
 @click.option(
     "--on-bad",
     type=click.Choice(["error", "drop"]),
     help="What to do with bad rows of FILE: stop, or print a line without a prediction. Default: as in the run.",
 )
-@trust_code_flag
+@parameters.trust_code
 @click.pass_context
 def command(
-    ctx: click.Context, run: str, file: str | None, base: str | None, on_bad: Literal["error", "drop"] | None
+    ctx: click.Context,
+    run: str,
+    file: str | None,
+    base: str | None,
+    accept_changes: bool,
+    on_bad: Literal["error", "drop"] | None,
 ) -> None:
     """Predict with the model of a finished RUN, and print one JSON object per example.
 
     FILE contains examples in any format of a recipe, with the column names of the run's data set.
     Columns with answers are not read. The lines that are printed are in the order of the rows.
     `-` reads JSON lines from standard input, with the column names of the task. For a single
-    example, give its columns: `finetune predict RUN --question "Who?" --context "…"`. If the task
-    generates text, `generation.num_beams=4` changes an option of the generation.
+    example, give its columns: `finetune predict RUN --question "Who?" --context "…"`. A column
+    that holds a list or a mapping, such as a chat, is written as JSON: `--messages '[{"role": …}]'`.
+    If the task generates text, `generation.num_beams=4` changes an option of the generation.
     """
     words = [*([file] if file is not None else []), *ctx.args]
     generation = [word for word in words if word.startswith(GENERATION)]
@@ -49,11 +57,11 @@ def command(
         raise click.UsageError("give a file, - for standard input, or one example by its columns: --text '…'.")
     from finetune import api, data
 
-    model = api.load(run, base=base)
+    model = api.load(run, base=base, accept_changes=accept_changes)
     if generation:
         model = model.with_generation(**dict(_option(word) for word in generation))
     if columns:
-        _print(model.predict(columns))
+        _print(_predict(model, columns))
         return
     with TemporaryDirectory() as folder:
         source = _source(str(file), model, folder)
@@ -64,6 +72,31 @@ def command(
             _print(record)
     if dropped:
         click.echo(data.left_out(dropped, rows=len(records)), err=True)
+
+
+def _predict(model: FineTuned, columns: dict[str, str]) -> object:
+    """Predict one example; a value that is a JSON list or object is read as such if the task takes it, else as text."""
+    from finetune.errors import BadData
+
+    nested = {name: _nested(text) for name, text in columns.items()}
+    try:
+        return model.predict(nested)
+    except BadData as error:
+        if nested == columns:
+            raise
+        try:
+            return model.predict(columns)
+        except BadData:
+            raise error from None
+
+
+def _nested(text: str) -> Any:
+    """Return the list or the object that a text is in JSON; any other text as it is."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, list | dict) else text
 
 
 def _option(word: str) -> tuple[str, Any]:

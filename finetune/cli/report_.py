@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import click
 
+from finetune.cli.parameters import not_empty
+
 
 @click.command("report")
 @click.argument("run", type=click.Path(file_okay=False))
 @click.option(
-    "--output", type=click.Path(dir_okay=False), help="File to write. Default: report.html in the run folder."
+    "--output",
+    type=click.Path(dir_okay=False),
+    callback=not_empty,
+    help="File to write. Default: report.html in the run folder.",
 )
 def command(run: str, output: str | None) -> None:
     """Write the HTML report of a finished RUN from its result.json."""

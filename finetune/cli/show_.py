@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import MISSING, asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from finetune.interfaces import Task
 
 
 @click.command("show")
@@ -52,14 +55,18 @@ def _classes(name: str) -> list[tuple[str, Any]]:
         return [(name, sections[name])]
     found = discover()
     if ":" in name:
-        return [(name, resolve(name))]
+        target = resolve(name)
+        if isinstance(target, Task):
+            return _of_task(name, target)
+        if not isinstance(target, type):
+            raise UnknownName(f"{name!r} is a {type(target).__name__}, which has no options. Name a class or a task.")
+        return [(name, target)]
     for catalogue in found.catalogues.values():
         if name not in catalogue.targets:
             continue
         target = catalogue.find(name)
         if isinstance(target, Task):
-            parts = (("preprocessor", target.preprocessor), ("evaluator", target.evaluator))
-            return [(f"{name}: {part} ({path})", resolve(path)) for part, path in parts]
+            return _of_task(name, target)
         if hasattr(target, "__dataclass_fields__"):
             return [(f"{catalogue.kind} {name}", target)]
         raise UnknownName(f"{catalogue.kind} {name!r} has no options. {(target.__doc__ or '').strip()}")
@@ -67,3 +74,11 @@ def _classes(name: str) -> list[tuple[str, Any]]:
     for catalogue in found.catalogues.values():
         known += catalogue.targets
     raise UnknownName(f"unknown name {name!r}.{did_you_mean(name, known)} `finetune list` shows all names.")
+
+
+def _of_task(name: str, task: Task) -> list[tuple[str, Any]]:
+    """Return titles and classes of the preprocessor and the evaluator of a task."""
+    from finetune.plugins import resolve
+
+    parts = (("preprocessor", task.preprocessor), ("evaluator", task.evaluator))
+    return [(f"{name}: {part} ({path})", resolve(path)) for part, path in parts]

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import click
 
-from finetune.cli.flags import trust_code_flag
+from finetune.cli import parameters
 
 
 @click.command("train")
 @click.argument("recipe", type=click.Path(dir_okay=False))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--resume", is_flag=True, help="Continue from the newest valid checkpoint in the output folder.")
-@click.option("--resume-changed", is_flag=True, help="Like --resume, even if the recipe or the data changed.")
+@click.option("--accept-changes", is_flag=True, help="With --resume: continue even if the recipe or the data changed.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run in the output folder.")
-@trust_code_flag
+@parameters.trust_code
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 def command(
     recipe: str,
     overrides: tuple[str, ...],
     resume: bool,
-    resume_changed: bool,
+    accept_changes: bool,
     overwrite: bool,
     as_json: bool,
     quiet: bool,
@@ -29,6 +29,8 @@ def command(
 
     KEY=VALUE replaces one key of the recipe: training.learning_rate=3e-5.
     """
+    if accept_changes and not resume:
+        raise click.UsageError("--accept-changes has an effect with --resume only.")
     from dataclasses import asdict
     from pathlib import Path
 
@@ -45,8 +47,8 @@ def command(
 
     result = runs.run(
         plans.make(read, discover()),
-        resume=resume or resume_changed,
-        accept_changes=resume_changed,
+        resume=resume,
+        accept_changes=accept_changes,
         overwrite=overwrite,
         reporter=Reporter() if quiet else Console(),
     )

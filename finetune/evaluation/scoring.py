@@ -14,6 +14,7 @@ from finetune.data.preparation import Prepared
 from finetune.errors import BadOptions, did_you_mean
 from finetune.interfaces import Evaluator, Job, Predictions, Record
 from finetune.plan import Plan
+from finetune.result import json_problem
 from finetune.training import trainer as training
 from finetune.user_code import calling
 
@@ -35,6 +36,8 @@ class Scored:
     """Split → score → number."""
     baselines: Mapping[str, Mapping[str, list[Record]]]
     """Split → baseline → its records."""
+    details: Mapping[str, dict[str, Any]]
+    """Split → what is not a single number."""
 
 
 def score(prepared: Prepared, job: Job, trainer: Any, *, held_out_only: bool = False) -> Scored:
@@ -61,13 +64,14 @@ def score(prepared: Prepared, job: Job, trainer: Any, *, held_out_only: bool = F
         split: all_scores(evaluator, prepared.plan, part, examples=predictions[split].examples)
         for split, part in records.items()
     }
+    details = {split: details_of(evaluator, part) for split, part in records.items()}
     baselines = {}
     if not held_out_only:
         train = _training_examples(prepared, job)
         for split, predicted in predictions.items():
             if split != "train":
                 baselines[split] = evaluator.baselines(predicted, train=train)
-    return Scored(evaluator=evaluator, records=records, scores=scores, baselines=baselines)
+    return Scored(evaluator=evaluator, records=records, scores=scores, baselines=baselines, details=details)
 
 
 def _training_examples(prepared: Prepared, job: Job) -> Predictions:
@@ -80,6 +84,21 @@ def _training_examples(prepared: Prepared, job: Job) -> Predictions:
         tokenizer=job.tokenizer,
         preprocessor=job.preprocessor,
     )
+
+
+def details_of(evaluator: Evaluator, records: Sequence[Record]) -> dict[str, Any]:
+    """Return the details of records.
+
+    Raises:
+        BadOptions: JSON cannot hold them.
+    """
+    details = evaluator.details(records)
+    if problem := json_problem(details):
+        raise BadOptions(
+            f"evaluator: {type(evaluator).__name__}.details() gives what JSON cannot hold: {problem}. Return text, "
+            "numbers, lists and mappings of text."
+        )
+    return details
 
 
 def without_primary(scored: Scored) -> list[str]:
@@ -232,4 +251,8 @@ def write_predictions(
         lines += folder.lines_of(split, prepared.features[split].examples, records, evaluations[split])
     folder.write_lines(output / result.PREDICTIONS, lines)
     for split, records in held_out.items():
-        folder.write_files(output / split, scored.evaluator.files(records))
+        made = scored.evaluator.files(records)
+        if problem := json_problem(made):
+            name = type(scored.evaluator).__name__
+            raise BadOptions(f"evaluator: {name}.files() gives what JSON cannot hold: {problem}.")
+        folder.write_files(output / split, made)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.base import describe_tokenizer
     from finetune.cli import output as cli_output
-    from finetune.cli.flags import trust_code_flag
+    from finetune.cli import parameters as cli_parameters
     from finetune.data import from_rows
     from finetune.data.findings import blank_line
     from finetune.data.readers.json_array import JsonArrayReader
@@ -42,7 +42,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.recipe.options import rebuild
     from finetune.result import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result, write_atomically
     from finetune.run import reload
-    from finetune.training.arguments import build_arguments
+    from finetune.training.arguments import build_arguments, check_choice
     from finetune.training.checks import align_memory, evaluation_mode, model_outputs
     from finetune.training.collate import PadRight, pad, pad_mask
     from finetune.training.generation import (
@@ -98,9 +98,11 @@ __all__ = [
     "build_options",
     "build_trainer",
     "calling",
+    "check_choice",
     "check_primary",
     "check_text",
     "cli_output",
+    "cli_parameters",
     "config_of",
     "decay_parameter_names",
     "describe_tokenizer",
@@ -144,7 +146,6 @@ __all__ = [
     "suppress_progress_bars",
     "too_long",
     "trainer",
-    "trust_code_flag",
     "upstream_changed",
     "verdicts",
     "write_atomically",

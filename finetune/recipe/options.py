@@ -32,8 +32,11 @@ def build(cls: type[T], options: Mapping[str, Any], *, where: str) -> T:
 
     Raises:
         BadOptions: An option is unknown or missing, or has a wrong type or value. The message has
-            the nearest name.
+            the nearest name. Or the class is abstract.
     """
+    if inspect.isabstract(cls):
+        missing = ", ".join(sorted(vars(cls)["__abstractmethods__"]))
+        raise BadOptions(f"{where}: {cls.__module__}:{cls.__qualname__} must define {missing}.")
     known = [f.name for f in fields(cls) if f.init] if is_dataclass(cls) else []
     for name in options:
         if name not in known:

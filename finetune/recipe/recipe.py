@@ -215,11 +215,13 @@ def parts(source: Source, *, where: str = "dataset") -> dict[str, tuple[Source, 
         where: Its place, for error messages.
 
     Raises:
-        BadRecipe: The section has both `path` and `mixture`, or neither; or a data set has a wrong
-            key or weight.
+        BadRecipe: The section has both `path` and `mixture`, or neither; the share of validation is no share; or a
+            data set has a wrong key or weight.
     """
     if bool(source.path) == bool(source.mixture):
         raise BadRecipe(f"{where}: give either `path` or `mixture`{', not both' if source.path else ''}.")
+    if not 0 <= source.validation_size < 1:
+        raise BadRecipe(f"{where}.validation_size: must be at least 0 and less than 1, not {source.validation_size}.")
     if source.temperature <= 0:
         raise BadRecipe(f"{where}.temperature: must be greater than 0, not {source.temperature}.")
     if source.mixture:
@@ -271,11 +273,14 @@ def _choice(given: Any, *, where: str, needs_name: bool) -> Choice:
     if isinstance(given, Choice):
         return given
     if isinstance(given, str):
-        return Choice(name=given)
+        given = {"name": given}
     if not isinstance(given, Mapping) or (needs_name and "name" not in given):
         raise BadRecipe(f"{where}: {given!r} is neither a name nor a mapping such as {{name: lora, r: 8}}.")
+    name = given.get("name", "")
+    if "name" in given and not (isinstance(name, str) and name):
+        raise BadRecipe(f"{where}: name: {name!r} is not a name. Write one of `finetune list`, or module:Class.")
     rest = {key: value for key, value in given.items() if key != "name"}
-    return Choice(name=given.get("name", ""), options=rest)
+    return Choice(name=name, options=rest)
 
 
 def _is_files(dataset: Any, *, where: str) -> bool:

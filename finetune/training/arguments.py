@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import Enum
+from importlib.util import find_spec
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -14,7 +16,7 @@ from finetune.errors import BadOptions, MissingLibrary, did_you_mean
 from finetune.interfaces import Evaluator, Job, Task
 from finetune.plugins import resolve
 from finetune.recipe import Recipe
-from finetune.user_code import place_of
+from finetune.user_code import one_line, place_of
 
 OURS: Mapping[str, str] = {
     "output_dir": "it is the recipe's `output`",
@@ -65,6 +67,36 @@ REPORTERS: Mapping[str, str] = {
 }  # fmt: skip
 """Values of `report_to` → the package that each needs."""
 
+_BITSANDBYTES = (
+    "adamw_bnb_8bit", "adamw_8bit", "ademamix", "ademamix_8bit", "lion_8bit", "lion_32bit", "paged_adamw_32bit",
+    "paged_adamw_8bit", "paged_ademamix_32bit", "paged_ademamix_8bit", "paged_lion_32bit", "paged_lion_8bit",
+    "rmsprop_bnb", "rmsprop_bnb_8bit", "rmsprop_bnb_32bit",
+)  # fmt: skip
+OPTIMIZERS: Mapping[str, tuple[str, str]] = {
+    **dict.fromkeys(_BITSANDBYTES, ("bitsandbytes", "bitsandbytes")),
+    "adamw_anyprecision": ("torchdistx", "torchdistx"),
+    "adamw_torch_4bit": ("torchao", "torchao"),
+    "adamw_torch_8bit": ("torchao", "torchao"),
+    "adamw_torch_npu_fused": ("torch_npu", "torch-npu"),
+    "adamw_torch_xla": ("torch_xla", "torch-xla"),
+    "adalomo": ("lomo_optim", "lomo-optim"),
+    "apollo_adamw": ("apollo_torch", "apollo-torch"),
+    "apollo_adamw_layerwise": ("apollo_torch", "apollo-torch"),
+    "galore_adafactor": ("galore_torch", "galore-torch"),
+    "galore_adafactor_layerwise": ("galore_torch", "galore-torch"),
+    "galore_adamw": ("galore_torch", "galore-torch"),
+    "galore_adamw_8bit": ("galore_torch", "galore-torch"),
+    "galore_adamw_8bit_layerwise": ("galore_torch", "galore-torch"),
+    "galore_adamw_layerwise": ("galore_torch", "galore-torch"),
+    "grokadamw": ("grokadamw", "grokadamw"),
+    "lomo": ("lomo_optim", "lomo-optim"),
+    "schedule_free_adamw": ("schedulefree", "schedulefree"),
+    "schedule_free_radam": ("schedulefree", "schedulefree"),
+    "schedule_free_sgd": ("schedulefree", "schedulefree"),
+    "stable_adamw": ("optimi", "torch-optimi"),
+}
+"""Values of `optim` that need a library → its module, and what ``pip install`` takes."""
+
 
 TRAINERS = (
     "transformers.trainer", "transformers.training_args", "transformers.integrations", "transformers.optimization",
@@ -93,6 +125,7 @@ def check_arguments(cls: type, training: Mapping[str, Any]) -> None:
             read = TypeAdapter(hints[name]).validate_python(value)
         except ValidationError as error:
             raise BadOptions(f"{where}: {error.errors()[0]['msg']}, not {value!r}.") from error
+        check_choice(where, value, choices_of(known[name], hints[name]))
         if isinstance(value, str) and isinstance(read, bool | int | float):  # upstream would take 'no' for true
             raise BadOptions(f"{where}: write {read!r} without quotes, not the text {value!r}.")
     if training.get("save_total_limit") == 1:
@@ -100,6 +133,59 @@ def check_arguments(cls: type, training: Mapping[str, Any]) -> None:
             "training: 'save_total_limit' is 1: a crash while the only checkpoint is replaced would lose the run. "
             "Keep at least 2."
         )
+
+
+def choices_of(option: dataclasses.Field[Any], hint: Any) -> list[str]:
+    """Return which values an option can have, if upstream says so; empty if it does not.
+
+    Args:
+        option: The option. Its metadata can have ``choices``.
+        hint: Its annotation, which can name an enumeration: ``SchedulerType | str``.
+    """
+    for part in (hint, *typing.get_args(hint)):
+        if isinstance(part, type) and issubclass(part, Enum):
+            return [str(member.value) for member in part]
+    return [str(choice) for choice in option.metadata.get("choices") or ()]
+
+
+def check_choice(where: str, value: Any, choices: Collection[str]) -> None:
+    """Check that a text is one of the values that an option can have.
+
+    Args:
+        where: The option, for the message: ``training: 'optim'``.
+        value: What the recipe says. A value that is not text is not checked; of a list, each text is.
+        choices: What it can be; empty if everything is allowed.
+
+    Raises:
+        BadOptions: It is something else. The message has the nearest value.
+    """
+    for each in value if isinstance(value, list | tuple) else (value,):
+        if choices and isinstance(each, str) and each not in choices:
+            raise BadOptions(
+                f"{where} cannot be {each!r}.{did_you_mean(each, choices)} Write one of {', '.join(choices)}."
+            )
+
+
+def check_installed(training: Mapping[str, Any]) -> None:
+    """Check that the libraries which training options need are installed.
+
+    Raises:
+        BadOptions: transformers knows no such tool.
+        MissingLibrary: A library is not installed. The message has the command that installs it.
+    """
+    check_reporters(training.get("report_to"))
+    needed = {}
+    if training.get("use_liger_kernel"):
+        needed["'use_liger_kernel'"] = ("liger_kernel", "liger-kernel")
+    optimizer = str(training.get("optim"))
+    if optimizer in OPTIMIZERS:
+        needed[f"'optim': {optimizer!r}"] = OPTIMIZERS[optimizer]
+    for option, (module, package) in needed.items():
+        if find_spec(module) is None:
+            raise MissingLibrary(
+                f"training: {option} needs {module}, which is not installed. Install it: pip install {package}; or "
+                "leave the option out."
+            )
 
 
 def arguments(recipe: Recipe, task: Task, *, evaluator: Evaluator, validation: bool) -> dict[str, Any]:
@@ -110,9 +196,7 @@ def arguments(recipe: Recipe, task: Task, *, evaluator: Evaluator, validation: b
     Raises:
         BadOptions: `load_best_model_at_end` is set, but there is no validation split, or the direction of its score is
             unknown.
-        MissingLibrary: A tool of `report_to` is not installed.
     """
-    check_reporters(recipe.training.get("report_to"))
     epochs = recipe.training.get("num_train_epochs", 3)
     best: dict[str, Any] = {}
     if recipe.training.get("load_best_model_at_end"):
@@ -201,11 +285,6 @@ def _raised_by_trainer(error: BaseException) -> bool:
     return module.startswith(TRAINERS)
 
 
-def one_line(error: Exception) -> str:
-    """Return the message of an error on one line."""
-    return " ".join(str(error).split())
-
-
 def device_arguments() -> dict[str, Any]:
     """Return the training options that depend on the machine, and so are no part of a recipe."""
     import torch
@@ -223,7 +302,7 @@ def build_arguments(job: Job) -> Any:
     try:
         return resolve(job.task.arguments)(**{"output_dir": str(job.output), "seed": job.seed, **job.arguments})
     except (ValueError, TypeError, ImportError) as error:
-        raise BadOptions(f"training: {error}") from error
+        raise BadOptions(f"training: {one_line(error)}") from error
 
 
 def check_generation(task: Task, recipe: Recipe) -> None:
@@ -250,4 +329,4 @@ def check_generation(task: Task, recipe: Recipe) -> None:
     try:
         make(**recipe.generation).validate(strict=True)
     except (ValueError, TypeError) as error:
-        raise BadOptions(f"generation: {' '.join(str(error).split())}") from error
+        raise BadOptions(f"generation: {one_line(error)}") from error

@@ -171,7 +171,7 @@ def newest(output: Path, identity: Identity, *, accept_changes: bool = False) ->
             raise BadCheckpoint(
                 f"cannot resume from {directory}: the recipe or the data changed.\n  "
                 + "\n  ".join(changed)
-                + "\nUndo the changes, resume with them by --resume-changed, or start again with --overwrite."
+                + "\nUndo the changes, resume with them by --resume --accept-changes, or start again with --overwrite."
             )
         skipped += [f"resumed with a change: {change}" for change in changed]
         skipped += [f"not equal to the bit, because of {change}" for change in identity.drift(manifest)]

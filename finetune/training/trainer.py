@@ -16,6 +16,7 @@ from torch.utils.data import SequentialSampler
 from finetune.errors import BadOptions
 from finetune.interfaces import Evaluator, Job, Predictions, Record, Strategy
 from finetune.models import base_model_of
+from finetune.result import json_problem
 from finetune.training import upstream
 from finetune.training.arguments import build_arguments
 from finetune.training.callbacks import StopOnNaN
@@ -257,7 +258,7 @@ def records_of(evaluator: Evaluator, predictions: Predictions) -> list[Record]:
     """Return the evaluator's record of each example.
 
     Raises:
-        BadOptions: It gives more or fewer records than there are examples.
+        BadOptions: It gives more or fewer records than there are examples, or a record that JSON cannot hold.
     """
     records, examples = evaluator.records(predictions), len(predictions.examples)
     if len(records) != examples:
@@ -265,6 +266,12 @@ def records_of(evaluator: Evaluator, predictions: Predictions) -> list[Record]:
             f"evaluator: {type(evaluator).__name__}.records() gives {len(records):,} records for {examples:,} "
             "examples. Return one record for each example, in their order."
         )
+    for number, record in enumerate(records):
+        if problem := json_problem(record):
+            raise BadOptions(
+                f"evaluator: {type(evaluator).__name__}.records() gives a record, number {number}, that JSON cannot "
+                f"hold: {problem}. Return text, numbers, lists and mappings of text."
+            )
     return records
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
-from finetune.kit import trust_code_flag
+from finetune.kit import cli_parameters
 
 
 @click.command("card")
 @click.argument("run", type=click.Path(file_okay=False))
 @click.argument("fields", nargs=-1, metavar="[FIELD=TEXT]...")
-@trust_code_flag
+@cli_parameters.modules
+@cli_parameters.trust_code
 def command(run: str, fields: tuple[str, ...]) -> None:
     """Write the model card of a finished run again, with facts that only you know.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from finetune.kit import trust_code_flag
+from finetune.kit import cli_parameters
 
 
 @click.command("push")
@@ -13,7 +13,8 @@ from finetune.kit import trust_code_flag
 @click.option("--private", is_flag=True, help="Make the repository private if it is new.")
 @click.option("--with-data", is_flag=True, help="Upload rows of the data too: report, predictions, worst errors.")
 @click.option("--check", "only_check", is_flag=True, help="List the files and the problems, and upload nothing.")
-@trust_code_flag
+@cli_parameters.modules
+@cli_parameters.trust_code
 def command(run: str, repo: str, private: bool, with_data: bool, only_check: bool) -> None:
     """Push a finished run to the Hub: the model, its card and its recipe.
 

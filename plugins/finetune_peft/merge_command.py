@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import click
 
-from finetune.kit import trust_code_flag
+from finetune.kit import cli_parameters
 
 
 @click.command("merge")
 @click.argument("run", type=click.Path(file_okay=False))
-@click.option("--output", type=click.Path(file_okay=False), help="New folder.  [default: RUN-merged]")
-@click.option("--base", help="Folder or Hub id of the base model, if it has moved since the run was trained.")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False),
+    callback=cli_parameters.not_empty,
+    help="New folder.  [default: RUN-merged]",
+)
+@cli_parameters.base
+@cli_parameters.accept_changes
+@cli_parameters.modules
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16", "float16"]),
     help="Data type of the weights.  [default: that of the base model in the run; for qlora, that of its files]",
 )
-@trust_code_flag
-def command(run: str, output: str | None, base: str | None, dtype: str | None) -> None:
+@cli_parameters.trust_code
+def command(run: str, output: str | None, base: str | None, accept_changes: bool, dtype: str | None) -> None:
     """Merge the adapter of a finished RUN into the weights of its base model.
 
     For `lora` (DoRA and rsLoRA too), `qlora`, `ia3` and `layernorm`. The new folder loads like any model of
@@ -27,7 +34,7 @@ def command(run: str, output: str | None, base: str | None, dtype: str | None) -
     from finetune_peft.merging import merge
 
     output = output or f"{run.rstrip('/')}-merged"
-    change = merge(run, output, base=base, dtype=dtype)
+    change = merge(run, output, base=base, accept_changes=accept_changes, dtype=dtype)
     click.echo(
         f"Merged into {output}: plain weights in {change.dtype}; outputs differ by at most {change.difference:.1g}."
     )

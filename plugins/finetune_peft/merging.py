@@ -113,7 +113,14 @@ class Merged:
     """Difference between an output of the merged model and of the run's model, as the run loads it."""
 
 
-def merge(run: str | Path, output: str | Path, *, base: str | None = None, dtype: str | None = None) -> Merged:
+def merge(
+    run: str | Path,
+    output: str | Path,
+    *,
+    base: str | None = None,
+    accept_changes: bool = False,
+    dtype: str | None = None,
+) -> Merged:
     """Write a run's model with the adapter merged into its weights, and everything that is needed to use it.
 
     The weights are merged in float32 and rounded once. Quantized weights are unpacked first, so the adapter is merged
@@ -123,6 +130,7 @@ def merge(run: str | Path, output: str | Path, *, base: str | None = None, dtype
         run: The run folder.
         output: A new folder: like a run folder, but without the files that a resumed run needs.
         base: Folder or Hub id of the base model, if it has moved since the run was trained.
+        accept_changes: Merge even if the base model or the saved tokenizer has changed.
         dtype: Data type of the merged weights: a name of `ROUNDING`; None for the one in which the run loaded its base
             model, or in which the base model is stored if the run quantized it.
 
@@ -135,7 +143,7 @@ def merge(run: str | Path, output: str | Path, *, base: str | None = None, dtype
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise OutputExists(f"output: {str(output)!r} is not empty. Name another folder with --output.")
     finished = Result.load(run)
-    loaded = finetune.load(run, base=base)
+    loaded = finetune.load(run, base=base, accept_changes=accept_changes)
     check_mergeable(loaded.plan.strategy, loaded.model)
     batch = random_batch(loaded.model)
     of_run = _outputs(loaded.model, batch)

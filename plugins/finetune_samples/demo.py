@@ -40,7 +40,9 @@ RECIPE: Mapping[str, Any] = {
 
 @click.command("demo")
 @click.option("--output", default="runs/demo", show_default=True, help="Folder of the run; an earlier run is replaced.")
-@click.option("--predictions", default=3, show_default=True, help="How many answers to show.")
+@click.option(
+    "--predictions", type=click.IntRange(min=0), default=3, show_default=True, help="How many answers to show."
+)
 def command(output: str, predictions: int) -> None:
     """Fine-tune a real model for question answering: under three minutes on two cores, without a network."""
     # on a shared machine, threads that spin while they wait cost several times the work; torch reads it when imported

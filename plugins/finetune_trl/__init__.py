@@ -11,6 +11,7 @@ _CPU = {"bf16": False, "activation_checkpointing": False}
 """TRL turns both on; bf16 is slow on most CPUs, and a small model does not need the second."""
 _CHAT_MODEL = {"path": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 
+_CHECK = "finetune_trl.refused_options:check_training"
 _CHAT = {"max_length": 256, "conversational": True}
 _TRAINING = {
     "num_train_epochs": 1,
@@ -58,6 +59,7 @@ def _sft() -> Task:
         evaluator="finetune_trl.sft.evaluator:SFTEvaluator",
         trainer="finetune_trl.sft.trainer:trainer",
         arguments="trl:SFTConfig",
+        check_training=_CHECK,
         training=_CPU,
         generates=True,
         starter={
@@ -88,6 +90,7 @@ def _dpo() -> Task:
         evaluator="finetune_trl.preference.evaluator:PreferenceEvaluator",
         trainer="finetune_trl.preference.dpo_trainer:trainer",
         arguments="trl:DPOConfig",
+        check_training=_CHECK,
         training={**_CPU, "max_length": None},
         generates=True,
         starter={
@@ -110,6 +113,7 @@ def _kto() -> Task:
         evaluator="finetune_trl.preference.kto_evaluator:KTOEvaluator",
         trainer="finetune_trl.preference.kto_trainer:trainer",
         arguments="trl:KTOConfig",
+        check_training=_CHECK,
         training={**_CPU, "max_length": None},
         generates=True,
         starter={
@@ -132,6 +136,7 @@ def _reward() -> Task:
         evaluator="finetune_trl.preference.evaluator:RewardEvaluator",
         trainer="finetune_trl.preference.reward_trainer:trainer",
         arguments="trl:RewardConfig",
+        check_training=_CHECK,
         training={**_CPU, "max_length": None},
         starter={
             "model": _CHAT_MODEL,
@@ -153,6 +158,7 @@ def _reinforced(summary: str, name: str, arguments: str) -> Task:
         evaluator="finetune_trl.reinforcement.evaluator:RLEvaluator",
         trainer=f"finetune_trl.reinforcement.trainer:{name}",
         arguments=arguments,
+        check_training=_CHECK,
         training=_RL,
         generates=True,
         starter={

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finetune.errors import BadOptions
-from finetune.interfaces import Job, Preprocessor
-from finetune.kit import require_key
+from finetune.interfaces import Job, Preprocessor, Task
+from finetune.kit import check_choice, require_key, resolve
 
 
 def _ignored(instead: str) -> str:
@@ -78,6 +78,49 @@ RL: Mapping[str, str] = {
 """Option → the reason why it is refused, which follows its name in the message."""
 
 
+_DPO_LOSSES = (
+    "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
+    "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
+)  # fmt: skip
+CHOICES: Mapping[str, Mapping[str, Sequence[str]]] = {
+    "SFTConfig": {"loss_type": ("nll", "dft")},
+    "DPOConfig": {
+        "loss_type": _DPO_LOSSES,
+        "f_divergence_type": ("reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"),
+    },
+    "KTOConfig": {"loss_type": ("kto", "apo_zero_unpaired")},
+    "RewardConfig": {},
+    "RLOOConfig": {},
+    "GRPOConfig": {
+        "loss_type": ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
+        "importance_sampling_level": ("token", "sequence"),
+        "multi_objective_aggregation": ("sum_then_normalize", "normalize_then_sum"),
+        "scale_rewards": ("group", "batch", "none"),
+    },
+}
+"""Class of TRL's options → option → the values that it can have. TRL 1.16 looks at them while it trains."""
+REFUSED: Mapping[str, Mapping[str, str]] = {
+    "SFTConfig": SFT,
+    "DPOConfig": DPO,
+    "KTOConfig": KTO,
+    "RewardConfig": REWARD,
+    "RLOOConfig": RL,
+    "GRPOConfig": RL,
+}
+
+
+def check_training(task: Task, training: Mapping[str, Any]) -> None:
+    """Refuse training options before data is read: those that would be ignored, and unknown values.
+
+    Raises:
+        BadOptions: See `refuse_options`; or an option cannot have its value.
+    """
+    config = resolve(task.arguments)
+    for name, choices in CHOICES[config.__name__].items():
+        check_choice(f"training: {name!r}", training.get(name), choices)
+    refuse(task, training, config, REFUSED[config.__name__])
+
+
 def refuse_options(job: Job, config: Any, reasons: Mapping[str, str]) -> None:
     """Refuse training options that are set to another value than their default.
 
@@ -89,17 +132,22 @@ def refuse_options(job: Job, config: Any, reasons: Mapping[str, str]) -> None:
     Raises:
         BadOptions: One is set.
     """
-    ours = job.task.training
+    refuse(job.task, job.arguments, config, reasons)
+
+
+def refuse(task: Task, training: Mapping[str, Any], config: Any, reasons: Mapping[str, str]) -> None:
+    """Do the same as `refuse_options` for a task and its training options, without a job."""
+    ours = task.training
     for name, reason in reasons.items():
-        if name not in job.arguments:
+        if name not in training:
             continue
-        value = job.arguments[name]
+        value = training[name]
         # TRL's default of max_length is not ours: a recipe that names it expects it to act.
         default = None if name == "max_length" else ours.get(name, getattr(config, name, None))
         is_unset = value is None and name not in ours
         if value != default and not is_unset:
             raise BadOptions(f"training: {name!r} {reason}")
-    if job.arguments.get("gradient_checkpointing"):
+    if training.get("gradient_checkpointing"):
         raise BadOptions("training: use the new name of 'gradient_checkpointing', which is 'activation_checkpointing'.")
 
 

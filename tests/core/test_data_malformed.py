@@ -101,6 +101,7 @@ def disguised(file: str) -> list[Case]:
         "a doc": (OLE + "WordDocument".encode("utf-16-le"), "is an old Office document"),
         "a tar": (tar("train.csv"), "is a tar archive. Unpack it"),
         "a bz2": (bz2.compress(GOOD), "is a bzip2 archive"),
+        "a bz2 of the fastest level": (bz2.compress(GOOD, 1), "is a bzip2 archive"),
         "an xz": (lzma.compress(GOOD), "is an xz archive"),
         "a parquet": (table("text", "label"), "is a parquet file. Set dataset.format: parquet."),
     }

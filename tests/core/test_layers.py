@@ -36,7 +36,7 @@ LAYERS = (
     ("evaluation",),
     ("report",),
     ("run",),
-    ("cli.output", "cli.flags"),
+    ("cli.output", "cli.parameters"),
     ("kit",),
     ("api",),
     ("testing", "cli"),

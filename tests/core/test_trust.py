@@ -100,6 +100,7 @@ def stranger(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("CANARY", str(tmp_path / "sung"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(trust, "_trusted", set())
+    monkeypatch.setattr(trust, "_folders", [])
     yield tmp_path
     sys.modules.pop("canary", None)
 
@@ -162,6 +163,17 @@ def test_the_flag_runs_the_code_for_one_command(stranger: Path) -> None:
     assert done.exit_code == 0, done.output
     assert (stranger / "sung").exists()
     assert CliRunner().invoke(main, ["evaluate", "run", "--split", "train"]).exit_code == 2
+
+
+def test_modules_in_a_folder_that_the_user_names_are_trusted_and_no_others(stranger: Path) -> None:
+    words = ["evaluate", "run", "--split", "train", "--modules", "modules"]
+    forge(stranger / "run", {"recipe.dataset": {"path": "fractions:Fraction"}})
+    refused = CliRunner().invoke(main, words)
+    assert refused.exit_code == 2
+    assert "'fractions:Fraction' is Python code" in refused.stderr
+    forge(stranger / "run", FORGERIES["data"])
+    assert CliRunner().invoke(main, words).exit_code == 0
+    assert (stranger / "sung").exists()
 
 
 def test_python_needs_the_argument(stranger: Path) -> None:

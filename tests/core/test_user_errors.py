@@ -8,9 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import toy
 
-from finetune.errors import BadOptions, BrokenPlugin, MissingLibrary, UnknownName
-from finetune.evaluation.scoring import all_scores
+import finetune
+from finetune.cli.output import findings
+from finetune.errors import BadOptions, BadRecipe, BrokenPlugin, MissingLibrary, UnknownName
+from finetune.evaluation.scoring import all_scores, details_of
+from finetune.interfaces import Finding
 from finetune.plugins import add_recipe_folder, resolve
 from finetune.training import arguments
 from finetune.training.arguments import REPORTERS, check_reporters, upstream_refusals
@@ -141,3 +145,45 @@ def test_a_metric_that_raises_or_returns_no_scores_is_refused(returned: object, 
     plan = SimpleNamespace(metrics={"my:metric": metric})
     with pytest.raises(BadOptions, match=message):
         all_scores(evaluator, plan, [], examples=None)  # type: ignore[arg-type]
+
+
+# --- what an evaluator returns, and a task in Python ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"prediction": {1, 2}}, r"Mine.records\(\) gives a record, number 1, .*: 'prediction' is of the type set"),
+        ({"prediction": [0.5, {"x": b"a"}]}, r"'prediction\[1\].x' is of the type bytes"),
+        ({"prediction": {("a", "b"): 1}}, "a key of 'prediction' is of the type tuple"),
+    ],
+)
+def test_a_record_that_json_cannot_hold_is_named(record: dict[str, object], message: str) -> None:
+    from finetune.training.trainer import records_of
+
+    class Mine:
+        def records(self, _: object) -> list[dict[str, object]]:
+            return [{"prediction": "a"}, record]
+
+        def details(self, _: object) -> dict[str, object]:
+            return record
+
+    predictions = SimpleNamespace(examples=[1, 2])
+    with pytest.raises(BadOptions, match=f"^evaluator: .*{message}"):
+        records_of(Mine(), predictions)  # type: ignore[arg-type]
+    with pytest.raises(BadOptions, match=r"^evaluator: Mine.details\(\) gives what JSON cannot hold: "):
+        details_of(Mine(), [])  # type: ignore[arg-type]
+
+
+def test_a_task_that_is_given_itself_is_refused_with_what_to_write() -> None:
+    with pytest.raises(BadRecipe, match=r"task: this is a Task, .* 'my_module:TASK'"):
+        finetune.train(task=toy.TASK)  # type: ignore[arg-type]
+
+
+def test_the_value_of_a_finding_is_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = Finding(code="a", message="the label is unknown.", value="sae", fix="Correct it.", file="x.csv", line=3)
+    named = Finding(code="a", message="'sae' is unknown.", value="sae")
+    findings([shown, named], {"a": 2})
+    assert capsys.readouterr().err.splitlines()[2:] == [
+        "  x.csv:3: the label is unknown.", "      value: sae", "      Correct it.", "  'sae' is unknown."
+    ]  # fmt: skip

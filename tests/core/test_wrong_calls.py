@@ -1,21 +1,26 @@
-"""What is no recipe, what is no run, and errors in code of the user are named in one to three lines."""
+"""Every command answers a wrong call in one to three lines that name what is wrong, and without a traceback."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import shutil
 import sys
 import textwrap
 from collections.abc import Iterator
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import click
 import pytest
 import toy
 from click.testing import CliRunner
 
 from finetune import recipe as recipes
 from finetune.cli import main
+from finetune.recipe import Model, Recipe, Source
 
 MODULES = {
     "raises_at_import": "import json\njson.loads('')\n",
@@ -146,6 +151,120 @@ RECIPE_FILES = [
 ]
 """What stands where a recipe is expected, and what the message names."""
 
+OVERRIDES = [
+    ("", "''"),
+    ("seed", "seed"),
+    ("=3", "=3"),
+    ("sead=3", "seed"),
+    ("seed=x", "seed"),
+    ("seed=[1]", "seed"),
+    ("seed.x=1", "seed"),
+    ("seed={", "seed"),
+    ("task=", "task"),
+    ("task=3", "task"),
+    ("task=''", "''"),
+    ("task=text-clasification", "text-classification"),
+    ("task=toy:TAKS", "TASK"),
+    ("task=toy:", "toy"),
+    ("task=:TASK", ":TASK"),
+    ("task=.toy:TASK", ".toy:TASK"),
+    ("task=no_such_module:TASK", "no_such_module"),
+    ("task=raises_at_import:TASK", "raises_at_import.py, line 2"),
+    ("task=toy:SeaOrLand", "toy:SeaOrLand"),
+    ("task.name=x", "task"),
+    ("model=", "model"),
+    ("model=[]", "model"),
+    ("model=''", "model"),
+    ("model=3", "model"),
+    ("model={p}/none", "none"),
+    ("model={p}/file", "file"),
+    ("model={p}/nothing", "nothing"),
+    ("model=smaple:decoder", "sample"),
+    ("model=package:no_such_package/model", "no_such_package"),
+    ("model.path=[1]", "path"),
+    ("model.paht=x", "path"),
+    ("model.options=3", "options"),
+    ("model.tokenizer={p}/none", "none"),
+    ("model.sha256=abc", "abc"),
+    ("model.revision=[1]", "revision"),
+    ("dataset=", "dataset"),
+    ("dataset=''", "dataset"),
+    ("dataset=3", "dataset"),
+    ("dataset=[a]", "dataset"),
+    ("dataset={p}/none.csv", "none.csv"),
+    ("dataset={p}/nothing", "nothing"),
+    ("dataset={p}/file", "file"),
+    ("dataset={p}/base", "base"),
+    ("dataset=user_data:load", "user_data.py, line 2"),
+    ("dataset=user_data:laod", "load"),
+    ("dataset=sample:no-such-sample", "no-such-sample"),
+    ("dataset.path={{train: {p}/none.jsonl}}", "none.jsonl"),
+    ("dataset.path={{}}", "path"),
+    ("dataset.format=cvs", "csv"),
+    ("dataset.encoding=utf-9", "utf-9"),
+    ("dataset.name=x", "name"),
+    ("dataset.revision=x", "revision"),
+    ("dataset.constants={{label: sea}}", "label"),
+    ("dataset.constants=[a]", "constants"),
+    ("dataset.mixture={{a: {p}/train.jsonl}}", "mixture"),
+    ("dataset.temperature=0", "temperature"),
+    ("dataset.temperature=2", "temperature"),
+    ("dataset.splits={{test: dev}}", "dev"),
+    ("dataset.columns={{txet: text}}", "txet"),
+    ("dataset.columns=[text]", "columns"),
+    ("dataset.limit={{train: x}}", "limit"),
+    ("dataset.limit={{train: -1}}", "limit"),
+    ("dataset.validation_size=3", "validation_size"),
+    ("dataset.on_bad=ignore", "on_bad"),
+    ("dataset.options={{no_such_option: 1}}", "no_such_option"),
+    ("strategy=", "strategy"),
+    ("strategy=lroa", "lora"),
+    ("strategy=''", "strategy"),
+    ("strategy=[lora]", "strategy"),
+    ("strategy=3", "strategy"),
+    ("strategy={{name: lora, rank: 8}}", "rank"),
+    ("strategy={{name: lora, r: x}}", "r"),
+    ("strategy={{name: 3}}", "strategy"),
+    ("strategy=toy:SeaOrLand", "toy:SeaOrLand"),
+    ("strategy=user_strategy:Abstract", "prepare"),
+    ("strategy.name=raises_at_import:S", "raises_at_import.py, line 2"),
+    ("preprocessor={{labls: [a]}}", "labels"),
+    ("preprocessor=3", "preprocessor"),
+    ("preprocessor=user_preprocessor:Fot", "Fit"),
+    ("evaluator={{no_such_option: 1}}", "no_such_option"),
+    ("evaluator=toy:SeaOrLand", "toy:SeaOrLand"),
+    ("metrics=3", "metrics"),
+    ("metrics=[3]", "metrics"),
+    ("metrics=['']", "''"),
+    ("metrics=[user_metric:not_a_function]", "not_a_function"),
+    ("metrics=[user_metric:scroe]", "score"),
+    ("metrics=[no-such-metric]", "no-such-metric"),
+    ("training=3", "training"),
+    ("training.learning_rat=1", "learning_rate"),
+    ("training.learning_rate=fast", "learning_rate"),
+    ("training.num_train_epochs=[1]", "num_train_epochs"),
+    ("training.eval_strategy=somtimes", "eval_strategy"),
+    ("training.lr_scheduler_type=linaer", "lr_scheduler_type"),
+    ("training.optim=adamw_torhc", "adamw_torch"),
+    ("training.optim=galore_adamw", "galore-torch"),
+    ("training.train_sampling_strategy=by_length", "group_by_length"),
+    ("training.save_strategy=epohc", "epoch"),
+    ("training.logging_strategy=epohc", "epoch"),
+    ("training.log_level=wraning", "warning"),
+    ("training.report_to=tensorbord", "tensorboard"),
+    ("training.use_liger_kernel=true", "liger-kernel"),
+    ("generation.num_beams=4", "generation"),
+    ("general_text={p}/none.txt", "none.txt"),
+    ("general_text=3", "general_text"),
+    ("slices=text", "slices"),
+    ("slices=[no_such_column]", "no_such_column"),
+    ("score_base_model=3", "score_base_model"),
+    ("card=3", "card"),
+    ("output=", "output"),
+    ("output=3", "output"),
+]
+"""Overrides that `check` and `train` refuse, and what the message names."""
+
 CODE = [
     *(f"preprocessor={{name: user_preprocessor:{name}}}" for name in ("Needs", "Fit", "Check", "Features")),
 ]
@@ -158,6 +277,13 @@ TRAINED_CODE = [
     "metrics=[user_metric:score]",
 ]
 """Overrides that name code which raises an error later."""
+
+MODEL_OPTIONS = [
+    ("model.options={no_such_option: 3}", "no_such_option"),
+    ("model.options={attn_implementation: flahs}", "flahs"),
+    ("model.options={dtype: int3}", "int3"),
+]
+"""Options that `train` refuses when it loads the model."""
 
 BROKEN_RUNS = ["torn", "list", "text", "empty", "no_fields", "no_format", "binary", "folder"]
 RUNS = [
@@ -181,6 +307,116 @@ OF_RUNS = {
     "merge": ["merge", "RUN", "--output", "{p}/merged"],
 }
 
+CALLS = [
+    ("trian", "train"),
+    ("--no-such-option", "no-such-option"),
+    ("init", "TASK"),
+    ("init|", "''"),
+    ("init|text-clasification", "text-classification"),
+    ("init|text-classification|--strategy|lroa", "lora"),
+    ("init|text-classification|--strategy|", "''"),
+    ("init|text-classification|--data|", "--data"),
+    ("init|text-classification|--output|", "--output"),
+    ("check", "RECIPE"),
+    ("check|{p}/recipe.yaml|--samples|x", "'x'"),
+    ("check|{p}/recipe.yaml|--samples|-1", "-1"),
+    ("check|{p}/recipe.yaml|--samples|1.5", "1.5"),
+    ("train", "RECIPE"),
+    ("train|{p}/recipe.yaml", "run"),
+    ("train|{p}/recipe.yaml|--resume", "run"),
+    ("train|{p}/recipe.yaml|output={p}/none|--resume", "none"),
+    ("train|{p}/recipe.yaml|output={p}/file", "file"),
+    ("train|{p}/recipe.yaml|output={p}/file/run", "file"),
+    ("train|{p}/recipe.yaml|output={p}/file/run|--overwrite", "file"),
+    ("train|{p}/recipe.yaml|output={p}/base|--overwrite", "base"),
+    ("train|{p}/recipe.yaml|output=''", "output"),
+    ("train|{p}/recipe.yaml|output=/proc/run", "/proc"),
+    ("train|{p}/recipe.yaml|--accept-changes", "--resume"),
+    ("evaluate", "RUN"),
+    ("evaluate|{p}/run|--split|tset", "tset"),
+    ("evaluate|{p}/run|--split|", "''"),
+    ("evaluate|{p}/run|--data|{p}/none.csv", "none.csv"),
+    ("evaluate|{p}/run|--data|", "--data"),
+    ("evaluate|{p}/run|--data|{p}/nothing", "nothing"),
+    ("evaluate|{p}/run|--base|{p}/none", "none"),
+    ("evaluate|{p}/run|--base|", "--base"),
+    ("evaluate|{p}/run|--modules|{p}/none", "none"),
+    ("evaluate|{p}/run|--modules|{p}/file", "file"),
+    ("evaluate|{p}/run|--base|{p}/nothing", "nothing"),
+    ("predict", "RUN"),
+    ("predict|{p}/run", "give a file"),
+    ("predict|{p}/run|{p}/none.csv", "none.csv"),
+    ("predict|{p}/run|", "dataset"),
+    ("predict|{p}/run|{p}/nothing", "nothing"),
+    ("predict|{p}/run|{p}/file", "file"),
+    ("predict|{p}/run|a|b", "'b'"),
+    ("predict|{p}/run|--txet|ship", "text"),
+    ("predict|{p}/run|--text", "text"),
+    ("predict|{p}/run|--text|", "text"),
+    ("predict|{p}/run|--|ship", "ship"),
+    ("predict|{p}/run|--text|ship|generation.num_beams=4", "generation"),
+    ("predict|{p}/run|--text|ship|generation.num_beams", "num_beams"),
+    ("predict|{p}/run|--text|ship|--on-bad|ignore", "ignore"),
+    ("predict|{p}/run|--text|ship|--base|{p}/none", "none"),
+    ("predict|{p}/run|--text|ship|--modules|{p}/none", "none"),
+    ("predict|{p}/run|--text=ship|--modules|", "--modules"),
+    ("compare|{p}/run|{p}/run|--modules|{p}/nowhere", "--modules"),
+    ("card|{p}/run|--modules|{p}/nowhere", "--modules"),
+    ("push|{p}/run|someone/name|--modules|{p}/nowhere", "--modules"),
+    ("predict|{p}/run|-", "no"),
+    ("report", "RUN"),
+    ("report|{p}/run|--output|{p}/none/page.html", "page.html"),
+    ("report|{p}/run|--output|{p}/nothing", "nothing"),
+    ("report|{p}/run|--output|", "--output"),
+    ("compare", "RUN"),
+    ("compare|{p}/run", "two"),
+    ("compare|{p}/run|{p}/run|--split|tset", "tset"),
+    ("compare|{p}/run|{p}/run|--html|{p}/none/page.html", "page.html"),
+    ("compare|{p}/run|{p}/run|--html|{p}/nothing", "nothing"),
+    ("compare|{p}/run|{p}/run|--html|", "--html"),
+    ("list|x", "x"),
+    ("show", "NAME"),
+    ("show|", "''"),
+    ("show|lroa", "lora"),
+    ("show|no_such_module:Class", "no_such_module"),
+    ("show|raises_at_import:Class", "raises_at_import"),
+    ("show|toy:TAKS", "TASK"),
+    ("show|toy:rows", "toy:rows"),
+    ("show|toy:WORDS", "toy:WORDS"),
+    ("show|:", "':'"),
+    ("show|recipe", "Recipe"),
+    ("schema|x", "x"),
+    ("doctor|x", "x"),
+    ("plugin|nwe", "nwe"),
+    ("plugin|new", "NAME"),
+    ("plugin|new|", "''"),
+    ("plugin|new|9", "9"),
+    ("plugin|new|finetune-text", "text"),
+    ("plugin|new|finetune-mine|--kind|tsk", "tsk"),
+    ("plugin|new|finetune-mine|--parent|{p}/file", "file"),
+    ("plugin|new|finetune-mine|--parent|{p}/file/x", "file"),
+    ("card|{p}/run|license", "license"),
+    ("card|{p}/run|=mit", "''"),
+    ("card|{p}/run|licence=mit", "license"),
+    ("card|{p}/run|", "''"),
+    ("push|{p}/run", "USER/NAME"),
+    ("push|{p}/run|", "''"),
+    ("push|{p}/run|a b/c", "a b/c"),
+    ("push|{p}/run|a b/c|--check", "a b/c"),
+    ("merge", "RUN"),
+    ("merge|{p}/run", "FullStrategy"),
+    ("merge|{p}/run|--dtype|int3", "int3"),
+    ("merge|{p}/run|--output|", "--output"),
+    ("merge|{p}/run|--output|{p}/file", "file"),
+    ("merge|{p}/run|--base|{p}/none", "none"),
+    ("merge|{p}/run|--modules|{p}/none", "none"),
+    ("demo|x", "x"),
+    ("demo|--output|{p}/file", "file"),
+    ("demo|--predictions|x", "'x'"),
+    ("demo|--predictions|-1", "-1"),
+]
+"""Arguments of a call, and what the message names."""
+
 
 def refused(arguments: list[str], named: str) -> str:
     """Run a command in this process, and check its answer."""
@@ -200,6 +436,65 @@ def refused(arguments: list[str], named: str) -> str:
     return message
 
 
+def verbs() -> Iterator[tuple[list[str], click.Command]]:
+    """Yield the words of each command, and the command: `finetune plugin` has its own."""
+    context = click.Context(main)
+    for name in main.list_commands(context):
+        command = main.get_command(context, name)
+        assert command is not None, name
+        if isinstance(command, click.Group):
+            yield from (([name, inner], part) for inner, part in command.commands.items())
+        else:
+            yield [name], command
+
+
+def options_of(command: click.Command) -> list[click.Option]:
+    """Return the options of a command."""
+    return [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+
+
+def test_each_argument_that_is_missing_and_each_word_too_much_is_named() -> None:
+    for words, command in verbs():
+        arguments = [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
+        required = [argument for argument in arguments if argument.required]
+        for number, argument in enumerate(required):
+            refused([*words, *["x"] * number], argument.make_metavar(click.Context(command)).strip("[]."))
+        if not command.context_settings.get("ignore_unknown_options"):
+            refused([*words, *["x"] * len(required), "--no-such-option"], "--no-such-option")
+            if all(argument.nargs == 1 for argument in arguments):
+                refused([*words, *["x"] * len(required), "too-much"], "too-much")
+
+
+def test_each_flag_takes_no_value_and_each_other_option_needs_one() -> None:
+    for words, command in verbs():
+        for option in options_of(command):
+            name = option.opts[0]
+            refused([*words, f"{name}=x"] if option.is_flag else [*words, name], name)
+
+
+def test_each_option_of_each_command_has_a_wrong_value_in_the_table() -> None:
+    for words, command in verbs():
+        calls = [call.split("|") for call, _ in CALLS if call.split("|")[: len(words)] == words]
+        for option in options_of(command):
+            if not option.is_flag:
+                assert any(call.index(option.opts[0]) < len(call) - 1 for call in calls if option.opts[0] in call), (
+                    f"add a call of {' '.join(words)} with a wrong value for {option.opts[0]}"
+                )
+
+
+def test_each_key_of_a_recipe_has_a_wrong_value_in_the_table() -> None:
+    keys = {override.partition("=")[0] for override, _ in OVERRIDES}
+    keys |= {key.partition(".")[0] for key in keys}
+    for prefix, cls in (("", Recipe), ("model.", Model), ("dataset.", Source)):
+        for field in fields(cls):
+            assert any(key == f"{prefix}{field.name}" for key in keys), f"add a wrong value for {prefix}{field.name}"
+
+
+@pytest.mark.parametrize(("call", "named"), CALLS, ids=[call for call, _ in CALLS])
+def test_a_wrong_call_is_answered_in_a_few_lines(call: str, named: str, place: Path) -> None:
+    refused(call.replace("{p}", str(place)).split("|"), named)
+
+
 @pytest.mark.parametrize("command", OF_RUNS)
 @pytest.mark.parametrize(("run", "named"), RUNS, ids=[run for run, _ in RUNS])
 def test_what_is_no_finished_run_is_named(command: str, run: str, named: str, place: Path) -> None:
@@ -211,6 +506,14 @@ def test_what_is_no_finished_run_is_named(command: str, run: str, named: str, pl
 @pytest.mark.parametrize(("recipe", "named"), RECIPE_FILES, ids=[recipe for recipe, _ in RECIPE_FILES])
 def test_what_is_no_recipe_is_named(command: str, recipe: str, named: str, place: Path) -> None:
     refused([command, recipe.replace("{p}", str(place))], named)
+
+
+@pytest.mark.parametrize(("override", "named"), OVERRIDES, ids=[override for override, _ in OVERRIDES])
+def test_a_wrong_override_is_named(override: str, named: str, place: Path) -> None:
+    override = override.replace("{p}", str(place)).replace("{{", "{").replace("}}", "}")
+    if "liger" in override and importlib.util.find_spec("liger_kernel"):
+        pytest.skip("liger-kernel is installed")
+    refused(["check", str(place / "recipe.yaml"), override], named)
 
 
 @pytest.mark.parametrize("override", CODE)
@@ -227,6 +530,11 @@ def test_an_error_in_code_of_the_user_is_one_line_with_its_place_in_train(
     assert ".py, line " in message and "\n" not in message
 
 
+@pytest.mark.parametrize(("override", "named"), MODEL_OPTIONS, ids=[override for override, _ in MODEL_OPTIONS])
+def test_a_wrong_option_of_the_model_is_named(override: str, named: str, place: Path, tmp_path: Path) -> None:
+    refused(["train", str(place / "recipe.yaml"), override, f"output={tmp_path}/run", "--quiet"], named)
+
+
 def test_the_traceback_is_shown_if_python_is_in_development_mode(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("finetune.cli.sys", SimpleNamespace(flags=SimpleNamespace(dev_mode=True)))
     with pytest.raises(KeyError, match="sought"):
@@ -237,3 +545,37 @@ def test_an_error_without_code_of_the_user_keeps_its_traceback(monkeypatch: pyte
     monkeypatch.setattr("finetune.plugins.discover", partial(json.loads, "{"))
     with pytest.raises(json.JSONDecodeError):
         CliRunner().invoke(main, ["list"], catch_exceptions=False)
+
+
+def test_modules_names_the_folder_in_which_a_run_finds_python(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    run, modules = tmp_path / "run", tmp_path / "modules"
+    shutil.copytree(place / "run", run)
+    result = json.loads((run / "result.json").read_text())
+    result["recipe"]["metrics"] = ["metric_of_a_run:score"]
+    (run / "result.json").write_text(json.dumps(result))
+    for folder, gain in ((run, 0.0), (modules, 7.0)):
+        folder.mkdir(exist_ok=True)
+        (folder / "metric_of_a_run.py").write_text(f"def score(records):\n    return {{'gain': {gain}}}\n")
+
+    message = refused(["evaluate", str(run)], "'metric_of_a_run:score' is Python code")
+    assert "--modules" in message
+    done = CliRunner().invoke(main, ["evaluate", str(run), "--modules", str(modules), "--json"])
+    assert (done.exit_code, json.loads(done.stdout)["gain"]) == (0, 7.0), done.stderr
+    assert sys.path[-1] == str(modules.resolve())
+
+
+@pytest.mark.parametrize("command", [["evaluate", "RUN"], ["predict", "RUN", "--text", "ship"]])
+def test_a_run_whose_tokenizer_changed_is_used_if_that_is_accepted(
+    command: list[str], place: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(place / "run", run)
+    settings = json.loads((run / "tokenizer_config.json").read_text())
+    (run / "tokenizer_config.json").write_text(json.dumps({**settings, "model_max_length": 31}))
+    words = [str(run) if word == "RUN" else word for word in command]
+    refused(words, "--accept-changes")
+    done = CliRunner().invoke(main, [*words, "--accept-changes"])
+    assert done.exit_code == 0, done.stderr

@@ -54,7 +54,7 @@ def write(name: str, *, kind: str, parent: Path) -> list[Path]:
         parent: Where the folder is made.
 
     Raises:
-        BadOptions: The name cannot be that of a Python package.
+        BadOptions: The name cannot be that of a Python package, or the folder cannot be made.
         OutputExists: The folder exists.
     """
     module = name.replace("-", "_")
@@ -68,6 +68,10 @@ def write(name: str, *, kind: str, parent: Path) -> list[Path]:
     folder = parent / name
     if folder.exists():
         raise OutputExists(f"{str(folder)!r} exists. Choose another name, or remove the folder.")
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise BadOptions(f"{str(folder)!r} cannot be made: {error.strerror}. Name another --parent.") from error
     words = _words(name, kind)
     written = []
     for path, template in {**_SHARED, **_OWN[kind]}.items():

@@ -15,7 +15,7 @@ _SIGNATURES = {
     b"%PDF-": ("a PDF", _EXPORT),
     b"SQLite format 3\0": ("an SQLite database", _EXPORT),
     b"\x28\xb5\x2f\xfd": ("a zstandard archive", _UNPACK),
-    b"BZh91AY&SY": ("a bzip2 archive", _UNPACK),
+    **{b"BZh%d1AY&SY" % level: ("a bzip2 archive", _UNPACK) for level in range(1, 10)},
     b"\xfd7zXZ\0": ("an xz archive", _UNPACK),
     b"7z\xbc\xaf\x27\x1c": ("a 7-Zip archive", _UNPACK),
     b"Rar!\x1a\x07": ("a RAR archive", _UNPACK),

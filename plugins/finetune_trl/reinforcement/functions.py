@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.errors import BadOptions, UnknownName, did_you_mean
-from finetune.kit import calling, find_code
+from finetune.kit import calling, find_code, resolve
 
 RewardFunction = Callable[..., Any]
 """TRL's signature: ``f(prompts, completions, **columns)`` gives a number for each completion, or None to abstain."""
@@ -25,6 +25,10 @@ _HINT = (
     "A reward function gets the columns of the data that its parameters name; list those that it finds in another way "
     "under preprocessor.reward_columns."
 )
+
+
+OWN = frozenset({"finetune_trl.reinforcement.rewards:brevity"})
+"""Reward functions of this plugin; a run folder can name them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +52,7 @@ def find_function(name: str) -> RewardFunction:
         BadOptions: It does not exist, is no function, or does not accept further arguments.
     """
     try:
-        function: RewardFunction = find_code(name, where="preprocessor.rewards")
+        function: RewardFunction = resolve(name) if name in OWN else find_code(name, where="preprocessor.reward")
     except UnknownName as error:
         raise BadOptions(f"preprocessor: reward {error}") from error
     if not callable(function):

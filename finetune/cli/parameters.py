@@ -1,0 +1,67 @@
+"""Options that several commands have, and checks of their values."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from finetune import trust
+from finetune.plugins import add_folder
+
+
+def not_empty(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Return the value of a parameter as it is.
+
+    Raises:
+        click.BadParameter: It is an empty text.
+    """
+    if value == "":
+        raise click.BadParameter("the value is empty.", ctx=context, param=parameter)
+    return value
+
+
+def _add_modules(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        add_folder(Path(value))
+        trust.allow_folder(Path(value))
+
+
+def _trust(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        stack = ExitStack()
+        stack.enter_context(trust.everything())
+        context.call_on_close(stack.close)
+
+
+base = click.option(
+    "--base", callback=not_empty, help="Folder or Hub id of the base model, if it has moved since the run was trained."
+)
+"""The option `--base` of commands that load a run; the argument is `base`."""
+
+accept_changes = click.option(
+    "--accept-changes", is_flag=True, help="Use the run even if its base model or its tokenizer has changed."
+)
+"""The option `--accept-changes` of commands that load a run; the argument is `accept_changes`."""
+
+modules = click.option(
+    "--modules",
+    type=click.Path(exists=True, file_okay=False),
+    callback=_add_modules,
+    expose_value=False,
+    help="Folder with the Python modules that the recipe of the run names. They are run, so you must trust them.",
+)
+"""The option `--modules` of commands that load a run; it has no argument."""
+
+trust_code = click.option(
+    "--trust-code",
+    is_flag=True,
+    callback=_trust,
+    expose_value=False,
+    help="Run any Python code that the run folder names. Use it only if you trust whoever wrote the folder.",
+)
+"""The option `--trust-code` of commands that read a run folder; it has no argument."""
+
+__all__ = ["accept_changes", "base", "modules", "not_empty", "trust_code"]
