@@ -52,7 +52,10 @@ def check(model: Model) -> None:
     path = Path(locate(model))
     if (path / "adapter_config.json").is_file():
         # transformers would load it, and drop what it does not know (DoRA's magnitudes) without an error
-        raise BadRecipe(f"model: {model.path!r} holds an adapter, not a model. Name the model that it was trained on.")
+        raise BadRecipe(
+            f"model: {model.path!r} holds an adapter, not a model. To train it further, merge it first and name the "
+            f"merged folder: finetune merge {model.path}. Or name the model that it was trained on."
+        )
     if model.options.get("attention_type") == SPARSE_ATTENTION:
         raise BadRecipe(
             f"model.options: with attention_type: {SPARSE_ATTENTION}, outputs depend on the length of the batch. "

@@ -26,6 +26,7 @@ from finetune_hub import usage
 from finetune_hub.facts import Facts, facts_of
 from finetune_hub.hub_rules import is_hub_id, languages
 from finetune_hub.markdown import bullets, fenced, plain, plain_paragraphs, plain_sentence, table
+from finetune_hub.portable import without_paths
 
 CARD = "README.md"
 LICENSE_UNKNOWN = "**Unknown.** The base model's card does not state one. State it: `finetune card RUN license=…`."
@@ -65,6 +66,8 @@ def card(result: Result, directory: Path, *, repo: str | None = None) -> str:
     """
     facts = facts_of(result, directory)
     name = repo.split("/")[-1] if repo else Path(result.directory or directory).name
+    if repo:
+        result = without_paths(result)
     sections = [
         ("Scores", _scores(result)),
         ("Data", _data(result, facts)),
@@ -303,12 +306,18 @@ def _passes_check(preprocessor: Preprocessor, columns: Sequence[str], example: M
 
 def _reproduction(result: Result, facts: Facts) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in result.environment["versions"].items())
-    model = dict(result.recipe["model"])
-    if facts.base_model and Path(model["path"]).is_absolute():
-        model["path"] = facts.base_model  # a folder of this machine does not help a reader
-    recipe = dump_yaml({**dict(result.recipe), "model": model, "output": "run"})
+    strategy = result.recipe["strategy"]
+    model, command = dict(result.recipe["model"]), "`finetune train recipe.yaml` with this recipe"
+    if "trained_by" in strategy:  # merged
+        model = dict(strategy.get("trained_on") or model)
+        command = f"{command}, and then `finetune merge run`"
+        strategy = strategy["trained_by"]
+    stated = facts.fields.get("base_model")
+    if stated and model["path"].startswith(("/", "./", "~")):
+        model["path"] = stated  # a folder of this machine does not help a reader
+    recipe = dump_yaml({**dict(result.recipe), "model": model, "strategy": strategy, "output": "run"})
     return (
-        f"Run `finetune train recipe.yaml` with this recipe, on Python {plain(result.environment['python'])} with "
+        f"Run {command}, on Python {plain(result.environment['python'])} with "
         f"{plain_paragraphs(versions)}.\n\n{fenced(recipe, 'yaml')}"
     )
 

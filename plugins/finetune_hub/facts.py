@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import Any
 
 from huggingface_hub.repocard import metadata_load
 
-from finetune.errors import BadOptions, BadRecipe, did_you_mean
-from finetune.kit import Result, locate, recipe_from_mapping
+from finetune.errors import BadOptions, BadRecipe, FinetuneError, did_you_mean
+from finetune.interfaces import Task
+from finetune.kit import Result, discover, locate, recipe_from_mapping
 from finetune_hub.hub_rules import is_model_id
 
 FIELDS = (
@@ -27,21 +27,14 @@ FIELDS = (
     "base_model",
 )
 """What the recipe's `card` section may hold."""
-_TAG_OF_HEAD = {
-    "ForSequenceClassification": "text-classification",
-    "ForTokenClassification": "token-classification",
-    "ForQuestionAnswering": "question-answering",
-    "ForMaskedLM": "fill-mask",
-    "ForCausalLM": "text-generation",
+_TAG_OF_CLASS = {
+    "AutoModelForSequenceClassification": "text-classification",
+    "AutoModelForTokenClassification": "token-classification",
+    "AutoModelForQuestionAnswering": "question-answering",
+    "AutoModelForMaskedLM": "fill-mask",
+    "AutoModelForCausalLM": "text-generation",
 }
-"""End of a class name of transformers → the Hub's pipeline tag."""
-_TAG_OF_PEFT_TYPE = {
-    "SEQ_CLS": "text-classification",
-    "TOKEN_CLS": "token-classification",
-    "QUESTION_ANS": "question-answering",
-    "CAUSAL_LM": "text-generation",
-}
-"""PEFT's task type → the Hub's pipeline tag."""
+"""Class of transformers that a task loads → the Hub's pipeline tag."""
 _TASKS_OF_THE_HUB = ("summarization", "translation")
 """Tasks of ours whose name is a pipeline tag; the model's class does not tell them apart."""
 
@@ -54,7 +47,8 @@ class Facts:
     """Its id on the Hub."""
     relation: str
     """The Hub's word: ``finetune`` or ``adapter``."""
-    license: str | None
+    license: Any
+    """A text, as the Hub needs it, unless somebody wrote something else."""
     license_source: str
     """Where the licence is stated: the recipe, or the base model's card."""
     library: str
@@ -72,15 +66,18 @@ def facts_of(result: Result, directory: Path) -> Facts:
     fields = dict(result.recipe.get("card") or {})
     check_fields(fields)
     base_card = _card_of_base(result)
-    inherited = base_card.get("license")
+    license_name = fields.get("license") or base_card.get("license")
     is_adapter = (directory / "adapter_config.json").is_file()
+    base_model = fields.get("base_model") or _hub_id(result.recipe["model"]["path"])
+    if not is_adapter:  # an adapter fits the model that it was trained on, and not the base model of that model
+        base_model = base_model or base_card.get("base_model")
     return Facts(
-        base_model=fields.get("base_model") or _hub_id(result.recipe["model"]["path"]) or base_card.get("base_model"),
+        base_model=base_model,
         relation="adapter" if is_adapter else "finetune",
-        license=fields.get("license") or (str(inherited) if inherited else None),
+        license=license_name or None,
         license_source="the recipe" if fields.get("license") else "the base model's card",
         library="peft" if is_adapter else "transformers",
-        pipeline_tag=_pipeline_tag(result, directory),
+        pipeline_tag=_pipeline_tag(result),
         fields=fields,
     )
 
@@ -114,19 +111,19 @@ def _card_of_base(result: Result) -> dict[str, Any]:
     return dict(metadata_load(card) or {}) if card.is_file() else {}
 
 
-def _pipeline_tag(result: Result, directory: Path) -> str | None:
-    """Return the Hub's name of the task, from the class of the model or from PEFT's type."""
+def model_class_of(result: Result) -> str | None:
+    """Return the ``AutoModelFor…`` class of a run's task; None if the task is not installed here."""
+    name = str(result.recipe["task"])
+    try:
+        task: Task = discover().find("tasks", name)
+    except FinetuneError:
+        return None
+    return task.model_class
+
+
+def _pipeline_tag(result: Result) -> str | None:
+    """Return the Hub's name of the task, from its name or from the class of its models."""
     task = result.recipe["task"]
     if task in _TASKS_OF_THE_HUB:
         return str(task)
-    config, adapter = directory / "config.json", directory / "adapter_config.json"
-    if config.is_file():
-        architectures = json.loads(config.read_text(encoding="utf-8")).get("architectures") or []
-        for architecture in architectures:
-            for head, tag in _TAG_OF_HEAD.items():
-                if architecture.endswith(head):
-                    return tag
-    elif adapter.is_file():
-        peft_type = json.loads(adapter.read_text(encoding="utf-8")).get("task_type")
-        return _TAG_OF_PEFT_TYPE.get(str(peft_type))
-    return None
+    return _TAG_OF_CLASS.get(str(model_class_of(result)))

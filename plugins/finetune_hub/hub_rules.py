@@ -12,6 +12,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from finetune.errors import did_you_mean
+from finetune_hub.portable import relative
 
 ADAPTER = "adapter_config.json"
 BASE_KEY = "base_model_name_or_path"
@@ -61,8 +62,10 @@ def repo_problem(repo: str) -> str | None:
     )
 
 
-def license_problem(name: str, fields: Mapping[str, Any], directory: Path) -> str | None:
+def license_problem(name: Any, fields: Mapping[str, Any], directory: Path) -> str | None:
     """Return why the Hub would refuse a stated licence, or None."""
+    if not isinstance(name, str):
+        return f"its licence is {name!r}, and the Hub takes one. State it: finetune card {directory} license=apache-2.0"
     if name not in LICENSES:
         return (
             f"its licence is {name!r}, which is not in the list of the Hub.{did_you_mean(name.lower(), LICENSES)} For "
@@ -83,7 +86,8 @@ def languages(fields: Mapping[str, Any]) -> list[str]:
     ['en', 'de']
     """
     given = fields.get("language") or []
-    return [part.strip() for part in given.split(",")] if isinstance(given, str) else [str(part) for part in given]
+    parts = given.split(",") if isinstance(given, str) else [str(part) for part in given]
+    return [part.strip() for part in parts if part.strip()]
 
 
 def language_problems(fields: Mapping[str, Any], directory: Path) -> Iterator[str]:
@@ -121,14 +125,17 @@ def base_of_adapter(directory: Path) -> str | None:
 
 
 def portable_adapter(directory: Path, fields: Mapping[str, Any]) -> bytes:
-    """Return an adapter's configuration with the stated id in place of a base model on this machine."""
+    """Return an adapter's configuration without folders of this machine: the stated id replaces that of its base."""
     content = json.loads((directory / ADAPTER).read_text(encoding="utf-8"))
-    if fields.get("base_model") and not is_model_id(str(content.get(BASE_KEY))):
-        content[BASE_KEY] = str(fields["base_model"])
-    return (json.dumps(content, indent=2) + "\n").encode()
+    base = content.get(BASE_KEY)
+    if fields.get("base_model") and not is_model_id(str(base)):
+        for name, value in content.items():
+            if value == base:  # prompt tuning names the base model as its tokenizer, too
+                content[name] = str(fields["base_model"])
+    return (json.dumps(relative(content), indent=2) + "\n").encode()
 
 
-def card_problems(fields: Mapping[str, Any], license_name: str | None, directory: Path) -> Iterator[str]:
+def card_problems(fields: Mapping[str, Any], license_name: Any, directory: Path) -> Iterator[str]:
     """Yield what the Hub would refuse in a card, or what would make the model useless to others."""
     if license_name is None:
         yield f"its licence is unknown. State it: finetune card {directory} license=apache-2.0"

@@ -12,10 +12,11 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from finetune.errors import FinetuneError
-from finetune.kit import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result
+from finetune.kit import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result, dump_yaml
 from finetune_hub.card import CARD, write
 from finetune_hub.facts import facts_of
 from finetune_hub.hub_rules import ADAPTER, card_problems, portable_adapter, repo_problem
+from finetune_hub.portable import without_paths
 
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill"}
 """Suffixes of files that can run code when they are loaded."""
@@ -55,6 +56,7 @@ def push(
 ) -> Pushed:
     """Check a run folder, write its card for the repository, and upload it in one commit.
 
+    Card, recipe and result are uploaded without the folders of this machine.
     Checkpoints, logs and pickles are never uploaded. Rows of the data (predictions, report, the worst errors in
     `result.json`) are uploaded only with ``with_data``. Pushing again after a failure is safe: files that the Hub has
     already are not sent twice.
@@ -97,9 +99,12 @@ def _operation(directory: Path, name: str, result: Result, *, with_data: bool) -
     if name == ADAPTER:
         content = portable_adapter(directory, result.recipe.get("card") or {})
         return CommitOperationAdd(path_in_repo=name, path_or_fileobj=content)
-    if name != RESULT or with_data:
-        return CommitOperationAdd(path_in_repo=name, path_or_fileobj=directory / name)
-    return CommitOperationAdd(path_in_repo=name, path_or_fileobj=without_rows(result).text().encode())
+    shared = without_paths(result if with_data else without_rows(result))
+    if name == RESULT:
+        return CommitOperationAdd(path_in_repo=name, path_or_fileobj=shared.text().encode())
+    if name == RECIPE:
+        return CommitOperationAdd(path_in_repo=name, path_or_fileobj=dump_yaml(shared.recipe).encode())
+    return CommitOperationAdd(path_in_repo=name, path_or_fileobj=directory / name)
 
 
 def without_rows(result: Result) -> Result:

@@ -8,28 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from finetune.kit import Result, rebuild
+from finetune_hub.facts import model_class_of
+from finetune_hub.hub_rules import ADAPTER
 
-CLASS_OF_HEAD = {
-    "ForSequenceClassification": "AutoModelForSequenceClassification",
-    "ForTokenClassification": "AutoModelForTokenClassification",
-    "ForCausalLM": "AutoModelForCausalLM",
-    "LMHeadModel": "AutoModelForCausalLM",
-}
-"""End of a class name of transformers → the class that loads it."""
-CLASS_OF_PEFT_TYPE = {
-    "SEQ_CLS": "AutoPeftModelForSequenceClassification",
-    "TOKEN_CLS": "AutoPeftModelForTokenClassification",
-    "CAUSAL_LM": "AutoPeftModelForCausalLM",
-}
-"""PEFT's task type → the class of PEFT that loads the base model and the adapter."""
 PIPELINE = {
-    "SequenceClassification": "text-classification",
-    "TokenClassification": "token-classification",
-    "CausalLM": "text-generation",
+    "AutoModelForSequenceClassification": "text-classification",
+    "AutoModelForTokenClassification": "token-classification",
+    "AutoModelForCausalLM": "text-generation",
 }
-"""End of the name of such a class → the pipeline of transformers."""
+"""Class of transformers → the pipeline that needs a text and nothing else."""
 LABELS = ("num_labels", "id2label", "label2id", "problem_type")
 """Arguments of `from_pretrained` that an adapter does not hold: without them, PEFT expects two classes."""
+BEFORE_THE_TEXT = ("PROMPT_TUNING", "P_TUNING")
+"""PEFT's types of adapters that put virtual tokens before the text."""
+FOR_EACH_TOKEN = ("TOKEN_CLS", "QUESTION_ANS")
+"""PEFT's task types with one output for each token."""
 TEXT = "The ferry lands at noon."
 
 
@@ -42,51 +35,74 @@ def plain_code(result: Result, directory: Path, *, place: str) -> str | None:
         place: The folder or Hub id that the code names.
 
     Returns:
-        None if transformers has no pipeline for the task, or cannot load what the strategy saved.
+        None if transformers and PEFT cannot load what the strategy saved, or compute something else with it.
     """
-    loader = _loader(directory)
-    if loader is None:
+    model_class = model_class_of(result)
+    adapter = read_adapter(directory)
+    if model_class is None or not (_is_whole(directory) if adapter is None else computes_the_same(adapter)):
         return None
-    task = next(task for end, task in PIPELINE.items() if loader.endswith(end))
     preprocessor = rebuild(result.preprocessor, where="preprocessor")
-    needs = preprocessor.needs()
-    columns = [name for name in needs.required if name not in needs.answers]
-    if task == "text-classification" and columns != ["text"]:
-        return None
-    if not loader.startswith("AutoPeft"):
-        return f"from transformers import pipeline\n\nuse = pipeline({task!r}, model={place!r})\nprint(use({TEXT!r}))"
     options = preprocessor.model_options()
     labels = {name: options[name] for name in LABELS if name in options}
-    lines = [
-        f"from peft import {loader}",
-        "from transformers import AutoTokenizer, pipeline",
-        "",
-        f"folder = {place!r}",
-    ]
-    if labels:
-        lines.append(f"labels = {labels!r}")
-    lines += [
-        f"model = {loader}.from_pretrained(folder{', **labels' if labels else ''})",
-        f"use = pipeline({task!r}, model=model, tokenizer=AutoTokenizer.from_pretrained(folder))",
-        f"print(use({TEXT!r}))",
-    ]
+    needs = preprocessor.needs()
+    columns = [name for name in needs.required if name not in needs.answers]
+    task = PIPELINE.get(model_class)
+    if task == "text-classification" and columns != ["text"]:
+        task = None
+    if adapter is None and task is not None:
+        return f"from transformers import pipeline\n\nuse = pipeline({task!r}, model={place!r})\nprint(use({TEXT!r}))"
+    code = loading_code(model_class, adapter, labels=labels, place=place)
+    if task is None:
+        return code
+    return (
+        f"{code.replace('AutoTokenizer', 'AutoTokenizer, pipeline', 1)}\n"
+        f"use = pipeline({task!r}, model=model, tokenizer=tokenizer)\nprint(use({TEXT!r}))"
+    )
+
+
+def loading_code(model_class: str, adapter: Mapping[str, Any] | None, *, labels: Mapping[str, Any], place: str) -> str:
+    """Return the code that loads model and tokenizer with transformers, or with PEFT.
+
+    Args:
+        model_class: The ``AutoModelFor…`` class of the task.
+        adapter: PEFT's configuration in the folder; None if it holds a whole model.
+        labels: Those of `LABELS` with which the base model was loaded.
+        place: The folder or Hub id that the code names.
+    """
+    if adapter is None:
+        loader, imports = model_class, [f"from transformers import {model_class}, AutoTokenizer"]
+    else:
+        loader = "AutoPeftModel"  # finds the class of the base model in the configuration
+        if adapter.get("task_type"):
+            loader = model_class.replace("AutoModel", "AutoPeftModel")
+        imports = [f"from peft import {loader}", "from transformers import AutoTokenizer"]
+    lines = [*imports, "", f"folder = {place!r}"]
+    given = ""
+    if labels and adapter is not None:  # a whole model holds its labels
+        lines.append(f"labels = {dict(labels)!r}")
+        given = ", **labels"
+    lines.append(f"model = {loader}.from_pretrained(folder{given})")
+    lines.append("tokenizer = AutoTokenizer.from_pretrained(folder)")
     return "\n".join(lines)
 
 
-def _loader(directory: Path) -> str | None:
-    """Return the class that loads a run folder, for tasks that have a pipeline."""
-    adapter, config = directory / "adapter_config.json", directory / "config.json"
-    if adapter.is_file():
-        return CLASS_OF_PEFT_TYPE.get(str(_read(adapter).get("task_type")))
-    if not config.is_file() or not any(directory.glob("model*.safetensors")):
+def read_adapter(directory: Path) -> Mapping[str, Any] | None:
+    """Return PEFT's configuration in a folder; None if there is none."""
+    path = directory / ADAPTER
+    if not path.is_file():
         return None
-    for architecture in _read(config).get("architectures") or []:
-        for head, loader in CLASS_OF_HEAD.items():
-            if architecture.endswith(head):
-                return loader
-    return None
-
-
-def _read(path: Path) -> Mapping[str, Any]:
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
+
+
+def _is_whole(directory: Path) -> bool:
+    """Return whether a folder holds a model as transformers saves it."""
+    return (directory / "config.json").is_file() and any(directory.glob("model*.safetensors"))
+
+
+def computes_the_same(adapter: Mapping[str, Any]) -> bool:
+    """Return whether PEFT alone computes what a run computes.
+
+    With virtual tokens before the text, the outputs for each token of PEFT 0.21 are shifted by their number.
+    """
+    return not (adapter.get("peft_type") in BEFORE_THE_TEXT and adapter.get("task_type") in FOR_EACH_TOKEN)

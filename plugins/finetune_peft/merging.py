@@ -8,7 +8,7 @@ import shutil
 import warnings
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ class MergedStrategy(Strategy):
 
     trained_by: Mapping[str, Any]
     """The strategy section of the recipe that trained the run."""
+    trained_on: Mapping[str, Any] = field(default_factory=dict)
+    """The model section of that recipe."""
 
     def prepare(self, model: Any, task: Task, *, newly_initialized: Collection[str] = ()) -> Any:
         """Refuse to train.
@@ -58,7 +60,7 @@ class MergedStrategy(Strategy):
         """
         raise Incompatible(
             "strategy: this recipe belongs to a merged model. To train as the run was trained, replace the strategy "
-            "section by the content of strategy.trained_by."
+            "section by the content of strategy.trained_by, and the model section by that of strategy.trained_on."
         )
 
 
@@ -160,20 +162,20 @@ def merge(
         TOLERANCE,
         "by the merge in float32. Please report this, and use the adapter as it is",
     )
-    output.mkdir(parents=True, exist_ok=True)
-    merged.to(getattr(torch, dtype)).save_pretrained(output)
-    tokenizer.save_pretrained(output)
-    make_readable(output)
-    record = write_record(finished, run, output, model=model_section(finished, base=base, dtype=dtype))
-    of_merged = _outputs(finetune.load(output).model, batch)
-    change = Merged(dtype=dtype, rounding=compare(exact, of_merged), difference=compare(of_run, of_merged))
     try:
+        output.mkdir(parents=True, exist_ok=True)
+        merged.to(getattr(torch, dtype)).save_pretrained(output)
+        tokenizer.save_pretrained(output)
+        make_readable(output)
+        record = write_record(finished, run, output, model=model_section(finished, base=base, dtype=dtype))
+        of_merged = _outputs(finetune.load(output).model, batch)
+        change = Merged(dtype=dtype, rounding=compare(exact, of_merged), difference=compare(of_run, of_merged))
         remedy = "Please report this, and use the adapter as it is"
         if dtype != "float32":
             remedy = "Merge with --dtype float32, or use the adapter as it is"
         check_change(change.rounding, ROUNDING[dtype], f"by rounding the weights to {dtype}. {remedy}")
-    except TrainingFailed:
-        shutil.rmtree(output)
+    except BaseException:  # a full disk, or an interrupt: half a model must not look like a whole one
+        shutil.rmtree(output, ignore_errors=True)
         raise
     if dtype != "float32":
         record = replace(record, notes=[*record.notes, describe_change(change)])
@@ -264,9 +266,10 @@ def model_section(finished: Result, *, base: str | None, dtype: str) -> dict[str
     section = dict(finished.recipe["model"])
     if base is not None:
         section["path"] = os.path.abspath(base) if Path(base).is_dir() else base
-    if dtype != "float32" or "dtype" in section["options"]:
-        section["options"] = {**section["options"], "dtype": dtype}
-    return section
+    options = {name: value for name, value in section["options"].items() if name != "quantization_config"}
+    if dtype != "float32" or "dtype" in options:
+        options["dtype"] = dtype
+    return {**section, "options": options}
 
 
 def write_record(finished: Result, run: Path, output: Path, *, model: Mapping[str, Any]) -> Result:
@@ -274,7 +277,11 @@ def write_record(finished: Result, run: Path, output: Path, *, model: Mapping[st
 
     The recipe's strategy section says how the folder is loaded, and how the run was trained.
     """
-    strategy = {"name": "finetune_peft.merging:MergedStrategy", "trained_by": dict(finished.recipe["strategy"])}
+    strategy = {
+        "name": "finetune_peft.merging:MergedStrategy",
+        "trained_by": dict(finished.recipe["strategy"]),
+        "trained_on": dict(finished.recipe["model"]),
+    }
     recipe = {**finished.recipe, "model": model, "strategy": strategy}
     write_atomically(output / RECIPE, dump_yaml(recipe))
     note = f"merged from {run.name}: the adapter is part of the weights"

@@ -28,7 +28,7 @@ from finetune.result import Result
 from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer
 from finetune_hub import card as cards
-from finetune_hub import push, usage
+from finetune_hub import portable, push, usage
 from finetune_hub.facts import facts_of
 from finetune_hub.hub_rules import card_problems, portable_adapter, repo_problem
 from finetune_hub.markdown import fenced, plain, plain_paragraphs
@@ -331,9 +331,15 @@ def test_a_push_is_one_commit_without_checkpoints_logs_or_rows(hub: Any, run: Pa
     assert f"{hub.url}/skerrow/letters" in done.stdout
 
 
-def test_what_was_pushed_predicts_and_holds_no_row(hub: Any, run: Path, tmp_path: Path) -> None:
+def test_what_was_pushed_predicts_and_holds_no_row_and_no_folder(hub: Any, run: Path, tmp_path: Path) -> None:
     assert Result.load(run).worst["test"]
+    base = Result.load(run).recipe["model"]["path"]
     assert pushed(hub, str(run), "skerrow/letters").returncode == 0
+    for name, content in hub.files.items():
+        if not name.endswith(".safetensors"):
+            assert Path(base).parent.name not in content.decode(), name
+            assert str(run) not in content.decode(), name
+    assert yaml.safe_load(hub.files["recipe.yaml"])["model"]["path"] == "./base"
     there = hub.download(tmp_path / "there")
     assert Result.load(there).worst["test"] == []
     one, other = (finetune.load(folder).predict(text="fog 3") for folder in (run, there))
@@ -383,6 +389,7 @@ CARD_FIELDS = [
     ({"license": "other", "license_name": "sea-licence"}, "'other', without license_link"),
     ({"language": "English"}, "its language is 'English', which is not a code of ISO 639"),
     ({"language": ["en", "Deutsch"]}, "its language is 'Deutsch'"),
+    ({"license": ["mit", "apache-2.0"]}, "its licence is ['mit', 'apache-2.0'], and the Hub takes one"),
     ({"base_model": "/models/bert"}, "its base_model is '/models/bert', which is not an id on the Hub"),
 ]
 SOUND_FIELDS = [
@@ -390,6 +397,7 @@ SOUND_FIELDS = [
     {"license": "other", "license_name": "sea-licence", "license_link": "LICENSE"},
     {"language": "en"},
     {"language": "en,pt-BR"},
+    {"language": "en,"},
     {"language": ["deu", "multilingual"]},
     {"base_model": "skerrow/bert"},
 ]
@@ -420,6 +428,69 @@ def test_an_adapter_on_a_folder_of_this_machine_needs_the_id_of_its_base(tmp_pat
     assert not list(card_problems(stated, "mit", tmp_path))
     wanted = {"base_model_name_or_path": "skerrow/bert", "r": 4}
     assert json.loads(portable_adapter(tmp_path, stated)) == wanted
+
+
+def test_prompt_tuning_names_the_stated_id_as_its_tokenizer_too(tmp_path: Path) -> None:
+    content = {"base_model_name_or_path": "/usr/share/bert", "tokenizer_name_or_path": "/usr/share/bert"}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(content))
+    assert set(json.loads(portable_adapter(tmp_path, {"base_model": "skerrow/bert"})).values()) == {"skerrow/bert"}
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("/usr/share/bert", True),
+        ("~/bert", True),
+        ("/no_think", False),
+        ("/people/person", False),
+        ("skerrow/bert", False),
+        ("./bert", False),
+        ("package:tiny/model", False),
+        ("/usr/share\nand a text", False),
+    ],
+)
+def test_only_a_path_of_this_machine_is_one(text: str, is_one: bool) -> None:
+    assert portable.is_path(text) is is_one
+    assert portable.is_path(str(portable.relative({"a": [text]})["a"][0])) is False
+
+
+def test_a_shared_result_names_the_stated_base_model_and_keeps_the_words_of_the_author(run: Path) -> None:
+    result = Result.load(run)
+    section = {"base_model": "skerrow/bert", "limits": "/usr/share is not read."}
+    shared = portable.without_paths(replace(result, recipe={**result.recipe, "card": section}))
+    assert shared.recipe["model"]["path"] == "skerrow/bert"
+    assert shared.recipe["card"] == section
+    assert portable.without_paths(result).recipe["model"]["path"] == "./base"
+
+
+def test_an_adapter_is_not_one_of_the_base_model_of_its_base_model(run: Path) -> None:
+    result = Result.load(run)
+    assert facts_of(result, run).base_model == "skerrow/bert"  # stated by the card of the base model
+    assert result.recipe["model"]["path"] in cards.card(result, run).split("## How to reproduce")[1]
+    (run / "adapter_config.json").write_text('{"task_type": "SEQ_CLS"}')
+    assert facts_of(result, run).base_model is None
+
+
+def test_the_card_of_a_merged_run_says_how_it_was_made(run: Path) -> None:
+    result = Result.load(run)
+    strategy = {"name": "finetune_peft.merging:MergedStrategy", "trained_by": {"name": "lora"},
+                "trained_on": {**result.recipe["model"], "revision": "a1"}}  # fmt: skip
+    merged = replace(result, recipe={**result.recipe, "strategy": strategy})
+    text = cards.card(merged, run).split("## How to reproduce")[1]
+    assert "with this recipe, and then `finetune merge run`, on Python" in text
+    recipe = yaml.safe_load(re.findall(r"(`{3,})yaml\n(.*?)\n\1", text, re.DOTALL)[0][1])
+    assert recipe["strategy"] == {"name": "lora"}
+    assert recipe["model"]["revision"] == "a1"
+
+
+def test_a_licence_with_a_name_reaches_the_metadata_and_the_card_says_what_is_not_ready(run: Path) -> None:
+    done = CliRunner().invoke(main, ["card", str(run), "license=other", "license_name=sea-licence"])
+    assert done.exit_code == 0, done.output
+    assert done.stderr.startswith("not ready to push: its licence is 'other', without license_link.")
+    done = CliRunner().invoke(main, ["card", str(run), "license_link=LICENSE"])
+    assert "not ready" not in done.output
+    data = ModelCard.load(run / "README.md").data
+    assert (data.license, data.license_name, data.license_link) == ("other", "sea-licence", "LICENSE")
 
 
 def test_the_python_path_of_a_strategy_is_no_tag(run: Path) -> None:

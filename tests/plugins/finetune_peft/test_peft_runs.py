@@ -188,6 +188,29 @@ def test_a_merge_that_would_change_the_model_keeps_nothing(runs: Any, tmp_path: 
     assert not (tmp_path / "merged").exists()
 
 
+def test_a_merge_that_cannot_be_written_leaves_no_half_of_a_model(runs: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    from finetune_peft import merging
+
+    def full_disk(folder: Path) -> None:
+        assert (folder / "model.safetensors").is_file()
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(merging, "make_readable", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        merging.merge(runs("lora"), tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_merged_model_is_not_quantized_when_it_is_loaded(runs: Any) -> None:
+    from finetune_peft import merging
+
+    finished = Result.load(runs("lora"))
+    section = {**finished.recipe["model"], "options": {"quantization_config": {"load_in_8bit": True}}}
+    quantized = replace(finished, recipe={**finished.recipe, "model": section})
+    assert merging.model_section(quantized, base=None, dtype="float32")["options"] == {}
+    assert merging.model_section(quantized, base=None, dtype="bfloat16")["options"] == {"dtype": "bfloat16"}
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_an_adapter_on_a_half_precision_base_is_merged_in_float32_and_rounded_once(
     dtype: str, base: Path, data: Any, tmp_path: Path
