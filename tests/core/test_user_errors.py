@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import pytest
 from finetune.errors import BadOptions, BrokenPlugin, MissingLibrary, UnknownName
 from finetune.evaluation.scoring import all_scores
 from finetune.plugins import add_recipe_folder, resolve
+from finetune.recipe.options import build
 from finetune.training import arguments
 from finetune.training.arguments import REPORTERS, check_reporters, upstream_refusals
 from finetune.user_code import calling, described, place_of
@@ -141,3 +143,15 @@ def test_a_metric_that_raises_or_returns_no_scores_is_refused(returned: object, 
     plan = SimpleNamespace(metrics={"my:metric": metric})
     with pytest.raises(BadOptions, match=message):
         all_scores(evaluator, plan, [], examples=None)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """Options with a list."""
+
+    labels: tuple[str, ...] | None = None
+
+
+def test_an_option_that_is_a_list_is_asked_for_in_the_words_of_yaml() -> None:
+    with pytest.raises(BadOptions, match=r"labels: Input should be a list, not 'classes\.txt'"):
+        build(Labelled, {"labels": "classes.txt"}, where="preprocessor")
