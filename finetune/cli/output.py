@@ -51,6 +51,8 @@ def _rich_table(headers: Sequence[str], cells: list[list[str]], right: list[bool
 
 def findings(found: Sequence[Finding], counts: Mapping[str, int]) -> None:
     """Print findings by code, the worst level first, each with its place, and the number of each code."""
+    from finetune.data.findings import with_value
+
     rank = {"error": 0, "row": 1, "warning": 2}
     worst = dict.fromkeys(counts, rank["warning"])
     for finding in found:
@@ -62,16 +64,9 @@ def findings(found: Sequence[Finding], counts: Mapping[str, int]) -> None:
         number = f"  {count} {noun}{'' if count == 1 else 's'}"
         click.echo(number + (f", {len(shown)} shown" if len(shown) < count else ""), err=True)
         for finding in shown:
-            click.echo(f"  {place(finding)}{finding.message}", err=True)
-            if finding.value and finding.value.strip() and not _shows(finding.message, finding.value):
-                click.secho(f"      value: {_text(finding.value)}", dim=True, err=True)
+            click.echo(f"  {place(finding)}{with_value(finding)}", err=True)
             if finding.fix:
                 click.secho(f"      {finding.fix}", dim=True, err=True)
-
-
-def _shows(message: str, value: str) -> bool:
-    """Return whether a message holds a value, as it is or as Python writes it."""
-    return value.removesuffix("…") in message or repr(value.removesuffix("…"))[1:-1] in message
 
 
 def place(finding: Finding) -> str:

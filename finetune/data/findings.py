@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -189,9 +190,25 @@ def one_line(finding: Finding) -> str:
     >>> one_line(Finding(code="nul", message="a NUL character", fix="Remove it.", file="a.csv", line=3, column="text"))
     'a.csv:3: text: a NUL character. Remove it.'
     """
-    message = finding.message if finding.message.endswith((".", "?", "!")) else f"{finding.message}."
-    parts = [part for part in (place_of(finding), finding.column, message) if part]
+    parts = [part for part in (place_of(finding), finding.column, with_value(finding)) if part]
     return visible(": ".join(parts) + (f" {finding.fix}" if finding.fix else ""))
+
+
+def with_value(finding: Finding) -> str:
+    r"""Return the message of a finding, with the wrong value unless the message or the fix shows it.
+
+    >>> with_value(Finding(code="type-changed", message="expected a name.", value="1.4"))
+    'expected a name (found: 1.4).'
+    >>> with_value(Finding(code="type-changed", message="'1.4' is a number", value="1.4"))
+    "'1.4' is a number."
+    """
+    message = finding.message if finding.message.endswith((".", "?", "!")) else f"{finding.message}."
+    value = cut(finding.value) or ""
+    bare = value.strip().strip("'\"").strip()
+    if not bare or re.search(rf"(?<!\w){re.escape(bare)}(?!\w)", f"{message} {finding.fix}"):
+        return message
+    printable = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in value)
+    return f"{message[:-1]} (found: {printable}){message[-1]}"
 
 
 def place_of(finding: Finding) -> str:

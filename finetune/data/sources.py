@@ -119,7 +119,11 @@ def _is_readable(path: Path, *, name: str, split: str | None, report: Report) ->
     else:
         siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         message, code = f"the file does not exist.{did_you_mean(path.name, siblings)}", "no-such-file"
-    report.error(code, message, fix=f"Relative paths start at {Path.cwd()}.", file=name, split=split)
+    fix = f"Relative paths start at {Path.cwd()}."
+    slashed = name.replace("\\", "/")
+    if slashed != name and Path(slashed).expanduser().exists():
+        fix = f"Write {slashed}: on this system, '/' separates folders."
+    report.error(code, message, fix=fix, file=name, split=split)
     return False
 
 

@@ -103,7 +103,7 @@ def adapter(cls: Any) -> TypeAdapter[Any]:
 
 def _problem(problem: Any) -> str:
     place = ".".join(map(str, problem["loc"]))
-    message = problem["msg"].removeprefix("Value error, ")
+    message = problem["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
     given = "" if problem["type"] == "missing" or not problem["loc"] else f", not {problem['input']!r}"
     return f"{place}: {message}{given}" if place else message
 

@@ -53,8 +53,10 @@ def _embedding_rows(model: Any) -> int | None:
 
 
 def _positions_suffice(model: Any, tokenizer: Any, *, longest: int, longest_target: int | None) -> None:
+    pair = type(base_model_of(model)).__name__.endswith("ForQuestionAnswering")  # Longformer counts the separators
+
     def read(length: int) -> None:
-        given = _inputs(model, _text(tokenizer, length))
+        given = _inputs(model, _text(tokenizer, length, pair=pair))
         if longest_target is not None:
             given["decoder_input_ids"] = given["input_ids"][:, -1:]
         model(**given)
@@ -70,7 +72,9 @@ def _positions_suffice(model: Any, tokenizer: Any, *, longest: int, longest_targ
             positions = lookups.most_positions(read, longest=longest, stated=stated)
             if longest_target is not None:
                 targets = lookups.most_positions(write, longest=longest_target, stated=stated)
-        except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        except (
+            AssertionError, AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError,
+        ) as error:  # fmt: skip
             raise cannot_read(model, error) from error
     if positions is not None:
         raise BadOptions(
@@ -92,9 +96,9 @@ def cannot_read(model: Any, error: Exception) -> Incompatible:
     )
 
 
-def _text(tokenizer: Any, length: int) -> list[int]:
-    """Return the ids of a text of so many tokens, with the special tokens that the tokenizer adds to each text."""
-    ids: list[int] = tokenizer("a")["input_ids"] or [0]
+def _text(tokenizer: Any, length: int, *, pair: bool = False) -> list[int]:
+    """Return the ids of a text, or of a pair of texts, of so many tokens with the tokenizer's special tokens."""
+    ids: list[int] = tokenizer("a", "a" if pair else None)["input_ids"] or [0]
     special = set(tokenizer.all_special_ids)
     at = next((place for place, token in enumerate(ids) if token not in special), len(ids) // 2)
     stretched = [*ids[:at], *([ids[at]] * (length - len(ids) + 1)), *ids[at + 1 :]]

@@ -11,6 +11,9 @@ from finetune.kit import check_text, is_blank, special_token_in
 from finetune_squad import offsets
 from finetune_squad.answers import FLAT, NESTED, Form, MalformedAnswers, Written
 
+_NOT_BY_CHANCE = 5
+"""A smaller split can lack answers by chance."""
+
 
 @dataclass
 class _Tally:
@@ -80,11 +83,20 @@ class _Seen:
             "rows contain what looks like a special token. It is read as plain text.",
             "Remove it if it is left over from earlier processing.",
         )
+        self.unanswered = _Tally(
+            "split-without-answers",
+            "questions have no answer: no question of this split has one.",
+            "Check that the answers were not lost when the file was written.",
+            column=column,
+        )
+        self.answered = 0
 
     def warnings(self) -> Iterator[Finding]:
         """Yield what concerns several rows."""
         for tally in (self.several, self.spaced, self.corrected, self.words, self.special):
             yield from tally.finding()
+        if not self.answered and self.unanswered.count >= _NOT_BY_CHANCE:
+            yield from self.unanswered.finding()
 
 
 def check_examples(examples: Sequence[Row], *, form: Form, allow_unanswerable: bool = True) -> Iterator[Finding]:
@@ -111,7 +123,9 @@ def check_examples(examples: Sequence[Row], *, form: Form, allow_unanswerable: b
             continue
         if written is None:
             continue
+        seen.answered += bool(written)
         if not written:
+            seen.unanswered.add(row, "")
             _count_words(row, example, form, seen)
         texts = {text for text, _ in written}
         if len(texts) > 1:

@@ -229,6 +229,10 @@ def _tags(text: str, places: Sequence[tuple[int, int]], spans: Sequence[_Span]) 
             place, word = ("begins", first) if begin < span.start else ("ends", last)
             message = f"{_shown(span, text)} {place} inside the word {text[starts[word] : ends[word]]!r}."
             fix = f"Mark whole words, here from {begin} to {end}, or drop the row."
+            positions = _positions(text)
+            begin16, end16 = positions.get(span.start), positions.get(span.end)
+            if begin16 in starts and end16 in ends:
+                fix = f"Count a character such as an emoji as one, not as two: here from {begin16} to {end16}."
             raise _SpanError("span-cuts-word", message, fix, text[begin:end])
         entity = Entity(span.label, first, last)
         for other, earlier in list(found.items())[-1:]:  # spans are in order
@@ -250,12 +254,7 @@ def _in_characters(spans: Sequence[_Span], text: str) -> list[_Span]:
     """
     if all(_fits(span, text) for span in spans):
         return list(spans)
-    positions: dict[int, int] = {}
-    unit = 0
-    for position, character in enumerate(text):
-        positions[unit] = position
-        unit += 2 if ord(character) > 0xFFFF else 1
-    positions[unit] = len(text)
+    positions = _positions(text)
     counted = []
     for span in spans:
         start, end = positions.get(span.start, -1), positions.get(span.end, -1)
@@ -270,6 +269,17 @@ def _in_characters(spans: Sequence[_Span], text: str) -> list[_Span]:
     holds = text[wrong.start : wrong.end]
     message = f"the span from {wrong.start} to {wrong.end} holds {holds!r}, but its text is {wrong.text!r}."
     raise _SpanError("span-text-differs", message, "Correct the offsets: they count characters from 0.")
+
+
+def _positions(text: str) -> dict[int, int]:
+    """Return where each character is that begins at an offset as JavaScript counts them, and the end of the text."""
+    positions: dict[int, int] = {}
+    unit = 0
+    for position, character in enumerate(text):
+        positions[unit] = position
+        unit += 2 if ord(character) > 0xFFFF else 1
+    positions[unit] = len(text)
+    return positions
 
 
 def _fits(span: _Span, text: str) -> bool:

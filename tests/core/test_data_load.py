@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.data import Examples, from_rows, leakage, load
+from finetune.data.findings import with_value
 from finetune.errors import BadData
 from finetune.interfaces import Batch, Columns, Finding, Preprocessor, Row
 from finetune.plugins import discover
@@ -475,3 +476,25 @@ def test_a_byte_order_mark_is_accepted_and_counted(tmp_path: Path) -> None:
     assert examples.data_report["train"]["byte_order_marks"] == 1
     (tmp_path / "b.csv").write_bytes("text,label\nfïne,1\n".encode("utf-16"))
     assert loaded(str(tmp_path / "b.csv"), encoding="utf-16").splits["train"]["text"] == ["fïne"]
+
+
+@pytest.mark.parametrize(
+    ("message", "value", "fix", "shown"),
+    [
+        ("expected a name.", "1.4", "", "expected a name (found: 1.4)."),
+        ("expected a name", "1.4", "", "expected a name (found: 1.4)."),
+        ("expected a name.", None, "", "expected a name."),
+        ("the text is blank.", " \t", "", "the text is blank."),
+        ("expected a name.", "a\nb\x00", "", "expected a name (found: a\\nb\\x00)."),
+        ("expected a name.", "x" * 200, "", f"expected a name (found: {'x' * 79}…)."),
+        ("'ab' is no label.", "ab", "", "'ab' is no label."),
+        ("'ab' is no label.", "'ab'", "", "'ab' is no label."),
+        ("a label is unknown.", "a", "", "a label is unknown."),
+        ("label is unknown.", "a", "", "label is unknown (found: a)."),
+        ("14 labels are unknown.", "4", "", "14 labels are unknown (found: 4)."),
+        ("unknown.", "4", "Write 5, not 4.", "unknown."),
+        ("is it?", "4", "", "is it (found: 4)?"),
+    ],
+)
+def test_a_finding_shows_the_wrong_value_once(message: str, value: str | None, fix: str, shown: str) -> None:
+    assert with_value(Finding(code="type-changed", message=message, value=value, fix=fix)) == shown

@@ -161,7 +161,8 @@ CSV = [
         "no-header",
         None,
         level="error",
-        says="contains '1', which looks like a value. Write a first line with the names of the columns: text, label.",
+        says="contains '1', which looks like a value (found: fine, 1). "
+        "Write a first line with the names of the columns: text, label.",
     ),
     Case(
         "no header, a value again",

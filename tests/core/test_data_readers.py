@@ -12,12 +12,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import finetune.data
-from finetune.data.findings import CODES, blank_line
+from finetune.data.findings import CODES, Report, blank_line
+from finetune.data.readers import binary
 from finetune.data.readers.delimited import CsvReader, TsvReader
 from finetune.data.readers.json_array import JsonArrayReader
 from finetune.data.readers.json_lines import JsonLinesReader
@@ -66,6 +68,75 @@ def test_a_table_that_python_wrote_as_csv_comes_back_with_its_lines(
         expected.append((stream.getvalue().count("\n") + 1, dict(zip(names, values, strict=True))))
         writer.writerow(values)
     assert rows(CsvReader(), stream.getvalue(), cuts) == expected
+
+
+@given(
+    st.sampled_from(";,\t|:"),
+    st.sampled_from(["sep=", "SEP="]),
+    st.sampled_from(["\n", "\r\n"]),
+    st.integers(0, 2),
+    CUTS,
+)
+def test_a_first_line_for_excel_names_the_delimiter_and_is_no_row(
+    delimiter: str, word: str, end: str, blank: int, cuts: list[int]
+) -> None:
+    text = end * blank + end.join([f"{word}{delimiter}", delimiter.join(["a", "b"]), delimiter.join(["1", "2"]), ""])
+    found = [item for item in rows(CsvReader(), text, cuts) if not isinstance(item, Finding)]
+    assert found == [(blank + 3, {"a": "1", "b": "2"})]
+
+
+def test_a_column_with_the_name_of_the_line_for_excel_is_a_column() -> None:
+    assert rows(CsvReader(), "sep,b\n1,2\n") == [(2, {"sep": "1", "b": "2"})]
+    assert rows(CsvReader(), "a,b\nsep=;,2\n") == [(2, {"a": "sep=;", "b": "2"})]
+
+
+ARROW = st.recursive(
+    st.sampled_from([pa.string(), pa.large_string(), pa.string_view(), pa.binary_view(), pa.int64(), "dictionary"]),
+    lambda inner: st.one_of(
+        st.tuples(st.sampled_from(["list_", "large_list", "list_view", "large_list_view"]), inner),
+        st.tuples(st.just("struct"), inner),
+    ),
+    max_leaves=3,
+)
+"""Types of columns: leaves, and a list or a struct of one. Polars writes views, pandas writes dictionaries."""
+
+
+def arrow_type(shape: Any) -> pa.DataType:
+    if shape == "dictionary":
+        return pa.dictionary(pa.int32(), pa.string())
+    if not isinstance(shape, tuple):
+        return shape
+    kind, inner = shape
+    return pa.struct([("a", arrow_type(inner))]) if kind == "struct" else getattr(pa, kind)(arrow_type(inner))
+
+
+def values_of(shape: Any) -> st.SearchStrategy[Any]:
+    if not isinstance(shape, tuple):
+        leaf = shape if isinstance(shape, pa.DataType) else pa.string()
+        whole = (
+            st.binary(max_size=20) if leaf == pa.binary_view() else st.text(st.characters(codec="utf-8"), max_size=20)
+        )
+        return st.none() | (st.integers(0, 9) if leaf == pa.int64() else whole)
+    kind, inner = shape
+    return (
+        st.fixed_dictionaries({"a": values_of(inner)}) if kind == "struct" else st.lists(values_of(inner), max_size=3)
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(ARROW.flatmap(lambda shape: st.tuples(st.just(shape), st.lists(values_of(shape), min_size=2, max_size=5))))
+def test_a_column_of_any_arrow_type_comes_back_and_can_be_selected(made: tuple[Any, list[Any]]) -> None:
+    shape, values = made
+    column = pa.array(values, arrow_type(shape))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.arrow"
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, pa.schema([("x", column.type)])) as writer:
+            writer.write(pa.record_batch([column], names=["x"]))
+        report = Report()
+        read = binary.read([path], names=["rows.arrow"], kinds=["arrow"], split="train", report=report)
+        assert not report.findings
+        assert read.rows["x"][:] == values
+        assert read.rows.select([1, 0])["x"][:] == [values[1], values[0]]
 
 
 @settings(max_examples=200, deadline=None)

@@ -267,6 +267,16 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
     assert "Did you mean 'train.csv'?" in str(error)
 
 
+def test_a_path_with_backslashes_is_shown_with_slashes_if_that_file_exists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    write(tmp_path / "data" / "train.csv")
+    assert "Write data/train.csv: on this system, '/' separates folders." in str(refusal("data\\train.csv"))
+    assert "Relative paths start at" in str(refusal("data\\other.csv"))
+
+
 def test_a_split_of_a_mapping_must_be_a_part_of_a_run(tmp_path: Path) -> None:
     error = refusal({"train": write(tmp_path / "a.csv"), "dev": write(tmp_path / "b.csv")})
     assert [(f.code, f.split) for f in error.findings] == [("unknown-split", "dev")]

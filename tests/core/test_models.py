@@ -252,6 +252,14 @@ def test_features_longer_than_the_positions_are_refused_before_a_step(family: st
         model(input_ids=ids)
 
 
+def test_a_model_that_counts_separators_reads_a_question_with_its_context() -> None:
+    special = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "sep_token_id": 2, "vocab_size": len(WORDS)}
+    model = families.tiny("longformer", "AutoModelForQuestionAnswering", **special)
+    checks.model_takes_features(model, WORDS, longest=60)
+    with pytest.raises(BadOptions, match="has 62 positions"):
+        checks.model_takes_features(model, WORDS, longest=63)
+
+
 @pytest.mark.parametrize(
     ("family", "source", "target"),
     [("bart", 64, 64), ("led", 64, 48), ("pegasus", 64, 64), ("m2m_100", None, None), ("t5", None, None)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from finetune.errors import BadOptions, BadRecipe, BrokenPlugin, MissingLibrary,
 from finetune.evaluation.scoring import all_scores, details_of
 from finetune.interfaces import Finding
 from finetune.plugins import add_recipe_folder, resolve
+from finetune.recipe.options import build
 from finetune.training import arguments
 from finetune.training.arguments import REPORTERS, check_reporters, upstream_refusals
 from finetune.user_code import calling, described, place_of
@@ -185,5 +187,17 @@ def test_the_value_of_a_finding_is_shown_once(capsys: pytest.CaptureFixture[str]
     named = Finding(code="a", message="'sae' is unknown.", value="sae")
     findings([shown, named], {"a": 2})
     assert capsys.readouterr().err.splitlines()[2:] == [
-        "  x.csv:3: the label is unknown.", "      value: sae", "      Correct it.", "  'sae' is unknown."
+        "  x.csv:3: the label is unknown (found: sae).", "      Correct it.", "  'sae' is unknown."
     ]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """Options with a list."""
+
+    labels: tuple[str, ...] | None = None
+
+
+def test_an_option_that_is_a_list_is_asked_for_in_the_words_of_yaml() -> None:
+    with pytest.raises(BadOptions, match=r"labels: Input should be a list, not 'classes\.txt'"):
+        build(Labelled, {"labels": "classes.txt"}, where="preprocessor")

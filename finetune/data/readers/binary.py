@@ -76,13 +76,40 @@ def _arrow(path: Path) -> Iterator[pa.RecordBatch]:
 
 
 def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return a block without dictionary columns (categories of pandas) and without metadata of other programs."""
-    columns: list[Any] = []
-    for column in batch.columns:
-        columns.append(column.dictionary_decode() if pa.types.is_dictionary(column.type) else column)
+    """Return a block without categories (pandas), views (polars) and metadata of other programs."""
+    columns = [_plain_column(column) for column in batch.columns]
     metadata = {key: value for key, value in (batch.schema.metadata or {}).items() if key == _KEPT}
     fields = [pa.field(name, column.type) for name, column in zip(batch.schema.names, columns, strict=True)]
     return pa.record_batch(columns, schema=pa.schema(fields, metadata=metadata))
+
+
+def _plain_column(column: pa.Array) -> pa.Array:
+    """Return a column of a type that `datasets` can select rows of."""
+    kind = _plain_type(column.type)
+    if kind == column.type:
+        return column
+    if "view" in str(column.type) and column.type not in (pa.string_view(), pa.binary_view()):
+        # pyarrow 26 casts large_list_view to empty lists, and cannot decode a dictionary of views
+        return pa.array(column.to_pylist(), kind)
+    return column.cast(kind)
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    """Return a type without dictionaries and views, inside lists and structs, too."""
+    types = pa.types
+    if types.is_dictionary(kind):
+        return _plain_type(kind.value_type)
+    if kind == pa.string_view():
+        return pa.string()
+    if kind == pa.binary_view():
+        return pa.binary()
+    if types.is_large_list(kind) or types.is_large_list_view(kind):
+        return pa.large_list(_plain_type(kind.value_type))
+    if types.is_list(kind) or types.is_list_view(kind):
+        return pa.list_(_plain_type(kind.value_type))
+    if types.is_struct(kind):
+        return pa.struct([pa.field(field.name, _plain_type(field.type)) for field in kind])
+    return kind
 
 
 def _single(schema: pa.Schema) -> pa.Schema:

@@ -4,7 +4,8 @@ csv follows RFC 4180: a field can be in double quotes, a quote inside it is doub
 hold commas and line ends, which are kept. Another delimiter can take the place of the comma.
 tsv has no quoting: every tab separates two fields, every line is a row, and a quote is an ordinary
 character. In both, ``\n`` and ``\r\n`` end a line. A lone ``\r`` is data inside quotes and in tsv;
-outside quotes in csv it is a finding.
+outside quotes in csv it is a finding. A first line such as ``sep=;``, which Excel reads, names the
+delimiter of a csv file.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ Record = tuple[int, list[str]]
 
 _DELIMITERS = ";\t|"
 """Delimiters other than the comma that a csv file may have."""
+_DECLARED = re.compile('sep=([^"\r])\r?', re.IGNORECASE)
+"""A first line for Excel that names the delimiter, and is no row."""
 _QUOTED = re.compile('"[^"]*(?:"|$)')
 _CLOSE_IT = "Close the quote, or double the quotes inside the field."
 _OLD_MAC = "Lines must end in \\n or \\r\\n. If the file is from an old Mac, save it again."
@@ -45,11 +48,15 @@ class DelimitedReader(Reader):
         """Yield the rows as mappings from the names of the header to text."""
         content = lines(text, file=file)
         before: list[str] = []
+        declared = ""
         for line in content:
             before.append(line)
-            if line.rstrip("\r"):
+            excel = _DECLARED.fullmatch(line) if self.quotes and not declared else None
+            if excel:
+                declared, before[-1] = excel[1], ""  # the lines after it keep their numbers
+            elif line.rstrip("\r"):
                 break
-        delimiter = yield from self.detect(before[-1] if before else "", line=len(before))
+        delimiter = declared or (yield from self.detect(before[-1] if before else "", line=len(before)))
         if not delimiter:
             return
         records = self.records(chain(before, content), delimiter=delimiter, file=file)

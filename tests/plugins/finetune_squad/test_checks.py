@@ -170,6 +170,15 @@ def test_duplicate_ids_are_an_error_and_missing_ones_are_not():
     assert found(row(id=""), row(id=None), row()) == []
 
 
+@pytest.mark.parametrize(("answered", "count", "codes"), [(0, 5, ["split-without-answers"]), (0, 4, []), (1, 9, [])])
+def test_a_split_without_any_answer_is_a_warning(answered, count, codes):
+    none = {"text": [], "answer_start": []}
+    rows = [{**row(), "question": f"Why {number}?", "answers": none} for number in range(count)]
+    findings = found(*(row(question=f"Where {number}?") for number in range(answered)), *rows)
+    assert [finding.code for finding in findings] == codes
+    assert all((finding.level, finding.message[:2]) == ("warning", "5 ") for finding in findings)
+
+
 def test_what_is_odd_and_not_wrong_is_a_warning():
     twice = {"text": ["pier", "quay"], "answer_start": [4, 17]}
     same = {"text": ["quay", "quay"], "answer_start": [17, 17]}

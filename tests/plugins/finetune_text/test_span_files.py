@@ -139,6 +139,17 @@ def test_the_words_of_a_text_are_its_visible_characters_in_order(text):
     assert all(position in covered for position, character in enumerate(text) if character.isalnum())
 
 
+@pytest.mark.parametrize("before", ["🚢 ", "🚢🚢 ", "a 🧭 b "])
+def test_offsets_that_count_an_emoji_as_two_are_named_with_the_right_ones(before):
+    text = f"{before}Zoë sails."
+    start, shift = text.index("Zoë"), sum(ord(character) > 0xFFFF for character in before)
+    [finding] = read(json.dumps({"text": text, "label": [[start + shift, start + shift + 3, "PER"]]}))
+    assert (finding.code, finding.level) == ("span-cuts-word", "row")
+    assert finding.fix == f"Count a character such as an emoji as one, not as two: here from {start} to {start + 3}."
+    [finding] = read(json.dumps({"text": text, "label": [[start + 1, start + 3, "PER"]]}))
+    assert "emoji" not in finding.fix
+
+
 @pytest.mark.parametrize(
     ("spans", "code", "message"),
     [
