@@ -217,6 +217,15 @@ class Preprocessor(ABC):
         """Yield the problems of the examples of one split; it is called after `fit`, and must accept any row."""
         yield from ()
 
+    def check_with_tokenizer(self, examples: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Iterator[Finding]:
+        """Yield the problems of examples that only the tokenizer shows, such as messages that its template refuses.
+
+        Args:
+            examples: Examples of one split in which `check` found nothing but warnings.
+            tokenizer: The tokenizer of the model.
+        """
+        yield from ()
+
     @abstractmethod
     def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
         """Return the features of a batch of examples.

@@ -114,7 +114,7 @@ def check_prompt_completion(
     """
     prompt, completion = row.get("prompt"), row.get("completion")
     yield from check_text_or_messages(
-        prompt, row=number, column="prompt", part="prompt", name="prompt", places=places.get("prompt")
+        prompt, row=number, column="prompt", part="prompt", name="prompt", places=places.get("prompt"), weights=True
     )
     if not answered:
         return
@@ -130,6 +130,7 @@ def check_prompt_completion(
         part="completion",
         name="completion",
         places=places.get("completion"),
+        weights=True,
     )
 
 
