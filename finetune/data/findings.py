@@ -76,7 +76,7 @@ CODES: dict[str, str] = {
     "unread-columns": "the task does not read these columns of the data; the message names them (warning)",
     "input-differs": "rows use a column that changes the input, such as `text_pair`, unlike the rows of train",
     "unknown-tokens": "the tokenizer does not know many characters of a column, or some that a model must write",
-    "answers-over-limit": "an option limits predictions to less than the length of over 1% of the answers (warning)",
+    "answers-over-limit": "over 1% of the answers or rows are longer than an option allows (warning)",
     "longer-than-context": "features have more tokens than the model was made for (warning)",
     "cannot-split": "there are too few rows or groups to split validation from train",
 }

@@ -39,8 +39,8 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str | None, str]] = [
     ({"port": "Elm", "url": "x"}, {"slices": ["port"]}, "the task does not read the column 'url'.", ""),
     ({"port": "Elm"}, {"slices": ["port"]}, None, ""),
     ({"text_pairs": "x"}, {}, "the task does not read the column 'text_pairs'.", "Did you mean 'text_pair'?"),
-    ({"text_pair": "fog"}, {}, None, ""),
-    ({"note": "x"}, {"dataset": {"columns": {"note": "text_pair"}}}, None, ""),
+    ({"text_pair": "the"}, {}, None, ""),
+    ({"note": "the"}, {"dataset": {"columns": {"note": "text_pair"}}}, None, ""),
 ]
 
 

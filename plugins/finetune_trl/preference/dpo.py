@@ -16,6 +16,7 @@ from finetune_trl.preference.checks import has_answers
 from finetune_trl.preference.collate import CHOSEN_IDS, PROMPT_IDS, REJECTED_IDS, PadPairs
 from finetune_trl.preference.pairs import PreferencePair
 from finetune_trl.preference.pairwise import PairwisePreprocessor
+from finetune_trl.row_limits import WHOLE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -73,6 +74,7 @@ class DPOPreprocessor(PairwisePreprocessor):
             CHOSEN_IDS: chosen[:room],
             REJECTED_IDS: rejected[:room],
             TOKENS_LOST: lost,
+            WHOLE: max(map(len, wholes)),
             PROMPT_CUT: cut,
         }
 

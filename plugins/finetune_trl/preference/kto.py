@@ -31,6 +31,7 @@ from finetune_trl.preference.answers import AnswersPreprocessor
 from finetune_trl.preference.checks import SPACE_FIX, check_single
 from finetune_trl.preference.collate import COMPLETION_IDS, LABEL, PROMPT_IDS, PadKTO
 from finetune_trl.preference.pairs import PreferencePair, read_single
+from finetune_trl.row_limits import WHOLE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -153,6 +154,7 @@ class KTOPreprocessor(AnswersPreprocessor):
             COMPLETION_IDS: answer[: max(self.max_length - len(prompt), 0)],
             LABEL: kind,
             TOKENS_LOST: max(len(whole) - self.max_length, 0),
+            WHOLE: len(whole),
             PROMPT_CUT: cut,
         }
 

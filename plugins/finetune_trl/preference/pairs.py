@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +42,7 @@ def read_pair(row: Row, converter: MessageFormat | None, *, conversational: bool
     chosen, rejected = to_messages(row.get(CHOSEN), converter), to_messages(row.get(REJECTED), converter)
     tools = plain_tools(row.get(TOOLS))
     is_comparable = isinstance(chosen, str | list) and type(chosen) is type(rejected)
-    if prompt is None and is_comparable:
+    if is_comparable and (prompt is None or _is_repeated(prompt, chosen, rejected)):
         cut = common_beginning(chosen, rejected)
         return PreferencePair(
             prompt=chosen[:cut], chosen=chosen[cut:], rejected=rejected[cut:], implicit=True, tools=tools
@@ -50,6 +51,17 @@ def read_pair(row: Row, converter: MessageFormat | None, *, conversational: bool
         prompt = text_to_turn(prompt, USER)
         chosen, rejected = text_to_turn(chosen, ASSISTANT), text_to_turn(rejected, ASSISTANT)
     return PreferencePair(prompt=prompt, chosen=chosen, rejected=rejected, tools=tools)
+
+
+def _is_repeated(prompt: Any, chosen: Any, rejected: Any) -> bool:
+    """Say whether answers are whole dialogues, in which the prompt is the user's last message, as in UltraFeedback."""
+    if not isinstance(prompt, str) or not are_messages(chosen):
+        return False
+    common = common_beginning(chosen, rejected)
+    last = chosen[common - 1] if common else None
+    if not isinstance(last, Mapping) or last.get("role") != USER:
+        return False
+    return str(last.get("content")).strip() == prompt.strip()
 
 
 def dialogues_of(item: PreferencePair | PromptCompletion, row: Row, converter: MessageFormat | None) -> list[Dialogue]:

@@ -31,7 +31,7 @@ class PairwisePreprocessor(AnswersPreprocessor):
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows whether the data are chats, and holds its chat template as text."""
-        chats = has_messages(train, (PROMPT, CHOSEN)) if self.conversational is None else self.conversational
+        chats = has_messages(train, (CHOSEN, PROMPT)) if self.conversational is None else self.conversational
         return replace(self, chat_template=templates.load_template(self.chat_template), conversational=chats)
 
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:

@@ -26,6 +26,7 @@ from finetune_trl.preference.checks import check_margins, check_single, has_answ
 from finetune_trl.preference.collate import CHOSEN_IDS, COMPLETION_IDS, REJECTED_IDS, PadWhole
 from finetune_trl.preference.pairs import CHOSEN, REJECTED, PreferencePair, read_single
 from finetune_trl.preference.pairwise import PairwisePreprocessor
+from finetune_trl.row_limits import WHOLE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -87,7 +88,7 @@ class RewardPreprocessor(PairwisePreprocessor):
             answers = {CHOSEN_IDS: item.chosen, REJECTED_IDS: item.rejected}
         else:
             answers = {COMPLETION_IDS: item.completion}
-        feature: dict[str, Any] = {TOKENS_LOST: 0}
+        feature: dict[str, Any] = {TOKENS_LOST: 0, WHOLE: 0}
         inputs = self.template_inputs(item)
         for name, answer in answers.items():
             if answer is None:  # a reward function may give an empty answer; `check` reports one in data
@@ -95,6 +96,7 @@ class RewardPreprocessor(PairwisePreprocessor):
             else:
                 ids = encode_with_answer(item.prompt, answer, tokenizer, inputs)
             feature[name] = ids[: self.max_length]
+            feature[WHOLE] = max(feature[WHOLE], len(ids))
             feature[TOKENS_LOST] += max(len(ids) - self.max_length, 0)
         return feature
 

@@ -31,6 +31,7 @@ from finetune_trl.chat.messages import (
 from finetune_trl.chat.rows import TOOLS, PromptCompletion, rows_of
 from finetune_trl.chat.template_checks import Dialogue, TemplateChecker
 from finetune_trl.chat.tokens import encode_prompts, ensure_pad_token
+from finetune_trl.row_limits import WHOLE
 from finetune_trl.sft.checks import (
     COLUMNS,
     Form,
@@ -260,6 +261,7 @@ class SFTPreprocessor(Preprocessor):
             "prompt_ids": [],
             "issues": [],
             "tokens_lost": [],
+            WHOLE: [],
         }
         options = self.chat_template_kwargs
         for row in label(rows, tokenizer, loss_on=self._loss_on(), template_options=options):
@@ -267,6 +269,7 @@ class SFTPreprocessor(Preprocessor):
             features["labels"].append(row.labels[: self.max_length])
             features["prompt_ids"].append(row.prompt_ids)
             features["issues"].append(int(row.issues | shared))
+            features[WHOLE].append(len(row.ids))
             features["tokens_lost"].append(max(len(row.ids) - self.max_length, 0))
         return features
 
