@@ -13,6 +13,7 @@ MARGIN = "margin"
 _CODE = "unread-columns"
 _ADVICE = {
     TOOLS: "Tools need messages and a chat template; describe them in the text, or give the rows as messages.",
+    "functions": 'Call it tools under dataset.columns, and write {"type": "function", "function": …} for each.',
     "system": "Make it the first message of the prompt: {role: system, content: …}.",
     MARGIN: "Only the task reward uses margins.",
     "weight": "Rows have no weights; the data sets of dataset.mixture have.",

@@ -29,6 +29,8 @@ _OTHER_NAMES = {
     "instruction": USER,
     "prompter": USER,
     **dict.fromkeys(("gpt", "bot", "chatgpt", "model", "ai"), ASSISTANT),
+    **dict.fromkeys(("function", "observation", "ipython", "tool_response"), TOOL),
+    "developer": SYSTEM,
 }
 _FILL_IN = "Fill it in, or drop the row."
 _SPACE_AFTER, _SPACE_BEFORE = tuple(".,:;!?=…)]}\"'”’»"), tuple("-([{\"'“‘«")
@@ -457,6 +459,8 @@ def _missing(given: Mapping[str, Any], key: Literal["role", "content"], turn: _T
     close = get_close_matches(name, other_keys, n=1)
     if close:
         fix = f"Rename {close[0]!r} to {name!r}."
+    elif key == "content" and "function_call" in given:
+        fix = 'Write it as "tool_calls": [{"type": "function", "function": {"name": …, "arguments": {…}}}].'
     elif set(SHAREGPT_KEYS) <= set(given):
         fix = "These are ShareGPT's keys: call the column conversations, and set preprocessor.converter: sharegpt."
     else:
