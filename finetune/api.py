@@ -298,7 +298,12 @@ class FineTuned:
         if not rows:
             return []
         found = data.from_rows(
-            {"test": rows}, self.plan.preprocessor, fit=False, answers=False, column_use=self.result.column_use
+            {"test": rows},
+            self.plan.preprocessor,
+            fit=False,
+            answers=False,
+            column_use=self.result.column_use,
+            tokenizer=lambda: self.tokenizer,
         )
         return self._for_inference()._records(found.splits["test"], answers=False)
 
@@ -335,6 +340,7 @@ class FineTuned:
             fit=False,
             answers=False,
             column_use=self.result.column_use,
+            tokenizer=lambda: self.tokenizer,
         )
         model = self._for_inference()
         records: list[Record] = []
@@ -415,6 +421,7 @@ class FineTuned:
             seed=recipe.seed,
             fit=dataset is None,
             column_use=self.result.column_use,
+            tokenizer=lambda: self.tokenizer,
         )
         splits = dict(found.splits)
         if dataset is not None and len(splits) == 1:

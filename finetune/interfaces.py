@@ -126,14 +126,16 @@ class Predictions:
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
-    """An option that limits how long a prediction can be, and how long the right answers are."""
+    """An option that limits how long a prediction or a training row can be, and how long those of the data are."""
 
     option: str
     """The option as a recipe names it: ``evaluator.max_answer_length``."""
     value: int
-    """The longest prediction that the option allows."""
+    """The longest prediction, or row, that the option allows."""
     lengths: Sequence[int]
-    """Length of each right answer, in the unit of the option; examples without one are left out."""
+    """Length of each right answer, or row, in the unit of the option; examples without one are left out."""
+    what: Literal["answers", "rows"] = "answers"
+    """Whether the option limits what the model can answer, or what training reads of a row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +217,15 @@ class Preprocessor(ABC):
 
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
         """Yield the problems of the examples of one split; it is called after `fit`, and must accept any row."""
+        yield from ()
+
+    def check_with_tokenizer(self, examples: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Iterator[Finding]:
+        """Yield the problems of examples that only the tokenizer shows, such as messages that its template refuses.
+
+        Args:
+            examples: Examples of one split in which `check` found nothing but warnings.
+            tokenizer: The tokenizer of the model.
+        """
         yield from ()
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Count the answers that are longer than a limit of ours, and name the value that is enough."""
+"""Count the answers and rows that are longer than a limit of ours, and name the value that is enough."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ def count(limit: Limit) -> dict[str, Any]:
     """
     lengths = sorted(map(int, limit.lengths))
     allowed = int(REPORTED * len(lengths))
+    kind = {} if limit.what == "answers" else {"what": limit.what}
     return {
+        **kind,
         "option": limit.option,
         "value": limit.value,
         "answers": len(lengths),
@@ -30,8 +32,12 @@ def count(limit: Limit) -> dict[str, Any]:
 
 
 def counts(found: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Return the counts for the data report; answers that all fit are not listed."""
-    return {f"over_{each['option'].rpartition('.')[2]}": each["too_long"] for each in found if each["too_long"]}
+    """Return the counts for the data report; answers that all fit are not listed, nor rows, which are ``truncated``."""
+    counted: dict[str, int] = {}
+    for each in found:
+        if each["too_long"] and _what(each) == "answers":
+            counted[f"over_{each['option'].rpartition('.')[2]}"] = each["too_long"]
+    return counted
 
 
 def check(limits: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Finding]:
@@ -53,6 +59,10 @@ def sentences(limits: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str
                 yield f"On {split}, {_too_long(each)} {_consequence(each)}. {_remedy(each)}"
 
 
+def _what(found: Mapping[str, Any]) -> str:
+    return str(found.get("what", "answers"))
+
+
 def _is_reported(found: Mapping[str, Any]) -> bool:
     return bool(found["too_long"] > REPORTED * found["answers"])
 
@@ -60,17 +70,17 @@ def _is_reported(found: Mapping[str, Any]) -> bool:
 def _too_long(found: Mapping[str, Any]) -> str:
     verb = "is" if found["too_long"] == 1 else "are"
     share = found["too_long"] / found["answers"]
-    return (
-        f"{found['too_long']:,} of {found['answers']:,} answers ({share:.1%}) {verb} longer than {found['option']}, "
-        f"which is {found['value']:,},"
-    )
+    numbers = f"{found['too_long']:,} of {found['answers']:,} {_what(found)} ({share:.1%})"
+    return f"{numbers} {verb} longer than {found['option']}, which is {found['value']:,},"
 
 
 def _consequence(found: Mapping[str, Any]) -> str:
+    if _what(found) == "rows":
+        return "so training does not read " + ("its end" if found["too_long"] == 1 else "their ends")
     return "so the model can never give " + ("it in full" if found["too_long"] == 1 else "them in full")
 
 
 def _remedy(found: Mapping[str, Any]) -> str:
     most = found["enough_for_99"]
     others = f", or {most:,} for 99% of them" if most < found["enough"] else ""
-    return f"Set it to {found['enough']:,} for all answers{others}."
+    return f"Set it to {found['enough']:,} for all {_what(found)}{others}."

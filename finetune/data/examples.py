@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, chain
 from typing import Any, Literal
@@ -13,7 +13,7 @@ import numpy as np
 from datasets import Dataset
 
 from finetune.data import consistency, files, sources, splits
-from finetune.data.findings import Report, one_line, place_of
+from finetune.data.findings import UNREAD, Report, nearest, one_line, place_of
 from finetune.data.fingerprints import fingerprint
 from finetune.data.readers import text
 from finetune.data.readers.formats import Formats
@@ -49,6 +49,9 @@ class Examples:
     column_use: Mapping[str, str] = field(default_factory=dict)
     """Column that changes what the model reads → how many rows of train have a value in it: `all`,
     `some` or `none`."""
+    unread: tuple[Finding, ...] = ()
+    """A warning for each column of the data that the task does not read; the first file or split that
+    has the column is its place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +75,7 @@ def load(
     fit: bool = True,
     answers: bool = True,
     column_use: Mapping[str, str] | None = None,
+    tokenizer: Callable[[], Any] | None = None,
 ) -> Examples:
     """Return the checked examples of a source.
 
@@ -88,13 +92,15 @@ def load(
         answers: Whether the rows must have answers. If not, the columns of the answers are removed.
         column_use: How the training of the run used its columns, if nothing is fitted; see
             `Examples.column_use`.
+        tokenizer: Returns the tokenizer of the model, for the checks that need one; None to leave them
+            out.
 
     Raises:
         BadData: A finding stops the run. The error holds the findings of all splits with their
             places.
     """
     gathered = gather(source, preprocessor, plugins=plugins, seed=seed, fit=fit, answers=answers)
-    return settle({"": gathered}, preprocessor, fit=fit, column_use=column_use)[""]
+    return settle({"": gathered}, preprocessor, fit=fit, column_use=column_use, tokenizer=tokenizer)[""]
 
 
 def gather(
@@ -141,6 +147,7 @@ def from_rows(
     columns: Mapping[str, str] = {},
     on_bad: Literal["error", "drop"] = "error",
     column_use: Mapping[str, str] | None = None,
+    tokenizer: Callable[[], Any] | None = None,
 ) -> Examples:
     """Return the checked examples of rows that are given in Python.
 
@@ -154,6 +161,7 @@ def from_rows(
         columns: Name in the rows → name for the task.
         on_bad: Whether bad rows are an error, or are dropped.
         column_use: See `load`.
+        tokenizer: See `load`.
 
     Raises:
         BadData: A finding stops the run.
@@ -169,7 +177,7 @@ def from_rows(
     gathered = _assemble(
         tables, source, preprocessor, report=report, seed=seed, fit=fit, answers=answers, found=list(parts)
     )
-    return settle({"": gathered}, preprocessor, fit=fit, column_use=column_use)[""]
+    return settle({"": gathered}, preprocessor, fit=fit, column_use=column_use, tokenizer=tokenizer)[""]
 
 
 def _assemble(
@@ -286,6 +294,7 @@ def settle(
     *,
     fit: bool,
     column_use: Mapping[str, str] | None = None,
+    tokenizer: Callable[[], Any] | None = None,
 ) -> dict[str, Examples]:
     """Fit, check and drop until no more bad rows are found, because rows dropped from train can change the fit.
 
@@ -297,6 +306,7 @@ def settle(
         preprocessor: Not fitted, or fitted if `fit` is False.
         fit: Whether to fit the preprocessor.
         column_use: How train uses its columns, if nothing is fitted; see `Examples.column_use`.
+        tokenizer: See `load`.
 
     Raises:
         BadData: A finding stops the run.
@@ -314,7 +324,7 @@ def settle(
             if not together.parts:
                 continue
             expected = {} if fit and role == "train" else use
-            for name, bad in _bad_rows(fitted, together, role, found, expected).items():
+            for name, bad in _bad_rows(fitted, together, role, found, expected, tokenizer).items():
                 one = gathered[name]
                 if bad and one.report.drops:
                     split, shrunk = one.parts[role], True
@@ -420,27 +430,76 @@ def _together(gathered: Mapping[str, Gathered], role: str) -> _Together:
     return _Together(parts={name: one.parts[role] for name, one in gathered.items() if role in one.parts})
 
 
-def _check(preprocessor: Preprocessor, together: _Together, use: Mapping[str, str]) -> Iterator[Finding]:
+def _check(
+    preprocessor: Preprocessor,
+    together: _Together,
+    use: Mapping[str, str],
+    tokenizer: Callable[[], Any] | None,
+) -> Iterator[Finding]:
     """Yield what is wrong with the rows of a split, and where its columns are used in another way than those of train.
 
-    A cell with a finding of the preprocessor gets no second one.
+    A cell with a finding of the preprocessor gets no second one. Rows with a finding are not checked with the
+    tokenizer, which is not loaded if the run stops anyway.
     """
     found: set[tuple[int | None, str | None]] = set()
+    bad: set[int] = set()
+    stops = False
     for finding in preprocessor.check(together.rows):
         found.add((finding.row, finding.column))
+        stops = stops or finding.level == "error" or (finding.level == "row" and finding.row is None)
+        if finding.level == "row" and finding.row is not None:
+            bad.add(finding.row)
         yield finding
+    if tokenizer is not None and not stops and _checks_with_tokenizer(preprocessor):
+        yield from _check_with_tokenizer(preprocessor, together.rows, bad, tokenizer())
     for column, train in use.items():
         for finding in consistency.check(column, together.values(column), train=train, file=together.file):
             if finding.level == "error" or (finding.row, column) not in found:
                 yield finding
 
 
+def _checks_with_tokenizer(preprocessor: Preprocessor) -> bool:
+    return type(preprocessor).check_with_tokenizer is not Preprocessor.check_with_tokenizer
+
+
+def _check_with_tokenizer(
+    preprocessor: Preprocessor, rows: Sequence[Row], bad: Collection[int], tokenizer: Any
+) -> Iterator[Finding]:
+    """Yield what the tokenizer shows to be wrong with the rows that are not bad, at their positions among all rows."""
+    if not bad:
+        yield from preprocessor.check_with_tokenizer(rows, tokenizer)
+        return
+    good = [row for row in range(len(rows)) if row not in bad]
+    for finding in preprocessor.check_with_tokenizer(_Chosen(rows, good), tokenizer):
+        row = None if finding.row is None else good[finding.row]
+        other = None if finding.other is None else good[finding.other]
+        yield replace(finding, row=row, other=other)
+
+
+class _Chosen(Sequence[Row]):
+    """Some rows of a sequence."""
+
+    def __init__(self, rows: Sequence[Row], index: Sequence[int]) -> None:
+        self._rows, self._index = rows, index
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._rows[self._index[place]]
+
+
 def _bad_rows(
-    preprocessor: Preprocessor, together: _Together, role: str, reports: Mapping[str, Report], use: Mapping[str, str]
+    preprocessor: Preprocessor,
+    together: _Together,
+    role: str,
+    reports: Mapping[str, Report],
+    use: Mapping[str, str],
+    tokenizer: Callable[[], Any] | None,
 ) -> dict[str, dict[int, list[Finding]]]:
     """Check a split, report the findings with their places, and return those of the bad rows of each data set."""
     bad: dict[str, dict[int, list[Finding]]] = {name: {} for name in together.parts}
-    for finding in _check(preprocessor, together, use):
+    for finding in _check(preprocessor, together, use, tokenizer):
         name, number = next(iter(together.parts)), None
         place: dict[str, Any] = {}
         level = finding.level
@@ -478,6 +537,29 @@ def _with_other(finding: Finding, together: _Together, row: int) -> Finding:
     return replace(finding, message=f"{finding.message} The other row is {place_of(other)}.", other=other.row)
 
 
+def _unread(parts: Mapping[str, Split], preprocessor: Preprocessor) -> tuple[Finding, ...]:
+    """Return a warning for each column that the task does not read; none if the preprocessor names no columns."""
+    needs = preprocessor.needs()
+    read = {*needs.inputs, *needs.answers, *needs.optional_answers, *needs.consistent, needs.group}
+    unread: dict[str, Finding] = {}
+    for role, split in parts.items():
+        for name in split.columns.column_names if read != {None} else ():
+            if name in read or name in unread:
+                continue
+            free = [other for other in read if other is not None and other not in split.columns.column_names]
+            close = nearest(name, free)
+            unread[name] = Finding(
+                code=UNREAD,
+                message=f"the task does not read the column {name!r}.",
+                fix=f"Did you mean {close!r}? Rename it under dataset.columns: {{{name}: {close}}}." if close else "",
+                level="warning",
+                column=name,
+                split=role,
+                file=split.table.files[0] if len(split.table.files) == 1 else None,
+            )
+    return tuple(unread.values())
+
+
 def _accounted(gathered: Gathered, preprocessor: Preprocessor, column_use: Mapping[str, str]) -> Examples:
     parts, report = gathered.parts, gathered.report
     rows = {role: split.rows for role, split in parts.items()}
@@ -505,6 +587,7 @@ def _accounted(gathered: Gathered, preprocessor: Preprocessor, column_use: Mappi
         fingerprints={role: fingerprint(split) for role, split in parts.items()},
         dropped=tuple(every),
         column_use=column_use,
+        unread=_unread(parts, preprocessor),
     )
 
 

@@ -14,6 +14,8 @@ from finetune.interfaces import Finding
 _LEVELS: tuple[Literal["error", "row", "warning"], ...] = ("error", "row", "warning")
 SHOWN = 20
 """Most findings of a code that are kept; all are counted."""
+UNREAD = "unread-columns"
+"""Code of columns that the task does not read; a preprocessor that says what such a column would do uses it too."""
 
 CODES: dict[str, str] = {
     # the source
@@ -72,9 +74,10 @@ CODES: dict[str, str] = {
     "rename-clash": "the new name of a column is already in use",
     "constant-exists": "the data already has a column that `dataset.constants` gives",
     "missing-column": "a column that the task needs does not exist",
+    "unread-columns": "the task does not read these columns of the data; the message names them (warning)",
     "input-differs": "rows use a column that changes the input, such as `text_pair`, unlike the rows of train",
     "unknown-tokens": "the tokenizer does not know many characters of a column, or some that a model must write",
-    "answers-over-limit": "an option limits predictions to less than the length of over 1% of the answers (warning)",
+    "answers-over-limit": "over 1% of the answers or rows are longer than an option allows (warning)",
     "longer-than-context": "features have more tokens than the model was made for (warning)",
     "cannot-split": "there are too few rows or groups to split validation from train",
 }

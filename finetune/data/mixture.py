@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -88,6 +88,7 @@ def mixed(
         fingerprints={split: _fingerprint(loaded, split, weights, temperature) for split in joined},
         dropped=tuple(chain.from_iterable(one.dropped for one in loaded.values())),
         column_use=next(iter(loaded.values())).column_use,
+        unread=tuple(chain.from_iterable(one.unread for one in loaded.values())),
     )
 
 
@@ -160,6 +161,7 @@ def load(
     fit: bool = True,
     answers: bool = True,
     column_use: Mapping[str, str] | None = None,
+    tokenizer: Callable[[], Any] | None = None,
 ) -> Examples:
     """Return the checked examples of a source, which can be a mixture; see `finetune.data.examples.load`.
 
@@ -170,13 +172,20 @@ def load(
     parts = recipe.parts(source)
     if not parts:
         return examples.load(
-            source, preprocessor, plugins=plugins, seed=seed, fit=fit, answers=answers, column_use=column_use
+            source,
+            preprocessor,
+            plugins=plugins,
+            seed=seed,
+            fit=fit,
+            answers=answers,
+            column_use=column_use,
+            tokenizer=tokenizer,
         )
     gathered = {
         name: examples.gather(part, preprocessor, plugins=plugins, seed=seed, fit=fit, answers=answers)
         for name, (part, _) in parts.items()
     }
-    loaded = examples.settle(gathered, preprocessor, fit=fit, column_use=column_use)
+    loaded = examples.settle(gathered, preprocessor, fit=fit, column_use=column_use, tokenizer=tokenizer)
     weights = {name: weight for name, (_, weight) in parts.items()}
     with suppress_progress_bars():
         return mixed(loaded, weights=weights, temperature=source.temperature, seed=seed)

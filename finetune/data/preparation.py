@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from finetune import data, limits, models
 from finetune.data import Examples, features, lengths, unknown
 from finetune.data.features import Features
-from finetune.data.findings import Report
+from finetune.data.findings import UNREAD, Report
 from finetune.errors import BadOptions
 from finetune.interfaces import Predictions
 from finetune.plan import Plan
 from finetune.progress import Reporter
+
+MOST_NAMED = 12
+"""Most columns that the warning about unread columns names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +62,10 @@ def prepare(plan: Plan, *, rows: Mapping[str, Any] | None = None, reporter: Repo
     """
     reporter = reporter or Reporter()
     source, seed = plan.recipe.dataset, plan.recipe.seed
+    load_tokenizer = cache(lambda: models.tokenizer(plan.model))
     with reporter.phase("read and check the data"):
         if rows is None:
-            examples = data.load(source, plan.preprocessor, plugins=plan.plugins, seed=seed)
+            examples = data.load(source, plan.preprocessor, plugins=plan.plugins, seed=seed, tokenizer=load_tokenizer)
         else:
             examples = data.from_rows(
                 rows,
@@ -68,13 +74,15 @@ def prepare(plan: Plan, *, rows: Mapping[str, Any] | None = None, reporter: Repo
                 validation_size=source.validation_size,
                 columns=source.columns,
                 on_bad=source.on_bad,
+                tokenizer=load_tokenizer,
             )
     _require_slices(examples, plan.recipe.slices)
+    examples = _with_unread_columns(examples, plan.recipe.slices)
     plan = replace(plan, preprocessor=examples.preprocessor)
     with reporter.phase("search the other splits for rows of train"):
         leaked = data.leakage(examples.splits, plan.preprocessor)
     with reporter.phase("make features"):
-        tokenizer = models.tokenizer(plan.model)
+        tokenizer = load_tokenizer()
         made = {
             split: features.make(
                 part,
@@ -139,6 +147,26 @@ def _with_token_findings(
         findings=(*examples.findings, *report.findings),
         counts={**examples.counts, **report.counts},
     )
+
+
+def _with_unread_columns(examples: Examples, slices: Sequence[str]) -> Examples:
+    """Return the examples with one warning that names the columns which neither the task nor `slices` read.
+
+    A column about which the preprocessor has a warning of this kind is not named again.
+    """
+    known = {finding.column for finding in examples.findings if finding.code == UNREAD}
+    unread = {found.column: found for found in examples.unread if found.column not in {*known, *slices}}
+    if not unread:
+        return examples
+    names = [repr(name) for name in unread]
+    (first, *others) = unread.values()
+    if others:
+        shown = ", ".join(names[:MOST_NAMED]) + (" …" if len(names) > MOST_NAMED else "")
+        first = replace(first, message=f"the task does not read {len(names)} columns: {shown}.", column=None)
+    hints = [found.fix for found in unread.values() if found.fix]
+    first = replace(first, fix=" ".join(hints[:1]))
+    counts = Counter(examples.counts) + Counter({UNREAD: 1})
+    return replace(examples, findings=(*examples.findings, first), counts=dict(counts))
 
 
 def _require_slices(examples: Examples, names: Sequence[str]) -> None:

@@ -130,7 +130,7 @@ def _reward() -> Task:
         summary="Reward model: a score for an answer, learned from pairs",
         model_class="AutoModelForSequenceClassification",
         peft_type="SEQ_CLS",
-        features=frozenset({"chosen_ids", "rejected_ids", "completion_ids"}),
+        features=frozenset({"chosen_ids", "rejected_ids", "completion_ids", "margin"}),
         labels=frozenset({"chosen_ids", "rejected_ids"}),
         preprocessor="finetune_trl.preference.reward:RewardPreprocessor",
         evaluator="finetune_trl.preference.evaluator:RewardEvaluator",

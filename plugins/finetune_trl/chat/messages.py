@@ -20,6 +20,7 @@ Part = Literal["dialogue", "prompt", "completion"]
 """The purpose of a list of messages. A dialogue ends with an answer, and a prompt with the user's turn. A completion
 begins and ends with an answer."""
 SHAREGPT_KEYS = ("from", "value")
+MESSAGE_KEYS = ("role", "content")
 WEIGHT_KEYS = ("weight", "train", "training", "loss")
 """Keys that say whether a turn of the assistant is trained: `weight` of OpenAI and Mistral, `train` and `training` of
 Axolotl, `loss` of ms-swift. The values are 0 and 1, or false and true."""
@@ -28,6 +29,8 @@ _OTHER_NAMES = {
     "instruction": USER,
     "prompter": USER,
     **dict.fromkeys(("gpt", "bot", "chatgpt", "model", "ai"), ASSISTANT),
+    **dict.fromkeys(("function", "observation", "ipython", "tool_response"), TOOL),
+    "developer": SYSTEM,
 }
 _FILL_IN = "Fill it in, or drop the row."
 _SPACE_AFTER, _SPACE_BEFORE = tuple(".,:;!?=…)]}\"'”’»"), tuple("-([{\"'“‘«")
@@ -37,22 +40,6 @@ _SPACE_AFTER, _SPACE_BEFORE = tuple(".,:;!?=…)]}\"'”’»"), tuple("-([{\"'�
 def are_messages(value: Any) -> bool:
     """Say whether a value is a list of messages, rather than text."""
     return isinstance(value, list | tuple)
-
-
-def drop_nulls(messages: Sequence[Any]) -> list[Any]:
-    """Return messages as plain dictionaries, without the keys that a table fills with None.
-
-    >>> drop_nulls([{"role": "user", "content": "Who?", "name": None}])
-    [{'role': 'user', 'content': 'Who?'}]
-
-    An item that is no mapping stays as it is.
-    """
-    plain: list[Any] = []
-    for message in messages:
-        if isinstance(message, Mapping):
-            message = {key: value for key, value in message.items() if value is not None}
-        plain.append(message)
-    return plain
 
 
 def plain_messages(messages: Iterable[Any]) -> list[Any]:
@@ -82,8 +69,9 @@ def plain_tools(value: Any) -> Any:
     >>> plain_tools('[{"name": "tide", "parameters": {}}]')
     [{'name': 'tide', 'parameters': {}}]
     """
-    tools = _from_json(value) if isinstance(value, str) and value.strip() else value
-    return _without_nulls(tools) or None
+    if isinstance(value, str) and value.strip():
+        return _from_json(value) or None  # a null in it is meant: `"default": null`
+    return _without_nulls(value) or None
 
 
 def join_parts(content: Any) -> Any:
@@ -187,7 +175,14 @@ def text_of(value: Any) -> str:
 
 
 def check_text_or_messages(
-    value: Any, *, row: int, column: str, part: Part, name: str, places: Sequence[TurnPlace] | None = None
+    value: Any,
+    *,
+    row: int,
+    column: str,
+    part: Part,
+    name: str,
+    places: Sequence[TurnPlace] | None = None,
+    weights: bool = False,
 ) -> Iterator[Finding]:
     """Yield what is wrong with one prompt or answer, as text or as messages.
 
@@ -198,9 +193,10 @@ def check_text_or_messages(
         part: The purpose of the messages.
         name: What the codes call a text: ``prompt`` gives ``prompt-missing`` and ``prompt-empty``.
         places: Where the data hold each message; None if the column holds them all.
+        weights: Whether the task reads the weights of turns.
     """
     if are_messages(value):
-        yield from check_messages(value, row=row, column=column, part=part, places=places)
+        yield from check_messages(value, row=row, column=column, part=part, places=places, weights=weights)
     elif value is None or isinstance(value, str):
         yield from check_text(value, row=row, column=column, name=name)
     else:
@@ -248,6 +244,21 @@ class TurnPlace:
         return TurnPlace(turn=column, role=column, content=column)
 
 
+def turn_places(value: Any, column: str, *, start: int = 0, keys: tuple[str, str] = MESSAGE_KEYS) -> list[TurnPlace]:
+    """Return where a cell holds its messages; text is one message.
+
+    Args:
+        value: The cell, or a part of it.
+        column: Its column.
+        start: Position of the first message in the cell.
+        keys: The keys of role and content in the data.
+    """
+    if not are_messages(value):
+        return [] if value is None else [TurnPlace.cell(column)]
+    role, content = keys
+    return [TurnPlace.within(column, start + turn, role=role, content=content) for turn in range(len(value))]
+
+
 def check_messages(
     value: Any,
     *,
@@ -256,6 +267,7 @@ def check_messages(
     part: Part = "dialogue",
     places: Sequence[TurnPlace] | None = None,
     roles: Sequence[str] = ROLES,
+    weights: bool = False,
 ) -> Iterator[Finding]:
     """Yield what is wrong with the messages of one row, with the turn in the column: ``messages[2].content``.
 
@@ -268,6 +280,7 @@ def check_messages(
         part: The purpose of the messages.
         places: Where the data hold each message; None if the column holds them all.
         roles: The names of the roles in the data.
+        weights: Whether the task reads the weights of turns.
     """
     if not are_messages(value):
         given = "nothing" if value is None else type(value).__name__
@@ -289,14 +302,19 @@ def check_messages(
         places = [TurnPlace.within(column, turn) for turn in range(len(value))]
     sound = True
     for message, place in zip(value, places, strict=True):
-        for finding in _check_message(message, _Turn(row, place, roles)):
+        turn = _Turn(row, place, roles)
+        found = list(_check_message(message, turn))
+        if weights and isinstance(message, Mapping):
+            found += _check_weight({key: each for key, each in message.items() if each is not None}, turn)
+        for finding in found:
             sound = sound and finding.level == "warning"
             yield finding
     if sound:
         turns: list[_Turn] = []
         for message, place in zip(value, places, strict=True):
             calls = bool(message.get("tool_calls"))
-            turns.append(_Turn(row, place, roles, message["role"], is_trained(message), calls))
+            trained = not weights or is_trained(message)
+            turns.append(_Turn(row, place, roles, message["role"], trained, calls))
         yield from _check_order(turns, part)
 
 
@@ -337,7 +355,7 @@ def _check_message(message: Any, turn: _Turn) -> Iterator[Finding]:
         wrong = f"expected a message, found {type(message).__name__}."
         yield turn.finding("message-not-an-object", wrong, 'Write {"role": …, "content": …}.', message)
         return
-    (given,) = drop_nulls([message])
+    given = {key: value for key, value in message.items() if value is not None}
     role, calls = given.get("role"), given.get("tool_calls")
     if "role" not in given:
         yield _missing(given, "role", turn)
@@ -349,7 +367,6 @@ def _check_message(message: Any, turn: _Turn) -> Iterator[Finding]:
         yield from _check_content(given["content"], role, turn)
     elif not calls:
         yield _missing(given, "content", turn)
-    yield from _check_weight(given, turn)
 
 
 def _check_calls(calls: Any, role: Any, turn: _Turn) -> Iterator[Finding]:
@@ -442,6 +459,8 @@ def _missing(given: Mapping[str, Any], key: Literal["role", "content"], turn: _T
     close = get_close_matches(name, other_keys, n=1)
     if close:
         fix = f"Rename {close[0]!r} to {name!r}."
+    elif key == "content" and "function_call" in given:
+        fix = 'Write it as "tool_calls": [{"type": "function", "function": {"name": …, "arguments": {…}}}].'
     elif set(SHAREGPT_KEYS) <= set(given):
         fix = "These are ShareGPT's keys: call the column conversations, and set preprocessor.converter: sharegpt."
     else:

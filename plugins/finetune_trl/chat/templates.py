@@ -6,9 +6,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from jinja2 import TemplateError
 from transformers.utils.chat_template_utils import render_jinja_template
@@ -46,6 +47,19 @@ IM_END = "<|im_end|>"
 _OPEN, _CLOSE, PROBE = "\ufdd0", "\ufdd1", "\ufdd2"
 """Marks around a control token that stands in a message as text, and a content that no message has. All are Unicode
 noncharacters, reserved for the internal use of programs; in the text of a message they are dropped."""
+
+
+class TemplateRefusal(BadData):
+    """A chat template refuses the messages of a row.
+
+    Args:
+        problem: What is wrong, as a sentence.
+        remedy: What to do, as a sentence.
+    """
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem} {remedy}")
+        self.problem, self.remedy = problem, remedy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +178,7 @@ def render(
     Give the text to `encode`, which removes the marks.
 
     Raises:
-        BadData: The template refuses the messages.
+        TemplateRefusal: The template refuses the messages.
     """
     marked = _marked_messages(tokenizer, messages)
     return _render(tokenizer, marked, inputs, add_generation_prompt=add_generation_prompt).text
@@ -189,7 +203,7 @@ def render_dialogue(
         training: What `training_template` returned.
 
     Raises:
-        BadData: The template refuses the messages.
+        TemplateRefusal: The template refuses the messages.
     """
     marked = _marked_messages(tokenizer, messages)
     rendered = _render(tokenizer, marked, inputs)
@@ -213,7 +227,7 @@ def render_probed(
     """Return the text of `render` with the content of one message, and its tool calls, replaced by `PROBE`.
 
     Raises:
-        BadData: The template refuses the messages.
+        TemplateRefusal: The template refuses the messages.
     """
     marked = _marked_messages(tokenizer, messages)
     message = marked[position]
@@ -221,6 +235,24 @@ def render_probed(
         message["content"] = PROBE
     if message.get("tool_calls"):
         message["tool_calls"] = [{"type": "function", "function": {"name": PROBE, "arguments": {}}}]
+    return _render(tokenizer, marked, inputs).text
+
+
+def render_changed(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    position: int,
+    change: Mapping[str, Any],
+    *,
+    inputs: TemplateInputs,
+) -> str:
+    """Return the text of `render` with other values in one message, which may hold `PROBE`.
+
+    Raises:
+        TemplateRefusal: The template refuses the messages.
+    """
+    marked = _marked_messages(tokenizer, messages)
+    marked[position] |= change
     return _render(tokenizer, marked, inputs).text
 
 
@@ -250,7 +282,8 @@ def _render(
     except _TEMPLATE_ERRORS as error:
         roles = ", ".join(str(message.get("role")) for message in marked)
         remedy = _remedy(tokenizer, marked, inputs, template)
-        raise BadData(f"the chat template refuses the roles {roles}: {str(error).rstrip('.')}. {remedy}") from error
+        problem = f"the chat template refuses the roles {roles}: {str(error).rstrip('.!')}."
+        raise TemplateRefusal(problem, remedy) from error
     return Rendered(text=texts[0], spans=list(spans[0]) if has_blocks else None)
 
 
@@ -367,16 +400,15 @@ def _marked_messages(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mess
 
     In what the assistant says, tokens that are not special stay as they are: ``<think>`` is written by the model.
     """
-    control = control_tokens(tokenizer)
-    special = special_tokens(tokenizer)
+    tokens = _tokens(tokenizer)
     marked: list[dict[str, Any]] = []
     for message in messages:
-        tokens = special if message["role"] == ASSISTANT else control
-        marked.append({"content": "", **_mark_all(tokens, message)})
+        pattern = tokens.special_pattern if message["role"] == ASSISTANT else tokens.control_pattern
+        marked.append({"content": "", **_mark_all(pattern, message)})
     return marked
 
 
-def _mark_all(control: Sequence[str], value: Any) -> Any:
+def _mark_all(control: re.Pattern[str], value: Any) -> Any:
     """Return a value with marks around control tokens in every text that it holds."""
     if isinstance(value, str):
         return _mark_control(control, value)
@@ -399,19 +431,56 @@ def rfind_unmarked(text: str, token: str, start: int, stop: int) -> int:
     return place
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Tokens:
+    """The control tokens of a tokenizer with its template."""
+
+    control: tuple[str, ...]
+    special: tuple[str, ...]
+
+    @cached_property
+    def control_pattern(self) -> re.Pattern[str]:
+        return _any_of(self.control)
+
+    @cached_property
+    def special_pattern(self) -> re.Pattern[str]:
+        return _any_of(self.special)
+
+
+_KNOWN_TOKENS: WeakKeyDictionary[Any, tuple[Any, _Tokens]] = WeakKeyDictionary()
+"""Tokenizer → the state in which its tokens were listed, and the tokens: transformers builds the list of added tokens
+again for each call, which takes longer than a chat with some thousands of them."""
+
+
+def _tokens(tokenizer: PreTrainedTokenizerBase) -> _Tokens:
+    template = str(tokenizer.chat_template or "")
+    state = (template, tuple(tokenizer.all_special_tokens), len(tokenizer))
+    known = _KNOWN_TOKENS.get(tokenizer)
+    if known is None or known[0] != state:
+        control, special = [], []
+        for token in tokenizer.added_tokens_decoder.values():
+            if token.special:
+                special.append(token.content)
+            if token.special or (token.content.strip() and token.content in template):
+                control.append(token.content)
+        known = state, _Tokens(control=tuple(control), special=tuple(special))
+        _KNOWN_TOKENS[tokenizer] = known
+    return known[1]
+
+
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
     """Return the tokens that only a template may write: special tokens, and added ones that the template names."""
-    template = str(tokenizer.chat_template or "")
-    found = []
-    for token in tokenizer.added_tokens_decoder.values():
-        if token.special or (token.content.strip() and token.content in template):
-            found.append(token.content)
-    return tuple(found)
+    return _tokens(tokenizer).control
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
     """Return the tokens that the tokenizer declares special."""
-    return tuple(token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
+    return _tokens(tokenizer).special
+
+
+def without_marks(text: str) -> str:
+    """Return a rendered text without the marks around control tokens."""
+    return text.replace(_OPEN, "").replace(_CLOSE, "")
 
 
 def has_marks(text: str) -> bool:
@@ -515,15 +584,16 @@ def _is_template(option: str) -> bool:
     return "{{" in option or "{%" in option
 
 
-def _mark_control(control: Sequence[str], text: str) -> str:
+def _any_of(tokens: Sequence[str]) -> re.Pattern[str]:
+    """Return a pattern that finds any of some tokens, the longest first; none of them if there are none."""
+    longest_first = sorted(filter(None, tokens), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+
+
+def _mark_control(control: re.Pattern[str], text: str) -> str:
     for mark in (_OPEN, _CLOSE, PROBE):
         text = text.replace(mark, "")
-    present = [token for token in control if token in text]
-    if not present:
-        return text
-    longest_first = sorted(present, key=len, reverse=True)
-    pattern = "|".join(map(re.escape, longest_first))
-    return re.sub(pattern, lambda match: f"{_OPEN}{match[0]}{_CLOSE}", text)
+    return control.sub(lambda match: f"{_OPEN}{match[0]}{_CLOSE}", text)
 
 
 _MARKS = re.compile(f"{_OPEN}([^{_OPEN}{_CLOSE}]*){_CLOSE}|[{_OPEN}{_CLOSE}]")
@@ -566,7 +636,9 @@ def _encode_piece(tokenizer: PreTrainedTokenizerBase, piece: str, *, as_text: bo
     skip = len(lead_ids)
     ids = encoded["input_ids"][skip:]
     if as_text and tokenizer.convert_tokens_to_ids(piece) in ids:
-        raise BadData(f"a message holds {piece!r}, and the tokenizer makes a control token of it. Remove it.")
+        raise TemplateRefusal(
+            f"a message holds {piece!r}, and the tokenizer makes a control token of it.", "Remove it."
+        )
     offsets = []
     for begin, end in encoded["offset_mapping"][skip:]:
         offsets.append((max(begin - len(lead), 0), end - len(lead)))

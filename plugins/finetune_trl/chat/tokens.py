@@ -72,14 +72,21 @@ def encode_texts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> li
     return [ids[:-1] for ids in encoded] if adds_end else encoded
 
 
-def encode_prompt(prompt: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def encode_prompt(
+    prompt: Any, tokenizer: PreTrainedTokenizerBase, inputs: templates.TemplateInputs = templates.NO_INPUTS
+) -> list[int]:
     """Return the ids of a prompt, up to where the answer begins; a text keeps the end that the tokenizer adds."""
     if are_messages(prompt):
-        return templates.encode_messages(tokenizer, prompt, add_generation_prompt=True)
+        return templates.encode_messages(tokenizer, prompt, inputs=inputs, add_generation_prompt=True)
     return list(tokenizer(prompt, verbose=False)["input_ids"])
 
 
-def encode_with_answer(prompt: Any, answer: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def encode_with_answer(
+    prompt: Any,
+    answer: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    inputs: templates.TemplateInputs = templates.NO_INPUTS,
+) -> list[int]:
     """Return the ids of a prompt and its answer.
 
     Text ends with the end-of-sequence token; of messages, the chat template decides.
@@ -88,7 +95,7 @@ def encode_with_answer(prompt: Any, answer: Any, tokenizer: PreTrainedTokenizerB
         Incompatible: The tokenizer has no such token, so a model could not learn where to stop.
     """
     if are_messages(answer):
-        return templates.encode_messages(tokenizer, [*prompt, *answer])
+        return templates.encode_messages(tokenizer, [*prompt, *answer], inputs=inputs)
     end = tokenizer.eos_token
     if end is None:
         raise Incompatible(

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from finetune.errors import BadData
-from finetune.interfaces import Preprocessor
+from finetune.interfaces import Finding, Preprocessor, Row
 from finetune_trl.chat.converters import MessageFormat
+from finetune_trl.chat.rows import PromptCompletion
+from finetune_trl.chat.template_checks import TemplateChecker
+from finetune_trl.chat.templates import TemplateInputs, set_template
+from finetune_trl.preference.pairs import PreferencePair, dialogues_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 MAX_SPOILED = 0.2
 """Share of training rows with the same issue from which training is refused."""
@@ -22,11 +30,33 @@ class AnswersPreprocessor(Preprocessor):
     """Longest prompt with answer, in tokens; the rest is cut from the end and counted."""
     chat_template: str | None = None
     """How messages become text: `chatml`, `plain`, a `.jinja` file or a template; None for the tokenizer's own."""
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the chat template, such as `enable_thinking: false` of Qwen 3."""
     converter: MessageFormat | None = None
     """`sharegpt` if messages are written `{from: human, value: …}`; the prompt may then be `conversations`."""
     conversational: bool | None = None
     """Whether the answers are turns of a chat. True makes turns of text, for a model that was trained on chats; None
     decides by the training data."""
+
+    @abstractmethod
+    def reader(self, rows: Sequence[Row]) -> Callable[[Row], PreferencePair | PromptCompletion]:
+        """Return the function that reads the rows of a split: with their answers, or as they are to be predicted."""
+
+    def template_inputs(self, item: PreferencePair | PromptCompletion) -> TemplateInputs:
+        """Return what the chat template gets besides the messages of a row."""
+        return TemplateInputs(tools=item.tools, options=self.chat_template_kwargs)
+
+    def check_with_tokenizer(self, examples: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Iterator[Finding]:
+        """Yield which messages the chat template refuses, and what it does not write or read of them."""
+        if not self.conversational:
+            return
+        set_template(tokenizer, self.chat_template)
+        checker, read = TemplateChecker(tokenizer), self.reader(examples)
+        for number, row in enumerate(examples):
+            item = read(row)
+            dialogues = dialogues_of(item, row, self.converter)
+            yield from checker.check(dialogues, row=number, inputs=self.template_inputs(item))
+        yield from checker.findings()
 
     def trainer_options(self) -> Mapping[str, Any]:
         """Return ``conversational``: whether prompts are turns of a chat, whose end ends a generated answer."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from finetune.interfaces import Finding, Row
 from finetune.kit import DuplicateCounter
+from finetune_trl.chat.columns import MARGIN
 from finetune_trl.chat.messages import check_same_form, check_text_or_messages, text_of
 from finetune_trl.chat.rows import COMPLETION, PROMPT, PromptCompletion
 from finetune_trl.preference.pairs import CHOSEN, REJECTED, PreferencePair
@@ -64,6 +66,55 @@ def check_pair(pair: PreferencePair, *, row: int, conversational: bool = False) 
             row=row,
             column=CHOSEN,
             value=text_of(pair.chosen),
+        )
+
+
+def has_margins(rows: Sequence[Row]) -> bool:
+    """Say whether any row says how much better its chosen answer is."""
+    return any(row.get(MARGIN) is not None for row in rows)
+
+
+def parse_margin(value: Any) -> float | None:
+    """Return a margin as a number; None for any other value.
+
+    >>> parse_margin("0.5"), parse_margin(2), parse_margin("much"), parse_margin(True)
+    (0.5, 2.0, None, None)
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def check_margins(rows: Sequence[Row]) -> Iterator[Finding]:
+    """Yield what is wrong with the margins of rows, of which one at least has a margin."""
+    negative: list[int] = []
+    for number, row in enumerate(rows):
+        value = row.get(MARGIN)
+        margin = parse_margin(value)
+        if margin is None:
+            found = "nothing" if value is None else repr(value)
+            yield Finding(
+                code="bad-margin",
+                message=f"expected a number as margin, found {found}.",
+                fix="Write how much better the chosen answer is in all rows, or remove the column.",
+                row=number,
+                column=MARGIN,
+                value=None if value is None else str(value),
+            )
+        elif margin < 0:
+            negative.append(number)
+    if negative:
+        yield Finding(
+            code="negative-margin",
+            message=f"{len(negative):,} rows have a margin below 0, which lets the rejected answer score higher.",
+            fix="Swap the answers, or write 0.",
+            level="warning",
+            row=negative[0],
+            column=MARGIN,
         )
 
 

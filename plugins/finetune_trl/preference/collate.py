@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from finetune.kit import pad, pad_mask
+from finetune_trl.chat.columns import MARGIN
 from finetune_trl.chat.tokens import pad_prompts
 
 PROMPT_IDS, CHOSEN_IDS, REJECTED_IDS, COMPLETION_IDS = "prompt_ids", "chosen_ids", "rejected_ids", "completion_ids"
@@ -42,10 +43,18 @@ class PadWhole:
     pad_token_id: int
 
     def __call__(self, features: Features) -> dict[str, Any]:
-        """Return ``input_ids`` and ``attention_mask``, (2B, L); of single answers (B, L), marked as not ``paired``."""
+        """Return ``input_ids`` and ``attention_mask``, (2B, L), and ``margin``, (B,), if rows have one.
+
+        Of single answers, these are (B, L), and marked as not ``paired``.
+        """
         if CHOSEN_IDS not in features[0]:
             return {**self._pad([row[COMPLETION_IDS] for row in features]), "paired": False}
-        return self._pad([row[CHOSEN_IDS] for row in features] + [row[REJECTED_IDS] for row in features])
+        batch: dict[str, Any] = self._pad(
+            [row[CHOSEN_IDS] for row in features] + [row[REJECTED_IDS] for row in features]
+        )
+        if MARGIN in features[0]:
+            batch[MARGIN] = torch.tensor([row[MARGIN] for row in features])
+        return batch
 
     def _pad(self, ids: Sequence[Sequence[int]]) -> dict[str, Any]:
         return {"input_ids": pad(ids, self.pad_token_id), "attention_mask": pad_mask(ids)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +10,13 @@ from finetune.interfaces import Batch, Finding, Row
 from finetune_trl.chat import templates
 from finetune_trl.chat.converters import read_prompt
 from finetune_trl.chat.messages import are_messages, check_text_or_messages
-from finetune_trl.chat.rows import PROMPT, PROMPT_CUT, TOKENS_LOST, columns_of, names_of, rows_of
+from finetune_trl.chat.rows import PROMPT, PROMPT_CUT, TOKENS_LOST, PromptCompletion, columns_of, names_of, rows_of
 from finetune_trl.chat.tokens import encode_prompt, encode_prompts, encode_with_answer, ensure_pad_token, split_answers
 from finetune_trl.preference.checks import has_answers
 from finetune_trl.preference.collate import CHOSEN_IDS, PROMPT_IDS, REJECTED_IDS, PadPairs
 from finetune_trl.preference.pairs import PreferencePair
 from finetune_trl.preference.pairwise import PairwisePreprocessor
+from finetune_trl.row_limits import WHOLE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,6 +36,14 @@ class DPOPreprocessor(PairwisePreprocessor):
         prompt = read_prompt(row, self.converter)
         yield from check_text_or_messages(prompt, row=position, column=PROMPT, part="prompt", name="prompt")
 
+    def reader(self, rows: Sequence[Row]) -> Callable[[Row], PreferencePair | PromptCompletion]:
+        """Return the function that reads pairs, or prompts alone if no row has answers."""
+        return self.read if has_answers(rows) else self._read_prompt
+
+    def _read_prompt(self, row: Row) -> PromptCompletion:
+        pair = self.read(row)
+        return PromptCompletion(prompt=pair.prompt, tools=pair.tools)
+
     def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
         """Return the ids of prompts and, if there are any, of both answers.
 
@@ -48,22 +57,24 @@ class DPOPreprocessor(PairwisePreprocessor):
         if any(map(are_messages, prompts)):
             templates.set_template(tokenizer, self.chat_template)
         if not has_answers(rows):
-            return {PROMPT_IDS: encode_prompts(prompts, tokenizer)}
+            return {PROMPT_IDS: encode_prompts(prompts, tokenizer, list(map(self.template_inputs, pairs)))}
         return columns_of([self._encode(pair, tokenizer) for pair in pairs])
 
     def _encode(self, pair: PreferencePair, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         wholes, lost = [], 0
+        inputs = self.template_inputs(pair)
         for answer in (pair.chosen, pair.rejected):
-            ids = encode_with_answer(pair.prompt, answer, tokenizer)
+            ids = encode_with_answer(pair.prompt, answer, tokenizer, inputs)
             wholes.append(ids)
             lost += max(len(ids) - self.max_length, 0)
-        prompt, (chosen, rejected), cut = split_answers(encode_prompt(pair.prompt, tokenizer), wholes)
+        prompt, (chosen, rejected), cut = split_answers(encode_prompt(pair.prompt, tokenizer, inputs), wholes)
         room = max(self.max_length - len(prompt), 0)
         return {
             PROMPT_IDS: prompt[: self.max_length],
             CHOSEN_IDS: chosen[:room],
             REJECTED_IDS: rejected[:room],
             TOKENS_LOST: lost,
+            WHOLE: max(map(len, wholes)),
             PROMPT_CUT: cut,
         }
 

@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
+from finetune.interfaces import Evaluator, Limit, Predictions, Record, Row, Tallies
 from finetune.kit import ratios
 from finetune_trl.generation import texts
 from finetune_trl.preference.collate import CHOSEN_IDS, REJECTED_IDS
+from finetune_trl.row_limits import row_limits
 
 CHOSEN, REJECTED, TIE = "chosen", "rejected", "tie"
 _CREDIT = {CHOSEN: 1.0, TIE: 0.5, REJECTED: 0.0}
@@ -35,6 +36,10 @@ class PreferenceEvaluator(Evaluator):
 
     primary: Literal["accuracy", "margin"] = "accuracy"
     """The score that models are chosen by: `accuracy` or `margin`."""
+
+    def limits(self, predictions: Predictions, *, generation: Mapping[str, Any]) -> list[Limit]:
+        """Return `max_length` of the preprocessor, with the tokens of each row."""
+        return row_limits(predictions)
 
     def records(self, predictions: Predictions) -> list[Record]:
         """Return a record for each pair: the answer that the model prefers, and by how much."""
@@ -91,6 +96,10 @@ class RewardEvaluator(Evaluator):
 
     primary: Literal["accuracy", "margin"] = "accuracy"
     """The score that models are chosen by: `accuracy` or `margin`."""
+
+    def limits(self, predictions: Predictions, *, generation: Mapping[str, Any]) -> list[Limit]:
+        """Return `max_length` of the preprocessor, with the tokens of each row."""
+        return row_limits(predictions)
 
     def records(self, predictions: Predictions) -> list[Record]:
         """Return a record for each pair, or for each single completion."""

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from finetune.errors import BadData
 from finetune.interfaces import Batch, Columns, Finding, Row
 from finetune.kit import DuplicateCounter
 from finetune_trl.chat import templates
-from finetune_trl.chat.messages import MissingSpaceCounter, are_messages, check_text_or_messages
+from finetune_trl.chat.columns import check_unread
+from finetune_trl.chat.messages import MissingSpaceCounter, are_messages, check_text_or_messages, check_tools
 from finetune_trl.chat.rows import (
     COMPLETION,
     CONVERSATIONS,
     PROMPT,
     PROMPT_CUT,
     TOKENS_LOST,
+    TOOLS,
     PromptCompletion,
     columns_of,
     has_messages,
@@ -27,7 +30,8 @@ from finetune_trl.chat.tokens import encode_prompt, encode_prompts, encode_with_
 from finetune_trl.preference.answers import AnswersPreprocessor
 from finetune_trl.preference.checks import SPACE_FIX, check_single
 from finetune_trl.preference.collate import COMPLETION_IDS, LABEL, PROMPT_IDS, PadKTO
-from finetune_trl.preference.pairs import read_single
+from finetune_trl.preference.pairs import PreferencePair, read_single
+from finetune_trl.row_limits import WHOLE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,7 +48,9 @@ class KTOPreprocessor(AnswersPreprocessor):
 
     def needs(self) -> Columns:
         """Return the columns that are read."""
-        return Columns(optional=(PROMPT, CONVERSATIONS, COMPLETION, LABEL), answers=(COMPLETION, LABEL), group=PROMPT)
+        tools = () if self.conversational is False else (TOOLS,)
+        optional = (PROMPT, CONVERSATIONS, COMPLETION, LABEL, *tools)
+        return Columns(optional=optional, answers=(COMPLETION, LABEL), group=PROMPT)
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows the labels and whether the data are chats, and holds its template as text."""
@@ -61,6 +67,7 @@ class KTOPreprocessor(AnswersPreprocessor):
 
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
         """Yield what is wrong with one split; if no row has a label, the prompts are to be answered."""
+        yield from check_unread(examples, self.needs())
         has_labels = any(row.get(LABEL) is not None for row in examples)
         if self.kinds and not has_labels:
             for position, row in enumerate(examples):
@@ -73,6 +80,8 @@ class KTOPreprocessor(AnswersPreprocessor):
             single = self._read(row, conversational=False)
             yield from check_single(single, row=position)
             yield from _check_label(row.get(LABEL), position)
+            if self.conversational:
+                yield from check_tools(row.get(TOOLS), row=position)
             if not self.conversational:
                 missing_spaces.add(position, single.prompt, single.completion)
             label = parse_label(row.get(LABEL))
@@ -120,11 +129,15 @@ class KTOPreprocessor(AnswersPreprocessor):
         if any(map(are_messages, prompts)):
             templates.set_template(tokenizer, self.chat_template)
         if labels.count(None) == len(labels):
-            return {PROMPT_IDS: encode_prompts(prompts, tokenizer)}
+            return {PROMPT_IDS: encode_prompts(prompts, tokenizer, list(map(self.template_inputs, singles)))}
         features = []
         for single, label in zip(singles, labels, strict=True):
             features.append(self._encode(single, label, tokenizer))
         return columns_of(features)
+
+    def reader(self, rows: Sequence[Row]) -> Callable[[Row], PreferencePair | PromptCompletion]:
+        """Return the function that reads prompts, with their answers if they have any."""
+        return partial(self._read, conversational=bool(self.conversational))
 
     def _read(self, row: Row, *, conversational: bool) -> PromptCompletion:
         return read_single(row, self.converter, conversational=conversational)
@@ -133,13 +146,15 @@ class KTOPreprocessor(AnswersPreprocessor):
         kind = parse_label(label)
         if kind is None:
             raise BadData(f"the label {label!r} is neither true nor false; see `finetune check`.")
-        whole = encode_with_answer(single.prompt, single.completion, tokenizer)
-        prompt, (answer,), cut = split_answers(encode_prompt(single.prompt, tokenizer), [whole])
+        inputs = self.template_inputs(single)
+        whole = encode_with_answer(single.prompt, single.completion, tokenizer, inputs)
+        prompt, (answer,), cut = split_answers(encode_prompt(single.prompt, tokenizer, inputs), [whole])
         return {
             PROMPT_IDS: prompt[: self.max_length],
             COMPLETION_IDS: answer[: max(self.max_length - len(prompt), 0)],
             LABEL: kind,
             TOKENS_LOST: max(len(whole) - self.max_length, 0),
+            WHOLE: len(whole),
             PROMPT_CUT: cut,
         }
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from finetune.interfaces import Evaluator, Predictions, Record, Tallies
+from finetune.interfaces import Evaluator, Limit, Predictions, Record, Tallies
 from finetune.kit import ratios
 from finetune_trl.generation import texts
 from finetune_trl.preference.collate import COMPLETION_IDS, LABEL
 from finetune_trl.preference.evaluator import kl_or_zero, mean_scores
+from finetune_trl.row_limits import row_limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,10 @@ class KTOEvaluator(Evaluator):
 
     primary: Literal["accuracy", "auc", "margin"] = "accuracy"
     """The score that models are chosen by: `accuracy`, `auc` or `margin`."""
+
+    def limits(self, predictions: Predictions, *, generation: Mapping[str, Any]) -> list[Limit]:
+        """Return `max_length` of the preprocessor, with the tokens of each row."""
+        return row_limits(predictions)
 
     def records(self, predictions: Predictions) -> list[Record]:
         """Return a record for each answer: whether its reward is above 0, and the reward."""

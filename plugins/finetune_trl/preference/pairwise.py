@@ -9,8 +9,9 @@ from typing import Self
 
 from finetune.interfaces import Batch, Columns, Finding, Row
 from finetune_trl.chat import templates
-from finetune_trl.chat.messages import MissingSpaceCounter
-from finetune_trl.chat.rows import CONVERSATIONS, PROMPT, TOKENS_LOST, has_messages
+from finetune_trl.chat.columns import check_unread
+from finetune_trl.chat.messages import MissingSpaceCounter, check_tools
+from finetune_trl.chat.rows import CONVERSATIONS, PROMPT, TOKENS_LOST, TOOLS, has_messages
 from finetune_trl.preference.answers import AnswersPreprocessor
 from finetune_trl.preference.checks import SPACE_FIX, RepeatedPairs, check_pair, has_answers
 from finetune_trl.preference.collate import CHOSEN_IDS, REJECTED_IDS
@@ -23,15 +24,19 @@ class PairwisePreprocessor(AnswersPreprocessor):
 
     def needs(self) -> Columns:
         """Return the columns that are read."""
-        return Columns(optional=(PROMPT, CONVERSATIONS, CHOSEN, REJECTED), answers=(CHOSEN, REJECTED), group=PROMPT)
+        tools = () if self.conversational is False else (TOOLS,)
+        return Columns(
+            optional=(PROMPT, CONVERSATIONS, CHOSEN, REJECTED, *tools), answers=(CHOSEN, REJECTED), group=PROMPT
+        )
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows whether the data are chats, and holds its chat template as text."""
-        chats = has_messages(train, (PROMPT, CHOSEN)) if self.conversational is None else self.conversational
+        chats = has_messages(train, (CHOSEN, PROMPT)) if self.conversational is None else self.conversational
         return replace(self, chat_template=templates.load_template(self.chat_template), conversational=chats)
 
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
         """Yield what is wrong with one split; if no row has two answers, the rows are to be predicted."""
+        yield from check_unread(examples, self.needs())
         if not has_answers(examples):
             for position, row in enumerate(examples):
                 yield from self.check_unanswered(row, position)
@@ -40,6 +45,8 @@ class PairwisePreprocessor(AnswersPreprocessor):
         for position, row in enumerate(examples):
             pair = read_pair(row, self.converter)
             findings = list(check_pair(pair, row=position, conversational=bool(self.conversational)))
+            if self.conversational:
+                findings += check_tools(row.get(TOOLS), row=position)
             yield from findings
             if findings:
                 continue

@@ -9,6 +9,7 @@ from trl import RewardConfig, RewardTrainer
 
 from finetune.interfaces import Job
 from finetune.kit import build_trainer
+from finetune_trl.chat.columns import MARGIN
 from finetune_trl.patched import PatchedTRLTrainer, train_features
 from finetune_trl.preference.collate import CHOSEN_IDS, COMPLETION_IDS, REJECTED_IDS
 from finetune_trl.refused_options import REWARD, refuse_options
@@ -31,6 +32,7 @@ class PatchedRewardTrainer(PatchedTRLTrainer, RewardTrainer):
             loss = self.compute_loss(model, dict(inputs)).detach() if needs_loss else None  # type: ignore[no-untyped-call]
             if prediction_loss_only:
                 return loss, None, None
+            inputs.pop(MARGIN, None)
             rewards = model(**inputs).logits.squeeze(-1).float()
         if not paired:
             return loss, rewards, None
@@ -39,7 +41,7 @@ class PatchedRewardTrainer(PatchedTRLTrainer, RewardTrainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:
-            self._signature_columns = [CHOSEN_IDS, REJECTED_IDS, COMPLETION_IDS]
+            self._signature_columns = [CHOSEN_IDS, REJECTED_IDS, COMPLETION_IDS, MARGIN]
 
 
 def trainer(job: Job) -> PatchedRewardTrainer:

@@ -22,9 +22,18 @@ from finetune.errors import BadOptions
 from finetune.interfaces import Batch, Columns, Finding, Preprocessor, Row
 from finetune.kit import DuplicateCounter
 from finetune_trl.chat import templates
+from finetune_trl.chat.columns import check_unread
 from finetune_trl.chat.converters import MessageFormat, read_prompt, text_to_turn
-from finetune_trl.chat.messages import USER, are_messages, check_text_or_messages
+from finetune_trl.chat.messages import (
+    MESSAGE_KEYS,
+    SHAREGPT_KEYS,
+    USER,
+    are_messages,
+    check_text_or_messages,
+    turn_places,
+)
 from finetune_trl.chat.rows import CONVERSATIONS, PROMPT, has_messages, rows_of
+from finetune_trl.chat.template_checks import Dialogue, TemplateChecker
 from finetune_trl.chat.tokens import encode_prompts, ensure_pad_token
 from finetune_trl.reinforcement.functions import find_columns, is_function
 
@@ -93,6 +102,7 @@ class RLPreprocessor(Preprocessor):
 
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
         """Yield what is wrong with the prompts of one split."""
+        yield from check_unread(examples, self.needs())
         repeated = DuplicateCounter()
         for position, row in enumerate(examples):
             prompt = read_prompt(row, self.converter)
@@ -101,6 +111,21 @@ class RLPreprocessor(Preprocessor):
             if not findings:
                 repeated.add(position, prompt)
         yield from repeated.repeat_warning("rows repeat an earlier prompt.", column=PROMPT)
+
+    def check_with_tokenizer(self, examples: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Iterator[Finding]:
+        """Yield which messages the chat template refuses, and what it does not write or read of them."""
+        if not self.conversational:
+            return
+        templates.set_template(tokenizer, self.chat_template)
+        checker = TemplateChecker(tokenizer)
+        keys = SHAREGPT_KEYS if self.converter == "sharegpt" else MESSAGE_KEYS
+        for number, row in enumerate(examples):
+            column = PROMPT if row.get(PROMPT) is not None else CONVERSATIONS
+            places = turn_places(row.get(column), column, keys=keys)
+            prompt = self._read(row)
+            dialogue = Dialogue(messages=prompt, places=places, column=column, prompt=len(prompt))
+            yield from checker.check([dialogue], row=number, inputs=templates.NO_INPUTS)
+        yield from checker.findings()
 
     def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
         """Return the prompts, their ids and, if rewards need columns, their values.

@@ -114,7 +114,7 @@ def check_prompt_completion(
     """
     prompt, completion = row.get("prompt"), row.get("completion")
     yield from check_text_or_messages(
-        prompt, row=number, column="prompt", part="prompt", name="prompt", places=places.get("prompt")
+        prompt, row=number, column="prompt", part="prompt", name="prompt", places=places.get("prompt"), weights=True
     )
     if not answered:
         return
@@ -130,6 +130,7 @@ def check_prompt_completion(
         part="completion",
         name="completion",
         places=places.get("completion"),
+        weights=True,
     )
 
 
@@ -174,17 +175,15 @@ class SplitWarnings:
 
     def _long_rows(self) -> Iterator[Finding]:
         usual = median(self._sizes) if self._sizes else 0
-        for number, size in enumerate(self._sizes):
-            if size > MUCH_LONGER * max(usual, 1):
-                yield Finding(
-                    code="row-much-longer",
-                    message=f"a row has {max(self._sizes):,} characters, and half of the rows have {int(usual):,} or "
-                    "fewer.",
-                    fix="The memory of its batch depends on it; preprocessor.max_length cuts it.",
-                    level="warning",
-                    row=number,
-                )
-                return
+        longest = max(self._sizes, default=0)
+        if longest > MUCH_LONGER * max(usual, 1):
+            yield Finding(
+                code="row-much-longer",
+                message=f"the row has {longest:,} characters, and half of the rows have at most {int(usual):,}.",
+                fix="The memory of its batch depends on it; preprocessor.max_length cuts it.",
+                level="warning",
+                row=self._sizes.index(longest),
+            )
 
 
 def refuse_spoiled_rows(
@@ -210,6 +209,12 @@ def refuse_spoiled_rows(
         BadData: With the number of such rows, and what to do.
     """
     rows, untrained = counts["features"], counts.get("rows_without_trained_tokens", 0)
+    if untrained == rows and not counts.get("truncated"):
+        raise BadData(
+            f"{split}: none of {rows:,} rows has a trained token, and max_length cuts none of them: the chat template "
+            "writes nothing of the answers between {% generation %} and {% endgeneration %}. Correct the template, or "
+            "set preprocessor.loss_on: completion."
+        )
     if untrained == rows or (untrained and not keep):
         raise BadData(
             f"{split}: {untrained:,} of {rows:,} rows have no trained token: the prompt alone fills max_length "

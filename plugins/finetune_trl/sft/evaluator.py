@@ -10,10 +10,11 @@ from typing import Any, Literal
 import numpy as np
 
 from finetune.errors import BadData, BadOptions
-from finetune.interfaces import IGNORE_INDEX, Evaluator, Predictions, Preprocessor, Record, Row, Tallies
+from finetune.interfaces import IGNORE_INDEX, Evaluator, Limit, Predictions, Preprocessor, Record, Row, Tallies
 from finetune.kit import ratios, require_key
-from finetune_trl.chat.messages import text_of
+from finetune_trl.chat.messages import are_messages, text_of
 from finetune_trl.generation import decode_answers
+from finetune_trl.row_limits import WHOLE, answer_limits, row_limits
 
 MAX_NLL = 700.0
 """Greatest mean negative log-likelihood whose perplexity is a finite number."""
@@ -51,6 +52,18 @@ class SFTEvaluator(Evaluator):
         """Return ``generate``: whether the trainer generates answers where the right ones are known."""
         return {"generate": self.generate}
 
+    def limits(self, predictions: Predictions, *, generation: Mapping[str, Any]) -> list[Limit]:
+        """Return `max_length` with the tokens of each row, and the limit of generated answers with those of answers."""
+        limits = row_limits(predictions)
+        features: Any = predictions.features
+        if limits and self.generate and "prompt_ids" in features.column_names:
+            lengths = []
+            for prompt, whole in zip(features["prompt_ids"], features[WHOLE], strict=True):
+                if prompt:  # a text without a prompt is not answered
+                    lengths.append(max(whole - len(prompt), 0))
+            limits += answer_limits(lengths, generation)
+        return limits
+
     def records(self, predictions: Predictions) -> list[Record]:
         """Return for each example its generated answer and, if the right one is known, `nll`, `tokens` and `hits`.
 
@@ -60,7 +73,8 @@ class SFTEvaluator(Evaluator):
         ids, numbers = predictions.outputs
         answers = decode_answers(ids, predictions.tokenizer)
         records = []
-        for example, answer, row in zip(predictions.examples, answers, np.asarray(numbers).tolist(), strict=True):
+        rows = zip(predictions.examples, predictions.features, answers, np.asarray(numbers).tolist(), strict=True)
+        for example, feature, answer, row in rows:
             prompt, completion = prompt_and_completion(predictions.preprocessor, example)
             nll, tokens, hits, stopped = row
             is_generated = prompt is not None and (self.generate or completion is None)
@@ -68,7 +82,9 @@ class SFTEvaluator(Evaluator):
             if is_generated:
                 record["stopped"] = bool(stopped)
             if completion is not None:
-                record |= {"reference": text_of(completion), "nll": nll, "tokens": int(tokens), "hits": int(hits)}
+                calls = are_messages(completion) and any(message.get("tool_calls") for message in completion)
+                reference = _as_written(feature, predictions.tokenizer) if calls else text_of(completion)
+                record |= {"reference": reference, "nll": nll, "tokens": int(tokens), "hits": int(hits)}
             records.append(record)
         return records
 
@@ -162,6 +178,12 @@ def prompt_and_completion(preprocessor: Preprocessor, example: Row) -> tuple[Any
         require_key(row, key, preprocessor, method="canonical()", remedy=remedy) for key in ("prompt", "completion")
     )
     return prompt, completion
+
+
+def _as_written(feature: Row, tokenizer: Any) -> str:
+    """Return the text of an answer as the chat template writes it, which alone a generated call of a tool can equal."""
+    ids = feature["input_ids"][len(feature["prompt_ids"]) :]
+    return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 
 def _perplexity(mean: Any) -> Any:

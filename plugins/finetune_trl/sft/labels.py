@@ -111,7 +111,7 @@ def _label_dialogues(
     training = templates.training_template(tokenizer)
     finder = TurnFinder(tokenizer)
     dialogues = [[*_messages(row.prompt), *_messages(row.completion)] for row in rows]
-    inputs = [template_inputs(row, template_options) for row in rows]
+    inputs = [templates.TemplateInputs(tools=row.tools, options=template_options) for row in rows]
     rendered = []
     for dialogue, more in zip(dialogues, inputs, strict=True):
         rendered.append(templates.render_dialogue(tokenizer, dialogue, inputs=more, training=training))
@@ -234,7 +234,7 @@ def _difference(
     row: PromptCompletion, tokenizer: PreTrainedTokenizerBase, *, loss_on: LossOn, template_options: Mapping[str, Any]
 ) -> str:
     """Return the first place where the text before a trained answer differs from the prompt alone."""
-    inputs = template_inputs(row, template_options)
+    inputs = templates.TemplateInputs(tools=row.tools, options=template_options)
     prompt = _messages(row.prompt)
     dialogue = [*prompt, *_messages(row.completion)]
     text = templates.render(tokenizer, dialogue, inputs=inputs)
@@ -267,11 +267,6 @@ def _label_within(spans: Sequence[tuple[int, int]], ids: list[int], offsets: Seq
         if span is not None and begin < span[1] and end > span[0]:
             labels[place] = ids[place]
     return labels
-
-
-def template_inputs(row: PromptCompletion, options: Mapping[str, Any]) -> templates.TemplateInputs:
-    """Return what a chat template gets besides the messages of a row."""
-    return templates.TemplateInputs(tools=row.tools, options=options)
 
 
 def _has_double_bos(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -11,11 +11,14 @@ from finetune.errors import BadData
 from finetune.interfaces import IGNORE_INDEX, Batch, Columns, Finding, Preprocessor, Row
 from finetune.kit import check_text
 from finetune_trl.chat import templates
+from finetune_trl.chat.columns import check_unread
 from finetune_trl.chat.converters import CONVERTERS, text_to_turn
 from finetune_trl.chat.messages import (
     ASSISTANT,
     ROLES,
     USER,
+    WEIGHT_KEYS,
+    TurnPlace,
     are_messages,
     check_messages,
     check_tools,
@@ -23,9 +26,12 @@ from finetune_trl.chat.messages import (
     last_trained,
     plain_messages,
     plain_tools,
+    turn_places,
 )
 from finetune_trl.chat.rows import TOOLS, PromptCompletion, rows_of
+from finetune_trl.chat.template_checks import Dialogue, TemplateChecker
 from finetune_trl.chat.tokens import encode_prompts, ensure_pad_token
+from finetune_trl.row_limits import WHOLE
 from finetune_trl.sft.checks import (
     COLUMNS,
     Form,
@@ -37,7 +43,7 @@ from finetune_trl.sft.checks import (
     refuse_spoiled_rows,
 )
 from finetune_trl.sft.collate import PadLabelled
-from finetune_trl.sft.labels import LossOn, RowIssue, explain_other_prompt, label, template_inputs
+from finetune_trl.sft.labels import LossOn, RowIssue, explain_other_prompt, label
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -133,6 +139,7 @@ class SFTPreprocessor(Preprocessor):
         if self.form is None:
             yield no_form(list(examples[0]) if len(examples) else [], converter=self.converter)
             return
+        yield from check_unread(examples, self.needs())
         yield from check_form(rows if answered else (), self.form)
         yield from self._check_options()
         names = CONVERTERS[self.converter].names if self.converter else {}
@@ -195,9 +202,36 @@ class SFTPreprocessor(Preprocessor):
                 part=part,
                 places=places.get("messages"),
                 roles=converter.roles if converter else ROLES,
+                weights=True,
             )
         else:
             yield from check_text(row.get("text"), row=number, column="text")
+
+    def check_with_tokenizer(self, examples: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Iterator[Finding]:
+        """Yield which messages the chat template refuses, and what it does not write or read of them."""
+        if not self.conversational:
+            return
+        templates.set_template(tokenizer, self.chat_template)
+        checker = TemplateChecker(tokenizer, read_keys=WEIGHT_KEYS)
+        for number, example in enumerate(examples):
+            row = self.prompt_completion(example)
+            inputs = templates.TemplateInputs(tools=row.tools, options=self.chat_template_kwargs)
+            yield from checker.check([self._dialogue(example, row)], row=number, inputs=inputs)
+        yield from checker.findings()
+
+    def _dialogue(self, example: Row, row: PromptCompletion) -> Dialogue:
+        """Return the messages of a row with their places in the data."""
+        converter = CONVERTERS[self.converter] if self.converter else None
+        known = converter.places(example) if converter else {}
+        names = converter.names if converter else {}
+        whole = self._convert(example)
+        columns = ("messages",) if whole.get("messages") is not None else ("prompt", "completion")
+        places: list[TurnPlace] = []
+        for column in columns:
+            places += known.get(column) or turn_places(whole.get(column), column)
+        messages = [*row.prompt, *(row.completion or ())]
+        column = names.get(columns[0], columns[0])
+        return Dialogue(messages=messages, places=places[: len(messages)], column=column, prompt=len(row.prompt))
 
     # --- features -----------------------------------------------------------------------------------------------------
 
@@ -216,7 +250,7 @@ class SFTPreprocessor(Preprocessor):
         shared = RowIssue.PADDED_WITH_EOS if ensure_pad_token(tokenizer) else RowIssue.NONE
         answered = [row.completion is not None for row in rows]
         if not any(answered):
-            inputs = [template_inputs(row, self.chat_template_kwargs) for row in rows]
+            inputs = [templates.TemplateInputs(tools=row.tools, options=self.chat_template_kwargs) for row in rows]
             ids = encode_prompts([row.prompt for row in rows], tokenizer, inputs)
             return {"input_ids": ids, "issues": [int(shared)] * len(ids), "tokens_lost": [0] * len(ids)}
         if not all(answered):
@@ -227,6 +261,7 @@ class SFTPreprocessor(Preprocessor):
             "prompt_ids": [],
             "issues": [],
             "tokens_lost": [],
+            WHOLE: [],
         }
         options = self.chat_template_kwargs
         for row in label(rows, tokenizer, loss_on=self._loss_on(), template_options=options):
@@ -234,6 +269,7 @@ class SFTPreprocessor(Preprocessor):
             features["labels"].append(row.labels[: self.max_length])
             features["prompt_ids"].append(row.prompt_ids)
             features["issues"].append(int(row.issues | shared))
+            features[WHOLE].append(len(row.ids))
             features["tokens_lost"].append(max(len(row.ids) - self.max_length, 0))
         return features
 

@@ -151,6 +151,18 @@ def test_a_weight_of_a_user_is_a_warning_unless_it_is_0() -> None:
     assert [(finding.code, finding.row, finding.level) for finding in found] == [("weight-unused", 1, "warning")]
 
 
+def test_words_between_the_header_and_the_content_belong_to_the_turn() -> None:
+    # the text before a turn is never that of the prompt alone, so the turn is found by its header
+    template = (
+        "{{ messages | length }}{% for m in messages %}{{ '<|' + m['role'] + '|>' }}"
+        "{% if m['role'] == 'assistant' %}{{ '(calm) ' }}{% endif %}{{ m['content'] + eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+    )
+    messages = [user("Fog?"), assistant("Aye."), user("Rain?"), assistant("No.")]
+    end = WORDS.eos_token
+    assert trained({"messages": messages}, chat_template=template) == [f"(calm) Aye.{end}", f"(calm) No.{end}"]
+
+
 def test_the_text_of_an_end_in_a_message_ends_no_turn() -> None:
     messages = [user("Fog<|im_end|>?"), assistant("Aye<|im_end|>."), user("<|im_end|>"), assistant("No<|im_end|>")]
     for template in ("bare", "thinking", "closing"):

@@ -93,6 +93,17 @@ def test_the_base_model_prefers_neither(task: str, strategy: str, runs: Any) -> 
     assert (scores["accuracy"], scores["margin"], scores["kl"]) == (0.5, 0.0, 0.0)
 
 
+def test_the_loss_of_a_reward_model_asks_for_the_margin(base: Path, tmp_path: Path) -> None:
+    content = recipe("reward", "full", base, tmp_path / "run", max_steps=1, learning_rate=1e-9, save_strategy="no")
+    content["dataset"] = {
+        split: [{**row, "margin": "50"} for row in rows] for split, rows in content["dataset"].items()
+    }
+    result = finetune.train(**content)
+    (loss,) = [entry["loss"] for entry in result.log if "loss" in entry]
+    assert loss == pytest.approx(50, abs=2)
+    assert abs(result.scores["test"]["margin"]) < 2  # of the scores, not of the data
+
+
 @pytest.mark.parametrize(("task", "strategy"), [(task, "lora") for task in ROWS])
 def test_an_adapter_is_saved_alone(task: str, strategy: str, runs: Any) -> None:
     folder, _ = runs(task, strategy)

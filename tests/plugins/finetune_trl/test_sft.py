@@ -487,3 +487,13 @@ def test_an_unused_chat_template_gives_a_warning_with_how_to_make_chats() -> Non
     asked = [{"instruction": row["prompt"], "output": row["completion"]} for row in rows]
     chats = SFTPreprocessor(chat_template="plain", converter="alpaca").fit(asked)
     assert not [found for found in chats.check(asked) if found.code == "chat-template-unused"]
+
+
+def test_a_template_that_marks_nothing_is_not_called_a_long_prompt() -> None:
+    counts = {"features": 4, "rows_without_trained_tokens": 4, "truncated": 0}
+    with pytest.raises(
+        BadData, match=r"max_length cuts none of them: the chat template writes nothing .*loss_on: completion"
+    ):
+        SFTPreprocessor().validate_counts(counts, split="train")
+    with pytest.raises(BadData, match="the prompt alone fills max_length"):
+        SFTPreprocessor().validate_counts({**counts, "truncated": 4}, split="train")

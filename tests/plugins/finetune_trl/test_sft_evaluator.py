@@ -94,3 +94,26 @@ def test_texts_without_prompts_have_no_primary_score_of_answers() -> None:
     record = {"prediction": None, "reference": "I.", "nll": 1.0, "tokens": 2, "hits": 1}
     with pytest.raises(BadOptions, match="the data are texts without prompts"):
         SFTEvaluator(primary="exact_match").scores([record])
+
+
+def test_a_call_of_a_tool_is_compared_as_the_template_writes_it() -> None:
+    template = (
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% for call in m.tool_calls or [] %}"
+        "[{{ call.function.name }}]{% endfor %}{{ eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    call = {"type": "function", "function": {"name": "tide", "arguments": {}}}
+    asked = {"role": "user", "content": "High?"}
+    row = {"messages": [asked, {"role": "assistant", "content": "", "tool_calls": [call]}]}
+    preprocessor = SFTPreprocessor(chat_template=template).fit([row])
+    features = preprocessor.features({"messages": [row["messages"]]}, WORDS)
+    given = Predictions(
+        examples=[row],
+        features=[{name: values[0] for name, values in features.items()}],
+        outputs=(np.array([WORDS("[tide]").input_ids]), np.array([[1.0, 3, 3, 1]], dtype=np.float32)),
+        tokenizer=WORDS,
+        preprocessor=preprocessor,
+    )
+    (record,) = SFTEvaluator().records(given)
+    assert (record["reference"], record["prediction"]) == ("[tide]", "[tide]")
+    assert SFTEvaluator().scores([record])["exact_match"] == 1
