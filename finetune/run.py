@@ -176,7 +176,6 @@ def load_model(prepared: Prepared) -> Loaded:
         loaded.model,
         prepared.tokenizer,
         longest=longest,
-        shortest=min(int(min(plan.preprocessor.lengths(part.features))) for part in prepared.features.values()),
         longest_target=longest_target(prepared),
         padded=collator is None,
     )

@@ -20,7 +20,6 @@ def model_takes_features(
     tokenizer: Any,
     *,
     longest: int,
-    shortest: int | None = None,
     longest_target: int | None = None,
     padded: bool = True,
 ) -> None:
@@ -30,7 +29,6 @@ def model_takes_features(
         model: The base model.
         tokenizer: The tokenizer that made the features.
         longest: Tokens of the longest sequence.
-        shortest: Tokens of the shortest one; None if it is not known.
         longest_target: Tokens of the longest target, for a model that writes targets.
         padded: Whether the tokenizer pads; a preprocessor's own collator may not need a padding
             token.
@@ -46,8 +44,6 @@ def model_takes_features(
             "model.tokenizer to the tokenizer of the model."
         )
     _positions_suffice(model, tokenizer, longest=longest, longest_target=longest_target)
-    if shortest is not None:
-        _reads_short_text(model, tokenizer, shortest)
     _outputs_fit(model, tokenizer)
     if padded and tokenizer.pad_token_id is None:
         raise BadOptions(
@@ -61,20 +57,6 @@ def _embedding_rows(model: Any) -> int | None:
         return int(model.get_input_embeddings().weight.shape[0])
     except (AttributeError, NotImplementedError):
         return None
-
-
-@torch.no_grad()
-def _reads_short_text(model: Any, tokenizer: Any, shortest: int) -> None:
-    """Check that a model can read the shortest text; Funnel, which pools tokens, needs a few."""
-    with evaluation_mode(model), torch.random.fork_rng(devices=[]):
-        try:
-            model(**_inputs(model, _text(tokenizer, shortest, pair=_reads_pairs(model) and shortest >= lookups.SHORT)))
-        except READING_ERRORS as error:
-            name, words = type(base_model_of(model)).__name__, " ".join(str(error).split()) or type(error).__name__
-            raise Incompatible(
-                f"model: {name} of transformers cannot read a text of {shortest} tokens, "
-                f"and the data has such short texts. Remove them, or use another model. It stops with: {words}"
-            ) from error
 
 
 @torch.no_grad()

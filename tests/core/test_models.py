@@ -409,13 +409,6 @@ def test_outputs_for_every_position_of_a_model_are_refused() -> None:
         checks.model_takes_features(model, WORDS, longest=20)
 
 
-def test_texts_that_are_too_short_for_a_model_are_refused() -> None:
-    model = families.tiny("funnel", "AutoModelForMaskedLM", vocab_size=len(WORDS))
-    checks.model_takes_features(model, WORDS, longest=20, shortest=9)
-    with pytest.raises(Incompatible, match="FunnelForMaskedLM of transformers cannot read a text of 2 tokens"):
-        checks.model_takes_features(model, WORDS, longest=20, shortest=2)
-
-
 def test_token_types_that_a_model_lacks_are_refused_before_they_are_looked_up() -> None:
     model = families.tiny("yoso", "AutoModelForQuestionAnswering", vocab_size=len(WORDS))
     ids = torch.full((2, 8), 5)
