@@ -160,7 +160,7 @@ def load(model: Model, model_class: Any, options: Mapping[str, Any]) -> Loaded:
     path = locate(model)
     arguments = from_pretrained_options(model, options)
     try:
-        with environment(NO_CONVERSION, "1"), _marking_uninitialized_memory():
+        with environment(NO_CONVERSION, "1"), keeping_loaded_rows(), _marking_uninitialized_memory():
             loaded, info = model_class.from_pretrained(path, output_loading_info=True, **arguments)
     except RuntimeError as error:
         if HEAD_OF_ANOTHER_SIZE not in str(error):
@@ -203,6 +203,29 @@ def _marking_uninitialized_memory() -> Iterator[None]:
             yield
         finally:
             torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+@contextmanager
+def keeping_loaded_rows() -> Iterator[None]:
+    """Keep the rows that transformers would set to zero after it has loaded them, inside a `with` block.
+
+    A class initializes what a checkpoint lacks, and leaves alone what is marked as loaded. In transformers 5.23, Funnel
+    and Youtu set the embedding of the padding token to zero by a slice, which has no such mark. The row is a trained
+    one if the embeddings are also the output layer.
+    """
+    from transformers import initialization
+
+    set_to_zero = initialization.zeros_
+
+    def guarded(tensor: Any) -> Any:
+        is_slice = not tensor.is_meta and tensor.untyped_storage().nbytes() > tensor.nbytes
+        # memory without values is marked by NaN; see `_marking_uninitialized_memory`
+        if is_slice and tensor.is_floating_point() and bool(tensor.isfinite().all()):
+            return tensor
+        return set_to_zero(tensor)
+
+    with replaced("transformers.initialization", "zeros_", guarded):
+        yield
 
 
 def _initialize_rest(model: Any, missing: Collection[str]) -> None:

@@ -92,6 +92,7 @@ def run(
         failures.require_room(output, **room(ready.job.model, plan.recipe.training))
         plan.plugins.announce("before_training", job=ready.job)
         trainer = resolve(plan.task.trainer)(ready.job)
+        training.try_forward(trainer, prepared.features["train"].features, ready.job)
         check_best_metric(prepared, ready.job, trainer)
         base = None
         if plan.recipe.score_base_model:
@@ -138,6 +139,11 @@ def prepare_training(prepared: Prepared, *, resume: bool, accept_changes: bool, 
         notes.append(
             "the model computes full attention, not block sparse attention, whose outputs depend on the length of the "
             "batch; long texts need more memory"
+        )
+    if checks.depends_on_batch(job.model, prepared.tokenizer):
+        notes.append(
+            f"the outputs of {type(models.base_model_of(job.model)).__name__} for a text depend on the other texts of "
+            "its batch, so evaluation and prediction take one text at a time, whatever per_device_eval_batch_size is"
         )
     for finding in prepared.examples.findings:
         if finding.code == lengths.CODE:
@@ -294,12 +300,13 @@ def reload(plan: Plan, directory: Path, tokenizer: Any) -> Any:
     configured = model if needs_base else replace(model, path=str(directory))  # a whole model needs no base
     options = {**plan.preprocessor.model_options(), **plan.strategy.load_options()}
     try:
-        loaded = plan.strategy.load(
-            directory,
-            model_class=getattr(transformers, plan.task.model_class),
-            base=models.locate(model) if needs_base else model.path,
-            options=models.from_pretrained_options(configured, options),
-        )
+        with models.keeping_loaded_rows():
+            loaded = plan.strategy.load(
+                directory,
+                model_class=getattr(transformers, plan.task.model_class),
+                base=models.locate(model) if needs_base else model.path,
+                options=models.from_pretrained_options(configured, options),
+            )
     except OSError as error:
         raise (bases.not_found(model, error) if needs_base else models.cannot_load(str(directory), error)) from error
     models.set_pad_token(loaded, tokenizer)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.run import reload
     from finetune.training.arguments import build_arguments, check_choice
     from finetune.training.checks import align_memory, evaluation_mode, model_outputs
-    from finetune.training.collate import PadRight, pad, pad_mask
+    from finetune.training.collate import PadLeft, PadRight, pad, pad_mask, padding_side
     from finetune.training.generation import (
         GENERATION_DEFAULTS,
         generate,
@@ -80,6 +80,7 @@ __all__ = [
     "DuplicateCounter",
     "JsonArrayReader",
     "JsonLinesReader",
+    "PadLeft",
     "PadRight",
     "PatchedTrainer",
     "Plugins",
@@ -128,6 +129,7 @@ __all__ = [
     "model_outputs",
     "pad",
     "pad_mask",
+    "padding_side",
     "predict",
     "preserve_rng_state",
     "ratios",

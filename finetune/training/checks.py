@@ -11,11 +11,17 @@ import torch
 
 from finetune.errors import BadOptions, Incompatible, TrainingFailed
 from finetune.models import base_model_of, stated_positions
-from finetune.training import lookups
+from finetune.training import lookups, upstream
+from finetune.training.collate import pad, pad_mask, padding_side
 
 
 def model_takes_features(
-    model: Any, tokenizer: Any, *, longest: int, longest_target: int | None = None, padded: bool = True
+    model: Any,
+    tokenizer: Any,
+    *,
+    longest: int,
+    longest_target: int | None = None,
+    padded: bool = True,
 ) -> None:
     """Check that every token id has an embedding, and every feature has positions.
 
@@ -38,6 +44,7 @@ def model_takes_features(
             "model.tokenizer to the tokenizer of the model."
         )
     _positions_suffice(model, tokenizer, longest=longest, longest_target=longest_target)
+    _outputs_fit(model, tokenizer)
     if padded and tokenizer.pad_token_id is None:
         raise BadOptions(
             "the tokenizer has no padding token, so features cannot be batched. Set model.tokenizer to one that has."
@@ -52,14 +59,33 @@ def _embedding_rows(model: Any) -> int | None:
         return None
 
 
-def _positions_suffice(model: Any, tokenizer: Any, *, longest: int, longest_target: int | None) -> None:
-    pair = type(base_model_of(model)).__name__.endswith("ForQuestionAnswering")  # Longformer counts the separators
+@torch.no_grad()
+def _outputs_fit(model: Any, tokenizer: Any) -> None:
+    """Check that a model that labels tokens gives one output for each token.
 
+    Perceiver gives one for each of its positions, whatever the length of the text.
+    """
+    name = type(base_model_of(model)).__name__
+    if not name.endswith(("ForMaskedLM", "ForTokenClassification")):
+        return
+    with evaluation_mode(model), torch.random.fork_rng(devices=[]):
+        given = model(**_inputs(model, _text(tokenizer, lookups.SHORT))).logits.shape[1]
+    if given != lookups.SHORT:
+        raise Incompatible(
+            f"model: {name} of transformers gives {given} outputs for a text of {lookups.SHORT} tokens. It is not "
+            "supported here. Use a model that gives one output for each token."
+        )
+
+
+READING_ERRORS = (
+    AssertionError, AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
+"""What the models of transformers raise if they cannot read a text."""
+
+
+def _positions_suffice(model: Any, tokenizer: Any, *, longest: int, longest_target: int | None) -> None:
     def read(length: int) -> None:
-        given = _inputs(model, _text(tokenizer, length, pair=pair))
-        if longest_target is not None:
-            given["decoder_input_ids"] = given["input_ids"][:, -1:]
-        model(**given)
+        model(**_inputs(model, _text(tokenizer, length, pair=_reads_pairs(model))))
 
     def write(length: int) -> None:
         given = _inputs(model, _text(tokenizer, lookups.SHORT))
@@ -72,9 +98,7 @@ def _positions_suffice(model: Any, tokenizer: Any, *, longest: int, longest_targ
             positions = lookups.most_positions(read, longest=longest, stated=stated)
             if longest_target is not None:
                 targets = lookups.most_positions(write, longest=longest_target, stated=stated)
-        except (
-            AssertionError, AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError,
-        ) as error:  # fmt: skip
+        except READING_ERRORS as error:
             raise cannot_read(model, error) from error
     if positions is not None:
         raise BadOptions(
@@ -96,9 +120,79 @@ def cannot_read(model: Any, error: Exception) -> Incompatible:
     )
 
 
+def can_read(model: Any, batch: dict[str, Any]) -> None:
+    """Run a model on a batch.
+
+    Raises:
+        BadOptions: The model knows fewer types of tokens than the tokenizer gives.
+        Incompatible: The model fails.
+    """
+    try:
+        with lookups.WatchLookups():
+            model(**batch)
+    except torch.OutOfMemoryError:
+        raise
+    except READING_ERRORS as error:
+        types = batch.get("token_type_ids")
+        if types is not None and types.any():
+            zeros = {**batch, "token_type_ids": torch.zeros_like(types)}
+            can_read(model, zeros)
+            raise BadOptions(
+                f"the tokenizer gives token types up to {int(types.max())}, but "
+                f"{type(base_model_of(model)).__name__} has fewer. Save a copy of the tokenizer without "
+                "'token_type_ids' in its model_input_names, and name that copy under model.tokenizer."
+            ) from error
+        raise cannot_read(model, error) from error
+
+
+def depends_on_batch(model: Any, tokenizer: Any) -> bool:
+    """Return whether a model computes other outputs for a text if a longer text is in its batch.
+
+    Measured with two texts. In transformers 5.23, such models read the padding (ConvBERT and CANINE convolve over it,
+    MobileBERT joins each token with the next one, FNet takes no attention mask), or let the tokens of a batch compete
+    for experts (Switch Transformers, NLLB-MoE).
+
+    Raises:
+        Incompatible: The model cannot read the texts.
+    """
+    model = base_model_of(model)
+    pair = _reads_pairs(model)
+    short, long = (_text(tokenizer, length, pair=pair) for length in (lookups.SHORT, lookups.LONGER))
+    side = padding_side(model)
+    rows = pad([short, long], tokenizer.pad_token_id or 0, side=side)
+    mask = pad_mask([short, long], side=side)
+    kept = slice(None, len(short)) if side == "right" else slice(-len(short), None)
+    with evaluation_mode(model), torch.no_grad(), torch.random.fork_rng():
+        try:
+            alone = _float_outputs(model(**_batch(model, rows[:1, kept], mask[:1, kept])))
+            together = _float_outputs(model(**_batch(model, rows, mask)))
+        except READING_ERRORS as error:
+            raise cannot_read(model, error) from error
+    for one, two in zip(alone, together, strict=True):
+        two = two[:1]
+        if two.shape[1:2] == (len(long),) != one.shape[1:2]:
+            two = two[:, kept]
+        tolerance = torch.finfo(one.dtype).eps ** 0.5  # other shapes are summed in another order
+        if one.shape == two.shape and (one - two).abs().max() > tolerance * one.abs().max():
+            return True
+    return False
+
+
+def _float_outputs(outputs: Any) -> list[torch.Tensor]:
+    """Return the logits of a model, also those of the two ends of a span."""
+    names = ("logits", "start_logits", "end_logits")
+    found = [outputs.get(name) for name in names]
+    return [tensor for tensor in found if tensor is not None]
+
+
+def _reads_pairs(model: Any) -> bool:
+    """Return whether a model's head is for pairs of texts; Longformer's looks for the three separators of a pair."""
+    return type(base_model_of(model)).__name__.endswith(("ForMultipleChoice", "ForQuestionAnswering"))
+
+
 def _text(tokenizer: Any, length: int, *, pair: bool = False) -> list[int]:
-    """Return the ids of a text, or of a pair of texts, of so many tokens with the tokenizer's special tokens."""
-    ids: list[int] = tokenizer("a", "a" if pair else None)["input_ids"] or [0]
+    """Return the ids of a text of so many tokens, with the special tokens that the tokenizer adds to each text."""
+    ids: list[int] = tokenizer(*(["a"] * (1 + pair)))["input_ids"] or [0]
     special = set(tokenizer.all_special_ids)
     at = next((place for place, token in enumerate(ids) if token not in special), len(ids) // 2)
     stretched = [*ids[:at], *([ids[at]] * (length - len(ids) + 1)), *ids[at + 1 :]]
@@ -106,13 +200,24 @@ def _text(tokenizer: Any, length: int, *, pair: bool = False) -> list[int]:
 
 
 def _inputs(model: Any, ids: list[int]) -> dict[str, torch.Tensor]:
-    """Return one text as the inputs of a model; a model of multiple choice gets it as its only choice."""
-    inputs = torch.tensor([ids], device=model.device)
-    if type(base_model_of(model)).__name__.endswith("ForMultipleChoice"):
-        inputs = inputs[None]
-    accepted = inspect.signature(type(base_model_of(model)).forward).parameters
-    mask = {"attention_mask": torch.ones_like(inputs)} if "attention_mask" in accepted else {}
-    return {"input_ids": inputs, **mask}
+    """Return one text as the inputs of a model."""
+    rows = torch.tensor([ids])
+    return _batch(model, rows, torch.ones_like(rows))
+
+
+def _batch(model: Any, rows: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return texts as the inputs of a model; one of multiple choice gets each text as an only choice.
+
+    A model that writes targets gets the first token of each text as the beginning of its target.
+    """
+    inputs = {"input_ids": rows.to(model.device), "attention_mask": mask.to(model.device)}
+    base = base_model_of(model)
+    if type(base).__name__.endswith("ForMultipleChoice"):
+        inputs = {name: tensor[:, None] for name, tensor in inputs.items()}
+    if base.config.is_encoder_decoder and base.can_generate():
+        inputs["decoder_input_ids"] = inputs["input_ids"][:, :1]
+    accepted = inspect.signature(type(base).forward).parameters
+    return {name: tensor for name, tensor in inputs.items() if name in accepted}
 
 
 def labels_mean_the_same(base_labels: Any, model: Any, newly_initialized: Collection[str]) -> None:
@@ -211,7 +316,9 @@ def model_outputs(model: Any, batch: dict[str, Any]) -> Any:
     with evaluation_mode(model):
         # accelerate leaves its bf16 autocast on the trained object, as an attribute `forward`; the
         # class's has none
-        return type(model).forward(model, **batch).to_tuple()
+        outputs = type(model).forward(model, **batch)
+    # some models return a cache if their configuration has never been saved without one
+    return tuple(value for name, value in outputs.items() if name not in upstream.CACHE_OUTPUTS)
 
 
 def reloads_equal(trained: Any, reloaded: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -39,13 +39,23 @@ def padded_by_tokenizer(tokenizer: Any, model: Any) -> DataCollatorWithPadding:
 
     On the right, a decoder sees no padding before the end of a text, and the text has the same positions in each batch.
     On the left, GPT-2, GPT-Neo, GPT-BigCode, OpenAI's GPT and CTRL count positions from the padding on, so that the
-    prediction for a text depends on the longest text of its batch. A model that summarizes a text by its last position
-    (XLNet) needs the padding on the left; it has no positions that padding can move.
+    prediction for a text depends on the longest text of its batch.
     """
-    summary = getattr(base_model_of(model).config, "summary_type", None)
     own = copy.copy(tokenizer)  # the side of the tokenizer itself is saved with the model, for generation
-    own.padding_side = "left" if summary == "last" else "right"
+    own.padding_side = padding_side(model)
     return DataCollatorWithPadding(own)
+
+
+def padding_side(model: Any) -> Side:
+    """Return the side on which a text is padded so that a model's head does not read the padding.
+
+    A head that summarizes a text by its last position needs the padding on the left. XLNet's configuration asks for
+    it; RoFormer's head for multiple choice does it by default.
+    """
+    for module in base_model_of(model).modules():
+        if getattr(module, "summary_type", None) == "last":
+            return "left"
+    return "right"
 
 
 def pad_mask(rows: Sequence[Sequence[int]], *, side: Side = "right") -> torch.Tensor:
@@ -72,6 +82,8 @@ class PadRight:
     pad_token_type_id: int = 0
     """Fills ``token_type_ids``."""
 
+    side: ClassVar[Side] = "right"
+
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Return the batch: sequences as (B, L), numbers as (B,), and ``attention_mask``.
 
@@ -90,9 +102,17 @@ class PadRight:
             if not hasattr(first, "__len__"):
                 batch[name] = torch.tensor(values)
             elif name in fill:
-                batch[name] = pad(values, fill[name])
+                batch[name] = pad(values, fill[name], side=self.side)
             else:
-                raise BadOptions(f"PadRight pads {', '.join(fill)}, not the column {name!r}. Write a collator for it.")
+                raise BadOptions(
+                    f"{type(self).__name__} pads {', '.join(fill)}, not the column {name!r}. Write a collator for it."
+                )
         if "attention_mask" not in batch:
-            batch["attention_mask"] = pad_mask([feature["input_ids"] for feature in features])
+            batch["attention_mask"] = pad_mask([feature["input_ids"] for feature in features], side=self.side)
         return batch
+
+
+class PadLeft(PadRight):
+    """The same on the left, for a model whose `padding_side` is the left and whose outputs have no positions."""
+
+    side: ClassVar[Side] = "left"

@@ -68,18 +68,54 @@ def max_prompt_length(model: Any, wanted: Mapping[str, Any]) -> int | None:
 def generate(model: Any, inputs: Mapping[str, torch.Tensor], wanted: Mapping[str, Any]) -> torch.Tensor:
     """Return the ids that a model generates after a batch of prompts, (B, T).
 
+    If padding changes what the model computes, prompts of one length are continued at a time, without padding. In
+    transformers 5.23 that holds for models that count positions from the padding on: CTRL, OpenAI's GPT, and the
+    decoders of BART, Pegasus and their like.
+
     Args:
         model: A decoder.
         inputs: ``input_ids`` and ``attention_mask``, padded on the left.
         wanted: What `generation_options` returns.
     """
+    lengths = inputs["attention_mask"].sum(1)
+    if not _padding_counts(model, inputs, lengths, wanted):
+        whole: torch.Tensor = _generate(model, inputs, wanted).sequences
+        return whole[:, inputs["input_ids"].shape[1] :]
+    written: dict[int, torch.Tensor] = {}
+    for length in sorted(set(lengths.tolist())):
+        rows = (lengths == length).nonzero()[:, 0]
+        group = {name: tensor[rows, -length:] for name, tensor in inputs.items()}
+        written.update(zip(rows.tolist(), _generate(model, group, wanted).sequences[:, length:], strict=True))
+    ids = lengths.new_full((len(lengths), max(map(len, written.values()))), wanted["pad_token_id"])
+    for row, text in written.items():
+        ids[row, : len(text)] = text
+    return ids
+
+
+def _generate(model: Any, inputs: Mapping[str, torch.Tensor], wanted: Mapping[str, Any], **more: Any) -> Any:
+    config = GenerationConfig(**{**wanted, "return_dict_in_generate": True, **more})  # type: ignore[no-untyped-call]
     with torch.no_grad():
-        ids: torch.Tensor = model.generate(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            generation_config=GenerationConfig(**wanted),  # type: ignore[no-untyped-call]  # upstream's is untyped
+        return model.generate(
+            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], generation_config=config
         )
-    return ids[:, inputs["input_ids"].shape[1] :]
+
+
+def _padding_counts(
+    model: Any, inputs: Mapping[str, torch.Tensor], lengths: torch.Tensor, wanted: Mapping[str, Any]
+) -> bool:
+    """Return whether the first token after the shortest prompt has other logits in the batch than alone."""
+    row, length = int(lengths.argmin()), int(lengths.min())
+    if length == inputs["input_ids"].shape[1]:
+        return False
+    ends = {name: wanted[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    alone = {name: tensor[row : row + 1, -length:] for name, tensor in inputs.items()}
+    first, second = (
+        _generate(model, batch, ends, max_new_tokens=1, do_sample=False, output_logits=True).logits[0][number].float()
+        for batch, number in ((inputs, row), (alone, 0))
+    )
+    # other shapes are summed in another order
+    tolerance = torch.finfo(model.dtype).eps ** 0.5 * second.abs().max()
+    return bool((first - second).abs().max() > tolerance)
 
 
 def mask_after_eos(

@@ -17,7 +17,7 @@ from finetune.errors import BadOptions
 from finetune.interfaces import Evaluator, Job, Predictions, Record, Strategy
 from finetune.models import base_model_of
 from finetune.result import json_problem
-from finetune.training import upstream
+from finetune.training import checks, upstream
 from finetune.training.arguments import build_arguments
 from finetune.training.callbacks import StopOnNaN
 from finetune.training.checks import evaluation_mode
@@ -38,6 +38,8 @@ def trainer(job: Job) -> Trainer:
 def build_trainer(job: Job, cls: Callable[..., T], **more: Any) -> T:
     """Build a trainer of any class from a job.
 
+    A model whose outputs for a text depend on the other texts of a batch is evaluated with one text at a time.
+
     Args:
         job: What to train.
         cls: `PatchedTrainer`, or a subclass of it and of another trainer of transformers or TRL.
@@ -45,6 +47,7 @@ def build_trainer(job: Job, cls: Callable[..., T], **more: Any) -> T:
 
     Raises:
         BadOptions: An option of training would be ignored, or contradicts another.
+        Incompatible: The model cannot read a plain text.
         UpstreamChanged: transformers or TRL lacks a method that finetune overrides or calls.
     """
     args, loss = build_arguments(job), job.preprocessor.loss()
@@ -53,6 +56,8 @@ def build_trainer(job: Job, cls: Callable[..., T], **more: Any) -> T:
             f"training: 'label_smoothing_factor' has no effect, because {type(job.preprocessor).__name__} has its own "
             "loss. Leave it out. `finetune show TASK` lists the options of that loss."
         )
+    if checks.depends_on_batch(job.model, job.tokenizer):
+        args.per_device_eval_batch_size = 1
     groups = None
     if job.train is not None:  # a strategy knows the groups of a model that it prepared, not of one that was loaded
         rates = {"learning_rate": args.learning_rate, "weight_decay": args.weight_decay}
@@ -83,8 +88,9 @@ def build_trainer(job: Job, cls: Callable[..., T], **more: Any) -> T:
 
 
 UNREAD = (
-    *upstream.CACHE_OUTPUTS, "hidden_states", "attentions", "cross_attentions", "encoder_last_hidden_state",
-    "encoder_hidden_states", "encoder_attentions", "decoder_hidden_states", "decoder_attentions",
+    *upstream.CACHE_OUTPUTS, "mlm_loss", "mep_loss", "hidden_states", "attentions", "cross_attentions",
+    "encoder_last_hidden_state", "encoder_hidden_states", "encoder_attentions",
+    "decoder_hidden_states", "decoder_attentions",
 )  # fmt: skip
 """Outputs of models that no evaluator reads and that would fill the memory. T5 always returns the encoder's states."""
 
@@ -122,6 +128,8 @@ class PatchedTrainer(Trainer):
         upstream.require_bases(type(self))
         super().__init__(*args, **kwargs)
         upstream.require_attributes(self)
+        if self.args.label_names is None and "labels" in self.label_names:
+            self.label_names = ["labels"]  # Luke also takes the labels of entities, which no task gives
         accumulates = self.args.gradient_accumulation_steps > 1 and self.compute_loss_func is None
         if accumulates and self.model_accepts_loss_kwargs:
             self.model_accepts_loss_kwargs = self._loss_depends_on_items()
@@ -225,6 +233,23 @@ def example_batch(built: Trainer, features: Any, job: Job, *, size: int) -> dict
         # The trainer switches off the cache of the model that it trains, and a reloaded model would return one.
         batch["use_cache"] = False
     return batch
+
+
+def try_forward(built: Trainer, features: Any, job: Job) -> None:
+    """Run a model on the first features as in training, so that one that cannot read them fails before the first step.
+
+    Raises:
+        BadOptions: The model knows fewer types of tokens than the tokenizer gives.
+        Incompatible: The model fails, as Reformer does on a text that has not the one length that it can train on.
+    """
+    batch = example_batch(built, features, job, size=2)
+    was_training = job.model.training
+    job.model.train()
+    try:
+        with preserve_rng_state(), torch.no_grad():
+            checks.can_read(job.model, batch)
+    finally:
+        job.model.train(was_training)
 
 
 def optimizer_with_groups(args: TrainingArguments, model: Any, groups: list[dict[str, Any]] | None) -> Any:

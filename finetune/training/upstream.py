@@ -129,6 +129,8 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
              to="know how a family of models was pretrained"),
     *_assume("transformers.modeling_utils", "DISABLE_SAFETENSORS_CONVERSION", by="finetune/models.py", kind="text",
              to="keep transformers from asking a web service to convert pickled weights, and from loading the answer"),
+    *_assume("transformers.initialization", "zeros_", by="finetune/models.py",
+             to="keep the row of the padding token as it was saved"),
     *_assume("transformers.modeling_utils", "ignore_mismatched_sizes", by="finetune/models.py", kind="text",
              to="recognise the error about a head of another size"),
     *_assume("transformers.PreTrainedConfig", "_attn_implementation",

@@ -14,8 +14,8 @@ from finetune.kit import MODEL_INPUTS, PadRight, batch_share, logits_of
 class PadChoices:
     """A collator that pads every choice of every question to one length: tables of shape (B, C, L), labels (B,)."""
 
-    def __init__(self, *, pad_token_id: int, pad_token_type_id: int) -> None:
-        self.pad_one = PadRight(pad_token_id=pad_token_id, pad_token_type_id=pad_token_type_id)
+    def __init__(self, pad_one: PadRight) -> None:
+        self.pad_one = pad_one
 
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Return the batch; every feature has the same number of choices, which the preprocessor checks."""

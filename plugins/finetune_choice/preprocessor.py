@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from finetune.errors import BadData, BadOptions, Incompatible
 from finetune.interfaces import Batch, Columns, Finding, Preprocessor, Row
-from finetune.kit import DuplicateCounter, TextWarnings, check_text, encode_truncated
+from finetune.kit import DuplicateCounter, PadLeft, PadRight, TextWarnings, check_text, encode_truncated, padding_side
 from finetune_choice.answers import WRITTEN, LabelForm, choices_of, position_of
 from finetune_choice.collator import PadChoices, cross_entropy
 
@@ -194,7 +194,8 @@ class MultipleChoicePreprocessor(Preprocessor):
                 f"the tokenizer ({type(tokenizer).__name__}) has no padding token, so choices cannot be batched. "
                 "Name another tokenizer under model.tokenizer."
             )
-        return PadChoices(pad_token_id=tokenizer.pad_token_id, pad_token_type_id=tokenizer.pad_token_type_id)
+        pad = PadLeft if padding_side(model) == "left" else PadRight
+        return PadChoices(pad(pad_token_id=tokenizer.pad_token_id, pad_token_type_id=tokenizer.pad_token_type_id))
 
     def loss(self) -> Callable[..., Any]:
         """Return the cross entropy over the choices, correct for accumulated batches too."""

@@ -19,7 +19,7 @@ from finetune import models
 from finetune.errors import BadOptions, BadRecipe, Incompatible
 from finetune.recipe import Model
 from finetune.testing.tokenizers import tokenizer
-from finetune.training import checks, lookups
+from finetune.training import checks, collate, generation, lookups
 
 HEAD = {"num_labels": 2, "id2label": {0: "land", 1: "sea"}, "label2id": {"land": 0, "sea": 1}}
 
@@ -356,3 +356,95 @@ def test_equal_models_give_equal_outputs_wherever_their_weights_lie(base: Path) 
         parameter.data = moved.copy_(parameter.data)
     batch = {"input_ids": torch.arange(5, 41).view(3, 12), "attention_mask": torch.ones(3, 12, dtype=torch.long)}
     checks.reloads_equal(*(checks.model_outputs(checks.align_memory(model), batch) for model in (one, other)))
+
+
+def write_base(family: str, model_class: str, directory: Path, **more: object) -> Path:
+    """Write a tiny model whose outputs depend on every token, and a tokenizer."""
+    special = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "vocab_size": len(WORDS)}
+    model = families.tiny(family, model_class, **{**special, **more})
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear | torch.nn.Embedding):
+                module.weight.normal_(0, 0.2)
+    model.save_pretrained(directory)
+    WORDS.save_pretrained(directory)
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("family", "model_class", "depends"),
+    [
+        ("bert", "AutoModelForSequenceClassification", False),
+        ("gpt2", "AutoModelForSequenceClassification", False),
+        ("roformer", "AutoModelForMultipleChoice", True),
+        ("t5", "AutoModelForSeq2SeqLM", False),
+        ("convbert", "AutoModelForTokenClassification", True),
+        ("mobilebert", "AutoModelForQuestionAnswering", True),
+        ("fnet", "AutoModelForMaskedLM", True),
+        ("nystromformer", "AutoModelForSequenceClassification", True),
+    ],
+)
+def test_a_model_whose_outputs_depend_on_the_batch_is_found(
+    family: str, model_class: str, depends: bool, tmp_path: Path
+) -> None:
+    base = write_base(family, model_class, tmp_path)
+    model = getattr(transformers, model_class).from_pretrained(base)
+    models.set_pad_token(model, WORDS)
+    state = torch.get_rng_state()
+    assert checks.depends_on_batch(model, WORDS) is depends
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(("family", "side"), [("bert", "right"), ("roformer", "left"), ("xlnet", "left")])
+def test_a_head_that_reads_the_last_position_is_padded_on_the_left(family: str, side: str) -> None:
+    assert collate.padding_side(families.tiny(family, "AutoModelForMultipleChoice")) == side
+
+
+@pytest.mark.parametrize(("family", "trained"), [("funnel", "AutoModelForMaskedLM"), ("youtu", "AutoModelForCausalLM")])
+def test_the_trained_row_of_the_padding_token_is_not_set_to_zero_when_it_is_loaded(
+    family: str, trained: str, tmp_path: Path
+) -> None:
+    base = write_base(family, trained, tmp_path)
+    loaded = models.load(Model(path=str(base)), getattr(transformers, trained), {}).model
+    assert loaded.get_input_embeddings().weight[1].abs().min() > 0
+
+
+def test_outputs_for_every_position_of_a_model_are_refused() -> None:
+    model = families.tiny("perceiver", "AutoModelForMaskedLM", vocab_size=len(WORDS))
+    with pytest.raises(
+        Incompatible, match="PerceiverForMaskedLM of transformers gives 64 outputs for a text of 9 tokens"
+    ):
+        checks.model_takes_features(model, WORDS, longest=20)
+
+
+def test_token_types_that_a_model_lacks_are_refused_before_they_are_looked_up() -> None:
+    model = families.tiny("yoso", "AutoModelForQuestionAnswering", vocab_size=len(WORDS))
+    ids = torch.full((2, 8), 5)
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
+    checks.can_read(model, batch)
+    batch["token_type_ids"][:, 4:] = 1
+    with pytest.raises(BadOptions, match="token types up to 1, but YosoForQuestionAnswering has fewer"):
+        checks.can_read(model, batch)
+
+
+def test_a_model_that_can_train_on_one_length_alone_is_refused() -> None:
+    model = families.tiny("reformer", "AutoModelForSequenceClassification", vocab_size=len(WORDS)).train()
+    with pytest.raises(Incompatible, match="ReformerForSequenceClassification of transformers cannot read"):
+        checks.can_read(model, {"input_ids": torch.full((2, 8), 5)})
+
+
+@pytest.mark.parametrize("family", ["bart", "ctrl", "gpt2", "llama"])
+def test_what_a_model_writes_does_not_depend_on_the_other_prompts(family: str, tmp_path: Path) -> None:
+    base = write_base(family, "AutoModelForCausalLM", tmp_path)
+    model = transformers.AutoModelForCausalLM.from_pretrained(base).eval()
+    wanted = generation.generation_options(model, WORDS, {"max_new_tokens": 5})
+    prompts = [[5, 9, 30], [7, 8, 40, 41, 5, 30, 9], [20]]
+    batch = {
+        "input_ids": collate.pad(prompts, 1, side="left"),
+        "attention_mask": collate.pad_mask(prompts, side="left"),
+    }
+    together = generation.generate(model, batch, wanted)
+    for number, prompt in enumerate(prompts):
+        one = {"input_ids": torch.tensor([prompt]), "attention_mask": torch.ones(1, len(prompt), dtype=torch.long)}
+        alone = generation.generate(model, one, wanted)[0]
+        assert together[number, : len(alone)].tolist() == alone.tolist()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 import finetune
@@ -129,7 +130,7 @@ def test_a_limit_without_room_for_the_context_is_refused() -> None:
 def test_a_batch_is_padded_to_three_axes() -> None:
     preprocessor = MultipleChoicePreprocessor()
     made = preprocessor.features(batch(ROW, {**ROW, "context": "Fog. Snow. Rain. And fog."}), WORDS)
-    collate = preprocessor.collator(WORDS, None)  # type: ignore[arg-type]  # it needs no model
+    collate = preprocessor.collator(WORDS, torch.nn.Module())  # type: ignore[arg-type]  # any model without a summary
     together = collate([{name: values[place] for name, values in made.items()} for place in range(2)])
     width = preprocessor.longest(made)
     assert {name: tuple(table.shape) for name, table in together.items()} == {
