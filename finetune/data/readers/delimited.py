@@ -27,6 +27,8 @@ Record = tuple[int, list[str]]
 _DELIMITERS = ";\t|"
 """Delimiters other than the comma that a csv file may have."""
 _QUOTED = re.compile('"[^"]*(?:"|$)')
+_STATED = re.compile(r'"?sep=([^"\r\n])"?', re.IGNORECASE)
+"""A first line with which Excel and other programs state the delimiter of a csv file."""
 _CLOSE_IT = "Close the quote, or double the quotes inside the field."
 _OLD_MAC = "Lines must end in \\n or \\r\\n. If the file is from an old Mac, save it again."
 
@@ -36,6 +38,11 @@ class DelimitedReader(Reader):
 
     quotes: ClassVar[bool]
     """Whether a field can be in quotes."""
+
+    @property
+    def given(self) -> str | None:
+        """The delimiter that the options give."""
+        return None
 
     def recognises(self, head: str) -> bool:
         """Return True: this reader takes every file of these suffixes that no other reader recognises."""
@@ -49,10 +56,17 @@ class DelimitedReader(Reader):
             before.append(line)
             if line.rstrip("\r"):
                 break
-        delimiter = yield from self.detect(before[-1] if before else "", line=len(before))
+        stated = _STATED.fullmatch(before[0].rstrip("\r")) if self.quotes and len(before) == 1 else None
+        if stated:
+            before = [""]  # keeps the numbers of the lines
+            delimiter = self.given or stated[1]
+        else:
+            delimiter = yield from self.detect(before[-1] if before else "", line=len(before))
         if not delimiter:
             return
         records = self.records(chain(before, content), delimiter=delimiter, file=file)
+        if stated:
+            next(records)
         header = yield from self._header(records)
         width = len(header)
         for record in records if header else ():
@@ -128,7 +142,8 @@ class CsvReader(DelimitedReader):
 
     delimiter: str | None = None
     """The character between two fields. By default it is the comma. If the first line has no comma
-    outside quotes, but has semicolons, tabs or bars (`|`), it is that character, with a warning."""
+    outside quotes, but has semicolons, tabs or bars (`|`), it is that character, with a warning. A
+    first line `sep=;`, as Excel writes it, states it."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".csv",)
     quotes: ClassVar[bool] = True
@@ -136,6 +151,11 @@ class CsvReader(DelimitedReader):
     def __post_init__(self) -> None:
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
             raise ValueError("delimiter must be one character, and neither a double quote nor a line end")
+
+    @property
+    def given(self) -> str | None:
+        """The delimiter that the options give."""
+        return self.delimiter
 
     def detect(self, header: str, *, line: int) -> Generator[Finding, None, str]:
         """Return the delimiter that the options give, or that the first line has, with a warning if it is no comma."""
