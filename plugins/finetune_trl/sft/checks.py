@@ -174,17 +174,15 @@ class SplitWarnings:
 
     def _long_rows(self) -> Iterator[Finding]:
         usual = median(self._sizes) if self._sizes else 0
-        for number, size in enumerate(self._sizes):
-            if size > MUCH_LONGER * max(usual, 1):
-                yield Finding(
-                    code="row-much-longer",
-                    message=f"a row has {max(self._sizes):,} characters, and half of the rows have {int(usual):,} or "
-                    "fewer.",
-                    fix="The memory of its batch depends on it; preprocessor.max_length cuts it.",
-                    level="warning",
-                    row=number,
-                )
-                return
+        longest = max(self._sizes, default=0)
+        if longest > MUCH_LONGER * max(usual, 1):
+            yield Finding(
+                code="row-much-longer",
+                message=f"the row has {longest:,} characters, and half of the rows have {int(usual):,} or fewer.",
+                fix="The memory of its batch depends on it; preprocessor.max_length cuts it.",
+                level="warning",
+                row=self._sizes.index(longest),
+            )
 
 
 def refuse_spoiled_rows(
