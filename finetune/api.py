@@ -346,10 +346,11 @@ class FineTuned:
         records: list[Record] = []
         for split, part in found.splits.items():
             predicted = iter(model._records(part, answers=False))
-            left_out = {row["row"]: row for row in found.dropped if row["split"] == split}
-            for number in range(found.data_report[split]["read"]):
-                bad = left_out.get(number)
-                records.append(next(predicted) if bad is None else _left_out(bad))
+            left_out = {(row["file"], row["row"]): row for row in found.dropped if row["split"] == split}
+            for file, size in found.sizes[split].items():
+                for number in range(size):
+                    bad = left_out.get((file, number))
+                    records.append(next(predicted) if bad is None else _left_out(bad))
         return records, found.dropped
 
     def source_like(self, path: str, **changes: Any) -> Source:

@@ -71,15 +71,10 @@ def findings(found: Sequence[Finding], counts: Mapping[str, int]) -> None:
 
 def place(finding: Finding) -> str:
     """Return the place of a finding as a prefix: ``reviews.csv:17: label: ``."""
-    where = finding.file or finding.split or ""
-    if finding.line is not None:
-        where += f":{finding.line}"
-    elif finding.row is not None:
-        where += f" row {finding.row}"
-    if finding.path:
-        where += f": {finding.path}"
-    column = f" {finding.column}:" if finding.column else ""
-    return f"{where}:{column} " if where else f"{column.strip()} ".lstrip()
+    from finetune.data.findings import place_of
+
+    parts = [part for part in (place_of(finding), finding.column) if part]
+    return "".join(f"{part}: " for part in parts)
 
 
 def as_json(content: Any) -> None:

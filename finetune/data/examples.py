@@ -46,6 +46,8 @@ class Examples:
     """Split → SHA-256 of the content of its kept rows."""
     dropped: tuple[Mapping[str, Any], ...]
     """Every dropped row: its split, file, line, row, codes, messages and example."""
+    sizes: Mapping[str, Mapping[str | None, int]] = field(default_factory=dict)
+    """Split → file → its rows in the order of the split, bad ones included; None for rows without a file."""
     column_use: Mapping[str, str] = field(default_factory=dict)
     """Column that changes what the model reads → how many rows of train have a value in it: `all`,
     `some` or `none`."""
@@ -79,8 +81,8 @@ def load(
 ) -> Examples:
     """Return the checked examples of a source.
 
-    ``row`` of a finding is the position of the row in the split of the source, from 0. A row that
-    is split off from train keeps its position in train.
+    ``row`` of a finding is the position of the row in its file, from 0, or in the split of a source
+    without files. A row that is split off from train keeps its position in train.
 
     Args:
         source: The ``dataset`` section of a recipe.
@@ -586,9 +588,15 @@ def _accounted(gathered: Gathered, preprocessor: Preprocessor, column_use: Mappi
         data_report=data_report,
         fingerprints={role: fingerprint(split) for role, split in parts.items()},
         dropped=tuple(every),
+        sizes={role: _sizes(split.table) for role, split in parts.items()},
         column_use=column_use,
         unread=_unread(parts, preprocessor),
     )
+
+
+def _sizes(table: Table) -> dict[str | None, int]:
+    """Return the number of rows of each file of a table; None for rows without a file."""
+    return dict(zip(table.files, table.sizes, strict=True)) if table.files else {None: table.read}
 
 
 def _table(content: Any, *, split: str, needed: Iterable[str], used: frozenset[str] | None, report: Report) -> Table:

@@ -59,6 +59,7 @@ def read(
             rows=table.rows,
             places=table.places,
             files=table.files,
+            sizes=table.sizes,
             read=table.read,
             sound=False,
             header=table.header,

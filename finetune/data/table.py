@@ -37,9 +37,11 @@ class Table:
     rows: Dataset | None
     """None if no row could be read."""
     places: pa.Table | None = None
-    """File, line, row and path of each row; None if the place of a row is its position."""
+    """File, line, row and path of each row; None if the place of a row is its position in its file."""
     files: tuple[str, ...] = ()
     """Files that the rows come from."""
+    sizes: tuple[int, ...] = ()
+    """Number of rows of each file, bad ones included."""
     read: int
     """Number of rows, bad ones included."""
     bad: int = 0
@@ -54,9 +56,13 @@ class Table:
     """Whether the names of the columns come from the first line of a file."""
 
     def place(self, position: int) -> dict[str, Any]:
-        """Return ``file``, ``line``, ``row`` (its position in the source, from 0) and ``path`` of a row."""
+        """Return ``file``, ``line``, ``row`` (its position in its file, from 0) and ``path`` of a row."""
         if self.places is None:
-            return {"row": position, "file": self.files[0] if len(self.files) == 1 else None}
+            for name, size in zip(self.files, self.sizes, strict=True):
+                if position < size:
+                    return {"row": position, "file": name}
+                position -= size
+            return {"row": position, "file": None}
         place = {name: self.places.column(name)[position].as_py() for name in _PLACES.names}
         return {**place, "file": None if place["file"] is None else self.files[place["file"]]}
 
@@ -93,16 +99,20 @@ class Tabulator:
     ) -> None:
         self.split = split
         self.report = report
-        self.count = 0
-        """Number of rows so far."""
         self._bad = 0
         self._notes: Counter[str] = Counter()
         self._broken: list[Mapping[str, Any]] = []
         self._files: list[str] = []
+        self._sizes: list[int] = []
         self._header = False
         self._columns = ColumnTypes(needed=frozenset(needed), used=used)
         self._writer = _Writer(storage.folder())
         self._errors = report.levels["error"]
+
+    @property
+    def count(self) -> int:
+        """Number of rows so far."""
+        return sum(self._sizes)
 
     def read(
         self,
@@ -122,6 +132,7 @@ class Tabulator:
         """
         if file is not None:
             self._files.append(file)
+        self._sizes.append(0)
         self._header = self._header or header
         block = _Block()
         mark = measured.characters
@@ -137,9 +148,9 @@ class Tabulator:
                 first = False
                 block.rows.append(item[1])
                 block.lines.append(item[0])
-                block.numbers.append(self.count)
+                block.numbers.append(self._sizes[-1])
                 block.paths.append(_path(item[1], item[2]) if len(item) > 2 else None)
-                self.count += 1
+                self._sizes[-1] += 1
                 if len(block.rows) >= BLOCK_ROWS or measured.characters - mark >= BLOCK_CHARACTERS:
                     self._add(block, header=header)
                     block, mark = _Block(), measured.characters
@@ -166,6 +177,7 @@ class Tabulator:
             rows=Dataset.from_file(str(path)) if path else None,
             places=self._writer.places(),
             files=tuple(self._files),
+            sizes=tuple(self._sizes),
             read=self.count,
             bad=self._bad,
             notes=self._notes,
@@ -181,8 +193,8 @@ class Tabulator:
             return
         placed = self._placed(finding, line=finding.line, path=finding.path)
         if finding.level == "row":
-            placed = replace(placed, row=self.count)
-            self.count += 1
+            placed = replace(placed, row=self._sizes[-1])
+            self._sizes[-1] += 1
             self._drop([placed], example={})
         self.report.add(placed)
 

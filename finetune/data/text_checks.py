@@ -79,6 +79,10 @@ def check_text(
 _CONTROL = re.compile("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd]")
 
 
+def _texts(number: int) -> str:
+    return "1 text contains" if number == 1 else f"{number:,} texts contain"
+
+
 class TextWarnings:
     """Counts texts with something that texts rarely hold: a special token, or a control character.
 
@@ -116,13 +120,22 @@ class TextWarnings:
         for code, found in self._found.items():
             row, column, value = found[0]
             if code == "special-token-in-text":
-                message = f"{len(found):,} texts contain what looks like a special token. {special}"
+                message = f"{_texts(len(found))} what looks like a special token. {special}"
                 fix = "Remove it if it is left over from earlier processing."
             else:
-                message = f"{len(found):,} texts contain a control character, or the sign for a damaged one."
+                message = f"{_texts(len(found))} a control character, or the sign for a damaged one."
                 fix = "Remove it, or read the file with the right encoding."
                 value = f"U+{ord(value):04X}"
             yield Finding(code=code, message=message, fix=fix, level="warning", row=row, column=column, value=value)
+
+
+def _counted(number: int, message: str) -> str:
+    """Return a message after the number of its rows.
+
+    >>> _counted(2, "rows repeat an earlier text."), _counted(1, "rows repeat an earlier text.")
+    ('2 rows repeat an earlier text.', '1 row repeats an earlier text.')
+    """
+    return f"{number:,} {message}" if number != 1 else re.sub(r"^rows (\w+)", r"1 row \1s", message)
 
 
 class DuplicateCounter:
@@ -174,13 +187,13 @@ class DuplicateCounter:
         """Yield ``duplicate-rows`` if there are any.
 
         Args:
-            message: It follows their number: ``rows repeat an earlier text.``
+            message: It follows their number, and begins with "rows" and a verb: ``rows repeat an earlier text.``
             column: The column of the key.
             fix: What to do.
         """
         if self.repeats:
             yield Finding(
-                code="duplicate-rows", message=f"{self.repeats:,} {message}", fix=fix, level="warning",
+                code="duplicate-rows", message=_counted(self.repeats, message), fix=fix, level="warning",
                 row=self._first_repeat, column=column,
             )  # fmt: skip
 
@@ -198,6 +211,6 @@ class DuplicateCounter:
         """
         if self.conflicts:
             yield Finding(
-                code=code, message=f"{self.conflicts:,} {message}", fix=fix, level="warning",
+                code=code, message=_counted(self.conflicts, message), fix=fix, level="warning",
                 row=self._first_conflict, column=column,
             )  # fmt: skip

@@ -124,34 +124,38 @@ def _question(question: Any, common: dict[str, str], path: str, file: str, line:
     if not isinstance(question, Located):
         return _finding("question-not-object", "the question is not an object.", path, file, line, question)
     line, text, name = question.line, question.get("question"), question.get("id", path)
+    shown = f"{path} (id {str(name)!r})" if "id" in question else path
     if not isinstance(text, str):
-        return _finding("question-without-text", "there is no text 'question'.", path, file, line, text)
+        return _finding("question-without-text", "there is no text 'question'.", shown, file, line, text, "question")
     if isinstance(name, bool) or not isinstance(name, str | int):
-        return _finding("id-not-text", "the id is neither text nor a whole number.", f"{path}.id", file, line, name)
+        return _finding("id-not-text", "the id is neither text nor a whole number.", path, file, line, name, "id")
     row: dict[str, Any] = {"id": str(name), **common, "question": text}
     impossible = question.get("is_impossible", False)
     if not isinstance(impossible, bool):
         message = "is_impossible is neither true nor false."
-        return _finding("is-impossible-not-boolean", message, f"{path}.is_impossible", file, line, impossible)
+        return _finding("is-impossible-not-boolean", message, shown, file, line, impossible, "is_impossible")
     if "answers" not in question and not impossible:  # a test file, without answers
         return line, {**row, "is_impossible": False}, path
     try:
         answers = nested(question.get("answers", []))
     except MalformedAnswers as error:
-        return _finding(error.code, str(error), f"{path}.answers{error.place}", file, line, error.value)
+        return _finding(error.code, str(error), shown, file, line, error.value, f"answers{error.place}")
     row["answers"] = {"text": [text for text, _ in answers], "answer_start": [start for _, start in answers]}
     # Version 1.1 has no is_impossible; an empty list of answers means the same.
     row["is_impossible"] = impossible if "is_impossible" in question else not answers
     return line, row, path
 
 
-def _finding(code: str, message: str, path: str, file: str, line: int | None, value: Any) -> Finding:
+def _finding(
+    code: str, message: str, path: str, file: str, line: int | None, value: Any, column: str | None = None
+) -> Finding:
     return Finding(
         code=code,
         message=message,
         fix="Compare it with the official SQuAD files; correct it, or drop it (dataset.on_bad: drop).",
         file=file,
         line=line,
-        column=path,
+        column=column,
+        path=path,
         value=repr(value),
     )

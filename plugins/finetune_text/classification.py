@@ -75,7 +75,7 @@ class TextClassificationPreprocessor(Preprocessor):
             yield from label_checks.check_order(examples, self.labels)
         found = yield from label_checks.check_rows(examples, partial(_read, ids=self._ids()))
         if {name: found[position] for position, name in enumerate(self.labels)} == self.class_counts:
-            yield from self._check_train(len(examples))
+            yield from label_checks.with_first_rows(self._check_train(len(examples)), examples, as_text)
 
     def _check_train(self, rows: int) -> Iterator[Finding]:
         names, counts = self.labels or (), self.class_counts or {}

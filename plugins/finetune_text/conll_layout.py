@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 from finetune.errors import did_you_mean
@@ -24,7 +25,8 @@ CONLL_2012 = (
 
 NOT_A_WORD = re.compile(r"\d+-\d+|\d+\.\d+")
 """ID of a line of CoNLL-U that is not a word: a token of several words, or an empty node."""
-_KEY_VALUE = re.compile(r"#\s*\S+\s+=\s")
+_COMMENT = re.compile(r"#\s*\S+\s+=\s|# new(?:doc|par)\b")
+"""A comment that may have as many columns as a word: ``# key = value``, ``# newdoc``."""
 _GLOBAL_COLUMNS = re.compile(r"#\s*global\.columns\s*=\s*(.*)")
 _BEGIN_DOCUMENT = "#begin document"
 _TYPED = re.compile(r"[BIELSUMW]-.+", re.DOTALL)
@@ -62,6 +64,8 @@ class Layout:
     number: int | None = None
     """The column that counts the words of a sentence."""
     first_number: int = 1
+    sentence: int | None = None
+    """The column that numbers the sentences."""
     word: int = 0
     tag: int | None = None
     attribute: str = ""
@@ -95,7 +99,7 @@ class Layout:
         """Say whether a line before the first word of a sentence is a comment: ``#harbour`` can be a word, too."""
         if not line.startswith("#"):
             return False
-        return bool(_KEY_VALUE.match(line)) or not self.fits(self.fields(line))
+        return bool(_COMMENT.match(line)) or not self.fits(self.fields(line))
 
     def words(self, sentence: Sequence[Line]) -> list[tuple[int, list[str]]]:
         """Return the line and the columns of each word of a sentence, without comments and the header."""
@@ -144,8 +148,15 @@ def detect(sample: Sequence[Sequence[Line]], *, word: int | str | None, tag: int
         if fitting:
             rows.append(fitting)
     layout = _numbered(layout, rows)
-    layout, why, unclear = _guess(layout, [fields for sentence in rows for fields in sentence])
     first_line = lines[0][0] if lines else None
+    if _numbers_sentences(layout, rows):
+        layout = replace(layout, sentence=0)
+        if word is None and any(len({fields[0] for fields in sentence}) > 1 for sentence in rows):
+            message = "the first column numbers the sentences, but no blank line is between them."
+            raise ColumnsError(
+                _finding("columns-unclear", message, fix="Put a blank line after each sentence.", line=first_line)
+            )
+    layout, why, unclear = _guess(layout, [fields for sentence in rows for fields in sentence])
     if word is not None:
         layout = replace(layout, word=_position(word, layout, option="word", line=first_line))
     if tag is not None:
@@ -261,7 +272,9 @@ _MOST = 0.9
 
 def _numbered(layout: Layout, sentences: Sequence[Sequence[Sequence[str]]]) -> Layout:
     """Return the layout with the column that counts the words of a sentence, if the first one does in nearly all."""
-    if layout.names == CONLL_2012 or layout.width < 2 or all(len(sentence) < 2 for sentence in sentences):
+    if layout.names == CONLL_2012 or layout.width < 2:
+        return layout
+    if layout.width != len(CONLL_U) and all(len(sentence) < 2 for sentence in sentences):
         return layout
     for first in (1, 0):
         counting = sum(_counts(sentence, first) for sentence in sentences)
@@ -271,6 +284,16 @@ def _numbered(layout: Layout, sentences: Sequence[Sequence[Sequence[str]]]) -> L
                 names = CONLL_U
             return replace(layout, number=0, first_number=first, names=names)
     return layout
+
+
+def _numbers_sentences(layout: Layout, sentences: Sequence[Sequence[Sequence[str]]]) -> bool:
+    """Say whether the first of several columns numbers the sentences: it repeats a number, and then counts on."""
+    if layout.width < 3 or layout.names or layout.number is not None:
+        return False
+    values = [fields[0] for sentence in sentences for fields in sentence]
+    if not all(map(str.isdecimal, values)) or len(set(values)) in {1, len(values)}:
+        return False
+    return all(int(after) - int(before) in {0, 1} for before, after in pairwise(values))
 
 
 def _counts(sentence: Sequence[Sequence[str]], first: int) -> bool:
@@ -301,6 +324,12 @@ def _guess(layout: Layout, rows: Sequence[Sequence[str]]) -> tuple[Layout, str, 
             why += ", and no other column holds tags such as O and B-PER"
         tag = choice[0] if choice else None
         return replace(layout, word=1, tag=tag), why, len(choice) != min(1, len(rest))
+    if layout.sentence is not None:
+        choice = strong or [layout.width - 1]
+        why = "the first column numbers the sentences"
+        if len(choice) > 1:
+            why += f", and the columns {_listed(choice)} hold tags"
+        return replace(layout, word=1, tag=choice[0]), why, len(choice) > 1
     return _guess_plain(layout, columns, entity, strong)
 
 

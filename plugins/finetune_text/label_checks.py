@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from finetune.errors import did_you_mean
@@ -61,6 +62,30 @@ def check_rows(
     yield from duplicates.repeat_warning("rows repeat an earlier text with the same label.", column=texts.TEXT)
     yield from duplicates.conflict_warning("rows repeat an earlier text with another label.", column=texts.TEXT)
     return counts
+
+
+def with_first_rows(
+    found: Iterable[Finding], examples: Sequence[Row], written: Callable[[Any], str | None]
+) -> Iterator[Finding]:
+    """Yield findings about one label with the first row that has it, where a finding names no row.
+
+    Args:
+        found: The findings.
+        examples: The rows.
+        written: Returns the value of the label column as findings show it.
+    """
+    findings = list(found)
+    wanted = {finding.value for finding in findings if finding.row is None} - {None}
+    first: dict[str | None, int] = {}
+    for number, row in enumerate(examples):
+        if len(first) == len(wanted):
+            break
+        text = written(row.get(LABEL))
+        if text in wanted:
+            first.setdefault(text, number)
+    for finding in findings:
+        place = finding.row if finding.row is not None else first.get(finding.value)
+        yield replace(finding, row=place)
 
 
 def check_label(value: Any, row: int, ids: Mapping[str, int]) -> Finding | None:

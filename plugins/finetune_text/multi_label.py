@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,6 +27,8 @@ _NOT_LABELS = frozenset({"", str(IGNORE_INDEX)})
 _UNKNOWN_BITS = frozenset({"", "-1", str(IGNORE_INDEX)})
 """What a vector holds where it is unknown whether the label applies."""
 _SHARE = re.compile(r"0?\.\d+")
+_MOST = 0.9
+"""Share of the lists that must be vectors, so that the others are wrong vectors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,21 +258,28 @@ def _cell_text(value: Any) -> str:
     return str(int(value)) if isinstance(value, bool) else labels.as_text(value) or ""
 
 
+def _is_bit(part: str) -> bool:
+    """Return whether a part of a list can stand in a vector: 0 or 1, or a wrong value such as a share."""
+    return part in _BITS or part in _UNKNOWN_BITS or _SHARE.fullmatch(part) is not None
+
+
 def _form(rows: Sequence[Sequence[str]], names: Sequence[str] | None) -> Form:
     """Say how labels are written.
 
     Lists of 0 and 1 are vectors if they all have the same length, and a list says one of them twice or lists disagree
-    in their order. Unknown values and shares in them are wrong, but do not make them lists of names.
+    in their order. Unknown values and shares in them are wrong, but do not make them lists of names. Nor does a tenth
+    of lists with another length or other values, if the lists have more than two values.
 
     >>> _form([["0", "1"], ["1", "0"]], None), _form([["0", "1"], ["0", "1"]], None), _form([["0", "1"], ["0"]], None)
     ('vector', 'names', 'names')
     """
     every = set(chain.from_iterable(rows))
-    same_length = len(set(map(len, rows))) == 1
-    repeats = any(len(set(row)) < len(row) for row in rows)
-    orders = {tuple(row) for row in rows}
+    usual = Counter(map(len, rows)).most_common(1)[0][0] if rows else 0
+    vectors = [row for row in rows if len(row) == usual and all(map(_is_bit, row))]
+    repeats = any(len(set(row)) < len(row) for row in vectors)
+    orders = {tuple(row) for row in vectors}
     is_ordered_twice = any(row[::-1] in orders for row in orders if len(row) == 2)
-    strange = {part for part in every - _BITS - _UNKNOWN_BITS if not _SHARE.fullmatch(part)}
-    if same_length and every & _BITS and not strange and (repeats or is_ordered_twice):
+    enough = len(vectors) == len(rows) or (usual > 2 and len(vectors) >= _MOST * len(rows))
+    if enough and every & _BITS and (repeats or is_ordered_twice):
         return "vector"
     return "ids" if names and labels.are_ids(every, names) else "names"

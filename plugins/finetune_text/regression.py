@@ -59,7 +59,8 @@ class TextRegressionPreprocessor(Preprocessor):
             )  # fmt: skip
         numbers = Counter({value: rows for value, rows in found.items() if isinstance(value, float)})
         if self.label_range in {None, (min(numbers, default=0.0), max(numbers, default=0.0))}:
-            yield from label_checks.check_outlying_sentinel(numbers)
+            found_values = label_checks.check_outlying_sentinel(numbers)
+            yield from label_checks.with_first_rows(found_values, examples, _shown)
 
     def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
         """Return token ids and, where examples have labels, their numbers.
@@ -114,6 +115,12 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) else None
+
+
+def _shown(value: Any) -> str | None:
+    """Return a label as findings about all labels show it."""
+    label = number(value)
+    return None if label is None else f"{label:g}"
 
 
 def _read(value: Any, row: int) -> Hashable | Finding:

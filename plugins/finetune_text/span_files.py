@@ -26,6 +26,7 @@ _RECOGNISED = (
     re.compile(rf'"(?:{"|".join(_COLUMNS)})"\s*:\s*(?:{_AS_LIST}|{_AS_OBJECT})'),
     re.compile(r'"(?:annotations|completions)"\s*:\s*\[\s*\{.*"result"\s*:', re.DOTALL),
 )
+_PAIRS_UNDER_KEY = re.compile(r'"annotations"\s*:\s*\[\s*\[')
 _LEFT_OUT = ("reject", "ignore")
 
 
@@ -55,10 +56,10 @@ class SpansReader(Reader):
     true]}``.
 
     It reads JSON lines and JSON arrays of doccano (`label`, or `entities` with `start_offset`),
-    spaCy (`entities`), Prodigy (`spans`, with its own `tokens`; rejected and ignored rows are left
-    out) and Label Studio (its JSON and JSON-MIN exports). A span is ``[start, end, label]`` or an
-    object with these keys, and counts characters from 0. Other columns are kept if they hold text or
-    numbers.
+    spaCy (`entities`; in version 2 a pair, ``["Zoë sails.", {"entities": […]}]``), Prodigy (`spans`,
+    with its own `tokens`; rejected and ignored rows are left out) and Label Studio (its JSON and
+    JSON-MIN exports). A span is ``[start, end, label]`` or an object with these keys, and counts
+    characters from 0. Other columns are kept if they hold text or numbers.
 
     A row is a finding if a span begins or ends inside a word, shares a word with another span, or
     lies outside the text.
@@ -79,8 +80,10 @@ class SpansReader(Reader):
         """Yield every text with the line where it begins, or a finding in its place."""
         pieces = iter(text)
         head = next(pieces, "")
-        is_array = head.lstrip().startswith("[") and not head.lstrip("[ \t\r\n").startswith('"')
-        reader = JsonArrayReader() if is_array else JsonLinesReader()
+        begin = head.lstrip()
+        is_array = begin.startswith("[") and not begin[1:].lstrip().startswith('"')  # else a pair on each line
+        is_array = is_array or _PAIRS_UNDER_KEY.search(head) is not None
+        reader = JsonArrayReader(from_list=_from_pair) if is_array else JsonLinesReader(from_list=_from_pair)
         for item in reader.rows(chain([head], pieces), file=file):
             if isinstance(item, Finding):
                 yield item
@@ -122,6 +125,17 @@ class SpansReader(Reader):
             TOKENS: [text[start:end] for start, end in places], TAGS: tags, SPACE_AFTER: words.spaces_between(places),
         }  # fmt: skip
         return {**{key: value for key, value in rest.items() if key != name}, **made}
+
+
+def _from_pair(pair: list[Any]) -> Row:
+    """Return the row of a pair of spaCy 2; anything else is a row without text.
+
+    >>> _from_pair(["Zoë sails.", {"entities": [[0, 3, "PER"]]}])
+    {'text': 'Zoë sails.', 'entities': [[0, 3, 'PER']]}
+    """
+    if len(pair) == 2 and isinstance(pair[1], dict):
+        return {"text": pair[0], **pair[1]}
+    return {}
 
 
 def _column(row: Row) -> str | None:

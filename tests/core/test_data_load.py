@@ -190,7 +190,7 @@ def test_a_finding_of_a_check_gets_the_line_of_its_file(tmp_path: Path) -> None:
     files = [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]
     error = refusal({"train": files})
     assert [(f.code, f.file, f.line, f.row, f.split) for f in error.findings] == [
-        ("empty-text", files[1], 3, 2, "train")
+        ("empty-text", files[1], 3, 1, "train")
     ]
     examples = loaded({"train": files}, on_bad="drop")
     assert examples.splits["train"].to_list() == [{"text": "a\nb", "label": "1"}, {"text": "ok", "label": "1"}]

@@ -355,3 +355,9 @@ def test_every_code_that_the_readers_yield_is_listed_with_a_meaning() -> None:
     assert len(names) > 20
     assert names <= CODES.keys()
     assert all(code == code.lower() and " " not in code for code in CODES)
+
+
+@pytest.mark.parametrize("mark", ["sep=;", "SEP=;", '"sep=;"', "sep=;\r"])
+def test_a_first_line_that_states_the_delimiter_is_followed(mark: str) -> None:
+    assert rows(CsvReader(), f"{mark}\na,b;c\n1;2\n") == [(3, {"a,b": "1", "c": "2"})]
+    assert rows(CsvReader(delimiter=","), f"{mark}\na,b\n1,2\n") == [(3, {"a": "1", "b": "2"})]

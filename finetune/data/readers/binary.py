@@ -21,14 +21,14 @@ _KEPT = b"huggingface"
 def read(paths: Sequence[Path], *, names: Sequence[str], kinds: Sequence[str], split: str, report: Report) -> Table:
     """Return the rows of some files as one table; report the files that cannot be read.
 
-    The place of a row is its position, because such files have no lines.
+    The place of a row is its position in its file, because such files have no lines.
     """
     writer: Any = None
     schema: Any = None
     folder = storage.folder()
-    count = 0
+    sizes = [0] * len(paths)
     errors = report.levels["error"]
-    for path, name, kind in zip(paths, names, kinds, strict=True):
+    for number, (path, name, kind) in enumerate(zip(paths, names, kinds, strict=True)):
         try:
             for batch in _batches(path, kind):
                 if writer is None:
@@ -41,14 +41,16 @@ def read(paths: Sequence[Path], *, names: Sequence[str], kinds: Sequence[str], s
                     report.error("columns-differ", message, fix=fix, file=name, split=split)
                     break
                 writer.write_batch(batch.select(schema.names).replace_schema_metadata(schema.metadata))
-                count += len(batch)
+                sizes[number] += len(batch)
         except (pa.ArrowException, OSError) as error:
             message = f"the {kind} file cannot be read: {str(error).strip() or type(error).__name__}."
             report.error("corrupt-file", message, fix="Copy it or write it again.", file=name, split=split)
     if writer is not None:
         writer.close()
+    count = sum(sizes)
     rows = Dataset.from_file(str(folder / "rows.arrow")) if count else None
-    return Table(rows=rows, files=tuple(names), read=count, sound=report.levels["error"] == errors)
+    is_sound = report.levels["error"] == errors
+    return Table(rows=rows, files=tuple(names), sizes=tuple(sizes), read=count, sound=is_sound)
 
 
 def _batches(path: Path, kind: str) -> Iterator[pa.RecordBatch]:

@@ -27,7 +27,7 @@ Record = tuple[int, list[str]]
 
 _DELIMITERS = ";\t|"
 """Delimiters other than the comma that a csv file may have."""
-_DECLARED = re.compile('sep=([^"\r])\r?', re.IGNORECASE)
+_DECLARED = re.compile('"?sep=([^"\r])"?\r?', re.IGNORECASE)
 """A first line for Excel that names the delimiter, and is no row."""
 _QUOTED = re.compile('"[^"]*(?:"|$)')
 _CLOSE_IT = "Close the quote, or double the quotes inside the field."
@@ -39,6 +39,11 @@ class DelimitedReader(Reader):
 
     quotes: ClassVar[bool]
     """Whether a field can be in quotes."""
+
+    @property
+    def given(self) -> str | None:
+        """The delimiter that the options give."""
+        return None
 
     def recognises(self, head: str) -> bool:
         """Return True: this reader takes every file of these suffixes that no other reader recognises."""
@@ -56,10 +61,12 @@ class DelimitedReader(Reader):
                 declared, before[-1] = excel[1], ""  # the lines after it keep their numbers
             elif line.rstrip("\r"):
                 break
-        delimiter = declared or (yield from self.detect(before[-1] if before else "", line=len(before)))
+        delimiter = self.given or declared or (yield from self.detect(before[-1] if before else "", line=len(before)))
         if not delimiter:
             return
         records = self.records(chain(before, content), delimiter=delimiter, file=file)
+        if stated:
+            next(records)
         header = yield from self._header(records)
         width = len(header)
         for record in records if header else ():
@@ -135,7 +142,8 @@ class CsvReader(DelimitedReader):
 
     delimiter: str | None = None
     """The character between two fields. By default it is the comma. If the first line has no comma
-    outside quotes, but has semicolons, tabs or bars (`|`), it is that character, with a warning."""
+    outside quotes, but has semicolons, tabs or bars (`|`), it is that character, with a warning. A
+    first line `sep=;`, as Excel writes it, states it."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".csv",)
     quotes: ClassVar[bool] = True
@@ -143,6 +151,11 @@ class CsvReader(DelimitedReader):
     def __post_init__(self) -> None:
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
             raise ValueError("delimiter must be one character, and neither a double quote nor a line end")
+
+    @property
+    def given(self) -> str | None:
+        """The delimiter that the options give."""
+        return self.delimiter
 
     def detect(self, header: str, *, line: int) -> Generator[Finding, None, str]:
         """Return the delimiter that the options give, or that the first line has, with a warning if it is no comma."""

@@ -11,7 +11,7 @@ depth: 40 kB of brackets took 969 MB.
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from json import JSONDecodeError
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 from finetune.data.readers import json_shapes
 from finetune.data.readers.strict_json import Strict, explain, finding
 from finetune.data.readers.text import LONGEST, too_long
-from finetune.interfaces import Finding, Reader, ReadRow
+from finetune.interfaces import Finding, Reader, ReadRow, Row
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _ARRAY = re.compile(r"\[[ \t\n\r]*")
@@ -37,9 +37,15 @@ class JsonArrayReader(Reader):
     A syntax error ends the reading; a bad object is a finding of its row. The last two are what
     pandas writes with ``orient="table"`` and ``orient="index"``; a warning says where the rows are.
     Shapes without objects as rows are refused by name.
+
+    Args:
+        from_list: Makes a row of an element that is a list; such elements are refused by default.
     """
 
     suffixes = (".json",)
+
+    def __init__(self, *, from_list: Callable[[list[Any]], Row] | None = None) -> None:
+        self._from_list = from_list
 
     def recognises(self, head: str) -> bool:
         """Return whether the file begins as an array or as an object."""
@@ -55,7 +61,7 @@ class JsonArrayReader(Reader):
             message = f"the file begins with {begin!r}, but an array of objects begins with '['."
             yield _error(buffer.line, "not-an-array", message, fix="Check that it is the right file.")
             return
-        is_whole = yield from _elements(buffer) if begin == "[" else _object(buffer)
+        is_whole = yield from self._read(buffer, begin)
         if is_whole and (left := buffer.peek()):
             what = "array" if begin == "[" else "object"
             fix = f"Remove everything after the closing {']' if begin == '[' else '}'!r}."
@@ -63,8 +69,16 @@ class JsonArrayReader(Reader):
                 fix = "If the file has one object per line, set dataset.format: jsonl."
             yield _error(buffer.line, "text-after-end", f"{left!r} follows the end of the {what}.", fix=fix)
 
+    def _read(self, buffer: _Buffer, begin: str) -> Generator[ReadRow | Finding, None, bool]:
+        if begin == "[":
+            return (yield from _elements(buffer, self._from_list))
+        return (yield from _object(buffer, self._from_list))
 
-def _elements(buffer: _Buffer, *, key: str = "") -> Generator[ReadRow | Finding, None, bool]:
+
+_FromList = Callable[[list[Any]], Row] | None
+
+
+def _elements(buffer: _Buffer, from_list: _FromList, *, key: str = "") -> Generator[ReadRow | Finding, None, bool]:
     """Yield the elements of an array, under a key of an object, as rows; return whether the array is whole."""
     before = buffer.line
     buffer.skip()
@@ -80,6 +94,8 @@ def _elements(buffer: _Buffer, *, key: str = "") -> Generator[ReadRow | Finding,
         except JSONDecodeError as error:
             yield _broken(error, buffer, begun=line)
             return False
+        if type(value) is list and from_list is not None:
+            value = from_list(value)
         if type(value) is list:
             what = 'a list of lists without column names, as pandas to_json writes it with orient="values"'
             yield json_shapes.no_rows(what, line=line)
@@ -102,7 +118,7 @@ def _row(value: Any, problems: Sequence[tuple[str, str]], *, line: int, path: st
     return Finding(code="not-an-object", message=message, line=line, path=path, value=str(value))
 
 
-def _object(buffer: _Buffer) -> Generator[ReadRow | Finding, None, bool]:
+def _object(buffer: _Buffer, from_list: _FromList) -> Generator[ReadRow | Finding, None, bool]:
     """Yield the rows of an object: the list under one of its keys, or all of its values; return whether it is whole."""
     begun = buffer.line
     others: dict[str, Any] = {}
@@ -110,26 +126,29 @@ def _object(buffer: _Buffer) -> Generator[ReadRow | Finding, None, bool]:
     rows_at: str | None = None
     count = 0
     by_key = False
+    before = begun
     try:
         for key in buffer.members():
-            if buffer.opens_objects():
+            if buffer.opens("{" if from_list is None else "{["):
                 if by_key or rows_at is not None:
                     message = f"one object with several lists of rows, such as {key!r}"
                     yield json_shapes.no_rows(message, line=buffer.line, fix="Write each list as a file of its own.")
                     return False
                 rows_at = key
                 start = buffer.elements
-                if not (yield from _elements(buffer, key=key)):
+                if not (yield from _elements(buffer, from_list, key=key)):
                     return False
                 count = buffer.elements - start
                 continue
             line = buffer.line
+            path = f"[{key!r}]" if line == before else None
+            before = line
             value, problems = buffer.element()
             if by_key:
-                yield _row(value, problems, line=line)
+                yield _row(value, problems, line=line, path=path)
                 continue
             others[key] = value
-            waiting.append(_row(value, problems, line=line))
+            waiting.append(_row(value, problems, line=line, path=path))
             by_key = rows_at is None and len(others) > 1 and _are_rows(others)
             if by_key:
                 yield from waiting
@@ -251,14 +270,14 @@ class _Buffer:
             if wrong:
                 raise _SyntaxError(wrong)
 
-    def opens_objects(self) -> bool:
-        """Return whether an array begins here whose first element is an object."""
+    def opens(self, marks: str) -> bool:
+        """Return whether an array begins here whose first element begins with one of some marks."""
         while True:
             match = _ARRAY.match(self._text, self._position)
             if match is None:
                 return False
             if match.end() < len(self._text):
-                return self._text[match.end()] == "{"
+                return self._text[match.end()] in marks
             if not self._more():
                 return False
 

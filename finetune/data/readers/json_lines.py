@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from json import JSONDecodeError
+from typing import Any
 
 from finetune.data.findings import blank_line
 from finetune.data.readers.json_shapes import by_column, no_rows
@@ -16,9 +17,16 @@ _SPACE = " \t\r"
 
 
 class JsonLinesReader(Reader):
-    """Reads JSON Lines. A line that is not an object is a finding, and reading continues."""
+    """Reads JSON Lines. A line that is not an object is a finding, and reading continues.
+
+    Args:
+        from_list: Makes a row of a line that is a list; such a line is a finding by default.
+    """
 
     suffixes = (".jsonl", ".ndjson")
+
+    def __init__(self, *, from_list: Callable[[list[Any]], Row] | None = None) -> None:
+        self._from_list = from_list
 
     def recognises(self, head: str) -> bool:
         """Return True: this reader takes every file of these suffixes that no other reader recognises."""
@@ -47,6 +55,8 @@ class JsonLinesReader(Reader):
                     yield no_rows(shape, line=number, fix=_AS_LINES)
                     return
                 yield number, value
+            elif type(value) is list and self._from_list is not None:
+                yield number, self._from_list(value)
             else:
                 yield _no_object(line, number=number)
 

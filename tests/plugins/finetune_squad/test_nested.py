@@ -205,7 +205,7 @@ def broken(change):
         (
             lambda a: a["paragraphs"][0]["qas"][1].pop("question"),
             "question-without-text",
-            "data[0].paragraphs[0].qas[1]",
+            "data[0].paragraphs[0].qas[1].question",
             2,
         ),
         (
@@ -244,7 +244,10 @@ def broken(change):
 def test_a_fault_of_structure_is_named_by_path_and_the_rest_is_read(change, code, path, left):
     text = broken(change)
     finding = one(text)
-    assert (finding.code, finding.column, finding.level) == (code, path, "row")
+    assert finding.path is not None
+    where, _, name = finding.path.partition(" (id ")
+    assert (finding.code, ".".join(filter(None, (where, finding.column))), finding.level) == (code, path, "row")
+    assert bool(name) == (".qas[" in path and code not in {"id-not-text", "question-not-object"})
     rows = [each for each in read(text) if not isinstance(each, Finding)]
     assert len(rows) == left
     assert rows[-1][1]["id"] == "q3"

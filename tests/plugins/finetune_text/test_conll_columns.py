@@ -403,3 +403,36 @@ def test_the_recipe_chooses_the_columns(tmp_path):
     with pytest.raises(BadData, match=r"train\.conll:1: the first column counts 1, 2, 3, … in every sentence"):
         loaded(path)
     assert pairs(loaded(path, options={"word": 2, "tag": 3}).splits["train"]) == SENTENCES
+
+
+def test_a_first_column_that_numbers_the_sentences_is_left_out():
+    lines = "1 Inès B-PER\n1 sails O\n\n2 Gulls O\n2 circle O\n"
+    rows, (finding,) = read(lines)
+    assert pairs(rows) == [[("Inès", "B-PER"), ("sails", "O")], [("Gulls", "O"), ("circle", "O")]]
+    assert (finding.code, finding.level) == ("columns-detected", "warning")
+    assert "the first column numbers the sentences" in finding.message
+    assert "{word: 2, tag: 3}" in finding.fix
+    without = refused(lines.replace("\n\n", "\n"))
+    assert (without.code, without.message) == (
+        "columns-unclear",
+        "the first column numbers the sentences, but no blank line is between them.",
+    )
+    assert refused("0 Inès NNP B-X B-PER\n0 sails V O O\n\n1 Gulls N O O\n").code == "columns-unclear"
+
+
+def test_sentences_of_one_word_in_conllu_are_read():
+    words = "".join(f"1\t{word}\t_\tINTJ\t_\t_\t0\troot\t_\t_\n\n" for word in ("Ahoy", "Aye"))
+    assert read(words) == (
+        [{"tokens": [word], "ner_tags": ["INTJ"], "space_after": [True]} for word in ("Ahoy", "Aye")],
+        [],
+    )
+
+
+@pytest.mark.parametrize("mark", ["# newdoc", "# newpar", "# newdoc id = 4"])
+@pytest.mark.parametrize("separator", [" ", "\t"])
+def test_the_beginning_of_a_document_is_a_comment_in_two_columns(mark, separator):
+    text = f"{mark}\nInès{separator}B-PER\nsails{separator}O\n\n#{separator}O\n#elm{separator}O\n"
+    rows, findings = read(text)
+    assert findings == []
+    assert rows[0]["tokens"][0] == "Inès"
+    assert rows[1] == {"tokens": ["#", "#elm"], "ner_tags": ["O", "O"]}

@@ -296,3 +296,24 @@ def test_a_recipe_needs_only_the_path(tmp_path, name):
     with pytest.raises(BadData, match=r"3: label: the span 'Zoë More' \(PER\) ends inside the word 'Moreau'"):
         data.load(Source(path=str(path), format="spans", validation_size=0), TokenClassificationPreprocessor(),
                   plugins=discover(), seed=0)  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["lines", "array", "spread", "under a key"])
+def test_pairs_of_text_and_entities_are_read(form):
+    rows = [[TEXT, {"entities": [list(span) for span in SPANS]}], ["Gulls circle.", {"entities": []}], [TEXT, "PER"]]
+    content = {
+        "lines": written(rows, array=False),
+        "array": json.dumps(rows),
+        "spread": written(rows, array=True),
+        "under a key": json.dumps({"classes": ["PER"], "annotations": rows}),
+    }[form]
+    assert SpansReader().recognises(content[:4096])
+    found = read(content)
+    made = [item for item in found if isinstance(item, tuple)]
+    codes = [item.code for item in found if not isinstance(item, tuple)]
+    assert bare(made[0][1]) == ROW
+    assert made[1][1]["ner_tags"] == ["O", "O", "O"]
+    assert codes == (["rows-in-object"] if form == "under a key" else []) + ["text-missing"] or codes == [
+        "text-missing",
+        "rows-in-object",
+    ]
