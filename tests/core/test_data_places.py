@@ -365,7 +365,14 @@ PYTHON = {
     "choice-surrogate", "content-surrogate", "prompt-surrogate", "completion-surrogate",
 }  # fmt: skip
 """Faults that only rows of Python code can have; in a file, half of a surrogate pair is `lone-surrogate`."""
+TEMPLATES = "tests/plugins/finetune_trl/test_template_findings.py"
 ELSEWHERE = {
+    "template-refuses": TEMPLATES,
+    "template-leaves-out": TEMPLATES,
+    "tools-not-written": TEMPLATES,
+    "unread-keys": TEMPLATES,
+    "bad-margin": TEMPLATES,
+    "negative-margin": TEMPLATES,
     "input-differs": "tests/core/test_consistency.py",
     "annotations-differ": "tests/plugins/finetune_text/test_span_files.py",
     "last-not-user": "tests/plugins/finetune_trl/test_rl.py",
@@ -380,7 +387,8 @@ NO_ROW = {
     "no-such-column", "too-many-keys",
     # columns and splits
     "unknown-rename", "rename-clash", "constant-exists", "missing-column", "unknown-tokens", "answers-over-limit",
-    "longer-than-context", "cannot-split", "no-form", "no-prompt", "no-source", "languages-not-named",
+    "longer-than-context", "cannot-split", "no-form", "unread-columns",
+    "split-without-answers", "no-prompt", "no-source", "languages-not-named",
     "chat-template-unused", "corpus-smaller-than-block",
     # all labels or tags
     "labels-similar", "label-one-hot", "label-order", "labels-alike", "label-unprintable", "class-without-rows",

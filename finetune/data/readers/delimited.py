@@ -53,20 +53,20 @@ class DelimitedReader(Reader):
         """Yield the rows as mappings from the names of the header to text."""
         content = lines(text, file=file)
         before: list[str] = []
-        declared = ""
+        declared, at = "", 0
         for line in content:
             before.append(line)
             excel = _DECLARED.fullmatch(line) if self.quotes and not declared else None
             if excel:
-                declared, before[-1] = excel[1], ""  # the lines after it keep their numbers
+                declared, at, before[-1] = excel[1], len(before), ""  # the lines after it keep their numbers
             elif line.rstrip("\r"):
                 break
         delimiter = self.given or declared or (yield from self.detect(before[-1] if before else "", line=len(before)))
         if not delimiter:
             return
         records = self.records(chain(before, content), delimiter=delimiter, file=file)
-        if stated:
-            next(records)
+        if declared:  # its line was not blank in the file
+            records = (each for each in records if not (isinstance(each, Finding) and each.line == at))
         header = yield from self._header(records)
         width = len(header)
         for record in records if header else ():
