@@ -21,6 +21,7 @@ import pluggy
 
 from finetune import hookspecs, trust
 from finetune.errors import BrokenPlugin, DuplicateName, FinetuneError, MissingLibrary, UnknownName, did_you_mean
+from finetune.interfaces import Strategy
 from finetune.user_code import described
 
 GROUP = "finetune"
@@ -111,6 +112,11 @@ def class_path(cls: Any) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
+def is_strategy(target: Any) -> bool:
+    """Return whether a target is a class of strategies."""
+    return isinstance(target, type) and issubclass(target, Strategy)
+
+
 @dataclass(frozen=True)
 class Catalogue:
     """The names of one kind, and the plugin that provides each."""
@@ -187,7 +193,7 @@ class Plugins:
 
     def find(self, hook: str, name: str) -> Any:
         """Return what a name of one kind stands for: ``find("strategies", "lora")``."""
-        if ":" in name and hook in {"preprocessors", "evaluators"} and self.provides(hook, name):
+        if ":" in name and hook in {"preprocessors", "evaluators", "strategies"} and self.provides(hook, name):
             return resolve(name)  # the recipe of a run names the class
         return self.catalogues[hook].find(name)
 
@@ -195,10 +201,15 @@ class Plugins:
         """Return whether a class, named as ``"module:Class"``, is one of a hook or the default of a task.
 
         Args:
-            hook: ``"preprocessors"`` or ``"evaluators"``.
+            hook: ``"preprocessors"``, ``"evaluators"`` or ``"strategies"``, which can be any of a plugin's package.
             path: Where the class is defined; the plugin can offer it under another path.
         """
         package = path.partition(":")[0].partition(".")[0]
+        if hook == "strategies":  # a merged run has a strategy that no recipe can name
+            plugins = {
+                str(target).partition(":")[0].partition(".")[0] for target in self.catalogues[hook].targets.values()
+            }
+            return package in plugins and is_strategy(resolve(path))
         section = hook.removesuffix("s")
         targets = list(self.catalogues[hook].available.values())
         targets += [getattr(task, section, None) for task in self.catalogues["tasks"].available.values()]

@@ -92,7 +92,8 @@ def run(
         failures.require_room(output, **room(ready.job.model, plan.recipe.training))
         plan.plugins.announce("before_training", job=ready.job)
         trainer = resolve(plan.task.trainer)(ready.job)
-        training.try_forward(trainer, prepared.features["train"].features, ready.job)
+        parts = {split: part.features for split, part in prepared.features.items()}
+        training.try_forward(trainer, parts, ready.job)
         check_best_metric(prepared, ready.job, trainer)
         base = None
         if plan.recipe.score_base_model:

@@ -257,7 +257,8 @@ def to_mapping(recipe: Recipe) -> dict[str, Any]:
     content = asdict(recipe)
     for section in ("strategy", "preprocessor", "evaluator"):
         if content[section] is not None:
-            content[section] = {"name": content[section]["name"], **content[section]["options"]}
+            name = content[section]["name"]
+            content[section] = {**({"name": name} if name else {}), **content[section]["options"]}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in content.items()}
 
 

@@ -112,16 +112,21 @@ def _positions_suffice(model: Any, tokenizer: Any, *, longest: int, longest_targ
         )
 
 
-def cannot_read(model: Any, error: Exception) -> Incompatible:
-    """Return the refusal of a model that fails on a plain text, with the words of its error."""
+def cannot_read(model: Any, error: Exception, *, what: str = "a plain text") -> Incompatible:
+    """Return the refusal of a model that fails on a text, with the words of its error."""
     words = " ".join(str(error).split()) or type(error).__name__
     return Incompatible(
-        f"model: {type(base_model_of(model)).__name__} of transformers cannot read a plain text. It stops with: {words}"
+        f"model: {type(base_model_of(model)).__name__} of transformers cannot read {what}. It stops with: {words}"
     )
 
 
-def can_read(model: Any, batch: dict[str, Any]) -> None:
+def can_read(model: Any, batch: dict[str, Any], *, what: str = "a plain text") -> None:
     """Run a model on a batch.
+
+    Args:
+        model: The model.
+        batch: The arguments of its ``forward``.
+        what: What the batch holds, for the message.
 
     Raises:
         BadOptions: The model knows fewer types of tokens than the tokenizer gives.
@@ -136,13 +141,13 @@ def can_read(model: Any, batch: dict[str, Any]) -> None:
         types = batch.get("token_type_ids")
         if types is not None and types.any():
             zeros = {**batch, "token_type_ids": torch.zeros_like(types)}
-            can_read(model, zeros)
+            can_read(model, zeros, what=what)
             raise BadOptions(
                 f"the tokenizer gives token types up to {int(types.max())}, but "
                 f"{type(base_model_of(model)).__name__} has fewer. Save a copy of the tokenizer without "
                 "'token_type_ids' in its model_input_names, and name that copy under model.tokenizer."
             ) from error
-        raise cannot_read(model, error) from error
+        raise cannot_read(model, error, what=what) from error
 
 
 def depends_on_batch(model: Any, tokenizer: Any) -> bool:

@@ -235,21 +235,40 @@ def example_batch(built: Trainer, features: Any, job: Job, *, size: int) -> dict
     return batch
 
 
-def try_forward(built: Trainer, features: Any, job: Job) -> None:
-    """Run a model on the first features as in training, so that one that cannot read them fails before the first step.
+def try_forward(built: Trainer, parts: Mapping[str, Any], job: Job) -> None:
+    """Run a model on features as in training, so that one that cannot read them fails before the first step.
+
+    Args:
+        built: The trainer.
+        parts: Split → its features. The first features of train are tried, and the shortest of each split.
+        job: What to train.
 
     Raises:
         BadOptions: The model knows fewer types of tokens than the tokenizer gives.
-        Incompatible: The model fails, as Reformer does on a text that has not the one length that it can train on.
+        Incompatible: The model fails, as Reformer does on a text that has not the one length that it can train on, and
+            Funnel on a text that is too short for its pooling.
     """
-    batch = example_batch(built, features, job, size=2)
     was_training = job.model.training
     job.model.train()
     try:
         with preserve_rng_state(), torch.no_grad():
-            checks.can_read(job.model, batch)
+            checks.can_read(job.model, example_batch(built, parts["train"], job, size=2))
+            for split, features in parts.items():
+                _can_read_shortest(built, features, job, split=split)
     finally:
         job.model.train(was_training)
+
+
+def _can_read_shortest(built: Trainer, features: Any, job: Job, *, split: str) -> None:
+    """Run a model on the shortest features, alone.
+
+    Raises:
+        Incompatible: The model fails.
+    """
+    lengths = job.preprocessor.lengths(features)
+    shortest = int(np.argmin(lengths))
+    batch = example_batch(built, features.select([shortest]), job, size=1)
+    checks.can_read(job.model, batch, what=f"the shortest text of {split}, of {int(lengths[shortest])} tokens")
 
 
 def optimizer_with_groups(args: TrainingArguments, model: Any, groups: list[dict[str, Any]] | None) -> Any:
@@ -306,6 +325,9 @@ def predict(built: Trainer, *, examples: Any, features: Any, job: Job) -> Predic
     metrics, built.compute_metrics = built.compute_metrics, None  # they belong to the validation examples
     try:
         predicted = built.predict(model_columns(features.select(order), job))
+    except checks.READING_ERRORS:
+        _can_read_shortest(built, features, job, split="the data")  # says so if that is the reason
+        raise
     finally:
         built.compute_metrics = metrics
     original_order = np.argsort(order, kind="stable")

@@ -173,7 +173,11 @@ def test_rows_given_in_python_train_as_files_do(run: Path, base: Path, tmp_path:
 
 def test_a_whole_model_predicts_without_its_base(run: Path, tmp_path: Path) -> None:
     rows = [{"text": row["text"]} for row in toy.rows(4, seed=5)]
-    moved = finetune.load(run, base=str(tmp_path / "gone"))
+    shutil.copytree(run, tmp_path / "run")
+    result = json.loads((run / "result.json").read_text())
+    result["recipe"]["model"]["path"] = str(tmp_path / "gone")
+    (tmp_path / "run" / "result.json").write_text(json.dumps(result))
+    moved = finetune.load(tmp_path / "run")
     assert moved.predict(rows) == finetune.load(run).predict(rows)
 
 
