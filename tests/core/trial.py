@@ -100,7 +100,7 @@ def straight(recipe: Mapping[str, Any]) -> Straight:
 def again(recipe: Mapping[str, Any]) -> list[str]:
     """Load what a straight run saved, and resume its half; return what is not equal to the bit."""
     output, differences = Path(recipe["output"]), []
-    tuned = finetune.load(output)
+    tuned = finetune.load(output, trust_code=True)
     then, now = load_file(output.with_suffix(".safetensors")), answers(tuned.model)
     assert then and weights(output), "there is nothing to compare"
     differences += [f"reloaded: {name} differs" for name in then if not torch.equal(then[name], now[name])]

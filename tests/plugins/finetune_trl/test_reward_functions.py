@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from finetune import trust
 from finetune.errors import BadOptions
 from finetune_trl.reinforcement.functions import AsyncPythonReward, PythonReward, checked_rewards, python_reward
 from finetune_trl.reinforcement.prompts import RLPreprocessor
@@ -28,6 +29,7 @@ def name_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], str]:
         module = ModuleType("some_rewards")
         vars(module)["reward"] = value
         monkeypatch.setitem(sys.modules, "some_rewards", module)
+        trust.allow("some_rewards:reward")
         return "some_rewards:reward"
 
     return name_of
