@@ -433,6 +433,14 @@ def test_a_model_that_can_train_on_one_length_alone_is_refused() -> None:
         checks.can_read(model, {"input_ids": torch.full((2, 8), 5)})
 
 
+def test_a_text_that_is_too_short_for_a_model_is_named_with_its_length() -> None:
+    model = families.tiny("funnel", "AutoModelForMaskedLM", vocab_size=len(WORDS))
+    checks.can_read(model, {"input_ids": torch.full((1, 8), 5)})
+    what = "the shortest text of train, of 2 tokens"
+    with pytest.raises(Incompatible, match=f"FunnelForMaskedLM of transformers cannot read {what}. It stops with"):
+        checks.can_read(model, {"input_ids": torch.full((1, 2), 5)}, what=what)
+
+
 @pytest.mark.parametrize("family", ["bart", "ctrl", "gpt2", "llama"])
 def test_what_a_model_writes_does_not_depend_on_the_other_prompts(family: str, tmp_path: Path) -> None:
     base = write_base(family, "AutoModelForCausalLM", tmp_path)
