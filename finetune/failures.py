@@ -57,18 +57,18 @@ def explained(output: Path, training: Mapping[str, Any]) -> Iterator[None]:
         raise
 
 
-def require_room(output: Path, *, weights: int, optimizer: int) -> None:
+def require_room(output: Path, *, model: int, checkpoint: int) -> None:
     """Check before the first step that the disk has room for one checkpoint and the final model.
 
     Args:
         output: The run folder.
-        weights: Bytes of the weights that are saved.
-        optimizer: Bytes of the optimizer's state in a checkpoint; 0 if the run saves no checkpoints.
+        model: Bytes of the weights that are saved at the end.
+        checkpoint: Bytes of a checkpoint; 0 if the run saves none.
 
     Raises:
         NoRoom: It has not.
     """
-    needed = weights + (weights + optimizer if optimizer else 0)
+    needed = model + checkpoint
     free = shutil.disk_usage(output).free
     if free < needed:
         raise NoRoom(
@@ -77,13 +77,13 @@ def require_room(output: Path, *, weights: int, optimizer: int) -> None:
         )
 
 
-def go_on(output: Path) -> str:
-    """Return the sentence that says from which checkpoint the run can continue."""
+def go_on(output: Path, *, flags: str = "--resume") -> str:
+    """Return the sentence that says from which checkpoint the run can continue, and with which flags."""
     found = [path.parent for path in output.glob(_CHECKPOINTS) if path.parent.name.rpartition("-")[2].isdecimal()]
     if not found:
         return "There is no checkpoint; start again with --overwrite."
     newest = max(found, key=lambda path: int(path.name.rpartition("-")[2]))
-    return f"{newest.name} is complete; continue with --resume once this is mended."
+    return f"{newest.name} is complete; then continue with {flags}."
 
 
 def _has(output: Path) -> str:
@@ -102,5 +102,5 @@ def _out_of_memory(error: BaseException, output: Path, training: Mapping[str, An
     first = (str(error).splitlines() or [type(error).__name__])[0][:200]
     return OutOfMemory(
         f"out of memory with per_device_train_batch_size {size}: {first}. {remedy}; a strategy such as lora "
-        f"needs less, too. {go_on(output)}"
+        f"needs less, too. {go_on(output, flags='--resume --accept-changes')}"
     )

@@ -123,7 +123,7 @@ def lock(output: Path) -> Iterator[None]:
         os.write(held, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
     finally:
-        path.unlink(missing_ok=True)  # while it is held: whoever opened it meanwhile sees that it is gone
+        path.unlink(missing_ok=True)  # before the lock is released; see `_locked`
         os.close(held)
         if not existed and output.is_dir() and not any(output.iterdir()):
             output.rmdir()
@@ -153,9 +153,12 @@ def _locked(path: Path) -> int:
             raise OutputExists(
                 f"output: {holder} is writing into {str(path.parent)!r}. Wait until it ends, or stop it."
             ) from error
-        if path.exists() and os.fstat(file).st_ino == path.stat().st_ino:
-            return file
-        os.close(file)  # the run before ended and removed it after we opened it
+        try:
+            if os.path.samestat(os.fstat(file), path.stat()):
+                return file
+        except FileNotFoundError:
+            pass
+        os.close(file)  # an earlier run ended, and removed the file after this one opened it
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

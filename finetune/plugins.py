@@ -41,9 +41,11 @@ def add_recipe_folder(recipe: Path) -> None:
     """Let a recipe name the Python modules in its folder, ``my_module:load``.
 
     Only `finetune check` and `finetune train` call this, for the recipe file that the user names. The recipe in a run
-    folder adds nothing: such a folder may come from somebody else, so commands that load a run take ``--modules``.
+    folder adds nothing without ``--trust-code``: such a folder may come from somebody else, and a library could import
+    one of its files in the place of an optional module. Commands that load a run take ``--modules``.
     """
-    add_folder(recipe.resolve().parent)
+    if trust.is_own(recipe):
+        add_folder(recipe.resolve().parent)
 
 
 def add_folder(folder: Path) -> None:

@@ -186,7 +186,10 @@ def load_model(prepared: Prepared) -> Loaded:
 
 
 def room(model: Any, training: Mapping[str, Any]) -> dict[str, int]:
-    """Return how many bytes the weights that are saved, and the optimizer's state in a checkpoint, take."""
+    """Return how many bytes the final weights and a checkpoint take, as far as that is known.
+
+    The state of AdamW is counted, with two numbers for each trained one. That of other optimizers is not.
+    """
     saved = optimizer = 0
     everything = models.base_model_of(model) is model  # PEFT's wrapper saves the adapter alone
     for parameter in model.parameters():
@@ -194,9 +197,10 @@ def room(model: Any, training: Mapping[str, Any]) -> dict[str, int]:
             saved += parameter.numel() * parameter.element_size()
         if parameter.requires_grad:
             optimizer += 2 * parameter.numel() * parameter.element_size()
-    keeps_two = str(training.get("optim", "adamw_torch")).startswith(("adamw_torch", "adamw_hf"))
+    if not str(training.get("optim", "adamw_torch")).startswith("adamw_torch"):
+        optimizer = 0
     saves = training.get("save_strategy", "epoch") != "no"
-    return {"weights": saved, "optimizer": optimizer if saves and keeps_two else 0}
+    return {"model": saved, "checkpoint": saved + optimizer if saves else 0}
 
 
 def longest_target(prepared: Prepared) -> int | None:

@@ -10,7 +10,7 @@ from typing import Any
 from finetune.errors import BadRecipe
 
 KEYS = re.compile(r"(?i)(^|_)(token|password|passwd|secret|credentials?|(api|access|private|secret)_?key)$")
-"""Keys that hold a credential, if their value is a long text. Names of special tokens do not match by their value."""
+"""Options that hold a credential."""
 
 VALUES = re.compile(
     r"\b(hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|AKIA[0-9A-Z]{16}|xox[abp]-[A-Za-z0-9-]{10,})"
@@ -21,6 +21,7 @@ VARIABLES = re.compile(r"(TOKEN|API_KEY|SECRET|PASSWORD)$")
 """Environment variables that hold a credential, by the end of their name."""
 
 _SPECIAL_TOKENS = re.compile(r"(?i)^(bos|eos|unk|sep|pad|cls|mask|image|audio|start|end|decoder_start)_token$")
+"""Options that name a special token of a tokenizer."""
 
 
 def refuse(recipe: Mapping[str, Any]) -> None:
@@ -31,8 +32,10 @@ def refuse(recipe: Mapping[str, Any]) -> None:
     """
     secret = {value for name, value in os.environ.items() if VARIABLES.search(name) and len(value) >= 8}
     for place, value in _texts(recipe, ""):
-        key = place.rpartition(".")[2]
-        named = KEYS.search(key) is not None and _SPECIAL_TOKENS.match(key) is None
+        section, _, key = place.rpartition(".")
+        # the keys of `columns` and `constants` are names of columns, and a column of words is often named `token`
+        is_option = not section.endswith(("columns", "constants"))
+        named = is_option and KEYS.search(key) is not None and _SPECIAL_TOKENS.match(key) is None
         if named or VALUES.search(value) or any(each in value for each in secret):
             raise BadRecipe(
                 f"{place} looks like a credential. The run folder would hold it as readable text. Take it out of the "

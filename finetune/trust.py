@@ -2,7 +2,7 @@
 
 A recipe can name Python, ``my_module:load``. The user wrote the recipe, so it is trusted. The files of a run folder
 can come from a stranger, and they hold such names too. They are data until the user trusts the folder, with
-``--trust-code`` or ``trust_code=True``. Names of plugins need no trust: whoever installs a plugin trusts it.
+``--trust-code`` or ``trust_code=True``. Names of plugins need no trust: the user installed them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from finetune.errors import UntrustedCode
+
+RUN_FILES = ("result.json", "log.jsonl", "*.safetensors", "adapter_config.json", "checkpoint-*")
+"""Patterns of files that a run folder holds beside its recipe, so that somebody else may have written it."""
 
 _trusted: set[str] = set()
 """Every name with a colon that the user gave to this process."""
@@ -44,6 +47,12 @@ def allow(content: Any) -> None:
 def allow_folder(folder: Path) -> None:
     """Trust each module in a folder that the user names."""
     _folders.append(folder.resolve())
+
+
+def is_own(recipe: Path) -> bool:
+    """Return whether the user wrote a recipe, or trusts it: it lies in no run folder, or ``--trust-code`` is set."""
+    folder = recipe.resolve().parent
+    return _trusts_all or not any(any(folder.glob(pattern)) for pattern in RUN_FILES)
 
 
 @contextmanager

@@ -60,7 +60,7 @@ trust_code = click.option(
     is_flag=True,
     callback=_trust,
     expose_value=False,
-    help="Run any Python code that the run folder names. Use it only if you trust whoever wrote the folder.",
+    help="Run any Python code that the run folder names. Use it only if you trust its author.",
 )
 """The option `--trust-code` of commands that read a run folder; it has no argument."""
 

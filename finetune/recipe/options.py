@@ -36,7 +36,7 @@ def build(cls: type[T], options: Mapping[str, Any], *, where: str) -> T:
     """
     if inspect.isabstract(cls):
         missing = ", ".join(sorted(vars(cls)["__abstractmethods__"]))
-        raise BadOptions(f"{where}: {cls.__module__}:{cls.__qualname__} must define {missing}.")
+        raise BadOptions(f"{where}: {class_path(cls)} must define {missing}.")
     known = [f.name for f in fields(cls) if f.init] if is_dataclass(cls) else []
     for name in options:
         if name not in known:

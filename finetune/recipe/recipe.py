@@ -12,9 +12,6 @@ from finetune.errors import BadOptions, BadRecipe, did_you_mean
 from finetune.recipe import options
 from finetune.recipe.strict_yaml import load
 
-RUN_FILES = ("result.json", "log.jsonl", "*.safetensors", "adapter_config.json", "checkpoint-*")
-"""Patterns of files that a run folder holds beside its recipe."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
@@ -151,7 +148,7 @@ def read(path: str | Path, overrides: tuple[str, ...] | list[str] = (), *, trust
     except (OSError, UnicodeDecodeError) as error:
         raise BadRecipe(f"cannot read the recipe {str(path)!r}: {error}.") from error
     content = _mapping(load(text, name=str(path)), str(path))
-    if trust_code or not _in_run_folder(Path(path)):
+    if trust_code or trust.is_own(Path(path)):
         trust.allow(content)
     return from_mapping(_with_overrides(content, overrides), name=str(path))
 
@@ -160,11 +157,6 @@ def parse(content: Mapping[str, Any], overrides: tuple[str, ...] | list[str] = (
     """Return the `Recipe` of plain mappings that the user wrote, with overrides; see `read` and `from_mapping`."""
     trust.allow(content)
     return from_mapping(_with_overrides(content, overrides), name=name)
-
-
-def _in_run_folder(path: Path) -> bool:
-    """Return whether a recipe lies beside a result, a log or weights, so that somebody else may have written it."""
-    return any(any(path.resolve().parent.glob(pattern)) for pattern in RUN_FILES)
 
 
 def _with_overrides(content: Mapping[str, Any], overrides: tuple[str, ...] | list[str]) -> dict[str, Any]:

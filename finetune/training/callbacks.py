@@ -41,6 +41,8 @@ class StopOnNaN(TrainerCallback):
         self.tokenizer = tokenizer
         self.inputs: Any = None
         """The last batch."""
+        self.fp16 = False
+        """Whether a gradient scaler is at work."""
         self.skipped = 0
         """With ``fp16``: batches in a row whose loss is not finite."""
 

@@ -107,7 +107,6 @@ class PatchedTrainer(Trainer):
       (BERT's classifiers, T5, BART), its loss and its gradient are n times too large. Here, one batch shows whether the
       model's loss depends on that number.
     - Memory. Predictions keep everything that a model returns. Here, they keep nothing that no evaluator reads.
-
     - The step after the last. A run that is resumed from a checkpoint of its last step, inside an epoch, would make one
       step more. Here, it makes none.
 

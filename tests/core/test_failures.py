@@ -166,10 +166,13 @@ def test_a_failure_of_the_machine_says_what_to_do_and_the_run_continues_to_the_b
     with pytest.raises(error) as caught:
         finetune.train(**recipe)
     assert message in str(caught.value)
-    assert "checkpoint-2 is complete; continue with --resume" in str(caught.value)
+    assert "checkpoint-2 is complete; then continue with --resume" in str(caught.value)
     assert "\n" not in str(caught.value)
     monkeypatch.setattr(checkpoints, "seal", seal)
-    if error is OutOfMemory:  # one of each kind is enough
+    if error is OutOfMemory:  # as the message says: with a smaller batch
+        assert "--resume --accept-changes" in str(caught.value)
+        recipe["training"] |= {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+        assert finetune.train(**recipe, resume=True, accept_changes=True).steps == 5
         return
     finetune.train(**recipe, resume=True)
     trained, resumed = load_file(run / "model.safetensors"), load_file(tmp_path / "x" / "model.safetensors")
@@ -308,8 +311,20 @@ def test_a_credential_in_a_recipe_is_refused_and_not_repeated(
     assert "of-the-environment" not in message
 
 
-def test_names_of_special_tokens_are_no_credentials() -> None:
-    secrets.refuse({"model": {"options": {"pad_token": "<pad>", "eos_token": "</s>"}}, "training": {"max_tokens": 3}})
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"model": {"options": {"pad_token": "<pad>", "eos_token": "</s>"}}, "training": {"max_tokens": 3}},
+        {"dataset": {"columns": {"token": "tokens", "password": "text"}, "constants": {"token": "x"}}},
+        {"dataset": {"mixture": {"one": {"columns": {"token": "tokens"}}}, "options": {"word": "token"}}},
+        {"slices": ["token"], "card": {"notes": "trained without a token"}},
+    ],
+)
+def test_names_of_special_tokens_and_of_columns_are_no_credentials(content: Any) -> None:
+    try:
+        secrets.refuse(content)
+    except BadRecipe as error:
+        raise AssertionError("it is taken for a credential") from error
 
 
 def test_a_token_among_the_options_of_the_model_reaches_no_file(toy_base: Path, tmp_path: Path) -> None:

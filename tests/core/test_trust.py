@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,20 @@ def test_the_true_run_works_with_every_command_and_no_flag(stranger: Path) -> No
     for name in ("predict", "evaluate", "evaluate other data", "card", "compare", "report", "check", "train"):
         done = CliRunner().invoke(main, [word.replace("RUN", "run") for word in COMMANDS[name]])
         assert done.exit_code == 0, (name, done.output, done.exception)
+
+
+@pytest.mark.parametrize("command", ["check", "train"])
+def test_no_library_finds_a_module_in_a_run_folder(
+    command: str, stranger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    shutil.copy(stranger / "modules" / "canary.py", stranger / "run" / "optional_library.py")
+    words = [word.replace("RUN", "run") for word in COMMANDS[command]]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    assert find_spec("optional_library") is None
+    assert CliRunner().invoke(main, [*words, "--overwrite"] if command == "train" else words).exit_code == 0
+    assert CliRunner().invoke(main, [*COMMANDS["check"][:1], "run/recipe.yaml", "--trust-code"]).exit_code == 0
+    assert find_spec("optional_library") is not None
 
 
 @pytest.mark.parametrize("forgery", FORGERIES)
