@@ -189,9 +189,15 @@ class StopOnSignal(TrainerCallback):
         self._before: dict[signal.Signals, Any] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Install the signal handlers, if this is the main thread."""
+        """Install the signal handlers, if this is the main thread.
+
+        A SIGHUP that is ignored stays so: ``nohup`` ignores it, so that the run outlives its terminal.
+        """
+        numbers = list(self.signals)
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+            numbers.remove(signal.SIGHUP)
         try:
-            self._before = {number: signal.signal(number, self._note) for number in self.signals}
+            self._before = {number: signal.signal(number, self._note) for number in numbers}
         except ValueError:  # not the main thread: the caller handles signals
             self._before = {}
 

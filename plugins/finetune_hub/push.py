@@ -99,11 +99,11 @@ def _operation(directory: Path, name: str, result: Result, *, with_data: bool) -
     if name == ADAPTER:
         content = portable_adapter(directory, result.recipe.get("card") or {})
         return CommitOperationAdd(path_in_repo=name, path_or_fileobj=content)
-    shared = without_paths(result if with_data else without_rows(result))
     if name == RESULT:
+        shared = without_paths(result if with_data else without_rows(result))
         return CommitOperationAdd(path_in_repo=name, path_or_fileobj=shared.text().encode())
     if name == RECIPE:
-        return CommitOperationAdd(path_in_repo=name, path_or_fileobj=dump_yaml(shared.recipe).encode())
+        return CommitOperationAdd(path_in_repo=name, path_or_fileobj=dump_yaml(without_paths(result).recipe).encode())
     return CommitOperationAdd(path_in_repo=name, path_or_fileobj=directory / name)
 
 

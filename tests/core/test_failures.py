@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ from finetune.errors import (
     OutputExists,
 )
 from finetune.training import checkpoints
-from finetune.training.callbacks import describe_batch
+from finetune.training.callbacks import StopOnSignal, describe_batch
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -131,6 +132,24 @@ def test_weights_that_are_not_finite_are_never_saved(
 )
 def test_a_batch_is_described_by_its_first_rows(inputs: Any, sentence: str) -> None:
     assert describe_batch(inputs, None) == sentence
+
+
+def test_a_run_under_nohup_outlives_its_terminal() -> None:
+    arguments, state = SimpleNamespace(), SimpleNamespace(global_step=1, max_steps=9)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        callback = StopOnSignal()
+        callback.on_train_begin(arguments, state, None)
+        os.kill(os.getpid(), signal.SIGHUP)
+        callback.restore()
+        assert callback.received is None
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        callback.on_train_begin(arguments, state, None)
+        os.kill(os.getpid(), signal.SIGHUP)
+        callback.restore()
+        assert callback.received == signal.SIGHUP
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 # --- the machine ------------------------------------------------------------------------------------------------------
