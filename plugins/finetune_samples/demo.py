@@ -44,7 +44,7 @@ RECIPE: Mapping[str, Any] = {
     "--predictions", type=click.IntRange(min=0), default=3, show_default=True, help="How many answers to show."
 )
 def command(output: str, predictions: int) -> None:
-    """Fine-tune a real model for question answering: under three minutes on two cores, without a network."""
+    """Fine-tune a real model for question answering: about four minutes on two cores, without a network."""
     # on a shared machine, threads that spin while they wait cost several times the work; torch reads it when imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import finetune
