@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import socket
@@ -16,7 +15,7 @@ from typing import Any
 from finetune import recipe
 from finetune.errors import BadRecipe, OutputExists
 from finetune.interfaces import Record, Row
-from finetune.result import DROPPED, LOG, RECIPE, RESULT, write_atomically
+from finetune.result import DROPPED, LOG, NON_FINITE, RECIPE, RESULT, find_non_finite, to_json, write_atomically
 
 if sys.platform != "win32":
     import fcntl
@@ -163,15 +162,21 @@ def _locked(path: Path) -> int:
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows as JSON lines; a value that JSON cannot hold is written as its `str`."""
-    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows))
+    write_atomically(path, "".join(to_json(row, default=str) + "\n" for row in rows))
 
 
 def lines_of(
     split: str, examples: Iterable[Row], records: Iterable[Record], evaluations: Iterable[Mapping[str, Any]]
 ) -> Iterable[dict[str, Any]]:
-    """Yield the lines of `predictions.jsonl` for one split: index, example, record and evaluation of each example."""
+    """Yield the lines of `predictions.jsonl` for one split: index, example, record and evaluation of each example.
+
+    If a record holds numbers that JSON does not have, such as NaN, the line says where.
+    """
     for index, (example, record, evaluation) in enumerate(zip(examples, records, evaluations, strict=True)):
-        yield {"split": split, "index": index, "example": dict(example), **record, "evaluation": dict(evaluation)}
+        line = {"split": split, "index": index, "example": dict(example), **record, "evaluation": dict(evaluation)}
+        if places := find_non_finite(record):
+            line[NON_FINITE] = places
+        yield line
 
 
 def write_files(directory: Path, files: Mapping[str, Any]) -> None:
@@ -179,7 +184,7 @@ def write_files(directory: Path, files: Mapping[str, Any]) -> None:
     if files:
         directory.mkdir(exist_ok=True)
     for name, content in files.items():
-        write_atomically(directory / name, json.dumps(content, indent=1, ensure_ascii=False))
+        write_atomically(directory / name, to_json(content, indent=1))
 
 
 def make_readable(output: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 import transformers
-from transformers import set_seed
+from transformers import EarlyStoppingCallback, set_seed
 
 from finetune import base as bases
 from finetune import failures, folder, models, report
@@ -117,6 +117,9 @@ def run(
             analysis = analyse(prepared, scored, slices)
             forgotten = forgetting.measure(prepared.plan, prepared.tokenizer, ready.job.model, seed=plan.recipe.seed)
         write_predictions(output, prepared, scored, score_examples(scored, slices))
+        if left := checkpoints.remove_leftovers(output):
+            reporter.note(left)
+            ready = replace(ready, notes=[*ready.notes, left])
         facts = {**vars(analysis), "forgetting": forgotten, "phases": reporter.phases, "started": started}
         result = record(prepared, ready, trainer, base, scored=scored, evidence=evidence, facts=facts)
         result.save(output)
@@ -152,8 +155,6 @@ def prepare_training(prepared: Prepared, *, resume: bool, accept_changes: bool, 
     if resume:
         found, skipped = checkpoints.newest(Path(plan.recipe.output), identity, accept_changes=accept_changes)
         checkpoint, notes = str(found), [*notes, *skipped]
-        if job.arguments.get("train_sampling_strategy") == "group_by_length":
-            notes = [*notes, "not equal to the bit, because group_by_length draws a new order on resume"]
     for note in notes:
         reporter.note(note)
     return TrainingSetup(
@@ -272,15 +273,27 @@ def resolved(plan: Plan, job: Job) -> dict[str, Any]:
 def identify(prepared: Prepared, job: Job, described: Mapping[str, Any]) -> checkpoints.Identity:
     """Return what must not change between a run and its continuation."""
     content, environment = resolved(prepared.plan, job), results.environment()
+    sections, harmless = ["task", "model", "strategy", "preprocessor", "seed"], checkpoints.HARMLESS
+    if scores_choose_weights(job):
+        sections += ["evaluator", "generation"]
+        harmless -= checkpoints.EVALUATION
     facts = {
-        **{section: content[section] for section in ("task", "model", "strategy", "preprocessor", "seed")},
-        **{f"training.{key}": value for key, value in content["training"].items() if key not in checkpoints.HARMLESS},
+        **{section: content[section] for section in sections},
+        **{f"training.{key}": value for key, value in content["training"].items() if key not in harmless},
         **{f"data.{split}": digest for split, digest in prepared.examples.fingerprints.items()},
         "processes": environment["processes"],
         checkpoints.BASE: bases.facts(described),
     }
     circumstances = {**environment["versions"], "threads": environment["threads"]}
     return checkpoints.Identity(facts, circumstances)
+
+
+def scores_choose_weights(job: Job) -> bool:
+    """Return whether the final weights depend on the scores of validation."""
+    arguments = job.arguments
+    follows = str(arguments.get("lr_scheduler_type")) in checkpoints.FOLLOWS_SCORES
+    stops = any(isinstance(callback, EarlyStoppingCallback) for callback in job.callbacks)
+    return bool(arguments.get("load_best_model_at_end")) or follows or stops
 
 
 def save(prepared: Prepared, job: Job, trainer: Any) -> None:
