@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib
 import json
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -98,6 +99,8 @@ def watch(seen: str, before: Callable[[], None] | None) -> None:
     """Write a line for each batch of training: the step, and a digest of each row."""
     from finetune.training.trainer import PatchedTrainer
 
+    # as in a shell; workers of a data loader that come from a fork server outlive a process that is killed
+    multiprocessing.set_start_method("fork", force=True)
     training_step = PatchedTrainer.training_step
 
     def watched(trainer: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
