@@ -206,7 +206,7 @@ def main() -> None:
         Line(
             name="accounting",
             goal="rows read = kept + dropped + left out, in every data set",
-            stock="rows that do not fit are skipped and not counted",
+            stock="TRL does not count the rows that it drops",
             ours=f"{found.files - len(found.problems)} of {found.files} data sets of {len(TASKS)} tasks add up: "
             f"{found.rows:,} rows, {found.dropped:,} dropped, {found.left_out:,} left out; {found.refused} more were "
             "refused as a whole",
