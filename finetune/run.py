@@ -27,6 +27,7 @@ from finetune.evaluation.scoring import (
     check_best_metric,
     score,
     try_metrics,
+    without_best,
     without_primary,
     write_predictions,
 )
@@ -109,7 +110,7 @@ def run(
             save(prepared, ready.job, trainer)
         with reporter.phase("score"):
             scored = score(prepared, ready.job, trainer)
-        for note in without_primary(scored):
+        for note in [*without_best(trainer), *without_primary(scored)]:
             reporter.note(note)
         with reporter.phase("compute intervals, slices and forgetting"):
             evidence = compute_evidence(prepared, scored, base)
@@ -122,8 +123,8 @@ def run(
             ready = replace(ready, notes=[*ready.notes, left])
         facts = {**vars(analysis), "forgetting": forgotten, "phases": reporter.phases, "started": started}
         result = record(prepared, ready, trainer, base, scored=scored, evidence=evidence, facts=facts)
-        result.save(output)
         report.write(result, output)
+        result.save(output)  # last: a run without it can be resumed
     plan.plugins.announce("after_run", result=result, directory=output)
     return result
 
@@ -370,7 +371,7 @@ def record(
         log=trainer.state.log_history,
         arguments=public_arguments(trainer.args),
         environment=results.environment(),
-        notes=[*ready.notes, *without_primary(scored)],
+        notes=[*ready.notes, *without_best(trainer), *without_primary(scored)],
         base={**ready.base, "saved_tokenizer": bases.describe_tokenizer(Path(plan.recipe.output))},
         resumed_from=Path(ready.checkpoint).name if ready.checkpoint else None,
         directory=plan.recipe.output,
