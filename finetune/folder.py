@@ -128,6 +128,23 @@ def lock(output: Path) -> Iterator[None]:
             output.rmdir()
 
 
+def require_unlocked(output: Path) -> None:
+    """Check that no run is writing into a folder; write nothing.
+
+    Raises:
+        OutputExists: A run has locked the folder.
+        OSError: The lock cannot be opened.
+    """
+    path = output / LOCK
+    if sys.platform == "win32" or not os.path.lexists(path):
+        return
+    file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        _take(file, path)
+    finally:
+        os.close(file)
+
+
 def _make(output: Path) -> None:
     """Make a folder and those above it.
 
@@ -145,19 +162,31 @@ def _locked(path: Path) -> int:
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.read(file, 200).decode(errors="replace").strip() or "another run"
+            _take(file, path)
+        except OutputExists:
             os.close(file)
-            raise OutputExists(
-                f"output: {holder} is writing into {str(path.parent)!r}. Wait until it ends, or stop it."
-            ) from error
+            raise
         try:
             if os.path.samestat(os.fstat(file), path.stat()):
                 return file
         except FileNotFoundError:
             pass
         os.close(file)  # an earlier run ended, and removed the file after this one opened it
+
+
+def _take(file: int, path: Path) -> None:
+    """Lock an open file of a path.
+
+    Raises:
+        OutputExists: Another process has locked it.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.read(file, 200).decode(errors="replace").strip() or "another run"
+        raise OutputExists(
+            f"output: {holder} is writing into {str(path.parent)!r}. Wait until it ends, or stop it."
+        ) from error
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
