@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from toy import Accuracy
+from small import toy
 from transformers import TrainerCallback
 
 from finetune import hookimpl
@@ -37,7 +37,7 @@ class Watch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve(Accuracy):
+class Curve(toy.Accuracy):
     """Gives the score of the step, under any name and in any direction."""
 
     primary: str = "quality"
