@@ -72,7 +72,7 @@ class Straight:
 def straight(recipes: small.Recipes, kind: str, *, steps: int) -> Straight:
     """Make a run without a stop."""
     run = recipes.folder / f"{list(small.KINDS).index(kind)}-straight"
-    started, first = time.monotonic(), 0.0
+    started = time.monotonic()
     running = command.start(["train", str(recipes.write(kind, run, steps=steps)), "--quiet"])
     small.wait_for_checkpoint(run, running)
     first = time.monotonic() - started
@@ -132,7 +132,8 @@ def one_run(
         if not anywhere:
             small.wait_for_checkpoint(run, running)
         time.sleep(draw.uniform(0.05, 0.98) * (whole.training + (whole.preparing if anywhere else 0)))
-        os.kill(running.pid, signal.SIGKILL) if running.process.is_alive() else None
+        if running.process.is_alive():
+            os.kill(running.pid, signal.SIGKILL)
         ended = running.wait()
         if ended.exit_code != -signal.SIGKILL:
             if ended.exit_code != 0:
@@ -179,7 +180,8 @@ def finish(recipe: Path, run: Path, where: str, figures: Figures, prepare: funct
 
 def compare(run: Path, whole: Straight, where: str, figures: Figures) -> None:
     """Compare a run with one that was never stopped."""
-    differing = [name for name, digest in small.digests(whole.run).items() if small.digests(run).get(name) != digest]
+    found = small.digests(run)
+    differing = [name for name, digest in small.digests(whole.run).items() if found.get(name) != digest]
     if small.scores(run) != small.scores(whole.run):
         differing.append("scores or steps")
     if not differing:
