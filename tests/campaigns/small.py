@@ -24,6 +24,7 @@ from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer
 
 STEPS = 10
+"""Optimizer steps of a run. It ends within its second epoch; with accumulation, within its third."""
 HEADS = {"bert": "AutoModelForMaskedLM", "llama": "AutoModelForCausalLM", "t5": "AutoModelForSeq2SeqLM",
          "bart": "AutoModelForSeq2SeqLM"}  # fmt: skip
 """Family → the class whose weights the base model has."""
@@ -78,7 +79,7 @@ class Recipes:
         Args:
             name: One of `KINDS`, or another kind.
             output: The run folder.
-            steps: Optimizer steps of the run; it ends within an epoch.
+            steps: Optimizer steps of the run.
             **training: More training options.
         """
         kind = KINDS[name] if isinstance(name, str) else name
@@ -96,7 +97,7 @@ class Recipes:
     def _toy(self, output: Path) -> dict[str, Any]:
         content = toy.recipe(self.base("toy", ""), output, score_base_model=False)
         content["dataset"] = {}
-        for split, size in (("train", 68), ("validation", 8), ("test", 8)):
+        for split, size in (("train", 28), ("validation", 8), ("test", 8)):
             path = self.folder / f"{split}.jsonl"
             if not path.exists():
                 path.write_text("".join(json.dumps(row) + "\n" for row in toy.rows(size, seed=size + len(split))))

@@ -35,5 +35,5 @@ def test_a_run_that_ends_otherwise_is_seen(harm: str, tmp_path: Path) -> None:
     (tmp_path / "other" / "torn-checkpoint-3").mkdir()
     (tmp_path / "temporary" / "finetune-data-x1").mkdir(parents=True)
     whole = kills.Straight(whole.run, frozenset(small.files(whole.run)), 0, 0)
-    kills.count_leftovers(tmp_path / "other", tmp_path / "temporary", whole, figures)
+    kills.count_leftovers(tmp_path / "other", tmp_path / "temporary", whole, figures.leftovers)
     assert figures.leftovers == {"torn-checkpoint-": 1, "temporary folder: finetune-data-": 1}
