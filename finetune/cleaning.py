@@ -15,13 +15,14 @@ from finetune import folder
 from finetune.errors import BadCheckpoint, BadRecipe, CannotWrite
 from finetune.result import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result
 from finetune.training.checkpoints import MANIFEST, verify
+from finetune.training.resume import ORDER
 
 _CHECKPOINT = re.compile(r"checkpoint-(0|[1-9][0-9]*)")
 _INVALID = re.compile(r"(invalid-|torn-|\.deleted-)checkpoint-[0-9]+(\.[0-9]+)?")
 """Names of checkpoints that were put aside, because they could not be resumed from, or were being deleted."""
 _PARTS = (MANIFEST, "trainer_state.json", "config.json", "adapter_config.json", "optimizer.pt", "*.safetensors")
 """Patterns of files of a checkpoint, by which a folder is known to be one."""
-_STATES = ("optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt", "rng_state*.pth")
+_STATES = ("optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt", "rng_state*.pth", ORDER)
 """Patterns of the files that only a resumed run reads."""
 _WRITTEN = (RECIPE, RESULT, PREDICTIONS, DROPPED, "report.html", "README.md")
 _SPLITS = ("train", "validation", "test")
