@@ -17,6 +17,12 @@ class FinetuneError(Exception):
     """Exit status of the command line: 2 for a wrong call, recipe or data; 1 for a failure during a
     run."""
 
+    def __str__(self) -> str:
+        """Return the message without credentials, which a library may have put into its own error."""
+        from finetune.secrets import redacted
+
+        return redacted(super().__str__())
+
 
 class UnknownName(FinetuneError):
     """A name that no plugin provides."""

@@ -180,8 +180,11 @@ class Result:
             content[name] = _with_nan(content[name], NUMBERS[name])
         content["phases"] = [Phase(**phase) for phase in content["phases"]]
         content["directory"] = str(directory)
+        names = [content["recipe"], content["preprocessor"], content["evaluator"]]
         if trust_code:
-            trust.allow([content["recipe"], content["preprocessor"], content["evaluator"]])
+            trust.allow(names)
+        else:
+            trust.note_foreign(names)
         return cls(**content)
 
     @property
@@ -356,8 +359,9 @@ SCRATCH = ".*.*.scratch"
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that, after a crash, it is either complete or unchanged."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}.scratch")
+    scratch.unlink(missing_ok=True)  # a link that somebody laid there would lead the text to another file
     try:
-        with scratch.open("w", encoding="utf-8") as file:
+        with scratch.open("x", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

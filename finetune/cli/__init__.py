@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from finetune import __version__
+from finetune import __version__, secrets
 from finetune.errors import BadData, FinetuneError, UserCodeFailed, did_you_mean
 from finetune.plugins import Catalogue, discover
 from finetune.user_code import described, place_of
@@ -54,6 +54,11 @@ class Commands(click.Group):
         if catalogue.targets:
             with formatter.section("Commands of plugins"):
                 formatter.write_dl([(name, f"from {catalogue.owners[name]}") for name in sorted(catalogue.targets)])
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command line, and take credentials out of everything that it prints."""
+        with secrets.hidden():
+            return super().main(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; turn our errors and Ctrl-C into messages and exit codes."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.base import describe_tokenizer
+    from finetune.characters import visible
     from finetune.cli import output as cli_output
     from finetune.cli import parameters as cli_parameters
     from finetune.data import from_rows
@@ -150,6 +151,7 @@ __all__ = [
     "trainer",
     "upstream_changed",
     "verdicts",
+    "visible",
     "write_atomically",
 ]
 

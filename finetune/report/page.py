@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from finetune import recipe as recipes
+from finetune.characters import visible
 from finetune.evaluation import verdicts
 from finetune.report import charts
 from finetune.result import Result, write_atomically
@@ -79,6 +81,7 @@ def _templates() -> Environment:
         loader=PackageLoader("finetune.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -90,6 +93,11 @@ def _templates() -> Environment:
     }
     environment.filters |= filters
     return environment
+
+
+def _visible(value: Any) -> Any:
+    """Return what a template prints, without unseen characters; markup of ours as it is."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _scores(result: Result) -> Iterator[Mapping[str, Any]]:

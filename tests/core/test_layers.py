@@ -23,7 +23,7 @@ CORE = ROOT / "finetune"
 PLUGINS = sorted(path for path in (ROOT / "plugins").glob("finetune_*") if path.is_dir())
 
 LAYERS = (
-    ("errors", "user_code", "trust", "secrets"),
+    ("errors", "user_code", "trust", "secrets", "characters"),
     ("training.upstream",),
     ("interfaces",),
     ("hookspecs",),
