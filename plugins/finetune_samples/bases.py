@@ -143,7 +143,7 @@ def _write_record(folder: Path, record: dict[str, Any]) -> None:
     """Write the record of a base model; two processes may do so at the same time."""
     from finetune.kit import write_atomically
 
-    write_atomically(folder / RECORD, json.dumps(record, indent=2) + "\n")
+    write_atomically(folder / RECORD, json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 
 def cache_folder() -> Path:
