@@ -98,8 +98,8 @@ def train(
         resume: Continue from the newest valid checkpoint in the output folder.
         accept_changes: Resume even if the recipe or the data changed.
         overwrite: Replace an earlier run in the output folder.
-        trust_code: Run the Python code that `recipe` names even if the file lies in a run folder,
-            which may come from somebody else.
+        trust_code: Run the Python code that `recipe` names even if it comes from a run folder, which
+            somebody else may have written.
         plugins: Where names are looked up; None to discover the installed plugins.
         reporter: Shows the progress; None for bars on a terminal and silence elsewhere.
 
@@ -508,7 +508,9 @@ def _recipe(recipe: str | Path | Recipe | None, keys: Mapping[str, Any], *, trus
     content: dict[str, Any] = {}
     if isinstance(recipe, Recipe):
         content = recipes.to_mapping(recipe)
-        trust.allow(content)
+        if trust_code:
+            trust.allow(content)
+        trust.allow_object(content)  # `read` may have made it from a run folder
     elif recipe is not None:
         content = recipes.to_mapping(recipes.read(recipe, trust_code=trust_code))
     return recipes.from_mapping({**content, **given})

@@ -18,12 +18,10 @@ from typing import Any
 
 from finetune.errors import BadRecipe, Incompatible
 from finetune.folder import file_sha256
-from finetune.models import PACKAGE, WEIGHTS, locate, locate_tokenizer
+from finetune.models import INDEX, PACKAGE, WEIGHTS, locate, locate_tokenizer
 from finetune.recipe import Model
 from finetune.user_code import first_line
 
-INDEX = "model.safetensors.index.json"
-"""Names the files of weights that are stored in several."""
 CONFIGS = ("config.json", "generation_config.json")
 TOKENIZER = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",

@@ -63,11 +63,27 @@ def check(output: Path, *, resume: bool, overwrite: bool) -> None:
         if is_run:
             hint = "Continue the run with --resume, replace it with --overwrite, or name another folder."
         raise OutputExists(f"output: {str(output)!r} is not empty. {hint}")
+    if resume:
+        _refuse_links(output)
     if not is_run:
         raise OutputExists(
             f"output: {str(output)!r} holds files but no {RECIPE}, so it is not a run folder and is not replaced. "
             "Name another folder."
         )
+
+
+def _refuse_links(output: Path) -> None:
+    """Check that a folder holds no links, through which a run would write into other folders.
+
+    Raises:
+        OutputExists: It does.
+    """
+    for path in sorted(output.rglob("*")):
+        if path.is_symlink():
+            raise OutputExists(
+                f"output: {str(path)!r} is a link to {os.readlink(path)!r}, and a run writes into its own folder only. "
+                "Put the file itself there, or remove the link."
+            )
 
 
 def create(output: Path, *, resume: bool, content: Mapping[str, Any], dropped: Sequence[Mapping[str, Any]]) -> None:

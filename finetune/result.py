@@ -164,8 +164,11 @@ class Result:
         _require_format(content, path)
         content["phases"] = [Phase(**phase) for phase in content["phases"]]
         content["directory"] = str(directory)
+        names = [content["recipe"], content["preprocessor"], content["evaluator"]]
         if trust_code:
-            trust.allow([content["recipe"], content["preprocessor"], content["evaluator"]])
+            trust.allow(names)
+        else:
+            trust.note_foreign(names)
         return cls(**content)
 
     @property
@@ -270,7 +273,8 @@ def versions() -> dict[str, str]:
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that, after a crash, it is either complete or unchanged."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    with scratch.open("w", encoding="utf-8") as file:
+    scratch.unlink(missing_ok=True)  # a link that somebody laid there would lead the text to another file
+    with scratch.open("x", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -150,6 +150,8 @@ def read(path: str | Path, overrides: tuple[str, ...] | list[str] = (), *, trust
     content = _mapping(load(text, name=str(path)), str(path))
     if trust_code or trust.is_own(Path(path)):
         trust.allow(content)
+    else:
+        trust.note_foreign(content)
     return from_mapping(_with_overrides(content, overrides), name=str(path))
 
 
@@ -315,4 +317,4 @@ def _override(content: dict[str, Any], override: str) -> None:
         content[section] = below = dict(below or {})
         content = below
     content[last] = load(text, name=f"override {override!r}")
-    trust.allow(content[last])
+    trust.allow({last: content[last]})
