@@ -384,7 +384,7 @@ NO_ROW = {
     "no-such-file", "not-a-file", "unreadable-file", "same-file", "unknown-format", "mixed-formats", "columns-differ",
     "unknown-split", "unused-split", "unlabelled-split", "source-failed", "truncated-gzip", "corrupt-gzip", "not-gzip",
     "unnamed-gzip", "record-too-long", "corrupt-file", "no-rows", "blank-line", "no-header", "not-an-array",
-    "no-such-column", "too-many-keys",
+    "no-such-column", "too-many-keys", "too-many-columns",
     # columns and splits
     "unknown-rename", "rename-clash", "constant-exists", "missing-column", "unknown-tokens", "answers-over-limit",
     "longer-than-context", "cannot-split", "no-form", "unread-columns",
@@ -564,6 +564,7 @@ FILES: dict[str, Text] = {
     "stray-quote": Text("csv", CSV + 'd"d,fog\n', 6),
     "unclosed-quote": Text("csv", CSV + '"d,fog\n', 6),
     "bare-carriage-return": Text("csv", CSV + "d\rd,fog\n", 6),
+    "bad-column-name": Text("csv", "\ntext,te\0xt\na,b\n", 2),
     "duplicate-column": Text("csv", "\ntext,text\na,b\n", 2),
     "empty-column-name": Text("csv", "\n,text\na,b\n", 2),
     "other-delimiter": Text("csv", "\ntext;label\na;fog\n", 2),
