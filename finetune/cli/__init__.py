@@ -6,12 +6,14 @@ Nothing here imports torch or transformers; the bodies of commands do.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
 
-from finetune import __version__, secrets
+from finetune import __version__, failures, secrets
 from finetune.errors import BadData, FinetuneError, UserCodeFailed, did_you_mean
 from finetune.plugins import Catalogue, discover
 from finetune.user_code import described, place_of
@@ -61,20 +63,21 @@ class Commands(click.Group):
             return super().main(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; turn our errors and Ctrl-C into messages and exit codes."""
+        """Run a command; turn our errors, failures of the machine and signals into messages and exit codes."""
         try:
-            return super().invoke(ctx)
-        except FinetuneError as error:
-            show(error)
-            ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
-            click.echo("\ninterrupted.", err=True)
-            ctx.exit(130)
+            with failures.stopping():
+                return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            _end(ctx, failures.interrupted(stop))
         except Exception as error:
-            if sys.flags.dev_mode or not place_of(error):
+            meaning = failures.explain(error)
+            if meaning is None and isinstance(error, FinetuneError):
+                meaning = error
+            if meaning is None and place_of(error) and not sys.flags.dev_mode:
+                meaning = UserCodeFailed(f"{described(error)}. Set PYTHONDEVMODE=1 to see the whole traceback.")
+            if meaning is None:
                 raise  # a fault of ours, or of a library: the traceback is needed
-            show(UserCodeFailed(f"{described(error)}. Set PYTHONDEVMODE=1 to see the whole traceback."))
-            ctx.exit(UserCodeFailed.exit_code)
+            _end(ctx, meaning)
 
     def _summary(self, ctx: click.Context, name: str) -> str:
         command = self.get_command(ctx, name)
@@ -91,6 +94,17 @@ def show(error: FinetuneError) -> None:
         findings(error.findings, error.counts)
     else:
         click.echo(str(error), err=True)
+
+
+def _end(ctx: click.Context, error: FinetuneError) -> None:
+    """Print an error, and end the command with its exit code."""
+    with suppress(OSError):  # standard error can be closed, or on a full disk
+        show(error)
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would try again at its end, and fail with another exit code
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    ctx.exit(error.exit_code)
 
 
 def _plugins(ctx: click.Context) -> Catalogue:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # also read at run time, by `_sources`
-    from finetune.base import describe_tokenizer
+    from finetune.base import check_saved, describe_saved, describe_tokenizer
     from finetune.characters import visible
     from finetune.cli import output as cli_output
     from finetune.cli import parameters as cli_parameters
@@ -102,11 +102,13 @@ __all__ = [
     "calling",
     "check_choice",
     "check_primary",
+    "check_saved",
     "check_text",
     "cli_output",
     "cli_parameters",
     "config_of",
     "decay_parameter_names",
+    "describe_saved",
     "describe_tokenizer",
     "discover",
     "dump_yaml",

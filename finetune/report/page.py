@@ -118,7 +118,9 @@ def _scores(result: Result) -> Iterator[Mapping[str, Any]]:
 def _confusion(details: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the rows of the confusion matrix with the shade of each cell; None without one, or with many classes."""
     matrix, labels = details.get("confusion_matrix"), details.get("labels")
-    if not isinstance(matrix, list) or not labels or len(labels) > charts.MOST_LABELS:
+    if not isinstance(labels, list) or len(labels) > charts.MOST_LABELS:
+        return None
+    if not isinstance(matrix, list) or not _is_square(matrix, len(labels)):
         return None
     rows = []
     for reference, counts in enumerate(matrix):
@@ -128,6 +130,16 @@ def _confusion(details: Mapping[str, Any]) -> Mapping[str, Any] | None:
             cells.append({"count": count, "share": count / total, "right": reference == prediction})
         rows.append((labels[reference], cells))
     return {"labels": labels, "rows": rows}
+
+
+def _is_square(matrix: list[Any], size: int) -> bool:
+    """Return whether a matrix of counts has a row and a column for each label; an evaluator can mean another thing."""
+    if not matrix or len(matrix) != size:
+        return False
+    for row in matrix:
+        if not isinstance(row, list) or len(row) != size or not all(isinstance(count, int) for count in row):
+            return False
+    return True
 
 
 def _data_report(result: Result) -> Mapping[str, Any]:

@@ -249,7 +249,7 @@ def test_overwriting_leaves_nothing_of_the_earlier_run(run: Path, tmp_path: Path
         ({"warmup_ratio": 0.1}, "Write warmup_steps; below 1 it is a share"),
         ({"output_dir": "x"}, "it is the recipe's `output`"),
         ({"learning_rate": "fast"}, "'learning_rate': .*number.*'fast'"),
-        ({"save_total_limit": 1}, "Keep at least 2"),
+        ({"save_total_limit": 1}, "Write at least 2"),
     ],
 )
 def test_a_training_option_that_means_nothing_is_refused(
