@@ -138,7 +138,7 @@ def control(folder: Path) -> Figures:
 def main() -> None:
     """Measure and record the line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=None, help="how many of all combinations; default: all")
+    parser.add_argument("--trials", type=int, default=36, help="how many of all combinations")
     parser.add_argument("--seed", type=int, default=1)
     given, started = parser.parse_args(), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
