@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,7 @@ def hidden() -> Iterator[None]:
     Standard output can hold data, so only the credentials of this process are taken out there. If an error leaves the
     block, nothing is put back, because Python still prints its traceback.
     """
-    streams, make_record, values = (sys.stdout, sys.stderr), logging.getLogRecordFactory(), own()
+    make_record, values = logging.getLogRecordFactory(), own()
 
     def record(*arguments: Any, **named: Any) -> logging.LogRecord:
         made = make_record(*arguments, **named)
@@ -151,19 +151,17 @@ def hidden() -> Iterator[None]:
 
     data = partial(_without, values=values, looks=False)
     messages = partial(_without, values=values)
-    sys.stdout, sys.stderr = _Stream(sys.stdout, data), _Stream(sys.stderr, messages)
+    until_the_end = ExitStack()
+    until_the_end.enter_context(redirect_stdout(_Stream(sys.stdout, data)))
+    until_the_end.enter_context(redirect_stderr(_Stream(sys.stderr, messages)))
+    until_the_end.callback(logging.setLogRecordFactory, make_record)
     logging.setLogRecordFactory(record)
     try:
         yield
     except Exception:
         raise
     except BaseException:  # the end of the command
-        _put_back(streams, make_record)
+        until_the_end.close()
         raise
     else:
-        _put_back(streams, make_record)
-
-
-def _put_back(streams: tuple[Any, Any], make_record: Any) -> None:
-    sys.stdout, sys.stderr = streams
-    logging.setLogRecordFactory(make_record)
+        until_the_end.close()

@@ -560,6 +560,7 @@ def squad(**changes: Any) -> str:
 
 PLACE = "data[1].paragraphs[0]"
 FILES: dict[str, Text] = {
+    "bad-fasttext-line": Text("txt", "__label__fog a\n\n__label__rain b\nno label\n", 4),
     "ragged-row": Text("csv", CSV + "d\n", 6),
     "stray-quote": Text("csv", CSV + 'd"d,fog\n', 6),
     "unclosed-quote": Text("csv", CSV + '"d,fog\n', 6),
