@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeGuard, overload
@@ -21,7 +22,7 @@ from finetune import plan as plans
 from finetune import recipe as recipes
 from finetune import run as runs
 from finetune.data import features
-from finetune.errors import BadData, BadRecipe
+from finetune.errors import BadData, BadRecipe, FinetuneError
 from finetune.evaluation import scoring
 from finetune.interfaces import Job, Record, Row, Task
 from finetune.plan import Plan
@@ -32,6 +33,7 @@ from finetune.result import RECIPE, Result
 from finetune.training import callbacks
 from finetune.training import trainer as training
 from finetune.training.arguments import LIMITS, check_generation, device_arguments
+from finetune.user_code import described, place_of
 
 ROWS = "rows:"
 """The dataset path in the recipe of a run whose examples were given in Python."""
@@ -98,8 +100,8 @@ def train(
         resume: Continue from the newest valid checkpoint in the output folder.
         accept_changes: Resume even if the recipe or the data changed.
         overwrite: Replace an earlier run in the output folder.
-        trust_code: Run the Python code that `recipe` names even if the file lies in a run folder,
-            which may come from somebody else.
+        trust_code: Run the Python code that `recipe` names even if it comes from a run folder, which
+            somebody else may have written.
         plugins: Where names are looked up; None to discover the installed plugins.
         reporter: Shows the progress; None for bars on a terminal and silence elsewhere.
 
@@ -161,7 +163,7 @@ def load(
         run: The run folder.
         base: Folder or Hub id of the base model, if it is no longer where it was when the run was
             trained.
-        accept_changes: Load the run even if the base model or the saved tokenizer has changed.
+        accept_changes: Load the run even if the base model, the saved model or the saved tokenizer has changed.
         trust_code: Run the Python code that the run folder names, such as your own evaluator. Without
             it, a run folder from somebody else runs no code.
         plugins: Where names are looked up; None to discover the installed plugins.
@@ -169,7 +171,7 @@ def load(
     Raises:
         UntrustedCode: The run needs Python code that its folder names, and `trust_code` is not set.
         BadRecipe: The folder holds no finished run, or its base model is gone.
-        Incompatible: The base model or the saved tokenizer has changed since the run was trained.
+        Incompatible: The base model, the saved model or the saved tokenizer has changed since the run was trained.
     """
     plugins = plugins or discover()
     result = Result.load(run, trust_code=trust_code)
@@ -193,13 +195,38 @@ def load(
         result = replace(result, base={})
     if plan.strategy.loads_base():
         bases.check_content(result.base, plan.model)
-    bases.check_tokenizer(result.base.get("saved_tokenizer", {}), Path(run))
+    bases.check_saved(result.base, Path(run))
     from transformers import AutoTokenizer
 
-    with models.suppress_output():
+    with models.suppress_output(), _explaining_damage(Path(run), verified=bool(result.base.get("saved_model"))):
         tokenizer = AutoTokenizer.from_pretrained(run, trust_remote_code=False)
         model = runs.reload(plan, Path(run), tokenizer)
     return FineTuned(plan=plan, result=result, tokenizer=tokenizer, model=model)
+
+
+@contextmanager
+def _explaining_damage(run: Path, *, verified: bool) -> Iterator[None]:
+    """Turn an error of a library that loads the files of a run into one sentence.
+
+    Args:
+        run: The run folder.
+        verified: Whether the files are those that the run saved. Then an error is not theirs.
+
+    Raises:
+        BadRecipe: A file is damaged, or the files do not belong together.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, MemoryError) or place_of(error):
+            raise
+        problem = bases.unreadable(run)
+        if not problem and (verified or isinstance(error, FinetuneError)):
+            raise
+        raise BadRecipe(
+            f"the model in {str(run)!r} cannot be loaded: {problem or described(error)}. Restore the files as the run "
+            "wrote them, or train again."
+        ) from error
 
 
 def evaluate(
@@ -508,7 +535,9 @@ def _recipe(recipe: str | Path | Recipe | None, keys: Mapping[str, Any], *, trus
     content: dict[str, Any] = {}
     if isinstance(recipe, Recipe):
         content = recipes.to_mapping(recipe)
-        trust.allow(content)
+        if trust_code:
+            trust.allow(content)
+        trust.allow_object(content)  # `read` may have made it from a run folder
     elif recipe is not None:
         content = recipes.to_mapping(recipes.read(recipe, trust_code=trust_code))
     return recipes.from_mapping({**content, **given})

@@ -18,12 +18,10 @@ from typing import Any
 
 from finetune.errors import BadRecipe, Incompatible
 from finetune.folder import file_sha256
-from finetune.models import PACKAGE, WEIGHTS, locate, locate_tokenizer
+from finetune.models import INDEX, PACKAGE, WEIGHTS, locate, locate_tokenizer
 from finetune.recipe import Model
 from finetune.user_code import first_line
 
-INDEX = "model.safetensors.index.json"
-"""Names the files of weights that are stored in several."""
 CONFIGS = ("config.json", "generation_config.json")
 TOKENIZER = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
@@ -31,9 +29,12 @@ TOKENIZER = (
     "source.spm", "target.spm",
 )  # fmt: skip
 """Files in which transformers stores tokenizers."""
-WRITTEN_BY = ("transformers_version", "_name_or_path")
-"""Entries of a JSON file that say who wrote it; they do not count as content."""
-SIGNED = (*CONFIGS, "tokenizer_config.json")
+ADAPTER = "adapter_config.json"
+SAVED = ("*.safetensors", f"*{INDEX}", "*config.json")
+"""Patterns of the files from which the model of a run folder is loaded."""
+WRITTEN_BY = ("transformers_version", "_name_or_path", "base_model_name_or_path", "tokenizer_name_or_path")
+"""Entries of a JSON file that say who wrote it, or where the base model is; they do not count as content."""
+SIGNED = (*CONFIGS, "tokenizer_config.json", ADAPTER)
 """Files that hold such entries."""
 DIGITS = 16
 """Digits of a digest that a message shows."""
@@ -59,6 +60,11 @@ def describe(model: Model) -> dict[str, Any]:
 def describe_tokenizer(directory: Path) -> dict[str, Any]:
     """Return the files of the tokenizer in a run folder, with their digests."""
     return _digests(_existing(TOKENIZER, str(directory), None))
+
+
+def describe_saved(directory: Path) -> dict[str, Any]:
+    """Return the files of the model and of the tokenizer in a run folder, with their digests."""
+    return {"saved_tokenizer": describe_tokenizer(directory), "saved_model": _digests(_saved_files(directory))}
 
 
 def facts(described: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,12 +106,50 @@ def check_tokenizer(recorded: Files, directory: Path) -> None:
     Raises:
         Incompatible: Its content has changed.
     """
-    changed = _changed(recorded, _existing(TOKENIZER, str(directory), None))
+    _check_saved("tokenizer", recorded, _existing(TOKENIZER, str(directory), None), directory)
+
+
+def check_saved(recorded: Mapping[str, Any], directory: Path) -> None:
+    """Check that the model and the tokenizer in a run folder are those that the run saved.
+
+    Args:
+        recorded: What `describe_saved` returned when the run ended; empty for results of older versions.
+        directory: The run folder.
+
+    Raises:
+        Incompatible: A file is damaged, missing or new.
+    """
+    check_tokenizer(recorded.get("saved_tokenizer", {}), directory)
+    _check_saved("model", recorded.get("saved_model", {}), _saved_files(directory), directory)
+
+
+def _check_saved(what: str, recorded: Files, found: Mapping[str, Path], directory: Path) -> None:
+    changed = _changed(recorded, found)
     if changed:
         raise Incompatible(
-            f"the tokenizer in {str(directory)!r} is not the one that the run saved: {_and(changed)} changed. "
-            "Put it back, or set --accept-changes to use this one."
+            f"the {what} in {str(directory)!r} is not the one that the run saved: {_and(changed)} "
+            f"{'is missing' if len(changed) == 1 and changed[0] not in found else 'changed'}. Put it back, or set "
+            "--accept-changes to use what is there."
         )
+
+
+def unreadable(directory: Path) -> str:
+    """Return what is wrong with the files of a model in a run folder, as far as they show it; an empty text if nothing.
+
+    Results of older versions have no digests, so the form of the files is all that can be checked.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    for name, path in {**_existing(TOKENIZER, str(directory), None), **_saved_files(directory)}.items():
+        try:
+            if path.suffix == ".json" and not isinstance(json.loads(path.read_text(encoding="utf-8")), dict):
+                return f"{name} holds no JSON object"
+            if path.suffix == ".safetensors":
+                with safe_open(path, framework="pt"):
+                    pass
+        except (OSError, ValueError, RecursionError, SafetensorError) as error:
+            return f"{name} is damaged: {first_line(error)}"
+    return "" if any(directory.glob(SAVED[0])) else f"it has no weights ({SAVED[0]})"
 
 
 def check_place(model: Model) -> None:
@@ -156,6 +200,16 @@ def _changed(recorded: Files, found: Mapping[str, Path]) -> list[str]:
 def _and(names: Sequence[str]) -> str:
     """Return some names as text; of many, the first three and how many there are."""
     return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} other files"
+
+
+def _saved_files(directory: Path) -> dict[str, Path]:
+    """Return the files of the model in a run folder, without those of the tokenizer."""
+    found: dict[str, Path] = {}
+    for pattern in SAVED:
+        for path in sorted(directory.glob(pattern)):
+            if path.is_file() and path.name not in TOKENIZER:
+                found[path.name] = path
+    return found
 
 
 def _model_files(folder: str, revision: str | None) -> dict[str, Path]:
@@ -228,7 +282,7 @@ def _without_writer(path: Path) -> bytes | None:
     """Return the content of a JSON object in one way of writing; None if the file is something else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(content, dict):
         return None

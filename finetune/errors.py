@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from finetune.interfaces import Finding
+
+
+_LONGEST_NAME = 80
+"""Most characters of a name that `listed` shows."""
 
 
 class FinetuneError(Exception):
@@ -16,6 +21,12 @@ class FinetuneError(Exception):
     exit_code = 2
     """Exit status of the command line: 2 for a wrong call, recipe or data; 1 for a failure during a
     run."""
+
+    def __str__(self) -> str:
+        """Return the message without credentials, which a library may have put into its own error."""
+        from finetune.secrets import redacted
+
+        return redacted(super().__str__())
 
 
 class UnknownName(FinetuneError):
@@ -117,6 +128,20 @@ class Interrupted(FinetuneError):
     def __init__(self, message: str, *, signal: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal
+
+
+def listed(names: Collection[object], *, most: int = 12) -> str:
+    """Return names for a message: all of them, or the first and how many there are.
+
+    >>> listed(["a", "b"]), listed(range(20), most=3), listed([])
+    ('a, b', '0, 1, 2, … (20 in all)', 'nothing')
+    """
+    shown = ", ".join(_shortened(str(name)) for name in islice(names, most)) or "nothing"
+    return shown if len(names) <= most else f"{shown}, … ({len(names):,} in all)"
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 def did_you_mean(name: object, known: Collection[str]) -> str:

@@ -62,11 +62,27 @@ def check(output: Path, *, resume: bool, overwrite: bool) -> None:
         if is_run:
             hint = "Continue the run with --resume, replace it with --overwrite, or name another folder."
         raise OutputExists(f"output: {str(output)!r} is not empty. {hint}")
+    if resume:
+        _refuse_links(output)
     if not is_run:
         raise OutputExists(
             f"output: {str(output)!r} holds files but no {RECIPE}, so it is not a run folder and is not replaced. "
             "Name another folder."
         )
+
+
+def _refuse_links(output: Path) -> None:
+    """Check that a folder holds no links, through which a run would write into other folders.
+
+    Raises:
+        OutputExists: It does.
+    """
+    for path in sorted(output.rglob("*")):
+        if path.is_symlink():
+            raise OutputExists(
+                f"output: {str(path)!r} is a link to {os.readlink(path)!r}, and a run writes into its own folder only. "
+                "Put the file itself there, or remove the link."
+            )
 
 
 def create(output: Path, *, resume: bool, content: Mapping[str, Any], dropped: Sequence[Mapping[str, Any]]) -> None:
@@ -128,6 +144,23 @@ def lock(output: Path) -> Iterator[None]:
             output.rmdir()
 
 
+def require_unlocked(output: Path) -> None:
+    """Check that no run is writing into a folder; write nothing.
+
+    Raises:
+        OutputExists: A run has locked the folder.
+        OSError: The lock cannot be opened.
+    """
+    path = output / LOCK
+    if sys.platform == "win32" or not os.path.lexists(path):
+        return
+    file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        _take(file, path)
+    finally:
+        os.close(file)
+
+
 def _make(output: Path) -> None:
     """Make a folder and those above it.
 
@@ -145,19 +178,31 @@ def _locked(path: Path) -> int:
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.read(file, 200).decode(errors="replace").strip() or "another run"
+            _take(file, path)
+        except OutputExists:
             os.close(file)
-            raise OutputExists(
-                f"output: {holder} is writing into {str(path.parent)!r}. Wait until it ends, or stop it."
-            ) from error
+            raise
         try:
             if os.path.samestat(os.fstat(file), path.stat()):
                 return file
         except FileNotFoundError:
             pass
         os.close(file)  # an earlier run ended, and removed the file after this one opened it
+
+
+def _take(file: int, path: Path) -> None:
+    """Lock an open file of a path.
+
+    Raises:
+        OutputExists: Another process has locked it.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.read(file, 200).decode(errors="replace").strip() or "another run"
+        raise OutputExists(
+            f"output: {holder} is writing into {str(path.parent)!r}. Wait until it ends, or stop it."
+        ) from error
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

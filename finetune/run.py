@@ -27,6 +27,7 @@ from finetune.evaluation.scoring import (
     check_best_metric,
     score,
     try_metrics,
+    without_best,
     without_primary,
     write_predictions,
 )
@@ -79,15 +80,40 @@ def run(
     Raises:
         FinetuneError: The run is refused or fails.
     """
-    reporter, started = reporter or Reporter(), datetime.now(UTC).isoformat(timespec="seconds")
     output = Path(plan.recipe.output)
+    with failures.explained(output, plan.recipe.training, began=resume) as attempt:
+        result = _run(
+            plan,
+            attempt,
+            resume=resume,
+            accept_changes=accept_changes,
+            overwrite=overwrite,
+            rows=rows,
+            reporter=reporter or Reporter(),
+        )
+    plan.plugins.announce("after_run", result=result, directory=output)
+    return result
+
+
+def _run(
+    plan: Plan,
+    attempt: failures.Attempt,
+    *,
+    resume: bool,
+    accept_changes: bool,
+    overwrite: bool,
+    rows: Mapping[str, Any] | None,
+    reporter: Reporter,
+) -> Result:
+    output, started = attempt.output, datetime.now(UTC).isoformat(timespec="seconds")
     folder.check(output, resume=resume, overwrite=overwrite)
     forgetting.require_general_text(plan.recipe.general_text)
     prepared = prepare(plan, rows=rows, reporter=reporter)
-    with failures.explained(output, plan.recipe.training), models.suppress_output(), folder.lock(output):
+    with models.suppress_output(), folder.lock(output):
         with reporter.phase("load the model"):
             ready = prepare_training(prepared, resume=resume, accept_changes=accept_changes, reporter=reporter)
         dropped = prepared.examples.dropped
+        attempt.began = True
         folder.create(output, resume=resume, content=resolved(prepared.plan, ready.job), dropped=dropped)
         failures.require_room(output, **room(ready.job.model, plan.recipe.training))
         plan.plugins.announce("before_training", job=ready.job)
@@ -109,7 +135,7 @@ def run(
             save(prepared, ready.job, trainer)
         with reporter.phase("score"):
             scored = score(prepared, ready.job, trainer)
-        for note in without_primary(scored):
+        for note in [*without_best(trainer), *without_primary(scored)]:
             reporter.note(note)
         with reporter.phase("compute intervals, slices and forgetting"):
             evidence = compute_evidence(prepared, scored, base)
@@ -122,9 +148,8 @@ def run(
             ready = replace(ready, notes=[*ready.notes, left])
         facts = {**vars(analysis), "forgetting": forgotten, "phases": reporter.phases, "started": started}
         result = record(prepared, ready, trainer, base, scored=scored, evidence=evidence, facts=facts)
-        result.save(output)
         report.write(result, output)
-    plan.plugins.announce("after_run", result=result, directory=output)
+        result.save(output)  # last: a run without it can be resumed
     return result
 
 
@@ -158,7 +183,14 @@ def prepare_training(prepared: Prepared, *, resume: bool, accept_changes: bool, 
     for note in notes:
         reporter.note(note)
     return TrainingSetup(
-        job=replace(job, callbacks=[*job.callbacks, checkpoints.WriteManifest(identity)]),
+        job=replace(
+            job,
+            callbacks=[
+                *job.callbacks,
+                checkpoints.WriteManifest(identity),
+                callbacks.CheckRoom(room(job.model, plan.recipe.training)["model"]),
+            ],
+        ),
         newly_initialized=sorted(loaded.newly_initialized),
         trainable=trainable,
         total=total,
@@ -186,20 +218,25 @@ def load_model(prepared: Prepared) -> Loaded:
     return loaded
 
 
-def room(model: Any, training: Mapping[str, Any]) -> dict[str, int]:
-    """Return how many bytes the final weights and a checkpoint take, as far as that is known.
+NUMBERS_KEPT: Mapping[str, int] = {
+    **dict.fromkeys(("adagrad", "rmsprop", "lion_32bit", "paged_lion_32bit"), 1),
+    **dict.fromkeys(("adamw_torch", "adamw_torch_fused", "adamw_anyprecision", "paged_adamw_32bit"), 2),
+}
+"""Value of `optim` → how many numbers the optimizer keeps for each trained number. Those of others are measured, when
+the first checkpoint is saved."""
 
-    The state of AdamW is counted, with two numbers for each trained one. That of other optimizers is not.
-    """
+
+def room(model: Any, training: Mapping[str, Any]) -> dict[str, int]:
+    """Return how many bytes the final weights and a checkpoint take, as far as that is known before the first step."""
     saved = optimizer = 0
     everything = models.base_model_of(model) is model  # PEFT's wrapper saves the adapter alone
+    kept = NUMBERS_KEPT.get(str(training.get("optim") or "adamw_torch"), 0)
     for parameter in model.parameters():
+        size = parameter.numel() * parameter.element_size()
         if everything or parameter.requires_grad:
-            saved += parameter.numel() * parameter.element_size()
+            saved += size
         if parameter.requires_grad:
-            optimizer += 2 * parameter.numel() * parameter.element_size()
-    if not str(training.get("optim", "adamw_torch")).startswith("adamw_torch"):
-        optimizer = 0
+            optimizer += kept * size
     saves = training.get("save_strategy", "epoch") != "no"
     return {"model": saved, "checkpoint": saved + optimizer if saves else 0}
 
@@ -370,8 +407,8 @@ def record(
         log=trainer.state.log_history,
         arguments=public_arguments(trainer.args),
         environment=results.environment(),
-        notes=[*ready.notes, *without_primary(scored)],
-        base={**ready.base, "saved_tokenizer": bases.describe_tokenizer(Path(plan.recipe.output))},
+        notes=[*ready.notes, *without_best(trainer), *without_primary(scored)],
+        base={**ready.base, **bases.describe_saved(Path(plan.recipe.output))},
         resumed_from=Path(ready.checkpoint).name if ready.checkpoint else None,
         directory=plan.recipe.output,
     )

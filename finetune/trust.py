@@ -9,16 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
 from finetune.errors import UntrustedCode
 
-RUN_FILES = ("result.json", "log.jsonl", "*.safetensors", "adapter_config.json", "checkpoint-*")
-"""Patterns of files that a run folder holds beside its recipe, so that somebody else may have written it."""
+RUN_FILES = (
+    "result.json", "log.jsonl", "predictions.jsonl", "report.html", "*.safetensors", "*.safetensors.index.json",
+    "adapter_config.json", "tokenizer_config.json", "*checkpoint-*",
+)  # fmt: skip
+"""Patterns of files that a run folder or a model holds beside a recipe, so that somebody else may have written it."""
+
+KERNELS = ("attn_implementation", "experts_implementation", "use_kernels", "allow_all_kernels", "kernel_config")
+"""Options of `from_pretrained` that can run kernels, which are code on the Hub."""
 
 _trusted: set[str] = set()
-"""Every name with a colon that the user gave to this process."""
+"""Every name with a colon that the user gave to this process, and each kernel, with the name of its option."""
+
+_foreign: set[str] = set()
+"""Every such name that this process read from a run folder without a flag."""
 
 _folders: list[Path] = []
 """Folders whose modules the user trusts."""
@@ -32,16 +42,35 @@ def allow(content: Any) -> None:
 
     Call this only with what the user of this process wrote, or trusts by a flag.
     """
+    _trusted.update(_names(content))
+
+
+def note_foreign(content: Any) -> None:
+    """Remember each name that a file of a run folder holds, so that an object made of it is not trusted."""
+    _foreign.update(_names(content))
+
+
+def allow_object(content: Any) -> None:
+    """Trust the names in an object that the user gave, except those that it may have from a run folder."""
+    _trusted.update(name for name in _names(content) if name not in _foreign or _trusts_all)
+
+
+def _names(content: Any) -> Iterator[str]:
+    """Yield each name with a colon, and each kernel, in text, a mapping or a list, at any depth."""
     if isinstance(content, str):
         if ":" in content:
-            _trusted.add(content)
+            yield content
     elif isinstance(content, Mapping):
         for key, value in content.items():
-            allow(key)
-            allow(value)
+            if key in KERNELS:
+                yield f"{key}={value}"
+            yield from _names(key)
+            yield from _names(value)
     elif isinstance(content, list | tuple):
         for value in content:
-            allow(value)
+            yield from _names(value)
+    elif is_dataclass(content):
+        yield from _names(vars(content))
 
 
 def allow_folder(folder: Path) -> None:

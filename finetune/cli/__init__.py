@@ -6,18 +6,21 @@ Nothing here imports torch or transformers; the bodies of commands do.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
 
-from finetune import __version__
+from finetune import __version__, failures, secrets
 from finetune.errors import BadData, FinetuneError, UserCodeFailed, did_you_mean
 from finetune.plugins import Catalogue, discover
 from finetune.user_code import described, place_of
 
 COMMANDS = (
-    "init", "check", "train", "evaluate", "predict", "report", "compare", "list", "show", "schema", "doctor", "plugin",
+    "init", "check", "train", "evaluate", "predict", "report", "compare", "clean", "list", "show", "schema", "doctor",
+    "plugin",
 )  # fmt: skip
 """The commands of finetune, in the order in which a new user needs them. Each is the attribute `command` of a module
 of this package. Plugins add more."""
@@ -54,21 +57,27 @@ class Commands(click.Group):
             with formatter.section("Commands of plugins"):
                 formatter.write_dl([(name, f"from {catalogue.owners[name]}") for name in sorted(catalogue.targets)])
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command line, and take credentials out of everything that it prints."""
+        with secrets.hidden():
+            return super().main(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; turn our errors and Ctrl-C into messages and exit codes."""
+        """Run a command; turn our errors, failures of the machine and signals into messages and exit codes."""
         try:
-            return super().invoke(ctx)
-        except FinetuneError as error:
-            show(error)
-            ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
-            click.echo("\ninterrupted.", err=True)
-            ctx.exit(130)
+            with failures.stopping():
+                return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            _end(ctx, failures.interrupted(stop))
         except Exception as error:
-            if sys.flags.dev_mode or not place_of(error):
+            meaning = failures.explain(error)
+            if meaning is None and isinstance(error, FinetuneError):
+                meaning = error
+            if meaning is None and place_of(error) and not sys.flags.dev_mode:
+                meaning = UserCodeFailed(f"{described(error)}. Set PYTHONDEVMODE=1 to see the whole traceback.")
+            if meaning is None:
                 raise  # a fault of ours, or of a library: the traceback is needed
-            show(UserCodeFailed(f"{described(error)}. Set PYTHONDEVMODE=1 to see the whole traceback."))
-            ctx.exit(UserCodeFailed.exit_code)
+            _end(ctx, meaning)
 
     def _summary(self, ctx: click.Context, name: str) -> str:
         command = self.get_command(ctx, name)
@@ -85,6 +94,17 @@ def show(error: FinetuneError) -> None:
         findings(error.findings, error.counts)
     else:
         click.echo(str(error), err=True)
+
+
+def _end(ctx: click.Context, error: FinetuneError) -> None:
+    """Print an error, and end the command with its exit code."""
+    with suppress(OSError):  # standard error can be closed, or on a full disk
+        show(error)
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would try again at its end, and fail with another exit code
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    ctx.exit(error.exit_code)
 
 
 def _plugins(ctx: click.Context) -> Catalogue:

@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 
+from finetune.characters import visible
 from finetune.errors import BadOptions
 from finetune.interfaces import Finding
 from finetune.result import to_json
 
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"""Characters that move the cursor, change the colour of a terminal, or reverse the direction of a
-line."""
+_ENDS = re.compile("[\t\n\r]")
+"""Characters that a cell of a table cannot hold."""
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
@@ -114,7 +114,7 @@ def page(path: Path, text: str) -> None:
 
 def _text(cell: object) -> str:
     shown = f"{cell:.4g}" if isinstance(cell, float) else str(cell)
-    return _CONTROL.sub(lambda found: ascii(found.group())[1:-1], shown)
+    return _ENDS.sub(lambda found: ascii(found.group())[1:-1], visible(shown))
 
 
 def _is_number(cell: str) -> bool:

@@ -9,23 +9,47 @@ from typing import Any
 import pyarrow as pa
 
 from finetune.data.kinds import (
+    MOST_COLUMNS,
     MOST_KEYS,
     SCALARS,
     ClashError,
     Kind,
     UnsupportedError,
     arrow,
+    count_keys,
     described,
     kind_of,
     merge,
     plural,
     refuse_key,
-    widest,
 )
 from finetune.interfaces import Finding, Row
 
 Found = dict[int, list[Finding]]
 """Position in the block → findings of that row."""
+
+_NAMED = 20
+"""Most keys that a row lacks and that have a finding of their own."""
+
+
+def too_many_columns(number: int) -> Finding:
+    """Return the finding of a table with more columns than `MOST_COLUMNS`."""
+    return Finding(
+        code="too-many-columns",
+        message=f"there are {number:,} columns. A table can have at most {MOST_COLUMNS:,}.",
+        fix="Write a file with the columns that the task reads, or put several values into one column, as a list.",
+        level="error",
+    )
+
+
+def bad_name(name: str, control: str) -> Finding:
+    """Return the finding of a column whose name holds a control character, given as ``U+0000``."""
+    return Finding(
+        code="bad-column-name",
+        message=f"the name of the column {name!r} contains the control character {control}.",
+        fix="Remove it. It usually comes from a damaged file.",
+        level="error",
+    )
 
 
 class ColumnTypes:
@@ -45,7 +69,10 @@ class ColumnTypes:
         """Keys of the first row."""
         self.kinds: dict[str, Kind] = {}
         """Kind of every column, in order of appearance."""
+        self.is_full = False
+        """Whether there are too many columns to read on."""
         self._gaps: set[str] = set()
+        self._late = 0
         self._given_up: set[str] = set()
         self._left_out: set[str] = set()
         self._arrays: dict[str, pa.Array] = {}
@@ -73,6 +100,8 @@ class ColumnTypes:
                 findings += self._missing_keys(row)
             if findings:
                 found[i] = findings
+            if self.is_full:
+                break
         return found
 
     def check_values(self, rows: Sequence[Row]) -> Found:
@@ -119,6 +148,11 @@ class ColumnTypes:
         if not row:
             yield Finding(code="not-an-object", message="the object has no keys.", fix="Remove the row.")
             return
+        is_first_row = not self.first
+        if is_first_row and len(row) > MOST_COLUMNS:
+            self.is_full = True
+            yield too_many_columns(len(row))
+            return
         try:
             for key in row:
                 refuse_key(key)
@@ -127,10 +161,16 @@ class ColumnTypes:
                 code="unsupported-type", message=str(error), fix="Rename the key. A column name must be valid text."
             )
             return
-        is_first_row = not self.first
         for key in row:
             if key in self.kinds or key in self._left_out:
                 continue
+            self._late += not is_first_row
+            if self._late > MOST_KEYS:
+                self.is_full = True
+                message = f"more than {MOST_KEYS:,} keys appear only after the first row."
+                fix = 'All rows of a file need the same keys. Store a mapping as a list: [{"key": …, "value": …}, …].'
+                yield Finding(code="too-many-keys", message=message, fix=fix, level="error", column=key)
+                return
             self.kinds[key] = "null"
             if is_first_row:
                 self.first[key] = None
@@ -140,18 +180,20 @@ class ColumnTypes:
             yield Finding(code="extra-key", message=message, fix=fix, level="warning", column=key)
 
     def _missing_keys(self, row: Row) -> Iterator[Finding]:
-        for key in self.first:
-            if key not in row:
-                bad = key in self.needed
-                yield Finding(
-                    code="missing-key",
-                    message=f"the key {key!r} is missing."
-                    if bad
-                    else f"the key {key!r} is missing; the row gets None.",
-                    fix="Write the key in every row, with null if there is no value." if bad else "",
-                    level="row" if bad else "warning",
-                    column=key,
-                )
+        missing = [key for key in self.first if key not in row]
+        unread = [key for key in missing if key not in self.needed]
+        for key in missing:
+            if key in self.needed:
+                message = f"the key {key!r} is missing."
+                fix = "Write the key in every row, with null if there is no value."
+                yield Finding(code="missing-key", message=message, fix=fix, column=key)
+        if len(unread) > _NAMED:
+            message = f"{len(unread):,} keys of the first row are missing, such as {unread[0]!r}; the row gets None."
+            yield Finding(code="missing-key", message=message, level="warning", column=unread[0])
+            return
+        for key in unread:
+            message = f"the key {key!r} is missing; the row gets None."
+            yield Finding(code="missing-key", message=message, level="warning", column=key)
 
     def _settle(self, name: str, values: list[Any], found: Found) -> None:
         """Widen the kind of a column so that it holds the values; report the values that no kind can hold."""
@@ -173,7 +215,7 @@ class ColumnTypes:
             values[:] = [None] * len(values)
 
     def _settle_each(self, name: str, values: Sequence[Any], found: Found) -> None:
-        kind = self.kinds[name]
+        kind = before = self.kinds[name]
         for i, value in enumerate(values):
             gaps: dict[str, None] = {}
             try:
@@ -188,9 +230,12 @@ class ColumnTypes:
                 message = f"some objects do not have the key {path!r}; they get None."
                 gap = Finding(code="missing-nested-key", message=message, level="warning", column=path)
                 found.setdefault(i, []).append(gap)
-            if gaps and widest(kind) > MOST_KEYS:
+            if kind is before:
+                continue
+            before, most = kind, MOST_KEYS if gaps else MOST_COLUMNS
+            if count_keys(kind) > most:
                 self._given_up.add(name)
-                message = f"nested objects have more than {MOST_KEYS:,} different keys."
+                message = f"nested objects have more than {most:,} different keys."
                 fix = 'Store a mapping as a list: [{"key": …, "value": …}, …].'
                 finding = Finding(code="too-many-keys", message=message, fix=fix, level="error", column=name)
                 found.setdefault(i, []).append(finding)

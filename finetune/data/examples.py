@@ -545,10 +545,11 @@ def _unread(parts: Mapping[str, Split], preprocessor: Preprocessor) -> tuple[Fin
     read = {*needs.inputs, *needs.answers, *needs.optional_answers, *needs.consistent, needs.group}
     unread: dict[str, Finding] = {}
     for role, split in parts.items():
-        for name in split.columns.column_names if read != {None} else ():
+        names = split.columns.column_names if read != {None} else []
+        free = [other for other in read if other is not None and other not in names]
+        for name in names:
             if name in read or name in unread:
                 continue
-            free = [other for other in read if other is not None and other not in split.columns.column_names]
             close = nearest(name, free)
             unread[name] = Finding(
                 code=UNREAD,

@@ -12,7 +12,7 @@ from finetune import data, limits, models
 from finetune.data import Examples, features, lengths, unknown
 from finetune.data.features import Features
 from finetune.data.findings import UNREAD, Report
-from finetune.errors import BadOptions
+from finetune.errors import BadOptions, listed
 from finetune.interfaces import Predictions
 from finetune.plan import Plan
 from finetune.progress import Reporter
@@ -174,4 +174,4 @@ def _require_slices(examples: Examples, names: Sequence[str]) -> None:
     for split, rows in examples.splits.items():
         for name in names:
             if split != "train" and name not in rows.column_names:
-                raise BadOptions(f"slices: {split} has no column {name!r}. It has: {', '.join(rows.column_names)}.")
+                raise BadOptions(f"slices: {split} has no column {name!r}. It has: {listed(rows.column_names)}.")

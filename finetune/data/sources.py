@@ -16,7 +16,7 @@ import datasets
 from finetune.data.findings import Report
 from finetune.data.readers import signatures
 from finetune.data.readers.formats import Formats
-from finetune.errors import BadData, did_you_mean
+from finetune.errors import BadData, did_you_mean, listed
 from finetune.interfaces import Finding
 from finetune.plugins import Plugins, find_code
 from finetune.progress import suppress_progress_bars
@@ -283,5 +283,4 @@ def _left_out(name: str, source: Source, *, found: Collection[str], report: Repo
 
 
 def _listed(names: Iterable[object], *, most: int = 12) -> str:
-    every = sorted(map(str, names))
-    return (", ".join(every[:most]) or "nothing") + (f", … ({len(every)} in all)" if len(every) > most else "")
+    return listed(sorted(map(str, names)), most=most)

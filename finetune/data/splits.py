@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +16,7 @@ from datasets import Dataset
 
 from finetune.data.findings import Report, nearest
 from finetune.data.table import Table
+from finetune.errors import listed
 from finetune.interfaces import Preprocessor
 from finetune.progress import suppress_progress_bars
 
@@ -89,10 +91,10 @@ def renamed(
             close = nearest(theirs, names)
             hint = f" Did you mean {close!r}?" if close else ""
             message = f"dataset.columns renames {theirs!r}, but there is no such column.{hint}"
-            fix = f"The columns are: {', '.join(names)}."
+            fix = f"The columns are: {listed(names)}."
             report.error("unknown-rename", message, fix=fix, split=split, file=file, column=theirs)
     after = [wanted.get(name, name) for name in names]
-    for ours in sorted({name for name in after if after.count(name) > 1}):
+    for ours in sorted(name for name, times in Counter(after).items() if times > 1):
         theirs = next(name for name, new in wanted.items() if new == ours)
         message = f"dataset.columns renames {theirs!r} to {ours!r}, but that column already exists."
         fix = f"Rename {ours!r} as well: {{{ours}: {ours}_before}}."
@@ -148,11 +150,11 @@ def require(
             f"Write a first line with the names of the columns: {', '.join(needed)}. "
             "If there is one, rename its columns under dataset.columns."
         )
-        report.error("no-header", message, fix=fix, split=split, file=table.files[0], value=", ".join(names))
+        report.error("no-header", message, fix=fix, split=split, file=table.files[0], value=listed(names))
         return False
     for name in missing:
         close = nearest(name, [other for other in names if other not in needed])
-        message = f"column {name!r} is missing. The columns are: {', '.join(map(repr, names))}."
+        message = f"column {name!r} is missing. The columns are: {listed(list(map(repr, names)))}."
         fix = f"Rename it under dataset.columns: {{{_as_key(close or 'NAME')}: {name}}}."
         if can_leave_out and name in needs.answers:
             fix += f" To leave the split out: dataset.splits: {{{split}: null}}."

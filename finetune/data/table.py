@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from finetune.data import storage
 from finetune.data.columns import ColumnTypes
-from finetune.data.findings import Report, UnreadableError, nearest
+from finetune.data.findings import SHOWN, Report, UnreadableError, nearest
 from finetune.data.kinds import plain
 from finetune.interfaces import Finding, ReadRow, Row
 
@@ -154,10 +154,12 @@ class Tabulator:
                 if len(block.rows) >= BLOCK_ROWS or measured.characters - mark >= BLOCK_CHARACTERS:
                     self._add(block, header=header)
                     block, mark = _Block(), measured.characters
+                    if self._columns.is_full:
+                        break
         except UnreadableError as error:
             stopped = error.finding
         self._add(block, header=header)
-        if stopped:
+        if stopped and not self._columns.is_full:
             self._found(stopped)
 
     def note(self, what: str) -> None:
@@ -205,8 +207,9 @@ class Tabulator:
     def _differs(self, item: Any) -> bool:
         """Report a header that lacks columns of earlier files."""
         missing = [name for name in self._columns.first if name not in item[1]]
-        for name in missing:
-            close = nearest(name, item[1].keys() - self._columns.kinds.keys())
+        others = item[1].keys() - self._columns.kinds.keys()
+        for name in missing[:SHOWN]:
+            close = nearest(name, others)
             hint = f" Did you mean {close!r}?" if close else ""
             message = f"column {name!r} of {self._files[0]} is missing in this file.{hint}"
             fix = "All files of a split must have the same columns."
@@ -217,6 +220,8 @@ class Tabulator:
         """Check a block, report its bad rows, and write the others."""
         if block.rows:
             block = self._report(block, self._columns.check_keys(block.rows, header))
+        if self._columns.is_full:
+            return
         if block.rows:
             block = self._report(block, self._columns.check_values(block.rows))
         if block.rows:
@@ -280,8 +285,12 @@ class PythonRows:
     def __iter__(self) -> Iterator[tuple[None, Row] | Finding]:
         for row in self._rows:
             if isinstance(row, Mapping):
-                example = plain(row)
-                self.characters += _weight(example)
+                try:
+                    example = plain(row)
+                    self.characters += _weight(example)
+                except RecursionError:
+                    yield Finding(code="unsupported-type", message="a value of the row is nested too deeply.")
+                    continue
                 yield None, example
             else:
                 message = f"a row has the type {type(row).__name__}. It must be a mapping: {{column: value, …}}."

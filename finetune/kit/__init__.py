@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # also read at run time, by `_sources`
-    from finetune.base import describe_tokenizer
+    from finetune.base import check_saved, describe_saved, describe_tokenizer
+    from finetune.characters import visible
     from finetune.cli import output as cli_output
     from finetune.cli import parameters as cli_parameters
     from finetune.data import from_rows
@@ -101,11 +102,13 @@ __all__ = [
     "calling",
     "check_choice",
     "check_primary",
+    "check_saved",
     "check_text",
     "cli_output",
     "cli_parameters",
     "config_of",
     "decay_parameter_names",
+    "describe_saved",
     "describe_tokenizer",
     "discover",
     "dump_yaml",
@@ -150,6 +153,7 @@ __all__ = [
     "trainer",
     "upstream_changed",
     "verdicts",
+    "visible",
     "write_atomically",
 ]
 

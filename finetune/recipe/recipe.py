@@ -10,7 +10,7 @@ from typing import Any, Literal
 from finetune import trust
 from finetune.errors import BadOptions, BadRecipe, did_you_mean
 from finetune.recipe import options
-from finetune.recipe.strict_yaml import load
+from finetune.recipe.strict_yaml import MOST_DIGITS, load
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +150,8 @@ def read(path: str | Path, overrides: tuple[str, ...] | list[str] = (), *, trust
     content = _mapping(load(text, name=str(path)), str(path))
     if trust_code or trust.is_own(Path(path)):
         trust.allow(content)
+    else:
+        trust.note_foreign(content)
     return from_mapping(_with_overrides(content, overrides), name=str(path))
 
 
@@ -179,6 +181,7 @@ def from_mapping(content: Mapping[str, Any], *, name: str = "recipe") -> Recipe:
             name.
     """
     content = dict(content)
+    _refuse_long_integers(content, where=name)
     for section in ("model", "dataset"):
         if isinstance(content.get(section), str):
             content[section] = {"path": content[section]}
@@ -194,6 +197,7 @@ def from_mapping(content: Mapping[str, Any], *, name: str = "recipe") -> Recipe:
                 content[section] = options.build(cls, content[section], where=f"{name}: {section}")
         recipe = options.build(Recipe, content, where=name)
         parts(recipe.dataset, where=f"{name}: dataset")
+        _check_paths(recipe, where=name)
         return recipe
     except BadOptions as error:
         raise BadRecipe(str(error)) from error
@@ -240,6 +244,9 @@ def parts(source: Source, *, where: str = "dataset") -> dict[str, tuple[Source, 
     return found
 
 
+_LONGEST_NAME, _LONGEST_PATH = 255, 4_000
+"""Bytes of the longest name of a file, and characters of the longest path, that Linux can have."""
+
 _OF_MIXTURES = {"mixture", "temperature", "encoding", "validation_size", "on_bad"}
 """Keys that a mixture itself can have; its data sets inherit the last three."""
 
@@ -274,6 +281,33 @@ def _choice(given: Any, *, where: str, needs_name: bool) -> Choice:
         raise BadRecipe(f"{where}: name: {name!r} is not a name. Write one of `finetune list`, or module:Class.")
     rest = {key: value for key, value in given.items() if key != "name"}
     return Choice(name=name, options=rest)
+
+
+def _check_paths(recipe: Recipe, *, where: str) -> None:
+    """Check that no path is longer than the name of a file can be, so that the system can look for it."""
+    path = recipe.dataset.path
+    files = [path] if isinstance(path, str) else []
+    for given in {} if isinstance(path, str) else path.values():
+        files += [given] if isinstance(given, str) else given
+    paths = {"output": [recipe.output], "general_text": [recipe.general_text], "dataset.path": files}
+    paths["model"] = [recipe.model.path, recipe.model.tokenizer or ""]
+    for key, names in paths.items():
+        for name in names:
+            longest = max(len(part.encode("utf-8", "surrogatepass")) for part in name.split("/"))
+            if longest > _LONGEST_NAME or len(name) > _LONGEST_PATH:
+                raise BadRecipe(f"{where}: {key}: {name[:80]!r}… is too long for the name of a file.")
+
+
+def _refuse_long_integers(content: Any, *, where: str) -> None:
+    """Check that no integer of a recipe is longer than YAML can have; Python cannot even print it."""
+    if isinstance(content, int) and not abs(content) < 10**MOST_DIGITS:
+        raise BadRecipe(f"{where}: the number has more than {MOST_DIGITS} digits. Write it as text, in quotes.")
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            _refuse_long_integers(value, where=f"{where}: {key}")
+    elif isinstance(content, list | tuple):
+        for value in content:
+            _refuse_long_integers(value, where=where)
 
 
 def _is_files(dataset: Any, *, where: str) -> bool:
@@ -315,4 +349,4 @@ def _override(content: dict[str, Any], override: str) -> None:
         content[section] = below = dict(below or {})
         content = below
     content[last] = load(text, name=f"override {override!r}")
-    trust.allow(content[last])
+    trust.allow({last: content[last]})

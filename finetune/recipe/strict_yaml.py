@@ -12,6 +12,9 @@ from finetune.errors import BadRecipe
 LARGEST = 1_000_000
 """Longest recipe, in characters."""
 
+MOST_DIGITS = 100
+"""Most digits of an integer. Python refuses to convert over 4,300."""
+
 
 def dump(content: Any) -> str:
     """Return plain mappings as YAML. `load` returns the same mappings from it, whatever their texts hold."""
@@ -78,6 +81,12 @@ class _Loader(yaml.SafeLoader):
             seen.add(key)
         return dict(super().construct_mapping(node, deep=deep))
 
+    def construct_integer(self, node: Any) -> int:
+        if len(node.value) > MOST_DIGITS:
+            problem = f"the number has {len(node.value):,} digits. Write at most {MOST_DIGITS}, or put it in quotes"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        return int(node.value)
+
     def construct_ambiguous(self, node: Any) -> Any:
         raise yaml.MarkedYAMLError(
             problem=f"{node.value!r} can mean a word or a boolean. Write true or false, or put it in quotes",
@@ -92,6 +101,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(?:true|fal
 _Loader.add_implicit_resolver("!ambiguous", re.compile(r"(?i:yes|no|on|off|y|n)$"), list("yYnNoO"))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INTEGER, list("-+0123456789"))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
 _Loader.add_constructor("!ambiguous", _Loader.construct_ambiguous)
 
 

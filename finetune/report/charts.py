@@ -81,7 +81,9 @@ def _figure(title: str, width: float, height: float) -> Iterator[_Drawing]:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_STYLE):
+    # a matplotlibrc in the current folder can come from somebody else, and can start LaTeX
+    settings = {name: value for name, value in matplotlib.rcParamsDefault.items() if not name.startswith("backend")}
+    with matplotlib.rc_context({**settings, **_STYLE}):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)
         drawing = _Drawing(figure.subplots())

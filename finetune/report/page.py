@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from finetune import recipe as recipes
+from finetune.characters import visible
 from finetune.evaluation import verdicts
 from finetune.report import charts
 from finetune.result import Result, write_atomically
@@ -79,6 +81,7 @@ def _templates() -> Environment:
         loader=PackageLoader("finetune.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -90,6 +93,11 @@ def _templates() -> Environment:
     }
     environment.filters |= filters
     return environment
+
+
+def _visible(value: Any) -> Any:
+    """Return what a template prints, without unseen characters; markup of ours as it is."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _scores(result: Result) -> Iterator[Mapping[str, Any]]:
@@ -110,7 +118,9 @@ def _scores(result: Result) -> Iterator[Mapping[str, Any]]:
 def _confusion(details: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the rows of the confusion matrix with the shade of each cell; None without one, or with many classes."""
     matrix, labels = details.get("confusion_matrix"), details.get("labels")
-    if not isinstance(matrix, list) or not labels or len(labels) > charts.MOST_LABELS:
+    if not isinstance(labels, list) or len(labels) > charts.MOST_LABELS:
+        return None
+    if not isinstance(matrix, list) or not _is_square(matrix, len(labels)):
         return None
     rows = []
     for reference, counts in enumerate(matrix):
@@ -120,6 +130,16 @@ def _confusion(details: Mapping[str, Any]) -> Mapping[str, Any] | None:
             cells.append({"count": count, "share": count / total, "right": reference == prediction})
         rows.append((labels[reference], cells))
     return {"labels": labels, "rows": rows}
+
+
+def _is_square(matrix: list[Any], size: int) -> bool:
+    """Return whether a matrix of counts has a row and a column for each label; an evaluator can mean another thing."""
+    if not matrix or len(matrix) != size:
+        return False
+    for row in matrix:
+        if not isinstance(row, list) or len(row) != size or not all(isinstance(count, int) for count in row):
+            return False
+    return True
 
 
 def _data_report(result: Result) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,13 +27,58 @@ OURS: Mapping[str, str] = {
     "per_device_train_batch_size and raise gradient_accumulation_steps",
     "ignore_data_skip": "a resumed run would see other rows than a run that was never stopped",
     "save_only_model": "a checkpoint without the optimizer cannot be resumed; set save_strategy: 'no' for none at all",
-    "push_to_hub": "a run is never pushed while it trains",
-    "hub_model_id": "a run is never pushed while it trains",
+    "push_to_hub": "a run is never pushed while it trains; use `finetune push`",
+    "hub_model_id": "a run is never pushed while it trains; use `finetune push`",
     "generation_config": "its options belong in the recipe's `generation`",
     "generation_max_length": "it is the recipe's `generation.max_length`",
     "generation_num_beams": "it is the recipe's `generation.num_beams`",
 }
 """Training arguments that a recipe may not set, and why."""
+
+_PUSHED = "a run is never pushed while it trains; use `finetune push`"
+_SCORED = "scores need the outputs of the model for every row"
+_SHARDED = "checkpoints, the comparison after saving and the scores expect the whole model in each process"
+NEUTRAL: Mapping[str, tuple[Any, str]] = {
+    "prediction_loss_only": (False, _SCORED),
+    "eval_do_concat_batches": (True, _SCORED),
+    "batch_eval_metrics": (False, "scores are computed once, of all rows"),
+    "include_for_metrics": ([], "no evaluator reads it; a record can hold what a metric needs"),
+    "predict_with_generate": (True, "scores need the texts that the model writes"),
+    "label_names": (None, "the task says which features are labels"),
+    "dataloader_in_order": (True, "predictions would come back in another order than the rows"),
+    "dataloader_drop_last": (False, "the last rows of each split would get no prediction"),
+    "logging_nan_inf_filter": (False, "it would log the NaN of a broken run as 0.0"),
+    "enable_jit_checkpoint": (False, "on SIGTERM, finetune saves a checkpoint without it"),
+    "sortish_sampler": (False, "nothing reads it; write train_sampling_strategy: group_by_length"),
+    "do_train": (False, "nothing reads it; `finetune train` trains, and then scores every split"),
+    "do_eval": (False, "nothing reads it; write eval_strategy"),
+    "do_predict": (False, "nothing reads it; use `finetune predict`"),
+    "local_rank": (-1, "torchrun or accelerate sets it"),
+    "hub_strategy": ("every_save", _PUSHED),
+    "hub_private_repo": (None, _PUSHED),
+    "hub_always_push": (False, _PUSHED),
+    "hub_revision": (None, _PUSHED),
+    "hub_token": (None, "log in with `hf auth login`, or set HF_TOKEN"),
+    "fsdp": (None, _SHARDED),
+    "fsdp_config": (None, _SHARDED),
+    "deepspeed": (None, _SHARDED),
+    "parallelism_config": (None, _SHARDED),
+}
+"""Training arguments that would do nothing, or break what a run records → the only value they may have, and why."""
+
+LEAST: Mapping[str, tuple[float, str]] = {
+    "per_device_train_batch_size": (1, ""),
+    "per_device_eval_batch_size": (1, ""),
+    "gradient_accumulation_steps": (1, ""),
+    "learning_rate": (0, ""),
+    "weight_decay": (0, ""),
+    "warmup_steps": (0, ""),
+    "max_grad_norm": (0, " Write 0 to leave gradients as they are."),
+    "dataloader_num_workers": (0, ""),
+    "eval_delay": (0, ""),
+    "save_total_limit": (2, " A crash while the only checkpoint is replaced would lose the run."),
+}
+"""Training arguments → the least value that does something, and a further sentence."""
 
 REMOVED: Mapping[str, str] = {
     "warmup_ratio": "write warmup_steps; below 1 it is a share of the steps",
@@ -100,7 +146,7 @@ OPTIMIZERS: Mapping[str, tuple[str, str]] = {
 
 TRAINERS = (
     "transformers.trainer", "transformers.training_args", "transformers.integrations", "transformers.optimization",
-    "trl.", "accelerate.",
+    "torch.optim", "trl.", "accelerate.",
 )  # fmt: skip
 """How the names of the modules begin that refuse options of training."""
 
@@ -128,11 +174,35 @@ def check_arguments(cls: type, training: Mapping[str, Any]) -> None:
         check_choice(where, value, choices_of(known[name], hints[name]))
         if isinstance(value, str) and isinstance(read, bool | int | float):  # upstream would take 'no' for true
             raise BadOptions(f"{where}: write {read!r} without quotes, not the text {value!r}.")
-    if training.get("save_total_limit") == 1:
+        if name in NEUTRAL:
+            neutral, why = NEUTRAL[name]
+            if value != neutral and value not in (None, "", [], {}):
+                raise BadOptions(f"{where} cannot be {value!r}: {why}. Leave it out.")
+        _check_least(where, name, read)
+    steps = training.get("max_steps", -1)
+    if isinstance(steps, int) and steps != -1 and steps < 1:
         raise BadOptions(
-            "training: 'save_total_limit' is 1: a crash while the only checkpoint is replaced would lose the run. "
-            "Keep at least 2."
+            f"training: 'max_steps' cannot be {steps}. Write the number of steps, or leave it out to train "
+            "num_train_epochs."
         )
+    epochs = training.get("num_train_epochs", 1)
+    if steps == -1 and isinstance(epochs, int | float) and not epochs > 0:
+        raise BadOptions(f"training: 'num_train_epochs' cannot be {epochs}. Write a number above 0.")
+
+
+def _check_least(where: str, name: str, value: Any) -> None:
+    """Check that a number does something: transformers takes a wrong one for another, or fails later.
+
+    Raises:
+        BadOptions: It is too small, or not finite.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return
+    if not math.isfinite(value):
+        raise BadOptions(f"{where} cannot be {value}. Write a finite number.")
+    least, more = LEAST.get(name, (-math.inf, ""))
+    if value < least:
+        raise BadOptions(f"{where} cannot be {value}. Write at least {least}.{more}")
 
 
 def choices_of(option: dataclasses.Field[Any], hint: Any) -> list[str]:

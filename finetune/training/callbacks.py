@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback
 
+from finetune import failures
 from finetune.errors import Diverged, Interrupted
 from finetune.progress import Reporter
 from finetune.result import to_json, write_atomically
@@ -32,7 +34,8 @@ class StopOnNaN(TrainerCallback):
     """Stops a run at the first loss, gradient or weight that is not a finite number, before it is saved.
 
     The trainer would continue, log a loss of 0.0 and save weights that are NaN. With ``fp16``, the gradient scaler
-    skips steps whose gradients are not finite, by design; such a run stops after `PATIENCE` steps in a row.
+    skips steps whose gradients are not finite, by design; such a run stops after `PATIENCE` steps in a row. With
+    ``bf16`` there is no scaler.
     """
 
     PATIENCE = 50
@@ -45,6 +48,8 @@ class StopOnNaN(TrainerCallback):
         """Whether a gradient scaler is at work."""
         self.skipped = 0
         """With ``fp16``: batches in a row whose loss is not finite."""
+        self.skipped_steps = 0
+        """With ``fp16``: steps in a row that the gradient scaler skipped."""
 
     def check_loss(self, loss: torch.Tensor, inputs: Any, step: int) -> None:
         """Check the loss of a batch, after its gradients are computed.
@@ -71,11 +76,34 @@ class StopOnNaN(TrainerCallback):
         Raises:
             Diverged: One is not a finite number.
         """
-        if args.fp16:
-            return  # the gradient scaler skips these steps by design
         gradients = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]
-        if not _all_finite(gradients):
-            raise self._diverged(state.global_step + 1, "a gradient")
+        if _all_finite(gradients):
+            self.skipped_steps = 0
+            return
+        self.skipped_steps += 1
+        if args.fp16 and self.skipped_steps < self.PATIENCE:
+            return  # the gradient scaler skips these steps by design, and lowers its scale
+        raise self._diverged(state.global_step + 1, "a gradient")
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: Mapping[str, Any] | None = None, **_: Any
+    ) -> None:
+        """Check the score that chooses the best checkpoint: every comparison with NaN is false.
+
+        Raises:
+            Diverged: It is not a finite number.
+        """
+        name = args.metric_for_best_model if args.load_best_model_at_end else None
+        if name is None or metrics is None:
+            return
+        name = f"eval_{name.removeprefix('eval_')}"
+        score = metrics.get(name)
+        if isinstance(score, float) and not math.isfinite(score):
+            raise Diverged(
+                f"step {state.global_step}: {name} is {score}, so it cannot choose the best checkpoint. Choose another "
+                "score with training.metric_for_best_model, or leave load_best_model_at_end out. Earlier checkpoints "
+                "are valid."
+            )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Check the trained weights before they are saved."""
@@ -133,6 +161,35 @@ def describe_batch(inputs: Any, tokenizer: Any, *, rows: int = 3, characters: in
     return f"The batch has {size} rows; they begin: {shown}{', ...' if size > len(texts) else ''}. "
 
 
+def describe_longest(inputs: Any, tokenizer: Any, *, characters: int = 60) -> str:
+    """Return a sentence with the number of rows of a batch, and with the length and the beginning of the longest row.
+
+    Args:
+        inputs: What the collator made: name → tensor, or a list of rows with text.
+        tokenizer: Decodes token ids; None if there is none.
+        characters: How much of the row to show.
+    """
+    if not isinstance(inputs, Mapping):
+        return describe_batch(inputs, tokenizer, rows=1, characters=characters)
+    name = None
+    for key, value in inputs.items():
+        if key.endswith("input_ids") and isinstance(value, torch.Tensor) and value.dim() >= 2:
+            name = key
+            break
+    if name is None:
+        return ""
+    ids = inputs[name].reshape(-1, inputs[name].shape[-1])  # a row of multiple choice holds several texts
+    mask = inputs.get(name.replace("input_ids", "attention_mask"))
+    used = torch.ones_like(ids) if mask is None or mask.numel() != ids.numel() else mask.reshape(ids.shape)
+    lengths = used.sum(dim=-1)
+    longest = int(lengths.argmax())
+    begins = ""
+    if tokenizer is not None:
+        tokens = ids[longest][used[longest].bool()][:400].tolist()
+        begins = f" and begins: {tokenizer.decode(tokens, skip_special_tokens=True).strip()[:characters]!r}"
+    return f"The batch has {len(inputs[name])} rows; the longest has {int(lengths[longest]):,} tokens{begins}. "
+
+
 class WriteLog(TrainerCallback):
     """Appends every log entry to `log.jsonl`, and shows the progress of training.
 
@@ -167,6 +224,42 @@ class WriteLog(TrainerCallback):
 def _line_of(entry: Mapping[str, Any]) -> str:
     """Return a line of `log.jsonl`: the step first."""
     return to_json({"step": entry["step"], **entry}) + "\n"
+
+
+class CheckRoom(TrainerCallback):
+    """Checks after the first checkpoint of a process that the disk has room for what the run will still write.
+
+    Now the size of a checkpoint is measured, whatever the optimizer and the strategy keep.
+    """
+
+    def __init__(self, model: int) -> None:
+        self.model = model
+        """Bytes of the weights that are saved at the end."""
+        self.checked = False
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Check the room.
+
+        Raises:
+            NoRoom: There is too little.
+        """
+        if self.checked or not state.is_world_process_zero or state.global_step >= state.max_steps:
+            return
+        self.checked = True
+        output = Path(args.output_dir)
+        size = 0
+        for path in (output / f"checkpoint-{state.global_step}").rglob("*"):
+            size += path.stat().st_size if path.is_file() else 0
+        failures.require_room(output, model=self.model, checkpoint=size, checkpoints=self._further(args, state))
+
+    def _further(self, args: Any, state: Any) -> int:
+        """Return how many more checkpoints will be on the disk at the same time: the oldest is removed after a save."""
+        left = 1
+        if args.save_strategy == "steps":
+            left = (state.max_steps - state.global_step) // max(int(state.save_steps), 1)
+        elif args.save_strategy == "epoch":
+            left = math.ceil(args.num_train_epochs - (state.epoch or 0))
+        return min(max(left, 1), args.save_total_limit or left)
 
 
 class ShowPredictionProgress(TrainerCallback):

@@ -18,7 +18,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from finetune.errors import BadCheckpoint
+from finetune.errors import BadCheckpoint, Incompatible
 from finetune.folder import file_sha256, make_readable
 from finetune.models import absolute
 from finetune.result import SCRATCH, to_json, write_atomically
@@ -26,6 +26,10 @@ from finetune.result import SCRATCH, to_json, write_atomically
 MANIFEST = "manifest.json"
 OWN = "sha256"
 """Key of a manifest that holds the digest of all its other keys, so that a damaged manifest is noticed."""
+
+FORMAT = 1
+"""Number of the format of checkpoints; it grows when older versions could not resume from one. Each format has the
+digest `OWN`, so that a damaged manifest is not taken for a newer one."""
 
 LEFTOVERS = ("invalid-checkpoint-*", "torn-checkpoint-*", ".deleted-checkpoint-*", SCRATCH, f"checkpoint-*/{SCRATCH}")
 """What a killed run can leave in its folder; `torn-checkpoint-N` is a name of older versions."""
@@ -159,7 +163,8 @@ def seal(directory: Path, *, identity: Identity, step: int) -> None:
         with path.open("rb") as file:
             os.fsync(file.fileno())
         files[str(path.relative_to(directory))] = {"size": path.stat().st_size, "sha256": file_sha256(path)}
-    content = {"step": step, "files": files, "identity": identity.facts, "circumstances": identity.circumstances}
+    facts = {"identity": identity.facts, "circumstances": identity.circumstances}
+    content = {"format": FORMAT, "step": step, "files": files, **facts}
     content = {**content, OWN: _own_digest(content)}
     write_atomically(directory / MANIFEST, to_json(content, indent=1))
 
@@ -175,6 +180,7 @@ def verify(directory: Path) -> dict[str, Any]:
 
     Raises:
         BadCheckpoint: It has no manifest, or a file is missing or has other content.
+        Incompatible: A newer version of this package wrote it.
     """
     try:
         manifest: dict[str, Any] = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
@@ -183,6 +189,12 @@ def verify(directory: Path) -> dict[str, Any]:
         raise BadCheckpoint(f"{directory.name} is not complete: it has no valid {MANIFEST}") from error
     if own != _own_digest(manifest):
         raise BadCheckpoint(f"{directory.name} is damaged: the content of {MANIFEST} has changed")
+    found = manifest.get("format", FORMAT)  # the first manifests had none
+    if found > FORMAT:
+        raise Incompatible(
+            f"{directory} has format {found}; this version reads format {FORMAT}. Install the version of finetune-kit "
+            "that wrote it, or a newer one."
+        )
     for name, expected in manifest["files"].items():
         path = directory / name
         if not path.is_file():

@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from torch.utils.data import SequentialSampler
 
+from finetune import failures
 from finetune.errors import BadOptions
 from finetune.interfaces import Evaluator, Job, Predictions, Record, Strategy
 from finetune.models import base_model_of
 from finetune.result import json_problem
 from finetune.training import checks, upstream
 from finetune.training.arguments import build_arguments
-from finetune.training.callbacks import StopOnNaN, StopOnSignal
+from finetune.training.callbacks import StopOnNaN, StopOnSignal, describe_longest
 from finetune.training.checkpoints import best_of
 from finetune.training.checks import evaluation_mode
 from finetune.training.collate import padded_by_tokenizer
@@ -210,7 +211,8 @@ class PatchedTrainer(Trainer):
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Compute the gradients of a batch, and check its loss."""
         inputs = args[1] if len(args) > 1 else kwargs["inputs"]
-        loss = super().training_step(*args, **kwargs)
+        with self._naming_batch(inputs, "per_device_train_batch_size"):
+            loss = super().training_step(*args, **kwargs)
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, StopOnNaN):
                 callback.check_loss(loss, inputs, self.state.global_step + 1)
@@ -227,6 +229,23 @@ class PatchedTrainer(Trainer):
         is_best: bool = super()._determine_best_metric(*args, **kwargs)
         stops = [each for each in self.callback_handler.callbacks if isinstance(each, StopOnSignal) and each.received]
         return is_best or bool(stops)
+
+    def prediction_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Predict a batch."""
+        inputs = args[1] if len(args) > 1 else kwargs["inputs"]
+        with self._naming_batch(inputs, "per_device_eval_batch_size"):
+            return super().prediction_step(*args, **kwargs)
+
+    @contextmanager
+    def _naming_batch(self, inputs: Any, option: str) -> Iterator[None]:
+        """Add the longest row of a batch to an error that says that memory could not be had."""
+        try:
+            yield
+        except Exception as error:
+            if failures.is_out_of_memory(error):
+                text = describe_longest(inputs, self.processing_class)
+                failures.add_batch(error, text, option=option, size=getattr(self.args, option))
+            raise
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         is_last = self.state.global_step >= self.state.max_steps

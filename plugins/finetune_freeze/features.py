@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from finetune.errors import Incompatible
 from finetune.kit import CACHE_OUTPUTS, evaluation_mode, preserve_rng_state
 from finetune_freeze import cached
 from finetune_freeze.cached import CachedBody
+
+logger = logging.getLogger(__name__)
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-5}
 """How far a loss may differ, as a share of the loss or of 1; in other precisions `COARSE`."""
@@ -63,7 +66,10 @@ class KeepFeatures(TrainerCallback):
         name = cached.fingerprint(model, sorted(distinct), precision=precision)
         path = self.folder / f"{name}.f32"
         ranges = cached.row_ranges(distinct, pooled=body.pooler is not None)
+        existed = path.exists()
         if not body.train_store.load(path, ranges):
+            if existed:
+                logger.warning("%s has changed since it was written, or another user can write it: made again", path)
             body.precompute(rows, model.device)
             body.train_store.save(path)
 

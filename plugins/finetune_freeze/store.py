@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 import weakref
@@ -13,6 +14,10 @@ import numpy as np
 
 RowRange = tuple[int, int]
 """First row and end, half-open."""
+
+
+DIGEST = hashlib.sha256().digest_size
+"""Bytes at the end of a file: the SHA-256 of the rows before them."""
 
 
 class FeatureStore:
@@ -53,18 +58,23 @@ class FeatureStore:
         return self._map[start:end]
 
     def save(self, path: Path) -> None:
-        """Copy all rows to a file, atomically: the file is complete, or it is not there."""
+        """Copy all rows and their digest to a file, atomically: the file is complete, or it is not there."""
         self._file.flush()
+        digest = hashlib.sha256()
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as copy:
             self._file.seek(0)
             while block := self._file.read(1 << 24):
                 copy.write(block)
+                digest.update(block)
+            copy.write(digest.digest())
             copy.flush()
             os.fsync(copy.fileno())
         os.replace(copy.name, path)
 
     def load(self, path: Path, ranges: Mapping[bytes, RowRange]) -> bool:
-        """Read the rows from a file that `save` wrote, and say whether the file is there and has the right size.
+        """Read the rows from a file that `save` wrote, and say whether the file is there and is as it was written.
+
+        A link, and a file that another user can change, count as a file that is not there.
 
         Args:
             path: The file.
@@ -74,17 +84,41 @@ class FeatureStore:
         for _, end in ranges.values():
             rows = max(rows, end)
         size = rows * self.width * np.dtype(np.float32).itemsize
-        if not rows or not path.is_file() or path.stat().st_size != size:
+        if not rows:
             return False
+        try:
+            kept = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb")
+        except OSError:
+            return False
+        with kept:  # the memory map has its own descriptor
+            if not _is_own(kept) or os.fstat(kept.fileno()).st_size != size + DIGEST or not _is_intact(kept, size):
+                return False
+            self._map = np.memmap(kept, np.float32, "r", shape=(rows, self.width))
         self.ranges = dict(ranges)
         self.written = rows
-        self._map = np.memmap(path, np.float32, "r", shape=(rows, self.width))
         return True
 
     def close(self) -> None:
         """Release the file."""
         self._map = None
         self._closing()
+
+
+def _is_own(file: IO[bytes]) -> bool:
+    """Return whether a file belongs to this user, and no other user can write it."""
+    if os.name == "nt":
+        return True
+    state = os.fstat(file.fileno())
+    return state.st_uid == os.geteuid() and not state.st_mode & 0o022
+
+
+def _is_intact(file: IO[bytes], size: int) -> bool:
+    """Return whether the digest at the end of a file is that of its first bytes."""
+    digest, left = hashlib.sha256(), size
+    while left and (block := file.read(min(left, 1 << 24))):
+        digest.update(block)
+        left -= len(block)
+    return file.read() == digest.digest()
 
 
 def consecutive_ranges(keys: Sequence[bytes], lengths: Sequence[int]) -> dict[bytes, RowRange]:

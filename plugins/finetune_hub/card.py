@@ -10,6 +10,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from finetune.errors import BadData
 from finetune.interfaces import Preprocessor
 from finetune.kit import (
     PREDICTIONS,
@@ -339,9 +340,12 @@ def _first_example(directory: Path) -> Mapping[str, Any]:
     path = directory / PREDICTIONS
     if not path.is_file():
         return {}
-    with path.open(encoding="utf-8") as file:
-        line = file.readline()
-    return dict(json.loads(line)["example"]) if line else {}
+    try:
+        with path.open(encoding="utf-8") as file:
+            line = file.readline()
+        return dict(json.loads(line)["example"]) if line else {}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BadData(f"{path}:1: the line is damaged: {error}. Restore the file as the run wrote it.") from error
 
 
 def _placeholder(value: Any) -> Any:

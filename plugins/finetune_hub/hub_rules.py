@@ -11,7 +11,7 @@ from typing import Any
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from finetune.errors import did_you_mean
+from finetune.errors import BadRecipe, did_you_mean
 from finetune_hub.portable import relative
 
 ADAPTER = "adapter_config.json"
@@ -116,17 +116,33 @@ def base_problem(fields: Mapping[str, Any], directory: Path) -> str | None:
     )
 
 
-def base_of_adapter(directory: Path) -> str | None:
-    """Return the base model that an adapter's configuration names; None if the folder holds no adapter."""
+def read_adapter(directory: Path) -> dict[str, Any] | None:
+    """Return PEFT's configuration in a folder; None if there is none.
+
+    Raises:
+        BadRecipe: It is damaged.
+    """
     path = directory / ADAPTER
     if not path.is_file():
         return None
-    return str(json.loads(path.read_text(encoding="utf-8")).get(BASE_KEY))
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise BadRecipe(f"{path} is damaged: {error}. Restore the file as the run wrote it.") from error
+    if not isinstance(content, dict):
+        raise BadRecipe(f"{path} is damaged: it holds no JSON object. Restore the file as the run wrote it.")
+    return content
+
+
+def base_of_adapter(directory: Path) -> str | None:
+    """Return the base model that an adapter's configuration names; None if the folder holds no adapter."""
+    content = read_adapter(directory)
+    return None if content is None else str(content.get(BASE_KEY))
 
 
 def portable_adapter(directory: Path, fields: Mapping[str, Any]) -> bytes:
     """Return an adapter's configuration without folders of this machine: the stated id replaces that of its base."""
-    content = json.loads((directory / ADAPTER).read_text(encoding="utf-8"))
+    content = read_adapter(directory) or {}
     base = content.get(BASE_KEY)
     if fields.get("base_model") and not is_model_id(str(base)):
         for name, value in content.items():

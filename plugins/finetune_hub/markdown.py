@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from finetune.kit import visible
+
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#!|~<>&$])")
 _URL_PREFIX = re.compile(r"(?i)(https?|ftp)://|www\.")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+_ENDS = re.compile(r"[\t-\r\x1c-\x1f\x85\u2028\u2029]+")
+"""Characters that end a line, and tabs."""
 MAX_LENGTH = 300
 
 
@@ -17,7 +20,7 @@ def plain(value: object, *, max_length: int | None = MAX_LENGTH) -> str:
     >>> plain("<b>|`x`")
     '\\<b\\>\\|\\`x\\`'
     """
-    text = _CONTROL.sub(" ", str(value)).strip()
+    text = visible(_ENDS.sub(" ", str(value))).strip()
     if max_length is not None and len(text) > max_length:
         text = text[:max_length] + "…"
     return _URL_PREFIX.sub(_escape_url, _MARKUP.sub(r"\\\1", text))
@@ -43,7 +46,7 @@ def fenced(text: str, language: str) -> str:
     """Return a code block whose fence is longer than any in the text."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+    return f"{fence}{language}\n{visible(text.rstrip())}\n{fence}"
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -11,8 +11,8 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-from finetune.errors import FinetuneError
-from finetune.kit import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result, dump_yaml
+from finetune.errors import FinetuneError, Incompatible
+from finetune.kit import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result, check_saved, dump_yaml
 from finetune_hub.card import CARD, write
 from finetune_hub.facts import facts_of
 from finetune_hub.hub_rules import ADAPTER, card_problems, portable_adapter, repo_problem
@@ -131,6 +131,10 @@ def find_problems(result: Result, directory: Path, files: Sequence[str]) -> Iter
         yield "it holds no weights (*.safetensors)."
     if RECIPE not in files:
         yield f"it holds no {RECIPE}."
+    try:
+        check_saved(result.base, directory)
+    except Incompatible as error:
+        yield str(error)
     for name in files:
         path = directory / name
         if path.suffix in PICKLES or is_pickle(path):

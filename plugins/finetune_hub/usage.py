@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from finetune.kit import Result, rebuild
 from finetune_hub.facts import model_class_of
-from finetune_hub.hub_rules import ADAPTER
+from finetune_hub.hub_rules import read_adapter
 
 PIPELINE = {
     "AutoModelForSequenceClassification": "text-classification",
@@ -84,15 +83,6 @@ def loading_code(model_class: str, adapter: Mapping[str, Any] | None, *, labels:
     lines.append(f"model = {loader}.from_pretrained(folder{given})")
     lines.append("tokenizer = AutoTokenizer.from_pretrained(folder)")
     return "\n".join(lines)
-
-
-def read_adapter(directory: Path) -> Mapping[str, Any] | None:
-    """Return PEFT's configuration in a folder; None if there is none."""
-    path = directory / ADAPTER
-    if not path.is_file():
-        return None
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
 
 
 def _is_whole(directory: Path) -> bool:

@@ -17,8 +17,8 @@ class LinesReader(Reader):
     suffixes = (".txt",)
 
     def recognises(self, head: str) -> bool:
-        """Accept every file of this suffix except files that declare tagged words (CoNLL)."""
-        return not head.lstrip("\ufeff \t\r\n").startswith("-DOCSTART-")
+        """Accept every file of this suffix except those that declare tagged words (CoNLL) or labels (fastText)."""
+        return not head.lstrip("\ufeff \t\r\n").startswith(("-DOCSTART-", "__label__"))
 
     def rows(self, text: Iterable[str], *, file: str) -> Iterator[tuple[int, Row] | Finding]:
         """Yield every line that is not blank."""

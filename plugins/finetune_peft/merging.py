@@ -23,7 +23,7 @@ from finetune.kit import (
     Result,
     base_model_of,
     config_of,
-    describe_tokenizer,
+    describe_saved,
     dump_yaml,
     make_readable,
     model_outputs,
@@ -291,7 +291,7 @@ def write_record(finished: Result, run: Path, output: Path, *, model: Mapping[st
         notes=[*finished.notes, note],
         directory=str(output),
         saved_bytes=size_of_weights(output),
-        base={**finished.base, "saved_tokenizer": describe_tokenizer(output)},
+        base={**finished.base, **describe_saved(output)},
     )
     record.save(output)
     for name in COPIED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from peft import PeftConfig, PeftModel, get_peft_model
+from peft import PeftConfig, PeftModel, PeftType, get_peft_model
+from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
 
-from finetune.errors import BadOptions, Incompatible, did_you_mean
+from finetune.errors import BadOptions, BadRecipe, Incompatible, did_you_mean
 from finetune.interfaces import Strategy, Task
 from finetune.kit import evaluation_mode
 from finetune_peft.heads import newly_initialized_modules
@@ -104,10 +106,42 @@ class PeftStrategy(Strategy):
         (directory / "README.md").unlink(missing_ok=True)  # PEFT's empty template of a card
 
     def load(self, directory: Path, *, model_class: Any, base: str, options: Mapping[str, Any]) -> Any:
-        """Load the base model, and the adapter onto it."""
+        """Load the base model, and the adapter onto it.
+
+        Raises:
+            BadRecipe: The folder holds no adapter of this method as safetensors.
+        """
+        check_adapter(directory, self.method)
         model = model_class.from_pretrained(base, **options)
         with suppress_warnings():
             return self.patch(PeftModel.from_pretrained(model, directory))
+
+
+def check_adapter(directory: Path, method: type[PeftConfig]) -> None:
+    """Check that a folder holds an adapter of a method, as safetensors.
+
+    PEFT 0.21 would read pickled weights instead, or ask the Hub for them under the path of the folder. Its
+    configuration would choose another method.
+
+    Raises:
+        BadRecipe: It does not.
+    """
+    remedy = "Restore the file as the run wrote it."
+    if not (directory / SAFETENSORS_WEIGHTS_NAME).is_file():
+        pickled = f" {WEIGHTS_NAME} is a pickle, and is not read." if (directory / WEIGHTS_NAME).exists() else ""
+        raise BadRecipe(
+            f"{str(directory)!r} has no {SAFETENSORS_WEIGHTS_NAME}. Adapters are loaded from safetensors only."
+            f"{pickled} {remedy}"
+        )
+    path = directory / CONFIG_NAME
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        found = config["peft_type"]
+    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+        raise BadRecipe(f"{str(path)!r} is no configuration of an adapter. {remedy}") from error
+    expected = PeftType(method().peft_type).value
+    if found != expected:
+        raise BadRecipe(f"{str(path)!r} has peft_type {found!r}, and the strategy of the run is {expected!r}. {remedy}")
 
 
 @contextmanager

@@ -23,7 +23,9 @@ from finetune_samples.ingredients import Made, Making, Teaching
 logger = logging.getLogger(__name__)
 
 RECORD = "base.json"
-"""File with the settings of a base model and its training loss."""
+"""File with the settings of a base model, its training loss and the digests of its files."""
+FILES = "files"
+"""Key of the record: name of a file → its SHA-256."""
 _BODY = {
     "hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "max_position_embeddings": 512,
 }  # fmt: skip
@@ -91,10 +93,57 @@ def base(kind: str, *, cache: Path | None = None, steps: int | None = None) -> P
     making = KINDS[kind] if steps is None else replace(KINDS[kind], steps=steps)
     named = fingerprint(making)
     folder = (cache or cache_folder()) / f"{kind}-{named[:16]}"
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
+    if not folder.is_dir() or not is_intact(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _make(kind, making, folder, named)
     return folder
+
+
+def is_intact(folder: Path) -> bool:
+    """Return whether the folder of a base model is as it was written, and no other user can write it.
+
+    The record of a folder that an older version wrote has no digests. They are added.
+    """
+    if folder.is_symlink() or not _is_own(folder):
+        return False
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    if not isinstance(record, dict):
+        return False
+    found = _digests(folder)
+    if FILES not in record:
+        _write_record(folder, {**record, FILES: found})
+        return True
+    return bool(record[FILES] == found)
+
+
+def _is_own(folder: Path) -> bool:
+    """Return whether a folder belongs to this user or to the system, and no other user can write it or its files."""
+    if os.name == "nt":
+        return True
+    for path in (folder, *folder.iterdir()):
+        state = path.lstat()
+        if state.st_uid not in (os.geteuid(), 0) or state.st_mode & 0o022:
+            return False
+    return True
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of a folder, without the record: name → digest."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if path.name != RECORD:
+            found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
+    return found
+
+
+def _write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write the record of a base model; two processes may do so at the same time."""
+    from finetune.kit import write_atomically
+
+    write_atomically(folder / RECORD, json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 
 def cache_folder() -> Path:
@@ -143,10 +192,31 @@ def _make(kind: str, making: Making | Teaching, folder: Path, named: str) -> Non
     try:
         _write(kind, making, building, named)
         building.chmod(0o755)  # mkdtemp makes it readable for its owner only
+        if folder.is_symlink() or (folder.is_dir() and not is_intact(folder)):
+            logger.warning("%s has changed since it was written, or another user can write it: made again", folder)
+            _remove(folder)
         if not folder.is_dir():
             _move(building, folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, or the link in its place.
+
+    Raises:
+        BadOptions: It belongs to somebody else.
+    """
+    try:
+        if folder.is_symlink():
+            folder.unlink()
+        else:
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise BadOptions(
+            f"{str(folder)!r} has changed, or another user can write it, and it cannot be removed: {error.strerror}. "
+            "Remove it, or set XDG_CACHE_HOME to a folder of yours."
+        ) from error
 
 
 def _move(building: Path, folder: Path) -> None:
@@ -173,7 +243,15 @@ def _write(kind: str, making: Making | Teaching, folder: Path, named: str) -> No
         "parameters": made.model.num_parameters(),
         "loss": round(made.loss, 4),
     }
-    (folder / RECORD).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    _write_files(folder, record)
+
+
+def _write_files(folder: Path, record: dict[str, Any]) -> None:
+    """Write the record with the digests of the other files, and let nobody else write any of them."""
+    for path in folder.iterdir():
+        path.chmod(0o644)
+    _write_record(folder, {**record, FILES: _digests(folder)})
+    (folder / RECORD).chmod(0o644)
 
 
 def _made(making: Making | Teaching, cache: Path) -> Made:

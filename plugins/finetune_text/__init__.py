@@ -54,8 +54,12 @@ def tasks() -> Mapping[str, Task]:
 
 @hookimpl
 def readers() -> Mapping[str, str]:
-    """Register the readers of tagged words, and of texts with marked spans."""
-    return {"conll": "finetune_text.conll:ConllReader", "spans": "finetune_text.span_files:SpansReader"}
+    """Register the readers of tagged words, of texts with marked spans, and of texts after their labels."""
+    return {
+        "conll": "finetune_text.conll:ConllReader",
+        "fasttext": "finetune_text.fasttext:FastTextReader",
+        "spans": "finetune_text.span_files:SpansReader",
+    }
 
 
 def _task(summary: str, *, preprocessor: str, evaluator: str, sample: str) -> Task:

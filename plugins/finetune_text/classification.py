@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from finetune.errors import BadData
+from finetune.errors import BadData, listed
 from finetune.interfaces import Batch, Columns, Finding, Preprocessor, Row
 from finetune_text import label_checks, labels, texts
 from finetune_text.labels import LABEL, as_text
@@ -88,7 +88,7 @@ class TextClassificationPreprocessor(Preprocessor):
             if name not in names:
                 yield label_checks.label_finding(
                     "weight-without-class", "class_weights names a label that does not exist.", value=name,
-                    level="error", fix=f"The labels are: {', '.join(names)}.",
+                    level="error", fix=f"The labels are: {listed(names)}.",
                 )  # fmt: skip
         yield from label_checks.check_names(names)
         yield from label_checks.check_joined(names)

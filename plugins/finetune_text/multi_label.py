@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from finetune.errors import BadData
+from finetune.errors import BadData, listed
 from finetune.interfaces import IGNORE_INDEX, Batch, Columns, Finding, Preprocessor, Row
 from finetune_text import label_checks, labels, texts
 from finetune_text.label_checks import label_finding
@@ -169,7 +169,7 @@ class MultiLabelPreprocessor(Preprocessor):
         names = self.labels or ()
         split = self._split(value)
         if split is None or self._first_wrong(split) is not None:
-            raise BadData(f"{value!r} is not made of the labels: {', '.join(names)}. Fit the preprocessor on train.")
+            raise BadData(f"{value!r} is not made of the labels: {listed(names)}. Fit the preprocessor on train.")
         vector = [0.0] * len(names)
         for position in self._positions(split):
             vector[position] = 1.0

@@ -73,6 +73,8 @@ RL: Mapping[str, str] = {
     **_MODEL,
     **_REFERENCE,
     "chat_template_kwargs": _ignored("preprocessor.chat_template"),
+    "log_completions_hub_repo": "would upload answers while the run trains, and a run is never pushed while it trains. "
+    "Leave it out.",
     "num_generations_eval": "would be ignored: scoring answers each prompt once. Leave it out.",
 }
 """Option → the reason why it is refused, which follows its name in the message."""

@@ -384,7 +384,7 @@ NO_ROW = {
     "no-such-file", "not-a-file", "unreadable-file", "same-file", "unknown-format", "mixed-formats", "columns-differ",
     "unknown-split", "unused-split", "unlabelled-split", "source-failed", "truncated-gzip", "corrupt-gzip", "not-gzip",
     "unnamed-gzip", "record-too-long", "corrupt-file", "no-rows", "blank-line", "no-header", "not-an-array",
-    "no-such-column", "too-many-keys",
+    "no-such-column", "too-many-keys", "too-many-columns",
     # columns and splits
     "unknown-rename", "rename-clash", "constant-exists", "missing-column", "unknown-tokens", "answers-over-limit",
     "longer-than-context", "cannot-split", "no-form", "unread-columns",
@@ -560,10 +560,12 @@ def squad(**changes: Any) -> str:
 
 PLACE = "data[1].paragraphs[0]"
 FILES: dict[str, Text] = {
+    "bad-fasttext-line": Text("txt", "__label__fog a\n\n__label__rain b\nno label\n", 4),
     "ragged-row": Text("csv", CSV + "d\n", 6),
     "stray-quote": Text("csv", CSV + 'd"d,fog\n', 6),
     "unclosed-quote": Text("csv", CSV + '"d,fog\n', 6),
     "bare-carriage-return": Text("csv", CSV + "d\rd,fog\n", 6),
+    "bad-column-name": Text("csv", "\ntext,te\0xt\na,b\n", 2),
     "duplicate-column": Text("csv", "\ntext,text\na,b\n", 2),
     "empty-column-name": Text("csv", "\n,text\na,b\n", 2),
     "other-delimiter": Text("csv", "\ntext;label\na;fog\n", 2),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import random
 import shutil
@@ -353,3 +354,70 @@ def test_a_token_among_the_options_of_the_model_reaches_no_file(toy_base: Path, 
         )
     for path in tmp_path.rglob("*"):
         assert path.is_dir() or SECRET.encode() not in path.read_bytes()
+
+
+# --- credentials in messages ------------------------------------------------------------------------------------------
+
+PLANTED = {
+    "HF_TOKEN": SECRET,
+    "MY_SERVICE_API_KEY": "of-the-environment",
+    "aws_secret_access_key": "of/the cloud?",
+    "https_proxy": "http://me:of-the-proxy@127.0.0.1:9",
+}
+
+
+@pytest.fixture
+def planted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    for name, value in PLANTED.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "token").write_text("of-the-login\n")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    return [SECRET, "of-the-environment", "of/the cloud?", "of%2Fthe%20cloud%3F", "of-the-proxy", "of-the-login"]
+
+
+def test_a_message_holds_no_credential(planted: list[str]) -> None:
+    for value in planted:
+        for text in (f"401 for {value}.", f"https://h/{value}/x", f"Bearer {value}", f"{value}{value}"):
+            assert value not in str(BadRecipe(text)), text
+    assert str(BadRecipe("https://me:word@host/x")) == "https://***@host/x"
+    assert str(BadRecipe("mail me@host, see https://host/@me")) == "mail me@host, see https://host/@me"
+    assert str(BadRecipe(f"{'sk-' + 'a' * 20} and {'ghp_' + 'b' * 20}")) == "*** and ***"
+
+
+@pytest.mark.parametrize("value", ["short", "/path/of/a/token"])
+def test_short_values_and_paths_are_no_credentials(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANY_TOKEN", value)
+    assert str(BadRecipe(f"see {value}")) == f"see {value}"
+
+
+def test_what_is_printed_and_logged_holds_no_credential(
+    planted: list[str], capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with secrets.hidden():
+        for value in planted:
+            print(f"row {value}")
+            print(f"error {value}", file=sys.stderr)
+            logging.getLogger("somebody").warning("retrying %s", value)
+        print("https://me:word@host in the data")
+    shown = capsys.readouterr()
+    assert not [value for value in planted if value in shown.out + shown.err + caplog.text]
+    assert "https://me:word@host in the data" in shown.out  # rows of data are printed as they are
+    print(SECRET)
+    assert SECRET in capsys.readouterr().out
+
+
+def test_a_traceback_holds_no_credential(planted: list[str]) -> None:
+    code = "\n".join([
+        "from finetune import secrets",
+        "with secrets.hidden():",
+        f"    raise RuntimeError({SECRET!r})",
+    ])  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "RuntimeError: ***" in done.stderr
+    assert SECRET not in done.stderr
+
+
+def test_a_url_with_a_password_in_a_recipe_is_refused() -> None:
+    with pytest.raises(BadRecipe, match=r"^dataset\.path looks like a credential\."):
+        secrets.refuse({"dataset": {"path": "https://me:word@host/rows.csv"}})

@@ -23,19 +23,19 @@ CORE = ROOT / "finetune"
 PLUGINS = sorted(path for path in (ROOT / "plugins").glob("finetune_*") if path.is_dir())
 
 LAYERS = (
-    ("errors", "user_code", "trust", "secrets"),
+    ("errors", "user_code", "trust", "secrets", "characters"),
     ("training.upstream",),
     ("interfaces",),
     ("hookspecs",),
     ("plugins",),
     ("recipe.strict_yaml", "recipe.options", "recipe.recipe", "recipe"),
-    ("progress", "result", "limits", "folder", "failures", "models", "base"),
+    ("progress", "result_form", "result", "limits", "folder", "failures", "models", "base"),
     ("training",),
     ("recipe.schema", "recipe.starter", "plan"),
     ("data",),
     ("evaluation",),
     ("report",),
-    ("run",),
+    ("run", "cleaning"),
     ("cli.output", "cli.parameters"),
     ("kit",),
     ("api",),

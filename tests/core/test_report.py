@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,9 +14,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis.strategies import text
 
 import finetune
 from finetune import report
+from finetune.characters import visible
 from finetune.cli import main
 from finetune.errors import BadData
 from finetune.evaluation import comparison, verdicts
@@ -262,3 +268,40 @@ def test_a_report_of_numbers_needs_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
     assert report.REPORT == "report.html"
+
+
+UNSEEN = "\u202e\u2066\u200e\u200f\u061c\u200b\ufeff\x1b\x00\u2028\U000e0041"
+
+
+def test_unseen_characters_of_the_data_are_shown_in_a_report(runs: list[Path]) -> None:
+    result = Result.load(runs[0])
+    split = verdicts.report_split(result)
+    assert split
+    worst = dict(result.worst[split][0])
+    worst["example"] = {"text": f"evil{UNSEEN}txt.exe", "label": UNSEEN}
+    hostile = replace(result, recipe={**result.recipe, "slices": [UNSEEN]}, worst={**result.worst, split: [worst]})
+    page = report.page(hostile)
+    assert not set(UNSEEN) & set(page)
+    assert "evil\\u202e\\u2066" in page
+
+
+@given(text())
+def test_a_visible_text_keeps_every_character_that_is_seen(written: str) -> None:
+    shown = visible(written)
+    assert not set(UNSEEN) & set(shown)
+    assert visible(shown) == shown
+    assert shown == "".join(visible(character) for character in written)
+    assert all(visible(character) == character for character in "aé漢🙂\t\n\r\u200c\u200d\ufe0f ")
+
+
+def test_settings_of_matplotlib_in_the_current_folder_change_no_chart(tmp_path: Path) -> None:
+    code = "from finetune.report import charts\nprint(charts.losses([{'step': n, 'loss': 1 / n} for n in range(1, 9)]))"
+    pages = []
+    for settings in ("", "text.usetex: True\nlines.linewidth: 9\nfont.size: 40\n"):
+        (tmp_path / "matplotlibrc").write_text(settings)
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True, env=environment
+        )
+        pages.append(done.stdout)
+    assert pages[0] == pages[1] and "<svg" in pages[0]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,10 +18,11 @@ import toy
 from click.testing import CliRunner
 
 import finetune
+from finetune import folder, models, trust
 from finetune import recipe as recipes
-from finetune import trust
 from finetune.cli import main
-from finetune.errors import UntrustedCode
+from finetune.errors import BadRecipe, OutputExists, UnknownName, UntrustedCode
+from finetune.result import Result, write_atomically
 
 CANARY = """
 import os
@@ -102,6 +105,7 @@ def stranger(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(trust, "_trusted", set())
     monkeypatch.setattr(trust, "_folders", [])
+    monkeypatch.setattr(trust, "_foreign", set())
     yield tmp_path
     sys.modules.pop("canary", None)
 
@@ -208,3 +212,115 @@ def test_python_m_finetune_imports_nothing_from_the_current_folder(tmp_path: Pat
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("finetune")
+
+
+def test_a_recipe_object_from_a_run_folder_is_not_trusted_because_it_is_an_object(stranger: Path) -> None:
+    forge(stranger / "run", FORGERIES["data"])
+    read = recipes.read(stranger / "run" / "recipe.yaml")
+    of_result = recipes.from_mapping(Result.load(stranger / "run").recipe)
+    for recipe in (read, of_result, dataclasses.replace(read, seed=1)):
+        with pytest.raises(UntrustedCode, match="'canary:sing'"):
+            finetune.train(recipe, output=stranger / "again")
+    assert not (stranger / "imported").exists()
+    own = dataclasses.replace(read, dataset=recipes.Source(path="canary:bird"))
+    with pytest.raises(UnknownName, match="has no 'bird'"):  # it is trusted, because no run folder names it
+        finetune.train(own, output=stranger / "again")
+    finetune.train(read, output=stranger / "again", trust_code=True)
+    assert (stranger / "sung").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ({"a": ["x:y", {"z:q": 1}]}, {"x:y", "z:q"}),
+        ({"options": {"attn_implementation": "someone/kernel"}}, {"attn_implementation=someone/kernel"}),
+        ({"model": recipes.Model(path="a", options={"use_kernels": True})}, {"use_kernels=True"}),
+        ({"strategy": recipes.Choice(name="my:Strategy")}, {"my:Strategy"}),
+        ({"path": "a/b", "number": 3, "nothing": None}, set()),
+    ],
+)
+def test_the_names_that_a_user_gives_are_trusted(given: Any, names: set[str], stranger: Path) -> None:
+    for name in names:
+        with pytest.raises(UntrustedCode):
+            trust.require(name, where="test")
+    trust.allow(given)
+    for name in names:
+        trust.require(name, where="test")
+
+
+@pytest.mark.parametrize("beside", ["tokenizer_config.json", "model-00001-of-00002.safetensors", "torn-checkpoint-3"])
+def test_a_recipe_beside_files_of_a_model_or_a_run_is_of_a_stranger(beside: str, tmp_path: Path) -> None:
+    assert trust.is_own(tmp_path / "recipe.yaml")
+    (tmp_path / beside).touch()
+    assert not trust.is_own(tmp_path / "recipe.yaml")
+
+
+# --- what a model is loaded from --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", models.REFUSED_OPTIONS)
+def test_options_that_would_load_code_or_pickles_are_refused(option: str, stranger: Path) -> None:
+    model = recipes.Model(path=str(stranger / "base"), options={option: False})
+    with pytest.raises(BadRecipe, match=rf"model\.options: '{option}' cannot be set: "):
+        models.check(model)
+    with pytest.raises(BadRecipe, match=rf"model\.options: '{option}' cannot be set: "):
+        models.load(model, None, {})
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("attn_implementation", "someone/kernel"), ("use_kernels", True), ("attn_implementation", {"text": "a/b"})],
+)
+def test_a_kernel_of_the_hub_is_code_that_the_user_must_name(option: str, value: Any, stranger: Path) -> None:
+    model = recipes.Model(path=str(stranger / "base"), options={option: value})
+    with pytest.raises(UntrustedCode, match=f"model.options: .{option}="):
+        models.require_no_code(model)
+    trust.allow({option: value})
+    models.require_no_code(model)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"attn_implementation": "someone/kernel"},
+        {"text_config": {"attn_implementation": {"": "sdpa", "text": "someone/kernel"}}},
+        {"experts_implementation": "kernels-community/kernel"},
+    ],
+)
+def test_a_kernel_in_a_configuration_is_refused(entry: dict[str, Any], stranger: Path) -> None:
+    config = stranger / "base" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **entry}))
+    with pytest.raises(BadRecipe, match=r"config\.json' names the kernel '.*/kernel', which is code on the Hub"):
+        models.check(recipes.Model(path=str(stranger / "base")))
+    models.check(recipes.Model(path=str(stranger / "base"), options={"attn_implementation": "sdpa"}))
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "../model.safetensors", "/etc/model.safetensors", "model.pt"])
+def test_an_index_names_safetensors_inside_the_folder_only(name: str, stranger: Path) -> None:
+    (stranger / "base" / models.INDEX).write_text(json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(BadRecipe, match="Weights are loaded from safetensors in the folder of the model only"):
+        models.check(recipes.Model(path=str(stranger / "base")))
+
+
+# --- links ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_does_not_write_through_links_in_its_folder(stranger: Path) -> None:
+    (stranger / "run" / "result.json").unlink()
+    outside = stranger / "outside.txt"
+    outside.write_text("untouched")
+    (stranger / "run" / "deep").mkdir()
+    (stranger / "run" / "deep" / "log.jsonl").symlink_to(outside)
+    with pytest.raises(
+        OutputExists, match=r"deep/log\.jsonl' is a link to '.*outside\.txt', and a run writes into its"
+    ):
+        folder.check(stranger / "run", resume=True, overwrite=False)
+    folder.check(stranger / "run", resume=False, overwrite=True)  # removes the link, and not what it leads to
+
+
+def test_a_file_is_not_written_through_a_link_at_its_temporary_name(tmp_path: Path) -> None:
+    outside = tmp_path / "outside.txt"
+    outside.write_text("untouched")
+    (tmp_path / f".report.html.{os.getpid()}").symlink_to(outside)
+    write_atomically(tmp_path / "report.html", "new")
+    assert (outside.read_text(), (tmp_path / "report.html").read_text()) == ("untouched", "new")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,11 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 
 from finetune.data import storage
+from finetune.data.columns import bad_name, too_many_columns
 from finetune.data.findings import Report
+from finetune.data.kinds import MOST_COLUMNS, MOST_LEVELS, control_in
 from finetune.data.table import BLOCK_ROWS, Table
+from finetune.interfaces import Finding
 
 _KEPT = b"huggingface"
 """Metadata of a schema in which `datasets` stores a ClassLabel."""
@@ -28,11 +33,15 @@ def read(paths: Sequence[Path], *, names: Sequence[str], kinds: Sequence[str], s
     folder = storage.folder()
     sizes = [0] * len(paths)
     errors = report.levels["error"]
+
+    def refuse(finding: Finding) -> None:
+        report.add(replace(finding, file=name, split=split))
+
     for number, (path, name, kind) in enumerate(zip(paths, names, kinds, strict=True)):
         try:
-            for batch in _batches(path, kind):
+            for batch in _batches(path, kind, refuse):
                 if writer is None:
-                    schema = _single(batch.schema)
+                    schema = batch.schema
                     writer = pa.ipc.new_stream(str(folder / "rows.arrow"), schema)
                 differs = _difference(schema, batch.schema)
                 if differs:
@@ -53,28 +62,31 @@ def read(paths: Sequence[Path], *, names: Sequence[str], kinds: Sequence[str], s
     return Table(rows=rows, files=tuple(names), sizes=tuple(sizes), read=count, sound=is_sound)
 
 
-def _batches(path: Path, kind: str) -> Iterator[pa.RecordBatch]:
-    """Yield the blocks of a file, with every buffer validated."""
-    for batch in _parquet(path) if kind == "parquet" else _arrow(path):
+def _batches(path: Path, kind: str, refuse: Callable[[Finding], None]) -> Iterator[pa.RecordBatch]:
+    """Yield the blocks of a file, with every buffer validated; none if its columns are refused."""
+    for batch in (_parquet if kind == "parquet" else _arrow)(path, refuse):
         batch.validate(full=True)
         for start in range(0, len(batch), BLOCK_ROWS):
             yield _plain(batch.slice(start, BLOCK_ROWS))
 
 
-def _parquet(path: Path) -> Iterator[pa.RecordBatch]:
+def _parquet(path: Path, refuse: Callable[[Finding], None]) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
-        yield from file.iter_batches(batch_size=BLOCK_ROWS)
+        if _are_usable(file.schema_arrow, refuse):
+            yield from file.iter_batches(batch_size=BLOCK_ROWS)
 
 
-def _arrow(path: Path) -> Iterator[pa.RecordBatch]:
+def _arrow(path: Path, refuse: Callable[[Finding], None]) -> Iterator[pa.RecordBatch]:
     with pa.memory_map(str(path)) as source:
         if source.read(6) == b"ARROW1":
             file = pa.ipc.open_file(source)
-            for number in range(file.num_record_batches):
+            for number in range(file.num_record_batches if _are_usable(file.schema, refuse) else 0):
                 yield file.get_batch(number)
         else:
             source.seek(0)
-            yield from pa.ipc.open_stream(source)
+            stream = pa.ipc.open_stream(source)
+            if _are_usable(stream.schema, refuse):
+                yield from stream
 
 
 def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -114,16 +126,49 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def _single(schema: pa.Schema) -> pa.Schema:
-    """Check that the names of a schema are different, and return it.
+def _are_usable(schema: pa.Schema, refuse: Callable[[Finding], None]) -> bool:
+    """Return whether a table can have these columns; report those that it cannot have.
 
     Raises:
-        pyarrow.ArrowInvalid: Two columns have the same name.
+        pyarrow.ArrowInvalid: A name is not UTF-8.
     """
-    for name in schema.names:
-        if schema.names.count(name) > 1:
-            raise pa.ArrowInvalid(f"two columns have the name {name!r}")
-    return schema
+    try:
+        fields, names = list(schema), schema.names
+    except UnicodeDecodeError as error:
+        raise pa.ArrowInvalid(f"the name of a column is not UTF-8 ({error})") from error
+    if len(fields) > MOST_COLUMNS:
+        refuse(too_many_columns(len(fields)))
+        return False
+    found = []
+    for name, times in Counter(names).items():
+        if times > 1:
+            message = f"{times} columns have the name {name!r}."
+            fix = "Give them different names."
+            found.append(Finding(code="duplicate-column", message=message, fix=fix, level="error", column=name))
+    for field in fields:
+        found += _wrong_names(field, path=field.name)
+    for finding in found:
+        refuse(finding)
+    return not found
+
+
+def _wrong_names(field: pa.Field, *, path: str, level: int = 0) -> list[Finding]:
+    """Return what is wrong with the names in a column, and with its depth."""
+    control = control_in(field.name)
+    if control:
+        return [bad_name(path, control)]
+    kind = field.type
+    if level > MOST_LEVELS:
+        message = f"the column has more than {MOST_LEVELS} lists or objects inside each other."
+        return [Finding(code="unsupported-type", message=message, level="error", column=path.partition(".")[0])]
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    found = []
+    for number in range(kind.num_fields):
+        below = kind.field(number)
+        inner = f"{path}.{below.name}" if pa.types.is_struct(kind) else path
+        found += _wrong_names(below, path=inner, level=level + 1)
+    return found
 
 
 def _difference(first: pa.Schema, other: pa.Schema) -> str:

@@ -19,7 +19,9 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import ClassVar
 
+from finetune.data.columns import bad_name, too_many_columns
 from finetune.data.findings import blank_line
+from finetune.data.kinds import MOST_COLUMNS, control_in
 from finetune.data.readers.text import LONGEST, lines, too_long
 from finetune.interfaces import Finding, Reader, Row
 
@@ -103,6 +105,13 @@ class DelimitedReader(Reader):
         return []
 
     def _problems(self, line: int, names: list[str]) -> Iterator[Finding]:
+        if len(names) > MOST_COLUMNS:
+            yield replace(too_many_columns(len(names)), line=line)
+            return
+        for name in names:
+            control = control_in(name)
+            if control:
+                yield replace(bad_name(name, control), line=line)
         if any("\r" in name for name in names):
             yield _error(line, "bare-carriage-return", "the name of a column contains a carriage return.", fix=_OLD_MAC)
         for name, times in Counter(names).items():

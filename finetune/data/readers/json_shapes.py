@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from finetune import errors
 from finetune.interfaces import Finding
 
 AS_ROWS = 'Write a list of rows. In pandas: df.to_json(path, orient="records").'
@@ -55,5 +56,4 @@ def listed(keys: Collection[str]) -> str:
     >>> listed(["a", "b"]), listed([str(i) for i in range(10)])
     ("'a', 'b'", "'0', '1', '2', '3', '4', '5', '6', '7', … (10 in all)")
     """
-    shown = ", ".join(map(repr, list(keys)[:_LISTED]))
-    return shown if len(keys) <= _LISTED else f"{shown}, … ({len(keys)} in all)"
+    return errors.listed(list(map(repr, keys)), most=_LISTED)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from json import JSONDecodeError
 from typing import Any
 
 from finetune.interfaces import Finding
+
+MOST_LEVELS = 500
+"""Most lists and objects inside each other that are decoded; Python's own functions fail at about 1,000."""
+
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]')
 
 
 class Strict:
@@ -39,6 +45,9 @@ class Strict:
             value, end = self._decoder.raw_decode(text, position)
         except RecursionError as error:
             raise JSONDecodeError("the value is nested too deeply", text, position) from error
+        opened = text.count("[", position, end) + text.count("{", position, end)
+        if opened > MOST_LEVELS and _levels(text, position, end) > MOST_LEVELS:
+            raise JSONDecodeError("the value is nested too deeply", text, position)
         return value, end, self._problems
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -68,6 +77,24 @@ class Strict:
     def _constant(self, text: str) -> float:
         self._problems.append(("not-a-number", text))
         return float(text)
+
+
+def _levels(text: str, position: int, end: int) -> int:
+    """Return how many lists and objects of a JSON value are inside each other.
+
+    >>> text = '{"a": [[1], "]]"]}'
+    >>> _levels(text, 0, len(text))
+    3
+    """
+    level = deepest = 0
+    for found in _BRACKETS.finditer(text, position, end):
+        first = found[0][0]
+        if first in "[{":
+            level += 1
+            deepest = max(deepest, level)
+        elif first in "]}":
+            level -= 1
+    return deepest
 
 
 _MESSAGES = {

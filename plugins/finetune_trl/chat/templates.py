@@ -16,6 +16,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from trl import get_training_chat_template
 
 from finetune.errors import BadData, BadOptions, Incompatible, did_you_mean
+from finetune_trl.chat.bounds import bounded
 from finetune_trl.chat.messages import ASSISTANT, SYSTEM, TOOL, USER, Message
 
 if TYPE_CHECKING:
@@ -287,15 +288,19 @@ def _render(
     return Rendered(text=texts[0], spans=list(spans[0]) if has_blocks else None)
 
 
-_TEMPLATE_ERRORS = (TemplateError, TypeError, AttributeError, KeyError, IndexError, ValueError)
+_TEMPLATE_ERRORS = (
+    TemplateError, TypeError, AttributeError, KeyError, IndexError, ValueError, OverflowError, RecursionError,
+    MemoryError, TimeoutError,
+)  # fmt: skip
 
 
 def _write(messages: list[dict[str, Any]], options: Mapping[str, Any]) -> Any:
     """Return the texts and the marked characters of one dialogue."""
-    try:
-        return render_jinja_template(conversations=[messages], **options)
-    except TypeError:  # DeepSeek's template joins arguments as text
-        return render_jinja_template(conversations=[_with_json_arguments(messages)], **options)
+    with bounded(str(options["chat_template"])):
+        try:
+            return render_jinja_template(conversations=[messages], **options)
+        except TypeError:  # DeepSeek's template joins arguments as text
+            return render_jinja_template(conversations=[_with_json_arguments(messages)], **options)
 
 
 def _remedy(

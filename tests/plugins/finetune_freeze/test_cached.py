@@ -228,3 +228,29 @@ def test_rows_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     assert not again.load(tmp_path / "kept", {b"x": (0, 99)})
     for one in (store, again):
         one.close()
+
+
+@pytest.mark.parametrize("fault", ["first bit", "last bit", "digest", "cut", "grown", "link", "written by others"])
+def test_stored_features_that_changed_are_not_read(tmp_path: Path, fault: str) -> None:
+    store, path = FeatureStore(2, directory=tmp_path), tmp_path / "kept"
+    store.put(b"a", np.ones((3, 2), np.float32))
+    store.save(path)
+    store.close()
+    content = bytearray(path.read_bytes())
+    if fault == "cut":
+        del content[-1:]
+    elif fault == "grown":
+        content += b"0"
+    elif fault.endswith("bit") or fault == "digest":
+        content[{"first bit": 0, "last bit": 23, "digest": 24}[fault]] ^= 1
+    path.write_bytes(content)
+    again, ranges = FeatureStore(2, directory=tmp_path), {b"a": (0, 3)}
+    if fault == "link":
+        assert again.load(path, ranges)
+        path.rename(tmp_path / "elsewhere")
+        path.symlink_to(tmp_path / "elsewhere")
+    if fault == "written by others":
+        assert again.load(path, ranges)
+        path.chmod(0o666)
+    assert not again.load(path, ranges)
+    again.close()

@@ -1,0 +1,259 @@
+"""The form of `result.json`: which keys and types the pages that are made of it read."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
+from functools import cache
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict  # pydantic cannot read that of Python 3.11
+
+from finetune.recipe.options import adapter
+
+
+class Bounds(TypedDict):
+    """An interval."""
+
+    low: float
+    high: float
+
+
+class Difference(Bounds):
+    """A difference, with its interval."""
+
+    value: float
+
+
+class Unit(TypedDict):
+    """The independent units of a split."""
+
+    size: int
+    column: str | None
+
+
+class Slice(TypedDict):
+    """The rows of a split with one value."""
+
+    value: Any
+    size: int
+    score: float
+    low: NotRequired[float]
+    high: NotRequired[float]
+
+
+class Mistake(TypedDict):
+    """One of the worst errors."""
+
+    index: int
+    loss: float
+    example: Mapping[str, Any]
+    record: Mapping[str, Any]
+    highlights: Mapping[str, Sequence[tuple[int, int, str] | list[Any]]]
+
+
+class Pair(TypedDict):
+    """Near duplicates."""
+
+    similarity: float
+    text: str
+    train: str
+
+
+class Leak(TypedDict):
+    """How many rows of a split are also in train."""
+
+    rows: int
+    exact: int
+    normalized: int
+    near: int | None
+    columns: Sequence[str]
+    pairs: Sequence[Pair]
+
+
+class NotMeasured(TypedDict):
+    """Why forgetting was not measured."""
+
+    not_measured: str
+
+
+class Forgetting(TypedDict):
+    """How training changed the perplexity on general text."""
+
+    objective: str
+    before: float
+    after: float
+    increase: Difference
+    forgot: bool
+    chance: NotRequired[float]
+
+
+class Bin(TypedDict):
+    """Predictions of about the same probability."""
+
+    confidence: float
+    accuracy: float
+
+
+class Calibration(TypedDict):
+    """How often predictions of a probability are right."""
+
+    bins: Sequence[Bin]
+    ece: float
+
+
+class Details(TypedDict, total=False):
+    """What an evaluator computes besides scores; it can hold more."""
+
+    calibration: Calibration | None
+    undefined: Mapping[str, str]
+    signature: Mapping[str, str] | None
+
+
+class Described(TypedDict):
+    """A class and its options; the key ``class`` is a keyword of Python."""
+
+    options: Mapping[str, Any]
+
+
+class Environment(TypedDict):
+    """Versions."""
+
+    python: str
+    versions: Mapping[str, str]
+
+
+class ModelSection(TypedDict):
+    """The base model."""
+
+    path: str
+
+
+class StrategySection(TypedDict):
+    """The strategy."""
+
+    name: str
+
+
+class Recipe(TypedDict):
+    """The recipe, with every option written out."""
+
+    task: str
+    model: ModelSection
+    strategy: StrategySection
+    dataset: Mapping[str, Any]
+    training: Mapping[str, Any]
+    seed: int
+    output: str
+    card: NotRequired[Mapping[str, Any] | None]
+
+
+class LogEntry(TypedDict, total=False):
+    """What the trainer logged at a step."""
+
+    step: int
+    epoch: float
+    loss: float
+    eval_loss: float
+
+
+class PhaseEntry(TypedDict):
+    """A phase of the run."""
+
+    name: str
+    seconds: float
+    peak_memory_mb: float
+    peak_gpu_memory_mb: NotRequired[float | None]
+
+
+class Limit(TypedDict):
+    """An option that limits how long an answer can be, and how many answers are too long."""
+
+    option: str
+    value: int
+    answers: int
+    too_long: int
+    enough: int
+    enough_for_99: int
+    what: NotRequired[str]
+
+
+class SavedFile(TypedDict):
+    """A file whose content a run recorded."""
+
+    sha256: str
+    state: str
+
+
+class Base(TypedDict, total=False):
+    """The base model as it was, and what the run saved."""
+
+    path: str
+    files: Mapping[str, SavedFile]
+    tokenizer: Mapping[str, SavedFile]
+    saved_model: Mapping[str, SavedFile]
+    saved_tokenizer: Mapping[str, SavedFile]
+
+
+FORMS: Mapping[str, Any] = {
+    "recipe": Recipe,
+    "units": Mapping[str, Unit],
+    "intervals": Mapping[str, Mapping[str, Bounds]],
+    "differences": Mapping[str, Mapping[str, Mapping[str, Difference]]],
+    "slices": Mapping[str, Mapping[str, Sequence[Slice]]],
+    "worst": Mapping[str, Sequence[Mistake]],
+    "forgetting": NotMeasured | Forgetting,
+    "details": Mapping[str, Details],
+    "leakage": Mapping[str, Leak],
+    "data_report": Mapping[str, Mapping[str, float]],
+    "limits": Mapping[str, Sequence[Limit]],
+    "preprocessor": Described,
+    "evaluator": Described,
+    "environment": Environment,
+    "log": Sequence[LogEntry],
+    "phases": Sequence[PhaseEntry],
+    "base": Base,
+}
+"""Field of `Result` → the form of its content, where the annotation of the field does not say it."""
+
+OF_EACH_SPLIT = ("units", "intervals", "differences", "slices", "worst", "fingerprints")
+"""Fields that have an entry for each split that was held out."""
+
+
+def problem(content: Mapping[str, Any], result: type) -> str:
+    """Return where content is not as a run writes it, and what is wrong there; an empty text if nothing is.
+
+    >>> from finetune.result import Result
+    >>> problem({"steps": "three"}, Result).partition(": ")[0]
+    'recipe'
+
+    Args:
+        content: The content of `result.json`.
+        result: The class `Result`.
+    """
+    try:
+        _form(result).validate_python(content, strict=True)
+    except ValueError as error:
+        first = error.errors()[0]  # type: ignore[attr-defined]  # it is pydantic's
+        place = ".".join(str(part) for part in first["loc"] if not str(part)[:1].isupper())
+        return f"{place}: {first['msg']}"
+    for section in ("preprocessor", "evaluator"):
+        if not isinstance(content[section].get("class"), str):
+            return f"{section}.class: Input should be a valid string"
+    for name in OF_EACH_SPLIT:
+        missing = sorted(set(content["scores"]) - {"train"} - set(content[name]))
+        if missing:
+            return f"{name}.{missing[0]}: Field required"
+    return ""
+
+
+@cache
+def _form(result: type) -> Any:
+    hints = typing.get_type_hints(result)
+    form: dict[str, Any] = {}
+    for each in fields(result):
+        hint = FORMS.get(each.name, hints[each.name])
+        required = each.name == "phases" or (each.default is MISSING and each.default_factory is MISSING)
+        form[each.name] = hint if required else NotRequired[hint]
+    return adapter(TypedDict("Form", form))  # type: ignore[operator]  # of fields that are known at run time

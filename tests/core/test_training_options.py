@@ -1,0 +1,147 @@
+"""Every option of every class of training options is known: it is passed on, or refused with what to do instead."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from transformers import TrainingArguments
+
+from finetune.errors import BadOptions
+from finetune.plugins import discover, resolve
+from finetune.training.arguments import LEAST, NEUTRAL, OURS, check_arguments
+
+FOUND = discover()
+
+_PASSED = """
+    per_device_train_batch_size num_train_epochs max_steps learning_rate lr_scheduler_type lr_scheduler_kwargs
+    warmup_steps optim optim_args weight_decay adam_beta1 adam_beta2 adam_epsilon optim_target_modules
+    gradient_accumulation_steps average_tokens_across_devices max_grad_norm label_smoothing_factor
+    bf16 fp16 bf16_full_eval fp16_full_eval tf32
+    activation_checkpointing activation_checkpointing_kwargs gradient_checkpointing gradient_checkpointing_kwargs
+    torch_compile torch_compile_backend torch_compile_mode use_liger_kernel liger_kernel_config use_cache
+    neftune_noise_alpha torch_empty_cache_steps
+    logging_strategy logging_steps logging_first_step log_on_each_node include_num_input_tokens_seen log_level
+    log_level_replica disable_tqdm report_to run_name project trackio_space_id trackio_bucket_id
+    trackio_static_space_id
+    eval_strategy eval_steps eval_delay per_device_eval_batch_size eval_on_start eval_use_gather_object
+    eval_accumulation_steps
+    save_strategy save_steps save_on_each_node save_total_limit load_best_model_at_end metric_for_best_model
+    greater_is_better restore_callback_states_from_checkpoint
+    full_determinism data_seed use_cpu accelerator_config
+    dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers dataloader_prefetch_factor
+    dataloader_multiprocessing_context remove_unused_columns train_sampling_strategy length_column_name
+    ddp_find_unused_parameters ddp_bucket_cap_mb ddp_broadcast_buffers ddp_static_graph ddp_backend ddp_timeout
+    debug skip_memory_metrics
+"""
+PASSED = frozenset(_PASSED.split())
+"""Options of `transformers.TrainingArguments` 5.23 that do what their documentation says. Before a new one is added
+here: does it start a run again, skip rows, change their order, or write somewhere? Then it belongs in `NEUTRAL`."""
+
+_TRL = """
+    router_aux_loss_coef activation_offloading loss_type disable_dropout loss_weights ld_alpha f_divergence_type
+    f_alpha_divergence_coef label_smoothing beta use_weighting discopop_tau ref_model_mixup_alpha ref_model_sync_steps
+    desirable_weight undesirable_weight center_rewards_coefficient
+    num_generations max_completion_length ds3_gather_for_generation generation_batch_size steps_per_generation
+    temperature top_p top_k min_p generation_kwargs repetition_penalty cache_implementation num_iterations epsilon
+    epsilon_high reward_weights normalize_advantages reward_clip_range mask_truncated_completions log_completions
+    log_multimodal num_completions_to_print log_unique_prompts use_transformers_continuous_batching
+    transformers_continuous_batching_config use_transformers_paged
+    use_vllm vllm_mode vllm_model_impl vllm_enable_sleep_mode vllm_structured_outputs_regex vllm_server_base_url
+    vllm_server_host vllm_server_port vllm_server_timeout vllm_group_port vllm_gpu_memory_utilization
+    vllm_max_model_length vllm_tensor_parallel_size vllm_importance_sampling_correction vllm_importance_sampling_mode
+    vllm_importance_sampling_clip_max vllm_importance_sampling_clip_min vllm_importance_sampling_cap
+    cast_lm_head_to_fp32 delta sapo_temperature_neg sapo_temperature_pos vespo_k_pos vespo_lambda_pos vespo_k_neg
+    vespo_lambda_neg importance_sampling_level multi_objective_aggregation scale_rewards top_entropy_quantile
+    entropy_coef use_adaptive_entropy entropy_coef_min entropy_coef_max entropy_coef_delta entropy_target
+    max_tool_calling_iterations off_policy_mask_threshold use_bias_correction_kl
+    pad_to_multiple_of shuffle_dataset
+"""
+TRL = frozenset(_TRL.split())
+"""The same for the classes of TRL 1.16."""
+
+
+def classes() -> list[type]:
+    """Return each class of training options of a task."""
+    found = []
+    for name in FOUND.catalogues["tasks"].available:
+        found.append(resolve(FOUND.find("tasks", name).arguments))
+    return list(dict.fromkeys(found))
+
+
+def refused_by_task(cls: type) -> set[str]:
+    """Return the options that a plugin refuses for a class of TRL."""
+    if not cls.__module__.startswith("trl."):
+        return set()
+    from finetune_trl.refused_options import REFUSED
+
+    return set(REFUSED[cls.__name__])
+
+
+@pytest.mark.parametrize("cls", classes(), ids=lambda cls: cls.__name__)
+def test_each_option_of_the_installed_version_is_known(cls: type) -> None:
+    names = {field.name for field in dataclasses.fields(cls) if field.init}
+    passed = PASSED | TRL if cls.__module__.startswith("trl.") else PASSED
+    unknown = names - passed - OURS.keys() - NEUTRAL.keys() - refused_by_task(cls)
+    assert not unknown, f"{cls.__name__} has new options: {sorted(unknown)}. Sort them in: see `PASSED`."
+
+
+def test_no_option_is_both_passed_on_and_refused() -> None:
+    assert not PASSED & (OURS.keys() | NEUTRAL.keys())
+    assert not OURS.keys() & NEUTRAL.keys()
+    gone = PASSED - {field.name for field in dataclasses.fields(TrainingArguments)}
+    assert not gone, f"transformers has dropped {sorted(gone)}"
+
+
+def owner(name: str) -> type:
+    """Return a class that has an option."""
+    for cls in classes():
+        if any(field.name == name for field in dataclasses.fields(cls)):
+            return cls
+    raise AssertionError(f"no class has {name}")
+
+
+OTHER: Mapping[str, Any] = {
+    "include_for_metrics": ["inputs"], "label_names": ["labels"], "local_rank": 0, "hub_strategy": "end",
+    "hub_private_repo": True, "hub_revision": "x", "hub_token": "x", "fsdp": "full_shard", "fsdp_config": {"a": 1},
+    "deepspeed": "x.json", "parallelism_config": {"tp_size": 2},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NEUTRAL)
+def test_an_option_that_breaks_what_a_run_records_is_refused_with_the_reason(name: str) -> None:
+    neutral, why = NEUTRAL[name]
+    cls = owner(name)
+    wrong = OTHER.get(name, not neutral)
+    with pytest.raises(BadOptions) as caught:
+        check_arguments(cls, {name: wrong})
+    if name != "parallelism_config":  # a value of it is no JSON, so its type is refused
+        assert str(caught.value) == f"training: {name!r} cannot be {wrong!r}: {why}. Leave it out."
+    if neutral is not None:
+        check_arguments(cls, {name: neutral})  # as the recipe in a run folder has it
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        {"max_steps": 0}, {"max_steps": -5}, {"num_train_epochs": 0}, {"num_train_epochs": -1.0},
+        {"learning_rate": math.inf}, {"weight_decay": math.nan}, {"adam_epsilon": math.nan},
+        *({name: least - 1} for name, (least, _) in LEAST.items()),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_number_that_means_something_else_to_transformers_is_refused(training: Mapping[str, Any]) -> None:
+    ((name, value),) = training.items()
+    with pytest.raises(BadOptions, match=f"training: '{name}' cannot be {value}"):
+        check_arguments(TrainingArguments, training)
+
+
+def test_usual_numbers_are_accepted() -> None:
+    for training in (
+        {"max_steps": -1}, {"max_steps": 1, "num_train_epochs": 0}, {"num_train_epochs": 0.5}, {"warmup_steps": 0.06},
+        {"max_grad_norm": 0.0, "weight_decay": 0.0, "learning_rate": 1e39}, {"save_total_limit": None},
+    ):  # fmt: skip
+        check_arguments(TrainingArguments, training)
