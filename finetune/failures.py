@@ -174,7 +174,7 @@ def require_room(output: Path, *, model: int, checkpoint: int, checkpoints: int 
 def go_on(output: Path, *, flags: str = "--resume") -> str:
     """Return the sentence that says from which checkpoint the run can continue, and with which flags."""
     if (output / RESULT).is_file():
-        return "The run is complete; write its report with `finetune report`."
+        return "The run is complete."
     newest = newest_checkpoint(output)
     if newest is None:
         return "There is no checkpoint; start again with --overwrite."

@@ -59,8 +59,11 @@ class Commands(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command line, and take credentials out of everything that it prints."""
-        with secrets.hidden():
-            return super().main(*args, **extra)
+        try:
+            with secrets.hidden():
+                return super().main(*args, **extra)
+        finally:
+            _flush()
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; turn our errors, failures of the machine and signals into messages and exit codes."""
@@ -100,11 +103,16 @@ def _end(ctx: click.Context, error: FinetuneError) -> None:
     """Print an error, and end the command with its exit code."""
     with suppress(OSError):  # standard error can be closed, or on a full disk
         show(error)
+    _flush()
+    ctx.exit(error.exit_code)
+
+
+def _flush() -> None:
+    """Write out standard output; if nobody takes it, drop it: Python would fail at its end, with another exit code."""
     try:
         sys.stdout.flush()
-    except OSError:  # Python would try again at its end, and fail with another exit code
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    ctx.exit(error.exit_code)
 
 
 def _plugins(ctx: click.Context) -> Catalogue:

@@ -29,6 +29,10 @@ SCORES = (
     "f1_macro", "mcc", "roc_auc",
 )  # fmt: skip
 BINS = 10
+MOST_CLASSES = 200
+"""Most labels of which the confusion matrix is stored; its size is quadratic in them."""
+MOST_CONFUSIONS = 1_000
+"""Most pairs of labels that are stored instead of the matrix."""
 PER_LABEL = ("precision", "recall", "f1")
 
 
@@ -133,17 +137,31 @@ class TextClassificationEvaluator(Evaluator):
         (``confidence``) and the share that is right (``accuracy``). ``ece``, the expected
         calibration error, is the mean distance between confidence and accuracy.
 
+        With more labels than `MOST_CLASSES`, there is no matrix. ``confusions`` lists the most frequent
+        pairs of a reference and a wrong prediction, and ``confusions_in_all`` says how many pairs there are.
+
         Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3.
         """
         names, truth, guess = _ids(records)
-        matrix = confusion_matrix(truth, guess, labels=range(len(names)))
-        support = dict(zip(names, matrix.sum(axis=1).tolist(), strict=True))
+        support = np.bincount(truth, minlength=len(names)).tolist()
         return {
             "labels": list(names),
-            "confusion_matrix": matrix.tolist(),
-            "support": support,
+            **_confusions(names, truth, guess),
+            "support": dict(zip(names, support, strict=True)),
             "calibration": calibration([record["probability"] for record in records], truth == guess),
         }
+
+
+def _confusions(names: Sequence[str], truth: Any, guess: Any) -> dict[str, Any]:
+    """Return the confusion matrix, or the most frequent confusions if there are many labels."""
+    if len(names) <= MOST_CLASSES:
+        return {"confusion_matrix": confusion_matrix(truth, guess, labels=range(len(names))).tolist()}
+    wrong = truth != guess
+    pairs = Counter(zip(truth[wrong].tolist(), guess[wrong].tolist(), strict=True))
+    listed = []
+    for (reference, prediction), count in pairs.most_common(MOST_CONFUSIONS):
+        listed.append({"reference": names[reference], "prediction": names[prediction], "count": count})
+    return {"confusions": listed, "confusions_in_all": len(pairs)}
 
 
 def calibration(probabilities: Sequence[float], right: Any) -> dict[str, Any]:

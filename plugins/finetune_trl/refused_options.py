@@ -73,11 +73,16 @@ RL: Mapping[str, str] = {
     **_MODEL,
     **_REFERENCE,
     "chat_template_kwargs": _ignored("preprocessor.chat_template"),
-    "log_completions_hub_repo": "would upload answers while the run trains, and a run is never pushed while it trains. "
-    "Leave it out.",
     "num_generations_eval": "would be ignored: scoring answers each prompt once. Leave it out.",
 }
 """Option → the reason why it is refused, which follows its name in the message."""
+
+GRPO: Mapping[str, str] = {
+    **RL,
+    "log_completions_hub_repo": "would upload answers while the run trains, and a run is never pushed while it trains. "
+    "Leave it out.",
+}
+"""The same, with what `GRPOConfig` has alone."""
 
 
 _DPO_LOSSES = (
@@ -107,7 +112,7 @@ REFUSED: Mapping[str, Mapping[str, str]] = {
     "KTOConfig": KTO,
     "RewardConfig": REWARD,
     "RLOOConfig": RL,
-    "GRPOConfig": RL,
+    "GRPOConfig": GRPO,
 }
 
 

@@ -290,10 +290,13 @@ def test_a_key_that_would_be_ignored_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def forbidden(path: Path, *arguments: Any) -> Any:
-        raise PermissionError(13, "Permission denied")
+    path, really_open = write(tmp_path / "a.csv"), Path.open
 
-    path = write(tmp_path / "a.csv")
+    def forbidden(opened: Path, *arguments: Any, **named: Any) -> Any:
+        if str(opened) == str(path):
+            raise PermissionError(13, "Permission denied")
+        return really_open(opened, *arguments, **named)
+
     monkeypatch.setattr(Path, "open", forbidden)
     error = refusal(path)
     assert codes(error) == ["unreadable-file"]

@@ -128,7 +128,7 @@ def recipe(toy_base: Path, tmp_path: Path) -> Path:
         ("prepare", "Nothing was changed in '{run}'; start again."),
         ("prepare_training", "Nothing was changed in '{run}'; start again."),
         ("save", "checkpoint-2 is complete; continue with --resume."),
-        ("report.write", "The run is complete; write its report with `finetune report`."),
+        ("report.write", "checkpoint-2 is complete; continue with --resume."),
     ],
 )
 def test_a_signal_outside_training_says_what_is_safe(

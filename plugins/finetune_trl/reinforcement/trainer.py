@@ -40,7 +40,7 @@ from finetune_trl.patched import (
     refuse_changed_base,
 )
 from finetune_trl.reference import reference_of
-from finetune_trl.refused_options import RL, refuse_options, required_option
+from finetune_trl.refused_options import REFUSED, refuse_options, required_option
 from finetune_trl.reinforcement.prompts import GIVEN
 from finetune_trl.reinforcement.rewards import load_reward
 
@@ -189,7 +189,7 @@ def build(job: Job, cls: Any, config: Any) -> Any:
     """
     options = job.preprocessor.trainer_options()
     rewards = required_option(job.preprocessor, "rewards", example=("my_rewards:brevity",))
-    refuse_options(job, config, RL)
+    refuse_options(job, config, REFUSED[config.__name__])
     refuse_split_groups(job, config)
     refuse_changed_base(job.model)
     generation = prepare_model(job)

@@ -180,11 +180,12 @@ def test_a_process_that_finishes_second_takes_the_base_of_the_first(tmp_path, mo
         theirs = tmp_path / f"{kind}-{named[:16]}"
         theirs.mkdir()
         (theirs / "theirs").touch()
+        bases._write_files(theirs, {})
         (folder / "ours").touch()
 
     monkeypatch.setattr(bases, "_write", race)
     folder = base("encoder", cache=tmp_path, steps=2)
-    assert [file.name for file in folder.iterdir()] == ["theirs"]
+    assert {file.name for file in folder.iterdir()} == {"theirs", bases.RECORD}
     assert list(tmp_path.iterdir()) == [folder]
 
 

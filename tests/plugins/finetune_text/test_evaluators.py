@@ -258,3 +258,23 @@ def test_the_laws_of_evaluators_hold():
     check_evaluator(
         TextRegressionEvaluator(), predictions=predictions(logits[:, :1], truth, TextRegressionPreprocessor())
     )
+
+
+def test_with_many_labels_the_confusions_are_listed_and_the_matrix_is_not_stored() -> None:
+    names = [f"label {number}" for number in range(201)]
+    shares = dict.fromkeys(names, 1 / len(names))
+    wrong = [("label 0", "label 1"), ("label 0", "label 1"), ("label 5", "label 3"), ("label 2", "label 2")]
+    records = []
+    for reference, prediction in wrong:
+        records.append({"prediction": prediction, "probability": 0.5, "probabilities": shares, "reference": reference})
+    details = TextClassificationEvaluator().details(records)
+    assert "confusion_matrix" not in details
+    assert details["confusions"] == [
+        {"reference": "label 0", "prediction": "label 1", "count": 2},
+        {"reference": "label 5", "prediction": "label 3", "count": 1},
+    ]
+    assert details["confusions_in_all"] == 2
+    assert details["support"]["label 0"] == 2 and sum(details["support"].values()) == 4
+    assert "confusion_matrix" in TextClassificationEvaluator().details(
+        [{**record, "probabilities": dict.fromkeys(names[:200], 0.005)} for record in records]
+    )

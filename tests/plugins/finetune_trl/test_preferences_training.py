@@ -21,7 +21,7 @@ from finetune.errors import BadData, BadOptions, Incompatible
 from finetune_trl.preference.collate import PadKTO
 from finetune_trl.preference.kto import KTOPreprocessor
 from finetune_trl.preference.kto_trainer import collator_with_spare
-from finetune_trl.refused_options import DPO, KTO, REWARD, RL, refuse_options
+from finetune_trl.refused_options import DPO, GRPO, KTO, REWARD, RL, refuse_options
 
 PAIRS = [
     {"prompt": f"Who keeps {what}?", "chosen": f" Old Tomás keeps {what}.", "rejected": f" Nobody {does} {what} here."}
@@ -239,7 +239,7 @@ def test_options_that_would_act_in_silence_are_refused(
         finetune.train(**recipe("dpo", "full", base, tmp_path / "run", **training))
 
 
-KINDS = [(DPOConfig, DPO), (KTOConfig, KTO), (RewardConfig, REWARD), (RLOOConfig, RL), (GRPOConfig, RL)]
+KINDS = [(DPOConfig, DPO), (KTOConfig, KTO), (RewardConfig, REWARD), (RLOOConfig, RL), (GRPOConfig, GRPO)]
 
 
 @pytest.mark.parametrize(("config", "reasons"), KINDS)

@@ -1,4 +1,4 @@
-"""Write ``docs/reference/reliability.md`` from the records of the campaigns: ``python tests/campaigns/page.py``."""
+"""Write ``docs/reference/reliability.md`` from the records of the campaigns: ``python tests/campaigns/scorecard_page.py``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ command for each line. Stock is transformers, TRL and PEFT alone, measured in th
 A line that does not hold says so.
 
 The models are tiny, two layers and random weights, so that thousands of runs fit on two CPU cores. The suite runs a
-small version of each campaign. This page is written by `python tests/campaigns/page.py`.
+small version of each campaign. This page is written by `python tests/campaigns/scorecard_page.py`.
 
 | | Line | Stock | finetune | Goal |
 | --- | --- | --- | --- | --- |
