@@ -119,6 +119,17 @@ class Interrupted(FinetuneError):
         self.exit_code = 128 + signal
 
 
+class ProcessFailed(FinetuneError):
+    """Another process of the run has an error, which it shows."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, number: int | None = None) -> None:
+        super().__init__(message)
+        self.number = number
+        """The process; None if it is not known."""
+
+
 def did_you_mean(name: object, known: Collection[str]) -> str:
     """Return a hint with the most similar known name; an empty text if none is similar.
 

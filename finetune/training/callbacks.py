@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback
 
+from finetune import processes
 from finetune.errors import Diverged, Interrupted
 from finetune.progress import Reporter
 
@@ -202,8 +203,10 @@ class StopOnSignal(TrainerCallback):
             self._before = {}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Save and stop if a signal was received."""
-        if self.received:
+        """Save and stop if a process of the run received a signal."""
+        received = processes.any_of(int(self.received or 0))
+        if received:
+            self.received = signal.Signals(received)
             control.should_save = True
             control.should_training_stop = True
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from finetune import processes
 from finetune.errors import BadCheckpoint
 from finetune.folder import file_sha256
 from finetune.models import absolute
@@ -103,7 +104,8 @@ class WriteManifest(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Write the manifest of the newest checkpoint."""
         directory = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        if state.is_world_process_zero and directory.is_dir():
+        processes.wait()  # each process writes a file
+        if processes.is_main() and directory.is_dir():
             (directory / PICKLED_ARGUMENTS).unlink(missing_ok=True)
             seal(directory, identity=self.identity, step=state.global_step)
 

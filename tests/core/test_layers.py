@@ -29,7 +29,7 @@ LAYERS = (
     ("hookspecs",),
     ("plugins",),
     ("recipe.strict_yaml", "recipe.options", "recipe.recipe", "recipe"),
-    ("progress", "result", "limits", "folder", "failures", "models", "base"),
+    ("processes", "progress", "result", "limits", "folder", "failures", "models", "base"),
     ("training",),
     ("recipe.schema", "recipe.starter", "plan"),
     ("data",),
