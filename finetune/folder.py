@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import socket
@@ -16,7 +15,7 @@ from typing import Any
 from finetune import recipe
 from finetune.errors import BadRecipe, OutputExists
 from finetune.interfaces import Record, Row
-from finetune.result import DROPPED, LOG, RECIPE, RESULT, write_atomically
+from finetune.result import DROPPED, LOG, NON_FINITE, RECIPE, RESULT, find_non_finite, to_json, write_atomically
 
 if sys.platform != "win32":
     import fcntl
@@ -129,6 +128,23 @@ def lock(output: Path) -> Iterator[None]:
             output.rmdir()
 
 
+def require_unlocked(output: Path) -> None:
+    """Check that no run is writing into a folder; write nothing.
+
+    Raises:
+        OutputExists: A run has locked the folder.
+        OSError: The lock cannot be opened.
+    """
+    path = output / LOCK
+    if sys.platform == "win32" or not os.path.lexists(path):
+        return
+    file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        _take(file, path)
+    finally:
+        os.close(file)
+
+
 def _make(output: Path) -> None:
     """Make a folder and those above it.
 
@@ -146,13 +162,10 @@ def _locked(path: Path) -> int:
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.read(file, 200).decode(errors="replace").strip() or "another run"
+            _take(file, path)
+        except OutputExists:
             os.close(file)
-            raise OutputExists(
-                f"output: {holder} is writing into {str(path.parent)!r}. Wait until it ends, or stop it."
-            ) from error
+            raise
         try:
             if os.path.samestat(os.fstat(file), path.stat()):
                 return file
@@ -161,17 +174,38 @@ def _locked(path: Path) -> int:
         os.close(file)  # an earlier run ended, and removed the file after this one opened it
 
 
+def _take(file: int, path: Path) -> None:
+    """Lock an open file of a path.
+
+    Raises:
+        OutputExists: Another process has locked it.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.read(file, 200).decode(errors="replace").strip() or "another run"
+        raise OutputExists(
+            f"output: {holder} is writing into {str(path.parent)!r}. Wait until it ends, or stop it."
+        ) from error
+
+
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows as JSON lines; a value that JSON cannot hold is written as its `str`."""
-    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows))
+    write_atomically(path, "".join(to_json(row, default=str) + "\n" for row in rows))
 
 
 def lines_of(
     split: str, examples: Iterable[Row], records: Iterable[Record], evaluations: Iterable[Mapping[str, Any]]
 ) -> Iterable[dict[str, Any]]:
-    """Yield the lines of `predictions.jsonl` for one split: index, example, record and evaluation of each example."""
+    """Yield the lines of `predictions.jsonl` for one split: index, example, record and evaluation of each example.
+
+    If a record holds numbers that JSON does not have, such as NaN, the line says where.
+    """
     for index, (example, record, evaluation) in enumerate(zip(examples, records, evaluations, strict=True)):
-        yield {"split": split, "index": index, "example": dict(example), **record, "evaluation": dict(evaluation)}
+        line = {"split": split, "index": index, "example": dict(example), **record, "evaluation": dict(evaluation)}
+        if places := find_non_finite(record):
+            line[NON_FINITE] = places
+        yield line
 
 
 def write_files(directory: Path, files: Mapping[str, Any]) -> None:
@@ -179,7 +213,7 @@ def write_files(directory: Path, files: Mapping[str, Any]) -> None:
     if files:
         directory.mkdir(exist_ok=True)
     for name, content in files.items():
-        write_atomically(directory / name, json.dumps(content, indent=1, ensure_ascii=False))
+        write_atomically(directory / name, to_json(content, indent=1))
 
 
 def make_readable(output: Path) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -21,10 +22,23 @@ RECIPE = "recipe.yaml"
 PREDICTIONS = "predictions.jsonl"
 DROPPED = "dropped.jsonl"
 LOG = "log.jsonl"
+NON_FINITE = "non_finite"
+"""Key of a line of `predictions.jsonl` that holds the places of numbers which JSON does not have."""
 
 FORMAT = 3
 """Number of the format of `result.json` and `predictions.jsonl`; it grows when the meaning of a
 field changes."""
+
+_EVERYWHERE = None
+NUMBERS: Mapping[str, frozenset[str] | None] = {
+    **dict.fromkeys(("scores", "base_model_scores", "intervals", "baselines", "differences", "log"), _EVERYWHERE),
+    "slices": frozenset({"score", "low", "high"}),
+    "worst": frozenset({"loss"}),
+    "forgetting": frozenset({"before", "after", "increase", "chance"}),
+}
+"""Fields of a result that hold numbers → the keys of these numbers, or None for every value.
+
+JSON has no NaN, so a number that is not finite is written as null (see `to_json`), and read back as NaN."""
 
 BASE_MODEL = "base_model"
 """Name of the base model among the predictors that a run is compared with."""
@@ -137,7 +151,7 @@ class Result:
 
     def text(self) -> str:
         """Return the content of `result.json`."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+        return to_json(asdict(self), indent=1) + "\n"
 
     @classmethod
     def load(cls, directory: str | Path, *, trust_code: bool = False) -> Result:
@@ -162,6 +176,8 @@ class Result:
         except ValueError as error:
             raise BadRecipe(f"{path} is damaged: {error}.") from error
         _require_format(content, path)
+        for name in NUMBERS:
+            content[name] = _with_nan(content[name], NUMBERS[name])
         content["phases"] = [Phase(**phase) for phase in content["phases"]]
         content["directory"] = str(directory)
         if trust_code:
@@ -176,6 +192,72 @@ class Result:
     def score(self, split: str) -> float:
         """Return the primary score of a split."""
         return self.scores[split][self.primary]
+
+
+def to_json(content: Any, *, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:
+    """Return JSON that every program can read: numbers that are not finite, which JSON does not have, become null.
+
+    Every file that finetune writes as JSON is made here.
+
+    Args:
+        content: What to write.
+        indent: Spaces for each level; None for one line.
+        default: What becomes of a value that JSON cannot hold; None for an error.
+
+    >>> to_json({"loss": float("nan"), "scores": (1.5, float("-inf"))})
+    '{"loss": null, "scores": [1.5, null]}'
+    """
+    try:
+        return json.dumps(content, indent=indent, ensure_ascii=False, default=default, allow_nan=False)
+    except ValueError:  # the rare case; or a circle, which fails again
+        finite = json.loads(json.dumps(content, ensure_ascii=False, default=default), parse_constant=lambda _: None)
+        return json.dumps(finite, indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def find_non_finite(content: Any) -> list[list[Any]]:
+    """Return the places of the numbers that `to_json` would write as null: keys and positions, then the number as text.
+
+    >>> find_non_finite({"label": "sea", "margins": [0.5, float("-inf")]})
+    [['margins', 1, '-inf']]
+    """
+    if isinstance(content, float) and not math.isfinite(content):
+        return [[str(content)]]
+    parts: Iterable[tuple[Any, Any]] = ()
+    if isinstance(content, Mapping):
+        parts = content.items()
+    elif isinstance(content, list | tuple):
+        parts = enumerate(content)
+    found = []
+    for key, value in parts:
+        found += [[key, *place] for place in find_non_finite(value)]
+    return found
+
+
+def restore_non_finite(content: Any, places: Iterable[Sequence[Any]]) -> None:
+    """Put the numbers that `find_non_finite` found into content that was read from JSON."""
+    for *path, last, number in places:
+        holder = content
+        for key in path:
+            holder = holder[key]
+        holder[last] = float(number)
+
+
+def _with_nan(content: Any, keys: frozenset[str] | None) -> Any:
+    """Return content in which null is NaN again.
+
+    Args:
+        content: What JSON held.
+        keys: Where a number is wanted; None for everywhere.
+    """
+    if isinstance(content, list):
+        return [_with_nan(each, keys) for each in content]
+    if not isinstance(content, dict):
+        return content
+    read = {}
+    for key, value in content.items():
+        is_number = keys is None or key in keys
+        read[key] = math.nan if value is None and is_number else _with_nan(value, keys)
+    return read
 
 
 def json_problem(content: Any, *, place: str = "") -> str:
@@ -267,14 +349,22 @@ def versions() -> dict[str, str]:
     return found
 
 
+SCRATCH = ".*.*.scratch"
+"""Names of the files that `write_atomically` leaves if the process is killed."""
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that, after a crash, it is either complete or unchanged."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    with scratch.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.scratch")
+    try:
+        with scratch.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

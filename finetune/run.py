@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 import transformers
-from transformers import set_seed
+from transformers import EarlyStoppingCallback, set_seed
 
 from finetune import base as bases
 from finetune import failures, folder, models, processes, report
@@ -28,6 +28,7 @@ from finetune.evaluation.scoring import (
     check_best_metric,
     score,
     try_metrics,
+    without_best,
     without_primary,
     write_predictions,
 )
@@ -169,7 +170,7 @@ def finish(
 ) -> Result:
     """Compute the evidence, and write predictions, result and report."""
     plan, output = prepared.plan, Path(prepared.plan.recipe.output)
-    for note in without_primary(scored):
+    for note in [*without_best(trainer), *without_primary(scored)]:
         reporter.note(note)
     with reporter.phase("compute intervals, slices and forgetting"):
         evidence = compute_evidence(prepared, scored, base)
@@ -177,10 +178,13 @@ def finish(
         analysis = analyse(prepared, scored, slices)
         forgotten = forgetting.measure(plan, prepared.tokenizer, ready.job.model, seed=plan.recipe.seed)
     write_predictions(output, prepared, scored, score_examples(scored, slices))
+    if left := checkpoints.remove_leftovers(output):
+        reporter.note(left)
+        ready = replace(ready, notes=[*ready.notes, left])
     facts = {**vars(analysis), "forgetting": forgotten, "phases": reporter.phases, "started": started}
     result = record(prepared, ready, trainer, base, scored=scored, evidence=evidence, facts=facts)
-    result.save(output)
     report.write(result, output)
+    result.save(output)  # last: a run without it can be resumed
     return result
 
 
@@ -233,10 +237,7 @@ def find_checkpoint(ready: TrainingSetup, identity: checkpoints.Identity, *, acc
     found, skipped = processes.from_main(
         lambda: checkpoints.newest(ready.job.output, identity, accept_changes=accept_changes)
     )
-    notes = [*ready.notes, *skipped]
-    if ready.job.arguments.get("train_sampling_strategy") == "group_by_length":
-        notes.append("not equal to the bit, because group_by_length draws a new order on resume")
-    return replace(ready, checkpoint=str(found), notes=notes)
+    return replace(ready, checkpoint=str(found), notes=[*ready.notes, *skipped])
 
 
 def load_model(prepared: Prepared) -> Loaded:
@@ -344,15 +345,27 @@ def resolved(plan: Plan, job: Job) -> dict[str, Any]:
 def identify(prepared: Prepared, job: Job, described: Mapping[str, Any]) -> checkpoints.Identity:
     """Return what must not change between a run and its continuation."""
     content, environment = resolved(prepared.plan, job), results.environment()
+    sections, harmless = ["task", "model", "strategy", "preprocessor", "seed"], checkpoints.HARMLESS
+    if scores_choose_weights(job):
+        sections += ["evaluator", "generation"]
+        harmless -= checkpoints.EVALUATION
     facts = {
-        **{section: content[section] for section in ("task", "model", "strategy", "preprocessor", "seed")},
-        **{f"training.{key}": value for key, value in content["training"].items() if key not in checkpoints.HARMLESS},
+        **{section: content[section] for section in sections},
+        **{f"training.{key}": value for key, value in content["training"].items() if key not in harmless},
         **{f"data.{split}": digest for split, digest in prepared.examples.fingerprints.items()},
         "processes": environment["processes"],
         checkpoints.BASE: bases.facts(described),
     }
     circumstances = {**environment["versions"], "threads": environment["threads"]}
     return checkpoints.Identity(facts, circumstances)
+
+
+def scores_choose_weights(job: Job) -> bool:
+    """Return whether the final weights depend on the scores of validation."""
+    arguments = job.arguments
+    follows = str(arguments.get("lr_scheduler_type")) in checkpoints.FOLLOWS_SCORES
+    stops = any(isinstance(callback, EarlyStoppingCallback) for callback in job.callbacks)
+    return bool(arguments.get("load_best_model_at_end")) or follows or stops
 
 
 def save(prepared: Prepared, job: Job, trainer: Any) -> None:
@@ -429,7 +442,7 @@ def record(
         log=trainer.state.log_history,
         arguments=public_arguments(trainer.args),
         environment=results.environment(),
-        notes=[*ready.notes, *without_primary(scored)],
+        notes=[*ready.notes, *without_best(trainer), *without_primary(scored)],
         base={**ready.base, "saved_tokenizer": bases.describe_tokenizer(Path(plan.recipe.output))},
         resumed_from=Path(ready.checkpoint).name if ready.checkpoint else None,
         directory=plan.recipe.output,

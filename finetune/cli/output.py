@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ import click
 
 from finetune.errors import BadOptions
 from finetune.interfaces import Finding
+from finetune.result import to_json
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """Characters that move the cursor, change the colour of a terminal, or reverse the direction of a
@@ -79,7 +79,7 @@ def place(finding: Finding) -> str:
 
 def as_json(content: Any) -> None:
     """Print JSON to standard output."""
-    click.echo(json.dumps(content, indent=1, ensure_ascii=False, default=str))
+    click.echo(to_json(content, indent=1, default=str))
 
 
 def scores(result_scores: Mapping[str, Mapping[str, float]], base_scores: Mapping[str, Mapping[str, float]]) -> None:

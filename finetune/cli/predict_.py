@@ -143,4 +143,6 @@ def _source(file: str, model: FineTuned, folder: str) -> Source:
 
 
 def _print(record: object) -> None:
-    click.echo(json.dumps(record, ensure_ascii=False))
+    from finetune.result import to_json
+
+    click.echo(to_json(record))

@@ -1,13 +1,26 @@
-"""The temporary folder of a process for its tables; it is deleted when the process ends."""
+"""The temporary folder of a process for its tables; it is deleted when the process ends.
+
+A process that is killed cannot delete its folder. So each holds a file that its process keeps locked. The next process
+that loads data deletes the folders of the same user whose lock the system has released.
+"""
 
 from __future__ import annotations
 
 import atexit
 import os
 import shutil
+import stat
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
+
+PREFIX = "finetune-data-"
+LOCK = "lock"
+"""The file in a folder that its process keeps locked."""
 
 
 def folder() -> Path:
@@ -22,9 +35,54 @@ def folder() -> Path:
 
 @cache
 def _root(process: int) -> str:
-    root = tempfile.mkdtemp(prefix="finetune-data-")
+    remove_abandoned()
+    root = tempfile.mkdtemp(prefix=PREFIX)
+    if sys.platform != "win32":
+        _lock(Path(root))
     atexit.register(_remove, root, process)
     return root
+
+
+def _lock(root: Path) -> None:
+    """Lock a folder until this process and its children end."""
+    new = root / f"{LOCK}.new"
+    file = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)  # stays open
+    fcntl.flock(file, fcntl.LOCK_EX)
+    new.rename(root / LOCK)  # so that no process sees it before it is locked
+
+
+def remove_abandoned() -> None:
+    """Delete the folders of this user's processes that were killed; leave those of living processes and of others."""
+    if sys.platform == "win32":
+        return
+    with os.scandir(tempfile.gettempdir()) as entries:
+        names = [entry.path for entry in entries if entry.name.startswith(PREFIX)]
+    for path in names:
+        try:
+            _remove_if_abandoned(path)
+        except OSError:
+            continue  # in use, of another user, a link, or deleted by another process in this moment
+
+
+def _remove_if_abandoned(path: str) -> None:
+    """Delete a folder if nobody has locked the file in it.
+
+    Raises:
+        OSError: It is locked, it has no such file, it belongs to another user, or it is a link.
+    """
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        found = os.fstat(directory)
+        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+            return  # not made by `tempfile.mkdtemp` for this user
+        lock = os.open(LOCK, os.O_RDWR | os.O_NOFOLLOW, dir_fd=directory)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path)
+        finally:
+            os.close(lock)
+    finally:
+        os.close(directory)
 
 
 def _remove(root: str, process: int) -> None:

@@ -12,7 +12,7 @@ from finetune.errors import BadData
 from finetune.evaluation import bootstrap, evidence, verdicts
 from finetune.interfaces import Evaluator, Record
 from finetune.recipe import options
-from finetune.result import PREDICTIONS, Result
+from finetune.result import NON_FINITE, PREDICTIONS, Result, restore_non_finite
 
 _OURS = {"split", "index", "example", "evaluation"}
 """Keys in a line of `predictions.jsonl` that are not part of the record."""
@@ -135,11 +135,12 @@ def lines_of(directory: str | Path, split: str) -> Iterator[dict[str, Any]]:
             for line in file:
                 number += 1
                 content = json.loads(line)
+                restore_non_finite(content, content.pop(NON_FINITE, ()))
                 if content["split"] == split:
                     yield content
     except OSError as error:
         raise BadData(f"{path} cannot be read: {error}. A run writes it at its end.") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError) as error:
         raise BadData(
             f"{path}:{number}: the line is damaged: {error}. Restore the file as the run wrote it."
         ) from error

@@ -155,6 +155,14 @@ def check_best_metric(prepared: Prepared, job: Job, trainer: Any) -> None:
     )
 
 
+def without_best(trainer: Any) -> list[str]:
+    """Return a note if a run was to keep its best model and no evaluation gave a finite score to choose it by."""
+    if not trainer.args.load_best_model_at_end or trainer.state.best_model_checkpoint is not None:
+        return []
+    metric = str(trainer.args.metric_for_best_model).removeprefix("eval_")
+    return [f"no evaluation gave a finite {metric!r}, so the model of the last step was kept, not the best one"]
+
+
 def similar_score(name: str, known: Collection[str]) -> str:
     """Return a hint with the known score that begins like a name, or else with the most similar one.
 

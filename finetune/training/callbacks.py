@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from transformers import Trainer, TrainerCallback
 from finetune import processes
 from finetune.errors import Diverged, Interrupted
 from finetune.progress import Reporter
+from finetune.result import to_json, write_atomically
 
 
 @contextmanager
@@ -135,25 +135,39 @@ def describe_batch(inputs: Any, tokenizer: Any, *, rows: int = 3, characters: in
 
 
 class WriteLog(TrainerCallback):
-    """Appends every log entry to `log.jsonl`, and shows the progress of training."""
+    """Appends every log entry to `log.jsonl`, and shows the progress of training.
+
+    A run that is resumed makes some steps again. Its log begins with the entries up to its checkpoint, so that no step
+    is there twice.
+    """
 
     def __init__(self, path: Path, reporter: Reporter) -> None:
         self.path = path
         self.reporter = reporter
         self.numbers: dict[str, float] = {}
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Remove what a run that is resumed wrote after its checkpoint."""
+        if state.global_step and state.is_world_process_zero:
+            write_atomically(self.path, "".join(_line_of(entry) for entry in state.log_history))
+
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         """Write one line, and keep the numbers to show."""
         if logs is None or not state.is_world_process_zero:
             return
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+            file.write(_line_of({**logs, "step": state.global_step}))
         shown = {name: float(logs[name]) for name in ("loss", "grad_norm", "learning_rate") if name in logs}
         self.numbers = shown or self.numbers
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Show the step."""
         self.reporter.step(state.global_step, state.max_steps, **self.numbers)
+
+
+def _line_of(entry: Mapping[str, Any]) -> str:
+    """Return a line of `log.jsonl`: the step first."""
+    return to_json({"step": entry["step"], **entry}) + "\n"
 
 
 class ShowPredictionProgress(TrainerCallback):
@@ -187,6 +201,10 @@ class StopOnSignal(TrainerCallback):
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self.saving = False
+        """Whether all processes know of the signal, and save a checkpoint."""
+        self.stopping = False
+        """Whether the checkpoint is saved."""
         self._before: dict[signal.Signals, Any] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -203,12 +221,21 @@ class StopOnSignal(TrainerCallback):
             self._before = {}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Save and stop if a process of the run received a signal."""
-        received = processes.any_of(int(self.received or 0))
-        if received:
-            self.received = signal.Signals(received)
+        """Save if a process of the run received a signal."""
+        self._agree()
+        if self.received:
+            self.saving = True
             control.should_save = True
-            control.should_training_stop = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Stop after the save: the checkpoint does not say that training has ended, so that it continues."""
+        if self.saving:
+            self.stopping = control.should_training_stop = True
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Leave the evaluation and the save at the end of an epoch to the run that continues."""
+        if self.stopping:
+            control.should_evaluate = control.should_save = False
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Restore the signal handlers, and raise an error if a signal was received.
@@ -217,6 +244,7 @@ class StopOnSignal(TrainerCallback):
             Interrupted: A signal was received.
         """
         self.restore()
+        self._agree()
         if self.received and state.global_step < state.max_steps:
             raise Interrupted(
                 f"stopped by {self.received.name} at step {state.global_step} of {state.max_steps}; "
@@ -229,6 +257,12 @@ class StopOnSignal(TrainerCallback):
                 "Continue with --resume.",
                 signal=int(self.received),
             )
+
+    def _agree(self) -> None:
+        """Take the signal that any process of the run received."""
+        received = processes.any_of(int(self.received or 0))
+        if received:
+            self.received = signal.Signals(received)
 
     def restore(self) -> None:
         """Restore the earlier signal handlers."""

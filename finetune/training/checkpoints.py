@@ -2,8 +2,7 @@
 
 A checkpoint without a valid manifest is skipped, and reported. A run that is resumed on the same
 machine, with the same versions and number of threads, ends with exactly the same weights as a run
-that was never stopped. This does not hold for another number of threads or GPUs, and not for
-``train_sampling_strategy: group_by_length``.
+that was never stopped. This does not hold for another number of threads or GPUs.
 """
 
 from __future__ import annotations
@@ -11,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,23 +19,39 @@ from typing import Any
 from transformers import TrainerCallback
 
 from finetune import processes
-from finetune.errors import BadCheckpoint
-from finetune.folder import file_sha256
+from finetune.errors import BadCheckpoint, Incompatible
+from finetune.folder import file_sha256, make_readable
 from finetune.models import absolute
-from finetune.result import write_atomically
+from finetune.result import SCRATCH, to_json, write_atomically
 
 MANIFEST = "manifest.json"
 OWN = "sha256"
 """Key of a manifest that holds the digest of all its other keys, so that a damaged manifest is noticed."""
 
+FORMAT = 1
+"""Number of the format of checkpoints; it grows when older versions could not resume from one. Each format has the
+digest `OWN`, so that a damaged manifest is not taken for a newer one."""
+
+LEFTOVERS = ("invalid-checkpoint-*", "torn-checkpoint-*", ".deleted-checkpoint-*", SCRATCH, f"checkpoint-*/{SCRATCH}")
+"""What a killed run can leave in its folder; `torn-checkpoint-N` is a name of older versions."""
+
+TRAINER_STATE = "trainer_state.json"
 PICKLED_ARGUMENTS = "training_args.bin"  # a pickle that nothing reads back
+
+EVALUATION = frozenset(
+    {"save_steps", "save_strategy", "eval_steps", "eval_strategy", "eval_on_start", "per_device_eval_batch_size"}
+)
+"""Training arguments on which the final weights depend if the scores of validation choose them: the best checkpoint,
+early stopping, or a learning rate that follows the scores."""
+FOLLOWS_SCORES = frozenset({"reduce_lr_on_plateau", "greedy"})
+"""Values of `lr_scheduler_type` whose learning rate follows the scores of validation."""
 
 HARMLESS = frozenset(
     {"logging_steps", "logging_strategy", "logging_first_step", "save_steps", "save_strategy", "save_total_limit",
      "eval_steps", "eval_strategy", "eval_on_start", "per_device_eval_batch_size", "disable_tqdm", "report_to",
      "run_name", "dataloader_num_workers", "dataloader_pin_memory"}
 )  # fmt: skip
-"""Training arguments that can change on resume, because no weight depends on them."""
+"""Training arguments that can change on resume, because no weight depends on them; but see `EVALUATION`."""
 
 
 BASE = "base"
@@ -96,18 +112,50 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 class WriteManifest(TrainerCallback):
-    """Writes the manifest of every checkpoint after the trainer has written its files."""
+    """Writes the manifest of every checkpoint after the trainer has written its files, then deletes older ones."""
 
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Write the manifest of the newest checkpoint."""
-        directory = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        output = Path(args.output_dir)
+        directory = output / f"checkpoint-{state.global_step}"
         processes.wait()  # each process writes a file
-        if processes.is_main() and directory.is_dir():
-            (directory / PICKLED_ARGUMENTS).unlink(missing_ok=True)
-            seal(directory, identity=self.identity, step=state.global_step)
+        if not processes.is_main() or not directory.is_dir():
+            return
+        (directory / PICKLED_ARGUMENTS).unlink(missing_ok=True)
+        make_readable(directory)
+        seal(directory, identity=self.identity, step=state.global_step)
+        best = Path(state.best_model_checkpoint).name if state.best_model_checkpoint else ""
+        delete_old(output, limit=args.save_total_limit, keep=(directory.name, best))
+
+
+def delete_old(output: Path, *, limit: int | None, keep: Collection[str]) -> None:
+    """Delete the oldest checkpoints of a run.
+
+    The trainer's own method goes by the time in the file system, which a copy or a clock can change. It also deletes
+    before the newest checkpoint has its manifest, so that a crash can leave none that is valid.
+
+    Args:
+        output: The run folder.
+        limit: How many checkpoints may stay; None for all.
+        keep: Names of those that are never deleted.
+    """
+    if not limit or limit < 0:
+        return
+    found = _checkpoints(output)
+    protected = [directory for directory in found if directory.name in keep]
+    others = [directory for directory in found if directory.name not in keep]
+    for directory in others[: max(len(found) - max(limit, len(protected)), 0)]:
+        _delete(directory)
+
+
+def _delete(directory: Path) -> None:
+    """Delete a checkpoint so that, after a crash, what is left of it is not taken for a checkpoint."""
+    doomed = free_path(directory.with_name(f".deleted-{directory.name}"))
+    directory.rename(doomed)
+    _remove(doomed)
 
 
 def seal(directory: Path, *, identity: Identity, step: int) -> None:
@@ -117,9 +165,10 @@ def seal(directory: Path, *, identity: Identity, step: int) -> None:
         with path.open("rb") as file:
             os.fsync(file.fileno())
         files[str(path.relative_to(directory))] = {"size": path.stat().st_size, "sha256": file_sha256(path)}
-    content = {"step": step, "files": files, "identity": identity.facts, "circumstances": identity.circumstances}
+    facts = {"identity": identity.facts, "circumstances": identity.circumstances}
+    content = {"format": FORMAT, "step": step, "files": files, **facts}
     content = {**content, OWN: _own_digest(content)}
-    write_atomically(directory / MANIFEST, json.dumps(content, indent=1, ensure_ascii=False))
+    write_atomically(directory / MANIFEST, to_json(content, indent=1))
 
 
 def _own_digest(manifest: Mapping[str, Any]) -> str:
@@ -133,6 +182,7 @@ def verify(directory: Path) -> dict[str, Any]:
 
     Raises:
         BadCheckpoint: It has no manifest, or a file is missing or has other content.
+        Incompatible: A newer version of this package wrote it.
     """
     try:
         manifest: dict[str, Any] = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
@@ -141,6 +191,12 @@ def verify(directory: Path) -> dict[str, Any]:
         raise BadCheckpoint(f"{directory.name} is not complete: it has no valid {MANIFEST}") from error
     if own != _own_digest(manifest):
         raise BadCheckpoint(f"{directory.name} is damaged: the content of {MANIFEST} has changed")
+    found = manifest.get("format", FORMAT)  # the first manifests had none
+    if found > FORMAT:
+        raise Incompatible(
+            f"{directory} has format {found}; this version reads format {FORMAT}. Install the version of finetune-kit "
+            "that wrote it, or a newer one."
+        )
     for name, expected in manifest["files"].items():
         path = directory / name
         if not path.is_file():
@@ -153,20 +209,22 @@ def verify(directory: Path) -> dict[str, Any]:
 def newest(output: Path, identity: Identity, *, accept_changes: bool = False) -> tuple[Path, list[str]]:
     """Return the newest valid checkpoint of a run, and why newer ones were skipped.
 
-    Invalid ones are renamed to ``invalid-checkpoint-N``, out of the way of what the trainer will
-    write.
+    Those without a manifest, which a run was writing when it was killed, are deleted. Damaged ones are renamed to
+    ``invalid-checkpoint-N``, so that the trainer does not count them, and deleted when the run succeeds or is resumed
+    once more. If no checkpoint is valid, nothing is changed: a damaged one may be all that is left of the run.
 
     Raises:
         BadCheckpoint: There is no valid checkpoint, or the recipe or the data changed.
     """
     skipped: list[str] = []
-    found = [path for path in output.glob("checkpoint-*") if path.is_dir() and _step(path) >= 0]
-    for directory in sorted(found, key=_step, reverse=True):
+    invalid: list[Path] = []
+    for directory in reversed(_checkpoints(output)):
         try:
             manifest = verify(directory)
+            _verify_best(directory, manifest)
         except BadCheckpoint as error:
             skipped.append(str(error))
-            directory.rename(_free(directory.with_name(f"invalid-{directory.name}")))
+            invalid.append(directory)
             continue
         changed = identity.changes(manifest)
         if changed and not accept_changes:
@@ -177,9 +235,78 @@ def newest(output: Path, identity: Identity, *, accept_changes: bool = False) ->
             )
         skipped += [f"resumed with a change: {change}" for change in changed]
         skipped += [f"not equal to the bit, because of {change}" for change in identity.drift(manifest)]
+        if left := remove_leftovers(output):
+            skipped.append(left)
+        for each in invalid:
+            if (each / MANIFEST).is_file():
+                each.rename(free_path(each.with_name(f"invalid-{each.name}")))
         return directory, skipped
     reasons = "".join(f" {reason}." for reason in skipped)
     raise BadCheckpoint(f"{output} has no checkpoint to resume from.{reasons} Start again with --overwrite.")
+
+
+def _verify_best(directory: Path, manifest: Mapping[str, Any]) -> None:
+    """Check the checkpoint that a run would load at its end, if it keeps the best one.
+
+    Raises:
+        BadCheckpoint: It is missing or damaged.
+    """
+    if not manifest["identity"].get("training.load_best_model_at_end"):
+        return
+    best = best_of(directory)
+    if best is None or best.name == directory.name:
+        return
+    if not best.is_dir():
+        raise BadCheckpoint(f"{directory.name} needs {best.name}, the best one so far, which is missing")
+    try:
+        verify(best)
+    except BadCheckpoint as error:
+        raise BadCheckpoint(f"{directory.name} needs the best one so far, but {error}") from error
+
+
+def best_of(directory: Path) -> Path | None:
+    """Return the best checkpoint of a run up to a checkpoint, in the same folder; None if there is none.
+
+    The trainer writes its full path, which is that of another folder once the run was moved or copied.
+    """
+    state = json.loads((directory / TRAINER_STATE).read_text(encoding="utf-8"))
+    best = state["best_model_checkpoint"]
+    return directory.with_name(Path(best).name) if best else None
+
+
+def remove_leftovers(output: Path) -> str:
+    """Delete what a killed run left in its folder; return a sentence about it, or an empty text.
+
+    These are checkpoints without a manifest, checkpoints that were set aside or were being deleted, and files that were
+    being written.
+    """
+    doomed = [path for path in _checkpoints(output) if not (path / MANIFEST).is_file()]
+    for pattern in LEFTOVERS:
+        doomed += sorted(output.glob(pattern))
+    names, size = [], 0
+    for path in doomed:
+        names.append(path.name)
+        size += path.lstat().st_size
+        if path.is_dir() and not path.is_symlink():
+            size += sum(file.lstat().st_size for file in path.rglob("*"))
+        _remove(path)
+    if not names:
+        return ""
+    return f"removed what an earlier start of this run left: {', '.join(names)} ({size / 2**20:.1f} MiB)"
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder as far as the system lets us."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _checkpoints(output: Path) -> list[Path]:
+    """Return the folders of checkpoints, oldest first."""
+    found = [path for path in output.glob("checkpoint-*") if path.is_dir() and _step(path) >= 0]
+    return sorted(found, key=_step)
 
 
 def _step(directory: Path) -> int:
@@ -187,7 +314,7 @@ def _step(directory: Path) -> int:
     return int(number) if number.isdecimal() else -1
 
 
-def _free(path: Path) -> Path:
+def free_path(path: Path) -> Path:
     """Return a path that does not exist yet."""
     candidate, count = path, 1
     while candidate.exists():

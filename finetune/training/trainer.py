@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import random
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,13 +20,16 @@ from finetune.models import base_model_of
 from finetune.result import json_problem
 from finetune.training import checks, upstream
 from finetune.training.arguments import build_arguments
-from finetune.training.callbacks import StopOnNaN
+from finetune.training.callbacks import StopOnNaN, StopOnSignal
+from finetune.training.checkpoints import best_of
 from finetune.training.checks import evaluation_mode
 from finetune.training.collate import padded_by_tokenizer
+from finetune.training.resume import CatchUp, ResumePoint, places_of_states, stored_states
 
 upstream.import_bitsandbytes()  # the next import would import it too, with a warning
 
 from transformers import PrinterCallback, Trainer, TrainingArguments  # noqa: E402
+from transformers.trainer_callback import ExportableState  # noqa: E402
 
 T = TypeVar("T", bound=Trainer)
 
@@ -96,7 +100,7 @@ UNREAD = (
 
 
 class PatchedTrainer(Trainer):
-    """transformers' trainer, with five faults of transformers 5.23 corrected that it does not report.
+    """transformers' trainer, with faults of transformers 5.23 corrected that it does not report.
 
     - Random numbers. Evaluation draws random numbers, because a loader draws one when it starts, even if it does not
       shuffle. A run that is evaluated more often therefore ends with other weights, and so does a run that is killed
@@ -107,8 +111,10 @@ class PatchedTrainer(Trainer):
       (BERT's classifiers, T5, BART), its loss and its gradient are n times too large. Here, one batch shows whether the
       model's loss depends on that number.
     - Memory. Predictions keep everything that a model returns. Here, they keep nothing that no evaluator reads.
-    - The step after the last. A run that is resumed from a checkpoint of its last step, inside an epoch, would make one
-      step more. Here, it makes none.
+    - Resume. A run that is resumed would make a step after its last one, forget how long the scores have not improved,
+      go on after an early stop, take the best checkpoint from the folder where the run was before it was moved, skip an
+      evaluation at the end of an epoch that was interrupted, draw a new order with ``group_by_length``, and use the
+      ``save_steps`` of its checkpoint. Here, it continues as if it had never stopped.
 
     A strategy may also add to checkpoints what `save_pretrained` leaves out, and read it back.
 
@@ -125,6 +131,7 @@ class PatchedTrainer(Trainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         upstream.require_bases(type(self))
+        self.resume_point = ResumePoint()
         super().__init__(*args, **kwargs)
         upstream.require_attributes(self)
         if self.args.label_names is None and "labels" in self.label_names:
@@ -132,6 +139,8 @@ class PatchedTrainer(Trainer):
         accumulates = self.args.gradient_accumulation_steps > 1 and self.compute_loss_func is None
         if accumulates and self.model_accepts_loss_kwargs:
             self.model_accepts_loss_kwargs = self._loss_depends_on_items()
+        self.add_callback(self.resume_point)
+        self.add_callback(CatchUp(self))
 
     def _loss_depends_on_items(self) -> bool:
         """Return whether the model's loss depends on `num_items_in_batch`."""
@@ -143,11 +152,59 @@ class PatchedTrainer(Trainer):
                 losses.append(outputs.loss)
         return not torch.equal(*losses)
 
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        self.resume_point.sampler = super()._get_train_sampler(*args, **kwargs)
+        return self.resume_point.sampler
+
+    def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        started: tuple[int, int] = super()._init_training_state(max_steps, *args, **kwargs)
+        checkpoint = kwargs.get("resume_from_checkpoint") or args[2]
+        if checkpoint is not None:
+            self.resume_point.checkpoint, self.resume_point.inside_epoch = Path(checkpoint), started[1] > 0
+            state: Any = self.state
+            state.compute_steps(self.args, max_steps)  # those of the recipe, not those of the checkpoint
+            best = best_of(Path(checkpoint))
+            self.state.best_model_checkpoint = str(best) if best is not None and best.is_dir() else None
+        return started
+
+    def _load_callback_state(self) -> None:
+        """Restore each callback in place; transformers does so only on request, and then replaces it by a copy."""
+        stored = stored_states(self.state)
+        for callback in self.callback_handler.callbacks:
+            states = stored.get(type(callback).__name__)
+            if isinstance(callback, ExportableState) and states:
+                for attribute, value in states.pop(0)["attributes"].items():
+                    setattr(callback, attribute, value)
+
+    def catch_up(self) -> None:
+        """Do what a resumed run still had to do at the step of its checkpoint: end the epoch, or stop.
+
+        A checkpoint of the last step of an epoch is written before the evaluation at the end of the epoch, and a run
+        can be killed in between.
+        """
+        point, step = self.resume_point, self.state.global_step
+        if point.checkpoint is None:
+            return
+        stops = point.stopped or step >= self.state.max_steps
+        if point.epoch_end is not None and point.epoch_end != step and (stops or not point.inside_epoch):
+            point.restore_order()
+            self._load_rng_state(str(point.checkpoint))
+            self.control = self.callback_handler.on_epoch_end(self.args, self.state, self.control)
+            no_loss = torch.zeros(())  # the steps of the epoch were logged before
+            self._maybe_log_save_evaluate(no_loss, None, self.model, None, self.state.epoch, None, time.time())
+            stops = stops or self.control.should_training_stop
+        self.control.should_training_stop = stops
+
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """Train an epoch, unless the run is resumed after its last step: transformers would make one step more."""
-        if self.state.global_step >= self.state.max_steps > 0:
-            self.control.should_training_stop = True
+        if self.control.should_training_stop:
             return
+        point = self.resume_point
+        if point.checkpoint is not None:
+            if not point.inside_epoch:
+                self._load_rng_state(str(point.checkpoint))
+            point.restore_order()
+        point.begin_epoch()
         super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -159,10 +216,29 @@ class PatchedTrainer(Trainer):
                 callback.check_loss(loss, inputs, self.state.global_step + 1)
         return loss
 
+    def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
+        if skip_scheduler and self.resume_point.checkpoint is not None:
+            return {}  # ``eval_on_start``, and the run has started before
+        scores: dict[str, float] = super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler)
+        return scores
+
+    def _determine_best_metric(self, *args: Any, **kwargs: Any) -> bool:
+        """Return whether to save with ``save_strategy: best``: also if the run stops on a signal."""
+        is_best: bool = super()._determine_best_metric(*args, **kwargs)
+        stops = [each for each in self.callback_handler.callbacks if isinstance(each, StopOnSignal) and each.received]
+        return is_best or bool(stops)
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
+        is_last = self.state.global_step >= self.state.max_steps
+        self.resume_point.stopped = self.control.should_training_stop and not is_last
+        state: Any = self.state
+        state.stateful_callbacks = places_of_states([*self.callback_handler.callbacks, self.control])
+        with upstream.replaced("transformers.trainer", "rotate_checkpoints", lambda **_: None):  # see `WriteManifest`
+            super()._save_checkpoint(model, trial)
+        directory = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+        if self.args.should_save:
+            self.resume_point.save_order(directory)
         if self.strategy is not None and self.args.should_save:
-            directory = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
             self.strategy.write_checkpoint(self.model, directory)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:

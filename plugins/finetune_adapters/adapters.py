@@ -96,7 +96,8 @@ def save(model: Any, directory: Path, settings: Mapping[str, Any]) -> None:
         "model_class": type(model).__name__,
         **settings,
     }
-    (directory / CONFIG).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    (directory / CONFIG).write_text(text + "\n", encoding="utf-8")
     model.config.save_pretrained(directory)
 
 

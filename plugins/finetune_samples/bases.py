@@ -173,7 +173,7 @@ def _write(kind: str, making: Making | Teaching, folder: Path, named: str) -> No
         "parameters": made.model.num_parameters(),
         "loss": round(made.loss, 4),
     }
-    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    (folder / RECORD).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _made(making: Making | Teaching, cache: Path) -> Made:

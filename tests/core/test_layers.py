@@ -35,7 +35,7 @@ LAYERS = (
     ("data",),
     ("evaluation",),
     ("report",),
-    ("run",),
+    ("run", "cleaning"),
     ("cli.output", "cli.parameters"),
     ("kit",),
     ("api",),

@@ -149,11 +149,11 @@ def forkserver_state() -> dict[str, Any]:
 
 
 def in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return what a function of this module returns in a process that has done nothing yet but import."""
+    """Return what a function of a module returns in a process that has done nothing yet but import."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_send_result, args=(theirs, function.__name__, arguments))
+    process = context.Process(target=_send_result, args=(theirs, function, arguments))
     process.start()
     theirs.close()
     try:
@@ -166,12 +166,12 @@ def in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
     return value
 
 
-def _send_result(pipe: Any, name: str, arguments: tuple[Any, ...]) -> None:
+def _send_result(pipe: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     gc.freeze()  # what was imported stays; to look through it again and again takes longer than to train
     warnings.simplefilter("error")
     torch.set_num_threads(1)
     try:
-        value = (True, globals()[name](*arguments))
+        value = (True, function(*arguments))
     except BaseException:  # noqa: BLE001, the calling process reports it
         value = (False, traceback.format_exc())
     pipe.send(value)

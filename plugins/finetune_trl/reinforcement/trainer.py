@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch.utils.data import SequentialSampler
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
-from finetune.errors import BadOptions
+from finetune.errors import BadCheckpoint, BadOptions
 from finetune.interfaces import Job
 from finetune.kit import (
     build_arguments,
@@ -47,6 +48,8 @@ PROBE_PROMPTS = 8
 """Prompts that the base model answers before the first step, each as often as training will."""
 CONSTANT_ENTRIES = 3
 """Log entries in a row without a difference in reward after which a warning is given."""
+ANSWERS = "answers.pth"
+"""File of a checkpoint with the answers that training still uses; TRL keeps them in memory alone."""
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 """Training options that are options of ``generate`` too."""
 Rows = Sequence[Mapping[str, Any]]
@@ -55,11 +58,15 @@ Rows = Sequence[Mapping[str, Any]]
 class OnPolicyTrainer(PatchedTRLTrainer):
     """Scores one answer to each prompt, in order; TRL's trainers would generate several, and shuffle.
 
+    Its checkpoints hold the answers in use, so that a resumed run trains on the same ones. TRL 1.16 would count its
+    batches from 0, and generate new answers.
+
     Put it before `trl.RLOOTrainer` or `trl.GRPOTrainer`.
     """
 
     processing_class: Any
     reward_weights: torch.Tensor
+    num_iterations: int
     _calculate_rewards: Any
 
     def __init__(
@@ -74,7 +81,29 @@ class OnPolicyTrainer(PatchedTRLTrainer):
         self.compute_metrics, self.reward_columns = compute_metrics, reward_columns
         delete_copied_adapter(self.model)
         self.add_callback(ConstantRewardWarning())
-        self.add_callback(ResumeStep(self))
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            directory = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+            in_use = self._buffered_inputs if self._step % self._steps_per_round() else None
+            torch.save({"step": self._step, "answers": in_use}, directory / ANSWERS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        saved = Path(resume_from_checkpoint) / ANSWERS
+        if not saved.is_file():
+            raise BadCheckpoint(
+                f"{saved.parent.name} lacks {saved.name}: an older version of finetune wrote it, without the answers "
+                "in use. Start again with --overwrite."
+            )
+        content = torch.load(saved, map_location=self.accelerator.device, weights_only=True)
+        self._step, self._buffered_inputs = content["step"], content["answers"]
+
+    def _steps_per_round(self) -> int:
+        """Return how many batches are trained on before new answers are generated."""
+        args: Any = self.args
+        return int(args.steps_per_generation * self.num_iterations)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         return SequentialSampler(eval_dataset)
@@ -300,30 +329,6 @@ def _constant_reward(names: Sequence[str], numbers: set[float], prompts: int, sa
         "training.max_completion_length or training.temperature. To train all the same, set "
         "preprocessor.allow_constant: true."
     )
-
-
-class ResumeStep(TrainerCallback):
-    """Sets the batch at which a resumed run stands: TRL 1.16 counts from 0, and would generate answers out of step."""
-
-    def __init__(self, trainer: Any) -> None:
-        self.trainer = trainer
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
-        """Set the step, and warn if answers that would have been used again are generated again."""
-        if not state.global_step:
-            return
-        accumulated = args.gradient_accumulation_steps
-        steps_per_epoch = max(-(-len(train_dataloader) // accumulated), 1)
-        every = args.steps_per_generation * self.trainer.num_iterations
-        self.trainer._step = state.global_step % steps_per_epoch * accumulated
-        if self.trainer._step % every:
-            warnings.warn(
-                f"step {state.global_step}: this run will not equal an uninterrupted one to the bit. The checkpoint "
-                "lies between two rounds of answers, and a checkpoint does not hold the answers in use, so they are "
-                f"generated again. With steps_per_generation × num_iterations = {every}, save every "
-                f"{math.lcm(every, accumulated) // accumulated} steps or a multiple of that.",
-                stacklevel=2,
-            )
 
 
 class ConstantRewardWarning(TrainerCallback):

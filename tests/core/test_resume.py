@@ -1,0 +1,259 @@
+"""A run that was killed continues as if it had not been, from each of its checkpoints, and cleans up after itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import toy
+from safetensors.torch import load_file
+from transformers import EarlyStoppingCallback, TrainerCallback
+
+import finetune
+from finetune.errors import BadCheckpoint
+from finetune.result import Result
+from finetune.training import checkpoints
+from finetune.training.callbacks import StopOnSignal
+from finetune_freeze.full import FullStrategy
+
+STEPS = {"save_strategy": "steps", "save_steps": 1, "logging_steps": 1, "save_total_limit": 99}
+EVALUATED = {**STEPS, "eval_strategy": "steps", "eval_steps": 1, "load_best_model_at_end": True}
+
+
+class Killed(BaseException):
+    """Ends a run as a kill does: nothing of finetune handles it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopsEarly(FullStrategy):
+    """Stops when the scores of validation have not improved three times."""
+
+    def callbacks(self) -> list[Any]:
+        return [EarlyStoppingCallback(early_stopping_patience=3)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopsAtFour(FullStrategy):
+    """Stops after step 4, for a reason that only the callback knows."""
+
+    def callbacks(self) -> list[Any]:
+        return [StopAtFour()]
+
+
+class StopAtFour(TrainerCallback):
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        control.should_training_stop = state.global_step == 4 or control.should_training_stop
+
+
+def train(base: Path, output: Path, *, resume: bool = False, **changes: Any) -> Result:
+    return finetune.train(**toy.recipe(base, output, score_base_model=False, **changes), resume=resume)
+
+
+def cut(run: Path, output: Path, *, after: int) -> Path:
+    """Return a copy of a run as if it had been killed after a checkpoint."""
+    shutil.copytree(run, output)
+    (output / "result.json").unlink()
+    (output / "model.safetensors").unlink()
+    for checkpoint in output.glob("checkpoint-*"):
+        if int(checkpoint.name.rpartition("-")[2]) > after:
+            shutil.rmtree(checkpoint)
+    return output
+
+
+def differences(run: Path, straight: Result, other: Path, resumed: Result) -> list[str]:
+    """Return what is not equal to the bit."""
+    ones, others = (load_file(folder / "model.safetensors") for folder in (run, other))
+    found = [name for name in ones if not torch.equal(ones[name], others[name])]
+    for name in ("steps", "scores"):
+        if getattr(straight, name) != getattr(resumed, name):
+            found.append(f"{name}: {getattr(straight, name)} and {getattr(resumed, name)}")
+    logs = [[entry for entry in result.log if "eval_loss" in entry] for result in (straight, resumed)]
+    keys = [[(entry["step"], entry["eval_accuracy"]) for entry in log] for log in logs]
+    return found + ([f"evaluations: {keys}"] if keys[0] != keys[1] else [])
+
+
+CASES: dict[str, tuple[dict[str, Any], list[int]]] = {
+    "early stop": ({"strategy": "test_resume:StopsEarly", "training": {**EVALUATED, "max_steps": 12}}, [3, -1]),
+    "own stop": ({"strategy": "test_resume:StopsAtFour", "training": {**STEPS, "max_steps": 6}}, [4]),
+    "best": ({"training": {**EVALUATED, "max_steps": 7, "eval_on_start": True}}, [5]),
+    "plateau": ({"training": {**EVALUATED, "max_steps": 6, "lr_scheduler_type": "reduce_lr_on_plateau",
+                              "lr_scheduler_kwargs": {"patience": 0}}}, [3]),
+    "by length": ({"training": {**STEPS, "train_sampling_strategy": "group_by_length", "num_train_epochs": 3,
+                                "max_steps": -1, "gradient_accumulation_steps": 2}}, [4, 8]),
+    "rebalanced": ({"training": {**STEPS, "train_sampling_strategy": "batch_rebalance", "max_steps": 9}}, [7]),
+    "unseeded": ({"training": {**STEPS, "max_steps": 9, "accelerator_config": {"use_seedable_sampler": False}}}, [7]),
+}  # fmt: skip
+"""Changes of the recipe, and the steps after which it is killed; -1 for its last."""
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_run_continues_as_if_it_had_not_been_killed(name: str, toy_base: Path, tmp_path: Path) -> None:
+    changes, steps = CASES[name]
+    straight = train(toy_base, tmp_path / "straight", **changes)
+    assert name not in ("early stop", "own stop") or straight.steps < changes["training"]["max_steps"]
+    for step in steps:
+        step = straight.steps if step == -1 else step
+        other = cut(tmp_path / "straight", tmp_path / f"after {step}", after=step)
+        resumed = train(toy_base, other, resume=True, **changes)
+        assert resumed.resumed_from == f"checkpoint-{step}"
+        assert not differences(tmp_path / "straight", straight, other, resumed), f"killed after step {step}"
+        lines = [json.loads(line) for line in (other / "log.jsonl").read_text().splitlines()]
+        assert lines == [{key: entry[key] for key in line} for line, entry in zip(lines, resumed.log, strict=True)]
+        repeated = [(line["step"], *sorted(line)) for line in lines if line["step"]]
+        assert len(set(repeated)) == len(repeated), "a line stands twice"
+
+
+def kill_in(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, when: Callable[..., bool]) -> None:
+    """Let a function kill the run, if its arguments meet a condition."""
+    function = getattr(owner, name)
+
+    def killing(*args: Any, **kwargs: Any) -> Any:
+        if when(*args):
+            raise Killed
+        return function(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, killing)
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_an_evaluation_that_was_killed_at_the_end_of_an_epoch_is_made_on_resume(
+    epoch: int, toy_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal at the last step of an epoch saves before the evaluation of the epoch; also if it is the last epoch."""
+    training = {"num_train_epochs": 2, "max_steps": -1, "save_strategy": "epoch", "eval_strategy": "epoch",
+                "load_best_model_at_end": True, "logging_steps": 1}  # fmt: skip
+    straight = train(toy_base, tmp_path / "straight", training=training)
+    step = 6 * epoch
+    stopped = tmp_path / "stopped"
+
+    def signal_now(self: Any, args: Any, state: Any, control: Any, **_: Any) -> None:
+        control.should_save = state.global_step == step or control.should_save
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StopOnSignal, "on_step_end", signal_now)
+        kill_in(patch, finetune.training.trainer.PatchedTrainer, "evaluate", lambda trainer, *_: (
+            trainer.is_in_train and trainer.state.global_step == step))  # fmt: skip
+        with pytest.raises(Killed):
+            train(toy_base, stopped, training=training)
+    assert (stopped / f"checkpoint-{step}" / "manifest.json").is_file()
+    resumed = train(toy_base, stopped, resume=True, training=training)
+    assert resumed.resumed_from == f"checkpoint-{step}"
+    assert not differences(tmp_path / "straight", straight, stopped, resumed)
+
+
+@pytest.fixture(scope="module")
+def best_run(toy_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """Make a run whose best checkpoint is not its last."""
+    folder = tmp_path_factory.mktemp("best") / "run"
+    result = train(toy_base, folder, training={**EVALUATED, "max_steps": 6})
+    state = json.loads((folder / "checkpoint-6" / "trainer_state.json").read_text())
+    assert state["best_global_step"] < 6 and result.steps == 6
+    return folder, result
+
+
+def test_a_run_that_was_moved_takes_its_own_best_checkpoint(
+    toy_base: Path, best_run: tuple[Path, Result], tmp_path: Path
+) -> None:
+    folder, straight = best_run
+    moved = cut(folder, tmp_path / "moved", after=5)
+    hidden = folder.rename(folder.with_name("elsewhere"))  # where the run was, there is nothing
+    try:
+        resumed = train(toy_base, moved, resume=True, training={**EVALUATED, "max_steps": 6})
+        assert not differences(hidden, straight, moved, resumed)
+    finally:
+        hidden.rename(folder)
+
+
+def test_a_best_checkpoint_that_is_gone_or_damaged_is_noticed(
+    toy_base: Path, best_run: tuple[Path, Result], tmp_path: Path
+) -> None:
+    folder, _ = best_run
+    state = json.loads((folder / "checkpoint-6" / "trainer_state.json").read_text())
+    best = f"checkpoint-{state['best_global_step']}"
+    for number, harm in enumerate((shutil.rmtree, lambda path: (path / "model.safetensors").write_bytes(b"x"))):
+        other = cut(folder, tmp_path / str(number), after=5)
+        harm(other / best)  # type: ignore[operator]
+        identity = checkpoints.Identity({"training.load_best_model_at_end": True}, {})
+        before = sorted(path.name for path in other.iterdir())
+        if state["best_global_step"] > 1:  # there is a checkpoint from before the best one
+            found, notes = checkpoints.newest(other, identity, accept_changes=True)
+            assert int(found.name.rpartition("-")[2]) < state["best_global_step"]
+            assert any(best in note for note in notes)
+            continue
+        with pytest.raises(BadCheckpoint, match=best):
+            checkpoints.newest(other, identity, accept_changes=True)
+        assert sorted(path.name for path in other.iterdir()) == before, "a folder without a valid checkpoint stays"
+
+
+def test_what_a_killed_run_leaves_is_removed(toy_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output, training = tmp_path / "run", {**STEPS, "max_steps": 5, "save_total_limit": 2}
+    with monkeypatch.context() as patch:  # killed before the manifest of checkpoint-4
+        kill_in(patch, checkpoints, "write_atomically", lambda path, _: path.parent.name == "checkpoint-4")
+        with pytest.raises(Killed):
+            train(toy_base, output, training=training)
+    assert sorted(path.name for path in output.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-3", "checkpoint-4"]
+    for name in ("invalid-checkpoint-1", "torn-checkpoint-1.2", ".deleted-checkpoint-1"):
+        shutil.copytree(output / "checkpoint-2", output / name)
+    (output / ".recipe.yaml.123.scratch").write_text("half")
+    (output / "checkpoint-2" / ".manifest.json.123.scratch").write_text("half")
+    damaged = shutil.copytree(output / "checkpoint-3", output / "checkpoint-5")
+    (damaged / "optimizer.pt").write_bytes(b"x")
+    with monkeypatch.context() as patch:  # killed again, right after the resume
+        kill_in(patch, finetune.run.folder, "create", lambda *_: True)
+        with pytest.raises(Killed):
+            train(toy_base, output, resume=True, training=training)
+    names = {path.name for path in output.iterdir() if "checkpoint" in path.name}
+    assert names == {"checkpoint-2", "checkpoint-3", "invalid-checkpoint-5"}
+    assert not list(output.rglob(".*.scratch"))
+    result = train(toy_base, output, resume=True, training=training)
+    assert any(note.startswith("removed what an earlier start of this run left: invalid-checkpoint-5 (")
+               for note in result.notes)  # fmt: skip
+    assert {path.name for path in output.iterdir() if "checkpoint" in path.name} == {"checkpoint-4", "checkpoint-5"}
+
+
+def test_a_file_that_could_not_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kill_in(monkeypatch, os, "fsync", lambda _: True)
+    with pytest.raises(Killed):
+        finetune.result.write_atomically(tmp_path / "x.json", "{}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_old_checkpoints_are_deleted_by_their_steps_not_by_their_times(tmp_path: Path) -> None:
+    for step in (5, 10, 20, 30, 40):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        os.utime(tmp_path / f"checkpoint-{step}", (1e9 - step * 100, 1e9 - step * 100))  # a copy in another order
+    checkpoints.delete_old(tmp_path, limit=3, keep=("checkpoint-40", "checkpoint-5"))
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-5", "checkpoint-30", "checkpoint-40"}
+    for limit in (None, 0, -1, 9):
+        checkpoints.delete_old(tmp_path, limit=limit, keep=("checkpoint-40",))
+        assert len(list(tmp_path.iterdir())) == 3
+    checkpoints.delete_old(tmp_path, limit=1, keep=("checkpoint-40", "checkpoint-5"))
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-5", "checkpoint-40"}
+
+
+def test_another_evaluation_is_another_run_where_scores_choose_the_weights(
+    toy_base: Path, best_run: tuple[Path, Result], tmp_path: Path
+) -> None:
+    other = cut(best_run[0], tmp_path / "other", after=4)
+    changed = {**EVALUATED, "max_steps": 6, "per_device_eval_batch_size": 3}
+    with pytest.raises(BadCheckpoint, match=r"training\.per_device_eval_batch_size: None then, 3 now"):
+        train(toy_base, other, resume=True, training=changed)
+    follows = SimpleNamespace(arguments={"lr_scheduler_type": "greedy"}, callbacks=[])
+    stops = SimpleNamespace(arguments={}, callbacks=[EarlyStoppingCallback()])
+    plain = SimpleNamespace(arguments={"lr_scheduler_type": "linear"}, callbacks=[StopOnSignal()])
+    assert [finetune.run.scores_choose_weights(job) for job in (follows, stops, plain)] == [True, True, False]
+
+
+def test_other_saves_take_effect_on_resume(toy_base: Path, tmp_path: Path) -> None:
+    train(toy_base, tmp_path / "run", training={**STEPS, "max_steps": 6})
+    other = cut(tmp_path / "run", tmp_path / "other", after=1)
+    train(toy_base, other, resume=True, training={**STEPS, "max_steps": 6, "save_steps": 3})
+    assert {path.name for path in other.glob("checkpoint-*")} == {"checkpoint-1", "checkpoint-3", "checkpoint-6"}
