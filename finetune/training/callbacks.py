@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback
 
-from finetune import failures
+from finetune import failures, processes
 from finetune.errors import Diverged, Interrupted
 from finetune.progress import Reporter
 from finetune.result import to_json, write_atomically
@@ -293,6 +293,8 @@ class StopOnSignal(TrainerCallback):
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self.saving = False
+        """Whether all processes know of the signal, and save a checkpoint."""
         self.stopping = False
         """Whether the checkpoint is saved."""
         self._before: dict[signal.Signals, Any] = {}
@@ -311,13 +313,15 @@ class StopOnSignal(TrainerCallback):
             self._before = {}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Save if a signal was received."""
+        """Save if a process of the run received a signal."""
+        self._agree()
         if self.received:
+            self.saving = True
             control.should_save = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Stop after the save: the checkpoint does not say that training has ended, so that it continues."""
-        if self.received:
+        if self.saving:
             self.stopping = control.should_training_stop = True
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -332,6 +336,7 @@ class StopOnSignal(TrainerCallback):
             Interrupted: A signal was received.
         """
         self.restore()
+        self._agree()
         if self.received and state.global_step < state.max_steps:
             raise Interrupted(
                 f"stopped by {self.received.name} at step {state.global_step} of {state.max_steps}; "
@@ -344,6 +349,12 @@ class StopOnSignal(TrainerCallback):
                 "Continue with --resume.",
                 signal=int(self.received),
             )
+
+    def _agree(self) -> None:
+        """Take the signal that any process of the run received."""
+        received = processes.any_of(int(self.received or 0))
+        if received:
+            self.received = signal.Signals(received)
 
     def restore(self) -> None:
         """Restore the earlier signal handlers."""

@@ -18,6 +18,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from finetune import processes
 from finetune.errors import BadCheckpoint, Incompatible
 from finetune.folder import file_sha256, make_readable
 from finetune.models import absolute
@@ -120,7 +121,8 @@ class WriteManifest(TrainerCallback):
         """Write the manifest of the newest checkpoint."""
         output = Path(args.output_dir)
         directory = output / f"checkpoint-{state.global_step}"
-        if not state.is_world_process_zero or not directory.is_dir():
+        processes.wait()  # each process writes a file
+        if not processes.is_main() or not directory.is_dir():
             return
         (directory / PICKLED_ARGUMENTS).unlink(missing_ok=True)
         make_readable(directory)
