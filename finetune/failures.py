@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 from finetune.errors import CannotWrite, FinetuneError, Interrupted, NoRoom, OutOfMemory, TrainingFailed
+from finetune.result import RESULT
 from finetune.user_code import first_line
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -172,8 +173,6 @@ def require_room(output: Path, *, model: int, checkpoint: int, checkpoints: int 
 
 def go_on(output: Path, *, flags: str = "--resume") -> str:
     """Return the sentence that says from which checkpoint the run can continue, and with which flags."""
-    from finetune.result import RESULT  # it imports pydantic, and every command imports this module
-
     if (output / RESULT).is_file():
         return "The run is complete."
     newest = newest_checkpoint(output)

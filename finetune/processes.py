@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from finetune.errors import FinetuneError, ProcessFailed
+from finetune.errors import BadOptions, FinetuneError, ProcessFailed
 
 T = TypeVar("T")
 
@@ -22,6 +22,9 @@ PATIENCE = timedelta(days=7)
 
 _BROKEN = ("connection closed by peer", "connection reset by peer", "broken pipe", "timed out waiting", "nccl error")
 """What the errors of torch say when another process is gone; they have no class."""
+
+_SHARDING = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
+"""Variables by which accelerate says what divides the weights."""
 
 _control: Any = None
 """The group for messages between the processes; it works on CPUs, whatever trains on."""
@@ -47,10 +50,19 @@ def join(*, timeout: float) -> None:
 
     Args:
         timeout: Seconds after which a step of training is given up if another process does not answer.
+
+    Raises:
+        BadOptions: accelerate is configured for FSDP or DeepSpeed.
     """
     global _control
     if count() == 1 or _control is not None:
         return
+    for variable, engine in _SHARDING.items():
+        if os.environ.get(variable, "").lower() in ("true", "1"):
+            raise BadOptions(
+                f"{engine} divides the weights among the processes, which finetune does not support. Leave {engine} "
+                "out of the configuration of accelerate; the processes then train as DDP."
+            )
     import torch
     from torch import distributed
 

@@ -22,6 +22,8 @@ import yaml
 from cases import case
 from safetensors.torch import load_file
 
+from finetune import processes
+from finetune.errors import BadOptions
 from finetune.plugins import discover
 from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer
@@ -252,3 +254,11 @@ def test_each_launcher_starts_two_processes(launcher: str, bases: Any, tmp_path:
         file.write_text(yaml.safe_dump(content))
         ended = subprocess.run([*call, "--overwrite"], capture_output=True, text=True, timeout=300, cwd=tmp_path)
         assert ended.returncode == 2 and ended.stderr.count("error: ") == 1 and "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("engine", ["FSDP", "DEEPSPEED"])
+def test_engines_that_divide_the_weights_are_refused(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv(f"ACCELERATE_USE_{engine}", "true")
+    with pytest.raises(BadOptions, match="divides the weights among the processes"):
+        processes.join(timeout=10)
