@@ -88,21 +88,21 @@ class StopOnNaN(TrainerCallback):
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: Mapping[str, Any] | None = None, **_: Any
     ) -> None:
-        """Check the score that chooses the best checkpoint: every comparison with NaN is false.
+        """Check the validation loss if it chooses the best checkpoint.
+
+        Other scores can be undefined without a fault, such as a correlation with constant predictions. A checkpoint
+        with such a score is never the best one.
 
         Raises:
-            Diverged: It is not a finite number.
+            Diverged: The loss is not a finite number.
         """
-        name = args.metric_for_best_model if args.load_best_model_at_end else None
-        if name is None or metrics is None:
-            return
-        name = f"eval_{name.removeprefix('eval_')}"
-        score = metrics.get(name)
-        if isinstance(score, float) and not math.isfinite(score):
+        chosen_by_loss = args.load_best_model_at_end and str(args.metric_for_best_model).removeprefix("eval_") == "loss"
+        loss = (metrics or {}).get("eval_loss")
+        if chosen_by_loss and isinstance(loss, float) and not math.isfinite(loss):
             raise Diverged(
-                f"step {state.global_step}: {name} is {score}, so it cannot choose the best checkpoint. Choose another "
-                "score with training.metric_for_best_model, or leave load_best_model_at_end out. Earlier checkpoints "
-                "are valid."
+                f"step {state.global_step}: eval_loss is {loss}, so it cannot choose the best checkpoint. Lower "
+                "training.learning_rate, check the rows of validation, or train in float32. Earlier checkpoints are "
+                "valid."
             )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
