@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
+from contextlib import ExitStack
 from typing import Any
 
 import click
@@ -21,24 +21,32 @@ def again(arguments: list[str], *, count: int, go_on: Any) -> int:
     Returns:
         The exit code of the process that failed first; 0 if none did.
     """
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of the time that a safe default takes
     import torch
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    from finetune.training import upstream
+
     gpus = torch.cuda.device_count()
     if 0 < gpus < count:
         raise click.UsageError(f"--processes is {count}, and this machine has {gpus} GPUs. Each process needs one.")
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
-    for module in ("agent.server.api", "multiprocessing.api", "multiprocessing.errors"):
-        # these repeat our messages, as tables
-        logging.getLogger(f"torch.distributed.elastic.{module}").setLevel(logging.CRITICAL)
     launch = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=count, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
         run_id=f"finetune-{os.getpid()}", max_restarts=0, monitor_interval=0.1,
     )  # fmt: skip
+    variables = {
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count)),
+        "TORCH_CPP_LOG_LEVEL": "ERROR",  # DDP warns of the time that a safe default takes
+    }
     try:
-        elastic_launch(launch, sys.executable)("-m", "finetune", *arguments)
+        with ExitStack() as quiet:
+            for name, value in variables.items():
+                if name not in os.environ:
+                    quiet.enter_context(upstream.environment(name, value))
+            for module in ("agent.server.api", "multiprocessing.api", "multiprocessing.errors"):
+                # these repeat our messages, as tables
+                quiet.enter_context(upstream.suppress_logger(f"torch.distributed.elastic.{module}"))
+            elastic_launch(launch, sys.executable)("-m", "finetune", *arguments)
     except ChildFailedError as error:
         number, failure = error.get_first_failure()
         code = int(failure.exitcode)

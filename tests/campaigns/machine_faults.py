@@ -6,10 +6,14 @@ import builtins
 import io
 import os
 import resource
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "core"))  # for `toy`, also in the processes of the commands
 
 
 class FailOnce:

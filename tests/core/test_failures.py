@@ -421,3 +421,16 @@ def test_a_traceback_holds_no_credential(planted: list[str]) -> None:
 def test_a_url_with_a_password_in_a_recipe_is_refused() -> None:
     with pytest.raises(BadRecipe, match=r"^dataset\.path looks like a credential\."):
         secrets.refuse({"dataset": {"path": "https://me:word@host/rows.csv"}})
+
+
+def test_a_library_that_closes_its_stream_does_not_close_standard_error() -> None:
+    code = """
+import logging, sys
+from finetune import secrets
+with secrets.hidden():
+    handler = logging.StreamHandler(sys.stderr)
+handler.stream.close()
+print("still here", file=sys.stderr)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stderr == "still here\n"
