@@ -35,6 +35,9 @@ digest `OWN`, so that a damaged manifest is not taken for a newer one."""
 LEFTOVERS = ("invalid-checkpoint-*", "torn-checkpoint-*", ".deleted-checkpoint-*", SCRATCH, f"checkpoint-*/{SCRATCH}")
 """What a killed run can leave in its folder; `torn-checkpoint-N` is a name of older versions."""
 
+_READ_BY_TRAINER = (".bin", ".pt", ".pth", ".safetensors", ".index.json")
+"""Ends of the names of files that the trainer reads if they are there, whether the run wrote them or not."""
+
 TRAINER_STATE = "trainer_state.json"
 PICKLED_ARGUMENTS = "training_args.bin"  # a pickle that nothing reads back
 
@@ -197,6 +200,10 @@ def verify(directory: Path) -> dict[str, Any]:
             f"{directory} has format {found}; this version reads format {FORMAT}. Install the version of finetune-kit "
             "that wrote it, or a newer one."
         )
+    for path in directory.rglob("*"):
+        name = str(path.relative_to(directory))
+        if path.name.endswith(_READ_BY_TRAINER) and name not in manifest["files"]:
+            raise BadCheckpoint(f"{directory.name} holds {name}, which the run did not write")
     for name, expected in manifest["files"].items():
         path = directory / name
         if not path.is_file():

@@ -302,6 +302,23 @@ def test_an_odd_manifest_is_no_valid_one(text: str, run: Path, tmp_path: Path) -
         checkpoints.verify(checkpoint)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["scaler.pt", "pytorch_model.bin", "x/rng_state_1.pth", "model-2.safetensors", "model.safetensors.index.json"],
+)
+def test_a_file_that_the_trainer_would_read_and_the_run_did_not_write_is_noticed(
+    name: str, run: Path, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "checkpoint-5"
+    shutil.copytree(run / "checkpoint-5", checkpoint)
+    (checkpoint / ".DS_Store").touch()
+    checkpoints.verify(checkpoint)
+    (checkpoint / name).parent.mkdir(exist_ok=True)
+    (checkpoint / name).touch()
+    with pytest.raises(BadCheckpoint, match=f"checkpoint-5 holds {name}, which the run did not write"):
+        checkpoints.verify(checkpoint)
+
+
 # --- secrets ----------------------------------------------------------------------------------------------------------
 
 SECRET = "hf_" + "aB3" * 11
