@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
 
 import click
 
 
-def again(arguments: list[str], *, count: int, go_on: Any) -> int:
+def again(arguments: list[str], *, count: int, go_on: Callable[[], str]) -> int:
     """Call ``finetune`` in several processes, and wait for their end.
 
     Args:
@@ -22,6 +22,7 @@ def again(arguments: list[str], *, count: int, go_on: Any) -> int:
         The exit code of the process that failed first; 0 if none did.
     """
     import torch
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -55,11 +56,8 @@ def again(arguments: list[str], *, count: int, go_on: Any) -> int:
             click.echo(f"process {number} of {count} was killed by {failure.signal_name()}. {go_on()}", err=True)
             return 128 - code
         return code
-    except Exception as error:
-        received = getattr(error, "sigval", None)  # torch's SignalException, which is in a private module
-        if received is None:
-            raise
-        return 128 + int(received)
+    except SignalException as stop:
+        return 128 + int(stop.sigval)
     return 0
 
 

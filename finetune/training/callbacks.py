@@ -287,9 +287,7 @@ class StopOnSignal(TrainerCallback):
     SIGHUP comes when the terminal of a run closes, such as an ssh session that breaks.
     """
 
-    signals: Sequence[signal.Signals] = tuple(
-        signal.Signals[name] for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
-    )
+    signals = failures.SIGNALS
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None

@@ -227,8 +227,7 @@ def newest(output: Path, identity: Identity, *, accept_changes: bool = False) ->
     invalid: list[Path] = []
     for directory in reversed(_checkpoints(output)):
         try:
-            manifest = verify(directory)
-            _verify_best(directory, manifest)
+            manifest = verify_with_best(directory)
         except BadCheckpoint as error:
             skipped.append(str(error))
             invalid.append(directory)
@@ -252,23 +251,23 @@ def newest(output: Path, identity: Identity, *, accept_changes: bool = False) ->
     raise BadCheckpoint(f"{output} has no checkpoint to resume from.{reasons} Start again with --overwrite.")
 
 
-def _verify_best(directory: Path, manifest: Mapping[str, Any]) -> None:
-    """Check the checkpoint that a run would load at its end, if it keeps the best one.
+def verify_with_best(directory: Path) -> dict[str, Any]:
+    """Return the manifest of a checkpoint, after a check also of the best one that its run would load at the end.
 
     Raises:
-        BadCheckpoint: It is missing or damaged.
+        BadCheckpoint: One of them is missing or damaged.
     """
-    if not manifest["identity"].get("training.load_best_model_at_end"):
-        return
-    best = best_of(directory)
+    manifest = verify(directory)
+    best = best_of(directory) if manifest["identity"].get("training.load_best_model_at_end") else None
     if best is None or best.name == directory.name:
-        return
+        return manifest
     if not best.is_dir():
         raise BadCheckpoint(f"{directory.name} needs {best.name}, the best one so far, which is missing")
     try:
         verify(best)
     except BadCheckpoint as error:
         raise BadCheckpoint(f"{directory.name} needs the best one so far, but {error}") from error
+    return manifest
 
 
 def best_of(directory: Path) -> Path | None:
