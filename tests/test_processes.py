@@ -20,6 +20,7 @@ import pytest
 import torch
 import yaml
 from cases import case
+from machine_faults import refuse_on_the_second_process
 from safetensors.torch import load_file
 
 from finetune import processes
@@ -168,20 +169,9 @@ def test_the_best_model_is_chosen_by_scores_of_all_rows(bases: Any, tmp_path: Pa
     assert {name: best[f"eval_{name}"] for name in scores} == pytest.approx(scores, rel=1e-4, nan_ok=True)
 
 
-def raise_on_the_second_process() -> None:
-    if os.environ["RANK"] == "1":
-        from finetune.errors import Incompatible
-        from finetune.training import checks
-
-        def refuse(*_: Any, **__: Any) -> None:
-            raise Incompatible("the second process refuses the model.")
-
-        checks.something_trains = refuse
-
-
 def test_an_error_of_one_process_ends_all_and_is_shown_once(bases: Any, tmp_path: Path) -> None:
     content = recipe("text-classification", "full", bases("bert", "bert"), tmp_path / "run", batch=4)
-    ended = [call.wait(60) for call in train(content, 2, before=raise_on_the_second_process)]
+    ended = [call.wait(60) for call in train(content, 2, before=refuse_on_the_second_process)]
     assert [each.exit_code for each in ended] == [1, 2]
     assert [each.output for each in ended] == ["", "process 1: error: the second process refuses the model.\n"]
     content["training"] = {**content["training"], "output_dir": "elsewhere"}
