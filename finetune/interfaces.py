@@ -342,7 +342,11 @@ class Preprocessor(ABC):
         return None
 
     def loss(self) -> Callable[..., Any] | None:
-        """Return a loss function for `transformers.Trainer` (``compute_loss_func``); None for the loss of the model."""
+        """Return a loss function for `transformers.Trainer` (``compute_loss_func``); None for the loss of the model.
+
+        Many models return the mean over each batch. With ``gradient_accumulation_steps``, the rows of a last batch that
+        is smaller then count more. A loss function that divides by ``num_items_in_batch`` has the mean of the step.
+        """
         return None
 
     def model_options(self) -> dict[str, Any]:

@@ -52,7 +52,8 @@ def prepare(folder: Path) -> Path:
     }  # fmt: skip
     data = {split: str(folder / f"{split}.jsonl") for split in ("train", "test")}
     quick = {"score_base_model": False, "general_text": "none"}
-    content = toy.recipe(base, folder / "run", dataset=data, training=training, **quick)
+    task = "text-classification"  # its loss is the mean over the rows of a step; that of `toy` is of each batch
+    content = toy.recipe(base, folder / "run", task=task, dataset=data, training=training, **quick)
     path = folder / "recipe.yaml"
     path.write_text(json.dumps(content), encoding="utf-8")  # JSON is YAML
     return path
