@@ -35,7 +35,7 @@ LAYERS = (
     ("data",),
     ("evaluation",),
     ("report",),
-    ("run", "cleaning"),
+    ("run", "cleaning", "jobs"),
     ("cli.output", "cli.parameters"),
     ("kit",),
     ("api",),
