@@ -59,6 +59,7 @@ class Commands(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command line, and take credentials out of everything that it prints."""
+        os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # else last bits depend on where in memory a matrix lies
         try:
             with secrets.hidden():
                 return super().main(*args, **extra)
