@@ -254,14 +254,18 @@ def _place(error: BaseException, attempt: Attempt | None) -> str:
 def _no_room(error: BaseException, attempt: Attempt | None) -> str:
     place, number = _place(error, attempt), _errno(error)
     why = f": {os.strerror(number)}" if number else ""
-    has = ""
-    temporary = tempfile.gettempdir()
+    has, temporary = "", tempfile.gettempdir()
     with suppress(OSError):
-        folder = attempt.output if attempt else Path(place or ".").absolute().parent
-        has = f"The disk has {shutil.disk_usage(folder).free / _MIB:,.0f} MiB"
+        folder = attempt.output.absolute() if attempt else Path(place or ".").absolute().parent
+        while not folder.exists():  # the error came before the run folder was made
+            folder = folder.parent
+        free = shutil.disk_usage(folder).free
+        has = f"The disk has {free / _MIB:,.0f} MiB"
         if os.stat(folder).st_dev != os.stat(temporary).st_dev:
-            free = shutil.disk_usage(temporary).free
-            has += f", and that of the temporary folder {temporary!r} has {free / _MIB:,.0f} MiB"
+            left = shutil.disk_usage(temporary).free
+            has += f", and that of the temporary folder {temporary!r} has {left / _MIB:,.0f} MiB"
+            if left < free and attempt and place == str(attempt.output):
+                place = temporary  # the error names no file, and this disk has less room
         has += ". "
     remedy = "Free some space, or set TMPDIR to a folder on another disk."
     return f"no room{f' in {place!r}' if place else ''}{why}. {has}{_after(attempt, remedy)}"

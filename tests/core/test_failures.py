@@ -169,6 +169,27 @@ FAULTS: list[tuple[BaseException, type[FinetuneError], str]] = [
 ]
 
 
+@pytest.mark.parametrize(("left", "named"), [(0, "/temporary"), (10**9, "run")])
+def test_the_disk_with_less_room_is_named_if_the_error_names_no_file(
+    left: int, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = os.stat
+    device = SimpleNamespace(st_dev=-1)
+    monkeypatch.setattr(failures.tempfile, "gettempdir", lambda: "/temporary")
+    monkeypatch.setattr(
+        failures.os, "stat", lambda path, **more: device if path == "/temporary" else stat(path, **more)
+    )
+    monkeypatch.setattr(
+        failures.shutil, "disk_usage", lambda path: Usage(0, 0, left if path == "/temporary" else 10**8)
+    )
+    with pytest.raises(NoRoom) as caught, failures.explained(tmp_path / "absent" / "run", {}):
+        raise OSError(errno.ENOSPC, "x")
+    assert str(caught.value).split("'")[1].endswith(named)
+    assert f"The disk has 95 MiB, and that of the temporary folder '/temporary' has {left / 2**20:,.0f} MiB." in str(
+        caught.value
+    )
+
+
 @pytest.mark.parametrize(("fault", "error", "message"), FAULTS, ids=lambda value: getattr(value, "__name__", None))
 def test_a_failure_of_the_machine_says_what_to_do_and_the_run_continues_to_the_bit(
     fault: BaseException, error: type[FinetuneError], message: str, run: Path, toy_base: Path, examples: Any,
