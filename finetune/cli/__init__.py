@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from contextlib import suppress
 from typing import Any
@@ -111,6 +112,8 @@ def show(error: FinetuneError) -> None:
 
 def _end(ctx: click.Context, error: FinetuneError) -> None:
     """Print an error, and end the command with its exit code."""
+    if isinstance(error, Interrupted):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # another Ctrl-C ends the process; it has nothing left to say
     with suppress(OSError):  # standard error can be closed, or on a full disk
         show(error)
     _flush()
