@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -32,8 +33,8 @@ FORMAT = 1
 """Number of the format of checkpoints; it grows when older versions could not resume from one. Each format has the
 digest `OWN`, so that a damaged manifest is not taken for a newer one."""
 
-LEFTOVERS = ("invalid-checkpoint-*", "torn-checkpoint-*", ".deleted-checkpoint-*", SCRATCH, f"checkpoint-*/{SCRATCH}")
-"""What a killed run can leave in its folder; `torn-checkpoint-N` is a name of older versions."""
+PUT_ASIDE = re.compile(r"(invalid-|torn-|\.deleted-)checkpoint-[0-9]+(\.[0-9]+)?")
+"""Names of checkpoints that could not be resumed from, or were being deleted; ``torn-`` is of older versions."""
 
 _READ_BY_TRAINER = (".bin", ".pt", ".pth", ".safetensors", ".index.json")
 """Ends of the names of files that the trainer reads if they are there, whether the run wrote them or not."""
@@ -287,7 +288,8 @@ def remove_leftovers(output: Path) -> str:
     being written.
     """
     doomed = [path for path in _checkpoints(output) if not (path / MANIFEST).is_file()]
-    for pattern in LEFTOVERS:
+    doomed += sorted(path for path in output.iterdir() if PUT_ASIDE.fullmatch(path.name))
+    for pattern in (SCRATCH, f"checkpoint-*/{SCRATCH}"):
         doomed += sorted(output.glob(pattern))
     names, size = [], 0
     for path in doomed:
