@@ -16,6 +16,7 @@ import io
 import json
 import multiprocessing
 import resource
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -68,11 +69,15 @@ def cost_of(function: Callable[..., tuple[str, int]], *arguments: Any, limit: in
     process.start()
     sender.close()
     try:
-        found: Cost = receiver.recv()
+        found: Cost | None = receiver.recv()
     except EOFError:
-        found = Cost(seconds=limit, mebibytes=float("nan"), outcome="stopped")
+        found = None
     process.join()
-    return found
+    if found is not None:
+        return found
+    is_stopped = process.exitcode == -signal.SIGXCPU
+    outcome = "stopped" if is_stopped else f"died with exit code {process.exitcode}"
+    return Cost(seconds=limit, mebibytes=float("nan"), outcome=outcome)
 
 
 def _child(sender: Any, function: Callable[..., tuple[str, int]], arguments: tuple[Any, ...], limit: int) -> None:
@@ -109,6 +114,12 @@ def check(recipe: str) -> tuple[str, int]:
         except Exception as error:  # noqa: BLE001, what a user would see as a traceback
             return f"{TRACEBACK}: {type(error).__name__}", 0
     return {0: "done", 2: "refused"}.get(code, f"exit code {code}"), 0
+
+
+def greedy(recipe: str) -> tuple[str, int]:
+    """Refuse a recipe with much memory; the campaign must notice it."""
+    held = bytearray(b"x") * (600 << 20)
+    return "refused", len(held)
 
 
 def stock(path: str, base: str, column: str) -> tuple[str, int]:

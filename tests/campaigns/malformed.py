@@ -131,7 +131,8 @@ def faulty_row(folder: Path, code: str, fault: tables.Fault, form: str, number: 
     task = TASKS[fault.task]
     rows = {"a": [task.good(i) for i in range(6)], "b": [task.good(i) for i in range(6, 12)]}
     bad: Any = {**rows["b"][4], **fault.changes}
-    bad.pop(fault.without, None)
+    if fault.without:
+        del bad[fault.without]
     rows["b"][4] = bad.get("", bad)
     faulty = {("b", 4)}
     if fault.also is not None:
@@ -191,7 +192,10 @@ def spoiled(row: Mapping[str, Any], *, in_lines: bool) -> Iterator[tuple[str, st
     yield "infinite", f'{text[:-1]}, "odd": 1e999}}', "number-too-large", None
     yield "half a pair", STRING.sub(r"\1\\ud800", text, count=1), "lone-surrogate", None
     yield "NUL", STRING.sub(r"\1\\u0000", text, count=1), "nul", None
-    yield "another type", json.dumps({**row, last: {"odd": 1} if last != "translation" else 1}), "type-changed", None
+    other, code = (1, "type-changed") if last == "translation" else ({"odd": 1}, "type-changed")
+    if last == "answers":  # an object, which has other keys now
+        code = "answers-malformed"
+    yield "another type", json.dumps({**row, last: other}), code, None
     if first != last:
         yield "a key too few", json.dumps({key: row[key] for key in row if key != last}), "missing-key", last
     if in_lines:

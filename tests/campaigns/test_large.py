@@ -17,16 +17,10 @@ def test_large_inputs_are_refused_in_a_moment(tiny_bert: Path, tmp_path: Path) -
     assert found.problems == [] and len(found.refused) == 3
 
 
-def greedy(recipe: str) -> tuple[str, int]:
-    """Refuse with much memory."""
-    held = bytearray(b"x") * (600 << 20)
-    return "refused", len(held)
-
-
 def test_a_refusal_that_takes_much_memory_is_seen(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(large, "check", greedy)
+    monkeypatch.setattr(large, "check", large.greedy)
     found = large.Figures()
     large.refuse({"a wide one": large.REFUSALS[0]}, tiny_bert, tmp_path, found, stock_too=False)
     assert len(found.problems) == 1 and "MiB" in found.problems[0]
