@@ -29,7 +29,7 @@ from finetune.plan import Plan
 from finetune.plugins import Plugins, discover, resolve
 from finetune.progress import Console, Reporter
 from finetune.recipe import Choice, Model, Recipe, Source, options
-from finetune.result import RECIPE, Result
+from finetune.result import RECIPE, Result, as_plain
 from finetune.training import callbacks
 from finetune.training import trainer as training
 from finetune.training.arguments import LIMITS, check_generation, device_arguments
@@ -332,7 +332,8 @@ class FineTuned:
             column_use=self.result.column_use,
             tokenizer=lambda: self.tokenizer,
         )
-        return self._for_inference()._records(found.splits["test"], answers=False)
+        records = self._for_inference()._records(found.splits["test"], answers=False)
+        return [as_plain(record) for record in records]
 
     def _for_inference(self) -> FineTuned:
         """Return the same model with a preprocessor that does not pack examples."""
@@ -377,7 +378,7 @@ class FineTuned:
             for file, size in found.sizes[split].items():
                 for number in range(size):
                     bad = left_out.get((file, number))
-                    records.append(next(predicted) if bad is None else _left_out(bad))
+                    records.append(as_plain(next(predicted)) if bad is None else _left_out(bad))
         return records, found.dropped
 
     def source_like(self, path: str, **changes: Any) -> Source:
