@@ -235,7 +235,7 @@ def _best(checkpoint: Path) -> str:
     """Return the name of the best checkpoint so far, which ``load_best_model_at_end`` loads; an empty text for none."""
     try:
         state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return ""
     best = state.get("best_model_checkpoint") if isinstance(state, dict) else None
     return Path(best).name if isinstance(best, str) else ""
