@@ -278,6 +278,21 @@ def test_a_licence_that_is_not_stated_is_not_made_up(run: Path) -> None:
         (base / "moved.md").rename(base / "README.md")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff\xfe-\0", b"---\n[1, 2]\n---\n", b"---\na: [\n---\n", b"---\na: 2026-99-99\n---\n",
+     b"---\n" + b"[" * 9000 + b"\n---\n", b"---\n\0: a\n---\n"],
+)  # fmt: skip
+def test_a_broken_card_of_the_base_model_states_nothing(content: bytes, run: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text("{}", encoding="utf-8")
+    (base / "README.md").write_bytes(content)
+    result = Result.load(run)
+    result = replace(result, recipe={**result.recipe, "model": {**result.recipe["model"], "path": str(base)}})
+    assert facts_of(result, run).license is None
+
+
 def test_an_unknown_field_of_the_card_is_refused_with_the_nearest(run: Path) -> None:
     with pytest.raises(BadOptions, match=r"'licence' is unknown\. Did you mean 'license'"):
         cards.set_fields(run, {"licence": "mit"})
