@@ -14,7 +14,7 @@ from pathlib import Path
 from finetune import folder
 from finetune.errors import BadCheckpoint, BadRecipe, CannotWrite
 from finetune.result import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result
-from finetune.training.checkpoints import MANIFEST, verify
+from finetune.training.checkpoints import MANIFEST, best_of, verify_with_best
 from finetune.training.resume import ORDER
 
 _CHECKPOINT = re.compile(r"checkpoint-(0|[1-9][0-9]*)")
@@ -196,9 +196,9 @@ def _examine(run: Path, locks: Sequence[Item], *, keep_weights: bool, everything
 def _needed(checkpoints: Mapping[int, Path], newest: int) -> dict[str, str]:
     """Return the checkpoints that an unfinished run needs to go on, and why."""
     kept = {checkpoints[newest].name: "the run can be resumed from it"}
-    best = _best(checkpoints[newest])
-    if best in {path.name for path in checkpoints.values()}:
-        kept.setdefault(best, "it has the best model so far")
+    best = best_of(checkpoints[newest])
+    if best is not None and best in checkpoints.values():
+        kept.setdefault(best.name, "it has the best model so far")
     return kept
 
 
@@ -221,24 +221,11 @@ def _newest_valid(checkpoints: Mapping[int, Path]) -> int | None:
     for step in sorted(checkpoints, reverse=True):
         path = checkpoints[step]
         try:
-            manifest = verify(path)
-            best = _best(path) if manifest["identity"].get("training.load_best_model_at_end") else ""
-            if best:
-                verify(path.with_name(best))
+            verify_with_best(path)
         except BadCheckpoint:
             continue
         return step
     return None
-
-
-def _best(checkpoint: Path) -> str:
-    """Return the name of the best checkpoint so far, which ``load_best_model_at_end`` loads; an empty text for none."""
-    try:
-        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return ""
-    best = state.get("best_model_checkpoint") if isinstance(state, dict) else None
-    return Path(best).name if isinstance(best, str) else ""
 
 
 def _other_files(checkpoint: Path) -> list[str]:

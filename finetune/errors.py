@@ -130,6 +130,17 @@ class Interrupted(FinetuneError):
         self.exit_code = 128 + signal
 
 
+class ProcessFailed(FinetuneError):
+    """Another process of the run has an error, which it shows."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, number: int | None = None) -> None:
+        super().__init__(message)
+        self.number = number
+        """The process; None if it is not known."""
+
+
 def listed(names: Collection[object], *, most: int = 12) -> str:
     """Return names for a message: all of them, or the first and how many there are.
 

@@ -113,6 +113,21 @@ def create(output: Path, *, resume: bool, content: Mapping[str, Any], dropped: S
         (output / LOG).touch()
 
 
+_locks: set[int] = set()
+"""Open files by which this process holds its locks."""
+
+
+def _close_in_child() -> None:
+    """Leave the locks to the process that forked: workers of a data loader outlive it by seconds if it is killed."""
+    for held in _locks:
+        os.close(held)
+    _locks.clear()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_close_in_child)
+
+
 @contextmanager
 def lock(output: Path) -> Iterator[None]:
     """Lock a run folder against a second run, also on another machine that shares the disk.
@@ -133,12 +148,14 @@ def lock(output: Path) -> Iterator[None]:
     _make(output)
     path = output / LOCK
     held = _locked(path)
+    _locks.add(held)
     try:
         os.ftruncate(held, 0)
         os.write(held, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
     finally:
         path.unlink(missing_ok=True)  # before the lock is released; see `_locked`
+        _locks.discard(held)
         os.close(held)
         if not existed and output.is_dir() and not any(output.iterdir()):
             output.rmdir()

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
-from finetune import result_form, trust
+from finetune import trust
 from finetune.errors import BadRecipe
 from finetune.progress import Phase
 from finetune.user_code import first_line
@@ -181,6 +181,8 @@ class Result:
         _require_format(content, path)
         for name in NUMBERS:
             content[name] = _with_nan(content[name], NUMBERS[name])
+        from finetune import result_form  # it imports pydantic, and every command imports this module
+
         if problem := result_form.problem(content, cls):
             raise BadRecipe(f"{path} is damaged: {problem}. Restore the file as the run wrote it.")
         content["phases"] = [Phase(**phase) for phase in content["phases"]]

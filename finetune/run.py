@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ import transformers
 from transformers import EarlyStoppingCallback, set_seed
 
 from finetune import base as bases
-from finetune import failures, folder, models, report
+from finetune import failures, folder, models, processes, report
 from finetune import result as results
 from finetune.data import lengths
 from finetune.data.findings import one_line
@@ -31,7 +32,7 @@ from finetune.evaluation.scoring import (
     without_primary,
     write_predictions,
 )
-from finetune.interfaces import Job
+from finetune.interfaces import Job, Preprocessor
 from finetune.models import Loaded
 from finetune.plan import Plan
 from finetune.plugins import resolve
@@ -81,7 +82,13 @@ def run(
         FinetuneError: The run is refused or fails.
     """
     output = Path(plan.recipe.output)
-    with failures.explained(output, plan.recipe.training, began=resume) as attempt:
+    if reporter is None or not processes.is_main():
+        reporter = Reporter()
+    with (
+        failures.explained(output, plan.recipe.training, began=resume) as attempt,
+        processes.explained(lambda: failures.go_on(output)),
+    ):
+        processes.join(timeout=float(plan.recipe.training.get("ddp_timeout", 1800)))
         result = _run(
             plan,
             attempt,
@@ -89,9 +96,11 @@ def run(
             accept_changes=accept_changes,
             overwrite=overwrite,
             rows=rows,
-            reporter=reporter or Reporter(),
+            reporter=reporter,
         )
-    plan.plugins.announce("after_run", result=result, directory=output)
+    if processes.is_main():
+        plan.plugins.announce("after_run", result=result, directory=output)
+    processes.wait()
     return result
 
 
@@ -106,16 +115,28 @@ def _run(
     reporter: Reporter,
 ) -> Result:
     output, started = attempt.output, datetime.now(UTC).isoformat(timespec="seconds")
-    folder.check(output, resume=resume, overwrite=overwrite)
-    forgetting.require_general_text(plan.recipe.general_text)
-    prepared = prepare(plan, rows=rows, reporter=reporter)
-    with models.suppress_output(), folder.lock(output):
+    with processes.agreed():
+        if processes.is_main():
+            folder.check(output, resume=resume, overwrite=overwrite)
+        forgetting.require_general_text(plan.recipe.general_text)
+    prepared = prepare_once(plan, rows=rows, reporter=reporter)
+    with models.suppress_output(), ExitStack() as until_the_end:
+        with processes.agreed():
+            if processes.is_main():
+                until_the_end.enter_context(folder.lock(output))
         with reporter.phase("load the model"):
-            ready = prepare_training(prepared, resume=resume, accept_changes=accept_changes, reporter=reporter)
-        dropped = prepared.examples.dropped
+            with processes.agreed():
+                ready, identity = prepare_training(prepared, reporter)
+            if resume:
+                ready = find_checkpoint(ready, identity, accept_changes=accept_changes)
+        for note in ready.notes:
+            reporter.note(note)
         attempt.began = True
-        folder.create(output, resume=resume, content=resolved(prepared.plan, ready.job), dropped=dropped)
-        failures.require_room(output, **room(ready.job.model, plan.recipe.training))
+        with processes.agreed():
+            if processes.is_main():
+                dropped = prepared.examples.dropped
+                folder.create(output, resume=resume, content=resolved(prepared.plan, ready.job), dropped=dropped)
+                failures.require_room(output, **room(ready.job.model, plan.recipe.training))
         plan.plugins.announce("before_training", job=ready.job)
         trainer = resolve(plan.task.trainer)(ready.job)
         parts = {split: part.features for split, part in prepared.features.items()}
@@ -131,30 +152,65 @@ def _run(
             set_seed(plan.recipe.seed)  # scoring also draws random numbers
             with training_arguments.upstream_refusals(trainer):
                 trainer.train(resume_from_checkpoint=ready.checkpoint)
-        with reporter.phase("save, reload and compare"):
-            save(prepared, ready.job, trainer)
+        with reporter.phase("save, reload and compare"), processes.agreed():
+            if processes.is_main():
+                save(prepared, ready.job, trainer)
         with reporter.phase("score"):
             scored = score(prepared, ready.job, trainer)
-        for note in [*without_best(trainer), *without_primary(scored)]:
-            reporter.note(note)
-        with reporter.phase("compute intervals, slices and forgetting"):
-            evidence = compute_evidence(prepared, scored, base)
-            slices = split_into_slices(prepared, scored)
-            analysis = analyse(prepared, scored, slices)
-            forgotten = forgetting.measure(prepared.plan, prepared.tokenizer, ready.job.model, seed=plan.recipe.seed)
-        write_predictions(output, prepared, scored, score_examples(scored, slices))
-        if left := checkpoints.remove_leftovers(output):
-            reporter.note(left)
-            ready = replace(ready, notes=[*ready.notes, left])
-        facts = {**vars(analysis), "forgetting": forgotten, "phases": reporter.phases, "started": started}
-        result = record(prepared, ready, trainer, base, scored=scored, evidence=evidence, facts=facts)
-        report.write(result, output)
-        result.save(output)  # last: a run without it can be resumed
+        return processes.from_main(
+            lambda: finish(prepared, ready, trainer, base, scored=scored, reporter=reporter, started=started)
+        )
+
+
+def prepare_once(plan: Plan, *, rows: Mapping[str, Any] | None, reporter: Reporter) -> Prepared:
+    """Prepare the data on one process of each machine; the others there get the same features, on the disk.
+
+    The plan holds code, so each process keeps its own.
+    """
+
+    def make() -> tuple[Any, Preprocessor]:
+        prepared = prepare(plan, rows=rows, reporter=reporter)
+        return replace(prepared, plan=None), prepared.plan.preprocessor  # type: ignore[arg-type]
+
+    if processes.count() == 1:
+        return prepare(plan, rows=rows, reporter=reporter)
+    prepared, preprocessor = processes.shared(make)
+    shared: Prepared = replace(prepared, plan=replace(plan, preprocessor=preprocessor))
+    return shared
+
+
+def finish(
+    prepared: Prepared,
+    ready: TrainingSetup,
+    trainer: Any,
+    base: Scored | None,
+    *,
+    scored: Scored,
+    reporter: Reporter,
+    started: str,
+) -> Result:
+    """Compute the evidence, and write predictions, result and report."""
+    plan, output = prepared.plan, Path(prepared.plan.recipe.output)
+    for note in [*without_best(trainer), *without_primary(scored)]:
+        reporter.note(note)
+    with reporter.phase("compute intervals, slices and forgetting"):
+        evidence = compute_evidence(prepared, scored, base)
+        slices = split_into_slices(prepared, scored)
+        analysis = analyse(prepared, scored, slices)
+        forgotten = forgetting.measure(plan, prepared.tokenizer, ready.job.model, seed=plan.recipe.seed)
+    write_predictions(output, prepared, scored, score_examples(scored, slices))
+    if left := checkpoints.remove_leftovers(output):
+        reporter.note(left)
+        ready = replace(ready, notes=[*ready.notes, left])
+    facts = {**vars(analysis), "forgetting": forgotten, "phases": reporter.phases, "started": started}
+    result = record(prepared, ready, trainer, base, scored=scored, evidence=evidence, facts=facts)
+    report.write(result, output)
+    result.save(output)  # last: a run without it can be resumed
     return result
 
 
-def prepare_training(prepared: Prepared, *, resume: bool, accept_changes: bool, reporter: Reporter) -> TrainingSetup:
-    """Load the model, let the strategy prepare it, and find the checkpoint to resume from; write nothing."""
+def prepare_training(prepared: Prepared, reporter: Reporter) -> tuple[TrainingSetup, checkpoints.Identity]:
+    """Load the model, let the strategy prepare it, and say what identifies the run; write nothing."""
     plan = prepared.plan
     set_seed(plan.recipe.seed)  # a new head is initialized here
     loaded = load_model(prepared)
@@ -162,7 +218,6 @@ def prepare_training(prepared: Prepared, *, resume: bool, accept_changes: bool, 
     trainable, total = checks.something_trains(job.model, newly_initialized=loaded.newly_initialized)
     described = bases.describe(plan.model)
     identity = identify(prepared, job, described)
-    checkpoint: str | None = None
     notes = [*upstream.unsupported(), *plan.strategy.notes(job.model)]
     if models.has_sparse_attention(plan.model):
         notes.append(
@@ -174,15 +229,15 @@ def prepare_training(prepared: Prepared, *, resume: bool, accept_changes: bool, 
             f"the outputs of {type(models.base_model_of(job.model)).__name__} for a text depend on the other texts of "
             "its batch, so evaluation and prediction take one text at a time, whatever per_device_eval_batch_size is"
         )
+    if processes.count() > 1:
+        size = job.arguments.get("per_device_train_batch_size", 8)
+        accumulated = job.arguments.get("gradient_accumulation_steps", 1)
+        rows = size * accumulated * processes.count()
+        notes.append(f"{processes.count()} processes train together: a step takes {rows} rows")
     for finding in prepared.examples.findings:
         if finding.code == lengths.CODE:
             notes.append(one_line(finding))
-    if resume:
-        found, skipped = checkpoints.newest(Path(plan.recipe.output), identity, accept_changes=accept_changes)
-        checkpoint, notes = str(found), [*notes, *skipped]
-    for note in notes:
-        reporter.note(note)
-    return TrainingSetup(
+    ready = TrainingSetup(
         job=replace(
             job,
             callbacks=[
@@ -194,10 +249,23 @@ def prepare_training(prepared: Prepared, *, resume: bool, accept_changes: bool, 
         newly_initialized=sorted(loaded.newly_initialized),
         trainable=trainable,
         total=total,
-        checkpoint=checkpoint,
+        checkpoint=None,
         notes=notes,
         base=described,
     )
+    return ready, identity
+
+
+def find_checkpoint(ready: TrainingSetup, identity: checkpoints.Identity, *, accept_changes: bool) -> TrainingSetup:
+    """Find the checkpoint to resume from.
+
+    Raises:
+        BadCheckpoint: There is none, or it belongs to another run.
+    """
+    found, skipped = processes.from_main(
+        lambda: checkpoints.newest(ready.job.output, identity, accept_changes=accept_changes)
+    )
+    return replace(ready, checkpoint=str(found), notes=[*ready.notes, *skipped])
 
 
 def load_model(prepared: Prepared) -> Loaded:

@@ -125,6 +125,9 @@ class _Stream:
         for line in lines:
             self.write(line)
 
+    def close(self) -> None:
+        """Do nothing: absl closes each stream of its log at the end that is not standard error itself."""
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 
-from finetune import __version__, failures, secrets
-from finetune.errors import BadData, FinetuneError, UserCodeFailed, did_you_mean
+from finetune import __version__, failures, processes, secrets
+from finetune.errors import BadData, FinetuneError, Interrupted, ProcessFailed, UserCodeFailed, did_you_mean
 from finetune.plugins import Catalogue, discover
 from finetune.user_code import described, place_of
 
@@ -88,7 +88,16 @@ class Commands(click.Group):
 
 
 def show(error: FinetuneError) -> None:
-    """Print an error to standard error: what is wrong, where, and what to do."""
+    """Print an error to standard error: what is wrong, where, and what to do.
+
+    If a run has several processes, the others say which one they are; what another process shows is not shown again.
+    """
+    if not processes.is_main():
+        if isinstance(error, ProcessFailed | Interrupted):
+            return
+        click.echo(f"process {processes.number()}: ", nl=False, err=True)
+    elif isinstance(error, ProcessFailed) and error.number is not None:
+        return
     click.secho("error: ", fg="red", bold=True, nl=False, err=True)
     if isinstance(error, BadData) and error.findings:
         from finetune.cli.output import findings

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from finetune.cli import parameters
@@ -13,6 +15,7 @@ from finetune.cli import parameters
 @click.option("--resume", is_flag=True, help="Continue from the newest valid checkpoint in the output folder.")
 @click.option("--accept-changes", is_flag=True, help="With --resume: continue even if the recipe or the data changed.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run in the output folder.")
+@click.option("--processes", type=click.IntRange(min=1), help="Train in this many processes, one for each GPU.")
 @parameters.trust_code
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
@@ -22,6 +25,7 @@ def command(
     resume: bool,
     accept_changes: bool,
     overwrite: bool,
+    processes: int | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -41,8 +45,16 @@ def command(
     from finetune.progress import Console, Reporter
 
     read = recipes.read(recipe, overrides)
+    if processes is not None and processes > 1:
+        from finetune import failures
+        from finetune.cli import launch
+
+        arguments = launch.without_option(sys.argv[1:], "--processes")
+        code = launch.again(arguments, count=processes, go_on=lambda: failures.go_on(Path(read.output)))
+        click.get_current_context().exit(code)
     add_recipe_folder(Path(recipe))
     from finetune import plan as plans
+    from finetune import processes as together
     from finetune import run as runs
 
     result = runs.run(
@@ -52,6 +64,8 @@ def command(
         overwrite=overwrite,
         reporter=Reporter() if quiet else Console(),
     )
+    if not together.is_main():
+        return
     if as_json:
         output.as_json(asdict(result))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -216,7 +217,8 @@ class ColumnTypes:
 
     def _settle_each(self, name: str, values: Sequence[Any], found: Found) -> None:
         kind = before = self.kinds[name]
-        for i, value in enumerate(values):
+        for i in range(len(values)) if kind != "null" else _most_first(values):
+            value = values[i]
             gaps: dict[str, None] = {}
             try:
                 kind = merge(kind, kind_of(value, name, gaps), name, gaps)
@@ -260,9 +262,23 @@ class ColumnTypes:
         return None
 
 
+def _most_first(values: Sequence[Any]) -> list[int]:
+    """Return the positions of values, those of the most common type first, which the column then has.
+
+    >>> _most_first(["", 0.5, 1, None])
+    [1, 2, 0, 3]
+    """
+    types = ["number" if type(value) in (int, float) else type(value) for value in values]
+    counts = Counter(of for of in types if of is not type(None))
+    if len(counts) < 2:
+        return list(range(len(values)))
+    most, _ = counts.most_common(1)[0]
+    return sorted(range(len(values)), key=lambda i: types[i] != most)
+
+
 def _misfit(error: ClashError | UnsupportedError, *, name: str, value: Any) -> Finding:
     if isinstance(error, ClashError):
-        message = f"the value is {described(error.new)}, but earlier rows have {described(error.old)}."
+        message = f"the value is {described(error.new)}, but other rows have {described(error.old)}."
         fix = "All values of a column must have the same type."
         return Finding(code="type-changed", message=message, fix=fix, column=error.path or name, value=str(value))
     fix = "Rows can hold text, numbers, booleans, None, and lists and mappings of these."

@@ -272,7 +272,8 @@ def _set_aside(parts: dict[str, Split], answers: Sequence[str], *, report: Repor
             continue
         table = parts.pop(role).table
         removed.append(role)
-        message = f"no row has a {' or '.join(answers)}; every value is {value}. The split is left out."
+        who = f"none of the {table.read - table.bad:,} rows that are not bad" if table.bad else "no row"
+        message = f"{who} has a {' or '.join(answers)}; every value is {value}. The split is left out."
         fix = (
             f"Add the values to use the split. To leave it out without this warning: dataset.splits: {{{role}: null}}."
         )

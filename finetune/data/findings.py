@@ -66,7 +66,7 @@ CODES: dict[str, str] = {
     "missing-nested-key": "a nested object lacks a key that others have; it gets None (warning, once per key)",
     "too-many-columns": "the table has more than 2,000 columns",
     "too-many-keys": "over 1,000 keys are in some rows only, or one column has over 2,000; store the mapping as a list",
-    "type-changed": "the value has another type than the values of earlier rows",
+    "type-changed": "the value has another type than the other values of its column",
     "column-left-out": "the values of a column do not fit together; the task does not read it (warning)",
     "unsupported-type": "a table cannot hold this Python value",
     "lone-surrogate": "the text holds half of a surrogate pair, which is not a character",

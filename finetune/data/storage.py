@@ -1,17 +1,20 @@
 """The temporary folder of a process for its tables; it is deleted when the process ends.
 
 A process that is killed cannot delete its folder. So each holds a file that its process keeps locked. The next process
-that loads data deletes the folders of the same user whose lock the system has released.
+that loads data deletes the folders of the same user whose lock the system has released. The lock goes last, so that a
+process that is killed while it deletes leaves a folder that the next one can finish.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import shutil
 import stat
 import sys
 import tempfile
+import time
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +24,8 @@ if sys.platform != "win32":
 PREFIX = "finetune-data-"
 LOCK = "lock"
 """The file in a folder that its process keeps locked."""
+_SECONDS_TO_LOCK = 60
+"""A folder without a lock that is empty after this time was left by a process that was killed before it could lock."""
 
 
 def folder() -> Path:
@@ -65,20 +70,24 @@ def remove_abandoned() -> None:
 
 
 def _remove_if_abandoned(path: str) -> None:
-    """Delete a folder if nobody has locked the file in it.
+    """Delete a folder if nobody has locked the file in it, or if it is old, empty and never had that file.
 
     Raises:
-        OSError: It is locked, it has no such file, it belongs to another user, or it is a link.
+        OSError: It is locked, it has files but not this one, it belongs to another user, or it is a link.
     """
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         found = os.fstat(directory)
         if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
             return  # not made by `tempfile.mkdtemp` for this user
+        if not set(os.listdir(directory)) - {f"{LOCK}.new"}:
+            if found.st_mtime < time.time() - _SECONDS_TO_LOCK:
+                _delete(path)
+            return
         lock = os.open(LOCK, os.O_RDWR | os.O_NOFOLLOW, dir_fd=directory)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path)
+            _delete(path)
         finally:
             os.close(lock)
     finally:
@@ -87,4 +96,19 @@ def _remove_if_abandoned(path: str) -> None:
 
 def _remove(root: str, process: int) -> None:
     if os.getpid() == process:  # a forked child must not delete the tables of its parent
-        shutil.rmtree(root, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            _delete(root)
+
+
+def _delete(root: str) -> None:
+    """Delete a folder, its lock last."""
+    with os.scandir(root) as entries:
+        tables = [entry for entry in entries if entry.name != LOCK]
+    for entry in tables:
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        else:
+            os.unlink(entry.path)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(os.path.join(root, LOCK))
+    os.rmdir(root)

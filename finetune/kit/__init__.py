@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.recipe.options import rebuild
     from finetune.result import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result, write_atomically
     from finetune.run import reload
+    from finetune.secrets import refuse as refuse_credentials
     from finetune.training.arguments import build_arguments, check_choice
     from finetune.training.checks import align_memory, evaluation_mode, model_outputs
     from finetune.training.collate import PadLeft, PadRight, pad, pad_mask, padding_side
@@ -139,6 +140,7 @@ __all__ = [
     "read_recipe",
     "rebuild",
     "recipe_from_mapping",
+    "refuse_credentials",
     "reload",
     "replaced",
     "require_key",

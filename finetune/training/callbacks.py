@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback
 
-from finetune import failures
+from finetune import failures, processes
 from finetune.errors import Diverged, Interrupted
 from finetune.progress import Reporter
 from finetune.result import to_json, write_atomically
@@ -88,21 +88,21 @@ class StopOnNaN(TrainerCallback):
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: Mapping[str, Any] | None = None, **_: Any
     ) -> None:
-        """Check the score that chooses the best checkpoint: every comparison with NaN is false.
+        """Check the validation loss if it chooses the best checkpoint.
+
+        Other scores can be undefined without a fault, such as a correlation with constant predictions. A checkpoint
+        with such a score is never the best one.
 
         Raises:
-            Diverged: It is not a finite number.
+            Diverged: The loss is not a finite number.
         """
-        name = args.metric_for_best_model if args.load_best_model_at_end else None
-        if name is None or metrics is None:
-            return
-        name = f"eval_{name.removeprefix('eval_')}"
-        score = metrics.get(name)
-        if isinstance(score, float) and not math.isfinite(score):
+        chosen_by_loss = args.load_best_model_at_end and str(args.metric_for_best_model).removeprefix("eval_") == "loss"
+        loss = (metrics or {}).get("eval_loss")
+        if chosen_by_loss and isinstance(loss, float) and not math.isfinite(loss):
             raise Diverged(
-                f"step {state.global_step}: {name} is {score}, so it cannot choose the best checkpoint. Choose another "
-                "score with training.metric_for_best_model, or leave load_best_model_at_end out. Earlier checkpoints "
-                "are valid."
+                f"step {state.global_step}: eval_loss is {loss}, so it cannot choose the best checkpoint. Lower "
+                "training.learning_rate, check the rows of validation, or train in float32. Earlier checkpoints are "
+                "valid."
             )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -287,12 +287,12 @@ class StopOnSignal(TrainerCallback):
     SIGHUP comes when the terminal of a run closes, such as an ssh session that breaks.
     """
 
-    signals: Sequence[signal.Signals] = tuple(
-        signal.Signals[name] for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
-    )
+    signals = failures.SIGNALS
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self.saving = False
+        """Whether all processes know of the signal, and save a checkpoint."""
         self.stopping = False
         """Whether the checkpoint is saved."""
         self._before: dict[signal.Signals, Any] = {}
@@ -311,13 +311,15 @@ class StopOnSignal(TrainerCallback):
             self._before = {}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Save if a signal was received."""
+        """Save if a process of the run received a signal."""
+        self._agree()
         if self.received:
+            self.saving = True
             control.should_save = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Stop after the save: the checkpoint does not say that training has ended, so that it continues."""
-        if self.received:
+        if self.saving:
             self.stopping = control.should_training_stop = True
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -332,6 +334,7 @@ class StopOnSignal(TrainerCallback):
             Interrupted: A signal was received.
         """
         self.restore()
+        self._agree()
         if self.received and state.global_step < state.max_steps:
             raise Interrupted(
                 f"stopped by {self.received.name} at step {state.global_step} of {state.max_steps}; "
@@ -344,6 +347,12 @@ class StopOnSignal(TrainerCallback):
                 "Continue with --resume.",
                 signal=int(self.received),
             )
+
+    def _agree(self) -> None:
+        """Take the signal that any process of the run received."""
+        received = processes.any_of(int(self.received or 0))
+        if received:
+            self.received = signal.Signals(received)
 
     def restore(self) -> None:
         """Restore the earlier signal handlers."""

@@ -19,6 +19,7 @@ from typing import Any, NotRequired
 from transformers import TrainerCallback
 from typing_extensions import TypedDict  # pydantic cannot read that of Python 3.11
 
+from finetune import processes
 from finetune.errors import BadCheckpoint, Incompatible
 from finetune.folder import file_sha256, make_readable
 from finetune.models import absolute
@@ -35,6 +36,9 @@ digest `OWN`, so that a damaged manifest is not taken for a newer one."""
 
 LEFTOVERS = ("invalid-checkpoint-*", "torn-checkpoint-*", ".deleted-checkpoint-*", SCRATCH, f"checkpoint-*/{SCRATCH}")
 """What a killed run can leave in its folder; `torn-checkpoint-N` is a name of older versions."""
+
+_READ_BY_TRAINER = (".bin", ".pt", ".pth", ".safetensors", ".index.json")
+"""Ends of the names of files that the trainer reads if they are there, whether the run wrote them or not."""
 
 TRAINER_STATE = "trainer_state.json"
 PICKLED_ARGUMENTS = "training_args.bin"  # a pickle that nothing reads back
@@ -152,7 +156,8 @@ class WriteManifest(TrainerCallback):
         """Write the manifest of the newest checkpoint."""
         output = Path(args.output_dir)
         directory = output / f"checkpoint-{state.global_step}"
-        if not state.is_world_process_zero or not directory.is_dir():
+        processes.wait()  # each process writes a file
+        if not processes.is_main() or not directory.is_dir():
             return
         (directory / PICKLED_ARGUMENTS).unlink(missing_ok=True)
         make_readable(directory)
@@ -230,8 +235,11 @@ def verify(directory: Path) -> dict[str, Any]:
     try:
         adapter(_Manifest).validate_python(manifest, strict=True)
     except ValueError as error:
-        raise BadCheckpoint(f"{directory.name} is damaged: its {MANIFEST} has another form") from error
+        raise BadCheckpoint(f"{directory.name} is damaged: its {MANIFEST} is not as a run writes it") from error
     present = {str(path.relative_to(directory)): path for path in directory.rglob("*") if path.is_file()}
+    for name in present:
+        if name.endswith(_READ_BY_TRAINER) and name not in manifest["files"]:
+            raise BadCheckpoint(f"{directory.name} holds {name}, which the run did not write")
     for name, facts in manifest["files"].items():
         if name not in present:
             raise BadCheckpoint(f"{directory.name} lacks {name}")
@@ -255,8 +263,7 @@ def newest(output: Path, identity: Identity, *, accept_changes: bool = False) ->
     invalid: list[Path] = []
     for directory in reversed(_checkpoints(output)):
         try:
-            manifest = verify(directory)
-            _verify_best(directory, manifest)
+            manifest = verify_with_best(directory)
         except BadCheckpoint as error:
             skipped.append(str(error))
             invalid.append(directory)
@@ -280,23 +287,23 @@ def newest(output: Path, identity: Identity, *, accept_changes: bool = False) ->
     raise BadCheckpoint(f"{output} has no checkpoint to resume from.{reasons} Start again with --overwrite.")
 
 
-def _verify_best(directory: Path, manifest: Mapping[str, Any]) -> None:
-    """Check the checkpoint that a run would load at its end, if it keeps the best one.
+def verify_with_best(directory: Path) -> dict[str, Any]:
+    """Return the manifest of a checkpoint, after a check also of the best one that its run would load at the end.
 
     Raises:
-        BadCheckpoint: It is missing or damaged.
+        BadCheckpoint: One of them is missing or damaged.
     """
-    if not manifest["identity"].get("training.load_best_model_at_end"):
-        return
-    best = best_of(directory)
+    manifest = verify(directory)
+    best = best_of(directory) if manifest["identity"].get("training.load_best_model_at_end") else None
     if best is None or best.name == directory.name:
-        return
+        return manifest
     if not best.is_dir():
         raise BadCheckpoint(f"{directory.name} needs {best.name}, the best one so far, which is missing")
     try:
         verify(best)
     except BadCheckpoint as error:
         raise BadCheckpoint(f"{directory.name} needs the best one so far, but {error}") from error
+    return manifest
 
 
 def best_of(directory: Path) -> Path | None:

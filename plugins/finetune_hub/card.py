@@ -19,6 +19,7 @@ from finetune.kit import (
     discover,
     dump_yaml,
     rebuild,
+    refuse_credentials,
     resolve,
     verdicts,
     write_atomically,
@@ -92,7 +93,9 @@ def set_fields(directory: Path, fields: Mapping[str, str]) -> None:
 
     Raises:
         BadOptions: A field is unknown.
+        BadRecipe: A field holds a credential.
     """
+    refuse_credentials({"card": fields})
     result = Result.load(directory)
     section = {**(result.recipe.get("card") or {}), **fields}
     changed = replace(result, recipe={**result.recipe, "card": section})

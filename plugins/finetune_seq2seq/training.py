@@ -44,13 +44,6 @@ def trainer(job: Job) -> PatchedSeq2SeqTrainer:
 
 
 def _check_arguments(arguments: Mapping[str, Any], model_type: str) -> None:
-    if not arguments.get("predict_with_generate", True):
-        raise BadOptions("training: 'predict_with_generate' is off, but the scores are scores of texts. Remove it.")
-    if arguments.get("sortish_sampler"):
-        raise BadOptions(
-            "training: 'sortish_sampler' does nothing in transformers 5. Write "
-            "train_sampling_strategy: group_by_length."
-        )
     half = [name for name in ("fp16", "fp16_full_eval") if arguments.get(name)]
     if half and model_type in OVERFLOWS:
         raise BadOptions(

@@ -61,7 +61,7 @@ def asked(draw: random.Random) -> Row:
     return {"question": words(draw, 6), "context": context, "answers": {"text": [answer], "answer_start": [where]}}
 
 
-def told(draw: random.Random) -> Row:
+def chatted(draw: random.Random) -> Row:
     """Return a row of supervised fine-tuning."""
     return {"messages": [{"role": "user", "content": words(draw)}, {"role": "assistant", "content": words(draw)}]}
 
@@ -71,7 +71,7 @@ TASKS: Mapping[str, tuple[Callable[[random.Random], Row], tuple[str, ...]]] = {
     "text-regression": (rated, ("csv", "tsv", "jsonl", "json")),
     "summarization": (summarized, ("csv", "tsv", "jsonl", "json")),
     "question-answering": (asked, ("jsonl", "json")),
-    "sft": (told, ("jsonl", "json")),
+    "sft": (chatted, ("jsonl", "json")),
 }
 """Task → what makes a good row, and the formats that can hold it."""
 

@@ -85,8 +85,8 @@ def start(
         arguments: As on the command line, without ``finetune``.
         folder: The current folder of the call.
         environment: Variables that the call has besides those of this process.
-        before: Runs in the fork before the command, to prepare a fault. It must be a function of a module, or a
-            `functools.partial` of one.
+        before: Runs in the fork before the command, to prepare a fault. It must be a function of a module that the fork
+            can import (not of a test, which pytest imports by its path), or a `functools.partial` of one.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))

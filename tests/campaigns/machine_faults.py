@@ -6,10 +6,14 @@ import builtins
 import io
 import os
 import resource
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "core"))  # for `toy`, also in the processes of the commands
 
 
 class FailOnce:
@@ -214,3 +218,20 @@ def not_finite(where: str, value: float, step: int) -> None:
         return found
 
     Trainer.training_step = trained  # type: ignore[method-assign]
+
+
+def fail() -> None:
+    """Raise an error that no message explains."""
+    raise RuntimeError("prepared")
+
+
+def refuse_on_the_second_process() -> None:
+    """Let the second process of a run refuse the model."""
+    if os.environ["RANK"] == "1":
+        from finetune.errors import Incompatible
+        from finetune.training import checks
+
+        def refuse(*_: Any, **__: Any) -> None:
+            raise Incompatible("the second process refuses the model.")
+
+        checks.something_trains = refuse

@@ -1,7 +1,8 @@
 """The scorecard of reliability: one line for each promise, measured by a campaign and written to a file.
 
 A campaign is a script of this folder: ``python tests/campaigns/kills.py``. It measures one or more lines and calls
-`record` for each. ``python tests/campaigns/scorecard_page.py`` then writes ``docs/reference/reliability.md`` from the records.
+`record` for each. Then ``python tests/campaigns/scorecard_page.py`` writes ``docs/reference/reliability.md`` from the
+records.
 The suite runs each campaign with few trials, in ``test_*.py`` of this folder, and records nothing.
 """
 

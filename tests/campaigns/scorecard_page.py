@@ -1,4 +1,7 @@
-"""Write ``docs/reference/reliability.md`` from the records of the campaigns: ``python tests/campaigns/scorecard_page.py``."""
+"""Write ``docs/reference/reliability.md`` from the records of the campaigns.
+
+Run it with ``python tests/campaigns/scorecard_page.py``.
+"""
 
 from __future__ import annotations
 

@@ -126,6 +126,21 @@ def whole_tokens(context: str, starts: list[int], ends: list[int], draw: random.
     return context[start:end], start
 
 
+def touched(raw: Sequence[tuple[int, int]], context: str, wanted: set[int]) -> set[int]:
+    """Return the tokens that hold one of the wanted characters.
+
+    A combining mark that no token covers belongs to the tokens of the character that it changes, as
+    `finetune_squad.spans.tokens_of` says: an answer that begins with such a mark touches the token before.
+    """
+    covered = {place for start, end in raw for place in range(start, end)}
+    meant = set()
+    for place in wanted:
+        while place and place not in covered and unicodedata.category(context[place])[0] == "M":
+            place -= 1
+        meant.add(place)
+    return {token for token, (start, end) in enumerate(raw) if not meant.isdisjoint(range(start, end))}
+
+
 def wrong(
     windows: Sequence[Window],
     context: str,
@@ -137,7 +152,7 @@ def wrong(
 ) -> str:
     """Return what is wrong with the windows of an example, or an empty text."""
     wanted = {place for place in range(answer[1], answer[1] + len(answer[0])) if not context[place].isspace()}
-    touch = {token for token, (start, end) in enumerate(raw) if not wanted.isdisjoint(range(start, end))}
+    touch = touched(raw, context, wanted)
     begin = 0
     for window in windows:
         count = len(window["start_chars"])

@@ -9,10 +9,7 @@ from pathlib import Path
 
 import command
 import pytest
-
-
-def fail() -> None:
-    raise RuntimeError("prepared")
+from machine_faults import fail
 
 
 def test_a_call_returns_what_a_shell_shows(tmp_path: Path) -> None:

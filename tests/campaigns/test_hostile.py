@@ -38,7 +38,8 @@ def test_nothing_of_a_stranger_runs(prepared: Path, attacks: Iterator[hostile.At
     for attack in attacks:
         outcome = next(hostile.tried(attack, prepared, tmp_path))  # the campaign tries the other commands, too
         assert not list(filter(hostile.is_harm, outcome.wrong)), outcome
-        assert outcome.exit_code != 0, outcome
+        harmless = outcome.attack == "parquet with a pickled type"  # it is read as the type below it
+        assert outcome.exit_code != 0 or harmless, outcome
 
 
 def test_the_campaign_notices_a_canary_and_other_faults(prepared: Path, tmp_path: Path) -> None:

@@ -18,12 +18,12 @@ def test_a_run_is_the_same_wherever_it_lies(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("other", ["outputs", "labels", "ids"])
 def test_another_model_is_seen(other: str) -> None:
-    told = {"outputs": {"output 0": np.zeros(3)}, "labels": {0: "a"}, "ids": [[1, 2]]}
+    loaded = {"outputs": {"output 0": np.zeros(3)}, "labels": {0: "a"}, "ids": [[1, 2]]}
     figures = save_load.Figures()
-    save_load.look([told], told, "run", figures)
+    save_load.look([loaded], loaded, "run", figures)
     assert figures.equal == 1 and figures.problems == []
     changes = {"outputs": {"output 0": np.array([0, 0, 1e-9])}, "labels": {0: "b"}, "ids": [[1, 3]]}
-    save_load.look([{**told, other: changes[other]}], told, "run", figures)
+    save_load.look([{**loaded, other: changes[other]}], loaded, "run", figures)
     assert figures.equal == 1 and len(figures.problems) == 1
 
 

@@ -285,7 +285,7 @@ JSONL = [
         "type-changed",
         2,
         column="label",
-        says="the value is text, but earlier rows have an integer",
+        says="the value is text, but other rows have an integer",
         file="a.jsonl",
     ),
     Case(
@@ -297,7 +297,7 @@ JSONL = [
         "type-changed",
         2,
         column="label",
-        says="the value is an object, but earlier rows have a list of integers",
+        says="the value is an object, but other rows have a list of integers",
         file="a.jsonl",
     ),
     Case(

@@ -81,7 +81,7 @@ def test_a_column_that_is_left_out_is_named_with_the_first_value_that_does_not_f
     assert (finding.code, finding.level, finding.line, finding.column) == ("column-left-out", "warning", 4, "meta")
     assert finding.value == "x"
     assert finding.message == (
-        "the value is text, but earlier rows have an integer. The task does not read this column, so it is left out."
+        "the value is text, but other rows have an integer. The task does not read this column, so it is left out."
     )
     assert examples.splits["train"].column_names == ["text", "label"]
 
@@ -116,6 +116,28 @@ def rows_of(count: int, label: Any = "alternate") -> list[Row]:
 
 
 NO_ANSWERS = [(-1, "-1"), (-1.0, "-1"), ("-1", "-1"), (None, "null"), ("", "''"), ([-1, -1], "-1")]
+
+
+@given(position=st.integers(0, 6), odd=st.sampled_from(["", "0.3", True, [0.5], {"a": 1}]), drops=st.booleans())
+def test_the_one_value_of_another_type_is_the_bad_one_wherever_it_is(position: int, odd: Any, drops: bool) -> None:
+    rows: list[dict[str, Any]] = [{"text": str(i), "label": i / 10} for i in range(6)]
+    rows.insert(position, {"text": "odd", "label": odd})
+    train = rows_of(20, 0.5)
+    if not drops:
+        with pytest.raises(BadData) as error:
+            from_rows({"train": train, "validation": rows}, Texts())
+        assert [(finding.code, finding.row) for finding in error.value.findings] == [("type-changed", position)]
+        return
+    examples = from_rows({"train": train, "validation": rows}, Texts(), on_bad="drop")
+    assert examples.data_report["validation"]["read"] == 7 and examples.data_report["validation"]["kept"] == 6
+    assert [row["row"] for row in examples.dropped] == [position]
+
+
+def test_a_split_that_is_left_out_says_how_many_rows_were_bad() -> None:
+    rows = [*rows_of(4, None), {"text": ["odd"], "label": None}]
+    examples = from_rows({"train": rows_of(20), "test": rows}, Texts(), on_bad="drop")
+    messages = [finding.message for finding in examples.findings if finding.code == "unlabelled-split"]
+    assert messages == ["none of the 4 rows that are not bad has a label; every value is null. The split is left out."]
 
 
 @pytest.mark.parametrize(("label", "shown"), NO_ANSWERS)

@@ -336,6 +336,23 @@ def test_an_odd_state_of_the_trainer_makes_a_checkpoint_invalid(text: str, run: 
         checkpoints.newest(tmp_path, checkpoints.Identity({}, {}))
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["scaler.pt", "pytorch_model.bin", "x/rng_state_1.pth", "model-2.safetensors", "model.safetensors.index.json"],
+)
+def test_a_file_that_the_trainer_would_read_and_the_run_did_not_write_is_noticed(
+    name: str, run: Path, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "checkpoint-5"
+    shutil.copytree(run / "checkpoint-5", checkpoint)
+    (checkpoint / ".DS_Store").touch()
+    checkpoints.verify(checkpoint)
+    (checkpoint / name).parent.mkdir(exist_ok=True)
+    (checkpoint / name).touch()
+    with pytest.raises(BadCheckpoint, match=f"checkpoint-5 holds {name}, which the run did not write"):
+        checkpoints.verify(checkpoint)
+
+
 # --- secrets ----------------------------------------------------------------------------------------------------------
 
 SECRET = "hf_" + "aB3" * 11
@@ -455,3 +472,16 @@ def test_a_traceback_holds_no_credential(planted: list[str]) -> None:
 def test_a_url_with_a_password_in_a_recipe_is_refused() -> None:
     with pytest.raises(BadRecipe, match=r"^dataset\.path looks like a credential\."):
         secrets.refuse({"dataset": {"path": "https://me:word@host/rows.csv"}})
+
+
+def test_a_library_that_closes_its_stream_does_not_close_standard_error() -> None:
+    code = """
+import logging, sys
+from finetune import secrets
+with secrets.hidden():
+    handler = logging.StreamHandler(sys.stderr)
+handler.stream.close()
+print("still here", file=sys.stderr)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stderr == "still here\n"

@@ -72,7 +72,9 @@ def test_a_result_is_read_back_with_nan_where_a_number_is_wanted(toy_run: Path, 
     content = json.loads((toy_run / "result.json").read_text(encoding="utf-8"))
     content["scores"]["test"]["accuracy"] = math.nan
     content["log"].append({"loss": math.nan, "step": 3})
-    content["worst"]["test"] = [{"index": 0, "loss": math.inf, "example": {"text": None}}]
+    content["worst"]["test"] = [
+        {"index": 0, "loss": math.inf, "example": {"text": None}, "record": {}, "highlights": {}}
+    ]
     content["intervals"]["test"] = {"accuracy": {"low": math.nan, "high": 1.0}}
     result = Result.load(toy_run)
     changed = Result(**{**vars(result), **{key: content[key] for key in ("scores", "log", "worst", "intervals")}})

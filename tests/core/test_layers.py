@@ -29,7 +29,7 @@ LAYERS = (
     ("hookspecs",),
     ("plugins",),
     ("recipe.strict_yaml", "recipe.options", "recipe.recipe", "recipe"),
-    ("progress", "result_form", "result", "limits", "folder", "failures", "models", "base"),
+    ("processes", "progress", "result_form", "result", "limits", "folder", "failures", "models", "base"),
     ("training",),
     ("recipe.schema", "recipe.starter", "plan"),
     ("data",),

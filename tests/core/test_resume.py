@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,14 @@ from safetensors.torch import load_file
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 import finetune
+from finetune import folder as run_folder
+from finetune import result as results
+from finetune import run as runs
 from finetune.errors import BadCheckpoint
 from finetune.result import Result
 from finetune.training import checkpoints
 from finetune.training.callbacks import StopOnSignal
+from finetune.training.trainer import PatchedTrainer
 from finetune_freeze.full import FullStrategy
 
 STEPS = {"save_strategy": "steps", "save_steps": 1, "logging_steps": 1, "save_total_limit": 99}
@@ -139,7 +144,7 @@ def test_an_evaluation_that_was_killed_at_the_end_of_an_epoch_is_made_on_resume(
 
     with monkeypatch.context() as patch:
         patch.setattr(StopOnSignal, "on_step_end", signal_now)
-        kill_in(patch, finetune.training.trainer.PatchedTrainer, "evaluate", lambda trainer, *_: (
+        kill_in(patch, PatchedTrainer, "evaluate", lambda trainer, *_: (
             trainer.is_in_train and trainer.state.global_step == step))  # fmt: skip
         with pytest.raises(Killed):
             train(toy_base, stopped, training=training)
@@ -207,7 +212,7 @@ def test_what_a_killed_run_leaves_is_removed(toy_base: Path, tmp_path: Path, mon
     damaged = shutil.copytree(output / "checkpoint-3", output / "checkpoint-5")
     (damaged / "optimizer.pt").write_bytes(b"x")
     with monkeypatch.context() as patch:  # killed again, right after the resume
-        kill_in(patch, finetune.run.folder, "create", lambda *_: True)
+        kill_in(patch, run_folder, "create", lambda *_: True)
         with pytest.raises(Killed):
             train(toy_base, output, resume=True, training=training)
     names = {path.name for path in output.iterdir() if "checkpoint" in path.name}
@@ -222,7 +227,7 @@ def test_what_a_killed_run_leaves_is_removed(toy_base: Path, tmp_path: Path, mon
 def test_a_file_that_could_not_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kill_in(monkeypatch, os, "fsync", lambda _: True)
     with pytest.raises(Killed):
-        finetune.result.write_atomically(tmp_path / "x.json", "{}")
+        results.write_atomically(tmp_path / "x.json", "{}")
     assert not list(tmp_path.iterdir())
 
 
@@ -249,7 +254,7 @@ def test_another_evaluation_is_another_run_where_scores_choose_the_weights(
     follows = SimpleNamespace(arguments={"lr_scheduler_type": "greedy"}, callbacks=[])
     stops = SimpleNamespace(arguments={}, callbacks=[EarlyStoppingCallback()])
     plain = SimpleNamespace(arguments={"lr_scheduler_type": "linear"}, callbacks=[StopOnSignal()])
-    assert [finetune.run.scores_choose_weights(job) for job in (follows, stops, plain)] == [True, True, False]
+    assert [runs.scores_choose_weights(job) for job in (follows, stops, plain)] == [True, True, False]
 
 
 def test_other_saves_take_effect_on_resume(toy_base: Path, tmp_path: Path) -> None:
@@ -257,3 +262,28 @@ def test_other_saves_take_effect_on_resume(toy_base: Path, tmp_path: Path) -> No
     other = cut(tmp_path / "run", tmp_path / "other", after=1)
     train(toy_base, other, resume=True, training={**STEPS, "max_steps": 6, "save_steps": 3})
     assert {path.name for path in other.glob("checkpoint-*")} == {"checkpoint-1", "checkpoint-3", "checkpoint-6"}
+
+
+def test_a_child_of_a_killed_run_does_not_keep_its_folder_locked(tmp_path: Path) -> None:
+    """The workers of a data loader live for seconds after a kill, and the run must be resumed at once."""
+    ready = os.pipe()
+    run = os.fork()
+    if run == 0:
+        try:
+            with run_folder.lock(tmp_path / "run"):
+                worker = os.fork()
+                if worker == 0:
+                    signal.pause()
+                os.write(ready[1], f"{worker}\n".encode())
+                os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
+    child = int(os.read(ready[0], 20))
+    try:
+        os.waitpid(run, 0)
+        with run_folder.lock(tmp_path / "run"):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        for end in ready:
+            os.close(end)

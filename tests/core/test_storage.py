@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -56,6 +57,36 @@ def test_the_folder_of_a_killed_process_is_deleted_and_that_of_a_living_one_is_n
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
                     pipe.close()
+
+
+def test_what_a_process_leaves_that_is_killed_while_it_makes_or_deletes_its_folder_is_deleted(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed, abandoned = started(temporary)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    removed: list[str] = []
+
+    def cut(path: str) -> None:  # the process ends here, after some files are gone
+        removed.append(path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", cut)
+    with pytest.raises(KeyboardInterrupt):
+        storage.remove_abandoned()
+    monkeypatch.undo()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    assert removed and abandoned.is_dir()
+    storage.remove_abandoned()
+    assert not abandoned.exists()
+    for name in ("finetune-data-empty", "finetune-data-unlocked", "finetune-data-full", "finetune-data-young"):
+        (temporary / name).mkdir(0o700)
+    (temporary / "finetune-data-unlocked" / f"{storage.LOCK}.new").touch()
+    (temporary / "finetune-data-full" / "rows.arrow").touch()
+    for name in ("empty", "unlocked", "full"):
+        os.utime(temporary / f"finetune-data-{name}", (0, 0))
+    storage.remove_abandoned()
+    assert sorted(path.name for path in temporary.iterdir()) == ["finetune-data-full", "finetune-data-young"]
 
 
 def test_nothing_else_is_deleted(temporary: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

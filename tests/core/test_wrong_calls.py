@@ -332,6 +332,7 @@ CALLS = [
     ("train|{p}/recipe.yaml|output=''", "output"),
     ("train|{p}/recipe.yaml|output=/proc/run", "/proc"),
     ("train|{p}/recipe.yaml|--accept-changes", "--resume"),
+    ("train|{p}/recipe.yaml|--processes|0", "--processes"),
     ("evaluate", "RUN"),
     ("evaluate|{p}/run|--split|tset", "tset"),
     ("evaluate|{p}/run|--split|", "''"),
@@ -536,7 +537,7 @@ def test_a_wrong_option_of_the_model_is_named(override: str, named: str, place: 
 
 
 def test_the_traceback_is_shown_if_python_is_in_development_mode(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finetune.cli.sys", SimpleNamespace(flags=SimpleNamespace(dev_mode=True)))
+    monkeypatch.setattr("finetune.cli.sys", SimpleNamespace(flags=SimpleNamespace(dev_mode=True), stdout=sys.stdout))
     with pytest.raises(KeyError, match="sought"):
         CliRunner().invoke(main, ["check", str(place / "recipe.yaml"), CODE[0]], catch_exceptions=False)
 

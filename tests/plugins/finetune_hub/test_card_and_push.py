@@ -21,7 +21,7 @@ from huggingface_hub import ModelCard
 
 import finetune
 from finetune.cli import main
-from finetune.errors import BadOptions
+from finetune.errors import BadOptions, BadRecipe
 from finetune.interfaces import Columns, Finding, Preprocessor
 from finetune.recipe.options import rebuild
 from finetune.result import Result
@@ -291,6 +291,14 @@ def test_a_broken_card_of_the_base_model_states_nothing(content: bytes, run: Pat
     result = Result.load(run)
     result = replace(result, recipe={**result.recipe, "model": {**result.recipe["model"], "path": str(base)}})
     assert facts_of(result, run).license is None
+
+
+def test_a_credential_in_a_field_is_refused_and_not_written(run, monkeypatch):
+    monkeypatch.setenv("MY_SERVICE_API_KEY", "of-the-environment")
+    before = (run / "result.json").read_bytes()
+    with pytest.raises(BadRecipe, match=r"card\.license looks like a credential"):
+        cards.set_fields(run, {"license": "of-the-environment"})
+    assert (run / "result.json").read_bytes() == before
 
 
 def test_an_unknown_field_of_the_card_is_refused_with_the_nearest(run: Path) -> None:

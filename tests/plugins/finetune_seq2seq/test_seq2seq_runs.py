@@ -183,8 +183,8 @@ def test_one_text_is_written_from_the_command_line(bases, tmp_path):
     ("training", "message"),
     [
         ({"fp16": True}, "'fp16' with a t5 model: .*transformers#5651"),
-        ({"predict_with_generate": False}, "the scores are scores of texts"),
-        ({"sortish_sampler": True}, "does nothing in transformers 5"),
+        ({"predict_with_generate": False}, "scores need the texts that the model writes"),
+        ({"sortish_sampler": True}, "nothing reads it; write train_sampling_strategy: group_by_length"),
         ({"generation_num_beams": 4}, r"it is the recipe's `generation\.num_beams`"),
         ({"generation_max_length": 4}, r"it is the recipe's `generation\.max_length`"),
         ({"label_smoothing_factor": 0.1}, "has its own loss"),
