@@ -111,7 +111,7 @@ def _card_of_base(result: Result) -> dict[str, Any]:
         return {}
     try:
         return dict(metadata_load(card) or {}) if card.is_file() else {}
-    except (OSError, ValueError, RecursionError, YAMLError):  # a card that cannot be read states nothing
+    except (OSError, ValueError, LookupError, AttributeError, RecursionError, YAMLError):  # PyYAML raises all of these
         return {}
 
 

@@ -37,7 +37,7 @@ TOKENS = (
     b"\x0b", b"\x0c", b"\x1a", b"\x1c", b"\xc2\x85", b"\xe2\x80\xa8", b"\"", b"'", b"\"\"", b",", b";", b"\t",
     b"|", b":", b"{", b"}", b"[", b"]", b"NaN", b"Infinity", b"-", b"1e999", b"9" * 4400, b"null", b"true",
     b"__label__", b"-DOCSTART-", b"# ", b"B-", b"I-X", b"\xf0\x9f\x98\x80", b"\\", b"\\u", b"---\n", b"...",
-    b"&a", b"*a", b"<<: ", b"!!", b"? ", b"\xc3", b"\x80",
+    b"&a", b"*a", b"<<: ", b"!!", b"!!int ", b"!!bool ", b"!!timestamp ", b"? ", b"\xc3", b"\x80",
 )  # fmt: skip
 """Pieces that are put into a file."""
 

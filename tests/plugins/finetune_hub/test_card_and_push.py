@@ -281,7 +281,8 @@ def test_a_licence_that_is_not_stated_is_not_made_up(run: Path) -> None:
 @pytest.mark.parametrize(
     "content",
     [b"\xff\xfe-\0", b"---\n[1, 2]\n---\n", b"---\na: [\n---\n", b"---\na: 2026-99-99\n---\n",
-     b"---\n" + b"[" * 9000 + b"\n---\n", b"---\n\0: a\n---\n"],
+     b"---\n" + b"[" * 9000 + b"\n---\n", b"---\n\0: a\n---\n", b"---\na: !!timestamp b\n---\n",
+     b"---\na: !!bool b\n---\n", b"---\na: !!float ''\n---\n"],
 )  # fmt: skip
 def test_a_broken_card_of_the_base_model_states_nothing(content: bytes, run: Path, tmp_path: Path) -> None:
     base = tmp_path / "base"
