@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -318,9 +319,12 @@ def best_of(directory: Path) -> Path | None:
         best = json.loads((directory / TRAINER_STATE).read_text(encoding="utf-8"))["best_model_checkpoint"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadCheckpoint(f"{directory.name} is damaged: it has no valid {TRAINER_STATE}") from error
-    if not isinstance(best, str | None):
-        raise BadCheckpoint(f"{directory.name} is damaged: the best checkpoint in {TRAINER_STATE} is no path")
-    return directory.with_name(Path(best).name) if best else None
+    if not best:
+        return None
+    name = Path(best).name if isinstance(best, str) else ""
+    if not re.fullmatch(r"checkpoint-[0-9]{1,20}", name):
+        raise BadCheckpoint(f"{directory.name} is damaged: the best one in {TRAINER_STATE} is not a checkpoint")
+    return directory.with_name(name)
 
 
 def remove_leftovers(output: Path) -> str:

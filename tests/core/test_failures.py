@@ -326,7 +326,10 @@ def test_a_manifest_of_another_form_is_no_valid_one_even_if_its_digest_fits(
         checkpoints.newest(tmp_path, checkpoints.Identity({}, {}))
 
 
-@pytest.mark.parametrize("text", ["", "null", "[]", "{}", '{"best_model_checkpoint": 1}', "[" * 9000, "\x00"])
+ODD_BEST = [json.dumps({"best_model_checkpoint": best}) for best in (1, [1], "/", ".", "..", "a/b", "\0", "x" * 5000)]
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "{}", "[" * 9000, "\x00", *ODD_BEST])
 def test_an_odd_state_of_the_trainer_makes_a_checkpoint_invalid(text: str, run: Path, tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoint-5"
     shutil.copytree(run / "checkpoint-5", checkpoint)
