@@ -286,33 +286,32 @@ class Figures(mutations.Tally):
 
 
 def measure(
-    *, seed: int, folder: Path, seconds: float, files: int | None = None, first: int = 0, with_toy: bool = True,
+    *, seed: int, folder: Folder, seconds: float, files: int | None = None, first: int = 0,
     kinds: Mapping[str, Callable[[Folder, random.Random], tuple[Use, str]]] = KINDS,
 ) -> Figures:  # fmt: skip
     """Read spoiled documents, each kind in turn.
 
     Args:
         seed: Seed of everything.
-        folder: Where they are written.
+        folder: What is spoiled.
         seconds: When to stop.
         files: How many to read at most.
         first: Number of the first one.
-        with_toy: Whether a run of the toy task is trained for it.
         kinds: What to spoil, and how.
     """
-    figures, place, names = Figures(seed), Folder(folder, with_toy=with_toy), list(kinds)
-    for run in place.finished:  # what is not spoiled is taken
-        pages(place.restore(run), place.kept / run)
+    figures, names = Figures(seed), list(kinds)
+    for run in folder.finished:  # what is not spoiled is taken
+        pages(folder.restore(run), folder.kept / run)
     ends = time.monotonic() + seconds
     for number in mutations.numbers(first, files):
         if time.monotonic() > ends:
             break
         name, draw = names[number % len(names)], random.Random(f"{seed}-{number}")
-        use, done = kinds[name](place, draw)
+        use, done = kinds[name](folder, draw)
         figures.attempt(use, f"{number}: {name}: {done}")
         figures.documents[name.removesuffix(" again")] += 1
         if name == "card of the base model":
-            place.restore("base")
+            folder.restore("base")
     return figures
 
 
@@ -326,10 +325,10 @@ def main() -> None:
     options, started = parser.parse_args(), time.monotonic()
     warnings.simplefilter("ignore")
     faulthandler.enable()
-    with tempfile.TemporaryDirectory(prefix="campaign-fuzz-") as folder:
+    with tempfile.TemporaryDirectory(prefix="campaign-fuzz-") as place:
         found = measure(
             seed=options.seed,
-            folder=Path(folder),
+            folder=Folder(Path(place)),
             seconds=60 * options.minutes,
             files=options.files,
             first=options.first,

@@ -227,7 +227,7 @@ def spoiled(pair: Pair, draw: random.Random) -> tuple[bytes, str]:
                 done.append(f"column {name!r} is {str(value)[:20]!r}")
             else:
                 done.append(mutations.mutate_tree(rows, draw))
-            rows = [row for row in rows if isinstance(row, dict)] or pair.rows(0)
+            rows = [row for row in rows if isinstance(row, dict) and row] or pair.rows(0)
     try:
         content = written(rows, pair.form)
     except (ValueError, TypeError, OverflowError, pa.ArrowException):
