@@ -395,7 +395,9 @@ SCRATCH = ".*.*.scratch"
 
 
 def write_atomically(path: Path, text: str | Iterable[str]) -> None:
-    """Write a file so that, after a crash, it is either complete or unchanged.
+    r"""Write a file so that, after a crash, it is either complete or unchanged.
+
+    Half of a surrogate pair, which UTF-8 cannot hold, is written as in JSON: ``\ud83d``.
 
     Args:
         path: The file.
@@ -404,7 +406,7 @@ def write_atomically(path: Path, text: str | Iterable[str]) -> None:
     scratch = path.with_name(f".{path.name}.{os.getpid()}.scratch")
     scratch.unlink(missing_ok=True)  # a link that somebody laid there would lead the text to another file
     try:
-        with scratch.open("x", encoding="utf-8") as file:
+        with scratch.open("x", encoding="utf-8", errors="backslashreplace") as file:
             file.writelines([text] if isinstance(text, str) else text)
             file.flush()
             os.fsync(file.fileno())

@@ -15,11 +15,14 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from finetune import trust
-from finetune.errors import BadOptions, did_you_mean
+from finetune.errors import BadOptions, did_you_mean, listed
 from finetune.interfaces import Evaluator, Preprocessor
 from finetune.plugins import Plugins, class_path, discover, resolve
 
 T = TypeVar("T")
+
+MOST_PROBLEMS = 5
+"""Most problems that the message about the options of an object has."""
 
 
 def build(cls: type[T], options: Mapping[str, Any], *, where: str) -> T:
@@ -50,8 +53,10 @@ def build(cls: type[T], options: Mapping[str, Any], *, where: str) -> T:
         schema: TypeAdapter[T] = adapter(cls)
         built = schema.validate_python(dict(options))
     except ValidationError as error:
-        problems = "; ".join(_problem(problem) for problem in error.errors())
-        raise BadOptions(f"{where}: {problems}. See `finetune show {cls.__module__}:{cls.__qualname__}`.") from error
+        problems = [_problem(problem) for problem in error.errors()]
+        more = f"; and {len(problems) - MOST_PROBLEMS} more" if len(problems) > MOST_PROBLEMS else ""
+        shown = "; ".join(problems[:MOST_PROBLEMS]) + more
+        raise BadOptions(f"{where}: {shown}. See `finetune show {cls.__module__}:{cls.__qualname__}`.") from error
     return built
 
 
@@ -104,7 +109,7 @@ def adapter(cls: Any) -> TypeAdapter[Any]:
 def _problem(problem: Any) -> str:
     place = ".".join(map(str, problem["loc"]))
     message = problem["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
-    given = "" if problem["type"] == "missing" or not problem["loc"] else f", not {problem['input']!r}"
+    given = "" if problem["type"] == "missing" or not problem["loc"] else f", not {listed([repr(problem['input'])])}"
     return f"{place}: {message}{given}" if place else message
 
 

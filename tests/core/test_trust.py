@@ -318,6 +318,11 @@ def test_a_run_does_not_write_through_links_in_its_folder(stranger: Path) -> Non
     folder.check(stranger / "run", resume=False, overwrite=True)  # removes the link, and not what it leads to
 
 
+def test_half_a_surrogate_pair_of_a_spoiled_file_is_written_as_in_json(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "x.json", '{"a": "\ud800"}')
+    assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == {"a": "\ud800"}
+
+
 def test_a_file_is_not_written_through_a_link_at_its_temporary_name(tmp_path: Path) -> None:
     outside = tmp_path / "outside.txt"
     outside.write_text("untouched")
