@@ -14,10 +14,9 @@ from typing import Any, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-from finetune import trust
 from finetune.errors import BadOptions, did_you_mean, listed
 from finetune.interfaces import Evaluator, Preprocessor
-from finetune.plugins import Plugins, class_path, discover, resolve
+from finetune.plugins import Plugins, class_path, discover, find_code, resolve
 
 T = TypeVar("T")
 
@@ -87,9 +86,8 @@ def rebuild(described: Mapping[str, Any], *, where: str, plugins: Plugins | None
         BadOptions: It is no class of this section, or does not have these options.
     """
     path, base = str(described["class"]), {"preprocessor": Preprocessor, "evaluator": Evaluator}[where]
-    if not (plugins or discover()).provides(f"{where}s", path):
-        trust.require(path, where=where)
-    cls = resolve(path)
+    is_plugin = (plugins or discover()).provides(f"{where}s", path)
+    cls = resolve(path) if is_plugin else find_code(path, where=where)
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise BadOptions(
             f"{where}: {path!r} is not a subclass of {base.__name__}. Restore the file as the run wrote it."

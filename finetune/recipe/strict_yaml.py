@@ -61,14 +61,15 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        mark: Any = event.start_mark
         if isinstance(event, yaml.AliasEvent):
             raise yaml.MarkedYAMLError(
-                problem="an alias (*) is not allowed. Write the value again", problem_mark=event.start_mark
+                problem="an alias (*) is not allowed. Write the value again", problem_mark=mark
             )
         if event.tag is not None:
             raise yaml.MarkedYAMLError(
                 problem="a tag (!) is not allowed. Write the value without it, or put the text in quotes",
-                problem_mark=event.start_mark,
+                problem_mark=mark,
             )
         return super().compose_node(parent, index)
 
