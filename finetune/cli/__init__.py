@@ -67,6 +67,15 @@ class Commands(click.Group):
         finally:
             _flush()
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the options; Ctrl-C ends this as it ends a command."""
+        try:
+            return super().make_context(*args, **extra)
+        except KeyboardInterrupt as stop:
+            error = failures.interrupted(stop)
+            show(error)
+            sys.exit(error.exit_code)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; turn our errors, failures of the machine and signals into messages and exit codes."""
         try:
