@@ -63,9 +63,7 @@ class _Loader(yaml.SafeLoader):
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         mark: Any = event.start_mark
         if isinstance(event, yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(
-                problem="an alias (*) is not allowed. Write the value again", problem_mark=mark
-            )
+            raise yaml.MarkedYAMLError(problem="an alias (*) is not allowed. Write the value again", problem_mark=mark)
         if event.tag is not None:
             raise yaml.MarkedYAMLError(
                 problem="a tag (!) is not allowed. Write the value without it, or put the text in quotes",
