@@ -24,6 +24,9 @@ RUN_FILES = (
 KERNELS = ("attn_implementation", "experts_implementation", "use_kernels", "allow_all_kernels", "kernel_config")
 """Options of `from_pretrained` that can run kernels, which are code on the Hub."""
 
+State = tuple[set[str], set[str], list[Path], bool]
+"""What `state` returns."""
+
 _trusted: set[str] = set()
 """Every name with a colon that the user gave to this process, and each kernel, with the name of its option."""
 
@@ -82,6 +85,21 @@ def is_own(recipe: Path) -> bool:
     """Return whether the user wrote a recipe, or trusts it: it lies in no run folder, or ``--trust-code`` is set."""
     folder = recipe.resolve().parent
     return _trusts_all or not any(any(folder.glob(pattern)) for pattern in RUN_FILES)
+
+
+def state() -> State:
+    """Return whom this process trusts, for another process that works for it."""
+    return set(_trusted), set(_foreign), list(_folders), _trusts_all
+
+
+def restore(state: State) -> list[Path]:
+    """Trust what the process trusts that this one works for; return the folders of its modules."""
+    global _trusts_all
+    trusted, foreign, folders, _trusts_all = state
+    _trusted.update(trusted)
+    _foreign.update(foreign)
+    _folders.extend(folders)
+    return folders
 
 
 @contextmanager
