@@ -27,7 +27,7 @@ from finetune import data, recipe
 from finetune.cli import main
 from finetune.errors import Incompatible, OutOfMemory, OutputExists, ProcessFailed, UserCodeFailed
 from finetune.plugins import discover
-from finetune.prediction import Blocks, Output, engines, predicted
+from finetune.prediction import Blocks, Output, cluster, engines, predicted
 from finetune.prediction.output import MANIFEST, STATE
 
 LABELS = ("land", "sea")
@@ -332,6 +332,17 @@ def test_an_error_of_a_library_keeps_its_traceback() -> None:
     assert "NotPortable: ab" in str(engines.portable(NotPortable("a", "b")))
     kept = engines.portable(ValueError("a"))
     assert isinstance(kept, ValueError) and "ValueError: a" in kept.__notes__[0]
+
+
+def test_what_runs_in_ray_gives_the_lines_or_the_error_of_a_block(tmp_path: Path) -> None:
+    blocks = blocks_of({"test": ["ship", "", "hill"]}, tmp_path, rows=2)
+    read, model = cluster._Read(blocks), cluster._Model(lambda: echo, str(tmp_path / "not here"))
+    made = [model(read({"block": number})) for number in range(2)]
+    assert [(row["block"], pickle.loads(row["answer"])) for row in made] == [
+        (number, blocks[number].text(echo)) for number in range(2)
+    ]
+    failing = cluster._Model(partial(fail_to_load, "refused"), str(tmp_path / "not here"))
+    assert isinstance(pickle.loads(failing(read({"block": 0}))["answer"]), Incompatible)
 
 
 def test_ray_predicts_the_lines_of_one_process(run: Path, tmp_path: Path) -> None:
