@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
+if getattr(sys, "argv", [])[:1] == ["-m"] and not sys.flags.safe_path:
+    del sys.path[0]  # `python -m finetune` puts the current folder first, and the files of a stranger can lie there
+
 from typing import TYPE_CHECKING, Any
 
 from finetune.hookspecs import hookimpl

@@ -34,7 +34,7 @@ from finetune.plugins import Plugins, add_folder, discover, resolve
 from finetune.prediction import BLOCK_ROWS, Blocks, Output, Predict, Written
 from finetune.progress import Console, Reporter
 from finetune.recipe import Choice, Model, Recipe, Source, options
-from finetune.result import RECIPE, Result
+from finetune.result import RECIPE, Result, as_plain
 from finetune.training import callbacks
 from finetune.training import trainer as training
 from finetune.training.arguments import LIMITS, check_generation, device_arguments
@@ -466,7 +466,8 @@ class FineTuned:
             column_use=self.result.column_use,
             tokenizer=lambda: self.tokenizer,
         )
-        return self._for_inference()._records(found.splits["test"], answers=False)
+        records = self._for_inference()._records(found.splits["test"], answers=False)
+        return [as_plain(record) for record in records]
 
     def _for_inference(self) -> FineTuned:
         """Return the same model with a preprocessor that does not pack examples."""
@@ -495,7 +496,7 @@ class FineTuned:
         """
         blocks = self._blocks(source)
         predict = self._for_inference()._predictor(answers=False)
-        return [record for block in blocks for record in block.records(predict)], blocks.dropped
+        return [as_plain(record) for block in blocks for record in block.records(predict)], blocks.dropped
 
     def _blocks(self, source: Source, *, rows: int = BLOCK_ROWS) -> Blocks:
         """Read and check the rows of a source for a prediction."""

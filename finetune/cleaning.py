@@ -14,12 +14,10 @@ from pathlib import Path
 from finetune import folder
 from finetune.errors import BadCheckpoint, BadRecipe, CannotWrite
 from finetune.result import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result
-from finetune.training.checkpoints import MANIFEST, best_of, verify_with_best
+from finetune.training.checkpoints import MANIFEST, PUT_ASIDE, best_of, verify_with_best
 from finetune.training.resume import ORDER
 
 _CHECKPOINT = re.compile(r"checkpoint-(0|[1-9][0-9]*)")
-_INVALID = re.compile(r"(invalid-|torn-|\.deleted-)checkpoint-[0-9]+(\.[0-9]+)?")
-"""Names of checkpoints that were put aside, because they could not be resumed from, or were being deleted."""
 _PARTS = (MANIFEST, "trainer_state.json", "config.json", "adapter_config.json", "optimizer.pt", "*.safetensors")
 """Patterns of files of a checkpoint, by which a folder is known to be one."""
 _STATES = ("optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt", "rng_state*.pth", ORDER)
@@ -179,7 +177,7 @@ def _examine(run: Path, locks: Sequence[Item], *, keep_weights: bool, everything
     for path in folders:
         if has_none and path.name.startswith("invalid-"):
             kept[path.name] = _LAST
-        elif _INVALID.fullmatch(path.name):
+        elif PUT_ASIDE.fullmatch(path.name):
             items += _items(path, _DAMAGED, kept, only_states=False)
     for path in _scratch_files(run):
         items.append(_item(str(path.relative_to(run)), [path], _LEFT))

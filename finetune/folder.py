@@ -224,7 +224,7 @@ def _take(file: int, path: Path) -> None:
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows as JSON lines; a value that JSON cannot hold is written as its `str`."""
-    write_atomically(path, "".join(to_json(row, default=str) + "\n" for row in rows))
+    write_atomically(path, (to_json(row, default=str) + "\n" for row in rows))
 
 
 def lines_of(

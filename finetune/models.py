@@ -115,9 +115,12 @@ def require_no_code(model: Model) -> None:
 
 
 def _is_plain(value: Any) -> bool:
-    """Return whether an option names no repository of the Hub."""
+    """Return whether an option loads nothing from the Hub.
+
+    If the package `kernels` is installed, transformers replaces Flash Attention that is not by a kernel of the Hub.
+    """
     if isinstance(value, str):
-        return "/" not in value
+        return "/" not in value and not ("flash_attention" in value and importlib.util.find_spec("kernels"))
     return not value
 
 
@@ -153,7 +156,7 @@ def _kernel(config: Any) -> str | None:
         candidates = value.values() if isinstance(value, Mapping) else [value]
         if name in IMPLEMENTATIONS:
             for each in candidates:
-                if isinstance(each, str) and "/" in each:
+                if isinstance(each, str) and not _is_plain(each):
                     return each
         found = _kernel(value)
         if found:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from contextlib import suppress
 from typing import Any
@@ -66,6 +67,15 @@ class Commands(click.Group):
         finally:
             _flush()
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the options; Ctrl-C ends this as it ends a command."""
+        try:
+            return super().make_context(*args, **extra)
+        except KeyboardInterrupt as stop:
+            error = failures.interrupted(stop)
+            show(error)
+            sys.exit(error.exit_code)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; turn our errors, failures of the machine and signals into messages and exit codes."""
         try:
@@ -111,6 +121,8 @@ def show(error: FinetuneError) -> None:
 
 def _end(ctx: click.Context, error: FinetuneError) -> None:
     """Print an error, and end the command with its exit code."""
+    if isinstance(error, Interrupted):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # another Ctrl-C ends the process; it has nothing left to say
     with suppress(OSError):  # standard error can be closed, or on a full disk
         show(error)
     _flush()

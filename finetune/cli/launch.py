@@ -45,7 +45,7 @@ def again(arguments: list[str], *, count: int, go_on: Callable[[], str]) -> int:
             for module in ("agent.server.api", "multiprocessing.api", "multiprocessing.errors"):
                 # these repeat our messages, as tables
                 quiet.enter_context(upstream.suppress_logger(f"torch.distributed.elastic.{module}"))
-            elastic_launch(launch, sys.executable)("-m", "finetune", *arguments)
+            elastic_launch(launch, sys.executable)("-P", "-m", "finetune", *arguments)
     except ChildFailedError as error:
         number, failure = error.get_first_failure()
         code = int(failure.exitcode)

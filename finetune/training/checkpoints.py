@@ -10,18 +10,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 from transformers import TrainerCallback
+from typing_extensions import TypedDict  # pydantic cannot read that of Python 3.11
 
 from finetune import processes
 from finetune.errors import BadCheckpoint, Incompatible
 from finetune.folder import file_sha256, make_readable
 from finetune.models import absolute
+from finetune.recipe.options import adapter
 from finetune.result import SCRATCH, to_json, write_atomically
 
 MANIFEST = "manifest.json"
@@ -32,8 +35,8 @@ FORMAT = 1
 """Number of the format of checkpoints; it grows when older versions could not resume from one. Each format has the
 digest `OWN`, so that a damaged manifest is not taken for a newer one."""
 
-LEFTOVERS = ("invalid-checkpoint-*", "torn-checkpoint-*", ".deleted-checkpoint-*", SCRATCH, f"checkpoint-*/{SCRATCH}")
-"""What a killed run can leave in its folder; `torn-checkpoint-N` is a name of older versions."""
+PUT_ASIDE = re.compile(r"(invalid-|torn-|\.deleted-)checkpoint-[0-9]+(\.[0-9]+)?")
+"""Names of checkpoints that could not be resumed from, or were being deleted; ``torn-`` is of older versions."""
 
 _READ_BY_TRAINER = (".bin", ".pt", ".pth", ".safetensors", ".index.json")
 """Ends of the names of files that the trainer reads if they are there, whether the run wrote them or not."""
@@ -61,6 +64,36 @@ BASE = "base"
 """The fact that holds the digests of the base model and its tokenizer; results of older versions lack it."""
 PLACES = ("path", "tokenizer")
 """Keys of the recipe's `model` section that say where the base model is."""
+
+
+class _File(TypedDict):
+    size: int
+    sha256: str
+
+
+class _Place(TypedDict, total=False):
+    path: str
+    tokenizer: str | None
+
+
+class _Digests(TypedDict, total=False):
+    files: Mapping[str, str]
+    tokenizer: Mapping[str, str]
+
+
+class _Facts(TypedDict, total=False):
+    model: _Place
+    base: _Digests | None
+
+
+class _Manifest(TypedDict):
+    """The form of a manifest. A digest that fits shows that it was not damaged, and not that finetune wrote it."""
+
+    format: NotRequired[int]  # the first manifests had none
+    step: int
+    files: Mapping[str, _File]
+    identity: _Facts
+    circumstances: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -189,26 +222,30 @@ def verify(directory: Path) -> dict[str, Any]:
     """
     try:
         manifest: dict[str, Any] = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
-        own = manifest[OWN]
+        own, expected = manifest[OWN], _own_digest(manifest)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadCheckpoint(f"{directory.name} is not complete: it has no valid {MANIFEST}") from error
-    if own != _own_digest(manifest):
+    if own != expected:
         raise BadCheckpoint(f"{directory.name} is damaged: the content of {MANIFEST} has changed")
-    found = manifest.get("format", FORMAT)  # the first manifests had none
-    if found > FORMAT:
+    found = manifest.get("format", FORMAT)
+    if isinstance(found, int) and found > FORMAT:
         raise Incompatible(
             f"{directory} has format {found}; this version reads format {FORMAT}. Install the version of finetune-kit "
             "that wrote it, or a newer one."
         )
-    for path in directory.rglob("*"):
-        name = str(path.relative_to(directory))
-        if path.name.endswith(_READ_BY_TRAINER) and name not in manifest["files"]:
+    try:
+        adapter(_Manifest).validate_python(manifest, strict=True)
+    except ValueError as error:
+        raise BadCheckpoint(f"{directory.name} is damaged: its {MANIFEST} is not as a run writes it") from error
+    present = {str(path.relative_to(directory)): path for path in directory.rglob("*") if path.is_file()}
+    for name in present:
+        if name.endswith(_READ_BY_TRAINER) and name not in manifest["files"]:
             raise BadCheckpoint(f"{directory.name} holds {name}, which the run did not write")
-    for name, expected in manifest["files"].items():
-        path = directory / name
-        if not path.is_file():
+    for name, facts in manifest["files"].items():
+        if name not in present:
             raise BadCheckpoint(f"{directory.name} lacks {name}")
-        if path.stat().st_size != expected["size"] or file_sha256(path) != expected["sha256"]:
+        path = present[name]
+        if path.stat().st_size != facts["size"] or file_sha256(path) != facts["sha256"]:
             raise BadCheckpoint(f"{directory.name} is damaged: the content of {name} has changed")
     return manifest
 
@@ -274,10 +311,20 @@ def best_of(directory: Path) -> Path | None:
     """Return the best checkpoint of a run up to a checkpoint, in the same folder; None if there is none.
 
     The trainer writes its full path, which is that of another folder once the run was moved or copied.
+
+    Raises:
+        BadCheckpoint: The trainer's state cannot be read.
     """
-    state = json.loads((directory / TRAINER_STATE).read_text(encoding="utf-8"))
-    best = state["best_model_checkpoint"]
-    return directory.with_name(Path(best).name) if best else None
+    try:
+        best = json.loads((directory / TRAINER_STATE).read_text(encoding="utf-8"))["best_model_checkpoint"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BadCheckpoint(f"{directory.name} is damaged: it has no valid {TRAINER_STATE}") from error
+    if not best:
+        return None
+    name = Path(best).name if isinstance(best, str) else ""
+    if not re.fullmatch(r"checkpoint-[0-9]{1,20}", name):
+        raise BadCheckpoint(f"{directory.name} is damaged: the best one in {TRAINER_STATE} is not a checkpoint")
+    return directory.with_name(name)
 
 
 def remove_leftovers(output: Path) -> str:
@@ -287,7 +334,8 @@ def remove_leftovers(output: Path) -> str:
     being written.
     """
     doomed = [path for path in _checkpoints(output) if not (path / MANIFEST).is_file()]
-    for pattern in LEFTOVERS:
+    doomed += sorted(path for path in output.iterdir() if PUT_ASIDE.fullmatch(path.name))
+    for pattern in (SCRATCH, f"checkpoint-*/{SCRATCH}"):
         doomed += sorted(output.glob(pattern))
     names, size = [], 0
     for path in doomed:

@@ -324,6 +324,43 @@ def test_an_odd_manifest_is_no_valid_one(text: str, run: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"files": []}, {"files": {"optimizer.pt": 1}}, {"files": {"optimizer.pt": {"size": "x", "sha256": 1}}},
+        {"files": {"x" * 5000: {"size": 1, "sha256": ""}}}, {"files": {"../a/optimizer.pt": {"size": 1, "sha256": ""}}},
+        {"files": {"\0": {"size": 1, "sha256": ""}}}, {"identity": None}, {"identity": {"model": "bert"}},
+        {"identity": {"model": {"path": 1}}}, {"identity": {"base": [1]}}, {"identity": {"base": {"files": "x"}}},
+        {"circumstances": 1}, {"format": "3"}, {"format": None}, {"format": 0.5}, {"step": "5"}, {"step": None},
+    ],
+)  # fmt: skip
+def test_a_manifest_of_another_form_is_no_valid_one_even_if_its_digest_fits(
+    changes: dict[str, Any], run: Path, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "checkpoint-5"
+    shutil.copytree(run / "checkpoint-5", checkpoint)
+    path = checkpoint / checkpoints.MANIFEST
+    content = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({**content, checkpoints.OWN: checkpoints._own_digest(content)}))
+    with pytest.raises(BadCheckpoint):
+        checkpoints.verify(checkpoint)
+    with pytest.raises(BadCheckpoint, match="no checkpoint to resume from"):
+        checkpoints.newest(tmp_path, checkpoints.Identity({}, {}))
+
+
+ODD_BEST = [json.dumps({"best_model_checkpoint": best}) for best in (1, [1], "/", ".", "..", "a/b", "\0", "x" * 5000)]
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "{}", "[" * 9000, "\x00", *ODD_BEST])
+def test_an_odd_state_of_the_trainer_makes_a_checkpoint_invalid(text: str, run: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint-5"
+    shutil.copytree(run / "checkpoint-5", checkpoint)
+    (checkpoint / checkpoints.TRAINER_STATE).write_text(text)
+    checkpoints.seal(checkpoint, identity=checkpoints.Identity({"training.load_best_model_at_end": True}, {}), step=5)
+    with pytest.raises(BadCheckpoint, match=r"trainer_state\.json"):
+        checkpoints.newest(tmp_path, checkpoints.Identity({}, {}))
+
+
+@pytest.mark.parametrize(
     "name",
     ["scaler.pt", "pytorch_model.bin", "x/rng_state_1.pth", "model-2.safetensors", "model.safetensors.index.json"],
 )

@@ -19,7 +19,7 @@ import toy
 from click.testing import CliRunner
 from safetensors import SafetensorError
 
-from finetune import failures
+from finetune import cli, failures
 from finetune.cli import list_, main
 from finetune.errors import BadRecipe, CannotWrite, Diverged, NoRoom, OutOfMemory
 from finetune.training.callbacks import CheckRoom, StopOnNaN, describe_longest
@@ -61,6 +61,16 @@ FAULTS = [
     (caused(MemoryError()), 5, "out of memory"),
     (caused(PermissionError(errno.EACCES, "x", "y")), 2, "x.yaml cannot be read."),
 ]
+
+
+def test_an_interrupt_while_the_options_are_read_ends_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.Commands, "parse_args", interrupt)
+    ended = CliRunner().invoke(main, ["list"])
+    assert ended.exit_code == 130
+    assert ended.output == "error: stopped by SIGINT. No file is half written; call the command again.\n"
 
 
 @pytest.mark.parametrize(("error", "code", "message"), FAULTS, ids=lambda value: str(value)[:40])
