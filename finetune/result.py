@@ -47,7 +47,7 @@ BASE_MODEL = "base_model"
 
 DISTRIBUTION = "finetune-kit"
 
-NOT_FOR_RUNS = frozenset({"dev", "docs", "demo", "report"})
+NOT_FOR_RUNS = frozenset({"dev", "docs", "demo", "report", "ray"})
 """Extras whose packages no run computes with."""
 
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:.*extra == ['\"]([^'\"]+)['\"])?")

@@ -25,6 +25,9 @@ RUN_FILES = (
 KERNELS = ("attn_implementation", "experts_implementation", "use_kernels", "allow_all_kernels", "kernel_config")
 """Options of `from_pretrained` that can run kernels, which are code on the Hub."""
 
+State = tuple[set[str], set[str], list[Path], bool]
+"""What `state` returns."""
+
 _trusted: set[str] = set()
 """Every name with a colon that the user gave to this process, and each kernel, with the name of its option."""
 
@@ -94,6 +97,21 @@ def _folders_of(path: Path) -> set[Path]:
         path = path.parent / path.readlink()
         folders |= {path.absolute().parent, path.parent.resolve()}
     return {*folders, target.parent}
+
+
+def state() -> State:
+    """Return whom this process trusts, for another process that works for it."""
+    return set(_trusted), set(_foreign), list(_folders), _trusts_all
+
+
+def restore(state: State) -> list[Path]:
+    """Trust what the process trusts that this one works for; return the folders of its modules."""
+    global _trusts_all
+    trusted, foreign, folders, _trusts_all = state
+    _trusted.update(trusted)
+    _foreign.update(foreign)
+    _folders.extend(folders)
+    return folders
 
 
 @contextmanager

@@ -15,9 +15,9 @@ from typing import Any
 import click
 
 from finetune import __version__, failures, processes, secrets
-from finetune.errors import BadData, FinetuneError, Interrupted, ProcessFailed, UserCodeFailed, did_you_mean
+from finetune.errors import BadData, FinetuneError, Interrupted, ProcessFailed, did_you_mean
 from finetune.plugins import Catalogue, discover
-from finetune.user_code import described, place_of
+from finetune.user_code import failed
 
 COMMANDS = (
     "init", "check", "train", "evaluate", "predict", "report", "compare", "clean", "list", "show", "schema", "doctor",
@@ -87,8 +87,8 @@ class Commands(click.Group):
             meaning = failures.explain(error)
             if meaning is None and isinstance(error, FinetuneError):
                 meaning = error
-            if meaning is None and place_of(error) and not sys.flags.dev_mode:
-                meaning = UserCodeFailed(f"{described(error)}. Set PYTHONDEVMODE=1 to see the whole traceback.")
+            if meaning is None:
+                meaning = failed(error)
             if meaning is None:
                 raise  # a fault of ours, or of a library: the traceback is needed
             _end(ctx, meaning)

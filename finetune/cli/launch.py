@@ -21,22 +21,20 @@ def again(arguments: list[str], *, count: int, go_on: Callable[[], str]) -> int:
     Returns:
         The exit code of the process that failed first; 0 if none did.
     """
-    import torch
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    from finetune import processes
     from finetune.training import upstream
 
-    gpus = torch.cuda.device_count()
-    if 0 < gpus < count:
-        raise click.UsageError(f"--processes is {count}, and this machine has {gpus} GPUs. Each process needs one.")
+    processes.require_gpus(count)
     launch = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=count, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
         run_id=f"finetune-{os.getpid()}", max_restarts=0, monitor_interval=0.1,
     )  # fmt: skip
     variables = {
-        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count)),
+        "OMP_NUM_THREADS": str(processes.threads_each(count)),
         "TORCH_CPP_LOG_LEVEL": "ERROR",  # DDP warns of the time that a safe default takes
     }
     try:

@@ -35,7 +35,7 @@ LAYERS = (
     ("data",),
     ("evaluation",),
     ("report",),
-    ("run", "cleaning"),
+    ("run", "cleaning", "prediction"),
     ("cli.output", "cli.parameters"),
     ("kit",),
     ("api",),
@@ -47,6 +47,7 @@ ONLY = {
     "pydantic": {"recipe", "training"},
     "yaml": {"recipe"},
     "pluggy": {"hookspecs", "plugins"},
+    "ray": {"prediction"},
 }
 """Which rooms of the core may import a library."""
 
