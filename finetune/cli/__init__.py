@@ -61,6 +61,7 @@ class Commands(click.Group):
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command line, and take credentials out of everything that it prints."""
         os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # else last bits depend on where in memory a matrix lies
+        _open_missing_streams()
         try:
             with secrets.hidden():
                 return super().main(*args, **extra)
@@ -127,6 +128,13 @@ def _end(ctx: click.Context, error: FinetuneError) -> None:
         show(error)
     _flush()
     ctx.exit(error.exit_code)
+
+
+def _open_missing_streams() -> None:
+    """Give a standard stream that the caller closed (``>&-``) an empty file: Python has `None` there."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _flush() -> None:

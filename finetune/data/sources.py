@@ -106,11 +106,20 @@ def _expanded(given: list[str], *, split: str | None, report: Report) -> Files:
     return Files(tuple(names))
 
 
+def _is_of_system(path: Path) -> bool:
+    """Return whether a path leads into a folder of the kernel: its files show the environment and the machine."""
+    resolved = path.resolve()
+    is_shared_memory = resolved.is_relative_to("/dev/shm")
+    return not is_shared_memory and any(resolved.is_relative_to(folder) for folder in ("/proc", "/sys", "/dev"))
+
+
 def _is_readable(path: Path, *, name: str, split: str | None, report: Report) -> bool:
     """Return whether a path is a file; report it if it is not."""
-    if path.is_file():
+    if path.is_file() and not _is_of_system(path):
         return True
-    if path.is_dir():
+    if path.is_file():
+        message, code = f"the path leads to {path.resolve()}, a file of the system and not of data.", "not-a-file"
+    elif path.is_dir():
         message, code = "the path is a folder, not a file.", "not-a-file"
     elif path.is_symlink():
         message, code = "the path is a link without a target, or a loop of links.", "not-a-file"
@@ -140,6 +149,8 @@ def _folder(source: Source, folder: Path, *, formats: Formats, report: Report) -
     for path in sorted(folder.iterdir()):
         stem = formats.stem(path.name)
         if stem is not None and path.is_file():
+            if not _is_readable(path, name=str(path), split=None, report=report):
+                report.stop()
             split, sharded = _SHARD.sub("", stem), bool(_SHARD.search(stem))
             if split in found and not (sharded and (split, True) in stems):
                 raise _failed(
