@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from finetune import base as bases
 from finetune import folder
 from finetune.errors import BadCheckpoint, BadRecipe, CannotWrite
 from finetune.result import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result
@@ -151,10 +152,12 @@ def _old_locks(run: Path) -> list[Item]:
 
 def _examine(run: Path, locks: Sequence[Item], *, keep_weights: bool, everything: bool) -> Examined:
     finished = (run / RESULT).is_file()
-    if finished:
-        _require_whole(run)
     folders = sorted(path for path in run.iterdir() if path.is_dir() and not path.is_symlink())
     checkpoints = {int(match[1]): path for path in folders if (match := _CHECKPOINT.fullmatch(path.name))}
+    if finished:
+        result = Result.load(run)
+        if checkpoints or any(PUT_ASIDE.fullmatch(path.name) for path in folders):
+            _require_whole(run, result)
     newest = None if finished or everything else _newest_valid(checkpoints)
     kept = {} if newest is None else _needed(checkpoints, newest)
     items: list[Item] = []
@@ -200,18 +203,30 @@ def _needed(checkpoints: Mapping[int, Path], newest: int) -> dict[str, str]:
     return kept
 
 
-def _require_whole(run: Path) -> None:
-    """Check that a finished run has the weights that it saved, so that no checkpoint is needed to repair it.
+def _require_whole(run: Path, result: Result) -> None:
+    """Check that a finished run has the model that it saved, so that no checkpoint is needed to repair it.
 
     Raises:
-        BadRecipe: The result or the weights are damaged.
+        BadRecipe: A file of the model is missing or damaged.
     """
-    saved, has = Result.load(run).saved_bytes, folder.size_of_weights(run)
-    if has < saved:
+    if result.base.get("saved_model"):
+        lost = bases.lost(result.base, run)
+        problem = f"{bases.some(lost)} {'is' if len(lost) == 1 else 'are'} not as the run saved it" if lost else ""
+    else:
+        problem = _problem_without_digests(run, result)
+    if problem:
         raise BadRecipe(
-            f"{str(run)!r} has {has:,} bytes of weights, and the run saved {saved:,}. Its checkpoints are kept, "
-            "because they may hold the only good weights. Restore the weights first."
+            f"the model in {str(run)!r} is damaged: {problem}. Its checkpoints are kept, because they may hold the "
+            "only good weights. Restore the model first."
         )
+
+
+def _problem_without_digests(run: Path, result: Result) -> str:
+    """Return what is wrong with the model of a run whose result has no digests; an older version wrote it."""
+    saved, has = result.saved_bytes, folder.size_of_weights(run)
+    if saved and has != saved:
+        return f"it has {has:,} bytes of weights, and the run saved {saved:,}"
+    return bases.unreadable(run)
 
 
 def _newest_valid(checkpoints: Mapping[int, Path]) -> int | None:
