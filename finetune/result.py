@@ -16,6 +16,7 @@ from typing import Any
 
 from finetune import trust
 from finetune.errors import BadRecipe
+from finetune.files import require_files
 from finetune.progress import Phase
 from finetune.user_code import first_line
 
@@ -168,12 +169,13 @@ class Result:
                 package.
         """
         path = Path(directory) / RESULT
+        require_files(Path(directory))
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError) as error:
             why = "it is not a run folder"
             if (Path(directory) / RECIPE).is_file():
-                why = "the run did not finish. Continue it with `finetune train --resume`"
+                why = "the run did not finish. Wait until it ends, or continue it with `finetune train --resume`"
             raise BadRecipe(f"{str(directory)!r} has no {RESULT}: {why}.") from error
         except OSError as error:
             raise BadRecipe(f"{path} cannot be read: {error.strerror}.") from error

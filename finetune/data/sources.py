@@ -17,6 +17,7 @@ from finetune.data.findings import Report
 from finetune.data.readers import signatures
 from finetune.data.readers.formats import Formats
 from finetune.errors import BadData, did_you_mean, listed
+from finetune.files import not_a_file
 from finetune.interfaces import Finding
 from finetune.plugins import Plugins, find_code
 from finetune.progress import suppress_progress_bars
@@ -119,12 +120,10 @@ def _is_readable(path: Path, *, name: str, split: str | None, report: Report) ->
         return True
     if path.is_file():
         message, code = f"the path leads to {path.resolve()}, a file of the system and not of data.", "not-a-file"
-    elif path.is_dir():
-        message, code = "the path is a folder, not a file.", "not-a-file"
+    elif what := not_a_file(path):
+        message, code = f"the path is {what}, not a file.", "not-a-file"
     elif path.is_symlink():
         message, code = "the path is a link without a target, or a loop of links.", "not-a-file"
-    elif path.exists():
-        message, code = "the path is a pipe or a device, not a file.", "not-a-file"
     else:
         siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         message, code = f"the file does not exist.{did_you_mean(path.name, siblings)}", "no-such-file"

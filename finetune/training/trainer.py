@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import SequentialSampler
 
 from finetune import failures
+from finetune.checkpoint_folders import name_of
 from finetune.errors import BadOptions
 from finetune.interfaces import Evaluator, Job, Predictions, Record, Strategy
 from finetune.models import base_model_of
@@ -254,7 +255,7 @@ class PatchedTrainer(Trainer):
         state.stateful_callbacks = places_of_states([*self.callback_handler.callbacks, self.control])
         with upstream.replaced("transformers.trainer", "rotate_checkpoints", lambda **_: None):  # see `WriteManifest`
             super()._save_checkpoint(model, trial)
-        directory = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+        directory = Path(self._get_output_dir(trial=trial)) / name_of(self.state.global_step)
         if self.args.should_save:
             self.resume_point.save_order(directory)
         if self.strategy is not None and self.args.should_save:

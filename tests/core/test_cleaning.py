@@ -110,9 +110,9 @@ def rows_file(place: Path) -> Path:
 def test_an_unfinished_run_resumes_to_the_same_bits(
     trained: Path, unfinished: Path, toy_base: Path, keep_weights: bool
 ) -> None:
-    shutil.copytree(unfinished / "checkpoint-4", unfinished / "checkpoint-5")
+    toy.copy_checkpoint(unfinished / "checkpoint-4", 5)
     (unfinished / "checkpoint-5" / "optimizer.pt").write_bytes(b"torn")
-    shutil.copytree(unfinished / "checkpoint-2", unfinished / "checkpoint-3")
+    toy.copy_checkpoint(unfinished / "checkpoint-2", 3)
     found = cleaning.clean(unfinished, keep_weights=keep_weights).examined
     assert found.resumes_from == "checkpoint-4" and not found.finished
     # the best model is in checkpoint-2: without it, the run would end with other weights
@@ -141,6 +141,17 @@ def test_a_run_without_a_valid_checkpoint_keeps_what_it_has(unfinished: Path, ha
     assert len(cleaning.clean(unfinished, everything=True).examined.items) == 3
 
 
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_a_copy_of_a_checkpoint_that_the_user_made_stays(finished: Path, is_finished: bool) -> None:
+    run = finished if is_finished else stop(finished)
+    for name in ("checkpoint-1", "checkpoint-9", "checkpoint-good-9", "checkpoint-good"):
+        shutil.copytree(run / "checkpoint-2", run / name)
+    found = cleaning.clean(run).examined
+    assert found.resumes_from == (None if is_finished else "checkpoint-4")
+    assert found.kept["checkpoint-9"] == "its manifest.json is that of step 2, so it is a copy"
+    assert {"checkpoint-1", "checkpoint-9", "checkpoint-good-9", "checkpoint-good"} <= {p.name for p in run.iterdir()}
+
+
 def test_all_frees_the_last_checkpoint_of_an_unfinished_run(unfinished: Path) -> None:
     assert "The run cannot be resumed; start again with --overwrite." in invoke(str(unfinished), "--all", "--yes")
     assert not list(unfinished.glob("checkpoint-*"))
@@ -159,6 +170,7 @@ def test_keep_weights_frees_the_optimizer_states_alone(finished: Path) -> None:
 EXTRAS = (
     "notes.txt", ".notes.1", "checkpoint-best/weights.safetensors", "checkpoint-07/model.safetensors",
     "checkpoint-٣/model.safetensors", "checkpoint-8/notes.txt", "checkpoint-4/notes.txt", "checkpoint-4/more/own.txt",
+    "checkpoint-before-2/notes.txt", "checkpoint-good-9/model.safetensors", "checkpoint-9/notes.txt",
     "invalid-checkpoint-x/model.safetensors", "plots/checkpoint-9/model.safetensors", ".result.json.bak",
     ".own.json.5", "my/.result.json.5", "result.json.7", "optimizer.pt",
 )  # fmt: skip

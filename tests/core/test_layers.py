@@ -23,13 +23,24 @@ CORE = ROOT / "finetune"
 PLUGINS = sorted(path for path in (ROOT / "plugins").glob("finetune_*") if path.is_dir())
 
 LAYERS = (
-    ("errors", "user_code", "trust", "secrets", "characters"),
+    ("errors", "user_code", "trust", "secrets", "characters", "files"),
     ("training.upstream",),
     ("interfaces",),
     ("hookspecs",),
     ("plugins",),
     ("recipe.strict_yaml", "recipe.options", "recipe.recipe", "recipe"),
-    ("processes", "progress", "result_form", "result", "limits", "folder", "failures", "models", "base"),
+    (
+        "processes",
+        "progress",
+        "result_form",
+        "result",
+        "limits",
+        "checkpoint_folders",
+        "folder",
+        "failures",
+        "models",
+        "base",
+    ),
     ("training",),
     ("recipe.schema", "recipe.starter", "plan"),
     ("data",),

@@ -233,8 +233,8 @@ def test_after_the_first_checkpoint_its_size_is_known(
 ) -> None:
     checkpoint = tmp_path / f"checkpoint-{step}"
     checkpoint.mkdir()
-    (checkpoint / "optimizer.pt").write_bytes(bytes(3 * 2**20 - 2))
-    (checkpoint / "manifest.json").write_text("{}")
+    (checkpoint / "optimizer.pt").write_bytes(bytes(3 * 2**20 - len('{"step": 1}')))
+    (checkpoint / "manifest.json").write_text(f'{{"step": {step}}}')
     arguments = SimpleNamespace(output_dir=str(tmp_path), num_train_epochs=4, **training)
     state = SimpleNamespace(global_step=step, max_steps=10, save_steps=1, epoch=1.0, is_world_process_zero=True)
     needed = 2**20 + checkpoints * 3 * 2**20
