@@ -73,6 +73,11 @@ def check(output: Path, *, resume: bool, overwrite: bool) -> None:
         )
 
 
+def has_checkpoint(output: Path) -> bool:
+    """Return whether a folder holds a checkpoint that was complete once; it may be damaged now, or set aside."""
+    return any(output.glob("*checkpoint-*/manifest.json"))
+
+
 def _refuse_links(output: Path) -> None:
     """Check that a folder holds no links, through which a run would write into other folders.
 

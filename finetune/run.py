@@ -63,6 +63,7 @@ def run(
     plan: Plan,
     *,
     resume: bool = False,
+    auto_resume: bool = False,
     accept_changes: bool = False,
     overwrite: bool = False,
     rows: Mapping[str, Any] | None = None,
@@ -73,6 +74,8 @@ def run(
     Args:
         plan: The recipe and its objects.
         resume: Continue from the newest valid checkpoint in the output folder.
+        auto_resume: Do what the output folder asks for: start a run, continue it from its newest valid checkpoint,
+            start it again if it has none yet, or return its result if it has finished.
         accept_changes: Resume even if the recipe or the data changed.
         overwrite: Replace an earlier run in the output folder.
         rows: Split → examples, instead of the recipe's data set.
@@ -89,10 +92,14 @@ def run(
         processes.explained(lambda: failures.go_on(output)),
     ):
         processes.join(timeout=float(plan.recipe.training.get("ddp_timeout", 1800)))
+        if auto_resume and processes.from_main(lambda: (output / results.RESULT).is_file()):
+            reporter.note(f"the run in {str(output)!r} has finished already; nothing is trained")
+            return Result.load(output)
         result = _run(
             plan,
             attempt,
             resume=resume,
+            auto_resume=auto_resume,
             accept_changes=accept_changes,
             overwrite=overwrite,
             rows=rows,
@@ -109,12 +116,17 @@ def _run(
     attempt: failures.Attempt,
     *,
     resume: bool,
+    auto_resume: bool,
     accept_changes: bool,
     overwrite: bool,
     rows: Mapping[str, Any] | None,
     reporter: Reporter,
 ) -> Result:
     output, started = attempt.output, datetime.now(UTC).isoformat(timespec="seconds")
+    if auto_resume:
+        resume = processes.from_main(lambda: folder.has_checkpoint(output))
+        overwrite = not resume
+        attempt.began = resume
     with processes.agreed():
         if processes.is_main():
             folder.check(output, resume=resume, overwrite=overwrite)
@@ -124,6 +136,12 @@ def _run(
         with processes.agreed():
             if processes.is_main():
                 until_the_end.enter_context(folder.lock(output))
+        if auto_resume and not resume and processes.from_main(lambda: folder.has_checkpoint(output)):
+            # an earlier start was still running, and saved a checkpoint while this one prepared the data
+            resume = True
+            with processes.agreed():
+                if processes.is_main():
+                    folder.check(output, resume=True, overwrite=False)
         with reporter.phase("load the model"):
             with processes.agreed():
                 ready, identity = prepare_training(prepared, reporter)

@@ -20,8 +20,8 @@ from finetune.plugins import Catalogue, discover
 from finetune.user_code import failed
 
 COMMANDS = (
-    "init", "check", "train", "evaluate", "predict", "report", "compare", "clean", "list", "show", "schema", "doctor",
-    "plugin",
+    "init", "check", "train", "evaluate", "predict", "report", "compare", "clean", "job", "list", "show", "schema",
+    "doctor", "plugin",
 )  # fmt: skip
 """The commands of finetune, in the order in which a new user needs them. Each is the attribute `command` of a module
 of this package. Plugins add more."""

@@ -29,13 +29,11 @@ def again(arguments: list[str], *, count: int, go_on: Callable[[], str]) -> int:
     from finetune.training import upstream
 
     processes.require_gpus(count)
-    launch = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=count, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
-        run_id=f"finetune-{os.getpid()}", max_restarts=0, monitor_interval=0.1,
-    )  # fmt: skip
     variables = {
         "OMP_NUM_THREADS": str(processes.threads_each(count)),
         "TORCH_CPP_LOG_LEVEL": "ERROR",  # DDP warns of the time that a safe default takes
+        # A signal stops the processes after a step and a checkpoint. By default, they are killed after 30 seconds.
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "3600",
     }
     try:
         with ExitStack() as quiet:
@@ -45,6 +43,10 @@ def again(arguments: list[str], *, count: int, go_on: Callable[[], str]) -> int:
             for module in ("agent.server.api", "multiprocessing.api", "multiprocessing.errors"):
                 # these repeat our messages, as tables
                 quiet.enter_context(upstream.suppress_logger(f"torch.distributed.elastic.{module}"))
+            launch = LaunchConfig(
+                min_nodes=1, max_nodes=1, nproc_per_node=count, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
+                run_id=f"finetune-{os.getpid()}", max_restarts=0, monitor_interval=0.1,
+            )  # fmt: skip
             elastic_launch(launch, sys.executable)("-P", "-m", "finetune", *arguments)
     except ChildFailedError as error:
         number, failure = error.get_first_failure()

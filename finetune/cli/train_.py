@@ -13,6 +13,11 @@ from finetune.cli import parameters
 @click.argument("recipe", type=click.Path(dir_okay=False))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--resume", is_flag=True, help="Continue from the newest valid checkpoint in the output folder.")
+@click.option(
+    "--auto-resume",
+    is_flag=True,
+    help="Start, or continue if there is a checkpoint: one call for a scheduler that starts a job again.",
+)
 @click.option("--accept-changes", is_flag=True, help="With --resume: continue even if the recipe or the data changed.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run in the output folder.")
 @click.option("--processes", type=click.IntRange(min=1), help="Train in this many processes, one for each GPU.")
@@ -23,6 +28,7 @@ def command(
     recipe: str,
     overrides: tuple[str, ...],
     resume: bool,
+    auto_resume: bool,
     accept_changes: bool,
     overwrite: bool,
     processes: int | None,
@@ -33,7 +39,9 @@ def command(
 
     KEY=VALUE replaces one key of the recipe: training.learning_rate=3e-5.
     """
-    if accept_changes and not resume:
+    if auto_resume and (resume or overwrite):
+        raise click.UsageError("--auto-resume decides between a start and --resume. Leave the other option out.")
+    if accept_changes and not (resume or auto_resume):
         raise click.UsageError("--accept-changes has an effect with --resume only.")
     from dataclasses import asdict
     from pathlib import Path
@@ -60,6 +68,7 @@ def command(
     result = runs.run(
         plans.make(read, discover()),
         resume=resume,
+        auto_resume=auto_resume,
         accept_changes=accept_changes,
         overwrite=overwrite,
         reporter=Reporter() if quiet else Console(),

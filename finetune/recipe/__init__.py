@@ -11,7 +11,7 @@ from finetune.recipe.recipe import (
     read,
     to_mapping,
 )
-from finetune.recipe.strict_yaml import LARGEST, dump, load
+from finetune.recipe.strict_yaml import LARGEST, dump, load, scalar
 
 __all__ = [
     "LARGEST",
@@ -25,5 +25,6 @@ __all__ = [
     "parse",
     "parts",
     "read",
+    "scalar",
     "to_mapping",
 ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -20,6 +21,25 @@ def dump(content: Any) -> str:
     """Return plain mappings as YAML. `load` returns the same mappings from it, whatever their texts hold."""
     text: str = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     return text
+
+
+def scalar(text: str, *, style: Literal['"', "|"] = '"') -> str:
+    """Return text as one YAML value, to be put into a file by a template.
+
+    Args:
+        text: Any text.
+        style: ``"`` for one line in double quotes; ``|`` for a block of lines that are indented by two, if YAML can
+            hold the text so, and else one line.
+
+    >>> print(scalar("runs/a: b #1"))
+    "runs/a: b #1"
+    >>> print(scalar("a: 1\\nb: 2\\n", style="|"))
+    |
+      a: 1
+      b: 2
+    """
+    written: str = yaml.dump(text, Dumper=_Dumper, default_style=style, allow_unicode=True, width=math.inf)
+    return written.removesuffix("\n").removesuffix("\n...")
 
 
 def load(text: str, *, name: str = "recipe") -> Any:

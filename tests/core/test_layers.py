@@ -46,7 +46,7 @@ LAYERS = (
     ("data",),
     ("evaluation",),
     ("report",),
-    ("run", "cleaning", "prediction"),
+    ("run", "cleaning", "jobs", "prediction"),
     ("cli.output", "cli.parameters"),
     ("kit",),
     ("api",),

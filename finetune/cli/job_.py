@@ -1,0 +1,98 @@
+"""`finetune job`."""
+
+from __future__ import annotations
+
+import click
+
+from finetune.cli.parameters import not_empty
+
+SCHEDULERS = ("slurm", "kubernetes", "skypilot")
+"""Each has a template in `finetune.jobs`."""
+
+
+@click.command("job")
+@click.argument("recipe", type=click.Path(dir_okay=False))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option(
+    "--for",
+    "scheduler",
+    type=click.Choice(SCHEDULERS),
+    help="What starts the job; it must be given.",
+)
+@click.option("--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="How many machines.")
+@click.option("--gpus", default="1", show_default=True, help="GPUs of each machine: 4, or h100:4; 0 for CPUs.")
+@click.option("--time", help="Time limit of one start, for Slurm: 24:00:00, or 2-00:00:00.  [default: 24:00:00]")
+@click.option("--output", callback=not_empty, help="Write the file here. Default: print it.")
+def command(
+    recipe: str,
+    overrides: tuple[str, ...],
+    scheduler: str | None,
+    nodes: int,
+    gpus: str,
+    time: str | None,
+    output: str | None,
+) -> None:
+    """Print a job file that trains RECIPE on a cluster, and continues after each interruption.
+
+    The file is complete, and says in comments how to submit it. Relative paths are those of the
+    current folder. KEY=VALUE replaces one key of the recipe.
+
+    Example: finetune job recipe.yaml --for slurm > train.sbatch
+    """
+    from pathlib import Path
+
+    from finetune import jobs, secrets
+    from finetune import recipe as recipes
+    from finetune.cli.output import page
+    from finetune.errors import OutputExists
+    from finetune.plugins import discover
+
+    if scheduler is None:
+        raise click.UsageError(f"--for is missing. Write what starts the job: {', '.join(SCHEDULERS)}.")
+    if time is not None and scheduler != "slurm":
+        raise click.UsageError("--time has an effect with --for slurm only.")
+    read = recipes.read(recipe, overrides)
+    secrets.refuse(recipes.to_mapping(read))
+    job = jobs.describe(
+        read,
+        discover(),
+        path=recipe,
+        content=Path(recipe).read_text(encoding="utf-8"),
+        overrides=overrides,
+        nodes=nodes,
+        gpus=jobs.parse_gpus(gpus),
+        time=jobs.parse_time(time or jobs.DAY),
+    )
+    text = jobs.write(job, scheduler=scheduler)
+    for note in _notes(scheduler, jobs.away_from(read, Path(recipe).parent), read.training):
+        click.echo(f"note: {note}", err=True)
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    if Path(output).exists():
+        raise OutputExists(f"--output: {output!r} exists. Name another file, or remove it.")
+    page(Path(output), text)
+
+
+def _notes(scheduler: str, files: list[str], training: object) -> list[str]:
+    """Return what the user must know or do before the job can run."""
+    from pathlib import Path
+
+    from finetune.errors import listed
+
+    notes = []
+    if isinstance(training, dict) and training.get("save_strategy") == "no":
+        notes.append(
+            "training.save_strategy is 'no', so a job that ends without a warning starts from the beginning. Remove it."
+        )
+    if scheduler == "slurm":
+        return notes
+    inside = [name for name in files if not Path(name).is_absolute() and ".." not in Path(name).parts]
+    outside = [name for name in files if name not in inside]
+    if inside and scheduler == "kubernetes":
+        notes.append(f"copy into the volume, under the same paths: {listed(inside)}")
+    if outside:
+        notes.append(
+            f"the job has the current folder only; these are elsewhere, or have other paths: {listed(outside)}"
+        )
+    return notes
