@@ -261,6 +261,8 @@ def load(model: Model, model_class: Any, options: Mapping[str, Any]) -> Loaded:
     try:
         with environment(NO_CONVERSION, "1"), keeping_loaded_rows(), _marking_uninitialized_memory():
             loaded, info = model_class.from_pretrained(path, output_loading_info=True, **arguments)
+    except ImportError as error:  # how the weights are stored needs a library that is not installed
+        raise Incompatible(f"model: {model.path!r} cannot be loaded: {first_line(error)}.") from error
     except RuntimeError as error:
         if HEAD_OF_ANOTHER_SIZE not in str(error):
             raise

@@ -22,6 +22,7 @@ from finetune.interfaces import Finding
 from finetune.plugins import Plugins, find_code
 from finetune.progress import suppress_progress_bars
 from finetune.recipe import Source
+from finetune.user_code import described
 
 ROLES = ("train", "validation", "test")
 """The splits of a run, in their order."""
@@ -142,7 +143,15 @@ def _folder(source: Source, folder: Path, *, formats: Formats, report: Report) -
     if there is no data file.
     """
     if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
-        return _splits(datasets.load_from_disk(str(folder)))
+        try:
+            return _splits(datasets.load_from_disk(str(folder)))
+        except Exception as error:
+            if isinstance(error, MemoryError | OSError):
+                raise
+            raise _failed(
+                f"{source.path}: the data set that save_to_disk wrote there cannot be read: {described(error)}. "
+                "Write it again."
+            ) from error
     found: dict[str, list[str]] = {}
     stems: dict[tuple[str, bool], str] = {}
     for path in sorted(folder.iterdir()):

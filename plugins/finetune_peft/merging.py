@@ -98,7 +98,10 @@ class UnquantizedStrategy(Strategy):
         with self.loading():
             model = model_class.from_pretrained(base, **{**options, "dtype": "float32"})
         if is_quantized(model):
-            model = model.dequantize()
+            try:
+                model = model.dequantize()
+            except (ValueError, NotImplementedError) as error:
+                raise Incompatible(f"the base model {base!r} is quantized and cannot be unpacked: {error}.") from error
         with suppress_warnings():
             return PeftModel.from_pretrained(model.float(), directory)
 

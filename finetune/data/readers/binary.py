@@ -18,6 +18,7 @@ from finetune.data.findings import Report
 from finetune.data.kinds import MOST_COLUMNS, MOST_LEVELS, control_in
 from finetune.data.table import BLOCK_ROWS, Table
 from finetune.interfaces import Finding
+from finetune.user_code import first_line
 
 _KEPT = b"huggingface"
 """Metadata of a schema in which `datasets` stores a ClassLabel."""
@@ -57,7 +58,13 @@ def read(paths: Sequence[Path], *, names: Sequence[str], kinds: Sequence[str], s
     if writer is not None:
         writer.close()
     count = sum(sizes)
-    rows = Dataset.from_file(str(folder / "rows.arrow")) if count else None
+    rows = None
+    if count:
+        try:
+            rows = Dataset.from_file(str(folder / "rows.arrow"))
+        except ValueError as error:  # the metadata name a type that `datasets` does not have
+            fix = "Write the file again, without the metadata 'huggingface' of its schema."
+            report.error("corrupt-file", f"{first_line(error)}.", fix=fix, file=names[0], split=split)
     is_sound = report.levels["error"] == errors
     return Table(rows=rows, files=tuple(names), sizes=tuple(sizes), read=count, sound=is_sound)
 
