@@ -9,7 +9,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -18,6 +18,7 @@ from finetune import failures, processes
 from finetune.errors import FinetuneError, MissingLibrary, ProcessFailed
 from finetune.plugins import describe_missing, not_installed
 from finetune.prediction.blocks import Blocks, Predict
+from finetune.training import upstream
 from finetune.user_code import failed
 
 Load = Callable[[], Predict]
@@ -132,14 +133,14 @@ def _work(load: Load, blocks: Blocks, connection: Connection, count: int, gpu: s
     """Predict the blocks whose numbers come, until None comes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first one ends them
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     if "OMP_NUM_THREADS" not in os.environ:
         import torch
 
         torch.set_num_threads(processes.threads_each(count))
     predict: Predict | None = None
-    with suppress(EOFError, BrokenPipeError):
+    with ExitStack() as own, suppress(EOFError, BrokenPipeError):
+        if gpu is not None:
+            own.enter_context(upstream.environment("CUDA_VISIBLE_DEVICES", gpu))
         while (number := connection.recv()) is not None:
             try:
                 predict = predict or load()

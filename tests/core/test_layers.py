@@ -23,7 +23,7 @@ CORE = ROOT / "finetune"
 PLUGINS = sorted(path for path in (ROOT / "plugins").glob("finetune_*") if path.is_dir())
 
 LAYERS = (
-    ("errors", "user_code", "trust", "secrets", "characters", "files"),
+    ("errors", "user_code", "trust", "credentials", "secrets", "characters", "files"),
     ("training.upstream",),
     ("interfaces",),
     ("hookspecs",),
@@ -180,7 +180,7 @@ def test_core_names_no_plugin() -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
     # `full` is the default of `finetune init --strategy`, `demo` an extra; the others are words
-    named = names & set(literals) - {"full", "demo", "card", "lines", "text", "samples"}
+    named = names & set(literals) - {"full", "demo", "card", "lines", "text", "samples", "hub", "prefix"}
     assert not named, {name: literals[name] for name in named}
 
 

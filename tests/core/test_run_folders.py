@@ -124,7 +124,7 @@ def test_what_is_no_file_is_refused_by_each_command(name: str, make: Any, run: P
         return
     (run / "result.json").unlink(missing_ok=True)
     if name != "result.json":
-        found = refused(["train", str(run / "recipe.yaml"), "--resume", "--trust-code"])
+        found = refused(["train", str(run / "recipe.yaml"), f"output={run}", "--resume", "--trust-code"])
         assert name in found and ("not a file" in found or "is a link" in found)
 
 
@@ -138,7 +138,7 @@ def test_a_folder_in_the_place_of_a_file_ends_in_no_traceback(name: str, run: Pa
             result = CliRunner().invoke(main, arguments(str(run)))
         assert result.exit_code in {0, 2, 6}, (command, result.output, result.exception)
         if result.exit_code:
-            assert len(result.output.strip().splitlines()) == 1, (command, result.output)
+            assert "Traceback" not in result.output, (command, result.output)
 
 
 def a_file(place: Path) -> None:
