@@ -52,7 +52,7 @@ def read(paths: Sequence[Path], *, names: Sequence[str], kinds: Sequence[str], s
                     break
                 writer.write_batch(batch.select(schema.names).replace_schema_metadata(schema.metadata))
                 sizes[number] += len(batch)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             message = f"the {kind} file cannot be read: {str(error).strip() or type(error).__name__}."
             report.error("corrupt-file", message, fix="Copy it or write it again.", file=name, split=split)
     if writer is not None:
