@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from finetune import __version__, failures, processes, secrets
+from finetune.characters import visible
 from finetune.errors import BadData, FinetuneError, Interrupted, ProcessFailed, did_you_mean
 from finetune.plugins import Catalogue, discover
 from finetune.user_code import failed
@@ -114,10 +115,10 @@ def show(error: FinetuneError) -> None:
     if isinstance(error, BadData) and error.findings:
         from finetune.cli.output import findings
 
-        click.echo(str(error).splitlines()[0], err=True)
+        click.echo(visible(str(error)).splitlines()[0], err=True)
         findings(error.findings, error.counts)
     else:
-        click.echo(str(error), err=True)
+        click.echo(visible(str(error)), err=True)
 
 
 def _end(ctx: click.Context, error: FinetuneError) -> None:

@@ -63,6 +63,17 @@ FAULTS = [
 ]
 
 
+@pytest.mark.parametrize(
+    "words", [["report", "RUN"], ["clean", "RUN"], ["predict", "RUN", "--text", "a"], ["check", "RUN"]]
+)
+def test_no_message_holds_a_control_character_of_a_path(words: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run\x1b]0;owned\x07"
+    run.mkdir()
+    ended = CliRunner().invoke(main, [str(run) if word == "RUN" else word for word in words])
+    assert ended.exit_code == 2
+    assert not set(ended.output) & set("\x1b\x07") and "x1b" in ended.output
+
+
 def test_an_interrupt_while_the_options_are_read_ends_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: Any) -> Any:
         raise KeyboardInterrupt
