@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import sys
+
+if getattr(sys, "argv", [])[:1] == ["-m"] and not sys.flags.safe_path:
+    del sys.path[0]  # `python -m finetune` puts the current folder first, and the files of a stranger can lie there
+
 from typing import TYPE_CHECKING, Any
 
 from finetune.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from finetune.api import evaluate, load, train
+    from finetune.api import evaluate, load, predict, train
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "evaluate", "hookimpl", "load", "train"]
+__all__ = ["__version__", "evaluate", "hookimpl", "load", "predict", "train"]
 
 
 def __getattr__(name: str) -> Any:
     """Import `finetune.api` on first use, because it imports torch and transformers."""
-    if name in {"train", "load", "evaluate"}:
+    if name in {"train", "load", "evaluate", "predict"}:
         from finetune import api
 
         return getattr(api, name)

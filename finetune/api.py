@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 import sys
-import tempfile
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeGuard, overload
+from typing import Any, Literal, TypeGuard, overload
 
 from finetune.training import upstream
 
 upstream.import_bitsandbytes()  # before anything else imports transformers, which would import it with a warning
 
-from transformers import TrainingArguments
+from transformers import TrainingArguments, set_seed
 
 from finetune import base as bases
-from finetune import data, models, trust
+from finetune import data, models, prediction, trust
+from finetune import folder as run_folder
 from finetune import plan as plans
 from finetune import recipe as recipes
 from finetune import run as runs
-from finetune.data import features
+from finetune.data import features, storage
 from finetune.errors import BadData, BadRecipe, FinetuneError
 from finetune.evaluation import scoring
 from finetune.interfaces import Job, Record, Row, Task
 from finetune.plan import Plan
-from finetune.plugins import Plugins, discover, resolve
+from finetune.plugins import Plugins, add_folder, discover, resolve
+from finetune.prediction import BLOCK_ROWS, Blocks, Output, Predict, Written
 from finetune.progress import Console, Reporter
 from finetune.recipe import Choice, Model, Recipe, Source, options
-from finetune.result import RECIPE, Result
+from finetune.result import RECIPE, Result, as_plain
 from finetune.training import callbacks
 from finetune.training import trainer as training
 from finetune.training.arguments import LIMITS, check_generation, device_arguments
@@ -173,6 +178,15 @@ def load(
         BadRecipe: The folder holds no finished run, or its base model is gone.
         Incompatible: The base model, the saved model or the saved tokenizer has changed since the run was trained.
     """
+    return _with_weights(
+        _opened(run, base=base, accept_changes=accept_changes, trust_code=trust_code, plugins=plugins), Path(run)
+    )
+
+
+def _opened(
+    run: str | Path, *, base: str | Path | None, accept_changes: bool, trust_code: bool, plugins: Plugins | None = None
+) -> FineTuned:
+    """Return a finished run without the weights of its model; see `load`."""
     plugins = plugins or discover()
     result = Result.load(run, trust_code=trust_code)
     recipe = recipes.from_mapping(result.recipe, name=str(Path(run) / RECIPE))
@@ -200,8 +214,14 @@ def load(
 
     with models.suppress_output(), _explaining_damage(Path(run), verified=bool(result.base.get("saved_model"))):
         tokenizer = AutoTokenizer.from_pretrained(run, trust_remote_code=False)
-        model = runs.reload(plan, Path(run), tokenizer)
-    return FineTuned(plan=plan, result=result, tokenizer=tokenizer, model=model)
+    return FineTuned(plan=plan, result=result, tokenizer=tokenizer, model=None)
+
+
+def _with_weights(opened: FineTuned, run: Path) -> FineTuned:
+    """Load the weights of an opened run."""
+    verified = bool(opened.result.base.get("saved_model"))
+    with models.suppress_output(), _explaining_damage(run, verified=verified):
+        return replace(opened, model=runs.reload(opened.plan, run, opened.tokenizer))
 
 
 @contextmanager
@@ -261,6 +281,120 @@ def evaluate(
     """
     model = load(run, base=base, accept_changes=accept_changes, trust_code=trust_code, plugins=plugins)
     return model.evaluate(dataset, split=split, reporter=reporter)
+
+
+def predict(
+    run: str | Path,
+    data: str | Path | Source,
+    output: str | Path,
+    *,
+    on_bad: Literal["error", "drop"] | None = None,
+    generation: Mapping[str, Any] = {},
+    block_rows: int = BLOCK_ROWS,
+    processes: int | None = None,
+    engine: Literal["local", "ray"] = "local",
+    address: str | None = None,
+    overwrite: bool = False,
+    base: str | Path | None = None,
+    trust_code: bool = False,
+    accept_changes: bool = False,
+    reporter: Reporter | None = None,
+) -> Written:
+    """Predict every row of a data set with the model of a finished run, and write the records as JSON lines.
+
+    The rows are predicted in blocks. Each block becomes one file, ``part-00000.jsonl`` and so on, in the order of the
+    rows. If the call is stopped, the same call makes only the files that are missing or damaged. The memory that it
+    takes does not depend on the number of rows.
+
+    A script that sets `processes` must call this function below ``if __name__ == "__main__":``, because each process
+    imports the script.
+
+    Args:
+        run: The run folder.
+        data: A path in any format of a recipe, with the columns of the run's data; or a `Source`.
+        output: The folder for the files. It must not exist, be empty, or hold predictions of the same
+            rows by the same model, unless `overwrite` is set.
+        on_bad: What to do with bad rows: ``"error"``, or ``"drop"`` for a record without a prediction;
+            None for what the run did.
+        generation: Options of text generation that replace those of the run.
+        block_rows: Rows of a block. With fewer, less is lost when the call is stopped; with more,
+            there are fewer files.
+        processes: How many processes predict, each with its own copy of the model; None for one, and
+            in Ray for as many as the cluster has GPUs, or CPUs.
+        engine: ``"local"`` for this machine, ``"ray"`` for a cluster of Ray.
+        address: Where the cluster of Ray is; None to start one on this machine.
+        overwrite: Predict all rows again, and replace what `output` holds.
+        base: Folder or Hub id of the base model, as in `load`.
+        trust_code: Run the Python code that the run folder names, as in `load`.
+        accept_changes: As in `load`.
+        reporter: Shows the progress.
+
+    Raises:
+        BadData: The data cannot be used, or a row is bad and `on_bad` is ``error``.
+        OutputExists: `output` holds something else, or another call writes into it.
+        MissingLibrary: Ray is not installed.
+        ProcessFailed: A process was killed.
+    """
+    reporter = reporter or Reporter()
+    folder = Path(output)
+    prediction.check(folder)
+    opened = _opened(run, base=base, accept_changes=accept_changes, trust_code=trust_code)
+    if generation:
+        opened = opened.with_generation(**generation)
+    source = data if isinstance(data, Source) else opened.source_to_predict(str(data))
+    if on_bad is not None:
+        source = replace(source, on_bad=on_bad)
+    with run_folder.lock(folder):
+        with reporter.phase("read and check the data"):
+            blocks = opened._blocks(source, rows=block_rows)
+        target = Output(
+            folder,
+            model=opened._digest(Path(run)),
+            input=blocks.input,
+            block_rows=block_rows,
+            blocks=len(blocks),
+            rows=blocks.rows,
+        )
+        missing = target.begin(overwrite=overwrite)
+        load_again = _Loading(
+            run=Path(run).absolute(),
+            base=None if base is None else str(base),
+            accept_changes=accept_changes,
+            trust_code=trust_code,
+            generation=dict(generation),
+            trusted=trust.state(),
+        )
+        if missing:
+            with (
+                reporter.phase("predict"),
+                closing(
+                    prediction.predicted(load_again, blocks, missing, engine=engine, count=processes, address=address)
+                ) as done,
+            ):
+                for finished, (number, text) in enumerate(done, start=len(blocks) - len(missing) + 1):
+                    target.write(number, text)
+                    reporter.step(finished, len(blocks))
+    return Written(output=folder, rows=blocks.rows, parts=len(blocks), made=len(missing), dropped=blocks.dropped)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Loading:
+    """How a process loads the model, which may be another process than the one that read the data."""
+
+    run: Path
+    base: str | None
+    accept_changes: bool
+    trust_code: bool
+    generation: Mapping[str, Any]
+    trusted: trust.State
+
+    def __call__(self) -> Predict:
+        for folder in trust.restore(self.trusted):
+            add_folder(folder)
+        model = load(self.run, base=self.base, accept_changes=self.accept_changes, trust_code=self.trust_code)
+        if self.generation:
+            model = model.with_generation(**self.generation)
+        return model._for_inference()._predictor(answers=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -332,7 +466,8 @@ class FineTuned:
             column_use=self.result.column_use,
             tokenizer=lambda: self.tokenizer,
         )
-        return self._for_inference()._records(found.splits["test"], answers=False)
+        records = self._for_inference()._records(found.splits["test"], answers=False)
+        return [as_plain(record) for record in records]
 
     def _for_inference(self) -> FineTuned:
         """Return the same model with a preprocessor that does not pack examples."""
@@ -359,6 +494,12 @@ class FineTuned:
         Raises:
             BadData: The data cannot be used, or a row is bad and `Source.on_bad` is ``error``.
         """
+        blocks = self._blocks(source)
+        predict = self._for_inference()._predictor(answers=False)
+        return [as_plain(record) for block in blocks for record in block.records(predict)], blocks.dropped
+
+    def _blocks(self, source: Source, *, rows: int = BLOCK_ROWS) -> Blocks:
+        """Read and check the rows of a source for a prediction."""
         found = data.load(
             source,
             self.plan.preprocessor,
@@ -369,16 +510,41 @@ class FineTuned:
             column_use=self.result.column_use,
             tokenizer=lambda: self.tokenizer,
         )
-        model = self._for_inference()
-        records: list[Record] = []
-        for split, part in found.splits.items():
-            predicted = iter(model._records(part, answers=False))
-            left_out = {(row["file"], row["row"]): row for row in found.dropped if row["split"] == split}
-            for file, size in found.sizes[split].items():
-                for number in range(size):
-                    bad = left_out.get((file, number))
-                    records.append(next(predicted) if bad is None else _left_out(bad))
-        return records, found.dropped
+        return Blocks(found, rows=rows)
+
+    def _digest(self, run: Path) -> str:
+        """Return the SHA-256 of everything that a prediction depends on, except the rows."""
+        recipe = self.plan.recipe
+        saved = self.result.base if self.result.base.get("saved_model") else bases.describe_saved(run)
+        files = {name: saved[name] for name in ("saved_model", "saved_tokenizer") if name in saved}
+        if "files" in self.result.base:
+            files["base"] = self.result.base["files"]
+        elif self.plan.strategy.loads_base():
+            files["base"] = bases.describe(self.plan.model)["files"]
+        known = prediction_options(self.plan.task)
+        content = {
+            "task": recipe.task,
+            "strategy": recipes.to_mapping(recipe)["strategy"],
+            "preprocessor": self.result.preprocessor,
+            "evaluator": self.result.evaluator,
+            "training": {name: value for name, value in recipe.training.items() if name in known},
+            "generation": recipe.generation,
+            "seed": recipe.seed,
+            "files": {
+                kind: {name: entry["sha256"] for name, entry in described.items()} for kind, described in files.items()
+            },
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+    def source_to_predict(self, path: str) -> Source:
+        """Return a file as a data set to predict: as `source_like` does, without what only answers need."""
+        inputs = self.plan.preprocessor.needs().inputs
+        source = self.source_like(path)
+        return replace(
+            source,
+            columns={theirs: ours for theirs, ours in source.columns.items() if ours in inputs},
+            constants={name: text for name, text in source.constants.items() if name in inputs},
+        )
 
     def source_like(self, path: str, **changes: Any) -> Source:
         """Return another file as a data set with the columns and constants of the run's data set.
@@ -470,45 +636,58 @@ class FineTuned:
 
     def _records(self, examples: Any, *, answers: bool = True, reporter: Reporter | None = None) -> list[Record]:
         """Predict examples with the task's trainer."""
-        made = features.make(
-            examples,
-            preprocessor=self.plan.preprocessor,
-            tokenizer=self.tokenizer,
-            task=self.plan.task,
-            split="test",
-            answers=answers,
-            reporter=reporter,
-        )
+        return self._predictor(answers=answers, reporter=reporter)(examples, 0)
+
+    def _predictor(self, *, answers: bool, reporter: Reporter | None = None) -> Predict:
+        """Return a function that predicts examples with the task's trainer, which is built once."""
         known = prediction_options(self.plan.task)
         given = {name: value for name, value in self.plan.recipe.training.items() if name in known}
-        with tempfile.TemporaryDirectory() as scratch:
-            job = Job(
-                task=self.plan.task,
-                recipe=self.plan.recipe,
-                output=Path(scratch),
-                seed=self.plan.recipe.seed,
-                model=self.model,
-                tokenizer=self.tokenizer,
+        scratch = storage.folder()  # a trainer needs one, and writes nothing
+        job = Job(
+            task=self.plan.task,
+            recipe=self.plan.recipe,
+            output=scratch,
+            seed=self.plan.recipe.seed,
+            model=self.model,
+            tokenizer=self.tokenizer,
+            preprocessor=self.plan.preprocessor,
+            strategy=self.plan.strategy,
+            evaluator=self.plan.evaluator,
+            train=None,
+            validation=None,
+            validation_examples=None,
+            arguments={
+                **self.plan.task.training,
+                **given,
+                **device_arguments(),
+                "report_to": "none",
+                "disable_tqdm": True,
+            },
+            generation=self.plan.recipe.generation,
+            base=self._load_base,
+            callbacks=[callbacks.ShowPredictionProgress(reporter or Reporter())],
+        )
+        trainer: Any = None
+
+        def predict(examples: Any, number: int) -> list[Record]:
+            nonlocal trainer
+            made = features.make(
+                examples,
                 preprocessor=self.plan.preprocessor,
-                strategy=self.plan.strategy,
-                evaluator=self.plan.evaluator,
-                train=None,
-                validation=None,
-                validation_examples=None,
-                arguments={
-                    **self.plan.task.training,
-                    **given,
-                    **device_arguments(),
-                    "report_to": "none",
-                    "disable_tqdm": True,
-                },
-                generation=self.plan.recipe.generation,
-                base=self._load_base,
-                callbacks=[callbacks.ShowPredictionProgress(reporter or Reporter())],
+                tokenizer=self.tokenizer,
+                task=self.plan.task,
+                split="test",
+                answers=answers,
+                reporter=reporter,
             )
-            trainer = resolve(self.plan.task.trainer)(job)
+            if trainer is None:
+                trainer = resolve(self.plan.task.trainer)(job)
+            set_seed(job.seed + number)  # sampled text must not depend on which blocks were predicted before
             predictions = training.predict(trainer, examples=made.examples, features=made.features, job=job)
-        return training.records_of(self.plan.evaluator, predictions)
+            return training.records_of(self.plan.evaluator, predictions)
+
+        weakref.finalize(predict, shutil.rmtree, scratch, ignore_errors=True)
+        return predict
 
 
 def prediction_options(task: Task) -> set[str]:
@@ -520,12 +699,6 @@ def prediction_options(task: Task) -> set[str]:
     arguments = resolve(task.arguments)
     own = {f.name for f in fields(arguments)} - {f.name for f in fields(TrainingArguments)}
     return {*own, "per_device_eval_batch_size", "bf16", "bf16_full_eval", "fp16"}
-
-
-def _left_out(row: Mapping[str, Any]) -> Record:
-    """Return the record of a row that is left out of a prediction."""
-    place = {name: row[name] for name in ("file", "line", "row", "path") if row[name] is not None or name != "path"}
-    return {"prediction": None, "left_out": " ".join(row["messages"]), **place}
 
 
 def _recipe(recipe: str | Path | Recipe | None, keys: Mapping[str, Any], *, trust_code: bool) -> Recipe:
@@ -576,4 +749,4 @@ def _holds_examples(dataset: Any) -> TypeGuard[Mapping[str, Any]]:
     return not isinstance(part, str | Path)
 
 
-__all__ = ["FineTuned", "evaluate", "load", "train"]
+__all__ = ["FineTuned", "evaluate", "load", "predict", "train"]

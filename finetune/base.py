@@ -94,7 +94,7 @@ def check_content(recorded: Mapping[str, Any], model: Model) -> None:
         changed = _changed({name: files[name] for name in found}, found)
     if changed:
         raise Incompatible(
-            f"model: {folder!r} is not the base model that the run was trained on: {_and(changed)} changed. "
+            f"model: {folder!r} is not the base model that the run was trained on: {some(changed)} changed. "
             "Put the right one back, or name its place with --base (in Python: finetune.load(run, base=…)). To use "
             "this one, set --accept-changes."
         )
@@ -123,11 +123,29 @@ def check_saved(recorded: Mapping[str, Any], directory: Path) -> None:
     _check_saved("model", recorded.get("saved_model", {}), _saved_files(directory), directory)
 
 
+def lost(recorded: Mapping[str, Any], directory: Path) -> list[str]:
+    """Return which files that a run saved are missing or have other content now.
+
+    Each file is read, also if its state is the one that was recorded: a disk can damage content without a trace.
+
+    Args:
+        recorded: As in `check_saved`.
+        directory: The run folder.
+    """
+    names = []
+    for section in ("saved_model", "saved_tokenizer"):
+        for name, then in recorded.get(section, {}).items():
+            path = directory / name
+            if not path.is_file() or _sha256(path) != then["sha256"]:
+                names.append(name)
+    return sorted(names)
+
+
 def _check_saved(what: str, recorded: Files, found: Mapping[str, Path], directory: Path) -> None:
     changed = _changed(recorded, found)
     if changed:
         raise Incompatible(
-            f"the {what} in {str(directory)!r} is not the one that the run saved: {_and(changed)} "
+            f"the {what} in {str(directory)!r} is not the one that the run saved: {some(changed)} "
             f"{'is missing' if len(changed) == 1 and changed[0] not in found else 'changed'}. Put it back, or set "
             "--accept-changes to use what is there."
         )
@@ -197,7 +215,7 @@ def _changed(recorded: Files, found: Mapping[str, Path]) -> list[str]:
     return sorted(changed)
 
 
-def _and(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
     """Return some names as text; of many, the first three and how many there are."""
     return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} other files"
 

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from finetune import base as bases
 from finetune import folder
+from finetune.checkpoint_folders import MANIFEST, PUT_ASIDE, is_own, named_like_checkpoints, step_in_manifest
 from finetune.errors import BadCheckpoint, BadRecipe, CannotWrite
+from finetune.files import require_files
 from finetune.result import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result
-from finetune.training.checkpoints import MANIFEST, best_of, verify_with_best
+from finetune.training.checkpoints import best_of, verify_with_best
 from finetune.training.resume import ORDER
 
-_CHECKPOINT = re.compile(r"checkpoint-(0|[1-9][0-9]*)")
-_INVALID = re.compile(r"(invalid-|torn-|\.deleted-)checkpoint-[0-9]+(\.[0-9]+)?")
-"""Names of checkpoints that were put aside, because they could not be resumed from, or were being deleted."""
-_PARTS = (MANIFEST, "trainer_state.json", "config.json", "adapter_config.json", "optimizer.pt", "*.safetensors")
-"""Patterns of files of a checkpoint, by which a folder is known to be one."""
 _STATES = ("optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt", "rng_state*.pth", ORDER)
 """Patterns of the files that only a resumed run reads."""
 _WRITTEN = (RECIPE, RESULT, PREDICTIONS, DROPPED, "report.html", "README.md")
@@ -117,6 +114,7 @@ def examine(run: Path, *, keep_weights: bool = False, everything: bool = False) 
         CannotWrite: The folder cannot be read.
     """
     with _explained():
+        require_files(run)
         folder.require_unlocked(run)
         return _examine(run, _old_locks(run), keep_weights=keep_weights, everything=everything)
 
@@ -135,6 +133,7 @@ def clean(run: Path, *, keep_weights: bool = False, everything: bool = False) ->
         CannotWrite: Something cannot be removed.
     """
     with _explained():
+        require_files(run)
         before, locks = _size(run), _old_locks(run)
         with folder.lock(run):  # removes an old lock, too
             found = _examine(run, locks, keep_weights=keep_weights, everything=everything)
@@ -153,16 +152,22 @@ def _old_locks(run: Path) -> list[Item]:
 
 def _examine(run: Path, locks: Sequence[Item], *, keep_weights: bool, everything: bool) -> Examined:
     finished = (run / RESULT).is_file()
-    if finished:
-        _require_whole(run)
     folders = sorted(path for path in run.iterdir() if path.is_dir() and not path.is_symlink())
-    checkpoints = {int(match[1]): path for path in folders if (match := _CHECKPOINT.fullmatch(path.name))}
+    checkpoints = named_like_checkpoints(run)
+    if finished:
+        result = Result.load(run)
+        if checkpoints or any(PUT_ASIDE.fullmatch(path.name) for path in folders):
+            _require_whole(run, result)
     newest = None if finished or everything else _newest_valid(checkpoints)
     kept = {} if newest is None else _needed(checkpoints, newest)
     items: list[Item] = []
     has_none = newest is None and not finished and not everything
-    for step, path in sorted(checkpoints.items()):
+    for step, path in checkpoints.items():
         if path.name in kept:
+            continue
+        if not is_own(path):
+            if (other := step_in_manifest(path)) is not None:
+                kept[path.name] = f"its {MANIFEST} is that of step {other}, so it is a copy"
             continue
         if has_none:
             kept[path.name] = _LAST
@@ -179,7 +184,7 @@ def _examine(run: Path, locks: Sequence[Item], *, keep_weights: bool, everything
     for path in folders:
         if has_none and path.name.startswith("invalid-"):
             kept[path.name] = _LAST
-        elif _INVALID.fullmatch(path.name):
+        elif PUT_ASIDE.fullmatch(path.name):
             items += _items(path, _DAMAGED, kept, only_states=False)
     for path in _scratch_files(run):
         items.append(_item(str(path.relative_to(run)), [path], _LEFT))
@@ -202,18 +207,30 @@ def _needed(checkpoints: Mapping[int, Path], newest: int) -> dict[str, str]:
     return kept
 
 
-def _require_whole(run: Path) -> None:
-    """Check that a finished run has the weights that it saved, so that no checkpoint is needed to repair it.
+def _require_whole(run: Path, result: Result) -> None:
+    """Check that a finished run has the model that it saved, so that no checkpoint is needed to repair it.
 
     Raises:
-        BadRecipe: The result or the weights are damaged.
+        BadRecipe: A file of the model is missing or damaged.
     """
-    saved, has = Result.load(run).saved_bytes, folder.size_of_weights(run)
-    if has < saved:
+    if result.base.get("saved_model"):
+        lost = bases.lost(result.base, run)
+        problem = f"{bases.some(lost)} {'is' if len(lost) == 1 else 'are'} not as the run saved it" if lost else ""
+    else:
+        problem = _problem_without_digests(run, result)
+    if problem:
         raise BadRecipe(
-            f"{str(run)!r} has {has:,} bytes of weights, and the run saved {saved:,}. Its checkpoints are kept, "
-            "because they may hold the only good weights. Restore the weights first."
+            f"the model in {str(run)!r} is damaged: {problem}. Its checkpoints are kept, because they may hold the "
+            "only good weights. Restore the model first."
         )
+
+
+def _problem_without_digests(run: Path, result: Result) -> str:
+    """Return what is wrong with the model of a run whose result has no digests; an older version wrote it."""
+    saved, has = result.saved_bytes, folder.size_of_weights(run)
+    if saved and has != saved:
+        return f"it has {has:,} bytes of weights, and the run saved {saved:,}"
+    return bases.unreadable(run)
 
 
 def _newest_valid(checkpoints: Mapping[int, Path]) -> int | None:
@@ -231,7 +248,8 @@ def _newest_valid(checkpoints: Mapping[int, Path]) -> int | None:
 def _other_files(checkpoint: Path) -> list[str]:
     """Return the files in a checkpoint that its manifest does not name: someone put them there afterwards."""
     try:
-        manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+        path = checkpoint / MANIFEST
+        manifest = json.loads(path.read_text(encoding="utf-8") if path.is_file() else "")
         listed = {*manifest["files"], MANIFEST}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []  # not complete, so nothing is known about its files
@@ -239,15 +257,8 @@ def _other_files(checkpoint: Path) -> list[str]:
     return sorted(found - listed)
 
 
-def _is_checkpoint(directory: Path) -> bool:
-    """Return whether a folder holds a file of a checkpoint, or nothing."""
-    return any(any(directory.glob(pattern)) for pattern in _PARTS) or not any(directory.iterdir())
-
-
 def _items(checkpoint: Path, note: str, kept: dict[str, str], *, only_states: bool) -> Iterator[Item]:
     """Yield what can be removed of a checkpoint; if it stays for a reason, add that to `kept`."""
-    if not _is_checkpoint(checkpoint):
-        return
     if only_states:
         states = sorted(path for pattern in _STATES for path in checkpoint.glob(pattern))
         if states:

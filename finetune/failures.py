@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from finetune.checkpoint_folders import named_like_checkpoints, step_in_manifest
 from finetune.errors import CannotWrite, FinetuneError, Interrupted, NoRoom, OutOfMemory, TrainingFailed
 from finetune.result import RESULT
 from finetune.user_code import first_line
@@ -38,7 +39,6 @@ _NOT_WRITTEN = ("no space left", "file write failed", "iostream error", "unexpec
 """What PyTorch says if a file cannot be written; it does not say why."""
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 """How libraries in Rust, such as safetensors and tokenizers, name an error of the system."""
-_CHECKPOINTS = "checkpoint-*/manifest.json"
 _MIB = 2**20
 
 
@@ -183,9 +183,11 @@ def go_on(output: Path, *, flags: str = "--resume") -> str:
 
 def newest_checkpoint(output: Path) -> str | None:
     """Return the name of the newest complete checkpoint in a run folder; None if there is none."""
-    found = [path.parent for path in output.glob(_CHECKPOINTS) if path.parent.name.rpartition("-")[2].isdecimal()]
-    newest = max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-    return None if newest is None else newest.name
+    if not output.is_dir():
+        return None
+    found = named_like_checkpoints(output)
+    complete = [path.name for step, path in found.items() if step_in_manifest(path) == step]
+    return complete[-1] if complete else None
 
 
 @contextmanager
@@ -254,14 +256,18 @@ def _place(error: BaseException, attempt: Attempt | None) -> str:
 def _no_room(error: BaseException, attempt: Attempt | None) -> str:
     place, number = _place(error, attempt), _errno(error)
     why = f": {os.strerror(number)}" if number else ""
-    has = ""
-    temporary = tempfile.gettempdir()
+    has, temporary = "", tempfile.gettempdir()
     with suppress(OSError):
-        folder = attempt.output if attempt else Path(place or ".").absolute().parent
-        has = f"The disk has {shutil.disk_usage(folder).free / _MIB:,.0f} MiB"
+        folder = attempt.output.absolute() if attempt else Path(place or ".").absolute().parent
+        while not folder.exists():  # the error came before the run folder was made
+            folder = folder.parent
+        free = shutil.disk_usage(folder).free
+        has = f"The disk has {free / _MIB:,.0f} MiB"
         if os.stat(folder).st_dev != os.stat(temporary).st_dev:
-            free = shutil.disk_usage(temporary).free
-            has += f", and that of the temporary folder {temporary!r} has {free / _MIB:,.0f} MiB"
+            left = shutil.disk_usage(temporary).free
+            has += f", and that of the temporary folder {temporary!r} has {left / _MIB:,.0f} MiB"
+            if left < free and attempt and place == str(attempt.output):
+                place = temporary  # the error names no file, and this disk has less room
         has += ". "
     remedy = "Free some space, or set TMPDIR to a folder on another disk."
     return f"no room{f' in {place!r}' if place else ''}{why}. {has}{_after(attempt, remedy)}"

@@ -14,6 +14,7 @@ from typing import Any
 
 from finetune import recipe
 from finetune.errors import BadRecipe, OutputExists
+from finetune.files import require_files
 from finetune.interfaces import Record, Row
 from finetune.result import DROPPED, LOG, NON_FINITE, RECIPE, RESULT, find_non_finite, to_json, write_atomically
 
@@ -64,6 +65,7 @@ def check(output: Path, *, resume: bool, overwrite: bool) -> None:
         raise OutputExists(f"output: {str(output)!r} is not empty. {hint}")
     if resume:
         _refuse_links(output)
+        require_files(output)
     if not is_run:
         raise OutputExists(
             f"output: {str(output)!r} holds files but no {RECIPE}, so it is not a run folder and is not replaced. "
@@ -229,7 +231,7 @@ def _take(file: int, path: Path) -> None:
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows as JSON lines; a value that JSON cannot hold is written as its `str`."""
-    write_atomically(path, "".join(to_json(row, default=str) + "\n" for row in rows))
+    write_atomically(path, (to_json(row, default=str) + "\n" for row in rows))
 
 
 def lines_of(

@@ -39,7 +39,7 @@ Batch = Mapping[str, Sequence[Any]]
 """Several examples or features: column → one value each."""
 
 Record = dict[str, Any]
-"""The prediction for one example, as JSON can hold it."""
+"""The prediction for one example, as JSON can hold it. Inside it, a mapping can be of any class."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -115,9 +115,12 @@ def require_no_code(model: Model) -> None:
 
 
 def _is_plain(value: Any) -> bool:
-    """Return whether an option names no repository of the Hub."""
+    """Return whether an option loads nothing from the Hub.
+
+    If the package `kernels` is installed, transformers replaces Flash Attention that is not by a kernel of the Hub.
+    """
     if isinstance(value, str):
-        return "/" not in value
+        return "/" not in value and not ("flash_attention" in value and importlib.util.find_spec("kernels"))
     return not value
 
 
@@ -153,7 +156,7 @@ def _kernel(config: Any) -> str | None:
         candidates = value.values() if isinstance(value, Mapping) else [value]
         if name in IMPLEMENTATIONS:
             for each in candidates:
-                if isinstance(each, str) and "/" in each:
+                if isinstance(each, str) and not _is_plain(each):
                     return each
         found = _kernel(value)
         if found:
@@ -258,6 +261,8 @@ def load(model: Model, model_class: Any, options: Mapping[str, Any]) -> Loaded:
     try:
         with environment(NO_CONVERSION, "1"), keeping_loaded_rows(), _marking_uninitialized_memory():
             loaded, info = model_class.from_pretrained(path, output_loading_info=True, **arguments)
+    except ImportError as error:  # how the weights are stored needs a library that is not installed
+        raise Incompatible(f"model: {model.path!r} cannot be loaded: {first_line(error)}.") from error
     except RuntimeError as error:
         if HEAD_OF_ANOTHER_SIZE not in str(error):
             raise

@@ -106,7 +106,9 @@ def find_code(name: str, *, where: str) -> Any:
         BrokenPlugin: The module needs another module that is not installed, or raises an error.
     """
     trust.require(name, where=where)
-    return resolve(name)
+    found = resolve(name)
+    trust.require_own(found, name, where=where)
+    return found
 
 
 def class_path(cls: Any) -> str:

@@ -45,6 +45,29 @@ def is_main() -> bool:
     return number() == 0
 
 
+def require_gpus(count: int) -> list[str]:
+    """Return the GPUs of this machine as ``CUDA_VISIBLE_DEVICES`` names them; none without GPUs.
+
+    Args:
+        count: How many processes are wanted; each needs a GPU if there are any.
+
+    Raises:
+        BadOptions: There are fewer GPUs.
+    """
+    import torch
+
+    gpus = torch.cuda.device_count()
+    if 0 < gpus < count:
+        raise BadOptions(f"--processes is {count}, and this machine has {gpus} GPUs. Each process needs one.")
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",") if named and gpus else [str(number) for number in range(gpus)]
+
+
+def threads_each(processes: int) -> int:
+    """Return how many threads each of some processes of this machine gets."""
+    return max(1, (os.cpu_count() or 1) // processes)
+
+
 def join(*, timeout: float) -> None:
     """Join the other processes of the run.
 

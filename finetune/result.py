@@ -9,12 +9,14 @@ import platform
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
 from finetune import trust
 from finetune.errors import BadRecipe
+from finetune.files import require_files
 from finetune.progress import Phase
 from finetune.user_code import first_line
 
@@ -46,7 +48,7 @@ BASE_MODEL = "base_model"
 
 DISTRIBUTION = "finetune-kit"
 
-NOT_FOR_RUNS = frozenset({"dev", "docs", "demo", "report"})
+NOT_FOR_RUNS = frozenset({"dev", "docs", "demo", "report", "ray"})
 """Extras whose packages no run computes with."""
 
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:.*extra == ['\"]([^'\"]+)['\"])?")
@@ -167,12 +169,13 @@ class Result:
                 package.
         """
         path = Path(directory) / RESULT
+        require_files(Path(directory))
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError) as error:
             why = "it is not a run folder"
             if (Path(directory) / RECIPE).is_file():
-                why = "the run did not finish. Continue it with `finetune train --resume`"
+                why = "the run did not finish. Wait until it ends, or continue it with `finetune train --resume`"
             raise BadRecipe(f"{str(directory)!r} has no {RESULT}: {why}.") from error
         except OSError as error:
             raise BadRecipe(f"{path} cannot be read: {error.strerror}.") from error
@@ -210,18 +213,46 @@ def to_json(content: Any, *, indent: int | None = None, default: Callable[[Any],
     Every file that finetune writes as JSON is made here.
 
     Args:
-        content: What to write.
+        content: What to write. A mapping of any class is written as a `dict` is.
         indent: Spaces for each level; None for one line.
         default: What becomes of a value that JSON cannot hold; None for an error.
 
     >>> to_json({"loss": float("nan"), "scores": (1.5, float("-inf"))})
     '{"loss": null, "scores": [1.5, null]}'
     """
+    known = partial(_or_mapping, default=default)
     try:
-        return json.dumps(content, indent=indent, ensure_ascii=False, default=default, allow_nan=False)
+        return json.dumps(content, indent=indent, ensure_ascii=False, default=known, allow_nan=False)
     except ValueError:  # the rare case; or a circle, which fails again
-        finite = json.loads(json.dumps(content, ensure_ascii=False, default=default), parse_constant=lambda _: None)
+        finite = json.loads(json.dumps(content, ensure_ascii=False, default=known), parse_constant=lambda _: None)
         return json.dumps(finite, indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _or_mapping(value: Any, default: Callable[[Any], Any] | None) -> Any:
+    """Return what JSON holds in place of a value of a class that it does not know.
+
+    Raises:
+        TypeError: The value is no mapping, and nothing says what becomes of it.
+    """
+    if isinstance(value, Mapping):
+        return dict(value.items())
+    if default is None:
+        raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+    return default(value)
+
+
+def as_plain(content: Any) -> Any:
+    """Return content in which every mapping is a `dict`.
+
+    >>> from types import MappingProxyType
+    >>> as_plain({"shares": MappingProxyType({"sea": 0.5})})
+    {'shares': {'sea': 0.5}}
+    """
+    if isinstance(content, Mapping):
+        return {key: as_plain(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [as_plain(value) for value in content]
+    return tuple(as_plain(value) for value in content) if isinstance(content, tuple) else content
 
 
 def find_non_finite(content: Any) -> list[list[Any]]:
@@ -239,6 +270,8 @@ def find_non_finite(content: Any) -> list[list[Any]]:
         parts = enumerate(content)
     found = []
     for key, value in parts:
+        if isinstance(value, str) or (isinstance(value, float) and math.isfinite(value)):
+            continue  # most values are
         found += [[key, *place] for place in find_non_finite(value)]
     return found
 
@@ -277,7 +310,7 @@ def json_problem(content: Any, *, place: str = "") -> str:
     ('', "'loss[1]' is of the type set")
     """
     try:
-        json.dumps(content)
+        json.dumps(content, default=partial(_or_mapping, default=None))
     except (TypeError, ValueError, RecursionError):
         return _json_problem(content, place) or f"{place!r} cannot be written"
     return ""
@@ -363,13 +396,20 @@ SCRATCH = ".*.*.scratch"
 """Names of the files that `write_atomically` leaves if the process is killed."""
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that, after a crash, it is either complete or unchanged."""
+def write_atomically(path: Path, text: str | Iterable[str]) -> None:
+    r"""Write a file so that, after a crash, it is either complete or unchanged.
+
+    Half of a surrogate pair, which UTF-8 cannot hold, is written as in JSON: ``\ud83d``.
+
+    Args:
+        path: The file.
+        text: Its content, or the parts of it one after another.
+    """
     scratch = path.with_name(f".{path.name}.{os.getpid()}.scratch")
     scratch.unlink(missing_ok=True)  # a link that somebody laid there would lead the text to another file
     try:
-        with scratch.open("x", encoding="utf-8") as file:
-            file.write(text)
+        with scratch.open("x", encoding="utf-8", errors="backslashreplace") as file:
+            file.writelines([text] if isinstance(text, str) else text)
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(path)

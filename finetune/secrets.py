@@ -6,41 +6,25 @@ or a header into its errors.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-import re
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus, unquote
 
+from finetune import credentials
 from finetune.errors import BadRecipe
-
-KEYS = re.compile(r"(?i)(^|_)(token|password|passwd|secret|credentials?|(api|access|private|secret)_?key)$")
-"""Options that hold a credential."""
-
-VALUES = re.compile(
-    r"\b(hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|AKIA[0-9A-Z]{16}|xox[abp]-[A-Za-z0-9-]{10,})"
-)
-"""Texts in the form of a token: of the Hub, OpenAI, GitHub, AWS and Slack."""
-
-VARIABLES = re.compile(r"(?i)(TOKEN|API_?KEY|(ACCESS|PRIVATE|SECRET|AUTH)_KEY|SECRET|PASSWORD|PASSWD|PASSPHRASE)$")
-"""Environment variables that hold a credential, by the end of their name."""
-
-IN_URL = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/\s@'\"]+@")
-"""The beginning of a URL with a name and a password, or a token: ``https://me:word@``."""
-
-HIDDEN = "***"
-"""What is printed instead of a credential."""
 
 _SHORTEST = 8
 """Characters of the shortest value of a variable that counts as a credential."""
 
-_SPECIAL_TOKENS = re.compile(r"(?i)^(bos|eos|unk|sep|pad|cls|mask|image|audio|start|end|decoder_start)_token$")
-"""Options that name a special token of a tokenizer."""
+_NAMES_OF_USERS = ("columns", "constants", "mixture")
+"""Sections whose keys the user chooses: a column of words is often named `token`."""
 
 
 def refuse(recipe: Mapping[str, Any]) -> None:
@@ -49,43 +33,61 @@ def refuse(recipe: Mapping[str, Any]) -> None:
     Raises:
         BadRecipe: It does. The message names the key, and not the value.
     """
-    secret = own()
-    for place, value in _texts(recipe, ""):
-        section, _, key = place.rpartition(".")
-        # the keys of `columns` and `constants` are names of columns, and a column of words is often named `token`
-        is_option = not section.endswith(("columns", "constants"))
-        named = is_option and KEYS.search(key) is not None and _SPECIAL_TOKENS.match(key) is None
-        looks_secret = VALUES.search(value) or IN_URL.search(value)
-        if named or looks_secret or any(each in value for each in secret):
+    values = _written(own())
+    for place, value, named in _values(recipe):
+        text = value if isinstance(value, str) else str(value)
+        if named or _without(text, values) != text:
             raise BadRecipe(
-                f"{place} looks like a credential. The run folder would hold it as readable text. Take it out of the "
-                "recipe; for the Hub, set HF_TOKEN or log in with `hf auth login`."
+                f"{_without(place, values)} looks like a credential. The run folder would hold it as readable text. "
+                "Take it out of the recipe; for the Hub, set HF_TOKEN or log in with `hf auth login`."
             )
 
 
-def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
-    """Yield each text of a recipe with its place: ``model.options.token``."""
-    if isinstance(value, str):
-        yield place, value
-    elif isinstance(value, Mapping):
+def _values(
+    value: Any, place: str = "", *, named: bool = False, is_option: bool = True
+) -> Iterator[tuple[str, Any, bool]]:
+    """Yield each text and number below a value of a recipe, and each key.
+
+    Args:
+        value: The value.
+        place: Where it is: ``model.options.token``.
+        named: Whether its name, or that of a section around it, is that of a credential.
+        is_option: Whether the keys of a mapping are names of options.
+
+    Yields:
+        The place, the text or number, and whether it is a credential by its name alone.
+    """
+    if isinstance(value, Mapping):
         for key, below in value.items():
-            yield from _texts(below, f"{place}.{key}" if place else str(key))
+            inner = f"{place}.{key}" if place else str(key)
+            yield inner, str(key), False
+            by_name = is_option and credentials.names_credential(str(key))
+            yield from _values(below, inner, named=named or by_name, is_option=key not in _NAMES_OF_USERS)
     elif isinstance(value, list | tuple):
         for number, below in enumerate(value):
-            yield from _texts(below, f"{place}[{number}]")
+            yield from _values(below, f"{place}[{number}]", named=named, is_option=is_option)
+    elif isinstance(value, str):
+        yield place, value, named and bool(value) and not credentials.is_placeholder(value)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield place, value, named
 
 
 def own() -> set[str]:
-    """Return the credentials of this process: in its environment, in the URL of a proxy, and the stored Hub token."""
+    """Return the credentials of this process: those in its environment, and the stored Hub token."""
     found = set()
     for name, value in os.environ.items():
-        if VARIABLES.search(name) and not value.startswith("/"):  # else the path of a file
+        if credentials.variable_holds_credential(name) and not _is_path(value):
             found.add(value.strip())
-        if name.lower().endswith("_proxy"):
-            found.update(re.findall(r"://[^/\s@:]*:([^/\s@]+)@", value))
+        for password in credentials.passwords(value):
+            found.update((password, unquote(password)))
     with suppress(OSError, ValueError):  # nobody has logged in
         found.add(_token_file().read_text(encoding="utf-8").strip())
     return {value for value in found if len(value) >= _SHORTEST}
+
+
+def _is_path(value: str) -> bool:
+    """Return whether a value is the path of a file that exists; a password can begin with a slash, too."""
+    return value.startswith(("/", "~")) and os.path.lexists(Path(value).expanduser())
 
 
 def _token_file() -> Path:
@@ -101,15 +103,23 @@ def redacted(text: str) -> str:
     >>> redacted("401 for https://me:secret@example.org/x")
     '401 for https://***@example.org/x'
     """
-    return _without(text, own())
+    return _without(text, _written(own()))
 
 
-def _without(text: str, values: Collection[str], *, looks: bool = True) -> str:
+def _written(values: Collection[str]) -> list[str]:
+    """Return values in each way in which they may be written, the longest first: as in a URL, in Python and in JSON."""
+    found = set()
+    for value in values:
+        found |= {value, quote(value), quote(value, safe=""), quote_plus(value)}
+        found |= {repr(value)[1:-1], json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+    return sorted(found, key=len, reverse=True)
+
+
+def _without(text: str, values: Sequence[str], *, looks: bool = True) -> str:
     """Return a text without some values, and if wanted without all that looks like a credential."""
-    for value in sorted(values, key=len, reverse=True):
-        for written in (value, quote(value, safe="")):
-            text = text.replace(written, HIDDEN)
-    return VALUES.sub(HIDDEN, IN_URL.sub(rf"\1{HIDDEN}@", text)) if looks else text
+    for value in values:
+        text = text.replace(value, credentials.HIDDEN)
+    return credentials.without(text) if looks else text
 
 
 class _Stream:
@@ -139,7 +149,7 @@ def hidden() -> Iterator[None]:
     Standard output can hold data, so only the credentials of this process are taken out there. If an error leaves the
     block, nothing is put back, because Python still prints its traceback.
     """
-    make_record, values = logging.getLogRecordFactory(), own()
+    make_record, values = logging.getLogRecordFactory(), _written(own())
 
     def record(*arguments: Any, **named: Any) -> logging.LogRecord:
         made = make_record(*arguments, **named)

@@ -7,6 +7,7 @@ can come from a stranger, and they hold such names too. They are data until the 
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import is_dataclass
@@ -23,6 +24,9 @@ RUN_FILES = (
 
 KERNELS = ("attn_implementation", "experts_implementation", "use_kernels", "allow_all_kernels", "kernel_config")
 """Options of `from_pretrained` that can run kernels, which are code on the Hub."""
+
+State = tuple[set[str], set[str], list[Path], bool]
+"""What `state` returns."""
 
 _trusted: set[str] = set()
 """Every name with a colon that the user gave to this process, and each kernel, with the name of its option."""
@@ -79,9 +83,35 @@ def allow_folder(folder: Path) -> None:
 
 
 def is_own(recipe: Path) -> bool:
-    """Return whether the user wrote a recipe, or trusts it: it lies in no run folder, or ``--trust-code`` is set."""
-    folder = recipe.resolve().parent
-    return _trusts_all or not any(any(folder.glob(pattern)) for pattern in RUN_FILES)
+    """Return whether the user wrote a recipe, or trusts it: it lies in no run folder, or ``--trust-code`` is set.
+
+    A link counts as part of the folder where it lies, and of each folder that it leads to.
+    """
+    return _trusts_all or not any(any(folder.glob(pattern)) for folder in _folders_of(recipe) for pattern in RUN_FILES)
+
+
+def _folders_of(path: Path) -> set[Path]:
+    """Return the folder of a file, and that of each file on the way if it is a link."""
+    target, folders = path.resolve(), {path.absolute().parent, path.parent.resolve()}
+    while path.is_symlink():  # `resolve` has failed if the links form a circle
+        path = path.parent / path.readlink()
+        folders |= {path.absolute().parent, path.parent.resolve()}
+    return {*folders, target.parent}
+
+
+def state() -> State:
+    """Return whom this process trusts, for another process that works for it."""
+    return set(_trusted), set(_foreign), list(_folders), _trusts_all
+
+
+def restore(state: State) -> list[Path]:
+    """Trust what the process trusts that this one works for; return the folders of its modules."""
+    global _trusts_all
+    trusted, foreign, folders, _trusts_all = state
+    _trusted.update(trusted)
+    _foreign.update(foreign)
+    _folders.extend(folders)
+    return folders
 
 
 @contextmanager
@@ -105,12 +135,42 @@ def require(name: str, *, where: str) -> None:
     Raises:
         UntrustedCode: It comes from a run folder, and the user has not said that its code may run.
     """
-    if name in _trusted or _trusts_all:
-        return
-    package = name.partition(":")[0].partition(".")[0]
-    if package and any((folder / f"{package}.py").is_file() or (folder / package).is_dir() for folder in _folders):
-        return
-    raise UntrustedCode(
+    if not (_is_given(name) or _is_in_folder(name.partition(":")[0])):
+        raise _refusal(name, where)
+
+
+def require_own(found: Any, name: str, *, where: str) -> None:
+    """Check that what a name stands for is code of a folder that the user trusts, and not what its module imports.
+
+    Args:
+        found: A function, a class or an object; only what can be called is code.
+        name: ``"module:attribute"``.
+        where: As in `require`.
+
+    Raises:
+        UntrustedCode: It can be called, and another module defines it: ``"my_module:check_output"``.
+    """
+    if callable(found) and not _is_given(name) and not _is_in_folder(str(getattr(found, "__module__", ""))):
+        raise _refusal(name, where)
+
+
+def _is_given(name: str) -> bool:
+    return name in _trusted or _trusts_all
+
+
+def _is_in_folder(module: str) -> bool:
+    """Return whether Python would import a module from a folder that the user trusts, and not an installed one."""
+    package = module.partition(".")[0]
+    try:
+        spec = importlib.util.find_spec(package) if package else None
+    except (ImportError, ValueError):  # a module without a specification, such as ``__main__``
+        return False
+    places = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or ())]
+    return any(Path(place).resolve().is_relative_to(folder) for place in places if place for folder in _folders)
+
+
+def _refusal(name: str, where: str) -> UntrustedCode:
+    return UntrustedCode(
         f"{where}: {name!r} is Python code that the run folder names, and it was not run. If it is yours, name the "
         "folder of the module with --modules. If you trust the whole run folder, add --trust-code (in Python: "
         "trust_code=True)."

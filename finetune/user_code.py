@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from types import TracebackType
 
-from finetune.errors import BadOptions, FinetuneError
+from finetune.errors import BadOptions, FinetuneError, UserCodeFailed
 
 _PACKAGES = {"site-packages", "dist-packages"}
 """Folders into which packages are installed: of the environment, of the user, or of the system."""
@@ -40,6 +41,16 @@ def described(error: BaseException) -> str:
     kind, place = type(error).__name__, place_of(error)
     text = f"{kind}: {lines[0]}" if lines else kind
     return f"{text} ({place})" if place else text
+
+
+def failed(error: BaseException) -> UserCodeFailed | None:
+    """Return the error to show for one that code of the user raised; None for another error, and in Python's dev mode.
+
+    In that mode, the whole traceback is shown.
+    """
+    if not place_of(error) or sys.flags.dev_mode:
+        return None
+    return UserCodeFailed(f"{described(error)}. Set PYTHONDEVMODE=1 to see the whole traceback.")
 
 
 def one_line(error: BaseException) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from contextlib import suppress
 from typing import Any
@@ -14,9 +15,10 @@ from typing import Any
 import click
 
 from finetune import __version__, failures, processes, secrets
-from finetune.errors import BadData, FinetuneError, Interrupted, ProcessFailed, UserCodeFailed, did_you_mean
+from finetune.characters import visible
+from finetune.errors import BadData, FinetuneError, Interrupted, ProcessFailed, did_you_mean
 from finetune.plugins import Catalogue, discover
-from finetune.user_code import described, place_of
+from finetune.user_code import failed
 
 COMMANDS = (
     "init", "check", "train", "evaluate", "predict", "report", "compare", "clean", "job", "list", "show", "schema",
@@ -59,11 +61,22 @@ class Commands(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command line, and take credentials out of everything that it prints."""
+        os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # else last bits depend on where in memory a matrix lies
+        _open_missing_streams()
         try:
             with secrets.hidden():
                 return super().main(*args, **extra)
         finally:
             _flush()
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the options; Ctrl-C ends this as it ends a command."""
+        try:
+            return super().make_context(*args, **extra)
+        except KeyboardInterrupt as stop:
+            error = failures.interrupted(stop)
+            show(error)
+            sys.exit(error.exit_code)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; turn our errors, failures of the machine and signals into messages and exit codes."""
@@ -76,8 +89,8 @@ class Commands(click.Group):
             meaning = failures.explain(error)
             if meaning is None and isinstance(error, FinetuneError):
                 meaning = error
-            if meaning is None and place_of(error) and not sys.flags.dev_mode:
-                meaning = UserCodeFailed(f"{described(error)}. Set PYTHONDEVMODE=1 to see the whole traceback.")
+            if meaning is None:
+                meaning = failed(error)
             if meaning is None:
                 raise  # a fault of ours, or of a library: the traceback is needed
             _end(ctx, meaning)
@@ -102,18 +115,27 @@ def show(error: FinetuneError) -> None:
     if isinstance(error, BadData) and error.findings:
         from finetune.cli.output import findings
 
-        click.echo(str(error).splitlines()[0], err=True)
+        click.echo(visible(str(error)).splitlines()[0], err=True)
         findings(error.findings, error.counts)
     else:
-        click.echo(str(error), err=True)
+        click.echo(visible(str(error)), err=True)
 
 
 def _end(ctx: click.Context, error: FinetuneError) -> None:
     """Print an error, and end the command with its exit code."""
+    if isinstance(error, Interrupted):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # another Ctrl-C ends the process; it has nothing left to say
     with suppress(OSError):  # standard error can be closed, or on a full disk
         show(error)
     _flush()
     ctx.exit(error.exit_code)
+
+
+def _open_missing_streams() -> None:
+    """Give a standard stream that the caller closed (``>&-``) an empty file: Python has `None` there."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _flush() -> None:

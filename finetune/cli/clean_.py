@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from finetune.characters import visible
+
 if TYPE_CHECKING:
     from finetune.cleaning import Cleaned, Examined
 
@@ -43,7 +45,7 @@ def command(runs: tuple[str, ...], yes: bool, keep_weights: bool, everything: bo
             except FinetuneError as error:
                 if inside == [Path(name)]:
                     raise
-                click.echo(f"{run} is left as it is: {error}", err=True)
+                click.echo(visible(f"{run} is left as it is: {error}"), err=True)
     examined = list(found.values())
     cleaned = {each.run: cleaning.clean(each.run, **options) for each in examined if each.items} if yes else {}
     examined = [cleaned[each.run].examined if each.run in cleaned else each for each in examined]
@@ -64,17 +66,17 @@ def _show(found: Examined, cleaned: Cleaned | None) -> None:
     """Print what is removed from a run folder, and what stays possible afterwards."""
     from finetune.cli import output
 
-    click.echo(f"{found.run}: {'finished' if found.finished else 'not finished'}, {_bytes(found.size)}")
+    click.echo(visible(f"{found.run}: {'finished' if found.finished else 'not finished'}, {_bytes(found.size)}"))
     if found.items:
         headers = ["removed" if cleaned else "to remove", "size", "note"]
         output.table(headers, [[item.name, _bytes(item.size), item.note] for item in found.items])
     for name, why in found.kept.items():
-        click.echo(f"{name} stays: {why}.")
+        click.echo(visible(f"{name} stays: {why}."))
     if not found.items:
         click.echo("There is nothing to free.\n")
         return
     after = _bytes(cleaned.after if cleaned else found.size - found.freed)
-    click.echo(f"{'Now' if cleaned else 'Afterwards'}: {after}. {_possible(found)}\n")
+    click.echo(visible(f"{'Now' if cleaned else 'Afterwards'}: {after}. {_possible(found)}\n"))
 
 
 def _possible(found: Examined) -> str:

@@ -21,18 +21,16 @@ def again(arguments: list[str], *, count: int, go_on: Callable[[], str]) -> int:
     Returns:
         The exit code of the process that failed first; 0 if none did.
     """
-    import torch
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    from finetune import processes
     from finetune.training import upstream
 
-    gpus = torch.cuda.device_count()
-    if 0 < gpus < count:
-        raise click.UsageError(f"--processes is {count}, and this machine has {gpus} GPUs. Each process needs one.")
+    processes.require_gpus(count)
     variables = {
-        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count)),
+        "OMP_NUM_THREADS": str(processes.threads_each(count)),
         "TORCH_CPP_LOG_LEVEL": "ERROR",  # DDP warns of the time that a safe default takes
         # A signal stops the processes after a step and a checkpoint. By default, they are killed after 30 seconds.
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "3600",
@@ -49,7 +47,7 @@ def again(arguments: list[str], *, count: int, go_on: Callable[[], str]) -> int:
                 min_nodes=1, max_nodes=1, nproc_per_node=count, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
                 run_id=f"finetune-{os.getpid()}", max_restarts=0, monitor_interval=0.1,
             )  # fmt: skip
-            elastic_launch(launch, sys.executable)("-m", "finetune", *arguments)
+            elastic_launch(launch, sys.executable)("-P", "-m", "finetune", *arguments)
     except ChildFailedError as error:
         number, failure = error.get_first_failure()
         code = int(failure.exitcode)

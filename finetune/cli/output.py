@@ -13,7 +13,7 @@ import click
 from finetune.characters import visible
 from finetune.errors import BadOptions
 from finetune.interfaces import Finding
-from finetune.result import to_json
+from finetune.result import to_json, write_atomically
 
 _ENDS = re.compile("[\t\n\r]")
 """Characters that a cell of a table cannot hold."""
@@ -101,13 +101,16 @@ def scores(result_scores: Mapping[str, Mapping[str, float]], base_scores: Mappin
 
 
 def page(path: Path, text: str) -> None:
-    """Write a page to a file.
+    """Write a page to a file, which is complete or as it was; a link, a device or a pipe is written to as it is.
 
     Raises:
         BadOptions: The file cannot be written.
     """
     try:
-        path.write_text(text, encoding="utf-8")
+        if path.is_symlink() or (path.exists() and not path.is_file()):  # such as /dev/stdout
+            path.write_text(text, encoding="utf-8")
+        else:
+            write_atomically(path, text)
     except OSError as error:
         raise BadOptions(f"{path} cannot be written: {error.strerror}. Name a file in an existing folder.") from error
 

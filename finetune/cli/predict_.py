@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from finetune.recipe import Source
 
 GENERATION = "generation."
+ENGINES = ("local", "ray")
+"""As in `finetune.prediction`, which needs libraries that the help does not."""
 
 
 @click.command("predict", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
@@ -32,14 +34,37 @@ GENERATION = "generation."
     help="What to do with bad rows of FILE: stop, or print a line without a prediction. Default: as in the run.",
 )
 @parameters.trust_code
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False),
+    callback=parameters.not_empty,
+    help="Folder for the lines, in files of --block-rows rows, instead of printing them. After a stop, the same call "
+    "makes the files that are missing.",
+)
+@click.option("--overwrite", is_flag=True, help="Predict all rows again, and replace the predictions in --output.")
+@click.option("--block-rows", type=click.IntRange(min=1), help="Rows of each file in --output. Default: 1000.")
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    help="Predict in this many processes, one for each GPU, into --output. In Ray, by default as many as there are "
+    "GPUs, or CPUs.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    help="What runs the processes: this machine (the default), or a cluster of Ray.",
+)
+@click.option("--address", help="Where the cluster of Ray is. Default: one that is started on this machine.")
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     run: str,
     file: str | None,
     base: str | None,
     accept_changes: bool,
     on_bad: Literal["error", "drop"] | None,
+    **output: Any,
 ) -> None:
     """Predict with the model of a finished RUN, and print one JSON object per example.
 
@@ -57,6 +82,17 @@ def command(
         raise click.UsageError("give a file, - for standard input, or one example by its columns: --text '…'.")
     from finetune import api, data
 
+    options = {name: value for name, value in output.items() if value}
+    if options:
+        if "output" not in options:
+            raise click.UsageError(f"--{next(iter(options)).replace('_', '-')} has an effect with --output only.")
+        if columns or file == "-":
+            raise click.UsageError("--output needs a file with rows.")
+        if "address" in options and options.get("engine") != "ray":
+            raise click.UsageError("--address has an effect with --engine ray only.")
+        _write(run, str(file), dict(_option(word) for word in generation), on_bad=on_bad, base=base,
+               accept_changes=accept_changes, **options)  # fmt: skip
+        return
     model = api.load(run, base=base, accept_changes=accept_changes)
     if generation:
         model = model.with_generation(**dict(_option(word) for word in generation))
@@ -72,6 +108,20 @@ def command(
             _print(record)
     if dropped:
         click.echo(data.left_out(dropped, rows=len(records)), err=True)
+
+
+def _write(run: str, file: str, generation: dict[str, Any], *, output: str, **options: Any) -> None:
+    """Predict the rows of a file into a folder, and say how many there are."""
+    from finetune import api, data
+    from finetune.progress import Console
+
+    written = api.predict(run, file, output, generation=generation, reporter=Console(), **options)
+    if written.dropped:
+        click.echo(data.left_out(written.dropped, rows=written.rows), err=True)
+    kept = written.parts - written.made
+    earlier = f", {kept:,} of them by an earlier call" if kept else ""
+    files = "file" if written.parts == 1 else "files"
+    click.echo(f"{written.rows:,} rows in {written.parts:,} {files}{earlier}: {written.output}")
 
 
 def _predict(model: FineTuned, columns: dict[str, str]) -> object:
@@ -133,13 +183,7 @@ def _source(file: str, model: FineTuned, folder: str) -> Source:
         copy = Path(folder) / "stdin.jsonl"
         copy.write_bytes(sys.stdin.buffer.read())
         return model.source_like(str(copy), columns={}, encoding="utf-8")
-    inputs = model.plan.preprocessor.needs().inputs
-    source = model.source_like(file)
-    return replace(
-        source,
-        columns={theirs: ours for theirs, ours in source.columns.items() if ours in inputs},
-        constants={name: text for name, text in source.constants.items() if name in inputs},
-    )
+    return model.source_to_predict(file)
 
 
 def _print(record: object) -> None:

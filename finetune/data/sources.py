@@ -17,10 +17,12 @@ from finetune.data.findings import Report
 from finetune.data.readers import signatures
 from finetune.data.readers.formats import Formats
 from finetune.errors import BadData, did_you_mean, listed
+from finetune.files import not_a_file
 from finetune.interfaces import Finding
 from finetune.plugins import Plugins, find_code
 from finetune.progress import suppress_progress_bars
 from finetune.recipe import Source
+from finetune.user_code import described
 
 ROLES = ("train", "validation", "test")
 """The splits of a run, in their order."""
@@ -106,16 +108,23 @@ def _expanded(given: list[str], *, split: str | None, report: Report) -> Files:
     return Files(tuple(names))
 
 
+def _is_of_system(path: Path) -> bool:
+    """Return whether a path leads into a folder of the kernel: its files show the environment and the machine."""
+    resolved = path.resolve()
+    is_shared_memory = resolved.is_relative_to("/dev/shm")
+    return not is_shared_memory and any(resolved.is_relative_to(folder) for folder in ("/proc", "/sys", "/dev"))
+
+
 def _is_readable(path: Path, *, name: str, split: str | None, report: Report) -> bool:
     """Return whether a path is a file; report it if it is not."""
-    if path.is_file():
+    if path.is_file() and not _is_of_system(path):
         return True
-    if path.is_dir():
-        message, code = "the path is a folder, not a file.", "not-a-file"
+    if path.is_file():
+        message, code = f"the path leads to {path.resolve()}, a file of the system and not of data.", "not-a-file"
+    elif what := not_a_file(path):
+        message, code = f"the path is {what}, not a file.", "not-a-file"
     elif path.is_symlink():
         message, code = "the path is a link without a target, or a loop of links.", "not-a-file"
-    elif path.exists():
-        message, code = "the path is a pipe or a device, not a file.", "not-a-file"
     else:
         siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         message, code = f"the file does not exist.{did_you_mean(path.name, siblings)}", "no-such-file"
@@ -134,12 +143,22 @@ def _folder(source: Source, folder: Path, *, formats: Formats, report: Report) -
     if there is no data file.
     """
     if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
-        return _splits(datasets.load_from_disk(str(folder)))
+        try:
+            return _splits(datasets.load_from_disk(str(folder)))
+        except Exception as error:
+            if isinstance(error, MemoryError | OSError):
+                raise
+            raise _failed(
+                f"{source.path}: the data set that save_to_disk wrote there cannot be read: {described(error)}. "
+                "Write it again."
+            ) from error
     found: dict[str, list[str]] = {}
     stems: dict[tuple[str, bool], str] = {}
     for path in sorted(folder.iterdir()):
         stem = formats.stem(path.name)
         if stem is not None and path.is_file():
+            if not _is_readable(path, name=str(path), split=None, report=report):
+                report.stop()
             split, sharded = _SHARD.sub("", stem), bool(_SHARD.search(stem))
             if split in found and not (sharded and (split, True) in stems):
                 raise _failed(

@@ -10,6 +10,11 @@ MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """Inputs of a model that have one value for each token, of those that tokenizers make."""
 
 
+LONG = 1 << 20
+"""Characters from which on a text is cut before it is truncated: tokenizers need about 160 bytes for a character."""
+SPARE = 32
+"""Tokens behind the place of truncation that have to be those of the whole text."""
+
 _NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -104,8 +109,32 @@ def encode_truncated(
     if long:
         if check_long is not None:
             check_long(long)
+        if pairs is None and tokenizer.truncation_side == "right":
+            for position in long:
+                if len(given[0][position]) > LONG:
+                    _cut(given[0], position, features["input_ids"][position], max_length, encode)
         truncated = encode(long, truncation=truncation, max_length=max_length)
         for name, values in features.items():
             for position, value in zip(long, truncated[name], strict=True):
                 values[position] = value
     return features, [length - len(ids) for length, ids in zip(lengths, features["input_ids"], strict=True)]
+
+
+def _cut(texts: list[str], position: int, ids: list[int], most: int, encode: Callable[..., Any]) -> None:
+    """Cut a very long text behind the tokens that truncation keeps, if the part that is left has the same tokens.
+
+    Args:
+        texts: The texts; the one at the position is replaced.
+        position: Position of the text.
+        ids: Tokens of the whole text.
+        most: Number of tokens that truncation keeps.
+        encode: Encodes the texts at some positions.
+    """
+    text, compared = texts[position], most + SPARE
+    size = 2 * (compared + SPARE) * len(text) // len(ids) + 1000
+    if size > len(text) // 2:
+        return
+    texts[position] = text[:size]
+    again = encode([position], verbose=False)["input_ids"][0]
+    if len(again) < compared + SPARE or again[:compared] != ids[:compared]:
+        texts[position] = text

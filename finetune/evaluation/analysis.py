@@ -91,8 +91,12 @@ def _evaluate_examples(
     scores = np.full(len(records), np.nan)
     tallies = evaluator.tallies(records)
     if tallies is not None:
-        each = tallies.scores(np.asarray(tallies.values, dtype=np.float64))
-        scores = each.get(evaluator.primary, scores)
+        primary = evaluator.primary
+        each = bootstrap.in_parts(
+            lambda sums: {name: values for name, values in tallies.scores(sums).items() if name == primary},
+            np.asarray(tallies.values, dtype=np.float64),
+        )
+        scores = each.get(primary, scores)
     losses = np.asarray(evaluator.losses(records), dtype=np.float64)
     evaluations = []
     for place, (score, loss) in enumerate(zip(scores.tolist(), losses.tolist(), strict=True)):

@@ -26,6 +26,8 @@ CONFIDENCE = 0.95
 RESAMPLES = 1000
 CHUNK = 1 << 22
 """Most weights in memory at one time."""
+MOST_SUMS = 1 << 22
+"""Most sums of which scores are computed at one time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,7 @@ def intervals(tallies: Tallies, units: Sequence[int] | Array | None = None, *, s
     sums = by_unit(tallies.values, units)
     scores = tallies.scores(sums.sum(axis=0))
     drawn = _resampled(lambda weights: tallies.scores(weights @ sums), len(sums), seed)
-    left_out = tallies.scores(sums.sum(axis=0) - sums) if len(sums) > 1 else {}
+    left_out = in_parts(lambda rows: tallies.scores(sums.sum(axis=0) - rows), sums) if len(sums) > 1 else {}
     found = {}
     for name, score in scores.items():
         if not np.isfinite(score):
@@ -98,7 +100,7 @@ def differences(
 
     values = scored(a.sum(axis=0), b.sum(axis=0))
     drawn = _resampled(lambda weights: scored(weights @ a, weights @ b), len(a), seed)
-    left_out = scored(a.sum(axis=0) - a, b.sum(axis=0) - b) if len(a) > 1 else {}
+    left_out = in_parts(lambda x, y: scored(a.sum(axis=0) - x, b.sum(axis=0) - y), a, b) if len(a) > 1 else {}
     found = {}
     for name, value in values.items():
         if not np.isfinite(value):
@@ -206,8 +208,19 @@ def by_unit(values: Array, units: Sequence[int] | Array | None) -> Array:
 
 
 def _resampled(scored: Callable[[Array], dict[str, Array]], size: int, seed: int) -> dict[str, Array]:
-    parts = [scored(weights) for weights in _weights(size, seed)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return _join([scored(weights) for weights in _weights(size, seed)])
+
+
+def in_parts(scored: Callable[..., Mapping[str, Array]], *sums: Array) -> dict[str, Array]:
+    """Return the scores of the rows of sums (N, K), computed for few rows at a time, which takes less memory."""
+    size = max(1, MOST_SUMS // max(1, sums[0].shape[1]))
+    starts = range(0, len(sums[0]), size)
+    return _join([dict(scored(*(each[start : start + size] for each in sums))) for start in starts])
+
+
+def _join(parts: list[dict[str, Array]]) -> dict[str, Array]:
+    """Return the scores of all parts; the parts are emptied, so that little is in memory twice."""
+    return {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
 
 
 def _weights(size: int, seed: int) -> Iterator[Array]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -254,10 +255,11 @@ def write_predictions(
         evaluations: Split → the evaluation of each example.
     """
     held_out = {split: records for split, records in scored.records.items() if split != "train"}
-    lines: list[dict[str, Any]] = []
-    for split, records in held_out.items():
-        lines += folder.lines_of(split, prepared.features[split].examples, records, evaluations[split])
-    folder.write_lines(output / result.PREDICTIONS, lines)
+    lines = (
+        folder.lines_of(split, prepared.features[split].examples, records, evaluations[split])
+        for split, records in held_out.items()
+    )
+    folder.write_lines(output / result.PREDICTIONS, chain.from_iterable(lines))
     for split, records in held_out.items():
         made = scored.evaluator.files(records)
         if problem := json_problem(made):

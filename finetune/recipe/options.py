@@ -14,12 +14,14 @@ from typing import Any, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-from finetune import trust
-from finetune.errors import BadOptions, did_you_mean
+from finetune.errors import BadOptions, did_you_mean, listed
 from finetune.interfaces import Evaluator, Preprocessor
-from finetune.plugins import Plugins, class_path, discover, resolve
+from finetune.plugins import Plugins, class_path, discover, find_code, resolve
 
 T = TypeVar("T")
+
+MOST_PROBLEMS = 5
+"""Most problems that the message about the options of an object has."""
 
 
 def build(cls: type[T], options: Mapping[str, Any], *, where: str) -> T:
@@ -50,8 +52,10 @@ def build(cls: type[T], options: Mapping[str, Any], *, where: str) -> T:
         schema: TypeAdapter[T] = adapter(cls)
         built = schema.validate_python(dict(options))
     except ValidationError as error:
-        problems = "; ".join(_problem(problem) for problem in error.errors())
-        raise BadOptions(f"{where}: {problems}. See `finetune show {cls.__module__}:{cls.__qualname__}`.") from error
+        problems = [_problem(problem) for problem in error.errors()]
+        more = f"; and {len(problems) - MOST_PROBLEMS} more" if len(problems) > MOST_PROBLEMS else ""
+        shown = "; ".join(problems[:MOST_PROBLEMS]) + more
+        raise BadOptions(f"{where}: {shown}. See `finetune show {cls.__module__}:{cls.__qualname__}`.") from error
     return built
 
 
@@ -82,9 +86,8 @@ def rebuild(described: Mapping[str, Any], *, where: str, plugins: Plugins | None
         BadOptions: It is no class of this section, or does not have these options.
     """
     path, base = str(described["class"]), {"preprocessor": Preprocessor, "evaluator": Evaluator}[where]
-    if not (plugins or discover()).provides(f"{where}s", path):
-        trust.require(path, where=where)
-    cls = resolve(path)
+    is_plugin = (plugins or discover()).provides(f"{where}s", path)
+    cls = resolve(path) if is_plugin else find_code(path, where=where)
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise BadOptions(
             f"{where}: {path!r} is not a subclass of {base.__name__}. Restore the file as the run wrote it."
@@ -104,7 +107,7 @@ def adapter(cls: Any) -> TypeAdapter[Any]:
 def _problem(problem: Any) -> str:
     place = ".".join(map(str, problem["loc"]))
     message = problem["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
-    given = "" if problem["type"] == "missing" or not problem["loc"] else f", not {problem['input']!r}"
+    given = "" if problem["type"] == "missing" or not problem["loc"] else f", not {listed([repr(problem['input'])])}"
     return f"{place}: {message}{given}" if place else message
 
 

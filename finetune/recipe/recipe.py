@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from finetune import trust
 from finetune.errors import BadOptions, BadRecipe, did_you_mean
+from finetune.files import not_a_file
 from finetune.recipe import options
 from finetune.recipe.strict_yaml import MOST_DIGITS, load
 
@@ -143,6 +144,9 @@ def read(path: str | Path, overrides: tuple[str, ...] | list[str] = (), *, trust
         BadRecipe: The file cannot be read, is not strict YAML, or has an unknown, missing or wrong
             key.
     """
+    is_open = str(path).startswith(("/dev/fd/", "/dev/stdin"))  # by the shell: finetune check <(make-recipe)
+    if (what := not_a_file(path)) and not is_open and what != "a folder":
+        raise BadRecipe(f"cannot read the recipe {str(path)!r}: it is {what}, not a file.")
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

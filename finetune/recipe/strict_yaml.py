@@ -75,15 +75,19 @@ def load(text: str, *, name: str = "recipe") -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with the numbers and booleans of YAML 1.2, without aliases and duplicate keys."""
+    """YAML with the numbers and booleans of YAML 1.2, without aliases, tags and duplicate keys."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012, yaml's own attribute
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        mark: Any = event.start_mark
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(problem="an alias (*) is not allowed. Write the value again", problem_mark=mark)
+        if event.tag is not None:
             raise yaml.MarkedYAMLError(
-                problem="an alias (*) is not allowed. Write the value again", problem_mark=event.start_mark
+                problem="a tag (!) is not allowed. Write the value without it, or put the text in quotes",
+                problem_mark=mark,
             )
         return super().compose_node(parent, index)
 

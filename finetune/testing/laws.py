@@ -20,6 +20,7 @@ import torch
 from finetune.data.features import OVERFLOW
 from finetune.interfaces import Evaluator, Finding, Predictions, Preprocessor, Record, Row, Strategy, Task
 from finetune.recipe.options import document
+from finetune.result import to_json
 
 
 def check_preprocessor(
@@ -211,7 +212,7 @@ def check_evaluator(evaluator: Evaluator, *, predictions: Predictions) -> None:
     for record in records:
         assert {"prediction", "reference"} <= set(record), f"a record lacks prediction or reference: {sorted(record)}"
     scores = evaluator.scores(records)
-    again = evaluator.scores(json.loads(json.dumps(records)))
+    again = evaluator.scores(json.loads(to_json(records)))
     assert scores == again, "records read back from JSON have other scores"
     assert evaluator.primary in scores, f"the primary score {evaluator.primary!r} is not among {sorted(scores)}"
     for name, score in scores.items():
@@ -227,7 +228,7 @@ def check_evaluator(evaluator: Evaluator, *, predictions: Predictions) -> None:
         assert all(isinstance(value, str) for value in values), f"slice {by!r} has a value that is not text"
     for name, guesses in evaluator.baselines(predictions, train=dataclasses.replace(predictions, outputs=None)).items():
         assert len(guesses) == len(records), f"baseline {name!r} has {len(guesses)} records for {len(records)} examples"
-        assert evaluator.scores(json.loads(json.dumps(guesses))), f"baseline {name!r} has no score"
+        assert evaluator.scores(json.loads(to_json(guesses))), f"baseline {name!r} has no score"
 
 
 def _check_tallies(evaluator: Evaluator, records: Sequence[Record], scores: Mapping[str, float]) -> None:

@@ -67,18 +67,23 @@ NEUTRAL: Mapping[str, tuple[Any, str]] = {
 """Training arguments that would do nothing, or break what a run records → the only value they may have, and why."""
 
 LEAST: Mapping[str, tuple[float, str]] = {
-    "per_device_train_batch_size": (1, ""),
-    "per_device_eval_batch_size": (1, ""),
-    "gradient_accumulation_steps": (1, ""),
     "learning_rate": (0, ""),
     "weight_decay": (0, ""),
     "warmup_steps": (0, ""),
     "max_grad_norm": (0, " Write 0 to leave gradients as they are."),
-    "dataloader_num_workers": (0, ""),
+    "label_smoothing_factor": (0, ""),
+    "neftune_noise_alpha": (0, ""),
     "eval_delay": (0, ""),
     "save_total_limit": (2, " A crash while the only checkpoint is replaced would lose the run."),
+    "data_seed": (0, ""),
 }
-"""Training arguments → the least value that does something, and a further sentence."""
+"""Training arguments → the least value that does something, and a further sentence.
+
+Every other whole number has to be at least 1, or as large as its default if that is less. See `least_of`.
+"""
+
+ABOVE_ZERO = frozenset({"logging_steps", "eval_steps", "save_steps"})
+"""Training arguments that count steps if they are at least 1, and are a share of all steps below that."""
 
 REMOVED: Mapping[str, str] = {
     "warmup_ratio": "write warmup_steps; below 1 it is a share of the steps",
@@ -159,6 +164,7 @@ def check_arguments(cls: type, training: Mapping[str, Any]) -> None:
     """
     known = {f.name: f for f in dataclasses.fields(cls) if f.init}
     hints = typing.get_type_hints(cls)
+    _check_length(training)
     for name, value in training.items():
         where = f"training: {name!r}"
         if name in OURS:
@@ -178,7 +184,17 @@ def check_arguments(cls: type, training: Mapping[str, Any]) -> None:
             neutral, why = NEUTRAL[name]
             if value != neutral and value not in (None, "", [], {}):
                 raise BadOptions(f"{where} cannot be {value!r}: {why}. Leave it out.")
-        _check_least(where, name, read)
+        _check_least(where, read, least_of(known[name], hints[name]))
+        if name in ABOVE_ZERO and read is not None and read <= 0:
+            raise BadOptions(f"{where} cannot be {value}. Write a number above 0.")
+
+
+def _check_length(training: Mapping[str, Any]) -> None:
+    """Check that a run makes steps.
+
+    Raises:
+        BadOptions: It would make none.
+    """
     steps = training.get("max_steps", -1)
     if isinstance(steps, int) and steps != -1 and steps < 1:
         raise BadOptions(
@@ -190,7 +206,23 @@ def check_arguments(cls: type, training: Mapping[str, Any]) -> None:
         raise BadOptions(f"training: 'num_train_epochs' cannot be {epochs}. Write a number above 0.")
 
 
-def _check_least(where: str, name: str, value: Any) -> None:
+def least_of(option: dataclasses.Field[Any], hint: Any) -> tuple[float, str]:
+    """Return the least number that an option can have, and a further sentence.
+
+    A whole number counts something, so it is at least 1. A default below 1 has a meaning: no workers, or no limit.
+
+    Args:
+        option: The option.
+        hint: Its annotation: ``int | None``.
+    """
+    if option.name in LEAST:
+        return LEAST[option.name]
+    if int not in (hint, *typing.get_args(hint)):
+        return -math.inf, ""
+    return min(1, option.default) if isinstance(option.default, int) else 1, ""
+
+
+def _check_least(where: str, value: Any, least_and_more: tuple[float, str]) -> None:
     """Check that a number does something: transformers takes a wrong one for another, or fails later.
 
     Raises:
@@ -200,7 +232,7 @@ def _check_least(where: str, name: str, value: Any) -> None:
         return
     if not math.isfinite(value):
         raise BadOptions(f"{where} cannot be {value}. Write a finite number.")
-    least, more = LEAST.get(name, (-math.inf, ""))
+    least, more = least_and_more
     if value < least:
         raise BadOptions(f"{where} cannot be {value}. Write at least {least}.{more}")
 

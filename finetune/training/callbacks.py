@@ -14,6 +14,7 @@ import torch
 from transformers import Trainer, TrainerCallback
 
 from finetune import failures, processes
+from finetune.checkpoint_folders import name_of
 from finetune.errors import Diverged, Interrupted
 from finetune.progress import Reporter
 from finetune.result import to_json, write_atomically
@@ -248,7 +249,7 @@ class CheckRoom(TrainerCallback):
         self.checked = True
         output = Path(args.output_dir)
         size = 0
-        for path in (output / f"checkpoint-{state.global_step}").rglob("*"):
+        for path in (output / name_of(state.global_step)).rglob("*"):
             size += path.stat().st_size if path.is_file() else 0
         failures.require_room(output, model=self.model, checkpoint=size, checkpoints=self._further(args, state))
 
@@ -338,7 +339,7 @@ class StopOnSignal(TrainerCallback):
         if self.received and state.global_step < state.max_steps:
             raise Interrupted(
                 f"stopped by {self.received.name} at step {state.global_step} of {state.max_steps}; "
-                f"checkpoint-{state.global_step} is saved. Continue with --resume.",
+                f"{name_of(state.global_step)} is saved. Continue with --resume.",
                 signal=int(self.received),
             )
         if self.received:

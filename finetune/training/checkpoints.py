@@ -11,20 +11,31 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
+from typing_extensions import TypedDict  # pydantic cannot read that of Python 3.11
 
 from finetune import processes
+from finetune.checkpoint_folders import (
+    CHECKPOINT,
+    MANIFEST,
+    PUT_ASIDE,
+    TRAINER_STATE,
+    is_own,
+    name_of,
+    named_like_checkpoints,
+    step_in_manifest,
+)
 from finetune.errors import BadCheckpoint, Incompatible
 from finetune.folder import file_sha256, make_readable
 from finetune.models import absolute
+from finetune.recipe.options import adapter
 from finetune.result import SCRATCH, to_json, write_atomically
 
-MANIFEST = "manifest.json"
 OWN = "sha256"
 """Key of a manifest that holds the digest of all its other keys, so that a damaged manifest is noticed."""
 
@@ -32,13 +43,9 @@ FORMAT = 1
 """Number of the format of checkpoints; it grows when older versions could not resume from one. Each format has the
 digest `OWN`, so that a damaged manifest is not taken for a newer one."""
 
-LEFTOVERS = ("invalid-checkpoint-*", "torn-checkpoint-*", ".deleted-checkpoint-*", SCRATCH, f"checkpoint-*/{SCRATCH}")
-"""What a killed run can leave in its folder; `torn-checkpoint-N` is a name of older versions."""
-
 _READ_BY_TRAINER = (".bin", ".pt", ".pth", ".safetensors", ".index.json")
 """Ends of the names of files that the trainer reads if they are there, whether the run wrote them or not."""
 
-TRAINER_STATE = "trainer_state.json"
 PICKLED_ARGUMENTS = "training_args.bin"  # a pickle that nothing reads back
 
 EVALUATION = frozenset(
@@ -61,6 +68,66 @@ BASE = "base"
 """The fact that holds the digests of the base model and its tokenizer; results of older versions lack it."""
 PLACES = ("path", "tokenizer")
 """Keys of the recipe's `model` section that say where the base model is."""
+
+
+class _File(TypedDict):
+    size: int
+    sha256: str
+
+
+class _Place(TypedDict, total=False):
+    path: str
+    tokenizer: str | None
+
+
+class _Digests(TypedDict, total=False):
+    files: Mapping[str, str]
+    tokenizer: Mapping[str, str]
+
+
+class _Facts(TypedDict, total=False):
+    model: _Place
+    base: _Digests | None
+
+
+class _Manifest(TypedDict):
+    """The form of a manifest. A digest that fits shows that it was not damaged, and not that finetune wrote it."""
+
+    format: NotRequired[int]  # the first manifests had none
+    step: int
+    files: Mapping[str, _File]
+    identity: _Facts
+    circumstances: Mapping[str, Any]
+
+
+class _CallbackState(TypedDict, total=False):
+    args: Mapping[str, Any]
+    attributes: Mapping[str, Any]
+
+
+class _State(TypedDict):
+    """The form of the trainer's state, `transformers.TrainerState`, as its file holds it."""
+
+    global_step: int
+    best_model_checkpoint: str | None
+    epoch: NotRequired[float | None]
+    max_steps: NotRequired[int]
+    logging_steps: NotRequired[float]
+    eval_steps: NotRequired[float]
+    save_steps: NotRequired[float]
+    train_batch_size: NotRequired[int | None]
+    num_train_epochs: NotRequired[float]
+    num_input_tokens_seen: NotRequired[int]
+    total_flos: NotRequired[float]
+    log_history: NotRequired[Sequence[Mapping[str, Any]]]
+    best_metric: NotRequired[float | None]
+    best_global_step: NotRequired[int | None]
+    is_local_process_zero: NotRequired[bool]
+    is_world_process_zero: NotRequired[bool]
+    is_hyper_param_search: NotRequired[bool]
+    trial_name: NotRequired[str | None]
+    trial_params: NotRequired[Mapping[str, Any] | None]
+    stateful_callbacks: NotRequired[Mapping[str, _CallbackState | Sequence[_CallbackState]]]
 
 
 @dataclass(frozen=True)
@@ -123,7 +190,7 @@ class WriteManifest(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Write the manifest of the newest checkpoint."""
         output = Path(args.output_dir)
-        directory = output / f"checkpoint-{state.global_step}"
+        directory = output / name_of(state.global_step)
         processes.wait()  # each process writes a file
         if not processes.is_main() or not directory.is_dir():
             return
@@ -135,7 +202,7 @@ class WriteManifest(TrainerCallback):
 
 
 def delete_old(output: Path, *, limit: int | None, keep: Collection[str]) -> None:
-    """Delete the oldest checkpoints of a run.
+    """Delete the oldest checkpoints of a run; a folder that it did not write stays, and does not count.
 
     The trainer's own method goes by the time in the file system, which a copy or a clock can change. It also deletes
     before the newest checkpoint has its manifest, so that a crash can leave none that is valid.
@@ -147,7 +214,7 @@ def delete_old(output: Path, *, limit: int | None, keep: Collection[str]) -> Non
     """
     if not limit or limit < 0:
         return
-    found = _checkpoints(output)
+    found = [directory for directory in named_like_checkpoints(output).values() if is_own(directory)]
     protected = [directory for directory in found if directory.name in keep]
     others = [directory for directory in found if directory.name not in keep]
     for directory in others[: max(len(found) - max(limit, len(protected)), 0)]:
@@ -187,30 +254,61 @@ def verify(directory: Path) -> dict[str, Any]:
         BadCheckpoint: It has no manifest, or a file is missing or has other content.
         Incompatible: A newer version of this package wrote it.
     """
+    path = directory / MANIFEST
     try:
-        manifest: dict[str, Any] = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
-        own = manifest[OWN]
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8") if path.is_file() else "")
+        own, expected = manifest[OWN], _own_digest(manifest)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadCheckpoint(f"{directory.name} is not complete: it has no valid {MANIFEST}") from error
-    if own != _own_digest(manifest):
+    if own != expected:
         raise BadCheckpoint(f"{directory.name} is damaged: the content of {MANIFEST} has changed")
-    found = manifest.get("format", FORMAT)  # the first manifests had none
-    if found > FORMAT:
+    form = manifest.get("format", FORMAT)
+    if isinstance(form, int) and form > FORMAT:
         raise Incompatible(
-            f"{directory} has format {found}; this version reads format {FORMAT}. Install the version of finetune-kit "
+            f"{directory} has format {form}; this version reads format {FORMAT}. Install the version of finetune-kit "
             "that wrote it, or a newer one."
         )
-    for path in directory.rglob("*"):
-        name = str(path.relative_to(directory))
-        if path.name.endswith(_READ_BY_TRAINER) and name not in manifest["files"]:
+    try:
+        adapter(_Manifest).validate_python(manifest, strict=True)
+    except ValueError as error:
+        raise BadCheckpoint(f"{directory.name} is damaged: its {MANIFEST} is not as a run writes it") from error
+    if directory.name != name_of(manifest["step"]):
+        raise BadCheckpoint(f"{directory.name} has another name than the run gave it: {name_of(manifest['step'])}")
+    present = {str(path.relative_to(directory)): path for path in directory.rglob("*") if path.is_file()}
+    for name in present:
+        if name.endswith(_READ_BY_TRAINER) and name not in manifest["files"]:
             raise BadCheckpoint(f"{directory.name} holds {name}, which the run did not write")
-    for name, expected in manifest["files"].items():
-        path = directory / name
-        if not path.is_file():
+    for name, facts in manifest["files"].items():
+        if name not in present:
             raise BadCheckpoint(f"{directory.name} lacks {name}")
-        if path.stat().st_size != expected["size"] or file_sha256(path) != expected["sha256"]:
+        found = present[name]
+        if found.stat().st_size != facts["size"] or file_sha256(found) != facts["sha256"]:
             raise BadCheckpoint(f"{directory.name} is damaged: the content of {name} has changed")
+    step = _trainer_state(directory)["global_step"]
+    if step != manifest["step"]:
+        raise BadCheckpoint(f"{directory.name} is damaged: its {TRAINER_STATE} is that of step {step}")
     return manifest
+
+
+def _trainer_state(directory: Path) -> _State:
+    """Return the trainer's state in a checkpoint.
+
+    Raises:
+        BadCheckpoint: It cannot be read, or the trainer could not continue from it.
+    """
+    path = directory / TRAINER_STATE
+    try:
+        state: _State = json.loads(path.read_text(encoding="utf-8") if path.is_file() else "")
+        adapter(_State).validate_python(state, strict=True)
+        unknown = state.keys() - {each.name for each in fields(TrainerState)}
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadCheckpoint(f"{directory.name} is damaged: it has no valid {TRAINER_STATE}") from error
+    if unknown:
+        raise BadCheckpoint(f"{directory.name} is damaged: {min(unknown)[:80]!r} is no key of {TRAINER_STATE}")
+    best = state["best_model_checkpoint"]
+    if best and not CHECKPOINT.fullmatch(Path(best).name):
+        raise BadCheckpoint(f"{directory.name} is damaged: the best one in {TRAINER_STATE} is not a checkpoint")
+    return state
 
 
 def newest(output: Path, identity: Identity, *, accept_changes: bool = False) -> tuple[Path, list[str]]:
@@ -218,14 +316,23 @@ def newest(output: Path, identity: Identity, *, accept_changes: bool = False) ->
 
     Those without a manifest, which a run was writing when it was killed, are deleted. Damaged ones are renamed to
     ``invalid-checkpoint-N``, so that the trainer does not count them, and deleted when the run succeeds or is resumed
-    once more. If no checkpoint is valid, nothing is changed: a damaged one may be all that is left of the run.
+    once more. A folder that the run did not write, but that has the name of a later checkpoint, is renamed to
+    ``kept-checkpoint-N``. If no checkpoint is valid, nothing is changed: a damaged one may be all that is left of the
+    run.
 
     Raises:
         BadCheckpoint: There is no valid checkpoint, or the recipe or the data changed.
     """
     skipped: list[str] = []
     invalid: list[Path] = []
-    for directory in reversed(_checkpoints(output)):
+    foreign: list[Path] = []
+    for directory in reversed(named_like_checkpoints(output).values()):
+        if not is_own(directory):
+            foreign.append(directory)
+            step = step_in_manifest(directory)
+            why = "it holds no file of one" if step is None else f"its {MANIFEST} is that of step {step}"
+            skipped.append(f"{directory.name} is not a checkpoint of this run: {why}")
+            continue
         try:
             manifest = verify_with_best(directory)
         except BadCheckpoint as error:
@@ -243,6 +350,9 @@ def newest(output: Path, identity: Identity, *, accept_changes: bool = False) ->
         skipped += [f"not equal to the bit, because of {change}" for change in identity.drift(manifest)]
         if left := remove_leftovers(output):
             skipped.append(left)
+        for each in foreign:
+            kept = each.rename(free_path(each.with_name(f"kept-{each.name}")))
+            skipped.append(f"{each.name} is {kept.name} now, because the run can write a checkpoint with its name")
         for each in invalid:
             if (each / MANIFEST).is_file():
                 each.rename(free_path(each.with_name(f"invalid-{each.name}")))
@@ -274,9 +384,11 @@ def best_of(directory: Path) -> Path | None:
     """Return the best checkpoint of a run up to a checkpoint, in the same folder; None if there is none.
 
     The trainer writes its full path, which is that of another folder once the run was moved or copied.
+
+    Raises:
+        BadCheckpoint: The trainer's state cannot be read.
     """
-    state = json.loads((directory / TRAINER_STATE).read_text(encoding="utf-8"))
-    best = state["best_model_checkpoint"]
+    best = _trainer_state(directory)["best_model_checkpoint"]
     return directory.with_name(Path(best).name) if best else None
 
 
@@ -286,9 +398,11 @@ def remove_leftovers(output: Path) -> str:
     These are checkpoints without a manifest, checkpoints that were set aside or were being deleted, and files that were
     being written.
     """
-    doomed = [path for path in _checkpoints(output) if not (path / MANIFEST).is_file()]
-    for pattern in LEFTOVERS:
-        doomed += sorted(output.glob(pattern))
+    own = [path for path in named_like_checkpoints(output).values() if is_own(path)]
+    doomed = [path for path in own if not (path / MANIFEST).is_file()]
+    doomed += sorted(path for path in output.iterdir() if PUT_ASIDE.fullmatch(path.name))
+    for place in (output, *own):
+        doomed += sorted(place.glob(SCRATCH))
     names, size = [], 0
     for path in doomed:
         names.append(path.name)
@@ -309,21 +423,10 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _checkpoints(output: Path) -> list[Path]:
-    """Return the folders of checkpoints, oldest first."""
-    found = [path for path in output.glob("checkpoint-*") if path.is_dir() and _step(path) >= 0]
-    return sorted(found, key=_step)
-
-
-def _step(directory: Path) -> int:
-    number = directory.name.rpartition("-")[2]
-    return int(number) if number.isdecimal() else -1
-
-
 def free_path(path: Path) -> Path:
     """Return a path that does not exist yet."""
     candidate, count = path, 1
-    while candidate.exists():
+    while os.path.lexists(candidate):
         count += 1
         candidate = path.with_name(f"{path.name}.{count}")
     return candidate

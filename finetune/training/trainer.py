@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +16,8 @@ import torch
 from torch.utils.data import SequentialSampler
 
 from finetune import failures
-from finetune.errors import BadOptions
+from finetune.checkpoint_folders import name_of
+from finetune.errors import BadCheckpoint, BadOptions
 from finetune.interfaces import Evaluator, Job, Predictions, Record, Strategy
 from finetune.models import base_model_of
 from finetune.result import json_problem
@@ -26,6 +28,7 @@ from finetune.training.checkpoints import best_of
 from finetune.training.checks import evaluation_mode
 from finetune.training.collate import padded_by_tokenizer
 from finetune.training.resume import CatchUp, ResumePoint, places_of_states, stored_states
+from finetune.user_code import first_line
 
 upstream.import_bitsandbytes()  # the next import would import it too, with a warning
 
@@ -98,6 +101,25 @@ UNREAD = (
     "decoder_hidden_states", "decoder_attentions",
 )  # fmt: skip
 """Outputs of models that no evaluator reads and that would fill the memory. T5 always returns the encoder's states."""
+
+
+@contextmanager
+def _naming_checkpoint(checkpoint: str | None) -> Iterator[None]:
+    """Turn an error of a library that reads the state of the training into one sentence.
+
+    Raises:
+        BadCheckpoint: A file holds something else than a run writes there. Nothing in it was executed.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError) or failures.is_out_of_memory(error):
+            raise
+        why = "an object that is no number" if isinstance(error, UnpicklingError) else first_line(error)
+        raise BadCheckpoint(
+            f"the state of the training in {checkpoint} cannot be read: {why}. The files are not those that a run of "
+            "this recipe writes. Delete the checkpoint to continue from the one before."
+        ) from error
 
 
 class PatchedTrainer(Trainer):
@@ -254,11 +276,23 @@ class PatchedTrainer(Trainer):
         state.stateful_callbacks = places_of_states([*self.callback_handler.callbacks, self.control])
         with upstream.replaced("transformers.trainer", "rotate_checkpoints", lambda **_: None):  # see `WriteManifest`
             super()._save_checkpoint(model, trial)
-        directory = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+        directory = Path(self._get_output_dir(trial=trial)) / name_of(self.state.global_step)
         if self.args.should_save:
             self.resume_point.save_order(directory)
         if self.strategy is not None and self.args.should_save:
             self.strategy.write_checkpoint(self.model, directory)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with _naming_checkpoint(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        with _naming_checkpoint(checkpoint):
+            super()._load_scaler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with _naming_checkpoint(checkpoint):
+            super()._load_rng_state(checkpoint)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         directory = Path(resume_from_checkpoint)

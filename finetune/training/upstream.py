@@ -105,6 +105,8 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
              to="make the same steps with the same rows when a run resumes, and none after the last"),
     *_assume("transformers.Trainer", "_load_callback_state _maybe_log_save_evaluate _evaluate _determine_best_metric",
              by=_CORE, to="resume a run that stops early, that keeps the best model, or that was evaluating"),
+    *_assume("transformers.Trainer", "_load_optimizer_and_scheduler _load_scaler", by=_CORE,
+             to="name the checkpoint whose state of the training cannot be read"),
     *_assume("transformers.trainer", "rotate_checkpoints", by=_CORE,
              to="delete old checkpoints after the newest is complete, in the order of their steps"),
     *_assume("transformers.Trainer", "_get_eval_sampler", by=_CORE,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub.repocard import metadata_load
+from yaml import YAMLError
 
 from finetune.errors import BadOptions, BadRecipe, FinetuneError, did_you_mean
 from finetune.interfaces import Task
@@ -99,7 +100,7 @@ def _hub_id(path: str) -> str | None:
 
 
 def _card_of_base(result: Result) -> dict[str, Any]:
-    """Return the metadata of the base model's card; empty if its folder has none."""
+    """Return the metadata of the base model's card; empty if its folder has none, or one that cannot be read."""
     model = recipe_from_mapping({**result.recipe, "card": {}}).model
     has_scheme = ":" in model.path and not model.path.startswith("package:")
     if has_scheme:  # to find its folder, a plugin's scheme would make the model
@@ -108,7 +109,10 @@ def _card_of_base(result: Result) -> dict[str, Any]:
         card = Path(locate(model)) / "README.md"
     except BadRecipe:  # the folder is gone, and with it the card
         return {}
-    return dict(metadata_load(card) or {}) if card.is_file() else {}
+    try:
+        return dict(metadata_load(card) or {}) if card.is_file() else {}
+    except (OSError, ValueError, LookupError, AttributeError, RecursionError, YAMLError):  # PyYAML raises all of these
+        return {}
 
 
 def model_class_of(result: Result) -> str | None:

@@ -98,7 +98,10 @@ class UnquantizedStrategy(Strategy):
         with self.loading():
             model = model_class.from_pretrained(base, **{**options, "dtype": "float32"})
         if is_quantized(model):
-            model = model.dequantize()
+            try:
+                model = model.dequantize()
+            except (ValueError, NotImplementedError) as error:
+                raise Incompatible(f"the base model {base!r} is quantized and cannot be unpacked: {error}.") from error
         with suppress_warnings():
             return PeftModel.from_pretrained(model.float(), directory)
 
@@ -301,10 +304,12 @@ def write_record(finished: Result, run: Path, output: Path, *, model: Mapping[st
 
 
 def random_batch(model: Any) -> dict[str, Any]:
-    """Return four rows of 16 random tokens, which any text model takes."""
+    """Return four rows of 16 random tokens, which any text model takes; for multiple choice, two of two choices."""
     config = model.config.get_text_config()
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(config.vocab_size, (4, 16), generator=generator).to(model.device)
+    if type(base_model_of(model)).__name__.endswith("ForMultipleChoice"):
+        ids = ids.view(2, 2, 16)
     batch: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if model.config.is_encoder_decoder:
         batch["decoder_input_ids"] = ids[:, :8]

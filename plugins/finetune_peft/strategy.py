@@ -93,7 +93,7 @@ class PeftStrategy(Strategy):
         try:
             with suppress_warnings():
                 return self.patch(get_peft_model(model, config))
-        except (ValueError, TypeError, NotImplementedError) as error:
+        except (ValueError, TypeError, AttributeError, NotImplementedError) as error:
             targets = options.get("target_modules")
             suffix = f" target_modules was {targets!r}." if targets else ""
             raise Incompatible(f"strategy: PEFT cannot wrap {type(model).__name__}: {error}{suffix}") from error

@@ -196,6 +196,10 @@ def _mapping(answers: Mapping[str, Any], place: str) -> Written:
         message = "the answer has no text 'text'." if place else "answers do not hold text and answer_start."
         raise MalformedAnswers("answers-malformed", message, _FORM, answers, place=place)
     texts, starts = answers["text"], answers.get("answer_start")
+    others = [name for name, value in answers.items() if name not in {"text", "answer_start"} and value is not None]
+    if texts is None and others:  # the row has other keys instead; a reader adds the keys that other rows have
+        message = "answers do not hold text and answer_start."
+        raise MalformedAnswers("answers-malformed", message, _FORM, answers, place=place)
     if texts is None or texts == "":
         return []
     if isinstance(texts, str):

@@ -22,7 +22,14 @@ from sklearn.metrics import (
 from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
 from finetune.kit import check_primary, safe_divide
 from finetune_text.labels import ids_of
-from finetune_text.outputs import label_names, logits_of, probability_table, references, require_records
+from finetune_text.outputs import (
+    label_names,
+    logits_of,
+    probabilities_of,
+    probability_table,
+    references,
+    require_records,
+)
 
 SCORES = (
     "accuracy", "balanced_accuracy", "precision_micro", "precision_macro", "recall_micro", "recall_macro", "f1_micro",
@@ -56,11 +63,12 @@ class TextClassificationEvaluator(Evaluator):
         probabilities = softmax(logits_of(predictions, width=len(names)), axis=-1)  # (N, L)
         best = probabilities.argmax(axis=-1)
         records: list[Record] = []
-        for row, position, reference in zip(probabilities, best, references(predictions), strict=True):
+        rows = probabilities_of(names, probabilities)
+        for row, position, reference in zip(rows, best, references(predictions), strict=True):
             record: Record = {
                 "prediction": names[position],
-                "probability": float(row[position]),
-                "probabilities": dict(zip(names, map(float, row), strict=True)),
+                "probability": float(row.row[position]),
+                "probabilities": row,
             }
             if reference is not None:
                 record["reference"] = names[reference]

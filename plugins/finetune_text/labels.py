@@ -11,7 +11,7 @@ from finetune.interfaces import Batch, Row
 
 LABEL = "label"
 """The column."""
-INTEGER = re.compile(r"-?(?:0|[1-9]\d*)")
+INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,99})")  # Python refuses to read thousands of digits
 """An integer as `str` writes it: ``007`` is a name."""
 
 _WHOLE = re.compile(r"(-?\d+)\.0+")

@@ -20,7 +20,14 @@ from sklearn.metrics import (
 from finetune.interfaces import Evaluator, Predictions, Record, Tallies
 from finetune.kit import check_primary, safe_divide
 from finetune_text.labels import ids_of
-from finetune_text.outputs import label_names, logits_of, probability_table, references, require_records
+from finetune_text.outputs import (
+    label_names,
+    logits_of,
+    probabilities_of,
+    probability_table,
+    references,
+    require_records,
+)
 
 SCORES = (
     "subset_accuracy", "hamming_loss", "precision_micro", "precision_macro", "precision_samples", "recall_micro",
@@ -58,10 +65,10 @@ class MultiLabelEvaluator(Evaluator):
         names = label_names(predictions)
         probabilities = expit(logits_of(predictions, width=len(names)))  # (N, L)
         records: list[Record] = []
-        for row, reference in zip(probabilities, references(predictions), strict=True):
+        for row, reference in zip(probabilities_of(names, probabilities), references(predictions), strict=True):
             record: Record = {
-                "prediction": _chosen(names, row >= self.threshold),
-                "probabilities": dict(zip(names, map(float, row), strict=True)),
+                "prediction": _chosen(names, row.row >= self.threshold),
+                "probabilities": row,
             }
             if reference is not None:
                 record["reference"] = _chosen(names, reference)

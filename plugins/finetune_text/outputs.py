@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
 from typing import Any
 
 import numpy as np
@@ -59,9 +59,50 @@ def references(predictions: Predictions) -> list[Any]:
     return [feature.get("labels") for feature in predictions.features]
 
 
+class Probabilities(Mapping[str, float]):
+    """The probability of each label, by its name: a row of an array, which takes a tenth of the memory of a `dict`."""
+
+    __slots__ = ("_positions", "row")
+
+    def __init__(self, positions: Mapping[str, int], row: Any) -> None:
+        self._positions = positions
+        self.row = row
+
+    def __getitem__(self, label: str) -> float:
+        return float(self.row[self._positions[label]])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._positions)
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def items(self) -> ItemsView[str, float]:
+        """Return each label with its probability."""
+        return dict(zip(self._positions, self.row.tolist(), strict=True)).items()
+
+    def values(self) -> ValuesView[float]:
+        """Return the probabilities in order of the label ids."""
+        return dict(self.items()).values()
+
+    def __repr__(self) -> str:
+        return repr(dict(self.items()))
+
+
+def probabilities_of(names: Sequence[str], table: Any) -> list[Probabilities]:
+    """Return the probabilities of each row of an array of doubles (N, L)."""
+    positions = {name: position for position, name in enumerate(names)}
+    return [Probabilities(positions, row) for row in table]
+
+
 def probability_table(records: Sequence[Record]) -> Any:
     """Return the probabilities of records as an array (N, L), in order of the label ids."""
-    return np.array([list(record["probabilities"].values()) for record in records])
+    rows = []
+    for record in records:
+        probabilities = record["probabilities"]
+        is_array = isinstance(probabilities, Probabilities)
+        rows.append(probabilities.row if is_array else np.array(list(probabilities.values())))
+    return np.stack(rows)
 
 
 def require_records(records: Sequence[Record]) -> None:

@@ -107,11 +107,12 @@ class TextRegressionPreprocessor(Preprocessor):
 def number(value: Any) -> float | None:
     """Return a label as a finite number, or None.
 
-    >>> number("3.5"), number(4), number("3,5"), number("nan"), number("1_000")
-    (3.5, 4.0, None, None, None)
+    >>> number("3.5"), number(4), number("3,5"), number("nan"), number("1_000"), number("\\x1c2.5")
+    (3.5, 4.0, None, None, None, 2.5)
     """
     if isinstance(value, str):
-        value = float(value) if _NUMBER.fullmatch(value.strip()) else None
+        text = value.strip()  # also U+001C, which `float` does not take
+        value = float(text) if _NUMBER.fullmatch(text) else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) else None

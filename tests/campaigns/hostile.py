@@ -39,6 +39,8 @@ PROGRAMS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.sp
 WRITES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "os.link", "os.symlink", "os.truncate")
 FOLLOWING = ("os.chmod", "os.truncate")
 """Those that change what a link leads to, and not the link."""
+IPV6 = (("::1", 0),)
+"""urllib3 binds a socket to this address, and closes it, to learn whether the machine has IPv6."""
 HARMLESS_PROGRAMS = ("lscpu", "uname")
 
 PREDICT = ["predict", "RUN", "--text", "the ship"]
@@ -100,7 +102,7 @@ def watch(folder: str) -> None:
         return whole.startswith(outside) or not whole.startswith(allowed)
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event in SOCKETS:
+        if event in SOCKETS and arguments[1:] != IPV6:
             note(event, arguments[1:])
             raise PermissionError("the campaign allows no socket")
         if event in PROGRAMS:

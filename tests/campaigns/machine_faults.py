@@ -235,3 +235,16 @@ def refuse_on_the_second_process() -> None:
             raise Incompatible("the second process refuses the model.")
 
         checks.something_trains = refuse
+
+
+def fail_to_load(fault: str) -> Any:
+    """Fail as a process can that is to load a model."""
+    from finetune.errors import Incompatible
+
+    if fault == "refused":
+        raise Incompatible("the model is refused.")
+    if fault == "user":
+        return {}["gold"]
+    if fault == "memory":
+        raise MemoryError("there is no memory")
+    os._exit(3)

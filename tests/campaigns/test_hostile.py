@@ -23,6 +23,7 @@ WANTED = (
     "function of Python", "attn_implementation of run", "weights_only with an index of pickles, zip",
     "index of pickles",
     "config.json of run: auto_map", "adapter_model.bin: exec, zip", "checkpoint's optimizer.pt: os.system, zip",
+    "checkpoint's scaler.pt: exec, zip", "saved data set of images", "parquet of unknown types",
     "parquet with a pickled type", "link log.jsonl, resumed", "adapter_config.json: multitask",
 )  # fmt: skip
 """One attack for each way in."""
@@ -37,7 +38,7 @@ def attacks(prepared: Path) -> Iterator[hostile.Attack]:
 def test_nothing_of_a_stranger_runs(prepared: Path, attacks: Iterator[hostile.Attack], tmp_path: Path) -> None:
     for attack in attacks:
         outcome = next(hostile.tried(attack, prepared, tmp_path))  # the campaign tries the other commands, too
-        assert not list(filter(hostile.is_harm, outcome.wrong)), outcome
+        assert not outcome.wrong, outcome
         harmless = outcome.attack == "parquet with a pickled type"  # it is read as the type below it
         assert outcome.exit_code != 0 or harmless, outcome
 

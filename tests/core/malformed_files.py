@@ -155,6 +155,9 @@ CSV = [
     Case("numbers as keys", b'[{"0": "fine", "1": "good"}]', "missing-column", None, level="error", file="a.json"),
     Case("header only", HEAD, "no-rows", None, level="error"),
     Case("nothing", b"", "no-rows", None, level="error"),
+    Case("nothing in an array", b"", "no-rows", None, level="error", file="a.json", says="the file is empty"),
+    Case("only blank lines in an array", b"\n \n", "no-rows", None, level="error", file="a.json"),
+    Case("nothing in a file without a suffix", b"", "no-rows", None, level="error", file="train"),
     Case("only blank lines", b"\n\n", "no-rows", None, level="error"),
     Case("stray quote in the header", b'te"xt,label\nfine,1\n', "stray-quote", 1, level="error"),
     Case(

@@ -143,3 +143,14 @@ def test_ten_thousand_questions_take_no_loop_over_resamples() -> None:
     values = np.stack([np.arange(10_000) % 2, np.ones(10_000)], axis=1)
     bootstrap.intervals(Tallies(values=values, scores=scores))
     assert len(calls) <= 10  # some chunks of resamples, the whole, and each left out
+
+
+@pytest.mark.parametrize("size", [1, 7, 50])
+def test_scores_in_parts_are_the_same_to_the_bit(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    draw = np.random.default_rng(0)
+    right = draw.integers(0, 2, size=(50, 3))
+    tallies = f1(right[:, 0], right[:, 0] + right[:, 1], right[:, 0] + right[:, 2])
+    other = f1(right[:, 1], right[:, 0] + right[:, 1], right[:, 1] + right[:, 2])
+    whole = bootstrap.intervals(tallies), bootstrap.differences(tallies, other)
+    monkeypatch.setattr(bootstrap, "MOST_SUMS", size * tallies.values.shape[1])
+    assert (bootstrap.intervals(tallies), bootstrap.differences(tallies, other)) == whole

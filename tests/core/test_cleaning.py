@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 import finetune
+from finetune import base as bases
 from finetune import cleaning, folder
 from finetune.cli import main
 from finetune.errors import BadRecipe, CannotWrite, OutputExists
@@ -109,9 +110,9 @@ def rows_file(place: Path) -> Path:
 def test_an_unfinished_run_resumes_to_the_same_bits(
     trained: Path, unfinished: Path, toy_base: Path, keep_weights: bool
 ) -> None:
-    shutil.copytree(unfinished / "checkpoint-4", unfinished / "checkpoint-5")
+    toy.copy_checkpoint(unfinished / "checkpoint-4", 5)
     (unfinished / "checkpoint-5" / "optimizer.pt").write_bytes(b"torn")
-    shutil.copytree(unfinished / "checkpoint-2", unfinished / "checkpoint-3")
+    toy.copy_checkpoint(unfinished / "checkpoint-2", 3)
     found = cleaning.clean(unfinished, keep_weights=keep_weights).examined
     assert found.resumes_from == "checkpoint-4" and not found.finished
     # the best model is in checkpoint-2: without it, the run would end with other weights
@@ -140,6 +141,17 @@ def test_a_run_without_a_valid_checkpoint_keeps_what_it_has(unfinished: Path, ha
     assert len(cleaning.clean(unfinished, everything=True).examined.items) == 3
 
 
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_a_copy_of_a_checkpoint_that_the_user_made_stays(finished: Path, is_finished: bool) -> None:
+    run = finished if is_finished else stop(finished)
+    for name in ("checkpoint-1", "checkpoint-9", "checkpoint-good-9", "checkpoint-good"):
+        shutil.copytree(run / "checkpoint-2", run / name)
+    found = cleaning.clean(run).examined
+    assert found.resumes_from == (None if is_finished else "checkpoint-4")
+    assert found.kept["checkpoint-9"] == "its manifest.json is that of step 2, so it is a copy"
+    assert {"checkpoint-1", "checkpoint-9", "checkpoint-good-9", "checkpoint-good"} <= {p.name for p in run.iterdir()}
+
+
 def test_all_frees_the_last_checkpoint_of_an_unfinished_run(unfinished: Path) -> None:
     assert "The run cannot be resumed; start again with --overwrite." in invoke(str(unfinished), "--all", "--yes")
     assert not list(unfinished.glob("checkpoint-*"))
@@ -158,6 +170,7 @@ def test_keep_weights_frees_the_optimizer_states_alone(finished: Path) -> None:
 EXTRAS = (
     "notes.txt", ".notes.1", "checkpoint-best/weights.safetensors", "checkpoint-07/model.safetensors",
     "checkpoint-٣/model.safetensors", "checkpoint-8/notes.txt", "checkpoint-4/notes.txt", "checkpoint-4/more/own.txt",
+    "checkpoint-before-2/notes.txt", "checkpoint-good-9/model.safetensors", "checkpoint-9/notes.txt",
     "invalid-checkpoint-x/model.safetensors", "plots/checkpoint-9/model.safetensors", ".result.json.bak",
     ".own.json.5", "my/.result.json.5", "result.json.7", "optimizer.pt",
 )  # fmt: skip
@@ -248,7 +261,7 @@ def test_a_refused_run_stops_the_call_before_anything_is_removed(finished: Path,
         (lambda run: shutil.rmtree(run), "is not a folder"),
         (lambda run: (run / "result.json").write_text("{"), "is damaged"),
         (lambda run: os.truncate(run / "model.safetensors", 1000), "may hold the only good weights"),
-        (lambda run: (run / "model.safetensors").unlink(), "has 0 bytes of weights"),
+        (lambda run: (run / "model.safetensors").unlink(), "model.safetensors is not as the run saved it"),
         (lambda run: (run / ".lock").symlink_to(run / "log.jsonl"), "Check who owns it"),
     ],
 )
@@ -257,6 +270,71 @@ def test_what_is_no_whole_run_is_refused_and_nothing_is_removed(finished: Path, 
     before = digests(finished)
     assert message in invoke(str(finished), "--yes", code=6 if "lock" in message or "owns" in message else 2)
     assert digests(finished) == before
+
+
+def zero(path: Path) -> None:
+    """Write zeros over the second half of a file."""
+    half = path.stat().st_size // 2
+    path.write_bytes(path.read_bytes()[:half] + bytes(path.stat().st_size - half))
+
+
+def truncate_behind_another(path: Path) -> None:
+    """Cut a file, and lay a larger one of the same kind next to it."""
+    shutil.copy(path, path.with_name("own" + path.suffix))
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def keep_the_times(path: Path) -> None:
+    """Change one byte, as a failing disk does: nothing else shows it."""
+    found, content = path.stat(), bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+HARMS = (zero, truncate_behind_another, keep_the_times, Path.unlink, lambda path: path.write_bytes(b""))
+SEEN_WITHOUT_DIGESTS = (truncate_behind_another, Path.unlink, HARMS[-1])
+"""What the sizes and the form of the files show, if an older version wrote the result."""
+
+
+@pytest.mark.parametrize("keep_weights", [False, True])
+@pytest.mark.parametrize("harm", HARMS)
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_checkpoints_of_a_damaged_model_stay(finished: Path, name: str, harm: Any, keep_weights: bool) -> None:
+    harm(finished / name)
+    before = digests(finished)
+    for call in (cleaning.examine, cleaning.clean):
+        with pytest.raises(BadRecipe, match=rf"damaged: {name} is not as the run saved it\. Its checkpoints are kept"):
+            call(finished, keep_weights=keep_weights)
+    assert digests(finished) == before
+
+
+@pytest.mark.parametrize("harm", SEEN_WITHOUT_DIGESTS)
+def test_checkpoints_of_an_older_version_stay_if_the_weights_are_damaged(finished: Path, harm: Any) -> None:
+    path = finished / "result.json"
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps({**result, "base": {}}))
+    assert cleaning.examine(finished).items
+    harm(finished / "model.safetensors")
+    with pytest.raises(BadRecipe, match="Its checkpoints are kept"):
+        cleaning.clean(finished)
+
+
+def test_a_damage_of_which_the_recorded_state_shows_nothing_is_noticed(finished: Path) -> None:
+    path = finished / "result.json"
+    result = json.loads(path.read_text())
+    keep_the_times(finished / "model.safetensors")
+    state = result["base"]["saved_model"]["model.safetensors"]
+    state["state"] = bases._state(finished / "model.safetensors")
+    path.write_text(json.dumps(result))
+    with pytest.raises(BadRecipe, match=r"model\.safetensors is not as the run saved it"):
+        cleaning.clean(finished)
+
+
+def test_a_file_of_the_user_next_to_the_weights_does_not_stop_clean(finished: Path) -> None:
+    shutil.copy(finished / "model.safetensors", finished / "own.safetensors")
+    invoke(str(finished), "--yes")
+    assert not list(finished.glob("checkpoint-*")) and (finished / "own.safetensors").is_file()
 
 
 def test_a_folder_is_removed_or_named(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
+import stat
 from pathlib import Path
 
 import pytest
@@ -11,8 +14,9 @@ from click.testing import CliRunner
 
 import finetune
 from finetune.cli import main
+from finetune.cli.output import page as write_page
 from finetune.cli.output import table
-from finetune.errors import BadData
+from finetune.errors import BadData, NoRoom
 from finetune.evaluation import comparison
 from finetune.result import PREDICTIONS
 
@@ -56,6 +60,38 @@ def test_a_page_that_cannot_be_written_is_refused_without_a_traceback(run: Path,
     for words in (["compare", str(run), str(run), "--split", "validation", "--html"], ["report", str(run), "--output"]):
         done = CliRunner().invoke(main, [*words, nowhere])
         assert (done.exit_code, "cannot be written" in done.output) == (2, True), done.output
+
+
+@pytest.mark.parametrize("command", ["compare", "report"])
+def test_a_page_is_complete_or_as_it_was(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("the page before", encoding="utf-8")
+    words = {"compare": [str(run), str(run), "--split", "validation", "--html"], "report": [str(run), "--output"]}
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        done = CliRunner().invoke(main, [command, *words[command], str(page)])
+    assert (done.exit_code, "No space left" in done.output) == (NoRoom.exit_code, True), done.output
+    assert page.read_text(encoding="utf-8") == "the page before" and list(tmp_path.iterdir()) == [page]
+    assert CliRunner().invoke(main, [command, *words[command], str(page)]).exit_code == 0
+    assert page.read_text(encoding="utf-8").endswith("</html>")
+
+
+def test_a_page_can_go_to_a_device_or_through_a_link(tmp_path: Path) -> None:
+    target, link, pipe = tmp_path / "target.html", tmp_path / "link.html", tmp_path / "pipe"
+    link.symlink_to(target)
+    write_page(link, "<html>")
+    assert link.is_symlink() and target.read_text(encoding="utf-8") == "<html>"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_page(pipe, "<html>")
+    assert os.read(reader, 100) == b"<html>" and stat.S_ISFIFO(pipe.stat().st_mode)
+    os.close(reader)
 
 
 def test_a_label_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:

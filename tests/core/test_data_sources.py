@@ -267,6 +267,16 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
     assert "Did you mean 'train.csv'?" in str(error)
 
 
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux")
+@pytest.mark.parametrize("target", ["/proc/self/environ", "/proc/self/cmdline", "/proc/version"])
+def test_a_file_of_the_system_is_no_data(target: str, tmp_path: Path) -> None:
+    (tmp_path / "train.csv").symlink_to(target)
+    for given in (target, str(tmp_path / "train.csv"), {"train": str(tmp_path / "train.csv")}, str(tmp_path)):
+        error = refusal(given)
+        assert codes(error) == ["not-a-file"]
+        assert "a file of the system and not of data" in str(error)
+
+
 def test_a_path_with_backslashes_is_shown_with_slashes_if_that_file_exists(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict
 from hypothesis import given
@@ -192,3 +194,16 @@ def test_a_split_of_another_name_is_offered_a_name_that_is_free(tmp_path: Path) 
         assert [(finding.code, finding.level) for finding in examples.findings] == [("unused-split", "warning")]
     assert saved.findings[0].fix == "To use it, set dataset.splits: {validation: unsupervised}."
     assert given.findings[0].fix == "To use it, name it validation."
+
+
+@pytest.mark.parametrize("suffix", ["arrow", "parquet"])
+def test_a_column_whose_name_is_not_utf_8_is_a_damaged_file(suffix: str, tmp_path: Path) -> None:
+    table = pa.table({"text": ["the ship"] * 20, "label": [0, 1] * 10, "qqqq": [1] * 20})
+    path = tmp_path / f"rows.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(table, path, store_schema=False)
+    else:
+        with pa.ipc.new_file(path, table.schema) as writer:
+            writer.write_table(table)
+    path.write_bytes(path.read_bytes().replace(b"qqqq", b"q\xeaqq"))
+    assert {finding.code for finding in refusal(str(path)).findings} & {"corrupt-file", "bad-column-name"}

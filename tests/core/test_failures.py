@@ -169,6 +169,27 @@ FAULTS: list[tuple[BaseException, type[FinetuneError], str]] = [
 ]
 
 
+@pytest.mark.parametrize(("left", "named"), [(0, "/temporary"), (10**9, "run")])
+def test_the_disk_with_less_room_is_named_if_the_error_names_no_file(
+    left: int, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = os.stat
+    device = SimpleNamespace(st_dev=-1)
+    monkeypatch.setattr(failures.tempfile, "gettempdir", lambda: "/temporary")
+    monkeypatch.setattr(
+        failures.os, "stat", lambda path, **more: device if path == "/temporary" else stat(path, **more)
+    )
+    monkeypatch.setattr(
+        failures.shutil, "disk_usage", lambda path: Usage(0, 0, left if path == "/temporary" else 10**8)
+    )
+    with pytest.raises(NoRoom) as caught, failures.explained(tmp_path / "absent" / "run", {}):
+        raise OSError(errno.ENOSPC, "x")
+    assert str(caught.value).split("'")[1].endswith(named)
+    assert f"The disk has 95 MiB, and that of the temporary folder '/temporary' has {left / 2**20:,.0f} MiB." in str(
+        caught.value
+    )
+
+
 @pytest.mark.parametrize(("fault", "error", "message"), FAULTS, ids=lambda value: getattr(value, "__name__", None))
 def test_a_failure_of_the_machine_says_what_to_do_and_the_run_continues_to_the_bit(
     fault: BaseException, error: type[FinetuneError], message: str, run: Path, toy_base: Path, examples: Any,
@@ -303,6 +324,43 @@ def test_an_odd_manifest_is_no_valid_one(text: str, run: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"files": []}, {"files": {"optimizer.pt": 1}}, {"files": {"optimizer.pt": {"size": "x", "sha256": 1}}},
+        {"files": {"x" * 5000: {"size": 1, "sha256": ""}}}, {"files": {"../a/optimizer.pt": {"size": 1, "sha256": ""}}},
+        {"files": {"\0": {"size": 1, "sha256": ""}}}, {"identity": None}, {"identity": {"model": "bert"}},
+        {"identity": {"model": {"path": 1}}}, {"identity": {"base": [1]}}, {"identity": {"base": {"files": "x"}}},
+        {"circumstances": 1}, {"format": "3"}, {"format": None}, {"format": 0.5}, {"step": "5"}, {"step": None},
+    ],
+)  # fmt: skip
+def test_a_manifest_of_another_form_is_no_valid_one_even_if_its_digest_fits(
+    changes: dict[str, Any], run: Path, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "checkpoint-5"
+    shutil.copytree(run / "checkpoint-5", checkpoint)
+    path = checkpoint / checkpoints.MANIFEST
+    content = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({**content, checkpoints.OWN: checkpoints._own_digest(content)}))
+    with pytest.raises(BadCheckpoint):
+        checkpoints.verify(checkpoint)
+    with pytest.raises(BadCheckpoint, match="no checkpoint to resume from"):
+        checkpoints.newest(tmp_path, checkpoints.Identity({}, {}))
+
+
+ODD_BEST = [json.dumps({"best_model_checkpoint": best}) for best in (1, [1], "/", ".", "..", "a/b", "\0", "x" * 5000)]
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "{}", "[" * 9000, "\x00", *ODD_BEST])
+def test_an_odd_state_of_the_trainer_makes_a_checkpoint_invalid(text: str, run: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint-5"
+    shutil.copytree(run / "checkpoint-5", checkpoint)
+    (checkpoint / checkpoints.TRAINER_STATE).write_text(text)
+    checkpoints.seal(checkpoint, identity=checkpoints.Identity({"training.load_best_model_at_end": True}, {}), step=5)
+    with pytest.raises(BadCheckpoint, match=r"trainer_state\.json"):
+        checkpoints.newest(tmp_path, checkpoints.Identity({}, {}))
+
+
+@pytest.mark.parametrize(
     "name",
     ["scaler.pt", "pytorch_model.bin", "x/rng_state_1.pth", "model-2.safetensors", "model.safetensors.index.json"],
 )
@@ -401,7 +459,7 @@ def test_a_message_holds_no_credential(planted: list[str]) -> None:
     assert str(BadRecipe(f"{'sk-' + 'a' * 20} and {'ghp_' + 'b' * 20}")) == "*** and ***"
 
 
-@pytest.mark.parametrize("value", ["short", "/path/of/a/token"])
+@pytest.mark.parametrize("value", ["short", __file__])
 def test_short_values_and_paths_are_no_credentials(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANY_TOKEN", value)
     assert str(BadRecipe(f"see {value}")) == f"see {value}"

@@ -6,6 +6,7 @@ import ast
 import json
 import math
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -16,7 +17,16 @@ from finetune import folder
 from finetune.errors import BadData
 from finetune.evaluation import comparison
 from finetune.progress import Reporter
-from finetune.result import NON_FINITE, PREDICTIONS, Result, find_non_finite, restore_non_finite, to_json
+from finetune.result import (
+    NON_FINITE,
+    PREDICTIONS,
+    Result,
+    as_plain,
+    find_non_finite,
+    json_problem,
+    restore_non_finite,
+    to_json,
+)
 from finetune.training.callbacks import WriteLog
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +57,33 @@ def test_what_json_cannot_hold_is_an_error_or_text(content: Any) -> None:
     with pytest.raises(TypeError):
         to_json(content)
     assert to_json([content, math.nan], default=lambda _: "text").endswith("null]")
+
+
+@given(st.dictionaries(st.text(max_size=3), CONTENT, max_size=3), st.none() | st.just(1))
+def test_a_mapping_of_any_class_is_written_as_a_dict_is(content: dict[str, Any], indent: int | None) -> None:
+    wrapped = {"a": [MappingProxyType(content)]}
+    assert to_json(wrapped, indent=indent) == to_json({"a": [content]}, indent=indent)
+    assert repr(as_plain(wrapped)) == repr({"a": [content]}) and json_problem(wrapped) == ""
+    assert find_non_finite(wrapped) == find_non_finite({"a": [content]})
+
+
+def test_lines_are_written_one_by_one(tmp_path: Path) -> None:
+    held, most = 0, 0
+
+    class Row(dict[str, Any]):
+        def __init__(self) -> None:
+            nonlocal held, most
+            dict.__init__(self, a=1)
+            held += 1
+            most = max(most, held)
+
+        def __del__(self) -> None:
+            nonlocal held
+            held -= 1
+
+    folder.write_lines(tmp_path / PREDICTIONS, (Row() for _ in range(100)))
+    assert (tmp_path / PREDICTIONS).read_text(encoding="utf-8") == '{"a": 1}\n' * 100
+    assert most <= 2
 
 
 def test_the_predictions_of_a_run_keep_numbers_that_are_not_finite(tmp_path: Path) -> None:

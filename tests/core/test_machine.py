@@ -19,7 +19,7 @@ import toy
 from click.testing import CliRunner
 from safetensors import SafetensorError
 
-from finetune import failures
+from finetune import cli, failures
 from finetune.cli import list_, main
 from finetune.errors import BadRecipe, CannotWrite, Diverged, NoRoom, OutOfMemory
 from finetune.training.callbacks import CheckRoom, StopOnNaN, describe_longest
@@ -61,6 +61,27 @@ FAULTS = [
     (caused(MemoryError()), 5, "out of memory"),
     (caused(PermissionError(errno.EACCES, "x", "y")), 2, "x.yaml cannot be read."),
 ]
+
+
+@pytest.mark.parametrize(
+    "words", [["report", "RUN"], ["clean", "RUN"], ["predict", "RUN", "--text", "a"], ["check", "RUN"]]
+)
+def test_no_message_holds_a_control_character_of_a_path(words: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run\x1b]0;owned\x07"
+    run.mkdir()
+    ended = CliRunner().invoke(main, [str(run) if word == "RUN" else word for word in words])
+    assert ended.exit_code == 2
+    assert not set(ended.output) & set("\x1b\x07") and "x1b" in ended.output
+
+
+def test_an_interrupt_while_the_options_are_read_ends_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.Commands, "parse_args", interrupt)
+    ended = CliRunner().invoke(main, ["list"])
+    assert ended.exit_code == 130
+    assert ended.output == "error: stopped by SIGINT. No file is half written; call the command again.\n"
 
 
 @pytest.mark.parametrize(("error", "code", "message"), FAULTS, ids=lambda value: str(value)[:40])
@@ -223,8 +244,8 @@ def test_after_the_first_checkpoint_its_size_is_known(
 ) -> None:
     checkpoint = tmp_path / f"checkpoint-{step}"
     checkpoint.mkdir()
-    (checkpoint / "optimizer.pt").write_bytes(bytes(3 * 2**20 - 2))
-    (checkpoint / "manifest.json").write_text("{}")
+    (checkpoint / "optimizer.pt").write_bytes(bytes(3 * 2**20 - len('{"step": 1}')))
+    (checkpoint / "manifest.json").write_text(f'{{"step": {step}}}')
     arguments = SimpleNamespace(output_dir=str(tmp_path), num_train_epochs=4, **training)
     state = SimpleNamespace(global_step=step, max_steps=10, save_steps=1, epoch=1.0, is_world_process_zero=True)
     needed = 2**20 + checkpoints * 3 * 2**20

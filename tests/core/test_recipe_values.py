@@ -86,3 +86,10 @@ def test_an_integer_that_python_cannot_print_is_refused_with_its_place(tmp_path:
         recipe.parse({**BASE, "training": {"max_steps": 10**5_000}})
     with pytest.raises(BadRecipe, match="the number has 5,000 digits"):
         recipe.parse(BASE, [f"seed={'9' * 5_000}"])
+
+
+def test_many_long_values_give_a_short_message() -> None:
+    rows = [{"text": "a word " * 30, "label": "sea"}] * 200
+    with pytest.raises(BadRecipe, match=r"and \d+ more\. See") as refused:
+        recipe.parse({**BASE, "dataset": {"path": {"train": rows}}})
+    assert len(str(refused.value)) < 1500

@@ -7,7 +7,8 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,14 +16,17 @@ from typing import Any
 import pytest
 import torch
 import toy
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file
-from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState
 
 import finetune
+from finetune import cleaning, failures
 from finetune import folder as run_folder
 from finetune import result as results
 from finetune import run as runs
-from finetune.errors import BadCheckpoint
+from finetune.errors import BadCheckpoint, Incompatible
 from finetune.result import Result
 from finetune.training import checkpoints
 from finetune.training.callbacks import StopOnSignal
@@ -209,7 +213,7 @@ def test_what_a_killed_run_leaves_is_removed(toy_base: Path, tmp_path: Path, mon
         shutil.copytree(output / "checkpoint-2", output / name)
     (output / ".recipe.yaml.123.scratch").write_text("half")
     (output / "checkpoint-2" / ".manifest.json.123.scratch").write_text("half")
-    damaged = shutil.copytree(output / "checkpoint-3", output / "checkpoint-5")
+    damaged = toy.copy_checkpoint(output / "checkpoint-3", 5)
     (damaged / "optimizer.pt").write_bytes(b"x")
     with monkeypatch.context() as patch:  # killed again, right after the resume
         kill_in(patch, run_folder, "create", lambda *_: True)
@@ -287,3 +291,131 @@ def test_a_child_of_a_killed_run_does_not_keep_its_folder_locked(tmp_path: Path)
         os.kill(child, signal.SIGKILL)
         for end in ready:
             os.close(end)
+
+
+OWN = ("checkpoint-1", "checkpoint-2", "checkpoint-3", "checkpoint-10")
+FOREIGN = ("checkpoint-before-2", "checkpoint-good-9", "checkpoint-007", "checkpoint-٣", "checkpoint--4",
+           "checkpoint-5", "checkpoint-12", "Checkpoint-3", "checkpoint-4.bak", "my-checkpoint-4",
+           "checkpoint-")  # fmt: skip
+HOLDS = ("notes", "copy", "model")
+
+
+@settings(max_examples=60)
+@given(
+    own=st.sets(st.sampled_from(OWN)),
+    foreign=st.dictionaries(st.sampled_from(FOREIGN), st.sampled_from(HOLDS)),
+    torn=st.booleans(),
+    limit=st.integers(1, 3),
+)
+def test_no_folder_of_the_user_is_taken_for_a_checkpoint(
+    tmp_path_factory: pytest.TempPathFactory, own: set[str], foreign: dict[str, str], torn: bool, limit: int
+) -> None:
+    place, identity = tmp_path_factory.mktemp("property"), checkpoints.Identity({}, {})
+    run, outside = place / "run", place / "checkpoint-2"
+    for directory in [*(run / name for name in own), outside]:
+        step = int(directory.name.rpartition("-")[2])
+        directory.mkdir(parents=True)
+        (directory / "trainer_state.json").write_text(json.dumps({"best_model_checkpoint": None, "global_step": step}))
+        checkpoints.seal(directory, identity=identity, step=step)
+    run.mkdir(exist_ok=True)
+    for name, holds in foreign.items():
+        if holds == "copy":
+            shutil.copytree(outside, run / name)
+            continue
+        is_checkpoint_name = name in {"checkpoint-5", "checkpoint-12"}
+        (run / name).mkdir()
+        file = "notes.txt" if holds == "notes" or is_checkpoint_name else "model.safetensors"
+        (run / name / file).write_text("own")
+    if torn:
+        (run / "checkpoint-11").mkdir()
+        (run / "checkpoint-11" / "model.safetensors").write_text("half")
+    newest = max((int(name.rpartition("-")[2]) for name in own), default=None)
+    assert failures.newest_checkpoint(run) == (None if newest is None else f"checkpoint-{newest}")
+    if newest is None:
+        with pytest.raises(BadCheckpoint, match="no checkpoint to resume from"):
+            checkpoints.newest(run, identity)
+    else:
+        found, notes = checkpoints.newest(run, identity)
+        assert found.name == f"checkpoint-{newest}"
+        assert not (run / "checkpoint-11").exists()
+        checkpoints.delete_old(run, limit=limit, keep=(found.name,))
+        ordered = sorted(own, key=lambda name: int(name.rpartition("-")[2]))
+        assert own & {path.name for path in run.iterdir()} == set(ordered[-limit:])
+    for name in foreign:
+        later = newest is not None and name in {"checkpoint-5", "checkpoint-12"} and int(name[11:]) > newest
+        assert any((run / (f"kept-{name}" if later else name)).iterdir())
+        assert not later or any(f"{name} is kept-{name} now" in note for note in notes)
+    shutil.rmtree(place)
+
+
+def made_checkpoint(place: Path, state: Any) -> Path:
+    """Make a small checkpoint of step 2, whose digests fit."""
+    place.mkdir(parents=True)
+    (place / "trainer_state.json").write_text(json.dumps(state))
+    checkpoints.seal(place, identity=checkpoints.Identity({}, {}), step=2)
+    return place
+
+
+GOOD_STATE: dict[str, Any] = {"best_model_checkpoint": None, "global_step": 2}
+
+
+def test_a_copy_of_a_checkpoint_under_another_name_is_not_resumed_from(tmp_path: Path) -> None:
+    checkpoints.verify(made_checkpoint(tmp_path / "checkpoint-2", GOOD_STATE))
+    copy = shutil.copytree(tmp_path / "checkpoint-2", tmp_path / "checkpoint-9")
+    with pytest.raises(BadCheckpoint, match="checkpoint-9 has another name than the run gave it: checkpoint-2"):
+        checkpoints.verify(copy)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+STATE_KEYS = [field.name for field in fields(TrainerState)]
+
+
+@settings(max_examples=300)
+@given(
+    changes=st.dictionaries(st.sampled_from([*STATE_KEYS, "x"]), VALUES, min_size=1, max_size=2) | VALUES,
+    keys=st.lists(st.sampled_from(["format", "step", "files", "identity", "circumstances"]), max_size=1),
+    value=VALUES,
+    is_dropped=st.booleans(),
+)
+def test_any_content_of_the_json_files_of_a_checkpoint_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, changes: Any, keys: list[str], value: Any, is_dropped: bool
+) -> None:
+    state = {**GOOD_STATE, **changes} if isinstance(changes, dict) and changes.keys() <= {*STATE_KEYS, "x"} else changes
+    run = tmp_path_factory.mktemp("property")
+    directory = made_checkpoint(run / "checkpoint-2", state)
+    path = directory / checkpoints.MANIFEST
+    manifest = json.loads(path.read_text())
+    for key in keys:
+        manifest[key] = value
+        if is_dropped:
+            del manifest[key]
+    path.write_text(json.dumps({**manifest, checkpoints.OWN: checkpoints._own_digest(manifest)}))
+    for name, text in (("recipe.yaml", ""), ("log.jsonl", "")):
+        (run / name).write_text(text)
+    try:
+        checkpoints.verify_with_best(directory)
+    except BadCheckpoint:
+        with pytest.raises(BadCheckpoint, match="no checkpoint to resume from"):
+            checkpoints.newest(run, checkpoints.Identity({}, {}))
+    except Incompatible:
+        assert keys == ["format"]
+    else:
+        assert isinstance(state, dict) and "x" not in state
+        read = TrainerState.load_from_json(str(directory / "trainer_state.json"))
+        assert read.global_step == 2
+        checkpoints.best_of(directory)
+    with suppress(Incompatible):
+        cleaning.clean(run)
+        cleaning.clean(run, everything=True)
+    shutil.rmtree(run)
+
+
+@pytest.mark.parametrize("value", [[], "x", {"A": 1}, {"A": [1]}, {"A": {"args": 1}}, {"A": {"attributes": []}}])
+def test_odd_states_of_callbacks_are_refused(value: Any, tmp_path: Path) -> None:
+    directory = made_checkpoint(tmp_path / "checkpoint-2", {**GOOD_STATE, "stateful_callbacks": value})
+    with pytest.raises(BadCheckpoint, match=r"no valid trainer_state\.json"):
+        checkpoints.verify(directory)

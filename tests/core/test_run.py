@@ -418,9 +418,7 @@ def test_an_invalid_checkpoint_is_named_and_skipped(
     harm: str, run: Path, tmp_path: Path, base: Path, examples: Any
 ) -> None:
     output = interrupted(run, tmp_path / "r")
-    victim = output / "checkpoint-10"
-    shutil.copytree(victim, output / "checkpoint-11")
-    victim = output / "checkpoint-11"
+    victim = toy.copy_checkpoint(output / "checkpoint-10", 11)
     target = victim / {"manifest": MANIFEST, "flip": "model.safetensors", "truncate": "optimizer.pt"}.get(harm, harm)
     if harm == "flip":
         data = bytearray(target.read_bytes())

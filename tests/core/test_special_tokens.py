@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
 
+from finetune.data import truncation
 from finetune.data.truncation import MODEL_INPUTS, encode_truncated
 from finetune.testing.tokenizers import FAMILIES, tokenizer
 
@@ -55,3 +57,28 @@ def test_markers_that_a_user_adds_keep_their_meaning() -> None:
     ids = encode_truncated(made, ["[E1] salt", "tar [SEP] salt"], max_length=100)[0]["input_ids"]
     assert made.convert_tokens_to_ids("[E1]") in ids[0]
     assert ids[1].count(made.sep_token_id) == 1
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "xlm-roberta", "albert"])
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_very_long_text_has_the_tokens_of_the_whole_text(
+    monkeypatch: pytest.MonkeyPatch, family: str, side: str
+) -> None:
+    made = tokenizer(family)
+    made.truncation_side = side
+    draw = random.Random(family + side)
+    texts = ["tar", "x" * 6_000, "salt " * 1_500 + "</s> [SEP] tar"]
+    for _ in range(2):
+        texts.append("".join(draw.choices("salt tar\n\t.,\u4e2d\u0301\U0001f44d[]<s>", k=6_000)))
+    whole = encode_truncated(made, texts, max_length=16)
+    given = []
+    monkeypatch.setattr(truncation, "LONG", 3_000)
+    call = type(made).__call__
+
+    def watch(self: Any, *texts: Any, **inputs: Any) -> Any:
+        given.append(max(map(len, inputs.get("text", texts))))
+        return call(self, *texts, **inputs)
+
+    monkeypatch.setattr(type(made), "__call__", watch)
+    assert encode_truncated(made, texts, max_length=16) == whole
+    assert any(1_000 < size < 3_000 for size in given) == (side == "right")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+import typing
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from transformers import TrainingArguments
 
 from finetune.errors import BadOptions
 from finetune.plugins import discover, resolve
-from finetune.training.arguments import LEAST, NEUTRAL, OURS, check_arguments
+from finetune.training.arguments import ABOVE_ZERO, LEAST, NEUTRAL, OURS, check_arguments
 
 FOUND = discover()
 
@@ -137,6 +138,50 @@ def test_a_number_that_means_something_else_to_transformers_is_refused(training:
     ((name, value),) = training.items()
     with pytest.raises(BadOptions, match=f"training: '{name}' cannot be {value}"):
         check_arguments(TrainingArguments, training)
+
+
+MAY_BE_ZERO = frozenset({"dataloader_num_workers", "top_k", "data_seed"})
+"""Options with a whole number that may be 0: no workers, no limit, a seed."""
+OWN_CHECK = frozenset({"max_steps", "save_total_limit"})
+"""Whole numbers that have a test of their own."""
+
+
+def whole_numbers() -> Iterator[tuple[type, str]]:
+    """Yield each class of training options with the name of each option that is a whole number, once."""
+    seen = OWN_CHECK | OURS.keys() | NEUTRAL.keys()
+    for cls in classes():
+        hints = typing.get_type_hints(cls)
+        for field in dataclasses.fields(cls):
+            hint = hints[field.name]
+            if field.init and field.name not in seen and int in (hint, *typing.get_args(hint)):
+                seen |= {field.name}
+                yield cls, field.name
+
+
+@pytest.mark.parametrize(("cls", "name"), list(whole_numbers()), ids=lambda value: getattr(value, "__name__", value))
+def test_a_whole_number_counts_something(cls: type, name: str) -> None:
+    least = 0 if name in MAY_BE_ZERO else 1
+    for wrong in {least - 1, -7}:
+        with pytest.raises(BadOptions, match=f"^training: '{name}' cannot be {wrong}. Write at least {least}.$"):
+            check_arguments(cls, {name: wrong})
+    check_arguments(cls, {name: least})
+
+
+def test_many_whole_numbers_are_tried() -> None:
+    names = {name for _, name in whole_numbers()}
+    assert names >= {"per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"}
+    assert len(names) > 20 and names >= MAY_BE_ZERO
+
+
+@pytest.mark.parametrize("name", sorted(ABOVE_ZERO))
+def test_a_share_of_the_steps_is_above_zero(name: str) -> None:
+    for wrong in (0, -1, -0.5):
+        with pytest.raises(BadOptions, match=f"^training: '{name}' cannot be {wrong}. Write a number above 0.$"):
+            check_arguments(TrainingArguments, {name: wrong})
+    for right in (0.25, 1, 10):
+        check_arguments(TrainingArguments, {name: right})
+    if name == "eval_steps":
+        check_arguments(TrainingArguments, {name: None})
 
 
 def test_usual_numbers_are_accepted() -> None:

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 import finetune
 from finetune import folder, models, trust
 from finetune import recipe as recipes
-from finetune.cli import main
+from finetune.cli import launch, main
 from finetune.errors import BadRecipe, OutputExists, UnknownName, UntrustedCode
 from finetune.result import Result, write_atomically
 
@@ -205,13 +205,83 @@ def test_python_needs_the_argument(stranger: Path) -> None:
     assert (stranger / "sung").exists()
 
 
-def test_python_m_finetune_imports_nothing_from_the_current_folder(tmp_path: Path) -> None:
-    (tmp_path / "click.py").write_text("raise SystemExit('imported from the current folder')")
+@pytest.mark.parametrize("name", ["click", "pluggy", "typing", "dataclasses", "yaml"])
+def test_python_m_finetune_imports_nothing_from_the_current_folder(name: str, tmp_path: Path) -> None:
+    (tmp_path / f"{name}.py").write_text("raise SystemExit('imported from the current folder')")
     done = subprocess.run(
         [sys.executable, "-m", "finetune", "--version"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("finetune")
+
+
+def test_python_m_finetune_says_that_the_current_folder_is_gone(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    words = f"cd {gone} && rmdir {gone} && exec {sys.executable} -m finetune --version"
+    done = subprocess.run(["sh", "-c", words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+def test_the_processes_of_a_run_import_nothing_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("pluggy", "finetune", "runpy"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported from the current folder')")
+    monkeypatch.chdir(tmp_path)
+    assert launch.again(["--version"], count=2, go_on=str) == 0
+
+
+def linked(run: Path, kind: str) -> str:
+    """Put a link to a recipe with code of its folder into a run folder; return the recipe to name."""
+    files = run / "files"
+    files.mkdir()
+    shutil.copy(run / "recipe.yaml", files / "r.yaml")
+    (files / "canary.py").write_text((run.parent / "modules" / "canary.py").read_text())
+    (run / "recipe.yaml").unlink()
+    if kind == "folder":
+        (run / "recipe.yaml").symlink_to(files / "r.yaml")
+        (run.parent / "alias").symlink_to(run)
+        return "alias/recipe.yaml"
+    if kind == "chain":  # the link that the user names lies outside
+        (run / "recipe.yaml").symlink_to("files/r.yaml")
+        (run.parent / "mine.yaml").symlink_to(run / "recipe.yaml")
+        return "mine.yaml"
+    (run / "recipe.yaml").symlink_to("files/r.yaml")
+    return "run/recipe.yaml"
+
+
+@pytest.mark.parametrize("command", [["check"], ["train", "output=again"]])
+@pytest.mark.parametrize("kind", ["link", "folder", "chain"])
+def test_a_link_in_a_run_folder_is_a_part_of_it(kind: str, command: list[str], stranger: Path) -> None:
+    forge(stranger / "run", FORGERIES["data"])
+    recipe = linked(stranger / "run", kind)
+    refused = CliRunner().invoke(main, [command[0], recipe, *command[1:]])
+    assert refused.exit_code == 2 and "is Python code that the run folder names" in refused.stderr
+    assert not (stranger / "imported").exists() and not (stranger / "sung").exists()
+
+
+def test_a_folder_of_modules_opens_no_installed_module_and_nothing_that_its_modules_import(stranger: Path) -> None:
+    words = ["evaluate", "run", "--split", "train", "--modules", "modules"]
+    (stranger / "modules" / "subprocess").mkdir()
+    (stranger / "modules" / "mine.py").write_text("from subprocess import check_output\nimport json\n")
+    for path in ("subprocess:check_output", "mine:check_output", "mine:json", "xml.dom:getDOMImplementation"):
+        forge(stranger / "run", {"recipe.dataset": {"path": path, "options": {"args": ["touch", "sung"]}}})
+        refused = CliRunner().invoke(main, words)
+        assert refused.exit_code == 2, refused.output
+        assert not (stranger / "sung").exists()
+
+
+@pytest.mark.parametrize("value", ["flash_attention_2", "paged|flash_attention_3"])
+def test_flash_attention_is_a_kernel_of_the_hub_if_the_package_for_kernels_is_there(
+    value: str, stranger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = recipes.Model(path=str(stranger / "run"), options={"attn_implementation": value})
+    models.require_no_code(model)
+    (stranger / "modules" / "kernels.py").touch()
+    monkeypatch.syspath_prepend(stranger / "modules")
+    with pytest.raises(UntrustedCode):
+        models.require_no_code(model)
 
 
 def test_a_recipe_object_from_a_run_folder_is_not_trusted_because_it_is_an_object(stranger: Path) -> None:
@@ -316,6 +386,11 @@ def test_a_run_does_not_write_through_links_in_its_folder(stranger: Path) -> Non
     ):
         folder.check(stranger / "run", resume=True, overwrite=False)
     folder.check(stranger / "run", resume=False, overwrite=True)  # removes the link, and not what it leads to
+
+
+def test_half_a_surrogate_pair_of_a_spoiled_file_is_written_as_in_json(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "x.json", '{"a": "\ud800"}')
+    assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == {"a": "\ud800"}
 
 
 def test_a_file_is_not_written_through_a_link_at_its_temporary_name(tmp_path: Path) -> None:

@@ -368,6 +368,13 @@ CALLS = [
     ("predict|{p}/run|{p}/nothing", "nothing"),
     ("predict|{p}/run|{p}/file", "file"),
     ("predict|{p}/run|a|b", "'b'"),
+    ("predict|{p}/run|{p}/rows.csv|--output|", "--output"),
+    ("predict|{p}/run|{p}/rows.csv|--output|{p}/file", "file"),
+    ("predict|{p}/run|{p}/rows.csv|--output|{p}/new|--block-rows|0", "--block-rows"),
+    ("predict|{p}/run|{p}/rows.csv|--output|{p}/new|--processes|0", "--processes"),
+    ("predict|{p}/run|{p}/rows.csv|--output|{p}/new|--engine|spark", "spark"),
+    ("predict|{p}/run|{p}/rows.csv|--output|{p}/new|--address|a:1", "--engine ray"),
+    ("predict|{p}/run|{p}/rows.csv|--processes|2", "--output"),
     ("predict|{p}/run|--txet|ship", "text"),
     ("predict|{p}/run|--text", "text"),
     ("predict|{p}/run|--text|", "text"),
@@ -554,7 +561,7 @@ def test_a_wrong_option_of_the_model_is_named(override: str, named: str, place: 
 
 
 def test_the_traceback_is_shown_if_python_is_in_development_mode(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finetune.cli.sys", SimpleNamespace(flags=SimpleNamespace(dev_mode=True), stdout=sys.stdout))
+    monkeypatch.setattr("finetune.user_code.sys", SimpleNamespace(flags=SimpleNamespace(dev_mode=True)))
     with pytest.raises(KeyError, match="sought"):
         CliRunner().invoke(main, ["check", str(place / "recipe.yaml"), CODE[0]], catch_exceptions=False)
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from finetune.checkpoint_folders import MANIFEST, TRAINER_STATE
 from finetune.interfaces import Columns, Evaluator, Finding, Preprocessor, Task
 from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer
+from finetune.training import checkpoints
+from finetune.training.checkpoints import Identity
 
 WORDS = {"sea": ("ship", "wave", "harbour"), "land": ("tree", "hill", "road")}
 
@@ -119,3 +124,12 @@ def recipe(base: Path, output: Path, **changes: Any) -> dict[str, Any]:
         "training": {**training, **changes.pop("training", {})},
     }
     return {**content, **changes}
+
+
+def copy_checkpoint(source: Path, step: int) -> Path:
+    """Copy a checkpoint so that it is the one of another step."""
+    copy = shutil.copytree(source, source.with_name(f"checkpoint-{step}"))
+    manifest, state = json.loads((copy / MANIFEST).read_text()), json.loads((copy / TRAINER_STATE).read_text())
+    (copy / TRAINER_STATE).write_text(json.dumps({**state, "global_step": step}))
+    checkpoints.seal(copy, identity=Identity(manifest["identity"], manifest["circumstances"]), step=step)
+    return copy

@@ -18,6 +18,7 @@ from finetune.data.findings import Report
 from finetune.data.kinds import MOST_COLUMNS, MOST_LEVELS, control_in
 from finetune.data.table import BLOCK_ROWS, Table
 from finetune.interfaces import Finding
+from finetune.user_code import first_line
 
 _KEPT = b"huggingface"
 """Metadata of a schema in which `datasets` stores a ClassLabel."""
@@ -51,13 +52,19 @@ def read(paths: Sequence[Path], *, names: Sequence[str], kinds: Sequence[str], s
                     break
                 writer.write_batch(batch.select(schema.names).replace_schema_metadata(schema.metadata))
                 sizes[number] += len(batch)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             message = f"the {kind} file cannot be read: {str(error).strip() or type(error).__name__}."
             report.error("corrupt-file", message, fix="Copy it or write it again.", file=name, split=split)
     if writer is not None:
         writer.close()
     count = sum(sizes)
-    rows = Dataset.from_file(str(folder / "rows.arrow")) if count else None
+    rows = None
+    if count:
+        try:
+            rows = Dataset.from_file(str(folder / "rows.arrow"))
+        except ValueError as error:  # the metadata name a type that `datasets` does not have
+            fix = "Write the file again, without the metadata 'huggingface' of its schema."
+            report.error("corrupt-file", f"{first_line(error)}.", fix=fix, file=names[0], split=split)
     is_sound = report.levels["error"] == errors
     return Table(rows=rows, files=tuple(names), sizes=tuple(sizes), read=count, sound=is_sound)
 

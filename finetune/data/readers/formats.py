@@ -106,6 +106,11 @@ class Formats:
         for reader in [theirs[kind] for kind in recognising] + ours:
             if reader().recognises(head):
                 return reader
+        if not head.strip():
+            fix = "Give the path of a file with rows."
+            raise UnreadableError(
+                Finding(code="no-rows", message="the file is empty.", fix=fix, level="error", file=name)
+            )
         reason = "no reader recognises the file" if theirs or ours else "the suffix of the file is unknown"
         fix = f"Set dataset.format to one of: {', '.join(self.names)}.{self._list_broken()}"
         raise self._unknown(name, f"{reason}; {_describe(head)}.", fix=fix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -23,6 +24,12 @@ SECONDS = 10.0
 MEMORY = 2 * 2**30
 """Bytes that a template may allocate at a time."""
 
+MOST = 2
+"""How often a template may go over a limit; then it is refused at once, so that a long file does not take hours."""
+
+_exceeded: dict[str, tuple[int, str]] = {}
+"""Template → how often it went over a limit in this process, and what was said."""
+
 
 @contextmanager
 def bounded(template: str) -> Iterator[None]:
@@ -31,12 +38,28 @@ def bounded(template: str) -> Iterator[None]:
     The limits need Unix; that of time holds in the main thread, where features are made.
 
     Raises:
-        TimeoutError: It took too long.
+        TimeoutError: It took too long, or it did so before, or took too much memory.
         MemoryError: It took too much memory.
         ValueError: It computes a power, which no limit of time can interrupt.
     """
     if _computes_power(template):
         raise ValueError("it computes a power (**), which can take very long")
+    exceeded, said = _exceeded.get(template, (0, ""))
+    if 0 < exceeded <= MOST:
+        gc.collect()  # its variables can hold gigabytes, in cycles
+    if exceeded >= MOST:
+        _exceeded[template] = MOST + 1, said
+        raise TimeoutError(f"{said}; it is not tried again")
+    try:
+        with _limited():
+            yield
+    except (TimeoutError, MemoryError) as error:
+        _exceeded[template] = exceeded + 1, str(error)
+        raise
+
+
+@contextmanager
+def _limited() -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return

@@ -280,12 +280,13 @@ def _render(
     }
     try:
         texts, spans = _write(_adapted(marked, template), options)
+        return Rendered(text=texts[0], spans=list(spans[0]) if has_blocks else None)
     except _TEMPLATE_ERRORS as error:
-        roles = ", ".join(str(message.get("role")) for message in marked)
-        remedy = _remedy(tokenizer, marked, inputs, template)
-        problem = f"the chat template refuses the roles {roles}: {str(error).rstrip('.!')}."
-        raise TemplateRefusal(problem, remedy) from error
-    return Rendered(text=texts[0], spans=list(spans[0]) if has_blocks else None)
+        why = str(error).rstrip(".!")
+    # Not within `except`: the error holds the variables of the template, which can be gigabytes.
+    roles = ", ".join(str(message.get("role")) for message in marked)
+    remedy = _remedy(tokenizer, marked, inputs, template)
+    raise TemplateRefusal(f"the chat template refuses the roles {roles}: {why}.", remedy)
 
 
 _TEMPLATE_ERRORS = (

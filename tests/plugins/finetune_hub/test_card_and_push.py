@@ -278,6 +278,22 @@ def test_a_licence_that_is_not_stated_is_not_made_up(run: Path) -> None:
         (base / "moved.md").rename(base / "README.md")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff\xfe-\0", b"---\n[1, 2]\n---\n", b"---\na: [\n---\n", b"---\na: 2026-99-99\n---\n",
+     b"---\n" + b"[" * 9000 + b"\n---\n", b"---\n\0: a\n---\n", b"---\na: !!timestamp b\n---\n",
+     b"---\na: !!bool b\n---\n", b"---\na: !!float ''\n---\n"],
+)  # fmt: skip
+def test_a_broken_card_of_the_base_model_states_nothing(content: bytes, run: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text("{}", encoding="utf-8")
+    (base / "README.md").write_bytes(content)
+    result = Result.load(run)
+    result = replace(result, recipe={**result.recipe, "model": {**result.recipe["model"], "path": str(base)}})
+    assert facts_of(result, run).license is None
+
+
 def test_a_credential_in_a_field_is_refused_and_not_written(run, monkeypatch):
     monkeypatch.setenv("MY_SERVICE_API_KEY", "of-the-environment")
     before = (run / "result.json").read_bytes()

@@ -97,6 +97,8 @@ def test_an_answer_outside_the_context_is_found(start):
         ({"text": 4, "answer_start": [4]}, "answers-malformed"),
         ({"text": ["pier"], "answer_start": 4}, "answers-malformed"),
         ({"text": [None], "answer_start": [4]}, "answers-malformed"),
+        ({"text": None, "answer_start": None, "odd": 1}, "answers-malformed"),
+        ([{"text": None, "answer": "pier", "answer_start": 4}], "answers-malformed"),
         ({"text": ["pier"], "answer_start": []}, "answers-uneven"),
         ({"text": ["pier"]}, "answer-without-offset"),
         (["pier"], "answer-without-offset"),

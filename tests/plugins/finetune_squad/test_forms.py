@@ -63,6 +63,7 @@ def test_what_pandas_writes_of_numpy_arrays_is_read():
         {"text": [], "answer_start": []},
         {"text": "", "answer_start": -1},
         {"text": None, "answer_start": None},
+        {"text": None, "answer_start": None, "odd": None},
         [],
         "",
         "[]",

@@ -14,6 +14,7 @@ from sklearn import metrics
 from finetune.errors import BadData, BadOptions, TrainingFailed
 from finetune.interfaces import Predictions
 from finetune.recipe.options import build
+from finetune.result import to_json
 from finetune.testing.laws import check_evaluator
 from finetune_text.classification import TextClassificationPreprocessor
 from finetune_text.classification_evaluator import TextClassificationEvaluator
@@ -78,7 +79,7 @@ def test_scores_are_scikit_learns(rows):
     logits, truth = table[:, :3], table[:, 3].astype(int)
     evaluator = TextClassificationEvaluator()
     records = evaluator.records(predictions(logits, truth.tolist()))
-    scores = evaluator.scores(json.loads(json.dumps(records)))
+    scores = evaluator.scores(json.loads(to_json(records)))
     guess = np.array([NAMES.index(record["prediction"]) for record in records])
     assert logits[range(len(guess)), guess] == pytest.approx(logits.max(axis=1))
     assert scores["accuracy"] == pytest.approx(metrics.accuracy_score(truth, guess))
@@ -110,6 +111,27 @@ def test_binary_roc_auc_is_that_of_the_second_label():
         predictions(logits, [0, 1, 1, 0], TextClassificationPreprocessor(labels=("fog", "hail")))
     )
     assert evaluator.scores(better)["roc_auc"] == pytest.approx(4 / 4)
+
+
+@pytest.mark.parametrize("evaluator", [TextClassificationEvaluator(), MultiLabelEvaluator()], ids=repr)
+def test_records_hold_rows_of_one_array(evaluator):
+    names = tuple(f"label {number}" for number in range(500))
+    logits = np.random.default_rng(0).normal(size=(40, len(names)))
+    several = isinstance(evaluator, MultiLabelEvaluator)
+    labels = [[0, 1] * 250] * 40 if several else [number % 7 for number in range(40)]
+    records = evaluator.records(predictions(logits, labels, TextClassificationPreprocessor(labels=names)))
+    plain = json.loads(to_json(records))
+    assert [dict(record) for record in records] == plain and repr(records) == repr(plain)
+    assert [record["probabilities"]["label 3"] for record in records] == [
+        record["probabilities"]["label 3"] for record in plain
+    ]
+    with pytest.raises(KeyError):
+        records[0]["probabilities"]["label 500"]
+    assert evaluator.scores(records) == evaluator.scores(plain)
+    assert evaluator.details(records) == evaluator.details(plain)
+    assert evaluator.losses(records) == evaluator.losses(plain)
+    tables = {id(record["probabilities"].row.base) for record in records}
+    assert len(tables) == 1  # an array of all rows, and not a mapping of numbers for each
 
 
 def test_probabilities_are_those_of_the_softmax():
@@ -159,7 +181,7 @@ def test_multi_label_scores_counted_by_hand():
     records = evaluator.records(predictions(logits, truth, MultiLabelPreprocessor(labels=NAMES)))
     assert [record["prediction"] for record in records] == [["fog"], ["fog"], [], ["rain"]]
     assert [record["reference"] for record in records] == [["fog"], ["fog", "rain"], [], ["hail"]]
-    scores = evaluator.scores(json.loads(json.dumps(records)))
+    scores = evaluator.scores(json.loads(to_json(records)))
     expected = {
         "subset_accuracy": 2 / 4, "hamming_loss": 3 / 12, "precision_micro": 2 / 3, "recall_micro": 2 / 4,
         "f1_micro": 2 * 2 / (3 + 4), "f1/fog": 1.0, "f1/hail": 0.0, "f1/rain": 0.0, "f1_macro": 1 / 3,
@@ -183,7 +205,7 @@ def test_multi_label_scores_are_scikit_learns(rows, threshold):
     logits, truth = np.array([row[0] for row in rows]), np.array([row[1] for row in rows], dtype=float)
     evaluator = MultiLabelEvaluator(threshold=threshold)
     records = evaluator.records(predictions(logits, truth.tolist(), MultiLabelPreprocessor(labels=NAMES)))
-    scores = evaluator.scores(json.loads(json.dumps(records)))
+    scores = evaluator.scores(json.loads(to_json(records)))
     probabilities = 1 / (1 + np.exp(-logits.astype(np.float32).astype(np.float64)))
     assume(np.abs(probabilities - threshold).min() > 1e-9)
     guess = (probabilities >= threshold).astype(int)

@@ -190,3 +190,8 @@ def test_case_space_and_unicode_form_do_not_tell_labels_apart():
 def test_options_that_make_no_sense_are_refused(options, message):
     with pytest.raises(BadOptions, match=message):
         build(TextClassificationPreprocessor, options, where="preprocessor")
+
+
+def test_a_label_of_thousands_of_digits_is_a_name() -> None:
+    names = ["9", "10", "1" * 5000]
+    assert set(sort_labels(names)) == set(names)

@@ -6,11 +6,15 @@ import resource
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from finetune_trl.chat import bounds
+from finetune.testing.tokenizers import tokenizer
+from finetune_trl.chat import bounds, templates
+from finetune_trl.chat.messages import Message
+from finetune_trl.chat.templates import TemplateRefusal
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limits are those of Linux")
 
@@ -39,6 +43,27 @@ def test_a_template_that_does_not_end_is_stopped(name: str, monkeypatch: pytest.
         render_jinja_template(conversations=[[]], chat_template=ENDLESS[name])
     assert str(caught.value)
     assert (resource.getrlimit(resource.RLIMIT_AS), signal.getsignal(signal.SIGALRM)) == before
+
+
+def test_a_template_that_went_over_a_limit_twice_is_not_tried_again_and_its_memory_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bounds, "MEMORY", 2**30)
+    words = tokenizer("llama")
+    words.chat_template = ENDLESS["doubling"] + "{# another text #}"
+    before, refusals = resident(), []
+    for _ in range(4):
+        with pytest.raises(TemplateRefusal) as caught:
+            templates.render(words, [Message(role="user", content="a")])
+        refusals.append(caught.value)
+        assert resident() < before + bounds.MEMORY + 2**28, "what one dialogue took is free before the next one"
+    assert resident() < before + 2**28, "the refusals hold no variables of the template"
+    assert "it takes more than 1 GiB of memory; it is not tried again" in str(refusals[-1])
+
+
+def resident() -> int:
+    """Return the bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 @pytest.mark.parametrize(
