@@ -6,6 +6,7 @@ from pathlib import Path
 
 import damaged
 import pytest
+from transformers import TrainerState
 
 from finetune.training import checkpoints
 
@@ -23,6 +24,7 @@ def test_damage_that_is_not_noticed_is_seen(tmp_path: Path, monkeypatch: pytest.
     for step, folder in ((damaged.NEWER, newer), (damaged.OLDER, older)):
         folder.mkdir()
         (folder / "optimizer.pt").write_bytes(bytes(range(40)) + bytes([step]))
+        TrainerState(global_step=step).save_to_json(str(folder / checkpoints.TRAINER_STATE))
         checkpoints.seal(folder, identity=identity, step=step)
     figures = damaged.Figures(1)
     path = newer / "optimizer.pt"
