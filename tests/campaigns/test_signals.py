@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from pathlib import Path
 
 import command
 import signals
+from transformers import TrainerState
 
 from finetune.training import checkpoints
 
@@ -24,8 +24,8 @@ def test_a_run_that_stops_otherwise_is_seen(tmp_path: Path) -> None:
     assert "checkpoint-3" in signals.look(tmp_path, right, number, figures), "there is no checkpoint"
     folder = tmp_path / "checkpoint-3"
     folder.mkdir()
-    for step, problem in ((2, "holds the state of step 2"), (3, "")):
-        (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    for step, problem in ((2, "is that of step 2"), (3, "")):
+        TrainerState(global_step=step).save_to_json(str(folder / checkpoints.TRAINER_STATE))
         checkpoints.seal(folder, identity=checkpoints.Identity({}, {}), step=3)
         assert problem in signals.look(tmp_path, right, number, figures)
     assert figures.at_a_step == 1
