@@ -74,7 +74,10 @@ def check(output: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def has_checkpoint(output: Path) -> bool:
-    """Return whether a folder holds a checkpoint that was complete once; it may be damaged now, or set aside."""
+    """Return whether a folder holds a checkpoint that was complete once; it may be damaged now, or set aside.
+
+    A copy with a name that the user chose counts, too: `--auto-resume` must not replace a folder that has one.
+    """
     return any(output.glob("*checkpoint-*/manifest.json"))
 
 

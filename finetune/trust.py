@@ -165,8 +165,13 @@ def _is_in_folder(module: str) -> bool:
         spec = importlib.util.find_spec(package) if package else None
     except (ImportError, ValueError):  # a module without a specification, such as ``__main__``
         return False
-    places = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or ())]
-    return any(Path(place).resolve().is_relative_to(folder) for place in places if place for folder in _folders)
+    if spec is None:
+        return False
+    places = [*(spec.submodule_search_locations or ())]  # of a namespace, each folder that has a part of it
+    if spec.has_location and spec.origin:  # else it is built into Python
+        places.append(spec.origin)
+    inside = [any(Path(place).resolve().is_relative_to(folder) for folder in _folders) for place in places]
+    return bool(inside) and all(inside)
 
 
 def _refusal(name: str, where: str) -> UntrustedCode:

@@ -18,6 +18,7 @@ from finetune import __version__, failures, processes, secrets
 from finetune.characters import visible
 from finetune.errors import BadData, FinetuneError, Interrupted, ProcessFailed, did_you_mean
 from finetune.plugins import Catalogue, discover
+from finetune.training import upstream
 from finetune.user_code import failed
 
 COMMANDS = (
@@ -61,10 +62,10 @@ class Commands(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command line, and take credentials out of everything that it prints."""
-        os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # else last bits depend on where in memory a matrix lies
         _open_missing_streams()
+        sums = os.environ.get("MKL_CBWR", "AUTO,STRICT")  # else last bits depend on where in memory a matrix lies
         try:
-            with secrets.hidden():
+            with upstream.environment("MKL_CBWR", sums), secrets.hidden():
                 return super().main(*args, **extra)
         finally:
             _flush()

@@ -117,9 +117,9 @@ def _is_of_system(path: Path) -> bool:
 
 def _is_readable(path: Path, *, name: str, split: str | None, report: Report) -> bool:
     """Return whether a path is a file; report it if it is not."""
-    if path.is_file() and not _is_of_system(path):
-        return True
     if path.is_file():
+        if not _is_of_system(path):
+            return True
         message, code = f"the path leads to {path.resolve()}, a file of the system and not of data.", "not-a-file"
     elif what := not_a_file(path):
         message, code = f"the path is {what}, not a file.", "not-a-file"

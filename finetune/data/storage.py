@@ -70,7 +70,7 @@ def remove_abandoned() -> None:
 
 
 def _remove_if_abandoned(path: str) -> None:
-    """Delete a folder if nobody has locked the file in it, or if it is old, empty and never had that file.
+    """Delete a folder if no process has locked the file in it, or if it is old, empty and never had that file.
 
     Raises:
         OSError: It is locked, it has files but not this one, it belongs to another user, or it is a link.

@@ -15,7 +15,7 @@ from finetune.data.preparation import Prepared
 from finetune.errors import BadOptions, did_you_mean
 from finetune.interfaces import Evaluator, Job, Predictions, Record
 from finetune.plan import Plan
-from finetune.result import json_problem
+from finetune.result import as_plain, json_problem
 from finetune.training import trainer as training
 from finetune.user_code import calling
 
@@ -201,9 +201,10 @@ def all_scores(evaluator: Evaluator, plan: Plan, records: list[Record], *, examp
         BadOptions: Two of them give a score with the same name.
     """
     scores = evaluator.scores(records)
+    plain = [as_plain(record) for record in records] if plan.metrics else []  # code of the user can need a `dict`
     for name, metric in plan.metrics.items():
         with calling(f"metrics: {name!r}"):
-            more = metric(records)
+            more = metric(plain)
         _check_scores(name, more)
         taken = sorted(set(more) & set(scores))
         if taken:

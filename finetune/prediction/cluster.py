@@ -16,6 +16,7 @@ from finetune import failures
 from finetune.errors import BadOptions, ProcessFailed
 from finetune.prediction.blocks import Block, Blocks, Predict
 from finetune.prediction.engines import Lines, Load, portable
+from finetune.training import upstream
 from finetune.user_code import first_line
 
 _PASSED = ("MKL_CBWR", "HF_HUB_OFFLINE", "HF_HOME", "TOKENIZERS_PARALLELISM", "FINETUNE_LOAD_PLUGINS")
@@ -41,10 +42,12 @@ def predicted(load: Load, blocks: Blocks, missing: Sequence[int], *, count: int 
     import ray
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.enable_operator_progress_bars = False
     with ExitStack() as stack:
+        stack.enter_context(upstream.at_level("ray.data", logging.ERROR))
+        for name, value in _DEFAULTS.items():
+            stack.enter_context(upstream.environment(name, os.environ.get(name, value)))
         if not ray.is_initialized():
             _start(address)
             stack.callback(ray.shutdown)
@@ -76,8 +79,6 @@ def _start(address: str | None) -> None:
     """
     import ray
 
-    for name, value in _DEFAULTS.items():
-        os.environ.setdefault(name, value)
     variables = {name: os.environ[name] for name in _PASSED if name in os.environ}
     options: dict[str, Any] = {} if address else {"include_dashboard": False}
     handlers = {number: signal.getsignal(number) for number in failures.SIGNALS}
@@ -114,9 +115,7 @@ class _Model:
     """Holds the model of one actor, and predicts blocks."""
 
     def __init__(self, load: Load, folder: str) -> None:
-        with suppress(
-            OSError
-        ):  # another machine may not have it; a relative path of the recipe then fails with its name
+        with suppress(OSError):  # another machine may lack it; a relative path of the recipe then fails with its name
             os.chdir(folder)
         self._load = load
         self._predict: Predict | None = None

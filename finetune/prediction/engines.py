@@ -86,7 +86,8 @@ def _in_processes(load: Load, blocks: Blocks, missing: Sequence[int], count: int
             ours, theirs = context.Pipe()
             gpu = gpus[number] if gpus else None
             process = context.Process(target=_work, args=(load, blocks, theirs, count, gpu), daemon=True)
-            process.start()
+            with upstream.environment("PYTHONSAFEPATH", "1"):  # else Python looks into the current folder for modules
+                process.start()
             theirs.close()
             workers[ours] = _Worker(process, ours)
             _ask(workers[ours], next(todo))

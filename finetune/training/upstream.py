@@ -422,6 +422,18 @@ def suppress_logger(name: str) -> Iterator[None]:
         logger.removeFilter(drop)
 
 
+@contextmanager
+def at_level(name: str, level: int) -> Iterator[None]:
+    """Set the level of a logger, and so that of the loggers below it, inside a `with` block."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def import_bitsandbytes() -> None:
     """Import bitsandbytes, if it is installed, without its warning about a kernel that it could not download.
 

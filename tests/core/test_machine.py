@@ -74,6 +74,15 @@ def test_no_message_holds_a_control_character_of_a_path(words: list[str], tmp_pa
     assert not set(ended.output) & set("\x1b\x07") and "x1b" in ended.output
 
 
+@pytest.mark.parametrize(
+    ("words", "code"), [("list >&-", 0), ("list <&-", 0), ("train absent.yaml 2>&-", 2), ("list >&- 2>&- <&-", 0)]
+)
+def test_a_closed_stream_changes_no_exit_code(words: str, code: int, tmp_path: Path) -> None:
+    call = f"exec {sys.executable} -m finetune {words}"
+    ended = subprocess.run(["sh", "-c", call], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == code and not ended.stderr, ended.stderr
+
+
 def test_an_interrupt_while_the_options_are_read_ends_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: Any) -> Any:
         raise KeyboardInterrupt

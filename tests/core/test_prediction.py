@@ -321,6 +321,18 @@ def test_an_error_of_a_process_is_that_of_the_call(
         list(made)
 
 
+def test_the_processes_import_nothing_from_the_current_folder(run: Path, tmp_path: Path) -> None:
+    for name in ("selectors", "pluggy", "numpy"):  # the first is what Python itself imports to start a process
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')")
+    (tmp_path / "ask.jsonl").write_text('{"text": "ship"}\n{"text": "hill"}\n')
+    call = ["predict", str(run), "ask.jsonl", "--block-rows", "1", "--output", "out", "--processes", "2"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "finetune", *call], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert len(lines(tmp_path / "out").splitlines()) == 2 and not (tmp_path / "imported").exists()
+
+
 class NotPortable(Exception):
     """An error that pickle cannot make again."""
 

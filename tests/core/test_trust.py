@@ -272,6 +272,27 @@ def test_a_folder_of_modules_opens_no_installed_module_and_nothing_that_its_modu
         assert not (stranger / "sung").exists()
 
 
+@pytest.mark.parametrize("path", ["posix:system", "builtins:exec", "_frozen_importlib:_call_with_frames_removed"])
+def test_a_folder_of_modules_does_not_open_what_is_built_into_python(path: str, stranger: Path) -> None:
+    forge(stranger / "run", {"recipe.dataset": {"path": path, "options": {"command": "touch sung"}}})
+    refused = CliRunner().invoke(main, ["evaluate", "run", "--split", "train", "--modules", "."])
+    assert refused.exit_code == 2 and f"{path!r} is Python code that the run folder names" in refused.stderr
+    assert not (stranger / "sung").exists()
+
+
+def test_a_part_of_a_namespace_in_the_folder_does_not_open_its_other_parts(
+    stranger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (stranger / "installed" / "shared_space").mkdir(parents=True)
+    (stranger / "installed" / "shared_space" / "canary.py").write_text(CANARY)
+    (stranger / "modules" / "shared_space").mkdir()
+    monkeypatch.syspath_prepend(stranger / "installed")
+    forge(stranger / "run", {"recipe.dataset": {"path": "shared_space.canary:sing"}})
+    refused = CliRunner().invoke(main, ["evaluate", "run", "--split", "train", "--modules", "modules"])
+    assert refused.exit_code == 2 and "is Python code that the run folder names" in refused.stderr
+    assert not (stranger / "imported").exists()
+
+
 @pytest.mark.parametrize("value", ["flash_attention_2", "paged|flash_attention_3"])
 def test_flash_attention_is_a_kernel_of_the_hub_if_the_package_for_kernels_is_there(
     value: str, stranger: Path, monkeypatch: pytest.MonkeyPatch
