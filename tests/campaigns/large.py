@@ -14,6 +14,7 @@ import contextlib
 import gzip
 import io
 import json
+import math
 import multiprocessing
 import resource
 import signal
@@ -51,7 +52,8 @@ class Cost:
     """Of what it made, in bytes."""
 
     def __str__(self) -> str:
-        return f"{self.outcome} ({self.seconds:.1f} s, {self.mebibytes:,.0f} MiB)"
+        memory = "" if math.isnan(self.mebibytes) else f", {self.mebibytes:,.0f} MiB"  # a killed process tells none
+        return f"{self.outcome} ({self.seconds:.1f} s{memory})"
 
 
 def cost_of(function: Callable[..., tuple[str, int]], *arguments: Any, limit: int = LONGEST) -> Cost:

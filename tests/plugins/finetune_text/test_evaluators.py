@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from finetune.errors import BadData, BadOptions, TrainingFailed
+from finetune.evaluation.scoring import all_scores
 from finetune.interfaces import Predictions
 from finetune.recipe.options import build
 from finetune.result import to_json
@@ -132,6 +134,20 @@ def test_records_hold_rows_of_one_array(evaluator):
     assert evaluator.losses(records) == evaluator.losses(plain)
     tables = {id(record["probabilities"].row.base) for record in records}
     assert len(tables) == 1  # an array of all rows, and not a mapping of numbers for each
+
+
+def test_a_metric_of_the_user_gets_records_that_json_takes() -> None:
+    got = []
+
+    def metric(records):
+        got.extend(json.loads(json.dumps(records)))
+        return {"size": float(len(records))}
+
+    evaluator, made = TextClassificationEvaluator(), predictions(np.eye(3), [0, 1, 1])
+    plan = SimpleNamespace(metrics={"mine": metric}, recipe=SimpleNamespace(dataset=SimpleNamespace(mixture={})))
+    records = evaluator.records(made)
+    assert all_scores(evaluator, plan, records, examples=made.examples)["size"] == 3
+    assert [each["probabilities"] for each in got] == [dict(each["probabilities"]) for each in records]
 
 
 def test_probabilities_are_those_of_the_softmax():
