@@ -11,10 +11,11 @@ from finetune.recipe.recipe import (
     read,
     to_mapping,
 )
-from finetune.recipe.strict_yaml import LARGEST, dump, load, scalar
+from finetune.recipe.strict_yaml import LARGEST, MOST_VALUES, dump, load, scalar
 
 __all__ = [
     "LARGEST",
+    "MOST_VALUES",
     "Choice",
     "Model",
     "Recipe",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import yaml
@@ -13,14 +14,40 @@ from finetune.errors import BadRecipe
 LARGEST = 1_000_000
 """Longest recipe, in characters."""
 
+MOST_VALUES = 50_000
+"""Most keys and values of a recipe; PyYAML reads about 20,000 in a second."""
+
 MOST_DIGITS = 100
 """Most digits of an integer. Python refuses to convert over 4,300."""
 
 
 def dump(content: Any) -> str:
-    """Return plain mappings as YAML. `load` returns the same mappings from it, whatever their texts hold."""
+    """Return plain mappings as YAML. `load` returns the same mappings from it, whatever their texts hold.
+
+    Raises:
+        BadRecipe: `load` would refuse it, because it is too long or has too many values.
+    """
+    found = _count(content)
+    if found > MOST_VALUES:
+        raise BadRecipe(
+            f"the recipe has {found:,} keys and values, with every option and label. It can have at most "
+            f"{MOST_VALUES:,}."
+        )
     text: str = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    if len(text) > LARGEST:
+        raise BadRecipe(
+            f"the recipe has {len(text):,} characters, with every option and label. It can have at most {LARGEST:,}."
+        )
     return text
+
+
+def _count(content: Any) -> int:
+    """Return how many keys and values plain mappings have, themselves included."""
+    if isinstance(content, Mapping):
+        return 1 + len(content) + sum(_count(value) for value in content.values())
+    if isinstance(content, list | tuple):
+        return 1 + sum(_count(value) for value in content)
+    return 1
 
 
 def scalar(text: str, *, style: Literal['"', "|"] = '"') -> str:
@@ -45,8 +72,8 @@ def scalar(text: str, *, style: Literal['"', "|"] = '"') -> str:
 def load(text: str, *, name: str = "recipe") -> Any:
     """Read YAML strictly.
 
-    Duplicate keys, tabs, aliases, tags, ``yes`` and ``no`` (words or booleans), and more than a
-    million characters are errors. ``2e-5`` is a number, as in YAML 1.2.
+    Duplicate keys, tabs, aliases, tags, ``yes`` and ``no`` (words or booleans), more than a million characters, and
+    more than 50,000 keys and values are errors. ``2e-5`` is a number, as in YAML 1.2.
 
     Args:
         text: The YAML.
@@ -79,9 +106,16 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012, yaml's own attribute
 
+    values = 0
+    """How many keys and values were read."""
+
     def compose_node(self, parent: Any, index: Any) -> Any:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         mark: Any = event.start_mark
+        self.values += 1
+        if self.values > MOST_VALUES:
+            problem = f"a recipe has at most {MOST_VALUES:,} keys and values"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
         if isinstance(event, yaml.AliasEvent):
             raise yaml.MarkedYAMLError(problem="an alias (*) is not allowed. Write the value again", problem_mark=mark)
         if event.tag is not None:

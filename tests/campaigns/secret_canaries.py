@@ -36,12 +36,16 @@ PASSWORD = "canary/of?a proxy"
 STORED = "hf_" + "CanaryThatIsStored" + "C3d4" * 4
 GIVEN = "hf_" + "CanaryInARecipe" + "E5f6" * 5
 IN_URL = "canary-in-a-url"
-CANARIES = (TOKEN, KEY, PASSWORD, quote(PASSWORD, safe=""), STORED, GIVEN, IN_URL)
+IN_QUERY = "canary-in-a-query-0123456789"
+GITHUB = "github_pat_" + "11CanaryOfGitHub" + "a1B2" * 6
+GITLAB = "glpat-" + "CanaryOfGitLab" + "x9Y8" * 2
+CANARIES = (TOKEN, KEY, PASSWORD, quote(PASSWORD, safe=""), STORED, GIVEN, IN_URL, IN_QUERY, GITHUB, GITLAB)
 ENVIRONMENT = {
     "HF_TOKEN": TOKEN, "WANDB_API_KEY": KEY, "MY_PASSWORD": PASSWORD,
     "HTTPS_PROXY": f"http://me:{quote(PASSWORD, safe='')}@127.0.0.1:9",
 }  # fmt: skip
 URL = f"https://me:{IN_URL}@127.0.0.1/rows.csv"
+SIGNED = f"https://127.0.0.1/rows.csv?token={IN_QUERY}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +77,10 @@ def fail(kind: str) -> None:
     import transformers
 
     proxy = ENVIRONMENT["HTTPS_PROXY"]
-    words = f"401 Client Error for url https://me:{TOKEN}@127.0.0.1/x (key {KEY}, proxy {proxy}, {STORED})"
+    words = (
+        f"401 Client Error for url https://me:{TOKEN}@127.0.0.1/x (key {KEY}, proxy {proxy}, {STORED}), "
+        f"after {SIGNED}: {GITHUB} {GITLAB}"
+    )
 
     def broken(*arguments: Any, **options: Any) -> Any:
         logging.getLogger("transformers").warning("retrying: %s", words)
@@ -96,15 +103,18 @@ def trials() -> Iterator[Trial]:
         ["merge", "run"], ["train", "absent.yaml"], ["predict", "absent"], ["nothing"], ["train", TOKEN], ["show", KEY],
     ):  # fmt: skip
         yield Trial(name=" ".join(words), words=words)
-    for place, value in {
-        "model.options.token": GIVEN, "model.options.use_auth_token": IN_URL, "model.path": URL, "dataset.path": URL,
-        "dataset.options.password": IN_URL, "training.hub_token": GIVEN, "card.author": GIVEN, "metrics": [GIVEN],
-        "training.run_name": KEY, "output": f"out-{TOKEN}", "strategy.name": GIVEN, "task": GIVEN,
-        "preprocessor.api_key": IN_URL, "general_text": URL, "training.report_to": GIVEN,
-        "dataset.columns": {GIVEN: "text"}, "slices": [GIVEN], "model.revision": GIVEN, "seed": GIVEN,
-    }.items():  # fmt: skip
+    in_recipe: list[tuple[str, Any]] = [
+        ("model.options.token", GIVEN), ("model.options.use_auth_token", IN_URL), ("model.path", URL),
+        ("dataset.path", URL), ("dataset.options.password", IN_URL), ("training.hub_token", GIVEN),
+        ("card.author", GIVEN), ("metrics", [GIVEN]), ("training.run_name", KEY), ("output", f"out-{TOKEN}"),
+        ("strategy.name", GIVEN), ("task", GIVEN), ("preprocessor.api_key", IN_URL), ("general_text", URL),
+        ("training.report_to", GIVEN), ("dataset.columns", {GIVEN: "text"}), ("slices", [GIVEN]),
+        ("model.revision", GIVEN), ("seed", GIVEN), ("model.path", SIGNED), ("dataset.path", SIGNED),
+        ("card.author", GITHUB), ("training.run_name", GITLAB),
+    ]  # fmt: skip
+    for place, value in in_recipe:
         for words in (["check", "recipe.yaml"], ["train", "recipe.yaml", "--quiet"]):
-            yield Trial(name=f"{words[0]} with {place} in the recipe", words=words, recipe={place: value})
+            yield Trial(name=f"{words[0]} with {place} in the recipe: {value}", words=words, recipe={place: value})
         if isinstance(value, str) and value != IN_URL:
             words = ["train", "recipe.yaml", f"{place}={value}", "--quiet"]
             yield Trial(name=f"train with {place} as an argument", words=words)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import secret_canaries as campaign
 
 WANTED = {
-    "train absent.yaml", "check, RuntimeError", "check, OSError", "check with model.options.token in the recipe",
+    "train absent.yaml", "check, RuntimeError", "check, OSError",
+    f"check with model.options.token in the recipe: {campaign.GIVEN}",
     "train with dataset.path as an argument", "train recipe.yaml --quiet", f"show {campaign.KEY}",
 }  # fmt: skip
 

@@ -46,12 +46,33 @@ def test_a_scalar_is_what_it_looks_like(text: str, value: Any) -> None:
         ("? [1, 2]\n: 3", "a key must be a plain value"),
         ("a: [1", "line 1"),
         ("x" * (recipe.LARGEST + 1), "at most 1,000,000"),
+        (
+            "a: [" + "b, " * recipe.MOST_VALUES + "c]",
+            "column 149996: .* at most 50,000 keys and values",
+        ),
         ("a: " + "[" * 3000, "nested too deeply|line 1"),
     ],
 )
 def test_what_could_be_misread_is_refused_with_its_place(text: str, message: str) -> None:
     with pytest.raises(BadRecipe, match=message):
         recipe.load(text)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"labels": ["x"] * recipe.MOST_VALUES}, "has 50,003 keys and values"),
+        ({"labels": ["x" * 1_000] * 1_000}, "characters"),
+    ],
+)
+def test_a_recipe_that_could_not_be_read_again_is_not_written(content: Any, message: str) -> None:
+    with pytest.raises(BadRecipe, match=message):
+        recipe.dump(content)
+
+
+def test_the_largest_recipe_is_written_and_read() -> None:
+    content = {"labels": ["x"] * (recipe.MOST_VALUES - 3)}
+    assert recipe.load(recipe.dump(content)) == content
 
 
 def test_an_alias_bomb_is_refused_before_it_is_built() -> None:
