@@ -8,7 +8,7 @@ import shutil
 import sys
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, overload
@@ -25,7 +25,7 @@ from finetune import folder as run_folder
 from finetune import plan as plans
 from finetune import recipe as recipes
 from finetune import run as runs
-from finetune.data import features, storage
+from finetune.data import Examples, features, storage
 from finetune.errors import BadData, BadRecipe, FinetuneError
 from finetune.evaluation import scoring
 from finetune.interfaces import Job, Record, Row, Task
@@ -254,6 +254,12 @@ def evaluate(
     dataset: str | Path | Mapping[str, Any] | None = None,
     *,
     split: str = "test",
+    output: str | Path | None = None,
+    block_rows: int = BLOCK_ROWS,
+    processes: int | None = None,
+    engine: Literal["local", "ray"] = "local",
+    address: str | None = None,
+    overwrite: bool = False,
     base: str | Path | None = None,
     trust_code: bool = False,
     accept_changes: bool = False,
@@ -262,11 +268,22 @@ def evaluate(
 ) -> dict[str, float]:
     """Score the model of a finished run on examples with answers.
 
+    With `output`, `processes` or the engine ``"ray"``, the examples are predicted in blocks, as `predict` does, and the
+    scores are computed of the records of all blocks. The records must fit into memory. Where examples are packed, those
+    of different blocks are not packed together.
+
     Args:
         run: The run folder.
         dataset: A path, or the ``dataset`` section of a recipe; None for the data of the run.
         split: The split to score. It has no effect if `dataset` has a single split: that one is
             scored.
+        output: The folder for the records, one JSON object for each good row, as `predict` writes them; None to keep
+            none. If the call is stopped, the same call predicts only the blocks that are missing.
+        block_rows: Rows of a block.
+        processes: How many processes predict, as in `predict`.
+        engine: ``"local"`` for this machine, ``"ray"`` for a cluster of Ray.
+        address: Where the cluster of Ray is; None to start one on this machine.
+        overwrite: Predict all rows again, and replace what `output` holds.
         base: Folder or Hub id of the base model, as in `load`.
         trust_code: Run the Python code that the run folder names, as in `load`.
         accept_changes: As in `load`.
@@ -278,9 +295,41 @@ def evaluate(
 
     Raises:
         BadData: The data cannot be read, or has no such split.
+        OutputExists: `output` holds something else, or another call writes into it.
+        MissingLibrary: Ray is not installed.
+        ProcessFailed: A process was killed.
     """
-    model = load(run, base=base, accept_changes=accept_changes, trust_code=trust_code, plugins=plugins)
-    return model.evaluate(dataset, split=split, reporter=reporter)
+    if output is None and processes in (None, 1) and engine == "local":
+        model = load(run, base=base, accept_changes=accept_changes, trust_code=trust_code, plugins=plugins)
+        return model.evaluate(dataset, split=split, reporter=reporter)
+    reporter = reporter or Reporter()
+    with ExitStack() as stack:
+        if output is None:
+            folder = storage.folder()
+            stack.callback(shutil.rmtree, folder)
+        else:
+            folder = Path(output)
+        prediction.check(folder)
+        opened = _opened(run, base=base, accept_changes=accept_changes, trust_code=trust_code, plugins=plugins)
+        stack.enter_context(run_folder.lock(folder))
+        with reporter.phase("read and check the data"):
+            plan, examples = opened._to_score(dataset, split=split, reporter=reporter)
+            blocks = Blocks(examples, rows=block_rows)
+        loading = _Loading(
+            run=Path(run).absolute(),
+            base=None if base is None else str(base),
+            accept_changes=accept_changes,
+            trust_code=trust_code,
+            generation={},
+            answers=True,
+            trusted=trust.state(),
+        )
+        target, _ = _write(
+            opened, loading, blocks, folder, processes=processes, engine=engine, address=address, overwrite=overwrite,
+            reporter=reporter,
+        )  # fmt: skip
+        (rows,) = examples.splits.values()
+        return scoring.all_scores(plan.evaluator, plan, target.records(), examples=rows)
 
 
 def predict(
@@ -347,34 +396,60 @@ def predict(
     with run_folder.lock(folder):
         with reporter.phase("read and check the data"):
             blocks = opened._blocks(source, rows=block_rows)
-        target = Output(
-            folder,
-            model=opened._digest(Path(run)),
-            input=blocks.input,
-            block_rows=block_rows,
-            blocks=len(blocks),
-            rows=blocks.rows,
-        )
-        missing = target.begin(overwrite=overwrite)
-        load_again = _Loading(
+        loading = _Loading(
             run=Path(run).absolute(),
             base=None if base is None else str(base),
             accept_changes=accept_changes,
             trust_code=trust_code,
             generation=dict(generation),
+            answers=False,
             trusted=trust.state(),
         )
-        if missing:
-            with (
-                reporter.phase("predict"),
-                closing(
-                    prediction.predicted(load_again, blocks, missing, engine=engine, count=processes, address=address)
-                ) as done,
-            ):
-                for finished, (number, text) in enumerate(done, start=len(blocks) - len(missing) + 1):
-                    target.write(number, text)
-                    reporter.step(finished, len(blocks))
-    return Written(output=folder, rows=blocks.rows, parts=len(blocks), made=len(missing), dropped=blocks.dropped)
+        _, made = _write(
+            opened, loading, blocks, folder, processes=processes, engine=engine, address=address, overwrite=overwrite,
+            reporter=reporter,
+        )  # fmt: skip
+    return Written(output=folder, rows=blocks.rows, parts=len(blocks), made=made, dropped=blocks.dropped)
+
+
+def _write(
+    opened: FineTuned,
+    loading: _Loading,
+    blocks: Blocks,
+    folder: Path,
+    *,
+    processes: int | None,
+    engine: str,
+    address: str | None,
+    overwrite: bool,
+    reporter: Reporter,
+) -> tuple[Output, int]:
+    """Predict the blocks that a folder lacks.
+
+    Returns:
+        The folder, and how many blocks were predicted.
+    """
+    target = Output(
+        folder,
+        model=opened._digest(loading.run),
+        answers=loading.answers,
+        input=blocks.input,
+        block_rows=blocks.size,
+        blocks=len(blocks),
+        rows=blocks.rows,
+    )
+    missing = target.begin(overwrite=overwrite)
+    if missing:
+        with (
+            reporter.phase("predict"),
+            closing(
+                prediction.predicted(loading, blocks, missing, engine=engine, count=processes, address=address)
+            ) as done,
+        ):
+            for finished, (number, text) in enumerate(done, start=len(blocks) - len(missing) + 1):
+                target.write(number, text)
+                reporter.step(finished, len(blocks))
+    return target, len(missing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -386,6 +461,8 @@ class _Loading:
     accept_changes: bool
     trust_code: bool
     generation: Mapping[str, Any]
+    answers: bool
+    """Whether the rows have answers, which become part of the records."""
     trusted: trust.State
 
     def __call__(self) -> Predict:
@@ -394,6 +471,8 @@ class _Loading:
         model = load(self.run, base=self.base, accept_changes=self.accept_changes, trust_code=self.trust_code)
         if self.generation:
             model = model.with_generation(**self.generation)
+        if self.answers:
+            return model._predictor(answers=True)
         return model._for_inference()._predictor(answers=False)
 
 
@@ -596,6 +675,14 @@ class FineTuned:
             BadRecipe: `dataset` is None, and the run was trained on examples that were given in
                 Python.
         """
+        plan, examples = self._to_score(dataset, split=split, reporter=reporter)
+        (rows,) = examples.splits.values()
+        return scoring.all_scores(plan.evaluator, plan, self._records(rows, reporter=reporter), examples=rows)
+
+    def _to_score(
+        self, dataset: str | Path | Mapping[str, Any] | None, *, split: str, reporter: Reporter | None
+    ) -> tuple[Plan, Examples]:
+        """Return the plan with the metrics of the run, and the good rows of the split to score; see `evaluate`."""
         recipe = self.plan.recipe
         plan = replace(self.plan, metrics=plans.find_metrics(recipe, self.plan.plugins))
         if dataset is not None:
@@ -626,7 +713,7 @@ class FineTuned:
         dropped = [row for row in found.dropped if row["split"] == split]
         if dropped and reporter is not None:
             reporter.note(data.left_out(dropped, rows=found.data_report[split]["read"]))
-        return scoring.all_scores(plan.evaluator, plan, self._records(chosen, reporter=reporter), examples=chosen)
+        return plan, replace(found, splits={split: chosen}, sizes={split: {None: len(chosen)}}, dropped=())
 
     def _load_base(self) -> Any:
         """Load the base model, which preference tasks compare with, after a check of its content."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from finetune.cli import parameters
@@ -20,15 +22,34 @@ from finetune.cli import parameters
 @parameters.accept_changes
 @parameters.modules
 @parameters.trust_code
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False),
+    callback=parameters.not_empty,
+    help="Folder for the predictions with their answers, in files of --block-rows rows. After a stop, the same call "
+    "makes the files that are missing.",
+)
+@parameters.blocks
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
-def command(run: str, dataset: str | None, split: str, base: str | None, accept_changes: bool, as_json: bool) -> None:
+def command(
+    run: str,
+    dataset: str | None,
+    split: str,
+    base: str | None,
+    accept_changes: bool,
+    as_json: bool,
+    **blocks: Any,
+) -> None:
     """Score the model of a finished RUN."""
+    options = parameters.chosen(blocks, need_output=("overwrite", "block_rows"))
     from finetune import api
     from finetune.cli import output
     from finetune.progress import Console, Reporter
 
     reporter: Reporter = Reporter() if as_json else Console()
-    scores = api.evaluate(run, dataset, split=split, base=base, accept_changes=accept_changes, reporter=reporter)
+    scores = api.evaluate(
+        run, dataset, split=split, base=base, accept_changes=accept_changes, reporter=reporter, **options
+    )
     if as_json:
         output.as_json(scores)
     else:

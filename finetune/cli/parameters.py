@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from finetune import trust
 from finetune.plugins import add_folder
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def not_empty(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
@@ -64,4 +67,50 @@ trust_code = click.option(
 )
 """The option `--trust-code` of commands that read a run folder; it has no argument."""
 
-__all__ = ["accept_changes", "base", "modules", "not_empty", "trust_code"]
+ENGINES = ("local", "ray")
+"""As in `finetune.prediction`, which needs libraries that the help does not."""
+
+_BLOCKS = (
+    click.option("--overwrite", is_flag=True, help="Predict all rows again, and replace the predictions in --output."),
+    click.option("--block-rows", type=click.IntRange(min=1), help="Rows of each file in --output. Default: 1000."),
+    click.option(
+        "--processes",
+        type=click.IntRange(min=1),
+        help="Predict in this many processes, one for each GPU. In Ray, by default as many as there are GPUs, or CPUs.",
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(ENGINES),
+        help="What runs the processes: this machine (the default), or a cluster of Ray.",
+    ),
+    click.option("--address", help="Where the cluster of Ray is. Default: one that is started on this machine."),
+)
+
+
+def blocks(command: Command) -> Command:
+    """Add the options of commands that predict in blocks; `chosen` checks them."""
+    for option in reversed(_BLOCKS):
+        command = option(command)
+    return command
+
+
+def chosen(options: Mapping[str, Any], *, need_output: Collection[str]) -> dict[str, Any]:
+    """Return those options of `blocks`, and ``output``, that were given.
+
+    Args:
+        options: All of them.
+        need_output: Those that have an effect with ``--output`` only.
+
+    Raises:
+        click.UsageError: An option has no effect.
+    """
+    given = {name: value for name, value in options.items() if value}
+    for name in given:
+        if name in need_output and "output" not in given:
+            raise click.UsageError(f"--{name.replace('_', '-')} has an effect with --output only.")
+    if "address" in given and given.get("engine") != "ray":
+        raise click.UsageError("--address has an effect with --engine ray only.")
+    return given
+
+
+__all__ = ["accept_changes", "base", "blocks", "chosen", "modules", "not_empty", "trust_code"]

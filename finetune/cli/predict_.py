@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from finetune.recipe import Source
 
 GENERATION = "generation."
-ENGINES = ("local", "ray")
-"""As in `finetune.prediction`, which needs libraries that the help does not."""
 
 
 @click.command("predict", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
@@ -41,20 +39,7 @@ ENGINES = ("local", "ray")
     help="Folder for the lines, in files of --block-rows rows, instead of printing them. After a stop, the same call "
     "makes the files that are missing.",
 )
-@click.option("--overwrite", is_flag=True, help="Predict all rows again, and replace the predictions in --output.")
-@click.option("--block-rows", type=click.IntRange(min=1), help="Rows of each file in --output. Default: 1000.")
-@click.option(
-    "--processes",
-    type=click.IntRange(min=1),
-    help="Predict in this many processes, one for each GPU, into --output. In Ray, by default as many as there are "
-    "GPUs, or CPUs.",
-)
-@click.option(
-    "--engine",
-    type=click.Choice(ENGINES),
-    help="What runs the processes: this machine (the default), or a cluster of Ray.",
-)
-@click.option("--address", help="Where the cluster of Ray is. Default: one that is started on this machine.")
+@parameters.blocks
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -82,14 +67,10 @@ def command(
         raise click.UsageError("give a file, - for standard input, or one example by its columns: --text '…'.")
     from finetune import api, data
 
-    options = {name: value for name, value in output.items() if value}
+    options = parameters.chosen(output, need_output=output.keys())
     if options:
-        if "output" not in options:
-            raise click.UsageError(f"--{next(iter(options)).replace('_', '-')} has an effect with --output only.")
         if columns or file == "-":
             raise click.UsageError("--output needs a file with rows.")
-        if "address" in options and options.get("engine") != "ray":
-            raise click.UsageError("--address has an effect with --engine ray only.")
         _write(run, str(file), dict(_option(word) for word in generation), on_bad=on_bad, base=base,
                accept_changes=accept_changes, **options)  # fmt: skip
         return

@@ -12,6 +12,7 @@ from typing import Any
 
 from finetune import folder
 from finetune.errors import OutputExists
+from finetune.interfaces import Record
 from finetune.result import SCRATCH, to_json, write_atomically
 
 STATE = ".finetune"
@@ -19,7 +20,12 @@ STATE = ".finetune"
 MANIFEST = "manifest.json"
 FORMAT = 1
 _PARTS = "part-*.jsonl"
-_DIFFERENT = {"model": "of another model", "input": "of other rows", "block_rows": "in files of {} rows"}
+_DIFFERENT = {
+    "answers": "{}",
+    "model": "of another model",
+    "input": "of other rows",
+    "block_rows": "in files of {} rows",
+}
 """Entry of the manifest → what the predictions are if it differs; ``{}`` stands for its value."""
 
 
@@ -49,13 +55,25 @@ class Output:
         block_rows: Rows of a block.
         blocks: Number of blocks.
         rows: Number of rows.
+        answers: Whether the records have answers, to be scored.
     """
 
-    def __init__(self, path: Path, *, model: str, input: str, block_rows: int, blocks: int, rows: int) -> None:  # noqa: A002
+    def __init__(
+        self,
+        path: Path,
+        *,
+        model: str,
+        input: str,  # noqa: A002
+        block_rows: int,
+        blocks: int,
+        rows: int,
+        answers: bool = False,
+    ) -> None:
         self.path = path
         self.blocks = blocks
         self._manifest = {
             "format": FORMAT, "model": model, "input": input, "block_rows": block_rows, "blocks": blocks, "rows": rows,
+            "answers": "with answers" if answers else "without answers",
         }  # fmt: skip
 
     def begin(self, *, overwrite: bool) -> list[int]:
@@ -82,6 +100,14 @@ class Output:
         write_atomically(self._part(number), text)
         record = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         write_atomically(self._record(number), to_json(record))
+
+    def records(self) -> list[Record]:
+        """Return the records of all files, in order."""
+        records: list[Record] = []
+        for number in range(self.blocks):
+            with self._part(number).open(encoding="utf-8") as lines:
+                records += map(json.loads, lines)
+        return records
 
     def _part(self, number: int) -> Path:
         digits = max(5, len(str(self.blocks - 1)))  # so that the names sort in the order of the rows

@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine_faults import fail_to_load
 
-from finetune import data, recipe
+from finetune import api, data, recipe
 from finetune.cli import main
 from finetune.errors import Incompatible, OutOfMemory, OutputExists, ProcessFailed, UserCodeFailed
 from finetune.plugins import discover
@@ -187,6 +187,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts[1_001] = " "
     for name, some in (("ask", texts), ("few", texts[-300:])):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in some))
+    answered = [*toy.rows(60, seed=4), {"text": " ", "label": "sea"}]
+    (folder / "answered.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answered))
     return folder / "run"
 
 
@@ -242,6 +244,35 @@ def test_the_files_hold_the_lines_that_are_printed_and_a_second_call_makes_the_m
 )
 def test_options_without_an_effect_are_refused(arguments: list[str], message: str, run: Path) -> None:
     assert message in finetune("predict", str(run), *arguments, code=2).stderr
+
+
+def test_scores_of_blocks_are_those_of_the_whole_set(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    data = {"path": str(run.with_name("answered.jsonl")), "on_bad": "drop"}
+    whole = api.evaluate(run, data)
+    few = {"block_rows": 25, "output": tmp_path / "out"}
+    assert api.evaluate(run, data, **few) == pytest.approx(whole, rel=1e-5)
+    records = [json.loads(line) for line in lines(tmp_path / "out").splitlines()]
+    assert len(records) == 60 and {record["reference"] for record in records} == {"land", "sea"}
+    before = times(tmp_path / "out")
+    (tmp_path / "out" / "part-00001.jsonl").unlink()
+    assert api.evaluate(run, data, **few) == pytest.approx(whole, rel=1e-5)
+    after = times(tmp_path / "out")
+    assert [name for name in after if after[name] != before[name]] == ["part-00001.jsonl"]
+    assert api.evaluate(run, data, block_rows=25, processes=2) == pytest.approx(whole, rel=1e-5)
+
+
+def test_predictions_to_score_are_not_mixed_with_others(run: Path, tmp_path: Path) -> None:
+    data, output = str(run.with_name("validation.csv")), str(tmp_path / "out")
+    finetune("predict", str(run), data, "--output", output)
+    refused = finetune("evaluate", str(run), "--data", data, "--output", output, code=2)
+    assert "holds predictions without answers" in refused.stderr
+    shown = finetune("evaluate", str(run), "--data", data, "--output", output, "--overwrite", "--json")
+    assert json.loads(shown.stdout) == json.loads(finetune("evaluate", str(run), "--data", data, "--json").stdout)
+    for option in (["--block-rows", "5"], ["--overwrite"], ["--address", "here"]):
+        assert "has an effect with" in finetune("evaluate", str(run), "--data", data, *option, code=2).stderr
 
 
 def test_another_model_is_refused(run: Path, tmp_path: Path) -> None:
@@ -371,6 +402,14 @@ def test_ray_predicts_the_lines_of_one_process(run: Path, tmp_path: Path) -> Non
     assert ended.returncode == 0, ended.stderr
     assert "10,000 rows in 10 files" in ended.stdout
     assert lines(tmp_path / "ray") == lines(tmp_path / "here")
+    (tmp_path / "answered.jsonl").write_text("".join(json.dumps(row) + "\n" for row in toy.rows(3_000, seed=6)))
+    scored = ["evaluate", str(run), "--data", str(tmp_path / "answered.jsonl"), "--json"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "finetune", *scored, "--engine", "ray", "--processes", "2"],
+        capture_output=True, text=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout) == pytest.approx(json.loads(finetune(*scored).stdout), rel=1e-5)
 
 
 def test_without_ray_the_command_says_how_to_install_it(
