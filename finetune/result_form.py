@@ -245,6 +245,11 @@ def problem(content: Mapping[str, Any], result: type) -> str:
         missing = sorted(set(content["scores"]) - {"train"} - set(content[name]))
         if missing:
             return f"{name}.{missing[0]}: Field required"
+    for split, columns in content["slices"].items():
+        for column, parts in columns.items():
+            for number, part in enumerate(parts):
+                if ("low" in part) != ("high" in part):
+                    return f"slices.{split}.{column}.{number}.{'high' if 'low' in part else 'low'}: Field required"
     return ""
 
 

@@ -17,7 +17,7 @@ from torch.utils.data import SequentialSampler
 
 from finetune import failures
 from finetune.checkpoint_folders import name_of
-from finetune.errors import BadCheckpoint, BadOptions
+from finetune.errors import BadCheckpoint, BadOptions, FinetuneError
 from finetune.interfaces import Evaluator, Job, Predictions, Record, Strategy
 from finetune.models import base_model_of
 from finetune.result import json_problem
@@ -105,7 +105,7 @@ UNREAD = (
 
 @contextmanager
 def _naming_checkpoint(checkpoint: str | None) -> Iterator[None]:
-    """Turn an error of a library that reads the state of the training into one sentence.
+    """Turn an error of a library that reads a checkpoint into one sentence.
 
     Raises:
         BadCheckpoint: A file holds something else than a run writes there. Nothing in it was executed.
@@ -113,11 +113,11 @@ def _naming_checkpoint(checkpoint: str | None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, OSError) or failures.is_out_of_memory(error):
+        if isinstance(error, OSError | FinetuneError) or failures.is_out_of_memory(error):
             raise
         why = "an object that is no number" if isinstance(error, UnpicklingError) else first_line(error)
         raise BadCheckpoint(
-            f"the state of the training in {checkpoint} cannot be read: {why}. The files are not those that a run of "
+            f"{checkpoint} cannot be read: {why}. The files are not those that a run of "
             "this recipe writes. Delete the checkpoint to continue from the one before."
         ) from error
 
@@ -297,12 +297,14 @@ class PatchedTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         directory = Path(resume_from_checkpoint)
         if self.strategy is None or not self.strategy.read_checkpoint(self.model, directory):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            with _naming_checkpoint(resume_from_checkpoint):
+                super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
         best = Path(str(self.state.best_model_checkpoint))
         if self.strategy is None or not self.strategy.read_checkpoint(self.model, best):
-            super()._load_best_model()
+            with _naming_checkpoint(str(best)):
+                super()._load_best_model()
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate, and restore the state of each random number generator."""

@@ -28,6 +28,7 @@ import small
 from scorecard import Line, record
 
 from finetune.errors import BadCheckpoint
+from finetune.result import RESULT
 from finetune.training.checkpoints import verify
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -128,8 +129,9 @@ def one_run(
     if problem:
         figures.problems.append(f"{where}: {problem}: exit code {ended.exit_code}: {ended.output[-300:]}")
         return
-    again = command.call(["train", str(recipe), "--quiet", "--resume"])
-    if again.exit_code:
+    finished = (run / RESULT).is_file()  # the signal came after the last file
+    again = None if finished else command.call(["train", str(recipe), "--quiet", "--resume"])
+    if again is not None and again.exit_code:
         figures.problems.append(f"{where}: resumed: exit code {again.exit_code}: {again.output[-300:]}")
     elif small.digests(run) != small.digests(whole.run) or small.scores(run) != small.scores(whole.run):
         figures.problems.append(f"{where}: the run ended with other weights, predictions or scores")

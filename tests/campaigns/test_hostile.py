@@ -23,7 +23,8 @@ WANTED = (
     "function of Python", "attn_implementation of run", "weights_only with an index of pickles, zip",
     "index of pickles",
     "config.json of run: auto_map", "adapter_model.bin: exec, zip", "checkpoint's optimizer.pt: os.system, zip",
-    "checkpoint's scaler.pt: exec, zip", "saved data set of images", "parquet of unknown types",
+    "checkpoint's scaler.pt: exec, zip", "checkpoint's pytorch_model.bin: exec, zip",
+    "saved data set of images", "parquet of unknown types",
     "parquet with a pickled type", "link log.jsonl, resumed", "adapter_config.json: multitask",
 )  # fmt: skip
 """One attack for each way in."""

@@ -220,3 +220,14 @@ def test_a_result_with_an_unknown_field_is_refused_by_its_name(tmp_path: Path, r
     (tmp_path / "result.json").write_text(json.dumps({**content, "extra": 1}), encoding="utf-8")
     with pytest.raises(BadRecipe, match="unknown fields: extra"):
         Result.load(tmp_path)
+
+
+@pytest.mark.parametrize("gone", ["low", "high"])
+def test_a_slice_with_half_an_interval_is_refused_with_its_place(tmp_path: Path, run: Result, gone: str) -> None:
+    content = json.loads((Path(run.directory) / "result.json").read_text(encoding="utf-8"))
+    split, part = next(iter(content["slices"])), {"value": "a", "size": 9, "score": 0.5, "low": 0.1, "high": 0.9}
+    del part[gone]
+    content["slices"][split] = {"label": [part]}
+    (tmp_path / "result.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(BadRecipe, match=rf"slices\.{split}\.label\.0\.{gone}: Field required"):
+        Result.load(tmp_path)
