@@ -4,22 +4,33 @@
 machine; see ``clusters.py``. The first start is stopped at a random moment after its first checkpoint: at its time
 limit, by a preemption, by the failure of its machine, or by ``scancel``. It must go back into the queue, except after
 ``scancel``, and end with the weights, predictions and scores of a run that was never stopped.
+
+The local executor of submitit does the same: its signal reaches a job that calls ``finetune train --auto-resume``, and
+it starts the job again.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import cloudpickle
 import clusters
 import command
+import psutil
 import small
+import submitit
 
 from finetune import jobs
 from finetune import recipe as recipes
@@ -140,6 +151,61 @@ def has_step(run: Path, step: int) -> bool:
     return max(found, default=0) >= step
 
 
+class Training:
+    """What submitit runs: `finetune train --auto-resume`, which is stopped by SIGTERM before the job goes back."""
+
+    def __init__(self, recipe: str) -> None:
+        self.recipe = recipe
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __call__(self) -> int:
+        """Train, and return the exit code."""
+        call = [sys.executable, "-m", "finetune", "train", self.recipe, "--auto-resume", "--quiet"]
+        self.process = subprocess.Popen(call)
+        pid = self.process.pid
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # `wait` would hold a lock that `checkpoint` needs
+        return self.process.wait()
+
+    def checkpoint(self) -> Any:
+        """Stop the training, which saves a checkpoint, and return what the next start calls."""
+        assert self.process is not None
+        self.process.terminate()
+        os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
+        return submitit.helpers.DelayedSubmission(Training(self.recipe))
+
+
+def measure_submitit(*, trials: int, seed: int, folder: Path, steps: int = 40) -> Figures:
+    """Preempt jobs of submitit's local executor, which starts them again."""
+    cloudpickle.register_pickle_by_value(sys.modules[Training.__module__])
+    draw, made, figures = random.Random(seed), small.Recipes(folder), Figures(seed)
+    whole = straight(made, steps=steps)
+    for number in range(trials):
+        run = folder / f"submitit-{number}"
+        recipe = made.write("full", run, steps=steps)
+        executor = submitit.LocalExecutor(folder / "submitit")
+        executor.update_parameters(timeout_min=10)
+        job = executor.submit(Training(str(recipe)))
+        wanted = draw.randint(1, steps // 2)
+        while not has_step(run, wanted) and not job.done():
+            time.sleep(0.01)
+        if job.done():
+            raise RuntimeError(f"the job ended before it was preempted:\n{job.stdout()}\n{job.stderr()}")
+        for task in psutil.Process(int(job.job_id)).children():  # the scheduler signals tasks, not their launcher
+            task.send_signal(signal.SIGUSR2)
+        code = job.result()
+        figures.trials += 1
+        figures.stopped["submitit"] = figures.trials
+        log = job.stderr() or ""
+        figures.saved += "stopped by SIGTERM at step" in log
+        figures.requeued += "Requeued job" in (job.stdout() or "")
+        if code == 0 and small.digests(run) == small.digests(whole) and small.scores(run) == small.scores(whole):
+            figures.equal += 1
+        else:
+            figures.problems.append(f"job {number} of submitit: exit code {code}: {log[-500:]}")
+        shutil.rmtree(run)
+    return figures
+
+
 def main() -> None:
     """Measure, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -148,6 +214,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="campaign-preemption-") as folder:
         print(measure(trials=options.trials, seed=options.seed, folder=Path(folder)))
+    with tempfile.TemporaryDirectory(prefix="campaign-preemption-") as folder:
+        print(measure_submitit(trials=max(1, options.trials // 8), seed=options.seed, folder=Path(folder)))
 
 
 if __name__ == "__main__":

@@ -47,3 +47,10 @@ def test_a_job_without_the_requeue_option_is_not_started_again(tmp_path: Path) -
     assert preemption.look(ended, tmp_path, tmp_path, "preemption", figures) == "the job has 1 starts"
     ended.codes.append(0)
     assert preemption.look(ended, tmp_path, tmp_path, "cancel", figures) == "a job that was cancelled started again"
+
+
+@pytest.mark.slow
+def test_a_job_of_submitit_goes_on_equal_to_the_bit(tmp_path: Path) -> None:
+    found = preemption.measure_submitit(trials=1, seed=1, folder=tmp_path)
+    assert found.problems == []
+    assert found.saved == found.requeued == found.equal == found.trials == 1
