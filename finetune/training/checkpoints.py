@@ -401,7 +401,7 @@ def remove_leftovers(output: Path) -> str:
     own = [path for path in named_like_checkpoints(output).values() if is_own(path)]
     doomed = [path for path in own if not (path / MANIFEST).is_file()]
     doomed += sorted(path for path in output.iterdir() if PUT_ASIDE.fullmatch(path.name))
-    for place in (output, *own):
+    for place in (output, *(path for path in own if path not in doomed)):
         doomed += sorted(place.glob(SCRATCH))
     names, size = [], 0
     for path in doomed:

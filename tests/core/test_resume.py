@@ -212,7 +212,8 @@ def test_what_a_killed_run_leaves_is_removed(toy_base: Path, tmp_path: Path, mon
     for name in ("invalid-checkpoint-1", "torn-checkpoint-1.2", ".deleted-checkpoint-1"):
         shutil.copytree(output / "checkpoint-2", output / name)
     (output / ".recipe.yaml.123.scratch").write_text("half")
-    (output / "checkpoint-2" / ".manifest.json.123.scratch").write_text("half")
+    for name in ("checkpoint-2", "checkpoint-4"):
+        (output / name / ".manifest.json.123.scratch").write_text("half")
     damaged = toy.copy_checkpoint(output / "checkpoint-3", 5)
     (damaged / "optimizer.pt").write_bytes(b"x")
     with monkeypatch.context() as patch:  # killed again, right after the resume
