@@ -9,6 +9,7 @@ Keep its import fast: name heavy objects as ``"module:attribute"``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
 
 hookspec = pluggy.HookspecMarker("finetune")
 hookimpl = pluggy.HookimplMarker("finetune")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand of ``finetune``, and where ``finetune --help`` lists it."""
+
+    target: str
+    """``"module:attribute"`` of the Click command."""
+    group: str
+    """``data``, ``train``, ``judge``, ``use``, ``share`` or ``learn``."""
 
 
 @hookspec
@@ -100,7 +111,8 @@ def sources() -> Mapping[str, str]:  # type: ignore[empty-body]
     """Return your schemes of ``dataset.path``: scheme → function from the rest of the path to rows.
 
     ``path: "sample:harbour-qa"`` calls the function of ``sample`` with ``"harbour-qa"`` and, as
-    keywords, ``dataset.options``. It returns ``{split: iterable of mappings}``.
+    keywords, ``dataset.options``. It returns ``{split: iterable of mappings}``. If its module has a
+    function ``names``, which returns name → summary, ``finetune show sample`` lists them.
 
     Examples:
         >>> @hookimpl
@@ -114,7 +126,7 @@ def models() -> Mapping[str, str]:  # type: ignore[empty-body]
     """Return your schemes of ``model.path``: scheme → function from the rest of the path to the folder of a model.
 
     ``model: "sample:decoder"`` calls the function of ``sample`` with ``"decoder"``. It is called
-    each time a recipe is read, so cache slow work.
+    each time a recipe is read, so cache slow work. ``names`` is as for `sources`.
 
     Examples:
         >>> @hookimpl
@@ -124,13 +136,16 @@ def models() -> Mapping[str, str]:  # type: ignore[empty-body]
 
 
 @hookspec
-def commands() -> Mapping[str, str]:  # type: ignore[empty-body]
+def commands() -> Mapping[str, str | Command]:  # type: ignore[empty-body]
     """Return your subcommands of ``finetune``: name → Click command.
+
+    With a `Command`, ``finetune --help`` lists it among those with the same purpose. Its line there is the first
+    sentence of the docstring of its function; nothing is imported for that.
 
     Examples:
         >>> @hookimpl
         ... def commands():
-        ...     return {"serve": "my_plugin.serve:command"}
+        ...     return {"serve": Command("my_plugin.serve:command", group="use")}
     """
 
 

@@ -171,7 +171,8 @@ class Catalogue:
         """
         if name in self.missing:
             raise MissingLibrary(f"{self.kind} {name!r} {self.problem(name)}")
-        return resolve(self.targets[name])
+        target = self.targets[name]
+        return resolve(target.target if isinstance(target, hookspecs.Command) else target)
 
 
 @dataclass(frozen=True)

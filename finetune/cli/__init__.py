@@ -16,17 +16,27 @@ import click
 
 from finetune import __version__, failures, processes, secrets
 from finetune.characters import visible
+from finetune.descriptions import summary
 from finetune.errors import BadData, FinetuneError, Interrupted, ProcessFailed, did_you_mean
 from finetune.plugins import Catalogue, discover
 from finetune.training import upstream
 from finetune.user_code import failed
 
-COMMANDS = (
-    "init", "check", "train", "evaluate", "predict", "report", "compare", "clean", "job", "list", "show", "schema",
-    "doctor", "plugin",
-)  # fmt: skip
-"""The commands of finetune, in the order in which a new user needs them. Each is the attribute `command` of a module
-of this package. Plugins add more."""
+GROUPS = {
+    "data": ("Data and recipe", ("init", "check")),
+    "train": ("Train", ("train", "job", "clean")),
+    "judge": ("Judge", ("evaluate", "report", "compare")),
+    "use": ("Use", ("predict",)),
+    "share": ("Share", ()),
+    "learn": ("Learn", ("list", "show", "schema", "doctor", "plugin")),
+}
+"""Purpose → its title in the help, and the commands of finetune with it, in the order in which a new user needs them.
+Each command is the attribute `command` of a module of this package. Plugins add more."""
+
+COMMANDS = tuple(name for _, names in GROUPS.values() for name in names)
+
+OTHERS = "Others"
+"""The title of those commands of plugins that have no known group."""
 
 
 class Commands(click.Group):
@@ -51,14 +61,17 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List our commands with their first line, and those of plugins with their owner, importing none of these."""
-        rows = [(name, self._summary(ctx, name)) for name in COMMANDS]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
+        """List the commands by purpose, each with the first sentence about it; none is imported."""
         catalogue = _plugins(ctx)
-        if catalogue.targets:
-            with formatter.section("Commands of plugins"):
-                formatter.write_dl([(name, f"from {catalogue.owners[name]}") for name in sorted(catalogue.targets)])
+        sections = {title: list(names) for title, names in GROUPS.values()}
+        for name, target in sorted(catalogue.targets.items()):
+            title, _ = GROUPS.get(getattr(target, "group", ""), (OTHERS, ()))
+            sections.setdefault(title, []).append(name)
+        widest = max(len(name) for names in sections.values() for name in names)
+        for title, names in sections.items():
+            if names:
+                with formatter.section(title):
+                    formatter.write_dl([(name.ljust(widest), _summary(catalogue, name)) for name in names])
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command line, and take credentials out of everything that it prints."""
@@ -95,10 +108,6 @@ class Commands(click.Group):
             if meaning is None:
                 raise  # a fault of ours, or of a library: the traceback is needed
             _end(ctx, meaning)
-
-    def _summary(self, ctx: click.Context, name: str) -> str:
-        command = self.get_command(ctx, name)
-        return command.get_short_help_str(limit=80) if command else ""
 
 
 def show(error: FinetuneError) -> None:
@@ -145,6 +154,14 @@ def _flush() -> None:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _summary(catalogue: Catalogue, name: str) -> str:
+    """Return what a command does, and what it needs if that is not installed."""
+    if name in COMMANDS:
+        return summary(f"finetune.cli.{name}_:command")
+    problem = catalogue.problem(name)
+    return f"({problem})" if problem else summary(catalogue.targets[name]) or f"from {catalogue.owners[name]}"
 
 
 def _plugins(ctx: click.Context) -> Catalogue:

@@ -16,7 +16,7 @@ from finetune.cli import parameters
 @parameters.trust_code
 @click.option("--json", "as_json", is_flag=True, help="Print the data report as JSON.")
 def command(recipe: str, overrides: tuple[str, ...], samples: int, as_json: bool) -> None:
-    """Read and check the data of RECIPE as `train` does, without loading a model.
+    """Check the data of RECIPE as `train` does, without loading a model.
 
     Prints the number of rows and tokens, the findings, and some features; the loss is computed on
     the text between ⟦ and ⟧.

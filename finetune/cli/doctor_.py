@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(as_json: bool) -> None:
-    """Show what is installed, the hardware, and what would not work and why."""
+    """Show what is installed, the hardware, and what would not work."""
     import torch
 
     from finetune.cli import output

@@ -13,7 +13,7 @@ from finetune.cli.parameters import not_empty
 @click.option("--data", callback=not_empty, help="Path of the data. Default: a sample data set that needs no download.")
 @click.option("--output", callback=not_empty, help="Folder of the run. Default: runs/TASK.")
 def command(task: str, strategy: str, data: str | None, output: str | None) -> None:
-    """Print a complete recipe for TASK, with a comment for each option.
+    """Print a recipe for TASK, with a comment for each option.
 
     Example: finetune init question-answering > recipe.yaml
     """

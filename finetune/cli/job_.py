@@ -32,10 +32,10 @@ def command(
     time: str | None,
     output: str | None,
 ) -> None:
-    """Print a job file that trains RECIPE on a cluster, and continues after each interruption.
+    """Print a job file that trains RECIPE on a cluster.
 
-    The file is complete, and says in comments how to submit it. Relative paths are those of the
-    current folder. KEY=VALUE replaces one key of the recipe.
+    The job continues after each interruption. The file is complete, and says in comments how to submit it. Relative
+    paths are those of the current folder. KEY=VALUE replaces one key of the recipe.
 
     Example: finetune job recipe.yaml --for slurm > train.sbatch
     """

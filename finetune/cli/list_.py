@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from finetune.descriptions import summary
+
 if TYPE_CHECKING:
     from finetune.plugins import Plugins
 
@@ -40,8 +42,7 @@ def installed(found: Plugins) -> list[dict[str, str]]:
         for name in sorted(catalogue.targets):
             owner = catalogue.owners[name]
             row = {"kind": catalogue.kind, "name": name, "plugin": owner, "distribution": found.distributions[owner]}
-            summary = getattr(catalogue.targets[name], "summary", "")
-            rows.append({**row, "summary": summary, "problem": catalogue.problem(name)})
+            rows.append({**row, "summary": summary(catalogue.targets[name]), "problem": catalogue.problem(name)})
     for name, why in found.broken.items():
         row = {"kind": "broken", "name": name, "plugin": name, "distribution": found.distributions[name]}
         rows.append({**row, "summary": "", "problem": why})

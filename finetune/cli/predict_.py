@@ -51,7 +51,9 @@ def command(
     on_bad: Literal["error", "drop"] | None,
     **output: Any,
 ) -> None:
-    """Predict with the model of a finished RUN, and print one JSON object per example.
+    """Predict with the model of a finished RUN.
+
+    One JSON object is printed for each example.
 
     FILE contains examples in any format of a recipe, with the column names of the run's data set.
     Columns with answers are not read. The lines that are printed are in the order of the rows.

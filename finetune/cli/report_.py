@@ -16,7 +16,10 @@ from finetune.cli.parameters import not_empty
     help="File to write. Default: report.html in the run folder.",
 )
 def command(run: str, output: str | None) -> None:
-    """Write the HTML report of a finished RUN from its result.json."""
+    """Write the HTML report of a finished RUN.
+
+    It is made of `result.json` alone.
+    """
     from pathlib import Path
 
     from finetune import report

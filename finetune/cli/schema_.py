@@ -7,7 +7,9 @@ import click
 
 @click.command("schema")
 def command() -> None:
-    """Print the JSON Schema of recipes, with which editors complete and check them.
+    """Print the JSON Schema of recipes.
+
+    Editors complete and check recipes with it.
 
     Write it to recipe.schema.json. In VS Code with the YAML extension, the first line of a recipe
     is then `# yaml-language-server: $schema=recipe.schema.json`.

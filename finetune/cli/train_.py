@@ -35,7 +35,9 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Fine-tune a model as RECIPE describes, and write the run folder.
+    """Fine-tune a model as RECIPE describes.
+
+    It writes the run folder.
 
     KEY=VALUE replaces one key of the recipe: training.learning_rate=3e-5.
     """

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetune import hookimpl
+from finetune.hookspecs import Command
 
 if TYPE_CHECKING:
     from finetune.interfaces import Job
@@ -14,9 +15,12 @@ if TYPE_CHECKING:
 
 
 @hookimpl
-def commands() -> Mapping[str, str]:
+def commands() -> Mapping[str, Command]:
     """Register `card` and `push`."""
-    return {"card": "finetune_hub.card_command:command", "push": "finetune_hub.push_command:command"}
+    return {
+        "card": Command("finetune_hub.card_command:command", group="share"),
+        "push": Command("finetune_hub.push_command:command", group="share"),
+    }
 
 
 @hookimpl

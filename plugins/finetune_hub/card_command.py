@@ -13,7 +13,7 @@ from finetune.kit import cli_parameters
 @cli_parameters.modules
 @cli_parameters.trust_code
 def command(run: str, fields: tuple[str, ...]) -> None:
-    """Write the model card of a finished run again, with facts that only you know.
+    """Write the model card of a finished RUN again, with your facts.
 
     Fields are those of the recipe's `card` section: license=apache-2.0 language=en intended_use="Sorting letters."
     They are saved in the run's recipe and result.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from finetune import hookimpl
+from finetune.hookspecs import Command
 
 if TYPE_CHECKING:
     from finetune.interfaces import Job
@@ -26,9 +27,9 @@ def strategies() -> Mapping[str, str]:
 
 
 @hookimpl
-def commands() -> Mapping[str, str]:
+def commands() -> Mapping[str, Command]:
     """Register `merge`."""
-    return {"merge": "finetune_peft.merge_command:command"}
+    return {"merge": Command("finetune_peft.merge_command:command", group="use")}
 
 
 @hookimpl

@@ -25,7 +25,7 @@ from finetune.kit import cli_parameters
 )
 @cli_parameters.trust_code
 def command(run: str, output: str | None, base: str | None, accept_changes: bool, dtype: str | None) -> None:
-    """Merge the adapter of a finished RUN into the weights of its base model.
+    """Merge the adapter of a finished RUN into its base model.
 
     For `lora` (DoRA and rsLoRA too), `qlora`, `ia3` and `layernorm`. The new folder loads like any model of
     transformers, without PEFT, and `finetune predict` and `finetune evaluate` take it like a run. The weights are

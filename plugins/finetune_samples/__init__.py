@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from finetune import hookimpl
+from finetune.hookspecs import Command
 
 
 @hookimpl
@@ -20,9 +21,9 @@ def models() -> Mapping[str, str]:
 
 
 @hookimpl
-def commands() -> Mapping[str, str]:
+def commands() -> Mapping[str, Command]:
     """Register `demo`."""
-    return {"demo": "finetune_samples.demo:command"}
+    return {"demo": Command("finetune_samples.demo:command", group="learn")}
 
 
 @hookimpl

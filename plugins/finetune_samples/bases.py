@@ -71,6 +71,16 @@ KINDS: dict[str, Making | Teaching] = {
 """The base models: like BERT, T5 and Llama, and that Llama trained on chats."""
 
 
+def names() -> dict[str, str]:
+    """Return what each base model is."""
+    return {
+        "encoder": "A BERT of a million parameters, trained to fill in words",
+        "seq2seq": "A T5 of a million parameters, trained to restore passages",
+        "decoder": "A Llama of a million parameters, trained to continue texts",
+        "assistant": "The decoder, taught to answer in chats",
+    }
+
+
 def base(kind: str, *, cache: Path | None = None, steps: int | None = None) -> Path:
     """Return the folder of a base model; the first call makes it, which takes some minutes.
 

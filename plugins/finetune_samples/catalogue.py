@@ -76,6 +76,11 @@ SAMPLES: dict[str, Sample] = {
 }
 
 
+def names() -> dict[str, str]:
+    """Return what each data set is."""
+    return {name: sample.summary for name, sample in SAMPLES.items()}
+
+
 def load(name: str, *, size: int | None = None, seed: int = SEED) -> dict[str, list[dict[str, Any]]]:
     """Return a data set of the small world: split → rows, the same on every machine.
 

@@ -233,10 +233,45 @@ def test_list_and_show_tell_what_is_installed() -> None:
         row for row in rows if row["name"] == "question-answering"
     ).items()
     assert "lora" in finetune("list").output
-    for name in [*(row["name"] for row in rows if row["kind"] in {"task", "strategy"}), "Recipe", "Source", "Model"]:
-        assert "default" in finetune("show", name).output or name == "full"
-    assert "lora_alpha" in json.loads(finetune("show", "lora", "--json").output)["strategy lora"][1]["name"]
+    for row in rows:
+        assert f"{row['kind']} {row['name']}" in finetune("show", row["name"]).output.splitlines()
+        assert row["summary"], f"{row['name']} has no docstring, or it is not where its plugin says"
+    for name in ("Recipe", "Source", "Model", "lora"):
+        assert "default" in finetune("show", name).output
+    (lora,) = json.loads(finetune("show", "lora", "--json").output)
+    assert lora["options"][1]["name"] == "lora_alpha" and lora["From"] == "plugin peft of finetune-kit"
     assert "Did you mean 'lora'" in finetune("show", "lroa", code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("question-answering", "  context        required"),
+        ("question-answering", "Score that models are chosen by: f1"),
+        ("question-answering", "Example row (sample:harbour-qa)"),
+        ("conll", "Files: .conll, .conllu"),
+        ("sample", "sample:harbour-qa "),
+        ("sample:harbour-qa", "Rows: 1,500 train, 200 validation, 300 test"),
+        ("sample:encoder", "In a recipe: model: sample:encoder"),
+        ("evaluate", "Usage: finetune evaluate [OPTIONS] RUN"),
+        ("evaluate:", "metric evaluate:"),
+        ("push", "Usage: finetune push"),
+        ("peft", "Command: merge"),
+        ("finetune_peft.lora:LoraStrategy", "lora_alpha"),
+    ],
+)
+def test_show_answers_for_every_kind_of_name(name: str, shown: str) -> None:
+    assert shown in finetune("show", name).output
+
+
+def test_the_help_lists_every_command_once_by_purpose_in_eighty_columns() -> None:
+    text = finetune("--help").output
+    sections = text.partition("Data and recipe:")[2]
+    listed = [line.split()[0] for line in sections.splitlines() if line.startswith("  ") and line[2] != " "]
+    assert sorted(listed) == sorted([*COMMANDS, *discover().catalogues["commands"].targets])
+    assert max(map(len, text.splitlines())) <= 80
+    titles = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert titles == ["Options:", "Data and recipe:", "Train:", "Judge:", "Use:", "Share:", "Learn:"]
 
 
 def test_doctor_says_what_would_not_work(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ LAYERS = (
     ("training.upstream",),
     ("interfaces",),
     ("hookspecs",),
-    ("plugins",),
+    ("descriptions", "plugins"),
     ("recipe.strict_yaml", "recipe.options", "recipe.recipe", "recipe"),
     (
         "processes",
