@@ -13,6 +13,9 @@ import psutil
 
 BYTES = 2**20
 
+QUIET = 10
+"""Seconds after which something is shown of a phase, if the output is no terminal."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
@@ -81,7 +84,7 @@ class Console(Reporter):
         self.console = RichConsole(stderr=True, highlight=False, soft_wrap=True)
         self._columns = (
             TextColumn("  {task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=20),  # a line fits into 80 columns
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("[dim]{task.fields[numbers]}"),
@@ -92,11 +95,35 @@ class Console(Reporter):
         self._name = ""
         self._printed = 0.0
         """When the last line was printed."""
+        self._status: Any = None
+        """The line that names the phase on a terminal, until its bar appears."""
+        self._timer: threading.Timer | None = None
+        """Names the phase elsewhere, if it takes long."""
 
     def began(self, name: str) -> None:
-        """Keep the name of the phase; its bar appears with the first step."""
+        """Name the phase; its bar appears with the first step. Without a terminal, name it after ten seconds."""
         self._name = name
         self._printed = time.monotonic()
+        if self.console.is_terminal:
+            self._status = self.console.status(f"{name} …")
+            self._status.start()
+        else:
+            self._timer = threading.Timer(QUIET, self._still)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _still(self) -> None:
+        self._printed = time.monotonic()
+        self.console.print(f"  {self._name} …")
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measure time and memory of a `with` block, and show it."""
+        try:
+            with super().phase(name):
+                yield
+        finally:
+            self._close()
 
     def ended(self, phase: Phase) -> None:
         """Close the bar, and print a line with the time."""
@@ -113,11 +140,13 @@ class Console(Reporter):
         """Advance the bar; without a terminal, print a line every ten seconds."""
         shown = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
         if not self.console.is_terminal:
-            if self._name and time.monotonic() - self._printed > 10:
+            if self._name and time.monotonic() - self._printed > QUIET:
+                self._cancel()
                 self._printed = time.monotonic()
                 self.console.print(f"  {self._name}: {done} of {total}  {shown}".rstrip())
             return
         if self._bar is None:
+            self._close()
             self._bar = self._progress_class(*self._columns, console=self.console, transient=True)
             self._bar.start()
             self._task = self._bar.add_task(self._name, total=total, numbers=shown)
@@ -126,7 +155,16 @@ class Console(Reporter):
         if done >= total:
             self._close()
 
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def _close(self) -> None:
+        self._cancel()
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

@@ -24,19 +24,20 @@ def command(recipe: str, overrides: tuple[str, ...], samples: int, as_json: bool
     from dataclasses import asdict
     from pathlib import Path
 
-    from finetune import plan as plans
     from finetune import recipe as recipes
     from finetune.cli import output
     from finetune.errors import BadData
-    from finetune.evaluation import verdicts
     from finetune.plugins import add_recipe_folder, discover
     from finetune.progress import Console, Reporter
 
     read = recipes.read(recipe, overrides)
     add_recipe_folder(Path(recipe))
-    from finetune.data import preparation
-    from finetune.evaluation.forgetting import require_general_text
-    from finetune.recipe.options import describe
+    with output.loading():
+        from finetune import plan as plans
+        from finetune.data import preparation
+        from finetune.evaluation import verdicts
+        from finetune.evaluation.forgetting import require_general_text
+        from finetune.recipe.options import describe
 
     try:
         plan = plans.make(read, discover())

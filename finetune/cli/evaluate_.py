@@ -42,8 +42,10 @@ def command(
 ) -> None:
     """Score the model of a finished RUN."""
     options = parameters.chosen(blocks, need_output=("overwrite", "block_rows"))
-    from finetune import api
     from finetune.cli import output
+
+    with output.loading():
+        from finetune import api
     from finetune.progress import Console, Reporter
 
     reporter: Reporter = Reporter() if as_json else Console()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,24 @@ from finetune.errors import BadOptions
 from finetune.interfaces import Finding
 from finetune.result import to_json, write_atomically
 
+WIDEST_NAME = 30
+"""Most characters of a name in the first column that is not broken into two lines."""
+
 _ENDS = re.compile("[\t\n\r]")
 """Characters that a cell of a table cannot hold."""
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Say on a terminal that libraries are loaded during a `with` block, which takes some seconds."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    click.secho("Loading libraries …", dim=True, nl=False, err=True)
+    try:
+        yield
+    finally:
+        click.echo("\r\033[K", nl=False, err=True)  # takes the line back
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
@@ -41,9 +58,10 @@ def _rich_table(headers: Sequence[str], cells: list[list[str]], right: list[bool
     from rich.markup import escape
     from rich.table import Table
 
-    shown = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    for header, is_right in zip(headers, right, strict=True):
-        shown.add_column(header, justify="right" if is_right else "left", overflow="fold")
+    shown = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, collapse_padding=True)
+    for place, (header, is_right) in enumerate(zip(headers, right, strict=True)):
+        whole = place == 0 and max((len(row[0]) for row in cells), default=0) <= WIDEST_NAME
+        shown.add_column(header, justify="right" if is_right else "left", overflow="fold", no_wrap=whole)
     for row in cells:
         shown.add_row(*map(escape, row))
     Console(highlight=False).print(shown)
@@ -85,6 +103,8 @@ def as_json(content: Any) -> None:
 def scores(result_scores: Mapping[str, Mapping[str, float]], base_scores: Mapping[str, Mapping[str, float]]) -> None:
     """Print a table of scores, with columns for the base model and the fine-tuned model.
 
+    Scores of one class, such as ``f1/cat``, get a table of the last held-out split, with a row for each class.
+
     Args:
         result_scores: Split → score → number of the fine-tuned model.
         base_scores: The same of the base model; splits can be missing.
@@ -96,8 +116,16 @@ def scores(result_scores: Mapping[str, Mapping[str, float]], base_scores: Mappin
             columns[f"{split} base model"] = base_scores[split]
         columns[f"{split} fine-tuned"] = numbers
         names |= dict.fromkeys(numbers)
-    rows = [[name, *(numbers.get(name) for numbers in columns.values())] for name in names]
+    rows = [[name, *(numbers.get(name) for numbers in columns.values())] for name in names if "/" not in name]
     table(["score", *columns], rows)
+    held_out = next((name for name in ("test", "validation") if name in result_scores), "")
+    numbers = result_scores.get(held_out, {})
+    kinds = list(dict.fromkeys(name.partition("/")[0] for name in numbers if "/" in name))
+    classes = list(dict.fromkeys(name.partition("/")[2] for name in numbers if "/" in name))
+    if classes:
+        click.echo()
+        rows = [[one, *(numbers.get(f"{kind}/{one}") for kind in kinds)] for one in classes]
+        table([f"{held_out}, by class", *kinds], rows)
 
 
 def page(path: Path, text: str) -> None:

@@ -67,7 +67,10 @@ def command(
     columns, file = _columns([word for word in words if word not in generation])
     if bool(columns) == (file is not None):
         raise click.UsageError("give a file, - for standard input, or one example by its columns: --text '…'.")
-    from finetune import api, data
+    from finetune.cli import output as shown
+
+    with shown.loading():
+        from finetune import api, data
 
     options = parameters.chosen(output, need_output=output.keys())
     if options:

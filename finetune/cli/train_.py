@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 import click
@@ -50,7 +51,6 @@ def command(
 
     from finetune import recipe as recipes
     from finetune.cli import output
-    from finetune.evaluation import verdicts
     from finetune.plugins import add_recipe_folder, discover
     from finetune.progress import Console, Reporter
 
@@ -63,9 +63,13 @@ def command(
         code = launch.again(arguments, count=processes, go_on=lambda: failures.go_on(Path(read.output)))
         click.get_current_context().exit(code)
     add_recipe_folder(Path(recipe))
-    from finetune import plan as plans
     from finetune import processes as together
-    from finetune import run as runs
+
+    with output.loading():
+        from finetune import plan as plans
+        from finetune import run as runs
+        from finetune.evaluation import verdicts
+        from finetune.report.page import REPORT
 
     result = runs.run(
         plans.make(read, discover()),
@@ -89,4 +93,6 @@ def command(
     )
     for sentence in verdicts.all_verdicts(result):
         click.echo(sentence)
+    click.echo(f"Report: {Path(result.directory) / REPORT}")
+    click.echo(f"Predict: finetune predict {shlex.quote(str(result.directory))} FILE")
     click.echo(f"Run folder: {result.directory}")
