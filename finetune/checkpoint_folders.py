@@ -11,6 +11,9 @@ from pathlib import Path
 
 MANIFEST = "manifest.json"
 TRAINER_STATE = "trainer_state.json"
+UNFINISHED = ".unfinished"
+"""The first file of a checkpoint. It is removed when all others but the manifest are there, so a folder with it is one
+that a run was writing, whatever else it holds: PEFT, for example, writes a README first."""
 
 _NAME = "checkpoint-(0|[1-9][0-9]{0,17})"
 CHECKPOINT = re.compile(_NAME)
@@ -18,7 +21,7 @@ CHECKPOINT = re.compile(_NAME)
 PUT_ASIDE = re.compile(rf"(invalid-|torn-|\.deleted-){_NAME}(\.[0-9]+)?")
 """Names of checkpoints that could not be resumed from, or were being deleted; ``torn-`` is of older versions."""
 
-_PARTS = (MANIFEST, TRAINER_STATE, "config.json", "adapter_config.json", "optimizer.pt", "*.safetensors")
+_PARTS = (UNFINISHED, MANIFEST, TRAINER_STATE, "config.json", "adapter_config.json", "optimizer.pt", "*.safetensors")
 """Patterns of files of a checkpoint, by which one without a manifest is known to be one."""
 
 

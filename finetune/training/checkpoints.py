@@ -25,6 +25,7 @@ from finetune.checkpoint_folders import (
     MANIFEST,
     PUT_ASIDE,
     TRAINER_STATE,
+    UNFINISHED,
     is_own,
     name_of,
     named_like_checkpoints,
@@ -231,6 +232,7 @@ def _delete(directory: Path) -> None:
 def seal(directory: Path, *, identity: Identity, step: int) -> None:
     """Write the manifest of a checkpoint, once all its files are on the disk."""
     files = {}
+    (directory / UNFINISHED).unlink(missing_ok=True)
     for path in sorted(path for path in directory.rglob("*") if path.is_file() and path.name != MANIFEST):
         with path.open("rb") as file:
             os.fsync(file.fileno())
@@ -392,6 +394,12 @@ def best_of(directory: Path) -> Path | None:
     return directory.with_name(Path(best).name) if best else None
 
 
+def begin(directory: Path) -> None:
+    """Mark the folder of a checkpoint as one that this run writes, before its first file."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / UNFINISHED).touch()
+
+
 def remove_leftovers(output: Path) -> str:
     """Delete what a killed run left in its folder; return a sentence about it, or an empty text.
 
@@ -400,6 +408,7 @@ def remove_leftovers(output: Path) -> str:
     """
     own = [path for path in named_like_checkpoints(output).values() if is_own(path)]
     doomed = [path for path in own if not (path / MANIFEST).is_file()]
+    unfinished = set(doomed)
     doomed += sorted(path for path in output.iterdir() if PUT_ASIDE.fullmatch(path.name))
     for place in (output, *(path for path in own if path not in doomed)):
         doomed += sorted(place.glob(SCRATCH))
@@ -409,7 +418,7 @@ def remove_leftovers(output: Path) -> str:
         size += path.lstat().st_size
         if path.is_dir() and not path.is_symlink():
             size += sum(file.lstat().st_size for file in path.rglob("*"))
-        _remove(path)
+        (_delete if path in unfinished else _remove)(path)
     if not names:
         return ""
     return f"removed what an earlier start of this run left: {', '.join(names)} ({size / 2**20:.1f} MiB)"

@@ -21,10 +21,9 @@ from finetune.errors import BadCheckpoint, BadOptions, FinetuneError
 from finetune.interfaces import Evaluator, Job, Predictions, Record, Strategy
 from finetune.models import base_model_of
 from finetune.result import json_problem
-from finetune.training import checks, upstream
+from finetune.training import checkpoints, checks, upstream
 from finetune.training.arguments import build_arguments
 from finetune.training.callbacks import StopOnNaN, StopOnSignal, describe_longest
-from finetune.training.checkpoints import best_of
 from finetune.training.checks import evaluation_mode
 from finetune.training.collate import padded_by_tokenizer
 from finetune.training.resume import CatchUp, ResumePoint, places_of_states, stored_states
@@ -186,7 +185,7 @@ class PatchedTrainer(Trainer):
             self.resume_point.checkpoint, self.resume_point.inside_epoch = Path(checkpoint), started[1] > 0
             state: Any = self.state
             state.compute_steps(self.args, max_steps)  # those of the recipe, not those of the checkpoint
-            best = best_of(Path(checkpoint))
+            best = checkpoints.best_of(Path(checkpoint))
             self.state.best_model_checkpoint = str(best) if best is not None and best.is_dir() else None
         return started
 
@@ -274,9 +273,11 @@ class PatchedTrainer(Trainer):
         self.resume_point.stopped = self.control.should_training_stop and not is_last
         state: Any = self.state
         state.stateful_callbacks = places_of_states([*self.callback_handler.callbacks, self.control])
+        directory = Path(self._get_output_dir(trial=trial)) / name_of(self.state.global_step)
+        if self.args.should_save:
+            checkpoints.begin(directory)
         with upstream.replaced("transformers.trainer", "rotate_checkpoints", lambda **_: None):  # see `WriteManifest`
             super()._save_checkpoint(model, trial)
-        directory = Path(self._get_output_dir(trial=trial)) / name_of(self.state.global_step)
         if self.args.should_save:
             self.resume_point.save_order(directory)
         if self.strategy is not None and self.args.should_save:

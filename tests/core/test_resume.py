@@ -19,7 +19,7 @@ import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainerState
 
 import finetune
 from finetune import cleaning, failures
@@ -227,6 +227,36 @@ def test_what_a_killed_run_leaves_is_removed(toy_base: Path, tmp_path: Path, mon
     assert any(note.startswith("removed what an earlier start of this run left: invalid-checkpoint-5 (")
                for note in result.notes)  # fmt: skip
     assert {path.name for path in output.iterdir() if "checkpoint" in path.name} == {"checkpoint-4", "checkpoint-5"}
+
+
+def test_a_checkpoint_is_known_from_its_first_file_and_while_it_is_deleted(
+    toy_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, training = tmp_path / "run", {**STEPS, "max_steps": 5, "save_total_limit": 2}
+    save = Trainer.save_model
+
+    def write_readme(self: Any, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        if str(output_dir).endswith("checkpoint-4"):
+            (Path(str(output_dir)) / "README.md").write_text("PEFT writes it first")
+            raise Killed
+        save(self, output_dir, _internal_call)
+
+    def half(path: Path, **_: Any) -> None:
+        (Path(path) / ".unfinished").unlink()
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "save_model", write_readme)
+        with pytest.raises(Killed):
+            train(toy_base, output, training=training)
+    assert {path.name for path in (output / "checkpoint-4").iterdir()} == {".unfinished", "README.md"}
+    with monkeypatch.context() as patch:  # killed again, while it deletes this checkpoint
+        patch.setattr(shutil, "rmtree", half)
+        with pytest.raises(Killed):
+            train(toy_base, output, resume=True, training=training)
+    train(toy_base, output, resume=True, training=training)
+    assert {path.name for path in output.iterdir() if "checkpoint" in path.name} == {"checkpoint-4", "checkpoint-5"}
+    assert not list(output.rglob(".unfinished"))
 
 
 def test_a_file_that_could_not_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
