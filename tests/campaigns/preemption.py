@@ -154,14 +154,15 @@ def has_step(run: Path, step: int) -> bool:
 class Training:
     """What submitit runs: `finetune train --auto-resume`, which is stopped by SIGTERM before the job goes back."""
 
-    def __init__(self, recipe: str) -> None:
+    def __init__(self, recipe: str, path: str) -> None:
         self.recipe = recipe
+        self.path = path
         self.process: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> int:
         """Train, and return the exit code."""
         call = [sys.executable, "-m", "finetune", "train", self.recipe, "--auto-resume", "--quiet"]
-        self.process = subprocess.Popen(call)
+        self.process = subprocess.Popen(call, env={**os.environ, "PYTHONPATH": self.path})
         pid = self.process.pid
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # `wait` would hold a lock that `checkpoint` needs
         return self.process.wait()
@@ -171,7 +172,7 @@ class Training:
         assert self.process is not None
         self.process.terminate()
         os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
-        return submitit.helpers.DelayedSubmission(Training(self.recipe))
+        return submitit.helpers.DelayedSubmission(Training(self.recipe, self.path))
 
 
 def measure_submitit(*, trials: int, seed: int, folder: Path, steps: int = 40) -> Figures:
@@ -184,7 +185,8 @@ def measure_submitit(*, trials: int, seed: int, folder: Path, steps: int = 40) -
         recipe = made.write("full", run, steps=steps)
         executor = submitit.LocalExecutor(folder / "submitit")
         executor.update_parameters(timeout_min=10)
-        job = executor.submit(Training(str(recipe)))
+        # the job runs elsewhere, and its recipe names modules of the tests
+        job = executor.submit(Training(str(recipe), os.pathsep.join(sys.path)))
         wanted = draw.randint(1, steps // 2)
         while not has_step(run, wanted) and not job.done():
             time.sleep(0.01)
