@@ -154,6 +154,22 @@ def test_two_processes_train_on_the_rows_of_one_and_resume_to_the_bit(
     assert result(resumed)["scores"] == together["scores"]
 
 
+@pytest.mark.parametrize("task", ["text-classification", "sft"])
+def test_two_processes_train_one_model_after_the_base_model_is_scored(task: str, bases: Any, tmp_path: Path) -> None:
+    base = bases(case(task).family, case(task).words)
+    contents = [
+        {**recipe(task, "full", base, tmp_path / str(count), batch=8 // count), "score_base_model": True}
+        for count in (1, 2)
+    ]
+    for calls in [train(content, count) for count, content in enumerate(contents, start=1)]:
+        succeed(calls)
+    for name in ("loss", "grad_norm"):
+        alone, together = (
+            [entry[name] for entry in result(tmp_path / count)["log"] if name in entry] for count in "12"
+        )
+        assert len(alone) == STEPS and together == pytest.approx(alone, rel=1e-3), name
+
+
 def test_the_best_model_is_chosen_by_scores_of_all_rows(bases: Any, tmp_path: Path) -> None:
     content = recipe(
         "text-classification", "full", bases("bert", "bert"), tmp_path / "run", batch=4, eval_strategy="steps",

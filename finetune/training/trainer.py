@@ -132,6 +132,9 @@ class PatchedTrainer(Trainer):
     - Scale of the loss. With ``gradient_accumulation_steps: n``, if a model takes ``num_items_in_batch`` and ignores it
       (BERT's classifiers, T5, BART), its loss and its gradient are n times too large. Here, one batch shows whether the
       model's loss depends on that number.
+    - Several processes. A model that is evaluated before it is trained, such as for the scores of the base model, is
+      marked as prepared, so training would not wrap it: each process would train a model of its own, on its own rows.
+      Here, training wraps it.
     - Memory. Predictions keep everything that a model returns. Here, they keep nothing that no evaluator reads.
     - Resume. A run that is resumed would make a step after its last one, forget how long the scores have not improved,
       go on after an early stop, take the best checkpoint from the folder where the run was before it was moved, skip an
@@ -173,6 +176,11 @@ class PatchedTrainer(Trainer):
                 outputs = self.model(**batch, num_items_in_batch=torch.tensor(items))
                 losses.append(outputs.loss)
         return not torch.equal(*losses)
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        if self.args.world_size > 1:
+            vars(self.model).pop("_is_accelerate_prepared", None)  # see the docstring of the class
+        return super()._prepare_for_training(*args, **kwargs)
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
         self.resume_point.sampler = super()._get_train_sampler(*args, **kwargs)
