@@ -26,6 +26,7 @@ from finetune import plan as plans
 from finetune import recipe as recipes
 from finetune import run as runs
 from finetune.data import features, storage
+from finetune.data.feature_cache import FeatureCache
 from finetune.errors import BadData, BadRecipe, FinetuneError
 from finetune.evaluation import scoring
 from finetune.interfaces import Job, Record, Row, Task
@@ -68,6 +69,7 @@ def train(
     trust_code: bool = False,
     plugins: Plugins | None = None,
     reporter: Reporter | None = None,
+    cache: str | Path | None = None,
 ) -> Result:
     """Fine-tune a model, and write the run folder.
 
@@ -109,6 +111,8 @@ def train(
             somebody else may have written.
         plugins: Where names are looked up; None to discover the installed plugins.
         reporter: Shows the progress; None for bars on a terminal and silence elsewhere.
+        cache: Folder that keeps the features, so that later runs with the same data, preprocessor and
+            tokenizer need not make them again.
 
     Raises:
         FinetuneError: The run is refused or fails. The message says what is wrong, where, and what
@@ -145,7 +149,13 @@ def train(
     if reporter is None and sys.stderr.isatty():
         reporter = Console()
     return runs.run(
-        plan, resume=resume, accept_changes=accept_changes, overwrite=overwrite, rows=rows, reporter=reporter
+        plan,
+        resume=resume,
+        accept_changes=accept_changes,
+        overwrite=overwrite,
+        rows=rows,
+        reporter=reporter,
+        cache=None if cache is None else Path(cache),
     )
 
 
@@ -259,6 +269,7 @@ def evaluate(
     accept_changes: bool = False,
     plugins: Plugins | None = None,
     reporter: Reporter | None = None,
+    cache: str | Path | None = None,
 ) -> dict[str, float]:
     """Score the model of a finished run on examples with answers.
 
@@ -272,6 +283,7 @@ def evaluate(
         accept_changes: As in `load`.
         plugins: Where names are looked up; None to discover the installed plugins.
         reporter: Shows the progress.
+        cache: As in `train`.
 
     Returns:
         Score → number.
@@ -280,7 +292,7 @@ def evaluate(
         BadData: The data cannot be read, or has no such split.
     """
     model = load(run, base=base, accept_changes=accept_changes, trust_code=trust_code, plugins=plugins)
-    return model.evaluate(dataset, split=split, reporter=reporter)
+    return model.evaluate(dataset, split=split, reporter=reporter, cache=cache)
 
 
 def predict(
@@ -579,6 +591,7 @@ class FineTuned:
         *,
         split: str = "test",
         reporter: Reporter | None = None,
+        cache: str | Path | None = None,
     ) -> dict[str, float]:
         """Score the model on examples with answers.
 
@@ -587,6 +600,7 @@ class FineTuned:
             split: The split to score. It has no effect if `dataset` has a single split: that one is
                 scored.
             reporter: Shows the progress.
+            cache: As in `train`.
 
         Returns:
             Score → number.
@@ -596,6 +610,9 @@ class FineTuned:
             BadRecipe: `dataset` is None, and the run was trained on examples that were given in
                 Python.
         """
+        kept = None
+        if cache is not None:
+            kept = FeatureCache(Path(cache), plugins=self.plan.plugins, note=(reporter or Reporter()).note)
         recipe = self.plan.recipe
         plan = replace(self.plan, metrics=plans.find_metrics(recipe, self.plan.plugins))
         if dataset is not None:
@@ -626,7 +643,8 @@ class FineTuned:
         dropped = [row for row in found.dropped if row["split"] == split]
         if dropped and reporter is not None:
             reporter.note(data.left_out(dropped, rows=found.data_report[split]["read"]))
-        return scoring.all_scores(plan.evaluator, plan, self._records(chosen, reporter=reporter), examples=chosen)
+        predict = self._predictor(answers=True, reporter=reporter, cache=kept, fingerprint=found.fingerprints[split])
+        return scoring.all_scores(plan.evaluator, plan, predict(chosen, 0), examples=chosen)
 
     def _load_base(self) -> Any:
         """Load the base model, which preference tasks compare with, after a check of its content."""
@@ -638,8 +656,22 @@ class FineTuned:
         """Predict examples with the task's trainer."""
         return self._predictor(answers=answers, reporter=reporter)(examples, 0)
 
-    def _predictor(self, *, answers: bool, reporter: Reporter | None = None) -> Predict:
-        """Return a function that predicts examples with the task's trainer, which is built once."""
+    def _predictor(
+        self,
+        *,
+        answers: bool,
+        reporter: Reporter | None = None,
+        cache: FeatureCache | None = None,
+        fingerprint: str = "",
+    ) -> Predict:
+        """Return a function that predicts examples with the task's trainer, which is built once.
+
+        Args:
+            answers: Whether the examples have answers.
+            reporter: Shows the progress.
+            cache: Keeps the features; None for none.
+            fingerprint: That of all examples, if there is a cache.
+        """
         known = prediction_options(self.plan.task)
         given = {name: value for name, value in self.plan.recipe.training.items() if name in known}
         scratch = storage.folder()  # a trainer needs one, and writes nothing
@@ -679,7 +711,11 @@ class FineTuned:
                 split="test",
                 answers=answers,
                 reporter=reporter,
+                cache=cache,
+                fingerprint=fingerprint,
             )
+            if made.from_cache and reporter is not None:
+                reporter.note("the features come from the cache")
             if trainer is None:
                 trainer = resolve(self.plan.task.trainer)(job)
             set_seed(job.seed + number)  # sampled text must not depend on which blocks were predicted before

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from finetune.cli import parameters
@@ -16,19 +18,30 @@ from finetune.cli import parameters
     help="Path of the data, or a plugin's source. Default: the data of the run.",
 )
 @click.option("--split", default="test", show_default=True, help="Split to score. It has no effect for a single file.")
+@parameters.cache
 @parameters.base
 @parameters.accept_changes
 @parameters.modules
 @parameters.trust_code
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
-def command(run: str, dataset: str | None, split: str, base: str | None, accept_changes: bool, as_json: bool) -> None:
+def command(
+    run: str,
+    dataset: str | None,
+    split: str,
+    cache: Path | None,
+    base: str | None,
+    accept_changes: bool,
+    as_json: bool,
+) -> None:
     """Score the model of a finished RUN."""
     from finetune import api
     from finetune.cli import output
     from finetune.progress import Console, Reporter
 
     reporter: Reporter = Reporter() if as_json else Console()
-    scores = api.evaluate(run, dataset, split=split, base=base, accept_changes=accept_changes, reporter=reporter)
+    scores = api.evaluate(
+        run, dataset, split=split, base=base, accept_changes=accept_changes, reporter=reporter, cache=cache
+    )
     if as_json:
         output.as_json(scores)
     else:

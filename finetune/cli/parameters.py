@@ -64,4 +64,20 @@ trust_code = click.option(
 )
 """The option `--trust-code` of commands that read a run folder; it has no argument."""
 
-__all__ = ["accept_changes", "base", "modules", "not_empty", "trust_code"]
+
+def _folder(context: click.Context, parameter: click.Parameter, value: str | None) -> Path | None:
+    if value == "":
+        raise click.BadParameter("the value is empty.", ctx=context, param=parameter)
+    return None if value is None else Path(value)
+
+
+cache = click.option(
+    "--cache",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    callback=_folder,
+    help="Keep the features in this folder, and use those that an earlier run kept.",
+)
+"""The option `--cache` of commands that make features; the argument is `cache`."""
+
+__all__ = ["accept_changes", "base", "cache", "modules", "not_empty", "trust_code"]
