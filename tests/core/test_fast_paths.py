@@ -18,6 +18,7 @@ from finetune.data.rows import Rows
 from finetune.data.splits import Split
 from finetune.data.table import Table
 from finetune.data.text_checks import TextWarnings
+from finetune_text import token_checks
 
 NAMES = ("input_ids", "attention_mask", "token_type_ids", "special_tokens_mask", "labels", "tokens_lost", "note")
 
@@ -114,3 +115,35 @@ def test_the_conditions_before_the_patterns_lose_no_warning(pieces: list[str]) -
     if text_checks._CONTROL.search(text):
         expected.add("control-character")
     assert {finding.code for finding in warnings.findings()} == expected
+
+
+TAGS = st.sampled_from(["B-PER", "I-PER", "O", "B-SEA", "", "x"])
+CELLS = st.lists(
+    TAGS | st.none() | st.integers(0, 2) | st.booleans() | st.floats(0, 1),
+    max_size=5,
+)  # fmt: skip
+
+
+@given(CELLS | st.lists(st.sampled_from(["B-PER", "I-PER", "O", "B-SEA", ""]), max_size=5), st.integers(0, 5))
+@settings(deadline=None, max_examples=300)
+def test_tags_that_are_all_text_are_checked_as_any_others(cell: list[Any], words: int) -> None:
+    class Text(str):
+        """Another type than `str`, so that the usual case does not apply."""
+
+    slow = [Text(tag) if isinstance(tag, str) else tag for tag in cell]
+    assert token_checks.tag_texts(cell) == token_checks.tag_texts(slow)
+    known = {"B-PER": 0, "I-PER": 1, "O": 2, "0": 3}
+    given_names = {"words": words, "known": known, "labels": ("B-PER", "I-PER", "O", "0"), "scheme": "BIO"}
+    assert token_checks.check_tags(cell, 0, **given_names) == token_checks.check_tags(slow, 0, **given_names)
+
+
+@given(
+    st.lists(st.sampled_from(["tar", "", " ", "\u200b", "’s", "7", "é"]) | st.none() | st.integers(0, 2), max_size=5)
+)
+@settings(deadline=None)
+def test_words_that_begin_with_a_letter_are_checked_as_any_others(cell: list[Any]) -> None:
+    found = list(token_checks.check_words(cell, 0, tagged=True))
+    expected = []
+    for place, word in enumerate(cell):
+        expected += token_checks._check_word(word, place, 0)
+    assert [finding for finding in found if finding.code != "tokens-empty"] == expected
