@@ -26,7 +26,8 @@ from finetune import plan as plans
 from finetune import recipe as recipes
 from finetune import run as runs
 from finetune.data import Examples, features, storage
-from finetune.errors import BadData, BadRecipe, FinetuneError
+from finetune.data.feature_cache import FeatureCache
+from finetune.errors import BadData, BadOptions, BadRecipe, FinetuneError
 from finetune.evaluation import scoring
 from finetune.interfaces import Job, Record, Row, Task
 from finetune.plan import Plan
@@ -68,6 +69,7 @@ def train(
     trust_code: bool = False,
     plugins: Plugins | None = None,
     reporter: Reporter | None = None,
+    cache: str | Path | None = None,
 ) -> Result:
     """Fine-tune a model, and write the run folder.
 
@@ -109,6 +111,8 @@ def train(
             somebody else may have written.
         plugins: Where names are looked up; None to discover the installed plugins.
         reporter: Shows the progress; None for bars on a terminal and silence elsewhere.
+        cache: Folder that keeps the features, so that later runs with the same data, preprocessor and
+            tokenizer need not make them again.
 
     Raises:
         FinetuneError: The run is refused or fails. The message says what is wrong, where, and what
@@ -145,7 +149,13 @@ def train(
     if reporter is None and sys.stderr.isatty():
         reporter = Console()
     return runs.run(
-        plan, resume=resume, accept_changes=accept_changes, overwrite=overwrite, rows=rows, reporter=reporter
+        plan,
+        resume=resume,
+        accept_changes=accept_changes,
+        overwrite=overwrite,
+        rows=rows,
+        reporter=reporter,
+        cache=None if cache is None else Path(cache),
     )
 
 
@@ -265,6 +275,7 @@ def evaluate(
     accept_changes: bool = False,
     plugins: Plugins | None = None,
     reporter: Reporter | None = None,
+    cache: str | Path | None = None,
 ) -> dict[str, float]:
     """Score the model of a finished run on examples with answers.
 
@@ -289,6 +300,7 @@ def evaluate(
         accept_changes: As in `load`.
         plugins: Where names are looked up; None to discover the installed plugins.
         reporter: Shows the progress.
+        cache: As in `train`.
 
     Returns:
         Score → number.
@@ -301,7 +313,9 @@ def evaluate(
     """
     if output is None and processes in (None, 1) and engine == "local":
         model = load(run, base=base, accept_changes=accept_changes, trust_code=trust_code, plugins=plugins)
-        return model.evaluate(dataset, split=split, reporter=reporter)
+        return model.evaluate(dataset, split=split, reporter=reporter, cache=cache)
+    if cache is not None:
+        raise BadOptions("cache has no effect with output, processes or Ray: each block makes its own features.")
     reporter = reporter or Reporter()
     with ExitStack() as stack:
         if output is None:
@@ -658,6 +672,7 @@ class FineTuned:
         *,
         split: str = "test",
         reporter: Reporter | None = None,
+        cache: str | Path | None = None,
     ) -> dict[str, float]:
         """Score the model on examples with answers.
 
@@ -666,6 +681,7 @@ class FineTuned:
             split: The split to score. It has no effect if `dataset` has a single split: that one is
                 scored.
             reporter: Shows the progress.
+            cache: As in `train`.
 
         Returns:
             Score → number.
@@ -677,7 +693,12 @@ class FineTuned:
         """
         plan, examples = self._to_score(dataset, split=split, reporter=reporter)
         (rows,) = examples.splits.values()
-        return scoring.all_scores(plan.evaluator, plan, self._records(rows, reporter=reporter), examples=rows)
+        kept = None
+        if cache is not None:
+            kept = FeatureCache(Path(cache), plugins=self.plan.plugins, note=(reporter or Reporter()).note)
+        (fingerprint,) = (examples.fingerprints[name] for name in examples.splits)
+        predict = self._predictor(answers=True, reporter=reporter, cache=kept, fingerprint=fingerprint)
+        return scoring.all_scores(plan.evaluator, plan, predict(rows, 0), examples=rows)
 
     def _to_score(
         self, dataset: str | Path | Mapping[str, Any] | None, *, split: str, reporter: Reporter | None
@@ -725,8 +746,22 @@ class FineTuned:
         """Predict examples with the task's trainer."""
         return self._predictor(answers=answers, reporter=reporter)(examples, 0)
 
-    def _predictor(self, *, answers: bool, reporter: Reporter | None = None) -> Predict:
-        """Return a function that predicts examples with the task's trainer, which is built once."""
+    def _predictor(
+        self,
+        *,
+        answers: bool,
+        reporter: Reporter | None = None,
+        cache: FeatureCache | None = None,
+        fingerprint: str = "",
+    ) -> Predict:
+        """Return a function that predicts examples with the task's trainer, which is built once.
+
+        Args:
+            answers: Whether the examples have answers.
+            reporter: Shows the progress.
+            cache: Keeps the features; None for none.
+            fingerprint: That of all examples, if there is a cache.
+        """
         known = prediction_options(self.plan.task)
         given = {name: value for name, value in self.plan.recipe.training.items() if name in known}
         scratch = storage.folder()  # a trainer needs one, and writes nothing
@@ -766,7 +801,11 @@ class FineTuned:
                 split="test",
                 answers=answers,
                 reporter=reporter,
+                cache=cache,
+                fingerprint=fingerprint,
             )
+            if made.from_cache and reporter is not None:
+                reporter.note("the features come from the cache")
             if trainer is None:
                 trainer = resolve(self.plan.task.trainer)(job)
             set_seed(job.seed + number)  # sampled text must not depend on which blocks were predicted before

@@ -617,6 +617,8 @@ def _sequences(ids: Any) -> Iterator[Any]:
 
 
 def _count(ids: Any) -> int:
+    if not _is_nested(ids):
+        return len(ids)
     return sum(len(sequence) for sequence in _sequences(ids))
 
 

@@ -68,6 +68,7 @@ def run(
     overwrite: bool = False,
     rows: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
+    cache: Path | None = None,
 ) -> Result:
     """Fine-tune a model, and write the run folder.
 
@@ -80,6 +81,7 @@ def run(
         overwrite: Replace an earlier run in the output folder.
         rows: Split → examples, instead of the recipe's data set.
         reporter: Shows the progress.
+        cache: Folder that keeps the features for later runs; None for none.
 
     Raises:
         FinetuneError: The run is refused or fails.
@@ -104,6 +106,7 @@ def run(
             overwrite=overwrite,
             rows=rows,
             reporter=reporter,
+            cache=cache,
         )
     if processes.is_main():
         plan.plugins.announce("after_run", result=result, directory=output)
@@ -121,6 +124,7 @@ def _run(
     overwrite: bool,
     rows: Mapping[str, Any] | None,
     reporter: Reporter,
+    cache: Path | None,
 ) -> Result:
     output, started = attempt.output, datetime.now(UTC).isoformat(timespec="seconds")
     if auto_resume:
@@ -131,7 +135,7 @@ def _run(
         if processes.is_main():
             folder.check(output, resume=resume, overwrite=overwrite)
         forgetting.require_general_text(plan.recipe.general_text)
-    prepared = prepare_once(plan, rows=rows, reporter=reporter)
+    prepared = prepare_once(plan, rows=rows, reporter=reporter, cache=cache)
     with models.suppress_output(), ExitStack() as until_the_end:
         with processes.agreed():
             if processes.is_main():
@@ -180,18 +184,20 @@ def _run(
         )
 
 
-def prepare_once(plan: Plan, *, rows: Mapping[str, Any] | None, reporter: Reporter) -> Prepared:
+def prepare_once(
+    plan: Plan, *, rows: Mapping[str, Any] | None, reporter: Reporter, cache: Path | None = None
+) -> Prepared:
     """Prepare the data on one process of each machine; the others there get the same features, on the disk.
 
     The plan holds code, so each process keeps its own.
     """
 
     def make() -> tuple[Any, Preprocessor]:
-        prepared = prepare(plan, rows=rows, reporter=reporter)
+        prepared = prepare(plan, rows=rows, reporter=reporter, cache=cache)
         return replace(prepared, plan=None), prepared.plan.preprocessor  # type: ignore[arg-type]
 
     if processes.count() == 1:
-        return prepare(plan, rows=rows, reporter=reporter)
+        return prepare(plan, rows=rows, reporter=reporter, cache=cache)
     prepared, preprocessor = processes.shared(make)
     shared: Prepared = replace(prepared, plan=replace(plan, preprocessor=preprocessor))
     return shared

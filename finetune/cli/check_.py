@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from finetune.cli import parameters
@@ -13,16 +15,16 @@ from finetune.cli import parameters
 @click.option(
     "--samples", type=click.IntRange(min=0), default=3, show_default=True, help="How many features to show as text."
 )
+@parameters.cache
 @parameters.trust_code
 @click.option("--json", "as_json", is_flag=True, help="Print the data report as JSON.")
-def command(recipe: str, overrides: tuple[str, ...], samples: int, as_json: bool) -> None:
+def command(recipe: str, overrides: tuple[str, ...], samples: int, cache: Path | None, as_json: bool) -> None:
     """Check the data of RECIPE as `train` does, without loading a model.
 
     Prints the number of rows and tokens, the findings, and some features; the loss is computed on
     the text between ⟦ and ⟧.
     """
     from dataclasses import asdict
-    from pathlib import Path
 
     from finetune import recipe as recipes
     from finetune.cli import output
@@ -42,7 +44,7 @@ def command(recipe: str, overrides: tuple[str, ...], samples: int, as_json: bool
     try:
         plan = plans.make(read, discover())
         require_general_text(read.general_text)
-        prepared = preparation.prepare(plan, reporter=Reporter() if as_json else Console())
+        prepared = preparation.prepare(plan, reporter=Reporter() if as_json else Console(), cache=cache)
     except BadData as error:
         if as_json:
             findings = [asdict(finding) for finding in error.findings]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,6 +19,7 @@ from finetune.cli import parameters
     help="Path of the data, or a plugin's source. Default: the data of the run.",
 )
 @click.option("--split", default="test", show_default=True, help="Split to score. It has no effect for a single file.")
+@parameters.cache
 @parameters.base
 @parameters.accept_changes
 @parameters.modules
@@ -35,6 +37,7 @@ def command(
     run: str,
     dataset: str | None,
     split: str,
+    cache: Path | None,
     base: str | None,
     accept_changes: bool,
     as_json: bool,
@@ -50,7 +53,14 @@ def command(
 
     reporter: Reporter = Reporter() if as_json else Console()
     scores = api.evaluate(
-        run, dataset, split=split, base=base, accept_changes=accept_changes, reporter=reporter, **options
+        run,
+        dataset,
+        split=split,
+        base=base,
+        accept_changes=accept_changes,
+        reporter=reporter,
+        cache=cache,
+        **options,
     )
     if as_json:
         output.as_json(scores)

@@ -113,4 +113,19 @@ def chosen(options: Mapping[str, Any], *, need_output: Collection[str]) -> dict[
     return given
 
 
-__all__ = ["accept_changes", "base", "blocks", "chosen", "modules", "not_empty", "trust_code"]
+def _folder(context: click.Context, parameter: click.Parameter, value: str | None) -> Path | None:
+    if value == "":
+        raise click.BadParameter("the value is empty.", ctx=context, param=parameter)
+    return None if value is None else Path(value)
+
+
+cache = click.option(
+    "--cache",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    callback=_folder,
+    help="Keep the features in this folder, and use those that an earlier run kept.",
+)
+"""The option `--cache` of commands that make features; the argument is `cache`."""
+
+__all__ = ["accept_changes", "base", "blocks", "cache", "chosen", "modules", "not_empty", "trust_code"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from pathlib import Path
 
 import click
 
@@ -22,6 +23,7 @@ from finetune.cli import parameters
 @click.option("--accept-changes", is_flag=True, help="With --resume: continue even if the recipe or the data changed.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run in the output folder.")
 @click.option("--processes", type=click.IntRange(min=1), help="Train in this many processes, one for each GPU.")
+@parameters.cache
 @parameters.trust_code
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
@@ -33,6 +35,7 @@ def command(
     accept_changes: bool,
     overwrite: bool,
     processes: int | None,
+    cache: Path | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -47,7 +50,6 @@ def command(
     if accept_changes and not (resume or auto_resume):
         raise click.UsageError("--accept-changes has an effect with --resume only.")
     from dataclasses import asdict
-    from pathlib import Path
 
     from finetune import recipe as recipes
     from finetune.cli import output
@@ -78,6 +80,7 @@ def command(
         accept_changes=accept_changes,
         overwrite=overwrite,
         reporter=Reporter() if quiet else Console(),
+        cache=cache,
     )
     if not together.is_main():
         return

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from finetune.data.findings import UNREAD, Report, nearest, one_line, place_of
 from finetune.data.fingerprints import fingerprint
 from finetune.data.readers import text
 from finetune.data.readers.formats import Formats
+from finetune.data.rows import Rows
 from finetune.data.sources import ROLES, Files
 from finetune.data.splits import Split
 from finetune.data.table import PythonRows, Table, Tabulator, dropped
@@ -381,7 +382,7 @@ class _Together:
     @property
     def rows(self) -> Sequence[Row]:
         """The rows of all data sets, one after the other."""
-        rows: list[Any] = [split.rows for split in self.parts.values()]
+        rows: list[Any] = [Rows(split) for split in self.parts.values()]
         return rows[0] if len(rows) == 1 else _Chain(rows)
 
     def values(self, column: str) -> list[Any]:
@@ -480,7 +481,7 @@ def _check_with_tokenizer(
 
 
 class _Chosen(Sequence[Row]):
-    """Some rows of a sequence."""
+    """Some rows of a sequence, at ascending positions."""
 
     def __init__(self, rows: Sequence[Row], index: Sequence[int]) -> None:
         self._rows, self._index = rows, index
@@ -490,6 +491,12 @@ class _Chosen(Sequence[Row]):
 
     def __getitem__(self, place: Any) -> Any:
         return self._rows[self._index[place]]
+
+    def __iter__(self) -> Iterator[Row]:
+        rows, before = iter(self._rows), -1
+        for place in self._index:
+            yield next(islice(rows, place - before - 1, None))
+            before = place
 
 
 def _bad_rows(

@@ -11,14 +11,13 @@ from typing import Any
 from datasets import Dataset
 from numpy.random import default_rng
 
-from finetune.data import unknown
+from finetune.data import feature_table, unknown
+from finetune.data.feature_cache import EXAMPLE, FeatureCache, Make
 from finetune.errors import BadData, BadOptions
 from finetune.interfaces import Preprocessor, Task
 from finetune.progress import Reporter, suppress_progress_bars
 
 BATCH = 1000
-EXAMPLE = "example"
-"""Feature column: index of the example that a feature was made from."""
 OVERFLOW = "overflow_to_sample_mapping"
 
 
@@ -35,6 +34,8 @@ class Features:
     """``features``, ``tokens``, and what `Preprocessor.counts` counts."""
     longest: int
     """Tokens of the longest sequence."""
+    from_cache: bool = False
+    """Whether they were read from a cache."""
 
     def sample(self, size: int, *, seed: int) -> Features:
         """Return a random sample of the examples, with their features.
@@ -66,8 +67,10 @@ def make(
     split: str,
     answers: bool = True,
     reporter: Reporter | None = None,
+    cache: FeatureCache | None = None,
+    fingerprint: str = "",
 ) -> Features:
-    """Make the features of one split.
+    """Make the features of one split, or read them from a cache.
 
     Args:
         examples: Good rows.
@@ -77,6 +80,8 @@ def make(
         split: Name of the split, for messages.
         answers: Whether the examples have answers, so that the features have labels.
         reporter: Shows the progress.
+        cache: Keeps the features; None for none.
+        fingerprint: That of the examples, if there is a cache.
 
     Raises:
         BadData: There are no features, or `Preprocessor.validate_features` refuses them.
@@ -84,12 +89,59 @@ def make(
     """
     reporter = reporter or Reporter()
 
-    def batch(columns: Mapping[str, Sequence[Any]], indices: Sequence[int]) -> dict[str, Any]:
+    def made_of(columns: Mapping[str, Sequence[Any]], indices: Sequence[int]) -> dict[str, Any]:
         made = dict(preprocessor.features(columns, tokenizer))
         _check_lengths(made, preprocessor)
         owners = made.pop(OVERFLOW, range(len(indices)))
-        reporter.step(indices[-1] + 1, len(examples))
         return {**made, EXAMPLE: [indices[owner] for owner in owners]}
+
+    entry = None
+    if cache is not None:
+        entry = cache.entry(
+            fingerprint, preprocessor=preprocessor, tokenizer=tokenizer, task=task, answers=answers, batch=BATCH
+        )
+    found = entry.load(examples, made_of) if entry is not None else None
+    if found is not None:
+        features, counts, longest = found
+    else:
+        features, counts, longest = _made(
+            examples, made_of, preprocessor=preprocessor, task=task, split=split, answers=answers, reporter=reporter
+        )
+        counts.update(unknown.counts(features, tokenizer, task))
+        if entry is not None:
+            entry.save(features, counts, longest)
+    if answers:
+        preprocessor.validate_features(features, examples, tokenizer, counts=counts, split=split)
+    return Features(examples=examples, features=features, counts=counts, longest=longest, from_cache=found is not None)
+
+
+def _made(
+    examples: Dataset,
+    made_of: Make,
+    *,
+    preprocessor: Preprocessor,
+    task: Task,
+    split: str,
+    answers: bool,
+    reporter: Reporter,
+) -> tuple[Dataset, dict[str, int], int]:
+    """Return the features of one split, their counts and the length of the longest; see `make`."""
+    counts: Counter[str] = Counter(features=0, tokens=0)
+    longest = 0
+    taken = set(examples.column_names)  # `datasets` keeps the type of a column that features replace
+
+    def batch(columns: Mapping[str, Sequence[Any]], indices: Sequence[int]) -> Any:
+        nonlocal longest
+        made = made_of(columns, indices)
+        reporter.step(indices[-1] + 1, len(examples))
+        if not made[EXAMPLE]:
+            return made
+        require_columns(made, task, preprocessor, answers=answers)
+        counts["features"] += len(made[EXAMPLE])
+        counts["tokens"] += int(sum(preprocessor.lengths(made)))
+        counts.update({name: int(count) for name, count in preprocessor.counts(made).items()})
+        longest = max(longest, int(preprocessor.longest(made)))
+        return made if taken & made.keys() else feature_table.table(made)
 
     with suppress_progress_bars():
         features = examples.map(
@@ -101,17 +153,9 @@ def make(
             load_from_cache_file=False,
             new_fingerprint=uuid.uuid4().hex,  # otherwise datasets hashes the tokenizer for a cache that is not used
         )
-    features_fit_task(features, task, preprocessor, split=split, answers=answers)
-    counts: Counter[str] = Counter(features=len(features), tokens=0)
-    longest = 0
-    for part in features.iter(BATCH):
-        counts["tokens"] += sum(preprocessor.lengths(part))
-        longest = max(longest, preprocessor.longest(part))
-        counts.update(preprocessor.counts(part))
-    counts.update(unknown.counts(features, tokenizer, task))
-    if answers:
-        preprocessor.validate_features(features, examples, tokenizer, counts=counts, split=split)
-    return Features(examples=examples, features=features, counts=dict(counts), longest=longest)
+    if not counts["features"]:
+        raise BadData(f"{type(preprocessor).__name__} made no features from {split!r}. Check its options and the data.")
+    return features, dict(counts), longest
 
 
 def _check_lengths(made: Mapping[str, Sequence[Any]], preprocessor: Preprocessor) -> None:
@@ -128,21 +172,15 @@ def _check_lengths(made: Mapping[str, Sequence[Any]], preprocessor: Preprocessor
         )
 
 
-def features_fit_task(
-    features: Any, task: Task, preprocessor: Preprocessor, *, split: str, answers: bool = True
-) -> None:
-    """Check that a split has features, and the columns that the task's model takes.
+def require_columns(made: Mapping[str, Any], task: Task, preprocessor: Preprocessor, *, answers: bool) -> None:
+    """Check that features have the columns that the task's model takes.
 
     Raises:
-        BadOptions: The features lack a column that the task needs.
-        BadData: There are no features.
+        BadOptions: They lack a column that the task needs.
     """
-    if len(features) == 0:
-        raise BadData(f"{type(preprocessor).__name__} made no features from {split!r}. Check its options and the data.")
-    made = set(features.column_names)
     needed = {*({"input_ids"} & task.features), *(task.labels if answers else ())}
-    if needed - made:
+    if needed - made.keys():
         raise BadOptions(
             f"preprocessor: the features of {type(preprocessor).__name__} lack the columns "
-            f"{', '.join(sorted(needed - made))}, which the task needs. They have: {', '.join(sorted(made))}."
+            f"{', '.join(sorted(needed - made.keys()))}, which the task needs. They have: {', '.join(sorted(made))}."
         )

@@ -28,6 +28,8 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset
 
 from finetune.interfaces import Preprocessor
@@ -58,8 +60,13 @@ SHOWN, LONGEST = 3, 200
 """Pairs of near duplicates that a result shows, and the characters shown of each text."""
 BLOCK = 1000
 _WORD = re.compile(r"\w+")
+_WORDS_OF_ASCII = {code: chr(code).lower() if _WORD.match(chr(code)) else " " for code in range(128)}
+"""Each character of a word in lower case, and a space for each other character."""
 _RUN = 5
+_POWERS = [pow(0x9E3779B97F4A7C15, power, 1 << 64) for power in range(1, _RUN + 1)]
 _SEED = 1997
+CACHED = 65_536
+"""Characters of the texts whose signatures are computed together: 512 kB of hashes."""
 
 
 def leakage(splits: Mapping[str, Dataset], preprocessor: Preprocessor) -> dict[str, dict[str, Any]]:
@@ -82,12 +89,14 @@ def leakage(splits: Mapping[str, Dataset], preprocessor: Preprocessor) -> dict[s
     names = [name for name in names if all(name in rows.column_names for rows in splits.values())]
     if "train" not in splits or not names:
         return {}
-    train, characters = _hashed(splits["train"], names), _characters(splits["train"], names)
-    index: Index | None = None
+    held_out = {name: rows for name, rows in splits.items() if name != "train"}
+    if not held_out:
+        return {}
+    searched = _are_searched(splits["train"], held_out, names)
+    index = Index() if any(searched.values()) else None
+    train = _hashed(splits["train"], names, into=index)
     found = {}
-    for name, rows in splits.items():
-        if name == "train":
-            continue
+    for name, rows in held_out.items():
         own = _hashed(rows, names)
         exact = np.isin(own[:, 0], train[:, 0])
         same = np.isin(own[:, 1], train[:, 1]) & ~exact
@@ -95,10 +104,7 @@ def leakage(splits: Mapping[str, Dataset], preprocessor: Preprocessor) -> dict[s
         for text, is_known in zip(_texts(rows, names), exact | same, strict=True):
             if not is_known:
                 rest[text] += 1
-        near: dict[str, tuple[str, float]] | None = None
-        if len(train) + len(own) <= MOST_ROWS and characters + _characters(rows, names) <= MOST_CHARACTERS:
-            index = index or Index(list(dict.fromkeys(_texts(splits["train"], names))))
-            near = _near_duplicates(index, rest)
+        near = _near_duplicates(index, list(rest)) if index is not None and searched[name] else None
         found[name] = {
             "rows": len(own),
             "exact": int(exact.sum()),
@@ -110,13 +116,24 @@ def leakage(splits: Mapping[str, Dataset], preprocessor: Preprocessor) -> dict[s
     return found
 
 
-def _near_duplicates(index: Index, texts: Iterable[str]) -> dict[str, tuple[str, float]]:
+def _are_searched(train: Dataset, held_out: Mapping[str, Dataset], names: Sequence[str]) -> dict[str, bool]:
+    """Return for each held-out split whether it and train are small enough to search for near duplicates."""
+    few = {name: len(train) + len(rows) <= MOST_ROWS for name, rows in held_out.items()}
+    characters = _characters(train, names) if any(few.values()) else 0
+    searched = {}
+    for name, rows in held_out.items():
+        searched[name] = few[name] and characters + _characters(rows, names) <= MOST_CHARACTERS
+    return searched
+
+
+def _near_duplicates(index: Index, texts: Sequence[str]) -> dict[str, tuple[str, float]]:
     """Return the texts that have a near duplicate in the index, with it and its similarity."""
     found = {}
-    for text in texts:
-        match = index.nearest(text)
-        if match is not None:
-            found[text] = match
+    for start in range(0, len(texts), BLOCK):
+        block = texts[start : start + BLOCK]
+        for text, match in zip(block, index.nearest_each(block), strict=True):
+            if match is not None:
+                found[text] = match
     return found
 
 
@@ -133,13 +150,20 @@ def normalized(text: str) -> str:
     >>> normalized("The  Quay, at NOON!")
     'the quay at noon'
     """
+    if text.isascii():  # the usual case: nothing to normalize, and a table of 128 characters says what a word is
+        return " ".join(text.translate(_WORDS_OF_ASCII).split()) or text.lower()
     plain = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(_WORD.findall(plain)) or plain
 
 
 def similarity(one: str, other: str) -> float:
     """Return the Jaccard similarity of two texts: their common runs of five characters, as a part of all their runs."""
-    a, b = runs(normalized(one)), runs(normalized(other))
+    return _similarity(normalized(one), normalized(other))
+
+
+def _similarity(one: str, other: str) -> float:
+    """Return the similarity of two normalized texts."""
+    a, b = runs(one), runs(other)
     common = len(np.intersect1d(a, b, assume_unique=True))
     return common / (len(a) + len(b) - common)
 
@@ -147,59 +171,173 @@ def similarity(one: str, other: str) -> float:
 class Index:
     """Finds the most similar of many texts without a comparison with each of them."""
 
-    def __init__(self, texts: Sequence[str]) -> None:
-        self.texts = texts
-        bands = np.stack([signature(text) for text in texts])  # (texts, bands)
-        self.order = np.argsort(bands, axis=0, kind="stable")
-        self.bands = np.take_along_axis(bands, self.order, axis=0)
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        self._places: dict[str, None] = {}
+        self._signatures: list[Array] = []
+        self._sorted: tuple[list[str], Array, Array] | None = None
+        distinct = list(texts)
+        self.add(distinct, [normalized(text) for text in distinct])
+
+    def add(self, texts: Sequence[str], plain: Sequence[str]) -> None:
+        """Add those of some texts that are new. Nothing can be added after a search.
+
+        Args:
+            texts: The texts.
+            plain: Each of them as `normalized` returns it.
+        """
+        assert self._sorted is None
+        new = []
+        for text, own in zip(texts, plain, strict=True):
+            if text not in self._places:
+                self._places[text] = None
+                new.append(own)
+        if new:
+            self._signatures.append(signatures(new))
+
+    def _tables(self) -> tuple[list[str], Array, Array]:
+        """Return the texts, and for each band the sorted numbers of all texts and the places of these texts."""
+        if self._sorted is None:
+            bands = np.concatenate(self._signatures, axis=1)  # (bands, texts)
+            self._signatures = []
+            order = np.empty(bands.shape, dtype=np.int32)
+            ranked = np.empty_like(bands)
+            for band, column in enumerate(bands):
+                order[band] = np.argsort(column, kind="stable")
+                ranked[band] = column[order[band]]
+            self._sorted = (list(self._places), ranked, order)
+        return self._sorted
 
     def nearest(self, text: str) -> tuple[str, float] | None:
         """Return the most similar text and its similarity, or None if none reaches `SIMILAR`."""
+        return self.nearest_each([text])[0]
+
+    def nearest_each(self, texts: Sequence[str]) -> list[tuple[str, float] | None]:
+        """Return for each text what `nearest` returns."""
+        if not texts or not self._places:
+            return [None] * len(texts)
+        plain = [normalized(text) for text in texts]
+        _, ranked, _ = self._tables()
+        sought = signatures(plain)
+        first, last = np.empty(sought.shape, dtype=np.int64), np.empty(sought.shape, dtype=np.int64)
+        for band, column in enumerate(ranked):
+            first[band] = np.searchsorted(column, sought[band], "left")
+            last[band] = np.searchsorted(column, sought[band], "right")
+        last = np.minimum(last, first + CROWD)
+        return [self._best(own, first[:, place], last[:, place]) for place, own in enumerate(plain)]
+
+    def _best(self, plain: str, first: Array, last: Array) -> tuple[str, float] | None:
+        """Return the most similar of the candidates of a text.
+
+        Args:
+            plain: The text, normalized.
+            first: For each band, where the texts that share it begin.
+            last: Where they end.
+        """
+        texts, _, _ = self._tables()
         best, most_similar = 0.0, ""
-        for place in self._candidates(text):
-            alike = similarity(text, self.texts[place])
+        for place in self._possible(plain, self._candidates(first, last)):
+            alike = _similarity(plain, normalized(texts[place]))
             if alike > best:
-                best, most_similar = alike, self.texts[place]
+                best, most_similar = alike, texts[place]
         return (most_similar, best) if best >= SIMILAR else None
 
-    def _candidates(self, text: str) -> list[int]:
-        """Return the places of the texts that share most bands with this one, at most `CANDIDATES`."""
-        places = []
-        for band, value in enumerate(signature(text)):
-            column = self.bands[:, band]
-            first, last = np.searchsorted(column, value, "left"), np.searchsorted(column, value, "right")
-            places.append(self.order[first : min(last, first + CROWD), band])
+    def _candidates(self, first: Array, last: Array) -> list[int]:
+        """Return the places of the texts that share most bands with one text, at most `CANDIDATES`."""
+        _, ranked, order = self._tables()
+        places = [order[band, first[band] : last[band]] for band in np.flatnonzero(last > first)]
+        if not places:
+            return []
+        every = np.concatenate(places)
         # Counting takes linear time, and a stable sort of 16 bits or fewer is a radix sort: a crowd
         # costs no more.
-        shared = np.bincount(np.concatenate(places)).astype(np.int8)
-        found = np.flatnonzero(shared)
-        chosen: list[int] = found[np.argsort(-shared[found], kind="stable")[:CANDIDATES]].tolist()
+        if 8 * len(every) > ranked.shape[1]:
+            shared = np.bincount(every).astype(np.int8)
+            found = np.flatnonzero(shared)
+            shared = shared[found]
+        else:
+            found, counts = np.unique(every, return_counts=True)
+            shared = counts.astype(np.int8)
+        chosen: list[int] = found[np.argsort(-shared, kind="stable")[:CANDIDATES]].tolist()
         return chosen
+
+    def _possible(self, plain: str, places: Sequence[int]) -> list[int]:
+        """Return the places of the texts that can reach `SIMILAR`: enough of the runs of a text occur in them.
+
+        Runs that occur twice in a text count twice here, so that the part is never too small.
+        """
+        if not places:
+            return []
+        texts, _, _ = self._tables()
+        own = runs(plain)
+        hashes, segments = _flat_runs([normalized(texts[place]) for place in places])
+        at = np.minimum(np.searchsorted(own, hashes), len(own) - 1)
+        common = np.add.reduceat((own[at] == hashes).astype(np.int64), segments)[::2]
+        return [place for place, count in zip(places, common, strict=True) if count >= (SIMILAR - 1e-9) * len(own)]
 
 
 @lru_cache(maxsize=256)  # an entry takes eight bytes for each run
 def runs(text: str) -> Array:
     """Return the hashes of the distinct runs of five characters in a text; a shorter text is one run."""
-    points = np.frombuffer(text.ljust(_RUN).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
-    windows = np.lib.stride_tricks.sliding_window_view(points, _RUN)  # (runs, 5)
-    powers = np.array([pow(0x9E3779B97F4A7C15, power, 1 << 64) for power in range(1, _RUN + 1)], dtype=np.uint64)
-    mixed = (windows * powers).sum(axis=1, dtype=np.uint64)
-    return np.unique(mixed ^ (mixed >> np.uint64(29)))
+    return np.unique(_flat_runs([text])[0])
 
 
-def signature(text: str) -> Array:
-    """Return the MinHash of each band: `BANDS` numbers, one for `ROWS` hash functions.
+def _flat_runs(texts: Sequence[str]) -> tuple[Array, Array]:
+    """Return the hashes of all runs of some texts in one array, and where its segments begin.
+
+    Every second segment holds runs of one text, in order; those between hold runs that begin in one text and end in
+    the next.
+    """
+    padded = [text.ljust(_RUN) for text in texts]
+    data = "".join(padded).encode("utf-32-le", "surrogatepass")
+    points = np.frombuffer(data, dtype=np.uint32).astype(np.uint64)
+    count = len(points) - _RUN + 1
+    mixed = np.zeros(count, dtype=np.uint64)
+    for place in range(_RUN):
+        mixed += points[place : place + count] * np.uint64(_POWERS[place])
+    mixed ^= mixed >> np.uint64(29)
+    ends = np.cumsum([len(text) for text in padded])
+    segments = np.zeros(2 * len(texts) - 1, dtype=np.int64)
+    segments[2::2] = ends[:-1]
+    segments[1::2] = ends[:-1] - (_RUN - 1)
+    return mixed, segments
+
+
+def signatures(texts: Sequence[str]) -> Array:
+    """Return the MinHash of each band of each text: (`BANDS`, texts), a number for `ROWS` hash functions.
 
     The minimum of a random hash is the same for two texts with a probability that equals their
     similarity, so two texts have the same number of a band with the probability similarity **
     `ROWS`. A hash is the upper half of factor * x + term modulo 2⁶⁴ with an odd factor:
     multiply-shift hashing (Dietzfelbinger et al. 1997).
+
+    Args:
+        texts: Normalized texts.
     """
-    hashes = runs(normalized(text))
-    factors, terms = _permutations()
-    least = (hashes[None, :] * factors[:, None] + terms[:, None] >> np.uint64(32)).min(axis=1)  # (bands * rows,)
     weights = np.array([1, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93], dtype=np.uint64)
-    return (least.reshape(BANDS, ROWS) * weights).sum(axis=1, dtype=np.uint64)
+    made = []
+    for block in _blocks_of(texts):
+        hashes, segments = _flat_runs(block)
+        least = np.empty((BANDS * ROWS, len(block)), dtype=np.uint64)
+        mixed = np.empty_like(hashes)
+        for number, (factor, term) in enumerate(zip(*_permutations(), strict=True)):
+            np.multiply(hashes, factor, out=mixed)
+            np.add(mixed, term, out=mixed)
+            least[number] = np.minimum.reduceat(mixed, segments)[::2]
+        least >>= np.uint64(32)
+        made.append((least.reshape(BANDS, ROWS, len(block)) * weights[:, None]).sum(axis=1, dtype=np.uint64))
+    return np.concatenate(made, axis=1)
+
+
+def _blocks_of(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield texts in blocks whose hashes fit into the cache of a processor."""
+    start = characters = 0
+    for number, text in enumerate(texts):
+        if number > start and characters + len(text) > CACHED:
+            yield texts[start:number]
+            start, characters = number, 0
+        characters += len(text) + _RUN
+    if start < len(texts):
+        yield texts[start:]
 
 
 @lru_cache(maxsize=1)
@@ -209,24 +347,63 @@ def _permutations() -> tuple[Array, Array]:
     return factors, rng.integers(1 << 63, size=BANDS * ROWS, dtype=np.uint64)
 
 
-def _hashed(rows: Dataset, names: Sequence[str]) -> Array:
-    """Return the hashes of each text and of its normalized form, (rows, 2): 160 MB for ten million rows."""
+def _hashed(rows: Dataset, names: Sequence[str], *, into: Index | None = None) -> Array:
+    """Return the hashes of each text and of its normalized form, (rows, 2): 160 MB for ten million rows.
+
+    Args:
+        rows: The rows.
+        names: The compared columns.
+        into: Takes the texts.
+    """
     hashes = np.empty((len(rows), 2), dtype=np.int64)
-    for row, text in enumerate(_texts(rows, names)):
-        hashes[row] = hash(text), hash(normalized(text))
+    start = 0
+    for texts in _text_blocks(rows, names):
+        plain = [normalized(text) for text in texts]
+        hashes[start : start + len(texts), 0] = list(map(hash, texts))
+        hashes[start : start + len(texts), 1] = list(map(hash, plain))
+        start += len(texts)
+        if into is not None:
+            into.add(texts, plain)
     return hashes
 
 
 def _characters(rows: Dataset, names: Sequence[str]) -> int:
-    return sum(map(len, _texts(rows, names)))
+    """Return the number of characters of all texts."""
+    count = 0
+    for block in _arrow_blocks(rows, names):
+        if all(pa.types.is_string(kind) or pa.types.is_large_string(kind) for kind in block.schema.types):
+            count += (len(names) - 1) * len(block)
+            for name in names:
+                column = block.column(name)
+                count += (pc.sum(pc.utf8_length(column)).as_py() or 0) + len("null") * column.null_count
+        else:
+            count += sum(map(len, _joined(block, names)))
+    return count
 
 
 def _texts(rows: Dataset, names: Sequence[str]) -> Iterator[str]:
     """Yield the compared columns of each row as one text."""
-    for block in rows.select_columns(list(names)).with_format("arrow").iter(batch_size=BLOCK):
-        columns = [map(_text, block.column(name).to_pylist()) for name in names]
-        yield from map("\n".join, zip(*columns, strict=True))
+    for texts in _text_blocks(rows, names):
+        yield from texts
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=repr, ensure_ascii=False)
+def _text_blocks(rows: Dataset, names: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the texts of the rows in blocks."""
+    for block in _arrow_blocks(rows, names):
+        yield _joined(block, names)
+
+
+def _arrow_blocks(rows: Dataset, names: Sequence[str]) -> Iterator[pa.Table]:
+    blocks: Iterator[pa.Table] = rows.select_columns(list(names)).with_format("arrow").iter(batch_size=BLOCK)
+    return blocks
+
+
+def _joined(block: pa.Table, names: Sequence[str]) -> list[str]:
+    """Return the compared columns of each row of a block as one text."""
+    columns = []
+    for name in names:
+        columns.append([value if isinstance(value, str) else _JSON(value) for value in block.column(name).to_pylist()])
+    return columns[0] if len(columns) == 1 else list(map("\n".join, zip(*columns, strict=True)))
+
+
+_JSON = json.JSONEncoder(sort_keys=True, default=repr, ensure_ascii=False).encode

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from pathlib import Path
 from typing import Any
 
 from finetune import data, limits, models
 from finetune.data import Examples, features, lengths, unknown
+from finetune.data.feature_cache import FeatureCache
 from finetune.data.features import Features
 from finetune.data.findings import UNREAD, Report
 from finetune.errors import BadOptions, listed
@@ -44,25 +46,35 @@ class Prepared:
         """Split → counts of its rows, features and tokens, and of the answers that are too long."""
         report = {}
         for split, rows in self.examples.data_report.items():
-            report[split] = {**rows, **self.features[split].counts, **limits.counts(self.limits[split])}
+            part = self.features[split]
+            cached = {"features_from_cache": part.counts["features"]} if part.from_cache else {}
+            report[split] = {**rows, **part.counts, **cached, **limits.counts(self.limits[split])}
         return report
 
 
-def prepare(plan: Plan, *, rows: Mapping[str, Any] | None = None, reporter: Reporter | None = None) -> Prepared:
+def prepare(
+    plan: Plan,
+    *,
+    rows: Mapping[str, Any] | None = None,
+    reporter: Reporter | None = None,
+    cache: Path | None = None,
+) -> Prepared:
     """Read, check and split the data, and make features.
 
     Args:
         plan: Names the data and the preprocessor.
         rows: Split → examples, instead of the recipe's data set.
         reporter: Shows the progress.
+        cache: Folder that keeps the features for later runs; None for none.
 
     Raises:
         BadData: A finding stops the run. The error holds all findings with their places.
-        BadOptions: A column of `slices` does not exist.
+        BadOptions: A column of `slices` does not exist, or the cache is not a folder.
     """
     reporter = reporter or Reporter()
+    kept = None if cache is None else FeatureCache(cache, plugins=plan.plugins, note=reporter.note)
     source, seed = plan.recipe.dataset, plan.recipe.seed
-    load_tokenizer = cache(lambda: models.tokenizer(plan.model))
+    load_tokenizer = functools.cache(lambda: models.tokenizer(plan.model))
     with reporter.phase("read and check the data"):
         if rows is None:
             examples = data.load(source, plan.preprocessor, plugins=plan.plugins, seed=seed, tokenizer=load_tokenizer)
@@ -91,9 +103,14 @@ def prepare(plan: Plan, *, rows: Mapping[str, Any] | None = None, reporter: Repo
                 task=plan.task,
                 split=split,
                 reporter=reporter,
+                cache=kept,
+                fingerprint=examples.fingerprints[split],
             )
             for split, part in examples.splits.items()
         }
+    read = [split for split, part in made.items() if part.from_cache]
+    if kept is not None and read:
+        reporter.note(f"the features of {' and '.join(read)} come from the cache {str(kept.folder)!r}")
     limited = {split: _limits(part, plan, tokenizer) for split, part in made.items()}
     examples = _with_token_findings(examples, made, limited, plan, tokenizer)
     return Prepared(

@@ -106,10 +106,16 @@ class TextWarnings:
         """
         if not isinstance(text, str) or is_blank(text):  # `check_text` reports a blank one
             return
-        for code, pattern in (("special-token-in-text", _SPECIAL), ("control-character", _CONTROL)):
-            match = pattern.search(text)
-            if match:
-                self._found.setdefault(code, []).append((row, column, match[0]))
+        # The cheap conditions hold for each text in which the patterns can match.
+        if "<" in text or "[" in text or "__" in text:
+            self._search("special-token-in-text", _SPECIAL, row, column, text)
+        if not (text.isascii() and text.isprintable()):
+            self._search("control-character", _CONTROL, row, column, text)
+
+    def _search(self, code: str, pattern: re.Pattern[str], row: int, column: str, text: str) -> None:
+        match = pattern.search(text)
+        if match:
+            self._found.setdefault(code, []).append((row, column, match[0]))
 
     def findings(self, *, special: str = "It is read as plain text.") -> Iterator[Finding]:
         """Yield a warning for each kind of thing that was found, at its first row.

@@ -180,7 +180,7 @@ class PatchedTrainer(Trainer):
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
         if self.args.world_size > 1:
             vars(self.model).pop("_is_accelerate_prepared", None)  # see the docstring of the class
-        return super()._prepare_for_training(*args, **kwargs)
+        return super()._prepare_for_training(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
         self.resume_point.sampler = super()._get_train_sampler(*args, **kwargs)

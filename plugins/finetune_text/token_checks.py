@@ -34,7 +34,11 @@ def tag_texts(value: Any) -> tuple[str, ...]:
     >>> tag_texts(["B-PER", None, 3]), tag_texts("B-PER")
     (('B-PER', '3'), ())
     """
-    return tuple(filter(None, map(tag_text, value))) if is_list(value) else ()
+    if not is_list(value):
+        return ()
+    if set(map(type, value)) == {str}:  # the usual case
+        return tuple(filter(None, value))
+    return tuple(filter(None, map(tag_text, value)))
 
 
 def is_list(value: Any) -> TypeGuard[Sequence[Any]]:
@@ -56,7 +60,8 @@ def check_words(value: Any, row: int, *, tagged: bool) -> Iterator[Finding]:
     if not value:
         yield _word_finding("tokens-empty", "the row has no words.", row, fix="Fill them in, or drop the row.")
     for place, word in enumerate(value):
-        yield from _check_word(word, place, row)
+        if type(word) is not str or not word or not word[0].isalnum():  # else it is sound: it has a visible character
+            yield from _check_word(word, place, row)
 
 
 def _check_word(word: Any, place: int, row: int) -> Iterator[Finding]:
@@ -92,11 +97,14 @@ def check_tags(
         message = f"expected a list of tags, found {type(value).__name__}."
         return tag_finding("tags-not-list", message, row=row, value=str(value), level="error", fix=_OTHER_FORMATS)
     names = []
-    for place, tag in enumerate(value):
-        wrong = _check_tag(tag, place, row, known)
-        if wrong is not None:
-            return wrong
-        names.append(labels[known[tag_text(tag) or ""]])
+    if set(map(type, value)) == {str} and known.keys() >= set(value) and "" not in value:  # the usual case
+        names = [labels[known[tag]] for tag in value]
+    else:
+        for place, tag in enumerate(value):
+            wrong = _check_tag(tag, place, row, known)
+            if wrong is not None:
+                return wrong
+            names.append(labels[known[tag_text(tag) or ""]])
     if len(value) != words:
         message = f"there are {len(value):,} tags for {words:,} words."
         return tag_finding("tags-uneven", message, row=row, fix="Give every word one tag, or drop the row.")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import random
+import re
+import unicodedata
 from typing import Any
 
+import numpy as np
 import pytest
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.data import leakage
-from finetune.data.leaks import SIMILAR, Index, normalized, runs, similarity
+from finetune.data import leaks as module
+from finetune.data.leaks import BANDS, ROWS, SIMILAR, Index, normalized, runs, signatures, similarity
 from finetune.evaluation.verdicts import leaks
 from finetune.interfaces import Columns, Preprocessor
 
@@ -139,3 +143,51 @@ def test_scripts_without_spaces_are_compared_too() -> None:
     one, other = "船は今日の午後に港を出ます。天気は晴れです。", "船は今日の午後に港を出ました。天気は晴れです。"
     assert similarity(one, other) > 0.5
     assert similarity(one, "猫が埠頭で寝ている。誰も起こさない。") < 0.1
+
+
+def signature_of_one(text: str) -> Any:
+    """Return the MinHash of each band of one text, as its definition says."""
+    factors, terms = module._permutations()
+    hashes = runs(text)
+    least = (hashes[None, :] * factors[:, None] + terms[:, None] >> np.uint64(32)).min(axis=1)
+    weights = np.array([1, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93], dtype=np.uint64)
+    return (least.reshape(BANDS, ROWS) * weights).sum(axis=1, dtype=np.uint64)
+
+
+@given(st.lists(st.text(max_size=40), min_size=1, max_size=30), st.sampled_from([1, 50, 65_536]))
+@settings(deadline=None)
+def test_texts_in_blocks_have_the_signatures_that_they_have_alone(texts: list[str], cached: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CACHED", cached)
+        made = signatures(texts)
+    for place, text in enumerate(texts):
+        assert made[:, place].tolist() == signature_of_one(text).tolist()
+
+
+@given(st.text() | st.text(alphabet=st.characters(max_codepoint=127)))
+def test_ascii_is_normalized_as_all_text_is(text: str) -> None:
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    assert normalized(text) == (" ".join(re.findall(r"\w+", plain)) or plain)
+
+
+def nearest_by_definition(text: str, texts: list[str]) -> tuple[str, float] | None:
+    """Return the most similar of the texts that share most bands, each compared in full."""
+    own = signature_of_one(normalized(text))
+    shared = [int((own == signature_of_one(normalized(other))).sum()) for other in texts]
+    order = sorted((place for place in range(len(texts)) if shared[place]), key=lambda place: -shared[place])
+    best, most_similar = 0.0, ""
+    for place in order[: module.CANDIDATES]:
+        alike = similarity(text, texts[place])
+        if alike > best:
+            best, most_similar = alike, texts[place]
+    return (most_similar, best) if best >= SIMILAR else None
+
+
+def test_the_search_in_blocks_finds_what_a_search_one_by_one_finds() -> None:
+    rng = random.Random(11)
+    vocabulary = [words(rng, 1) for _ in range(60)]
+    train = list(dict.fromkeys(" ".join(rng.choices(vocabulary, k=rng.randint(1, 25))) for _ in range(150)))
+    sought = [edited(text, rng) for text in train[:80]] + train[80:90] + ["", "a", "ÅÄÖ 船"]
+    found = Index(train).nearest_each(sought)
+    assert found == [nearest_by_definition(text, train) for text in sought]
+    assert sum(match is not None for match in found) > 20
