@@ -22,8 +22,8 @@ from finetune.training import upstream
 from finetune.user_code import failed
 
 COMMANDS = (
-    "init", "check", "train", "evaluate", "predict", "report", "compare", "clean", "job", "list", "show", "schema",
-    "doctor", "plugin",
+    "init", "check", "plan", "train", "evaluate", "predict", "report", "compare", "clean", "job", "list", "show",
+    "schema", "doctor", "plugin",
 )  # fmt: skip
 """The commands of finetune, in the order in which a new user needs them. Each is the attribute `command` of a module
 of this package. Plugins add more."""
