@@ -37,6 +37,10 @@ WARM_UP = 2
 """Steps before the measured ones: the first step makes the state of the optimizer, and each library starts slowly."""
 PATIENCE = 60.0
 """Seconds after which no bucket is measured a second time."""
+NATURAL = 6
+"""Steps that are measured if the trainer draws its own batches."""
+AVERAGE = batches.Step(batches=(), tokens=1, largest=1, longest=0)
+"""A step of such a trainer."""
 EVALUATED = (16, 64)
 """Examples of a split that are predicted: first a few, then more if that was fast."""
 FAST = 5.0
@@ -68,6 +72,8 @@ def _measure(plan: Plan, reporter: Reporter) -> Measured:
         training.try_forward(trainer, parts, ready.job)
         with reporter.phase("draw the batches of an epoch"):
             epochs, arranged = _steps(trainer, ready.job)
+        if not arranged:  # the sizes of the batches are not known, so each step is an average one
+            epochs = [[AVERAGE] * len(steps) for steps in epochs]
         planned = trainer.set_initial_training_values(trainer.args, trainer.get_train_dataloader())[-1]
         evaluations = _occasions(trainer, "eval", planned, len(epochs[0]))
         saves = _occasions(trainer, "save", planned, len(epochs[0]))
@@ -238,9 +244,8 @@ def _train(trainer: Any, job: Job, steps: Sequence[batches.Step] | None, *, outp
     """
     plan: list[tuple[batches.Bucket, batches.Step] | None] = [None] * WARM_UP
     if steps is None:
-        natural = batches.Step(batches=(), tokens=1, largest=1, longest=int(max(batches.row_lengths(job)[0])))
-        alone = batches.Bucket(name="any", steps=(natural,))
-        plan += [(alone, natural)] * (2 * batches.REPEATS)
+        longest = int(batches.row_lengths(job)[0].max())
+        plan += [(batches.Bucket(name="any", steps=(AVERAGE,)), replace(AVERAGE, longest=longest))] * NATURAL
     else:
         chosen = batches.buckets(steps)
         middle = chosen[len(chosen) // 2].steps[0]

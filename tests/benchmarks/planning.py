@@ -67,6 +67,7 @@ def models(folder: Path) -> dict[str, str]:
     from finetune.testing.models import tiny_model
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(models.locate(Model(path=MINILM)))
+    tokenizer.eos_token = tokenizer.sep_token
     decoder = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 6, "num_key_value_heads": 2,
                "intermediate_size": 1024, "max_position_embeddings": 512}  # fmt: skip
     both = {"d_model": 256, "d_kv": 64, "d_ff": 1024, "num_layers": 3, "num_heads": 4}
@@ -102,7 +103,7 @@ def recipes(folder: Path) -> dict[str, dict[str, Any]]:
             "dataset": {
                 "path": str(DATA / "dialogsum"),
                 "columns": {"dialogue": "document"},
-                "limit": {"train": 320, "validation": 8},
+                "limit": {"train": 120, "validation": 8},
             },
             "preprocessor": {"max_length": 384, "max_target_length": 64},
             "generation": {"max_new_tokens": 4},
@@ -113,7 +114,7 @@ def recipes(folder: Path) -> dict[str, dict[str, Any]]:
             "task": "causal-language-modeling",
             "model": made["decoder"],
             "strategy": "full",
-            "dataset": {"path": str(DATA / "corpora" / "c4_demo.jsonl"), "limit": {"train": 300}},
+            "dataset": {"path": str(DATA / "corpora" / "c4_demo.jsonl"), "limit": {"train": 60}},
             "training": {"num_train_epochs": 1, "per_device_train_batch_size": 4},
         },
     }
