@@ -357,6 +357,9 @@ class Preprocessor(ABC):
 class Strategy(ABC):
     """Defines which parameters are trained, and how."""
 
+    memory_rank: ClassVar[int] = 0
+    """When `finetune plan` offers the strategy for a run that needs too much memory: 1 before 2; 0 for never."""
+
     def load_options(self) -> dict[str, Any]:
         """Return arguments of `from_pretrained` that the strategy needs, such as a quantization."""
         return {}

@@ -24,7 +24,7 @@ from finetune.user_code import failed
 
 GROUPS = {
     "data": ("Data and recipe", ("init", "check")),
-    "train": ("Train", ("train", "job", "clean")),
+    "train": ("Train", ("plan", "train", "job", "clean")),
     "judge": ("Judge", ("evaluate", "report", "compare")),
     "use": ("Use", ("predict",)),
     "share": ("Share", ()),

@@ -23,6 +23,7 @@ class LoraStrategy(PeftStrategy):
     Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models".
     """
 
+    memory_rank: ClassVar[int] = 1
     method: ClassVar[type[LoraConfig]] = LoraConfig
 
     r: int = 8

@@ -37,6 +37,7 @@ class QLoraStrategy(PeftStrategy):
     Source: Dettmers et al. 2023, "QLoRA: Efficient Finetuning of Quantized LLMs".
     """
 
+    memory_rank: ClassVar[int] = 2
     method: ClassVar[type[LoraConfig]] = LoraConfig
 
     bits: Literal[4, 8] = 4

@@ -46,7 +46,7 @@ LAYERS = (
     ("data",),
     ("evaluation",),
     ("report",),
-    ("run", "cleaning", "jobs", "prediction"),
+    ("run", "cleaning", "jobs", "prediction", "planning"),
     ("cli.output", "cli.parameters"),
     ("kit",),
     ("api",),

@@ -361,7 +361,7 @@ def imported(code: str) -> set[str]:
     return set(done.stdout.rsplit("HEAVY", 1)[1].split())
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["--version"], ["train", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["--version"], ["train", "--help"], ["plan", "--help"]])
 def test_the_light_commands_import_nothing_heavy(arguments: list[str]) -> None:
     code = f"from finetune.cli import main\ntry: main({arguments})\nexcept SystemExit: pass"
     assert imported(code) == set()
