@@ -28,6 +28,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset
 
 from finetune.interfaces import Preprocessor
@@ -108,6 +109,48 @@ def leakage(splits: Mapping[str, Dataset], preprocessor: Preprocessor) -> dict[s
             "pairs": _pairs(near or {}),
         }
     return found
+
+
+class StreamedSearch:
+    """Counts the rows of held-out splits that train also holds while train passes; near duplicates are not searched.
+
+    Args:
+        held_out: Split → its rows, which stay in memory.
+        preprocessor: Names the columns to compare.
+        train: The columns of train.
+    """
+
+    def __init__(self, held_out: Mapping[str, Dataset], preprocessor: Preprocessor, train: Sequence[str]) -> None:
+        needs = preprocessor.needs()
+        names = [needs.group] if needs.group else list(needs.required)
+        columns = [train, *(rows.column_names for rows in held_out.values())]
+        self._names = [name for name in names if all(name in known for known in columns)]
+        self._own = {split: _hashed(rows, self._names) for split, rows in held_out.items() if self._names}
+        self._seen = {split: np.zeros(own.shape, dtype=bool) for split, own in self._own.items()}
+
+    def add(self, block: pa.Table) -> None:
+        """Look at some rows of train."""
+        if not self._own:
+            return
+        hashes = np.array([_hashes(text) for text in _texts_of(block, self._names)], dtype=np.int64)
+        for split, own in self._own.items():
+            for kind in (0, 1):
+                self._seen[split][:, kind] |= np.isin(own[:, kind], hashes[:, kind])
+
+    def found(self) -> dict[str, dict[str, Any]]:
+        """Return what `leakage` returns."""
+        found = {}
+        for split, seen in self._seen.items():
+            exact = seen[:, 0]
+            found[split] = {
+                "rows": len(seen),
+                "exact": int(exact.sum()),
+                "normalized": int((seen[:, 1] & ~exact).sum()),
+                "near": None,
+                "columns": self._names,
+                "pairs": [],
+            }
+        return found
 
 
 def _near_duplicates(index: Index, texts: Iterable[str]) -> dict[str, tuple[str, float]]:
@@ -213,8 +256,12 @@ def _hashed(rows: Dataset, names: Sequence[str]) -> Array:
     """Return the hashes of each text and of its normalized form, (rows, 2): 160 MB for ten million rows."""
     hashes = np.empty((len(rows), 2), dtype=np.int64)
     for row, text in enumerate(_texts(rows, names)):
-        hashes[row] = hash(text), hash(normalized(text))
+        hashes[row] = _hashes(text)
     return hashes
+
+
+def _hashes(text: str) -> tuple[int, int]:
+    return hash(text), hash(normalized(text))
 
 
 def _characters(rows: Dataset, names: Sequence[str]) -> int:
@@ -224,8 +271,12 @@ def _characters(rows: Dataset, names: Sequence[str]) -> int:
 def _texts(rows: Dataset, names: Sequence[str]) -> Iterator[str]:
     """Yield the compared columns of each row as one text."""
     for block in rows.select_columns(list(names)).with_format("arrow").iter(batch_size=BLOCK):
-        columns = [map(_text, block.column(name).to_pylist()) for name in names]
-        yield from map("\n".join, zip(*columns, strict=True))
+        yield from _texts_of(block, names)
+
+
+def _texts_of(block: pa.Table, names: Sequence[str]) -> Iterator[str]:
+    columns = [map(_text, block.column(name).to_pylist()) for name in names]
+    yield from map("\n".join, zip(*columns, strict=True))
 
 
 def _text(value: Any) -> str:

@@ -44,7 +44,9 @@ class Prepared:
         """Split → counts of its rows, features and tokens, and of the answers that are too long."""
         report = {}
         for split, rows in self.examples.data_report.items():
-            report[split] = {**rows, **self.features[split].counts, **limits.counts(self.limits[split])}
+            size = len(self.features[split].examples)
+            sampled = {"sampled": size} if size < rows["kept"] and self.examples.stream is not None else {}
+            report[split] = {**rows, **sampled, **self.features[split].counts, **limits.counts(self.limits[split])}
         return report
 
 
@@ -80,7 +82,9 @@ def prepare(plan: Plan, *, rows: Mapping[str, Any] | None = None, reporter: Repo
     examples = _with_unread_columns(examples, plan.recipe.slices)
     plan = replace(plan, preprocessor=examples.preprocessor)
     with reporter.phase("search the other splits for rows of train"):
-        leaked = data.leakage(examples.splits, plan.preprocessor)
+        leaked = examples.leakage
+        if leaked is None:
+            leaked = data.leakage(examples.splits, plan.preprocessor)
     with reporter.phase("make features"):
         tokenizer = load_tokenizer()
         made = {
