@@ -34,7 +34,7 @@ def command(recipe: str, overrides: tuple[str, ...], samples: int, as_json: bool
 
     read = recipes.read(recipe, overrides)
     add_recipe_folder(Path(recipe))
-    from finetune.data import preparation
+    from finetune.data import feature_stream, preparation
     from finetune.evaluation.forgetting import require_general_text
     from finetune.recipe.options import describe
 
@@ -48,6 +48,7 @@ def command(recipe: str, overrides: tuple[str, ...], samples: int, as_json: bool
             output.as_json({"error": str(error), "findings": findings, "counts": error.counts})
         raise
     found = prepared.examples
+    notes = feature_stream.notes(found, read.dataset)
     features = prepared.features["train"].features
     shown = []
     for feature in features.select(range(min(samples, len(features)))):
@@ -61,6 +62,7 @@ def command(recipe: str, overrides: tuple[str, ...], samples: int, as_json: bool
                 "fingerprints": found.fingerprints,
                 "leakage": prepared.leakage,
                 "limits": prepared.limits,
+                "notes": notes,
                 "samples": shown,
                 "preprocessor": describe(prepared.plan.preprocessor),
             }
@@ -72,7 +74,7 @@ def command(recipe: str, overrides: tuple[str, ...], samples: int, as_json: bool
         for kind in counts:
             rows[kind] = [kind, *(each.get(kind, 0) for each in report.values())]
     output.table(["", *report], rows.values())
-    for sentence in verdicts.leaks(prepared.leakage):
+    for sentence in (*notes, *verdicts.leaks(prepared.leakage)):
         click.echo(sentence)
     output.findings(found.findings, found.counts)
     for number, text in enumerate(shown, 1):

@@ -106,9 +106,9 @@ class FeatureStream:
                 if number < skipped:
                     continue
                 made = self.features(rows)
+                count += len(made)
                 for place in range(offset, len(made)):
                     batch.append(made[place])
-                    count += 1
                     if len(batch) == size:
                         yield batch, Position(epoch, number, place + 1)
                         batch = []

@@ -55,9 +55,9 @@ class StreamedSplit:
     """Rows of this split, including those that could not be read."""
     constants: Mapping[str, str] = field(default_factory=dict)
     rule: Rule | None = None
-    """Which rows belong to validation instead."""
+    """Which rows belong to validation instead; these are also in `gone`."""
     gone: Array = field(default_factory=lambda: np.empty(0, np.int64))
-    """Positions, among all rows that can be read, of those that a check dropped; in order."""
+    """Positions, among all rows that can be read, of those that do not belong to this split; in order."""
     recent: deque[tuple[int, Array, Block]] = field(default_factory=lambda: deque(maxlen=_RECENT), repr=False)
     """The last blocks: position of the first row in this split, positions among all rows, and rows."""
     found: dict[int, tuple[int, dict[str, Any], Row]] = field(default_factory=dict, repr=False)
@@ -87,20 +87,9 @@ class StreamedSplit:
             kept = np.ones(len(positions), bool)
             first, last = np.searchsorted(self.gone, [start, start + len(positions)])
             kept[self.gone[first:last] - start] = False
-            if self.rule is not None:
-                kept &= ~self.rule.holds(named.rows)
             index = np.flatnonzero(kept)
             if len(index):
                 yield positions[index], named.chosen(index)
-
-    def held_out(self) -> Iterator[Block]:
-        """Yield the rows that belong to validation."""
-        assert self.rule is not None
-        for _, block in self.survey.blocks():
-            named = replace(block, rows=self._named(block.rows))
-            index = np.flatnonzero(self.rule.holds(named.rows))
-            if len(index):
-                yield named.chosen(index)
 
     def _named(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """Return rows with the names of the task, and with the constant columns."""
@@ -305,12 +294,17 @@ def part(train: StreamedSplit, rule: Rule, *, most: int | None, report: Report) 
         most: The limit of validation that the recipe sets; None if it sets none.
         report: Takes the finding.
     """
-    ruled = replace(train, rule=rule)
     writer = TableWriter(storage.folder())
     files = {name: number for number, name in enumerate(train.table.files)}
     schema: pa.Schema | None = None
     size = 0
-    for block in ruled.held_out():
+    held_out = []
+    for positions, whole in train.pieces():
+        index = np.flatnonzero(rule.holds(whole.rows))
+        if not len(index):
+            continue
+        held_out.append(positions[index])
+        block = whole.chosen(index)
         schema = schema or block.rows.schema
         length = len(block.numbers)
         size += length
@@ -337,7 +331,8 @@ def part(train: StreamedSplit, rule: Rule, *, most: int | None, report: Report) 
     rows = described(written.data.table, train.columns.features)
     table = replace(train.table, rows=rows, places=writer.places(), bad=0, broken=(), notes={})
     validation = Split(table=table, columns=rows, index=np.arange(size), read=size, from_train=size)
-    return replace(ruled, count=train.count - size, read=train.read - size), validation
+    rest = replace(train, rule=rule, gone=np.concatenate(held_out), count=train.count - size, read=train.read - size)
+    return rest, validation
 
 
 @dataclass(frozen=True, kw_only=True)

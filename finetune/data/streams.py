@@ -6,6 +6,7 @@ Later passes read the same files with that knowledge and check nothing again. No
 
 from __future__ import annotations
 
+import codecs
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.json as pa_json
 from datasets import Dataset, DatasetInfo, Features, IterableDataset
 
 from finetune.data.dropped_rows import DroppedRows
@@ -22,6 +24,7 @@ from finetune.data.findings import Report, UnreadableError
 from finetune.data.readers import binary
 from finetune.data.readers.delimited import DelimitedReader
 from finetune.data.readers.formats import Formats
+from finetune.data.readers.json_lines import JsonLinesReader
 from finetune.data.readers.text import Text
 from finetune.data.sources import Files
 from finetune.data.table import BLOCK_CHARACTERS, BLOCK_ROWS, Table, Tabulator, path_of, widened
@@ -31,6 +34,8 @@ from finetune.recipe import Source
 
 HEAD = 10_000
 """Rows at the beginning that stay in memory: what the checks of columns compare with the header."""
+BUFFER = 2 << 20
+"""Bytes that Arrow's reader of JSON lines reads together."""
 LARGEST_EXACT = 2**53
 """Integers up to this one are exact in a column of numbers."""
 
@@ -64,6 +69,8 @@ class Block:
     def slice(self, start: int, length: int) -> Block:
         """Return some of the rows."""
         stop = start + length
+        if not start and length == len(self.numbers):
+            return self
         return Block(
             rows=self.rows.slice(start, length),
             file=self.file,
@@ -115,9 +122,29 @@ class TextPiece(Piece):
     encoding: str
     refused: frozenset[int] = frozenset()
     """Positions of rows that do not fit the table."""
+    is_plain: bool = False
+    """Whether each line is JSON that fits, so that Arrow's own reader, which is ten times as fast, reads the same."""
 
     def blocks(self, schema: pa.Schema) -> Iterator[Block]:
         """Yield the rows that fit."""
+        done = 0
+        if self.is_plain and not any(_holds_null(each.type) for each in schema):
+            try:
+                for batch in _json_batches(self.path, schema):
+                    numbers = np.arange(done, done + len(batch))
+                    lines = range(done + 1, done + len(batch) + 1)
+                    yield Block(rows=batch, file=self.file, numbers=numbers, lines=lines)
+                    done += len(batch)
+                return
+            except pa.ArrowException:
+                pass  # a line that is longer than its buffer, or a number such as -0; the reader below goes on
+        for block in self._read(schema):
+            known = min(done, len(block.numbers))
+            done -= known
+            if known < len(block.numbers):
+                yield block.slice(known, len(block.numbers) - known)
+
+    def _read(self, schema: pa.Schema) -> Iterator[Block]:
         text = Text(self.path, name=self.file, encoding=self.encoding)
         rows: list[Row] = []
         lines: list[int | None] = []
@@ -161,6 +188,30 @@ class TextPiece(Piece):
     def state(self) -> Any:
         """Return size and time of the file."""
         return _state_of(self.path)
+
+
+def _json_batches(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a file of JSON lines as Arrow reads them.
+
+    Raises:
+        pyarrow.ArrowException: It cannot read a line.
+    """
+    options = pa_json.ReadOptions(use_threads=False, block_size=BUFFER)
+    parse = pa_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+    compression = "gzip" if path.name.lower().endswith(".gz") else None
+    with (
+        pa.input_stream(str(path), compression=compression) as stream,
+        pa_json.open_json(stream, read_options=options, parse_options=parse) as reader,
+    ):
+        for batch in reader:
+            batch.validate(full=True)
+            yield batch.select(schema.names)
+
+
+def _holds_null(kind: pa.DataType) -> bool:
+    """Return whether a list or an object holds nothing but null, which pyarrow 26 reads into a broken array."""
+    below = [kind.field(number).type for number in range(kind.num_fields)]
+    return any(pa.types.is_null(each) or _holds_null(each) for each in below)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -376,12 +427,20 @@ def _survey_text(
     table = tabulator.finish()
     if not paths or report.levels["error"] > errors or table.rows is None:
         return Survey(table=_unsound(table) if report.levels["error"] > errors else table)
-    pieces = []
-    for path, name, reader, refused in zip(paths, content.names, readers, tabulator.refused, strict=True):
-        pieces.append(
-            TextPiece(file=name, path=path, reader=reader, encoding=source.encoding, refused=frozenset(refused))
-        )
     sizes = head.counts + [0] * (len(paths) - len(head.counts))
+    is_utf8 = codecs.lookup(source.encoding).name == "utf-8" and not table.notes
+    pieces = []
+    for number, (path, name, reader) in enumerate(zip(paths, content.names, readers, strict=True)):
+        pieces.append(
+            TextPiece(
+                file=name,
+                path=path,
+                reader=reader,
+                encoding=source.encoding,
+                refused=frozenset(tabulator.refused[number]),
+                is_plain=is_utf8 and type(reader) is JsonLinesReader and sizes[number] == table.sizes[number],
+            )
+        )
     return _surveyed(table, pieces, sizes)
 
 

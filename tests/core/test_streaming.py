@@ -26,6 +26,9 @@ from finetune import recipe as recipes
 from finetune.data import streaming, streams, table
 from finetune.data.examples import Examples
 from finetune.data.feature_stream import FeatureStream, Position
+from finetune.data.findings import Report
+from finetune.data.readers.formats import Formats
+from finetune.data.sources import Files
 from finetune.data.splits import Rule
 from finetune.data.streaming import StreamedSplit
 from finetune.errors import BadCheckpoint, BadData, BadOptions, BadRecipe
@@ -182,6 +185,48 @@ def test_each_row_of_a_sample_is_equally_likely() -> None:
         assert len(numbers) == 6 and numbers == sorted(numbers)
         drawn[numbers] += 1
     assert drawn.min() > 20 and drawn.max() < 65  # 40 are expected, with a standard deviation of 5.7
+
+
+JSON = st.recursive(
+    st.none() | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=4),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("xy"), inner, max_size=2),
+    max_leaves=4,
+)
+NUMBERS = st.sampled_from([None, 0, -1, 7, 2**53 + 1, 2**63 - 1, -(2**63)])
+FLOATS = st.sampled_from([None, 0.1, -0.0, 1e300, 5e-324, 1 / 3, 2.0, 3])
+
+
+@settings(deadline=None)
+@given(
+    rows=st.lists(
+        st.fixed_dictionaries({"a": JSON, "n": NUMBERS}, optional={"f": FLOATS, "t": st.booleans()}), min_size=1
+    ),
+    escapes=st.booleans(),
+    buffer=st.sampled_from([40, 2 << 20]),
+)
+def test_arrow_reads_json_lines_as_our_reader_does(
+    tmp_path_factory: pytest.TempPathFactory, rows: Any, escapes: bool, buffer: int
+) -> None:
+    path = tmp_path_factory.mktemp("data") / "rows.jsonl"
+    path.write_text("".join(json.dumps(row, ensure_ascii=escapes) + "\n" for row in rows), encoding="utf-8")
+    surveyed = streams.survey(
+        Files((str(path),)),
+        split="train",
+        source=Source(path=str(path)),
+        formats=Formats(PLUGINS),
+        needed=frozenset(),
+        used=None,
+        report=Report(on_bad="drop"),
+    )
+    found = []
+    for piece in surveyed.pieces:
+        assert isinstance(piece, streams.TextPiece) and surveyed.schema is not None
+        for each in (piece, replace(piece, is_plain=False)):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(streams, "BUFFER", buffer)
+                blocks = list(each.blocks(surveyed.schema))
+            found.append([(row, block.place(n)) for block in blocks for n, row in enumerate(block.rows.to_pylist())])
+        assert repr(found[0]) == repr(found[1])
 
 
 # Splitting by rule
@@ -393,11 +438,12 @@ def taken(stream: FeatureStream, size: int, number: int, start: Position | None 
 
 @pytest.mark.parametrize("per_row", [1, 3])
 @pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("chunk", [8, 64])
 def test_a_stream_goes_on_where_it_was(
-    split: StreamedSplit, per_row: int, processes: int, monkeypatch: pytest.MonkeyPatch
+    split: StreamedSplit, per_row: int, processes: int, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also after the end of an epoch, in a chunk of rows, and if rows make several features or none."""
-    monkeypatch.setattr("finetune.data.feature_stream.BATCH", 8)
+    monkeypatch.setattr("finetune.data.feature_stream.BATCH", chunk)
 
     def features(self: Any, examples: Any, tokenizer: Any) -> Any:
         made: dict[str, list[Any]] = {"input_ids": [], "overflow_to_sample_mapping": []}
@@ -411,7 +457,7 @@ def test_a_stream_goes_on_where_it_was(
     for process in range(processes):
         stream = opened(split, process=process, processes=processes)
         straight = taken(stream, 5, 40)
-        for at in (1, 3, 7, 12, 13, 30):
+        for at in (1, 3, 6, 7, 12, 13, 30):
             assert taken(stream, 5, 40 - at, start=straight[at - 1][1]) == straight[at:]
 
 
