@@ -353,6 +353,13 @@ class Preprocessor(ABC):
         """Return arguments of `from_pretrained` that the model needs: ``num_labels``, ``id2label``."""
         return {}
 
+    def check_streaming(self) -> None:  # noqa: B027, most accept it
+        """Check that the features of train can be made while it is read, some rows at a time.
+
+        Raises:
+            BadOptions: An option needs the features of all rows. The message says what to do.
+        """
+
 
 class Strategy(ABC):
     """Defines which parameters are trained, and how."""
@@ -393,6 +400,13 @@ class Strategy(ABC):
         leaves out parameters that are already frozen when it is created.
         """
         return ()
+
+    def check_streaming(self) -> None:  # noqa: B027, most accept it
+        """Check that the strategy can train on rows that are read only while it trains.
+
+        Raises:
+            BadOptions: An option needs the features of all rows. The message says what to do.
+        """
 
     def notes(self, model: Any) -> Sequence[str]:
         """Return sentences that the user must read about the training of this model.
@@ -559,6 +573,9 @@ class Task:
     check_training: str | None = None
     """Function that checks the recipe's ``training`` section before data is read, after names and types are checked.
     It takes the task and the section, and raises `BadOptions`."""
+    streams: bool = False
+    """Whether `trainer` can train on a stream: it takes the batches that its `get_train_dataloader` gives, and needs
+    nothing else of the training rows."""
     generates: bool = False
     """Whether the model generates text, so that the recipe can have a ``generation`` section."""
     starter: Mapping[str, Any] = field(default_factory=dict)
@@ -589,7 +606,7 @@ class Job:
     evaluator: Evaluator
     """It scores the validation features during training."""
     train: Dataset | None
-    """Features to train on; None for prediction."""
+    """Features to train on; None for prediction. If train is streamed, those of a sample of its rows."""
     validation: Dataset | None
     """Features of the validation split, if there is one."""
     validation_examples: Dataset | None
@@ -604,6 +621,8 @@ class Job:
     learning."""
     callbacks: Sequence[TrainerCallback] = ()
     """Callbacks of the strategy and of the run."""
+    stream: Any = None
+    """The features to train on if train is streamed, for `finetune.kit.PatchedTrainer`."""
 
 
 def _is_nested(ids: Any) -> bool:

@@ -14,7 +14,7 @@ from finetune.interfaces import Evaluator, Preprocessor, Record, Strategy, Task
 from finetune.plugins import Plugins, class_path, resolve
 from finetune.recipe import Choice, Model, Recipe, options, to_mapping
 from finetune.training import upstream
-from finetune.training.arguments import check_arguments, check_generation, check_installed
+from finetune.training.arguments import check_arguments, check_generation, check_installed, check_streaming
 
 T = TypeVar("T")
 
@@ -90,6 +90,11 @@ def make(recipe: Recipe, plugins: Plugins, *, for_training: bool = True) -> Plan
         evaluator = attempt(lambda: _chosen(plugins, "evaluators", recipe.evaluator, Evaluator, task.evaluator))
         attempt(lambda: _check_training(task, recipe.training, installed=for_training))
         attempt(lambda: check_generation(task, recipe))
+        if recipe.dataset.streaming and for_training:
+            attempt(lambda: check_streaming(task, recipe))
+            for built in (preprocessor, strategy):
+                if built is not None:
+                    attempt(built.check_streaming)
     if problems:
         if len(problems) == 1:
             raise problems[0]

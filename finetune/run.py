@@ -16,7 +16,8 @@ from transformers import EarlyStoppingCallback, set_seed
 from finetune import base as bases
 from finetune import failures, folder, models, processes, report
 from finetune import result as results
-from finetune.data import lengths
+from finetune.data import feature_stream, lengths
+from finetune.data.feature_stream import FeatureStream
 from finetune.data.findings import one_line
 from finetune.data.preparation import Prepared, prepare
 from finetune.errors import Incompatible
@@ -242,7 +243,8 @@ def prepare_training(prepared: Prepared, reporter: Reporter) -> tuple[TrainingSe
     trainable, total = checks.something_trains(job.model, newly_initialized=loaded.newly_initialized)
     described = bases.describe(plan.model)
     identity = identify(prepared, job, described)
-    notes = [*upstream.unsupported(), *plan.strategy.notes(job.model)]
+    notes = [*upstream.unsupported(), *feature_stream.notes(prepared.examples, plan.recipe.dataset)]
+    notes += plan.strategy.notes(job.model)
     if models.has_sparse_attention(plan.model):
         notes.append(
             "the model computes full attention, not block sparse attention, whose outputs depend on the length of the "
@@ -378,6 +380,7 @@ def make_job(prepared: Prepared, loaded: Loaded, reporter: Reporter) -> Job:
         arguments={**training_arguments.device_arguments(), **arguments},
         generation=plan.recipe.generation,
         base=lambda: load_base(plan).model,
+        stream=open_stream(prepared),
         callbacks=[
             *plan.strategy.callbacks(),
             callbacks.StopOnNaN(prepared.tokenizer),
@@ -385,6 +388,22 @@ def make_job(prepared: Prepared, loaded: Loaded, reporter: Reporter) -> Job:
             callbacks.ShowPredictionProgress(reporter),
             callbacks.StopOnSignal(),
         ],
+    )
+
+
+def open_stream(prepared: Prepared) -> FeatureStream | None:
+    """Return the features of a streamed train split; None if it is not streamed."""
+    plan, split = prepared.plan, prepared.examples.stream
+    if split is None:
+        return None
+    return FeatureStream(
+        split=split,
+        preprocessor=plan.preprocessor,
+        tokenizer=prepared.tokenizer,
+        buffer=plan.recipe.dataset.shuffle_buffer,
+        seed=plan.recipe.seed,
+        process=processes.number(),
+        processes=processes.count(),
     )
 
 
@@ -410,6 +429,7 @@ def identify(prepared: Prepared, job: Job, described: Mapping[str, Any]) -> chec
         **{section: content[section] for section in sections},
         **{f"training.{key}": value for key, value in content["training"].items() if key not in harmless},
         **{f"data.{split}": digest for split, digest in prepared.examples.fingerprints.items()},
+        **({"stream": job.stream.identity} if job.stream is not None else {}),
         "processes": environment["processes"],
         checkpoints.BASE: bases.facts(described),
     }

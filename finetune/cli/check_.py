@@ -36,7 +36,7 @@ def command(recipe: str, overrides: tuple[str, ...], samples: int, cache: Path |
     add_recipe_folder(Path(recipe))
     with output.loading():
         from finetune import plan as plans
-        from finetune.data import preparation
+        from finetune.data import feature_stream, preparation
         from finetune.evaluation import verdicts
         from finetune.evaluation.forgetting import require_general_text
         from finetune.recipe.options import describe
@@ -51,6 +51,7 @@ def command(recipe: str, overrides: tuple[str, ...], samples: int, cache: Path |
             output.as_json({"error": str(error), "findings": findings, "counts": error.counts})
         raise
     found = prepared.examples
+    notes = feature_stream.notes(found, read.dataset)
     features = prepared.features["train"].features
     shown = []
     for feature in features.select(range(min(samples, len(features)))):
@@ -64,6 +65,7 @@ def command(recipe: str, overrides: tuple[str, ...], samples: int, cache: Path |
                 "fingerprints": found.fingerprints,
                 "leakage": prepared.leakage,
                 "limits": prepared.limits,
+                "notes": notes,
                 "samples": shown,
                 "preprocessor": describe(prepared.plan.preprocessor),
             }
@@ -75,7 +77,7 @@ def command(recipe: str, overrides: tuple[str, ...], samples: int, cache: Path |
         for kind in counts:
             rows[kind] = [kind, *(each.get(kind, 0) for each in report.values())]
     output.table(["", *report], rows.values())
-    for sentence in verdicts.leaks(prepared.leakage):
+    for sentence in (*notes, *verdicts.leaks(prepared.leakage)):
         click.echo(sentence)
     output.findings(found.findings, found.counts)
     for number, text in enumerate(shown, 1):

@@ -6,22 +6,25 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, chain, islice
+from itertools import accumulate, chain, repeat
 from typing import Any, Literal
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 
-from finetune.data import consistency, files, sources, splits
+from finetune.data import consistency, files, sources, splits, streaming, streams
+from finetune.data.dropped_rows import DroppedRows
 from finetune.data.findings import UNREAD, Report, nearest, one_line, place_of
 from finetune.data.fingerprints import fingerprint
 from finetune.data.readers import text
 from finetune.data.readers.formats import Formats
 from finetune.data.rows import Rows
 from finetune.data.sources import ROLES, Files
-from finetune.data.splits import Split
-from finetune.data.table import PythonRows, Table, Tabulator, dropped
-from finetune.errors import BadData, did_you_mean
+from finetune.data.splits import BadRows, Split
+from finetune.data.streaming import StreamedBadRows, StreamedSplit
+from finetune.data.streams import Survey
+from finetune.data.table import PythonRows, Table, Tabulator
+from finetune.errors import BadData, did_you_mean, listed
 from finetune.interfaces import Finding, Preprocessor, Row
 from finetune.plugins import Plugins
 from finetune.recipe import Source
@@ -45,7 +48,7 @@ class Examples:
     removed. ``read`` is always ``kept + dropped + left_out``."""
     fingerprints: Mapping[str, str]
     """Split → SHA-256 of the content of its kept rows."""
-    dropped: tuple[Mapping[str, Any], ...]
+    dropped: Sequence[Mapping[str, Any]]
     """Every dropped row: its split, file, line, row, codes, messages and example."""
     sizes: Mapping[str, Mapping[str | None, int]] = field(default_factory=dict)
     """Split → file → its rows in the order of the split, bad ones included; None for rows without a file."""
@@ -55,18 +58,27 @@ class Examples:
     unread: tuple[Finding, ...] = ()
     """A warning for each column of the data that the task does not read; the first file or split that
     has the column is its place."""
+    stream: StreamedSplit | None = None
+    """The kept rows of train if they are streamed; the train split then holds a sample of them."""
+    leakage: Mapping[str, Mapping[str, Any]] | None = None
+    """What `finetune.data.leakage` would return for all rows of train, if the train split is only a sample of them."""
+
+
+AnySplit = Split | StreamedSplit
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gathered:
     """The rows of one data set, before and during the checks."""
 
-    parts: dict[str, Split]
+    parts: dict[str, AnySplit]
     """Split → its remaining rows."""
     report: Report
     """The findings so far."""
-    gone: list[Mapping[str, Any]] = field(default_factory=list)
+    gone: list[Mapping[str, Any]] | DroppedRows = field(default_factory=list)
     """Every row dropped by a check."""
+    seed: int
+    """Seed of the run."""
 
 
 def load(
@@ -127,15 +139,31 @@ def gather(
     needed = _needed(preprocessor, source.columns, answers=answers) - source.constants.keys()
     used = _used(preprocessor, source.columns, needed=needed, answers=answers)
     tables = {}
+    survey: Survey | None = None
     for role, content in parts.items():
-        if isinstance(content, Files):
+        if source.streaming and fit and role == "train":
+            survey = streams.survey(
+                content, split=role, source=source, formats=formats, needed=needed, used=used, report=report
+            )
+            tables[role] = survey.table
+        elif isinstance(content, IterableDataset):
+            tables[role] = _table(streams.as_dataset(content), split=role, needed=needed, used=used, report=report)
+        elif isinstance(content, Files):
             tables[role] = files.read(
                 content, split=role, source=source, formats=formats, needed=needed, used=used, report=report
             )
         else:
             tables[role] = _table(content, split=role, needed=needed, used=used, report=report)
     return _assemble(
-        tables, source, preprocessor, report=report, seed=seed, fit=fit, answers=answers, found=list(found)
+        tables,
+        source,
+        preprocessor,
+        report=report,
+        seed=seed,
+        fit=fit,
+        answers=answers,
+        found=list(found),
+        survey=survey,
     )
 
 
@@ -193,6 +221,7 @@ def _assemble(
     fit: bool,
     answers: bool,
     found: list[str],
+    survey: Survey | None = None,
 ) -> Gathered:
     if fit and "train" not in tables:
         message = f"there is no split 'train'. The splits are: {', '.join(found) or 'none'}."
@@ -201,25 +230,47 @@ def _assemble(
     elif not tables:
         message = f"no split is called {' or '.join(ROLES)}. The splits are: {', '.join(found) or 'none'}."
         report.error("unknown-split", message, fix="Say which one it is: dataset.splits: {test: NAME}.")
-    parts: dict[str, Split] = {}
+    parts: dict[str, AnySplit] = {}
     for role, table in tables.items():
         split = _split(table, role, source, preprocessor, fit=fit, answers=answers, report=report)
-        if split is not None:
+        if split is not None and role == "train" and survey is not None:
+            parts[role] = streaming.streamed(split, survey, source.constants)
+        elif split is not None:
             parts[role] = split
     unlabelled = _set_aside(parts, preprocessor.needs().answers, report=report) if fit and answers else ()
     has_validation = "validation" in tables and "validation" not in unlabelled
     if fit and source.validation_size and "train" in parts and not has_validation:
-        both = splits.part(
-            parts["train"], size=source.validation_size, group=preprocessor.needs().group, seed=seed, report=report
-        )
+        both = _parted(parts["train"], source, preprocessor, seed=seed, report=report)
         if both:
             parts["train"], parts["validation"] = both
     for role, most in source.limit.items():
-        if role in parts:
-            parts[role] = splits.limited(parts[role], most, seed=seed)
+        whole = parts.get(role)
+        if isinstance(whole, Split):
+            parts[role] = splits.limited(whole, most, seed=seed)
     if fit and "train" not in parts:
         report.stop()  # without rows to fit on, nothing more can be checked
-    return Gathered(parts={role: parts[role] for role in ROLES if role in parts}, report=report)
+    gone: list[Mapping[str, Any]] | DroppedRows = [] if survey is None else DroppedRows()
+    in_order = {role: parts[role] for role in ROLES if role in parts}
+    return Gathered(parts=in_order, report=report, gone=gone, seed=seed)
+
+
+def _parted(
+    train: AnySplit, source: Source, preprocessor: Preprocessor, *, seed: int, report: Report
+) -> tuple[AnySplit, Split] | None:
+    """Split validation from train: by rule from a stream or if the recipe names a column for it, else at random."""
+    size, names = source.validation_size, train.columns.column_names
+    if source.split_by is not None and source.split_by not in names:
+        close = nearest(source.split_by, names)
+        message = f"dataset.split_by names the column {source.split_by!r}, which does not exist."
+        fix = f"Did you mean {close!r}?" if close else f"The columns are: {listed(names)}."
+        report.error("missing-column", message, fix=fix, split="train", column=source.split_by)
+        return None
+    rule = streaming.rule_of(source, preprocessor, names)
+    if isinstance(train, StreamedSplit):
+        return streaming.part(train, rule, most=source.limit.get("validation"), report=report)
+    if source.split_by is not None:
+        return splits.part_by_rule(train, rule, report=report)
+    return splits.part(train, size=size, group=preprocessor.needs().group, seed=seed, report=report)
 
 
 def _split(
@@ -261,7 +312,7 @@ def _split(
     return Split(table=table, columns=rows, index=np.arange(len(rows)), read=table.read)
 
 
-def _set_aside(parts: dict[str, Split], answers: Sequence[str], *, report: Report) -> list[str]:
+def _set_aside(parts: dict[str, AnySplit], answers: Sequence[str], *, report: Report) -> list[str]:
     """Remove the held-out splits in which no row has an answer, with a warning; return their names."""
     if not answers or "train" not in parts:
         return []
@@ -332,8 +383,8 @@ def settle(
                 one = gathered[name]
                 if bad and one.report.drops:
                     split, shrunk = one.parts[role], True
-                    one.gone.extend(dropped(bad[row], example=split.rows[row]) for row in sorted(bad))
-                    one.parts[role] = split.without(bad)
+                    one.gone.extend(bad.entries())
+                    one.parts[role] = split.without(bad)  # type: ignore[arg-type]  # each collects its own kind
         stops = any(report.stops for report in found.values())
         for name, one in gathered.items():
             for role, split in one.parts.items():
@@ -377,24 +428,22 @@ def _stop(reports: Sequence[Report]) -> None:
 class _Together:
     """One split of several data sets."""
 
-    parts: Mapping[str, Split]
+    parts: Mapping[str, AnySplit]
 
     @property
     def rows(self) -> Sequence[Row]:
         """The rows of all data sets, one after the other."""
-        rows: list[Any] = [Rows(split) for split in self.parts.values()]
+        rows: list[Any] = [Rows(split) if isinstance(split, Split) else split.rows for split in self.parts.values()]
         return rows[0] if len(rows) == 1 else _Chain(rows)
 
-    def values(self, column: str) -> list[Any]:
-        """Return the values of a column; None for the rows of a data set that does not have it."""
-        values: list[Any] = []
+    def values(self, column: str) -> Iterator[Any]:
+        """Yield the values of a column; None for the rows of a data set that does not have it."""
         for split in self.parts.values():
             if column not in split.columns.column_names:
-                values += [None] * len(split.index)
+                yield from repeat(None, len(split.index))
                 continue
             for block in split.blocks([column]):
-                values += block.column(column).to_pylist()
-        return values
+                yield from block.column(column).to_pylist()
 
     @property
     def file(self) -> str | None:
@@ -457,7 +506,7 @@ def _check(
     if tokenizer is not None and not stops and _checks_with_tokenizer(preprocessor):
         yield from _check_with_tokenizer(preprocessor, together.rows, bad, tokenizer())
     for column, train in use.items():
-        for finding in consistency.check(column, together.values(column), train=train, file=together.file):
+        for finding in consistency.check(column, list(together.values(column)), train=train, file=together.file):
             if finding.level == "error" or (finding.row, column) not in found:
                 yield finding
 
@@ -473,30 +522,36 @@ def _check_with_tokenizer(
     if not bad:
         yield from preprocessor.check_with_tokenizer(rows, tokenizer)
         return
-    good = [row for row in range(len(rows)) if row not in bad]
-    for finding in preprocessor.check_with_tokenizer(_Chosen(rows, good), tokenizer):
-        row = None if finding.row is None else good[finding.row]
-        other = None if finding.other is None else good[finding.other]
+    good = _Without(rows, bad)
+    for finding in preprocessor.check_with_tokenizer(good, tokenizer):
+        row = None if finding.row is None else good.place(finding.row)
+        other = None if finding.other is None else good.place(finding.other)
         yield replace(finding, row=row, other=other)
 
 
-class _Chosen(Sequence[Row]):
-    """Some rows of a sequence, at ascending positions."""
+class _Without(Sequence[Row]):
+    """The rows of a sequence without some of them."""
 
-    def __init__(self, rows: Sequence[Row], index: Sequence[int]) -> None:
-        self._rows, self._index = rows, index
+    def __init__(self, rows: Sequence[Row], bad: Collection[int]) -> None:
+        self._rows, self._bad = rows, frozenset(bad)
+        ordered = np.array(sorted(self._bad), np.int64)
+        self._before = ordered - np.arange(len(ordered))
+        """For each bad row, how many of the others come before it."""
+
+    def place(self, row: int) -> int:
+        """Return the position among all rows of a row of this sequence."""
+        return row + int(np.searchsorted(self._before, row, side="right"))
 
     def __len__(self) -> int:
-        return len(self._index)
-
-    def __getitem__(self, place: Any) -> Any:
-        return self._rows[self._index[place]]
+        return len(self._rows) - len(self._bad)
 
     def __iter__(self) -> Iterator[Row]:
-        rows, before = iter(self._rows), -1
-        for place in self._index:
-            yield next(islice(rows, place - before - 1, None))
-            before = place
+        for number, row in enumerate(self._rows):
+            if number not in self._bad:
+                yield row
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._rows[self.place(range(len(self))[index])]
 
 
 def _bad_rows(
@@ -506,17 +561,20 @@ def _bad_rows(
     reports: Mapping[str, Report],
     use: Mapping[str, str],
     tokenizer: Callable[[], Any] | None,
-) -> dict[str, dict[int, list[Finding]]]:
+) -> dict[str, BadRows | StreamedBadRows]:
     """Check a split, report the findings with their places, and return those of the bad rows of each data set."""
-    bad: dict[str, dict[int, list[Finding]]] = {name: {} for name in together.parts}
-    for finding in _check(preprocessor, together, use, tokenizer):
+    bad: dict[str, BadRows | StreamedBadRows] = {}
+    found: Iterable[Finding] = _check(preprocessor, together, use, tokenizer)
+    for name, split in together.parts.items():
+        bad[name] = split.collector(drops=reports[name].drops)
+        found = split.located(found)
+    for finding in found:
         name, number = next(iter(together.parts)), None
         place: dict[str, Any] = {}
         level = finding.level
         if finding.row is not None:
             name, number = together.at(finding.row)
-            split = together.parts[name]
-            place = split.table.place(int(split.index[number]))
+            place = together.parts[name].place(number)
         elif level == "row":
             level = "error"  # a bad row without a position cannot be dropped
         placed = replace(
@@ -532,22 +590,19 @@ def _bad_rows(
             placed = _with_other(placed, together, finding.other)
         reports[name].add(placed)
         if level == "row" and number is not None:
-            kept = bad[name].setdefault(number, [])
-            if reports[name].drops or not kept:
-                kept.append(placed)
+            bad[name].add(number, placed)
     return bad
 
 
 def _with_other(finding: Finding, together: _Together, row: int) -> Finding:
     """Return a finding whose message names the place of another row, given by its position in the split."""
     name, number = together.at(row)
-    split = together.parts[name]
     nowhere = {"file": None, "line": None, "path": None}
-    other = replace(finding, **{**nowhere, **split.table.place(int(split.index[number]))})
+    other = replace(finding, **{**nowhere, **together.parts[name].place(number)})
     return replace(finding, message=f"{finding.message} The other row is {place_of(other)}.", other=other.row)
 
 
-def _unread(parts: Mapping[str, Split], preprocessor: Preprocessor) -> tuple[Finding, ...]:
+def _unread(parts: Mapping[str, AnySplit], preprocessor: Preprocessor) -> tuple[Finding, ...]:
     """Return a warning for each column that the task does not read; none if the preprocessor names no columns."""
     needs = preprocessor.needs()
     read = {*needs.inputs, *needs.answers, *needs.optional_answers, *needs.consistent, needs.group}
@@ -573,8 +628,21 @@ def _unread(parts: Mapping[str, Split], preprocessor: Preprocessor) -> tuple[Fin
 
 def _accounted(gathered: Gathered, preprocessor: Preprocessor, column_use: Mapping[str, str]) -> Examples:
     parts, report = gathered.parts, gathered.report
-    rows = {role: split.rows for role, split in parts.items()}
-    every = [row for split in parts.values() for row in split.table.broken] + gathered.gone
+    train = parts.get("train")
+    held_out = {role: split.rows for role, split in parts.items() if isinstance(split, Split)}
+    rows = dict(held_out)
+    every: list[Mapping[str, Any]] | DroppedRows = []
+    stream, leakage = None, None
+    fingerprints = {}
+    for role, split in parts.items():
+        if isinstance(split, Split):
+            fingerprints[role] = fingerprint(split)
+    if isinstance(train, StreamedSplit):
+        summary = streaming.summarize(train, held_out, preprocessor, seed=gathered.seed)
+        rows, fingerprints = {"train": summary.sample, **rows}, {"train": summary.fingerprint, **fingerprints}
+        stream, leakage, every = train.finished(), summary.leakage, DroppedRows()
+    every.extend(row for split in parts.values() for row in split.table.broken)
+    every.extend(gathered.gone)
     lost = Counter(row["split"] for row in every)
     data_report = {
         role: {
@@ -595,11 +663,13 @@ def _accounted(gathered: Gathered, preprocessor: Preprocessor, column_use: Mappi
         findings=report.findings,
         counts=dict(report.counts),
         data_report=data_report,
-        fingerprints={role: fingerprint(split) for role, split in parts.items()},
-        dropped=tuple(every),
+        fingerprints=fingerprints,
+        dropped=tuple(every) if isinstance(every, list) else every,
         sizes={role: _sizes(split.table) for role, split in parts.items()},
         column_use=column_use,
         unread=_unread(parts, preprocessor),
+        stream=stream,
+        leakage=leakage,
     )
 
 

@@ -82,6 +82,7 @@ CODES: dict[str, str] = {
     "answers-over-limit": "over 1% of the answers or rows are longer than an option allows (warning)",
     "longer-than-context": "features have more tokens than the model was made for (warning)",
     "cannot-split": "there are too few rows or groups to split validation from train",
+    "too-much-held-out": "more than 100,000 rows are split off from a stream",
 }
 """Every code of the core and its meaning; preprocessors add more."""
 

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel
 
-from finetune.data.splits import Split
+from finetune.data.splits import Blocks
 
 
-def fingerprint(split: Split) -> str:
+def fingerprint(split: Blocks) -> str:
     """Return the SHA-256 of the content of a split: the order of rows, column names and values.
 
     File names, times, block sizes and Arrow's memory layout do not matter: a csv and a parquet file

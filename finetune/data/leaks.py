@@ -126,6 +126,48 @@ def _are_searched(train: Dataset, held_out: Mapping[str, Dataset], names: Sequen
     return searched
 
 
+class StreamedSearch:
+    """Counts the rows of held-out splits that train also holds while train passes; near duplicates are not searched.
+
+    Args:
+        held_out: Split → its rows, which stay in memory.
+        preprocessor: Names the columns to compare.
+        train: The columns of train.
+    """
+
+    def __init__(self, held_out: Mapping[str, Dataset], preprocessor: Preprocessor, train: Sequence[str]) -> None:
+        needs = preprocessor.needs()
+        names = [needs.group] if needs.group else list(needs.required)
+        columns = [train, *(rows.column_names for rows in held_out.values())]
+        self._names = [name for name in names if all(name in known for known in columns)]
+        self._own = {split: _hashed(rows, self._names) for split, rows in held_out.items() if self._names}
+        self._seen = {split: np.zeros(own.shape, dtype=bool) for split, own in self._own.items()}
+
+    def add(self, block: pa.Table) -> None:
+        """Look at some rows of train."""
+        if not self._own:
+            return
+        hashes = np.array([_hashes(text) for text in _joined(block, self._names)], dtype=np.int64)
+        for split, own in self._own.items():
+            for kind in (0, 1):
+                self._seen[split][:, kind] |= np.isin(own[:, kind], hashes[:, kind])
+
+    def found(self) -> dict[str, dict[str, Any]]:
+        """Return what `leakage` returns."""
+        found = {}
+        for split, seen in self._seen.items():
+            exact = seen[:, 0]
+            found[split] = {
+                "rows": len(seen),
+                "exact": int(exact.sum()),
+                "normalized": int((seen[:, 1] & ~exact).sum()),
+                "near": None,
+                "columns": self._names,
+                "pairs": [],
+            }
+        return found
+
+
 def _near_duplicates(index: Index, texts: Sequence[str]) -> dict[str, tuple[str, float]]:
     """Return the texts that have a near duplicate in the index, with it and its similarity."""
     found = {}
@@ -365,6 +407,10 @@ def _hashed(rows: Dataset, names: Sequence[str], *, into: Index | None = None) -
         if into is not None:
             into.add(texts, plain)
     return hashes
+
+
+def _hashes(text: str) -> tuple[int, int]:
+    return hash(text), hash(normalized(text))
 
 
 def _characters(rows: Dataset, names: Sequence[str]) -> int:

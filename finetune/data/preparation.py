@@ -47,8 +47,10 @@ class Prepared:
         report = {}
         for split, rows in self.examples.data_report.items():
             part = self.features[split]
+            size = len(part.examples)
+            sampled = {"sampled": size} if size < rows["kept"] and self.examples.stream is not None else {}
             cached = {"features_from_cache": part.counts["features"]} if part.from_cache else {}
-            report[split] = {**rows, **part.counts, **cached, **limits.counts(self.limits[split])}
+            report[split] = {**rows, **sampled, **part.counts, **cached, **limits.counts(self.limits[split])}
         return report
 
 
@@ -92,7 +94,9 @@ def prepare(
     examples = _with_unread_columns(examples, plan.recipe.slices)
     plan = replace(plan, preprocessor=examples.preprocessor)
     with reporter.phase("search the other splits for rows of train"):
-        leaked = data.leakage(examples.splits, plan.preprocessor)
+        leaked = examples.leakage
+        if leaked is None:
+            leaked = data.leakage(examples.splits, plan.preprocessor)
     with reporter.phase("make features"):
         tokenizer = load_tokenizer()
         made = {

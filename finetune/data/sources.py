@@ -236,7 +236,10 @@ def _hub(source: Source) -> dict[str, Any]:
     """Return the splits of a data set on the Hub."""
     try:
         with suppress_progress_bars():
-            return _splits(datasets.load_dataset(source.path, source.name, revision=source.revision))
+            content = datasets.load_dataset(
+                source.path, source.name, revision=source.revision, streaming=source.streaming
+            )
+            return _splits(content)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         cause = f" ({error.__cause__})" if error.__cause__ else ""
         offline = " HF_HUB_OFFLINE is set, so the network is not used." if datasets.config.HF_HUB_OFFLINE else ""

@@ -6,24 +6,35 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
 from finetune.data.findings import Report, nearest
-from finetune.data.table import Table
+from finetune.data.table import Table, dropped
 from finetune.errors import listed
-from finetune.interfaces import Preprocessor
+from finetune.interfaces import Finding, Preprocessor
 from finetune.progress import suppress_progress_bars
 
 _BLOCK = 1_000
 _COMPARED = 10_000
 """Rows whose values are compared with the header."""
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?")
+
+
+class Blocks(Protocol):
+    """What gives its rows block by block: a `Split`, or a stream."""
+
+    @property
+    def columns(self) -> Dataset:
+        """Rows whose columns are those of the blocks."""
+
+    def blocks(self, names: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield Arrow tables of a thousand rows; see `Split.blocks`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +73,50 @@ class Split:
             block = columns[first : last + 1]
             yield block if len(block) == len(index) else block.take(pa.array(index - first))
 
-    def without(self, bad: Mapping[int, object]) -> Split:
-        """Return the split without the rows at these positions of the split."""
-        return replace(self, index=np.delete(self.index, sorted(bad)))
+    def place(self, row: int) -> dict[str, Any]:
+        """Return ``file``, ``line``, ``row`` and ``path`` of a row; see `Table.place`."""
+        return self.table.place(int(self.index[row]))
+
+    def located(self, findings: Iterable[Finding]) -> Iterator[Finding]:
+        """Yield findings in an order in which the places of their rows are at hand."""
+        yield from findings
+
+    def collector(self, *, drops: bool) -> BadRows:
+        """Return what collects the bad rows of the split.
+
+        Args:
+            drops: Whether they are dropped, and so need all their findings.
+        """
+        return BadRows(self, drops=drops)
+
+    def without(self, bad: BadRows) -> Split:
+        """Return the split without its bad rows."""
+        return replace(self, index=np.delete(self.index, sorted(bad.found)))
+
+
+class BadRows:
+    """The bad rows of a split, and their findings."""
+
+    def __init__(self, split: Split, *, drops: bool) -> None:
+        self.found: dict[int, list[Finding]] = {}
+        """Position in the split → its findings."""
+        self._split = split
+        self._drops = drops
+
+    def __bool__(self) -> bool:
+        return bool(self.found)
+
+    def add(self, row: int, finding: Finding) -> None:
+        """Add a finding of a bad row."""
+        kept = self.found.setdefault(row, [])
+        if self._drops or not kept:
+            kept.append(finding)
+
+    def entries(self) -> Iterable[Mapping[str, Any]]:
+        """Yield the entries of `dropped.jsonl`, in the order of the rows."""
+        rows = self._split.rows
+        for row in sorted(self.found):
+            yield dropped(self.found[row], example=rows[row])
 
 
 def renamed(
@@ -181,7 +233,7 @@ def _as_key(name: str) -> str:
     return name if name.isidentifier() else json.dumps(name, ensure_ascii=False)
 
 
-def no_answer(split: Split, train: Split, answers: Sequence[str]) -> str | None:
+def no_answer(split: Blocks, train: Blocks, answers: Sequence[str]) -> str | None:
     """Return the value that every row of a split has instead of an answer: ``-1``, ``null`` or ``''``.
 
     None if a row has an answer, or if rows of train have the same value, because it is then an answer.
@@ -203,7 +255,7 @@ def no_answer(split: Split, train: Split, answers: Sequence[str]) -> str | None:
     return first
 
 
-def _values(split: Split, name: str) -> Iterator[Any]:
+def _values(split: Blocks, name: str) -> Iterator[Any]:
     for block in split.blocks([name]):
         yield from block.column(name).to_pylist()
 
@@ -241,16 +293,57 @@ def part(train: Split, *, size: float, group: str | None, seed: int, report: Rep
     else:
         chosen = np.isin(np.arange(count), random.permutation(count)[: max(wanted, 1)])
         what = "rows"
+    return _parted(train, chosen, size, what=what, report=report)
+
+
+def _parted(
+    train: Split, chosen: np.ndarray[Any, Any], size: float, *, what: str, report: Report
+) -> tuple[Split, Split] | None:
+    """Return train and validation; None if one would have no rows, which is reported."""
     if not chosen.any() or chosen.all():
-        if not train.table.bad or report.drops:  # otherwise the bad rows are the cause, and are reported
-            message = f"{count:,} rows have too few {what} to split {size:.0%} from train for validation."
-            fix = "Provide a validation split, or set dataset.validation_size: 0."
-            report.error("cannot-split", message, fix=fix, split="train")
+        refuse_part(train.table, rows=len(train.index), size=size, what=what, report=report)
         return None
     index = train.index[chosen]
     table = replace(train.table, bad=0, broken=(), notes={})
     validation = replace(train, index=index, read=len(index), from_train=len(index), table=table)
     return replace(train, index=train.index[~chosen], read=train.read - len(index)), validation
+
+
+def refuse_part(table: Table, *, rows: int, size: float, what: str, report: Report) -> None:
+    """Report that train cannot be split, unless its bad rows are the cause, and are reported."""
+    if not table.bad or report.drops:
+        message = f"{rows:,} rows have too few {what} to split {size:.0%} from train for validation."
+        fix = "Provide a validation split, or set dataset.validation_size: 0."
+        report.error("cannot-split", message, fix=fix, split="train")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """Which rows belong to a held-out split: those whose hash is below a share of all hashes.
+
+    A row is always on the same side, whatever the order and the number of rows, files and processes. Rows with equal
+    values in the columns are on one side.
+    """
+
+    columns: tuple[str, ...]
+    """The columns whose values are hashed."""
+    share: float
+    """The share of the hashes, and so about that of the rows."""
+
+    def holds(self, block: pa.Table | pa.RecordBatch) -> np.ndarray[Any, Any]:
+        """Return for each row of a block whether it belongs to the held-out split."""
+        values = [map(as_text, block.column(name).to_pylist()) for name in self.columns]
+        digests = []
+        for texts in zip(*values, strict=True):
+            content = "\x1f".join(texts).encode("utf-8", "surrogatepass")
+            digests.append(hashlib.blake2b(content, digest_size=8).digest())
+        return np.frombuffer(b"".join(digests), dtype=">u8") < np.uint64(int(self.share * 2**64))
+
+
+def part_by_rule(train: Split, rule: Rule, *, report: Report) -> tuple[Split, Split] | None:
+    """Split train by a rule into train and validation; None if one would have no rows, which is reported."""
+    masks = [rule.holds(block) for block in train.blocks(rule.columns)]
+    return _parted(train, np.concatenate(masks), rule.share, what="rows with different values", report=report)
 
 
 def limited(split: Split, most: int, *, seed: int) -> Split:

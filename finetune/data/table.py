@@ -24,6 +24,28 @@ BLOCK_CHARACTERS = 16 << 20
 _PLACES = pa.schema([("file", pa.int32()), ("line", pa.int64()), ("row", pa.int64()), ("path", pa.string())])
 
 
+class Writer(Protocol):
+    """Takes the good rows of a table, block by block."""
+
+    def write(self, batch: pa.RecordBatch, places: Sequence[Any]) -> None:
+        """Take a block with the places of its rows."""
+
+    def finish(self, schema: pa.Schema) -> Dataset | None:
+        """Return the rows that were kept, with the final types; None without rows."""
+
+    def places(self) -> pa.Table | None:
+        """Return the places of all rows, if they were kept."""
+
+
+class Broken(Protocol):
+    """Takes the entries of `dropped.jsonl`."""
+
+    def append(self, entry: Mapping[str, Any], /) -> None:
+        """Add an entry."""
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]: ...
+
+
 class Measured(Protocol):
     """A source of rows that counts the characters it has read."""
 
@@ -48,7 +70,7 @@ class Table:
     """Number of rows that could not be read."""
     notes: Mapping[str, int] = field(default_factory=dict)
     """Numbers of removed ``blank_lines`` and ``byte_order_marks``."""
-    broken: tuple[Mapping[str, Any], ...] = ()
+    broken: Iterable[Mapping[str, Any]] = ()
     """Entries of `dropped.jsonl` for the bad rows, if bad rows are dropped."""
     sound: bool = True
     """Whether no error was found."""
@@ -92,21 +114,32 @@ class Tabulator:
         report: Takes the findings.
         needed: Columns, by their names in the file, that every row must have.
         used: Columns that the task reads; None for all. See `ColumnTypes`.
+        writer: Takes the good rows; None to write them to a file.
+        broken: Takes the entries of `dropped.jsonl`; None for a list.
     """
 
     def __init__(
-        self, *, split: str, report: Report, needed: Collection[str] = (), used: frozenset[str] | None = None
+        self,
+        *,
+        split: str,
+        report: Report,
+        needed: Collection[str] = (),
+        used: frozenset[str] | None = None,
+        writer: Writer | None = None,
+        broken: Broken | None = None,
     ) -> None:
         self.split = split
         self.report = report
+        self.refused: list[list[int]] = []
+        """For each file, the positions of the rows that a reader yielded and that do not fit the table."""
         self._bad = 0
         self._notes: Counter[str] = Counter()
-        self._broken: list[Mapping[str, Any]] = []
+        self._broken: Broken = [] if broken is None else broken
         self._files: list[str] = []
         self._sizes: list[int] = []
         self._header = False
         self._columns = ColumnTypes(needed=frozenset(needed), used=used)
-        self._writer = _Writer(storage.folder())
+        self._writer: Writer = writer or TableWriter(storage.folder())
         self._errors = report.levels["error"]
 
     @property
@@ -133,6 +166,7 @@ class Tabulator:
         if file is not None:
             self._files.append(file)
         self._sizes.append(0)
+        self.refused.append([])
         self._header = self._header or header
         block = _Block()
         mark = measured.characters
@@ -149,7 +183,7 @@ class Tabulator:
                 block.rows.append(item[1])
                 block.lines.append(item[0])
                 block.numbers.append(self._sizes[-1])
-                block.paths.append(_path(item[1], item[2]) if len(item) > 2 else None)
+                block.paths.append(path_of(item[1], item[2]) if len(item) > 2 else None)
                 self._sizes[-1] += 1
                 if len(block.rows) >= BLOCK_ROWS or measured.characters - mark >= BLOCK_CHARACTERS:
                     self._add(block, header=header)
@@ -169,21 +203,21 @@ class Tabulator:
     def finish(self) -> Table:
         """Return the table."""
         try:
-            path = self._writer.finish(self._columns.schema())
+            rows = self._writer.finish(self._columns.schema())
         except pa.ArrowInvalid as error:
-            path = None
+            rows = None
             message = f"a column mixes numbers with integers that a number cannot hold exactly ({error})."
             fix = "Write the integers as text, in quotes."
             self.report.error("number-too-large", message, fix=fix, split=self.split)
         return Table(
-            rows=Dataset.from_file(str(path)) if path else None,
+            rows=rows,
             places=self._writer.places(),
             files=tuple(self._files),
             sizes=tuple(self._sizes),
             read=self.count,
             bad=self._bad,
             notes=self._notes,
-            broken=tuple(self._broken),
+            broken=self._broken,
             sound=self.report.levels["error"] == self._errors,
             header=self._header,
         )
@@ -240,6 +274,7 @@ class Tabulator:
                 self.report.add(placed[-1])
             if any(finding.level == "row" for finding in placed):
                 bad.add(i)
+                self.refused[-1].append(block.numbers[i])
                 self._drop(placed, example=block.rows[i])
         return block.without(bad) if bad else block
 
@@ -265,10 +300,10 @@ def dropped(findings: Sequence[Finding], *, example: Row) -> dict[str, Any]:
     }
 
 
-def _path(row: Row, path: str) -> str:
+def path_of(row: Row, path: str) -> str:
     """Return the path of a row with its id, if it has one.
 
-    >>> _path({"id": "q7"}, "[4]"), _path({"text": "tar"}, "[4]")
+    >>> path_of({"id": "q7"}, "[4]"), path_of({"text": "tar"}, "[4]")
     ("[4] (id 'q7')", '[4]')
     """
     name = row.get("id")
@@ -305,7 +340,7 @@ def _weight(value: Any) -> int:
     return sum(map(_weight, value)) if isinstance(value, list) else 8
 
 
-class _Writer:
+class TableWriter:
     """Writes blocks as Arrow streams, starts a new one if a type is widened, and joins them at the end."""
 
     def __init__(self, folder: Path) -> None:
@@ -325,12 +360,17 @@ class _Writer:
         self._stream.write_batch(batch)
         self._places.write_batch(pa.record_batch(places, schema=_PLACES))
 
-    def finish(self, schema: pa.Schema) -> Path | None:
-        """Return the file with all rows.
+    def finish(self, schema: pa.Schema) -> Dataset | None:
+        """Return all rows, memory-mapped.
 
         Raises:
             pyarrow.ArrowInvalid: A column of numbers cannot hold an integer exactly.
         """
+        path = self._joined(schema)
+        return Dataset.from_file(str(path)) if path else None
+
+    def _joined(self, schema: pa.Schema) -> Path | None:
+        """Return the file with all rows."""
         self._close()
         self._places.close()
         if not self._parts:
@@ -342,7 +382,7 @@ class _Writer:
             for part in self._parts:
                 with pa.memory_map(str(part)) as source:
                     for batch in pa.ipc.open_stream(source):
-                        stream.write_batch(_widened(batch, schema))
+                        stream.write_batch(widened(batch, schema))
                 part.unlink()
         return path
 
@@ -355,7 +395,7 @@ class _Writer:
             self._stream.close()
 
 
-def _widened(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+def widened(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """Return a block of an earlier schema with the types of the final one."""
     columns = []
     for wanted in schema:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from array import array
+from collections import Counter
 from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
+from finetune.data import storage
 from finetune.interfaces import Finding
 
 _INVISIBLE = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
@@ -94,7 +101,8 @@ class TextWarnings:
     """
 
     def __init__(self) -> None:
-        self._found: dict[str, list[tuple[int, str, str]]] = {}
+        self._found: dict[str, tuple[int, str, str]] = {}
+        self._counts: Counter[str] = Counter()
 
     def add(self, row: int, column: str, text: Any) -> None:
         """Look at one text.
@@ -115,7 +123,8 @@ class TextWarnings:
     def _search(self, code: str, pattern: re.Pattern[str], row: int, column: str, text: str) -> None:
         match = pattern.search(text)
         if match:
-            self._found.setdefault(code, []).append((row, column, match[0]))
+            self._found.setdefault(code, (row, column, match[0]))
+            self._counts[code] += 1
 
     def findings(self, *, special: str = "It is read as plain text.") -> Iterator[Finding]:
         """Yield a warning for each kind of thing that was found, at its first row.
@@ -123,13 +132,13 @@ class TextWarnings:
         Args:
             special: How special tokens are read.
         """
-        for code, found in self._found.items():
-            row, column, value = found[0]
+        for code, (row, column, value) in self._found.items():
+            texts = _texts(self._counts[code])
             if code == "special-token-in-text":
-                message = f"{_texts(len(found))} what looks like a special token. {special}"
+                message = f"{texts} what looks like a special token. {special}"
                 fix = "Remove it if it is left over from earlier processing."
             else:
-                message = f"{_texts(len(found))} a control character, or the sign for a damaged one."
+                message = f"{texts} a control character, or the sign for a damaged one."
                 fix = "Remove it, or read the file with the right encoding."
                 value = f"U+{ord(value):04X}"
             yield Finding(code=code, message=message, fix=fix, level="warning", row=row, column=column, value=value)
@@ -144,10 +153,18 @@ def _counted(number: int, message: str) -> str:
     return f"{number:,} {message}" if number != 1 else re.sub(r"^rows (\w+)", r"1 row \1s", message)
 
 
+_HELD = 1 << 20
+"""Rows of a `DuplicateCounter` in memory, 24 bytes each; more are written to the disk."""
+_PARTS = 64
+"""Files of those rows. Rows with one key are in one file, and one file at a time is read."""
+_NUMBERED = 1 << 16
+"""Labels that a `DuplicateCounter` numbers; further ones are known by their digest."""
+
+
 class DuplicateCounter:
     """Counts rows that repeat an earlier row, with the same label or another one.
 
-    It needs 8 bytes and a label for each distinct row.
+    Its memory has a limit, whatever the number of rows.
 
     >>> seen = DuplicateCounter()
     >>> for row, (text, label) in enumerate([("tar", 0), ("tar", 0), ("tar", 1)]):
@@ -157,13 +174,10 @@ class DuplicateCounter:
     """
 
     def __init__(self) -> None:
-        self._labels: dict[bytes, Hashable] = {}
-        self.repeats = 0
-        """Rows with the key and the label of an earlier row."""
-        self.conflicts = 0
-        """Rows with the key of an earlier row, but another label."""
-        self._first_repeat: int | None = None
-        self._first_conflict: int | None = None
+        self._numbers: dict[Hashable, int] = {}
+        self._held = (array("Q"), array("Q"), array("Q"))
+        self._folder: Path | None = None
+        self._counted: tuple[_Counted, _Counted] | None = None
 
     def add(self, row: int, key: object, label: Hashable = None) -> None:
         """Count one row.
@@ -173,15 +187,64 @@ class DuplicateCounter:
             key: Rows whose keys have the same `repr` are duplicates.
             label: The label, which duplicates must share.
         """
-        digest = blake2b(repr(key).encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        if digest not in self._labels:
-            self._labels[digest] = label
-        elif self._labels[digest] == label:
-            self.repeats += 1
-            self._first_repeat = row if self._first_repeat is None else self._first_repeat
-        else:
-            self.conflicts += 1
-            self._first_conflict = row if self._first_conflict is None else self._first_conflict
+        number = self._numbers.get(label)
+        if number is None:
+            number = _digest(label)
+            if len(self._numbers) < _NUMBERED:
+                number = self._numbers[label] = len(self._numbers)
+        for column, value in zip(self._held, (_digest(key), number, row), strict=True):
+            column.append(value)
+        self._counted = None
+        if len(self._held[0]) >= _HELD:
+            self._write()
+
+    @property
+    def repeats(self) -> int:
+        """Rows with the key and the label of an earlier row."""
+        return self._count()[0].rows
+
+    @property
+    def conflicts(self) -> int:
+        """Rows with the key of an earlier row, but another label."""
+        return self._count()[1].rows
+
+    def _write(self) -> None:
+        """Move the rows in memory to the files on the disk."""
+        self._folder = self._folder or storage.folder()
+        rows = np.stack([np.frombuffer(column, np.uint64) for column in self._held], axis=1)
+        part = rows[:, 0] % np.uint64(_PARTS)
+        for number in range(_PARTS):
+            with (self._folder / f"{number}.rows").open("ab") as file:
+                file.write(rows[part == number].tobytes())
+        self._held = (array("Q"), array("Q"), array("Q"))
+
+    def _count(self) -> tuple[_Counted, _Counted]:
+        if self._counted is None:
+            repeats, conflicts = _Counted(), _Counted()
+            for rows in self._parts():
+                order = np.argsort(rows[:, 0], kind="stable")  # rows with one key stay in their order
+                keys, labels, numbers = rows[order].T
+                begins = np.flatnonzero(np.diff(keys, prepend=keys[:1] + np.uint64(1)))
+                first = np.repeat(begins, np.diff(begins, append=len(keys)))
+                later = np.arange(len(keys)) != first
+                same = labels == labels[first]
+                repeats.add(numbers[later & same])
+                conflicts.add(numbers[later & ~same])
+            self._counted = repeats, conflicts
+        return self._counted
+
+    def _parts(self) -> Iterator[Any]:
+        """Yield arrays of all rows, those with one key together: key, label and position of each row."""
+        if self._folder is None:
+            if len(self._held[0]):
+                yield np.stack([np.frombuffer(column, np.uint64) for column in self._held], axis=1)
+            return
+        if len(self._held[0]):
+            self._write()
+        for number in range(_PARTS):
+            rows = np.fromfile(self._folder / f"{number}.rows", np.uint64).reshape(-1, 3)
+            if len(rows):
+                yield rows
 
     def repeat_warning(
         self,
@@ -197,10 +260,11 @@ class DuplicateCounter:
             column: The column of the key.
             fix: What to do.
         """
-        if self.repeats:
+        found = self._count()[0]
+        if found.rows:
             yield Finding(
-                code="duplicate-rows", message=_counted(self.repeats, message), fix=fix, level="warning",
-                row=self._first_repeat, column=column,
+                code="duplicate-rows", message=_counted(found.rows, message), fix=fix, level="warning",
+                row=found.first, column=column,
             )  # fmt: skip
 
     def conflict_warning(
@@ -215,8 +279,29 @@ class DuplicateCounter:
             code: Code of the finding.
             fix: What to do.
         """
-        if self.conflicts:
+        found = self._count()[1]
+        if found.rows:
             yield Finding(
-                code=code, message=_counted(self.conflicts, message), fix=fix, level="warning",
-                row=self._first_conflict, column=column,
+                code=code, message=_counted(found.rows, message), fix=fix, level="warning",
+                row=found.first, column=column,
             )  # fmt: skip
+
+
+@dataclass
+class _Counted:
+    """Number of some rows, and the first of them."""
+
+    rows: int = 0
+    first: int | None = None
+
+    def add(self, numbers: Any) -> None:
+        """Add the positions of rows."""
+        if len(numbers):
+            least = int(numbers.min())
+            self.rows += len(numbers)
+            self.first = least if self.first is None else min(self.first, least)
+
+
+def _digest(value: object) -> int:
+    """Return 64 bits of a hash of a value's `repr`."""
+    return int.from_bytes(blake2b(repr(value).encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")

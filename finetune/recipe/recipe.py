@@ -52,11 +52,21 @@ class Source:
     validation_size: float = 0.1
     """Share of `train` that becomes `validation` if the source has no validation split; 0 for
     none."""
+    split_by: str | None = None
+    """Column that decides which rows `validation_size` splits off: those whose value has a hash below that share, so
+    that a row is always in the same split, whatever the order of the rows. By default they are drawn at random; with
+    `streaming`, the hash is that of the columns that the model reads."""
     limit: Mapping[str, int] = field(default_factory=dict)
     """Most examples of a split: `{train: 6000}`. If there are more, a random sample is used."""
     on_bad: Literal["error", "drop"] = "error"
     """What to do with bad rows: `error` stops before a model is loaded; `drop` leaves them out and
     lists them in `dropped.jsonl`."""
+    streaming: bool = False
+    """Whether the rows of `train` are read again for each pass, from files or from the Hub, and never kept: for data
+    that do not fit into memory or on the disk. It needs `training.max_steps`."""
+    shuffle_buffer: int = 10_000
+    """With `streaming`, the number of rows in memory from which the next one is drawn at random; 1 keeps the order of
+    the files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +234,7 @@ def parts(source: Source, *, where: str = "dataset") -> dict[str, tuple[Source, 
         raise BadRecipe(f"{where}.validation_size: must be at least 0 and less than 1, not {source.validation_size}.")
     if source.temperature <= 0:
         raise BadRecipe(f"{where}.temperature: must be greater than 0, not {source.temperature}.")
+    _check_streaming(source, where=where)
     if source.mixture:
         misplaced = [f.name for f in fields(Source) if f.name not in _OF_MIXTURES and getattr(source, f.name)]
         if misplaced:
@@ -244,14 +255,37 @@ def parts(source: Source, *, where: str = "dataset") -> dict[str, tuple[Source, 
             raise BadRecipe(f"{here}: the name of a data set cannot contain '/'.")
         part = options.build(Source, {**inherited, **content}, where=here)
         parts(part, where=here)
+        if part.streaming:
+            raise BadRecipe(f"{here}.streaming: a mixture cannot be streamed. Write its rows into one data set.")
         found[name] = (part, float(weight))
     return found
+
+
+def _check_streaming(source: Source, *, where: str) -> None:
+    """Check the options of a stream.
+
+    Raises:
+        BadRecipe: One has no effect, or cannot be used.
+    """
+    if source.shuffle_buffer < 1:
+        raise BadRecipe(f"{where}.shuffle_buffer: must be at least 1, not {source.shuffle_buffer}.")
+    if not source.streaming:
+        if source.shuffle_buffer != Source.shuffle_buffer:
+            raise BadRecipe(f"{where}.shuffle_buffer: has an effect with `streaming: true` only. Remove it.")
+        return
+    if source.mixture:
+        raise BadRecipe(f"{where}.streaming: a mixture cannot be streamed. Write its rows into one data set.")
+    if "train" in source.limit:
+        raise BadRecipe(
+            f"{where}.limit: train has no effect with `streaming: true`, because training.max_steps says how many rows "
+            "are read. Remove it."
+        )
 
 
 _LONGEST_NAME, _LONGEST_PATH = 255, 4_000
 """Bytes of the longest name of a file, and characters of the longest path, that Linux can have."""
 
-_OF_MIXTURES = {"mixture", "temperature", "encoding", "validation_size", "on_bad"}
+_OF_MIXTURES = {"mixture", "temperature", "encoding", "validation_size", "on_bad", "streaming", "shuffle_buffer"}
 """Keys that a mixture itself can have; its data sets inherit the last three."""
 
 

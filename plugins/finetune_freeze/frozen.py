@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune.errors import Incompatible
+from finetune.errors import BadOptions, Incompatible
 from finetune.interfaces import Strategy, Task
 from finetune_freeze import cached
 from finetune_freeze.features import KeepFeatures
@@ -66,6 +66,18 @@ class FrozenStrategy(Strategy):
         if self.cache:
             cached.check_cacheable(model)
         return model
+
+    def check_streaming(self) -> None:
+        """Check that no features are cached.
+
+        Raises:
+            BadOptions: They are.
+        """
+        if self.cache:
+            raise BadOptions(
+                "strategy: cache computes the features of all rows before the first step, and dataset.streaming reads "
+                "them only while it trains. Leave out one of the two."
+            )
 
     def callbacks(self) -> Sequence[Any]:
         """Return the callback that caches features, if `cache` is set."""

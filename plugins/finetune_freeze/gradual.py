@@ -102,6 +102,18 @@ class GradualStrategy(Strategy):
             model, model.layer_groups, decay=self.layer_decay, learning_rate=learning_rate, weight_decay=weight_decay
         )
 
+    def check_streaming(self) -> None:
+        """Check that the interval does not count epochs.
+
+        Raises:
+            BadOptions: It does.
+        """
+        if self.interval is not None and self.interval_unit == "epochs":
+            raise BadOptions(
+                "strategy: interval counts epochs, and a stream has none. Set strategy.interval_unit: steps, or leave "
+                "interval out."
+            )
+
     def callbacks(self) -> Sequence[Any]:
         """Return the callback that freezes, once the optimizer exists, and unfreezes."""
         return [Unfreeze(stages=self._stages_of, interval=self.interval, interval_unit=self.interval_unit)]

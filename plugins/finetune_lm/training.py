@@ -137,6 +137,10 @@ class MaskedLMTrainer(PatchedTrainer):
     def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
         return dataset  # the core has selected the columns that the collator takes; the model takes fewer
 
+    def begin_stream_epoch(self, epoch: int) -> None:
+        """Draw other masks when the rows of a stream are read again."""
+        self.data_collator.epoch.fill_(epoch)
+
     def prediction_step(
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[Any, Any, Any]:

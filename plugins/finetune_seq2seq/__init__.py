@@ -88,6 +88,7 @@ def _task(summary: str, *, preprocessor: str, evaluator: str, starter: Mapping[s
         preprocessor=preprocessor,
         evaluator=evaluator,
         trainer="finetune_seq2seq.training:trainer",
+        streams=True,
         arguments="transformers:Seq2SeqTrainingArguments",
         training={"predict_with_generate": True},
         generates=True,

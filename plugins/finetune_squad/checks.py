@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import Any
 
 from finetune.interfaces import Finding, Row
@@ -48,14 +49,44 @@ class _Tally:
             )
 
 
+MOST_REMEMBERED = 1_000_000
+"""Ids and questions that are remembered, to find those that repeat: 100 bytes each."""
+
+
+class _Remembered:
+    """The first row with each of many texts; the memory for them has a limit."""
+
+    def __init__(self) -> None:
+        self._rows: dict[bytes, int] = {}
+        self.is_full = False
+        """Whether a text was not remembered, because there are too many."""
+
+    def first(self, row: int, *texts: str) -> int:
+        """Return the first row with some texts: this one, or an earlier one."""
+        key = _digest("\0".join(texts))
+        if key in self._rows:
+            return self._rows[key]
+        if len(self._rows) < MOST_REMEMBERED:
+            self._rows[key] = row
+        else:
+            self.is_full = True
+        return row
+
+
+def _digest(text: str) -> bytes:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
 class _Seen:
     """What the rows of the split so far held."""
 
     def __init__(self, column: str) -> None:
-        self.ids: dict[str, int] = {}
-        """Id → row."""
-        self.answers: dict[tuple[str, str], tuple[int, frozenset[str]]] = {}
-        """Question and context → the first row with both, and the texts of its answers."""
+        self.ids = _Remembered()
+        """The rows with each id."""
+        self.answers = _Remembered()
+        """The rows with each question and context."""
+        self.texts: dict[int, frozenset[bytes]] = {}
+        """Row of `answers` → digests of the texts of its answers."""
         self.several = _Tally(
             "several-answers",
             "questions have several different answers; training uses the first, scoring all.",
@@ -95,6 +126,13 @@ class _Seen:
         """Yield what concerns several rows."""
         for tally in (self.several, self.spaced, self.corrected, self.words, self.special):
             yield from tally.finding()
+        if self.ids.is_full or self.answers.is_full:
+            yield Finding(
+                code="not-all-compared",
+                message=f"ids and questions are compared with those of the first {MOST_REMEMBERED:,} rows only.",
+                fix="Look for duplicates in your data with a tool that sorts them.",
+                level="warning",
+            )
         if not self.answered and self.unanswered.count >= _NOT_BY_CHANCE:
             yield from self.unanswered.finding()
 
@@ -144,18 +182,18 @@ def _check_id(row: int, example: Row, seen: _Seen) -> Iterator[Finding]:
     if example.get("id") in (None, ""):
         return
     name = str(example["id"])
-    if name in seen.ids:
+    first = seen.ids.first(row, name)
+    if first != row:
         yield Finding(
             code="duplicate-id",
             message="another row has the same id, and predictions are kept by id.",
             fix="Give every question its own id, or leave the column out.",
             level="error",
             row=row,
-            other=seen.ids[name],
+            other=first,
             column="id",
             value=name,
         )
-    seen.ids.setdefault(name, row)
 
 
 def _check_texts(row: int, example: Row) -> Iterator[Finding]:
@@ -257,10 +295,14 @@ def _place(example: Row, number: int, form: Form) -> str:
 
 
 def _check_conflict(row: int, example: Row, answers: Written, seen: _Seen) -> Iterator[Finding]:
-    texts = frozenset(text.strip() for text, _ in answers)
-    key = (example["question"].strip(), example["context"])
-    other, before = seen.answers.setdefault(key, (row, texts))
-    if other != row and before != texts and before.isdisjoint(texts):
+    texts = frozenset(_digest(text.strip()) for text, _ in answers)
+    other = seen.answers.first(row, example["question"].strip(), example["context"])
+    if other == row:
+        if not seen.answers.is_full:
+            seen.texts[row] = texts
+        return
+    before = seen.texts[other]
+    if before != texts and before.isdisjoint(texts):
         yield Finding(
             code="conflicting-answers",
             message="another row has the same question and context, and another answer.",

@@ -71,6 +71,7 @@ def _task(summary: str, *, preprocessor: str, evaluator: str, sample: str) -> Ta
         labels=frozenset({"labels"}),
         preprocessor=f"finetune_text.{preprocessor}",
         evaluator=f"finetune_text.{evaluator}",
+        streams=True,
         starter={
             "model": _MODEL,
             "dataset": {"path": sample},

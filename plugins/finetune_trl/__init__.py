@@ -58,6 +58,7 @@ def _sft() -> Task:
         preprocessor="finetune_trl.sft.preprocessor:SFTPreprocessor",
         evaluator="finetune_trl.sft.evaluator:SFTEvaluator",
         trainer="finetune_trl.sft.trainer:trainer",
+        streams=True,
         arguments="trl:SFTConfig",
         check_training=_CHECK,
         training=_CPU,

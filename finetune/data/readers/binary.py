@@ -30,31 +30,14 @@ def read(paths: Sequence[Path], *, names: Sequence[str], kinds: Sequence[str], s
     The place of a row is its position in its file, because such files have no lines.
     """
     writer: Any = None
-    schema: Any = None
     folder = storage.folder()
     sizes = [0] * len(paths)
     errors = report.levels["error"]
-
-    def refuse(finding: Finding) -> None:
-        report.add(replace(finding, file=name, split=split))
-
-    for number, (path, name, kind) in enumerate(zip(paths, names, kinds, strict=True)):
-        try:
-            for batch in _batches(path, kind, refuse):
-                if writer is None:
-                    schema = batch.schema
-                    writer = pa.ipc.new_stream(str(folder / "rows.arrow"), schema)
-                differs = _difference(schema, batch.schema)
-                if differs:
-                    fix = "All files of a split must have the same columns with the same types."
-                    message = f"{differs} in {names[0]}."
-                    report.error("columns-differ", message, fix=fix, file=name, split=split)
-                    break
-                writer.write_batch(batch.select(schema.names).replace_schema_metadata(schema.metadata))
-                sizes[number] += len(batch)
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            message = f"the {kind} file cannot be read: {str(error).strip() or type(error).__name__}."
-            report.error("corrupt-file", message, fix="Copy it or write it again.", file=name, split=split)
+    for number, batch in blocks(paths, names=names, kinds=kinds, split=split, report=report):
+        if writer is None:
+            writer = pa.ipc.new_stream(str(folder / "rows.arrow"), batch.schema)
+        writer.write_batch(batch)
+        sizes[number] += len(batch)
     if writer is not None:
         writer.close()
     count = sum(sizes)
@@ -63,10 +46,49 @@ def read(paths: Sequence[Path], *, names: Sequence[str], kinds: Sequence[str], s
         try:
             rows = Dataset.from_file(str(folder / "rows.arrow"))
         except ValueError as error:  # the metadata name a type that `datasets` does not have
-            fix = "Write the file again, without the metadata 'huggingface' of its schema."
-            report.error("corrupt-file", f"{first_line(error)}.", fix=fix, file=names[0], split=split)
+            refuse_metadata(error, file=names[0], split=split, report=report)
     is_sound = report.levels["error"] == errors
     return Table(rows=rows, files=tuple(names), sizes=tuple(sizes), read=count, sound=is_sound)
+
+
+def refuse_metadata(error: ValueError, *, file: str, split: str, report: Report) -> None:
+    """Report metadata that name a type that `datasets` does not have."""
+    fix = "Write the file again, without the metadata 'huggingface' of its schema."
+    report.error("corrupt-file", f"{first_line(error)}.", fix=fix, file=file, split=split)
+
+
+def blocks(
+    paths: Sequence[Path], *, names: Sequence[str], kinds: Sequence[str], split: str, report: Report
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield the blocks of some files, each with the number of its file; report the files that cannot be read.
+
+    All blocks have the schema of the first one.
+    """
+    schema: Any = None
+    name = ""
+
+    def refuse(finding: Finding) -> None:
+        report.add(replace(finding, file=name, split=split))
+
+    for number, (path, name, kind) in enumerate(zip(paths, names, kinds, strict=True)):
+        try:
+            for batch in _batches(path, kind, refuse):
+                schema = schema or batch.schema
+                differs = difference(schema, batch.schema)
+                if differs:
+                    fix = "All files of a split must have the same columns with the same types."
+                    message = f"{differs} in {names[0]}."
+                    report.error("columns-differ", message, fix=fix, file=name, split=split)
+                    break
+                yield number, batch.select(schema.names).replace_schema_metadata(schema.metadata)
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            message = f"the {kind} file cannot be read: {str(error).strip() or type(error).__name__}."
+            report.error("corrupt-file", message, fix="Copy it or write it again.", file=name, split=split)
+
+
+def file_blocks(path: Path, kind: str) -> Iterator[pa.RecordBatch]:
+    """Yield the blocks of a file whose columns are known to be usable."""
+    return _batches(path, kind, lambda finding: None)
 
 
 def _batches(path: Path, kind: str, refuse: Callable[[Finding], None]) -> Iterator[pa.RecordBatch]:
@@ -74,7 +96,7 @@ def _batches(path: Path, kind: str, refuse: Callable[[Finding], None]) -> Iterat
     for batch in (_parquet if kind == "parquet" else _arrow)(path, refuse):
         batch.validate(full=True)
         for start in range(0, len(batch), BLOCK_ROWS):
-            yield _plain(batch.slice(start, BLOCK_ROWS))
+            yield plain(batch.slice(start, BLOCK_ROWS))
 
 
 def _parquet(path: Path, refuse: Callable[[Finding], None]) -> Iterator[pa.RecordBatch]:
@@ -96,7 +118,7 @@ def _arrow(path: Path, refuse: Callable[[Finding], None]) -> Iterator[pa.RecordB
                 yield from stream
 
 
-def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
+def plain(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Return a block without categories (pandas), views (polars) and metadata of other programs."""
     columns = [_plain_column(column) for column in batch.columns]
     metadata = {key: value for key, value in (batch.schema.metadata or {}).items() if key == _KEPT}
@@ -178,7 +200,7 @@ def _wrong_names(field: pa.Field, *, path: str, level: int = 0) -> list[Finding]
     return found
 
 
-def _difference(first: pa.Schema, other: pa.Schema) -> str:
+def difference(first: pa.Schema, other: pa.Schema) -> str:
     """Return how the columns of another file differ from those of the first, apart from their order."""
     for name in first.names:
         if name not in other.names:

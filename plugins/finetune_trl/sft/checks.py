@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from statistics import median
 from typing import Literal
+
+import numpy as np
 
 from finetune.errors import BadData
 from finetune.interfaces import Finding, Row
@@ -138,8 +140,9 @@ class SplitWarnings:
     """Gathers the warnings that are given once for a split."""
 
     def __init__(self) -> None:
-        self._sizes: list[int] = []
-        self._control: list[int] = []
+        self._sizes = array("q")
+        self._control: int | None = None
+        self._controls = 0
         self._missing_spaces = MissingSpaceCounter()
 
     def add(self, number: int, row: Row) -> None:
@@ -153,19 +156,20 @@ class SplitWarnings:
                 has_control = has_control or bool(_CONTROL.search(text))
         self._sizes.append(size)
         if has_control:
-            self._control.append(number)
+            self._control = number if self._control is None else self._control
+            self._controls += 1
         self._missing_spaces.add(number, row.get("prompt"), row.get("completion"))
 
     def findings(self) -> Iterator[Finding]:
         """Yield one warning of each kind."""
         yield from self._long_rows()
-        if self._control:
+        if self._controls:
             yield Finding(
                 code="control-token-in-text",
-                message=f"{len(self._control):,} rows hold the text of a control token, such as <|im_end|>.",
+                message=f"{self._controls:,} rows hold the text of a control token, such as <|im_end|>.",
                 fix="In messages it is encoded as text; in prompt, completion and text it is the token.",
                 level="warning",
-                row=self._control[0],
+                row=self._control,
             )
         yield from self._missing_spaces.findings(
             column="completion",
@@ -174,7 +178,7 @@ class SplitWarnings:
         )
 
     def _long_rows(self) -> Iterator[Finding]:
-        usual = median(self._sizes) if self._sizes else 0
+        usual = float(np.median(self._sizes)) if self._sizes else 0
         longest = max(self._sizes, default=0)
         if longest > MUCH_LONGER * max(usual, 1):
             yield Finding(

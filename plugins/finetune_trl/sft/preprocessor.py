@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from finetune.errors import BadData
+from finetune.errors import BadData, BadOptions
 from finetune.interfaces import IGNORE_INDEX, Batch, Columns, Finding, Preprocessor, Row
 from finetune.kit import check_text
 from finetune_trl.chat import templates
@@ -302,6 +302,18 @@ class SFTPreprocessor(Preprocessor):
         """
         row = self.prompt_completion(example)
         return {"prompt": row.prompt, "completion": row.completion}
+
+    def check_streaming(self) -> None:
+        """Check that rows are not packed.
+
+        Raises:
+            BadOptions: They are.
+        """
+        if self.packing:
+            raise BadOptions(
+                "preprocessor: packing puts the rows of all train together, and dataset.streaming reads them only "
+                "while it trains. Set preprocessor.packing: false."
+            )
 
     def trainer_options(self) -> Mapping[str, Any]:
         """Return what the trainer of `sft` reads; see `finetune_trl.sft.trainer.trainer`."""
