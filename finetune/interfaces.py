@@ -357,6 +357,10 @@ class Preprocessor(ABC):
 class Strategy(ABC):
     """Defines which parameters are trained, and how."""
 
+    trains_sharded: ClassVar[bool] = False
+    """Whether it can train weights that are divided among the processes (``training.fsdp``). Its parameters must not
+    change after `prepare`, and it must write no checkpoints of its own."""
+
     def load_options(self) -> dict[str, Any]:
         """Return arguments of `from_pretrained` that the strategy needs, such as a quantization."""
         return {}

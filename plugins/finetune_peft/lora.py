@@ -24,6 +24,7 @@ class LoraStrategy(PeftStrategy):
     """
 
     method: ClassVar[type[LoraConfig]] = LoraConfig
+    trains_sharded: ClassVar[bool] = True
 
     r: int = 8
     """Rank of the update."""
