@@ -366,6 +366,9 @@ class Strategy(ABC):
 
     memory_rank: ClassVar[int] = 0
     """When `finetune plan` offers the strategy for a run that needs too much memory: 1 before 2; 0 for never."""
+    trains_sharded: ClassVar[bool] = False
+    """Whether it can train weights that are divided among the processes (``training.fsdp``). Its parameters must not
+    change after `prepare`, and it must write no checkpoints of its own."""
 
     def load_options(self) -> dict[str, Any]:
         """Return arguments of `from_pretrained` that the strategy needs, such as a quantization."""

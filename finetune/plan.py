@@ -13,7 +13,7 @@ from finetune.errors import BadRecipe, FinetuneError, did_you_mean
 from finetune.interfaces import Evaluator, Preprocessor, Record, Strategy, Task
 from finetune.plugins import Plugins, class_path, resolve
 from finetune.recipe import Choice, Model, Recipe, options, to_mapping
-from finetune.training import upstream
+from finetune.training import sharding_options, upstream
 from finetune.training.arguments import check_arguments, check_generation, check_installed, check_streaming
 
 T = TypeVar("T")
@@ -77,6 +77,8 @@ def make(recipe: Recipe, plugins: Plugins, *, for_training: bool = True) -> Plan
 
     task = attempt(lambda: plugins.find("tasks", recipe.task))
     strategy = attempt(lambda: _chosen(plugins, "strategies", recipe.strategy, Strategy))
+    if strategy is not None:
+        attempt(lambda: sharding_options.refuse(recipe.training, strategy))
     metrics = attempt(lambda: find_metrics(recipe, plugins))
     model = attempt(lambda: _model(recipe.model, plugins, check=for_training))
     preprocessor = evaluator = None

@@ -23,8 +23,12 @@ PATIENCE = timedelta(days=7)
 _BROKEN = ("connection closed by peer", "connection reset by peer", "broken pipe", "timed out waiting", "nccl error")
 """What the errors of torch say when another process is gone; they have no class."""
 
-_SHARDING = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
-"""Variables by which accelerate says what divides the weights."""
+_ENGINES = {
+    "ACCELERATE_USE_DEEPSPEED": ("DeepSpeed", "its checkpoints are pickles, which can run code"),
+    "ACCELERATE_USE_MEGATRON_LM": ("Megatron-LM", "it is not tested"),
+    "ACCELERATE_USE_PARALLELISM_CONFIG": ("parallelism_config", "it is not tested"),
+}
+"""Variables by which accelerate says what divides a model → its name, and why it is not supported."""
 
 _control: Any = None
 """The group for messages between the processes; it works on CPUs, whatever trains on."""
@@ -75,16 +79,16 @@ def join(*, timeout: float) -> None:
         timeout: Seconds after which a step of training is given up if another process does not answer.
 
     Raises:
-        BadOptions: accelerate is configured for FSDP or DeepSpeed.
+        BadOptions: accelerate is configured for DeepSpeed, or for another engine that is not supported.
     """
     global _control
     if count() == 1 or _control is not None:
         return
-    for variable, engine in _SHARDING.items():
+    for variable, (engine, why) in _ENGINES.items():
         if os.environ.get(variable, "").lower() in ("true", "1"):
             raise BadOptions(
-                f"{engine} divides the weights among the processes, which finetune does not support. Leave {engine} "
-                "out of the configuration of accelerate; the processes then train as DDP."
+                f"the configuration of accelerate has {engine}, which is not supported: {why}. Leave it out, and use "
+                "FSDP version 2 to divide the weights."
             )
     import torch
     from torch import distributed

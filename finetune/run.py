@@ -41,8 +41,9 @@ from finetune.progress import Reporter
 from finetune.recipe.options import describe
 from finetune.result import Result
 from finetune.training import arguments as training_arguments
-from finetune.training import callbacks, checkpoints, checks, upstream
+from finetune.training import callbacks, checkpoints, checks, sharding_options, upstream
 from finetune.training import trainer as training
+from finetune.training.sharding import require_same_kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,12 +160,13 @@ def _run(
             if processes.is_main():
                 dropped = prepared.examples.dropped
                 folder.create(output, resume=resume, content=resolved(prepared.plan, ready.job), dropped=dropped)
-                failures.require_room(output, **room(ready.job.model, plan.recipe.training))
+                failures.require_room(output, **room(ready.job.model, ready.job.arguments))
         plan.plugins.announce("before_training", job=ready.job)
         trainer = resolve(plan.task.trainer)(ready.job)
         parts = {split: part.features for split, part in prepared.features.items()}
         training.try_forward(trainer, parts, ready.job)
         check_best_metric(prepared, ready.job, trainer)
+        training.divide(trainer)
         base = None
         if plan.recipe.score_base_model:
             with reporter.phase("score the base model"):
@@ -175,13 +177,17 @@ def _run(
             set_seed(plan.recipe.seed)  # scoring also draws random numbers
             with training_arguments.upstream_refusals(trainer):
                 trainer.train(resume_from_checkpoint=ready.checkpoint)
-        with reporter.phase("save, reload and compare"), processes.agreed():
-            if processes.is_main():
-                save(prepared, ready.job, trainer)
+        with reporter.phase("save, reload and compare"):
+            whole = training.whole(trainer, ready.job)
+            with processes.agreed():
+                if processes.is_main():
+                    save(prepared, whole, trainer)
         with reporter.phase("score"):
             scored = score(prepared, ready.job, trainer)
         return processes.from_main(
-            lambda: finish(prepared, ready, trainer, base, scored=scored, reporter=reporter, started=started)
+            lambda: finish(
+                prepared, replace(ready, job=whole), trainer, base, scored=scored, reporter=reporter, started=started
+            )
         )
 
 
@@ -269,7 +275,7 @@ def prepare_training(prepared: Prepared, reporter: Reporter) -> tuple[TrainingSe
             callbacks=[
                 *job.callbacks,
                 checkpoints.WriteManifest(identity),
-                callbacks.CheckRoom(room(job.model, plan.recipe.training)["model"]),
+                callbacks.CheckRoom(room(job.model, job.arguments)["model"]),
             ],
         ),
         newly_initialized=sorted(loaded.newly_initialized),
@@ -288,9 +294,13 @@ def find_checkpoint(ready: TrainingSetup, identity: checkpoints.Identity, *, acc
     Raises:
         BadCheckpoint: There is none, or it belongs to another run.
     """
-    found, skipped = processes.from_main(
-        lambda: checkpoints.newest(ready.job.output, identity, accept_changes=accept_changes)
-    )
+
+    def find() -> tuple[Path, list[str]]:
+        newest, skipped = checkpoints.newest(ready.job.output, identity, accept_changes=accept_changes)
+        require_same_kind(newest, sharded=bool(ready.job.arguments.get("fsdp")))
+        return newest, skipped
+
+    found, skipped = processes.from_main(find)
     return replace(ready, checkpoint=str(found), notes=[*ready.notes, *skipped])
 
 
@@ -332,7 +342,8 @@ def room(model: Any, training: Mapping[str, Any]) -> dict[str, int]:
         if parameter.requires_grad:
             optimizer += kept * size
     saves = training.get("save_strategy", "epoch") != "no"
-    return {"model": saved, "checkpoint": saved + optimizer if saves else 0}
+    copies = 2 if training.get("fsdp") else 1  # accelerate adds a file of its own
+    return {"model": saved, "checkpoint": saved * copies + optimizer if saves else 0}
 
 
 def longest_target(prepared: Prepared) -> int | None:
@@ -361,6 +372,8 @@ def make_job(prepared: Prepared, loaded: Loaded, reporter: Reporter) -> Job:
     arguments = training_arguments.arguments(
         plan.recipe, plan.task, evaluator=plan.evaluator, validation=validation is not None
     )
+    sharding_options.refuse(arguments, plan.strategy)
+    sharding_options.require_processes(arguments, count=processes.count())
     model = plan.strategy.prepare(loaded.model, plan.task, newly_initialized=loaded.newly_initialized)
     if model is None:
         raise Incompatible(f"strategy: {type(plan.strategy).__name__}.prepare returned None. It must return the model.")

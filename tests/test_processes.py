@@ -6,12 +6,10 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,94 +19,16 @@ import torch
 import yaml
 from cases import case
 from machine_faults import refuse_on_the_second_process
-from safetensors.torch import load_file
+from together import STEPS, bases_in, recipe, result, succeed, train, weights
 
 from finetune import processes
 from finetune.errors import BadOptions
-from finetune.plugins import discover
-from finetune.testing.models import tiny_model
-from finetune.testing.tokenizers import tokenizer
-
-TASKS = dict(discover().catalogues["tasks"].targets)
-STEPS = 4
-DROPOUTS = ("dropout", "hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout", "dropout_rate")
 
 
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
-    """Return what writes, once, a tiny model of a family without dropout, which depends on the process."""
-    folder = tmp_path_factory.mktemp("bases")
-    heads = {"bert": "AutoModelForMaskedLM", "llama": "AutoModelForCausalLM", "t5": "AutoModelForSeq2SeqLM",
-             "bart": "AutoModelForSeq2SeqLM"}  # fmt: skip
-
-    @cache
-    def base(family: str, words: str) -> Path:
-        made = tiny_model(
-            family, tokenizer(words, vocab_size=600), folder / f"{family}-{words}", model_class=heads[family]
-        )
-        config = json.loads((made / "config.json").read_text())
-        config |= {name: 0.0 for name in DROPOUTS if name in config}
-        (made / "config.json").write_text(json.dumps(config))
-        return made
-
-    return base
-
-
-def recipe(task: str, strategy: str, base: Path, output: Path, *, batch: int, **training: Any) -> dict[str, Any]:
-    of = case(task)
-    return {
-        "task": task,
-        "model": str(base),
-        "dataset": {**TASKS[task].starter["dataset"], "limit": {"train": 24, "validation": 8, "test": 13}},
-        "strategy": strategy,
-        "preprocessor": dict(of.preprocessor),
-        "training": {"learning_rate": 1e-2, **of.training, "max_steps": STEPS, "save_strategy": "steps",
-                     "save_steps": STEPS // 2, "logging_steps": 1, "eval_strategy": "no",
-                     "lr_scheduler_type": "constant", "optim": "sgd", "per_device_train_batch_size": batch,
-                     "per_device_eval_batch_size": 4, **training},
-        "generation": dict(of.generation),
-        "score_base_model": False,
-        "general_text": "none",
-        "output": str(output),
-    }  # fmt: skip
-
-
-def train(content: Mapping[str, Any], count: int, *flags: str, **options: Any) -> list[command.Call]:
-    """Start a run in some processes."""
-    file = Path(f"{content['output']}.yaml")
-    file.write_text(yaml.safe_dump(dict(content)))
-    arguments = ["train", str(file), "--quiet", *flags]
-    if count == 1:
-        return [command.start(arguments, **options)]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    size = str(count)
-    return [
-        command.start(
-            arguments,
-            environment={"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": size,
-                         "LOCAL_WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port},
-            **options,
-        )
-        for number in range(count)
-    ]  # fmt: skip
-
-
-def succeed(calls: Sequence[command.Call]) -> list[str]:
-    """Wait for the end of each process, and return what each showed."""
-    ended = [call.wait(300) for call in calls]
-    assert [each.exit_code for each in ended] == [0] * len(ended), "\n".join(each.output[-3000:] for each in ended)
-    return [each.output for each in ended]
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return {name: tensor for file in folder.glob("*.safetensors") for name, tensor in load_file(file).items()}
-
-
-def result(folder: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / "result.json").read_text())
-    return content
+    """Return what writes, once, a tiny model of a family."""
+    return bases_in(tmp_path_factory.mktemp("bases"))
 
 
 @pytest.mark.parametrize("strategy", ["full", "lora"])
@@ -262,9 +182,9 @@ def test_each_launcher_starts_two_processes(launcher: str, bases: Any, tmp_path:
         assert ended.returncode == 2 and ended.stderr.count("error: ") == 1 and "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize("engine", ["FSDP", "DEEPSPEED"])
-def test_engines_that_divide_the_weights_are_refused(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("engine", ["DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG"])
+def test_other_engines_of_accelerate_are_refused_by_name(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv(f"ACCELERATE_USE_{engine}", "true")
-    with pytest.raises(BadOptions, match="divides the weights among the processes"):
+    with pytest.raises(BadOptions, match=r"the configuration of accelerate has .*, which is not supported: "):
         processes.join(timeout=10)

@@ -7,6 +7,7 @@ import math
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from enum import Enum
 from importlib.util import find_spec
 from typing import Any
@@ -17,6 +18,7 @@ from finetune.errors import BadOptions, MissingLibrary, did_you_mean
 from finetune.interfaces import Evaluator, Job, Task
 from finetune.plugins import resolve
 from finetune.recipe import Recipe
+from finetune.training import sharding_options
 from finetune.user_code import one_line, place_of
 
 OURS: Mapping[str, str] = {
@@ -37,7 +39,6 @@ OURS: Mapping[str, str] = {
 
 _PUSHED = "a run is never pushed while it trains; use `finetune push`"
 _SCORED = "scores need the outputs of the model for every row"
-_SHARDED = "checkpoints, the comparison after saving and the scores expect the whole model in each process"
 NEUTRAL: Mapping[str, tuple[Any, str]] = {
     "prediction_loss_only": (False, _SCORED),
     "eval_do_concat_batches": (True, _SCORED),
@@ -59,10 +60,8 @@ NEUTRAL: Mapping[str, tuple[Any, str]] = {
     "hub_always_push": (False, _PUSHED),
     "hub_revision": (None, _PUSHED),
     "hub_token": (None, "log in with `hf auth login`, or set HF_TOKEN"),
-    "fsdp": (None, _SHARDED),
-    "fsdp_config": (None, _SHARDED),
-    "deepspeed": (None, _SHARDED),
-    "parallelism_config": (None, _SHARDED),
+    "deepspeed": (None, "its checkpoints are pickles, which can run code; fsdp: true divides the weights too"),
+    "parallelism_config": (None, "it is not tested; fsdp: true divides the weights among the processes"),
 }
 """Training arguments that would do nothing, or break what a run records → the only value they may have, and why."""
 
@@ -173,6 +172,12 @@ def check_arguments(cls: type, training: Mapping[str, Any]) -> None:
             removed = REMOVED.get(name)
             hint = f" {removed[0].upper()}{removed[1:]}." if removed else did_you_mean(name, known)
             raise BadOptions(f"{where} is not an option of {cls.__name__}.{hint}")
+        if name == "fsdp":
+            sharding_options.check_fsdp(value)
+            continue
+        if name == "fsdp_config":
+            sharding_options.check_config(value, training)
+            continue
         try:
             read = TypeAdapter(hints[name]).validate_python(value)
         except ValidationError as error:
@@ -293,11 +298,11 @@ def check_installed(training: Mapping[str, Any]) -> None:
 def arguments(recipe: Recipe, task: Task, *, evaluator: Evaluator, validation: bool) -> dict[str, Any]:
     """Return the training options of a recipe, with the defaults of finetune and of the task.
 
-    The run's `recipe.yaml` holds them.
+    The run's `recipe.yaml` holds them, and what the configuration of accelerate says about FSDP.
 
     Raises:
         BadOptions: `load_best_model_at_end` is set, but there is no validation split, or the direction of its score is
-            unknown.
+            unknown; or the configuration of accelerate is not supported.
     """
     epochs = recipe.training.get("num_train_epochs", 3)
     best: dict[str, Any] = {}
@@ -325,12 +330,13 @@ def arguments(recipe: Recipe, task: Task, *, evaluator: Evaluator, validation: b
         "report_to": "none",
         "disable_tqdm": True,
     }
+    divided = {} if "fsdp" in recipe.training else sharding_options.from_accelerate()
     if recipe.dataset.streaming:
         steps = {"save_strategy": "steps", "save_steps": SHARE_OF_STEPS}
         if validation:
             steps = {**steps, "eval_strategy": "steps", "eval_steps": SHARE_OF_STEPS}
-        return {**defaults, **task.training, **steps, **recipe.training}
-    return {**defaults, **task.training, **recipe.training}
+        return {**defaults, **task.training, **divided, **steps, **recipe.training}
+    return {**defaults, **task.training, **divided, **recipe.training}
 
 
 def check_reporters(report_to: str | Sequence[str] | None) -> None:
@@ -441,7 +447,8 @@ def build_arguments(job: Job) -> Any:
         BadOptions: The arguments contradict each other, or the machine does not support them.
     """
     try:
-        return resolve(job.task.arguments)(**{"output_dir": str(job.output), "seed": job.seed, **job.arguments})
+        given = deepcopy(dict(job.arguments))  # transformers writes its defaults into `fsdp_config`
+        return resolve(job.task.arguments)(**{"output_dir": str(job.output), "seed": job.seed, **given})
     except (ValueError, TypeError, ImportError) as error:
         raise BadOptions(f"training: {one_line(error)}") from error
 

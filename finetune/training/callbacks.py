@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 from transformers import Trainer, TrainerCallback
 
 from finetune import failures, processes
@@ -18,6 +19,7 @@ from finetune.checkpoint_folders import name_of
 from finetune.errors import Diverged, Interrupted
 from finetune.progress import Reporter
 from finetune.result import to_json, write_atomically
+from finetune.training.sharding import local
 
 
 @contextmanager
@@ -130,9 +132,12 @@ class StopOnNaN(TrainerCallback):
 
 
 def _all_finite(tensors: Sequence[torch.Tensor]) -> bool:
-    """Return whether every number of floating-point tensors is finite, with one wait for the device."""
-    checks = [tensor.isfinite().all() for tensor in tensors if tensor.is_floating_point()]
-    return not checks or bool(torch.stack([check.to(checks[0].device) for check in checks]).all())
+    """Return whether every number of floating-point tensors is finite, in all processes if they hold parts of them."""
+    checks = [local(tensor).isfinite().all() for tensor in tensors if tensor.is_floating_point()]
+    finite = not checks or bool(torch.stack([check.to(checks[0].device) for check in checks]).all())
+    if any(isinstance(tensor, DTensor) for tensor in tensors):  # each process has checked its own part
+        finite = not processes.any_of(int(not finite))
+    return finite
 
 
 def describe_batch(inputs: Any, tokenizer: Any, *, rows: int = 3, characters: int = 60) -> str:

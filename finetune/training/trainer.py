@@ -6,7 +6,8 @@ import inspect
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, TypeVar
@@ -15,13 +16,13 @@ import numpy as np
 import torch
 from torch.utils.data import SequentialSampler
 
-from finetune import failures
+from finetune import failures, processes
 from finetune.checkpoint_folders import name_of
-from finetune.errors import BadCheckpoint, BadOptions, FinetuneError
+from finetune.errors import BadCheckpoint, BadOptions, FinetuneError, Incompatible
 from finetune.interfaces import Evaluator, Job, Predictions, Record, Strategy
 from finetune.models import base_model_of
 from finetune.result import json_problem
-from finetune.training import checkpoints, checks, upstream
+from finetune.training import checkpoints, checks, sharding, upstream
 from finetune.training.arguments import build_arguments
 from finetune.training.callbacks import StopOnNaN, StopOnSignal, describe_longest
 from finetune.training.checks import evaluation_mode
@@ -91,7 +92,7 @@ def build_trainer(job: Job, cls: Callable[..., T], **more: Any) -> T:
     built = cls(**{**arguments, **more})
     built.remove_callback(PrinterCallback)  # it prints to standard output
     if isinstance(built, PatchedTrainer):
-        built.strategy = job.strategy
+        built.strategy, built.generates = job.strategy, job.task.generates
         built.stream = job.stream
     return built
 
@@ -158,6 +159,12 @@ class PatchedTrainer(Trainer):
     stream: Any = None
     """The features of train, if they are made while it is read."""
     _stream_loader: StreamLoader | None = None
+    generates = False
+    """Whether it writes texts when it predicts."""
+    divided = False
+    """Whether the weights are divided among the processes."""
+    copied: Any = None
+    """If so, a copy of the model without its weights."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         upstream.require_bases(type(self))
@@ -176,16 +183,32 @@ class PatchedTrainer(Trainer):
         """Return whether the model's loss depends on `num_items_in_batch`."""
         losses = []
         with preserve_rng_state(), evaluation_mode(self.model), torch.no_grad():
-            batch = self._prepare_inputs(next(iter(self.get_train_dataloader())))
+            given: Any = self._prepare_inputs(next(iter(self.get_train_dataloader())))
+            batch = {name: tensor.to(self.model.device) for name, tensor in given.items()}
             for items in (1, 2):
                 outputs = self.model(**batch, num_items_in_batch=torch.tensor(items))
                 losses.append(outputs.loss)
         return not torch.equal(*losses)
 
+    def create_accelerator_and_postprocess(self) -> None:
+        """Make the accelerator; it divides the weights on CPUs as on GPUs."""
+        # accelerate would set the variable for the next run of the process, too
+        with upstream.environment("ACCELERATE_USE_FSDP", "true" if self.args.fsdp else "false"):
+            super().create_accelerator_and_postprocess()
+        sharding.enable_on_cpu(self)
+
+    def divide(self) -> None:
+        """Divide the weights among the processes, if the run asks for it."""
+        if self.is_fsdp_enabled:
+            self.copied = sharding.without_weights(self.model)
+            sharding.divide(self)
+            self.divided = True
+
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
-        if self.args.world_size > 1:
+        if self.args.world_size > 1 and not self.divided:
             vars(self.model).pop("_is_accelerate_prepared", None)  # see the docstring of the class
-        return super()._prepare_for_training(*args, **kwargs)  # type: ignore[no-untyped-call]
+        with sharding.divided_before(self.accelerator) if self.divided else nullcontext():
+            return super()._prepare_for_training(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def get_train_dataloader(self) -> Any:
         """Return the batches to train on; those of a stream have no end."""
@@ -356,7 +379,13 @@ class PatchedTrainer(Trainer):
         if kwargs.get("ignore_keys") is None:
             known = getattr(self.model.config, "keys_to_ignore_at_inference", None) or ()
             kwargs["ignore_keys"] = [*known, *UNREAD]
-        return super().evaluation_loop(*args, **kwargs)
+        with ExitStack() as until_the_end:
+            if self.divided:
+                until_the_end.callback(sharding.divide_again, self.model)
+            if self.divided and self.generates:
+                reshard = self.accelerator.state.fsdp_plugin.reshard_after_forward
+                until_the_end.enter_context(sharding.whole_weights(self.model, reshard=reshard))
+            return super().evaluation_loop(*args, **kwargs)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         if self.args.train_sampling_strategy == "group_by_length" and self.args.world_size <= 1:
@@ -402,6 +431,34 @@ def example_batch(built: Trainer, features: Any, job: Job, *, size: int) -> dict
         # The trainer switches off the cache of the model that it trains, and a reloaded model would return one.
         batch["use_cache"] = False
     return batch
+
+
+def divide(built: Trainer) -> None:
+    """Divide the weights of a trainer's model among the processes, if the run asks for it.
+
+    Raises:
+        Incompatible: The trainer, or accelerate, cannot divide them.
+    """
+    if isinstance(built, PatchedTrainer):
+        built.divide()
+    elif built.args.fsdp:
+        raise Incompatible(
+            f"task: {type(built).__name__} is no PatchedTrainer, so it cannot divide weights (training.fsdp). Leave "
+            "fsdp out."
+        )
+
+
+def whole(built: Trainer, job: Job) -> Job:
+    """Return a job with the whole trained model on the main process, if the weights are divided among the processes.
+
+    Each process has to call it.
+    """
+    if not isinstance(built, PatchedTrainer) or not built.divided:
+        return job
+    weights = sharding.gather(built.model)
+    if not processes.is_main():
+        return job
+    return replace(job, model=sharding.filled(built.copied, weights).train(built.model.training))
 
 
 def try_forward(built: Trainer, parts: Mapping[str, Any], job: Job) -> None:

@@ -87,6 +87,7 @@ def _assume(owners: str, attributes: str, *, to: str, by: str, kind: Kind = "att
 
 _HERE = "finetune/training/upstream.py"
 _CORE = "finetune/training/trainer.py"
+_SHARDING = "finetune/training/sharding.py"
 _RL = "plugins/finetune_trl/reinforcement/trainer.py"
 _SFT = "plugins/finetune_trl/sft/trainer.py"
 _PATCHED = "plugins/finetune_trl/patched.py"
@@ -109,6 +110,16 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
              to="train one model in several processes after the base model was scored"),
     *_assume("accelerate.accelerator", "_is_accelerate_prepared", by=_CORE, kind="text",
              to="train one model in several processes after the base model was scored"),
+    *_assume("transformers.Trainer", "create_accelerator_and_postprocess", by=_CORE,
+             to="divide the weights among the processes on CPUs, too"),
+    *_assume("transformers.Trainer", "is_fsdp_enabled", by=_CORE, kind="instance",
+             to="divide the weights among the processes on CPUs, too"),
+    *_assume("transformers.TrainingArguments", "fsdp_plugin_args", by=_SHARDING, kind="instance",
+             to="divide the weights among the processes on CPUs, too"),
+    *_assume("transformers.PreTrainedModel", "_no_split_modules", by=_SHARDING,
+             to="choose the layers whose weights are gathered at a time"),
+    *_assume("accelerate.state", 'PartialState._shared_state["distributed_type"]', by=_SHARDING, kind="text",
+             to="divide the weights among the processes on CPUs, too"),
     *_assume("transformers.Trainer", "_load_optimizer_and_scheduler _load_scaler", by=_CORE,
              to="name the checkpoint whose state of the training cannot be read"),
     *_assume("transformers.trainer", "rotate_checkpoints", by=_CORE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from finetune.interfaces import Strategy, Task
 from finetune_freeze import rates
@@ -20,6 +20,8 @@ class DiscriminativeStrategy(Strategy):
 
     Source: Howard & Ruder 2018, "Universal Language Model Fine-tuning for Text Classification", section 3.2.
     """
+
+    trains_sharded: ClassVar[bool] = True
 
     layer_decay: float = 0.9
     """A layer's learning rate as a share of the rate of the layer above. The literature has 0.95 (Sun et al. 2019,

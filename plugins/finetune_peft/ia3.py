@@ -26,6 +26,7 @@ class IA3Strategy(PeftStrategy):
     """
 
     method: ClassVar[type[IA3Config]] = IA3Config
+    trains_sharded: ClassVar[bool] = True
 
     target_modules: str | tuple[str, ...] | None = None
     """Modules to scale: the ends of their names, or a regular expression. None: keys, values and feed-forward

@@ -22,6 +22,7 @@ class LayerNormStrategy(PeftStrategy):
     """
 
     method: ClassVar[type[LNTuningConfig]] = LNTuningConfig
+    trains_sharded: ClassVar[bool] = True
 
     target_modules: str | tuple[str, ...] | None = None
     """Layers to train: the ends of their names, or a regular expression. None: each module whose class name contains

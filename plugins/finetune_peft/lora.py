@@ -25,6 +25,7 @@ class LoraStrategy(PeftStrategy):
 
     memory_rank: ClassVar[int] = 1
     method: ClassVar[type[LoraConfig]] = LoraConfig
+    trains_sharded: ClassVar[bool] = True
 
     r: int = 8
     """Rank of the update."""

@@ -73,6 +73,7 @@ RL: Mapping[str, str] = {
     **_MODEL,
     **_REFERENCE,
     "chat_template_kwargs": _ignored("preprocessor.chat_template"),
+    "fsdp": "is not tested with answers that are generated while the run trains. Leave it out.",
     "num_generations_eval": "would be ignored: scoring answers each prompt once. Leave it out.",
 }
 """Option → the reason why it is refused, which follows its name in the message."""

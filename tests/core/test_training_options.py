@@ -35,6 +35,7 @@ _PASSED = """
     full_determinism data_seed use_cpu accelerator_config
     dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers dataloader_prefetch_factor
     dataloader_multiprocessing_context remove_unused_columns train_sampling_strategy length_column_name
+    fsdp fsdp_config
     ddp_find_unused_parameters ddp_bucket_cap_mb ddp_broadcast_buffers ddp_static_graph ddp_backend ddp_timeout
     debug skip_memory_metrics
 """
@@ -107,7 +108,7 @@ def owner(name: str) -> type:
 
 OTHER: Mapping[str, Any] = {
     "include_for_metrics": ["inputs"], "label_names": ["labels"], "local_rank": 0, "hub_strategy": "end",
-    "hub_private_repo": True, "hub_revision": "x", "hub_token": "x", "fsdp": "full_shard", "fsdp_config": {"a": 1},
+    "hub_private_repo": True, "hub_revision": "x", "hub_token": "x",
     "deepspeed": "x.json", "parallelism_config": {"tp_size": 2},
 }  # fmt: skip
 

@@ -39,6 +39,7 @@ FOREIGN = ("transformers", "trl", "peft", "bitsandbytes", "accelerate")
 PROMISED = {
     "__init__", "train", "evaluate", "predict", "evaluation_loop", "prediction_step", "get_eval_dataloader",
     "get_test_dataloader", "get_train_dataloader", "create_model_card", "training_step", "state",
+    "create_accelerator_and_postprocess",
 }  # fmt: skip
 """Public methods of other libraries' trainers that finetune overrides on purpose; callbacks' begin with `on_`."""
 WRAPPERS = {
