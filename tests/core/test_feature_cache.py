@@ -537,6 +537,7 @@ def test_a_run_with_the_cache_equals_one_without_it_to_the_bit(recipe: dict[str,
     assert runs[0].scores == runs[1].scores == runs[2].scores
     assert numbers[0] == numbers[1] == numbers[2]
     assert ["features_from_cache" in each.data_report["train"] for each in runs] == [False, False, True]
+    assert len(entries(tmp_path / "cache")) == 3, "evaluate must use what train kept"
     predictions = {(tmp_path / name / "predictions.jsonl").read_bytes() for name in ("plain", "first", "second")}
     assert len(predictions) == 1
 
