@@ -41,8 +41,9 @@ def add_recipe_folder(recipe: Path) -> None:
     """Let a recipe name the Python modules in its folder, ``my_module:load``.
 
     Only `finetune check`, `finetune plan` and `finetune train` call this, for the recipe file that the user names. The
-    recipe in a run folder adds nothing without ``--trust-code``: such a folder may come from somebody else, and a library could import
-    one of its files in the place of an optional module. Commands that load a run take ``--modules``.
+    recipe in a run folder adds nothing without ``--trust-code``: such a folder may come from somebody else, and a
+    library could import one of its files in the place of an optional module. Commands that load a run take
+    ``--modules``.
     """
     if trust.is_own(recipe):
         add_folder(recipe.resolve().parent)
