@@ -53,7 +53,7 @@ def score(prepared: Prepared, job: Job, trainer: Any, *, held_out_only: bool = F
     seed, evaluator = prepared.plan.recipe.seed, job.evaluator
     parts = {split: part for split, part in prepared.features.items() if split != "train"}
     if not held_out_only:
-        parts["train"] = _sample(prepared, SAMPLE, seed=seed)
+        parts["train"] = sample(prepared, SAMPLE, seed=seed)
     predictions = {
         split: training.predict(trainer, examples=part.examples, features=part.features, job=job)
         for split, part in parts.items()
@@ -123,7 +123,7 @@ def try_metrics(prepared: Prepared, job: Job, trainer: Any) -> None:
     checks = [metric.check for metric in prepared.plan.metrics.values() if hasattr(metric, "check")]
     if not checks:
         return
-    part = _sample(prepared, TRIED, seed=prepared.plan.recipe.seed)
+    part = sample(prepared, TRIED, seed=prepared.plan.recipe.seed)
     predictions = training.predict(trainer, examples=part.examples, features=part.features, job=job)
     records = training.records_of(job.evaluator, predictions)
     for check in checks:
@@ -174,14 +174,14 @@ def similar_score(name: str, known: Collection[str]) -> str:
     return f" Did you mean {longer[0]!r}?" if longer else did_you_mean(name, known)
 
 
-def _sample(prepared: Prepared, size: int, *, seed: int) -> Features:
-    """Return some training examples and their features; if features are packed, pack the chosen examples again."""
-    plan, whole = prepared.plan, prepared.features["train"]
+def sample(prepared: Prepared, size: int, *, seed: int, split: str = "train") -> Features:
+    """Return some examples of a split and their features; if features are packed, pack the chosen examples again."""
+    plan, whole = prepared.plan, prepared.features[split]
     part = whole.sample(size, seed=seed)
     if part is whole or not plan.preprocessor.is_packed:
         return part
     return features.make(
-        part.examples, preprocessor=plan.preprocessor, tokenizer=prepared.tokenizer, task=plan.task, split="train"
+        part.examples, preprocessor=plan.preprocessor, tokenizer=prepared.tokenizer, task=plan.task, split=split
     )
 
 

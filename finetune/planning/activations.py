@@ -127,7 +127,9 @@ class GpuKernels(TorchFunctionMode):
         if self.autocast is not None:
             for parameter in model.parameters():
                 if parameter.dtype is torch.float32:
-                    self._copies[id(parameter)] = parameter.to(self.autocast)
+                    # a leaf, else backward would keep the gradients of all copies until its end
+                    copy = parameter.detach().to(self.autocast)
+                    self._copies[id(parameter)] = copy.requires_grad_(parameter.requires_grad)
 
     @property
     def copies(self) -> list[torch.Tensor]:
@@ -321,7 +323,7 @@ def count_step(
         else:
             parameter.grad = None
 
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trained = [tensor for tensor in (*model.parameters(), *kernels.copies) if tensor.requires_grad]
     hooks = [parameter.register_post_accumulate_grad_hook(note) for parameter in trained]
     try:
         with memory, _without_numbers(), kernels, counting_saved(model, kernels.copies) as saved:

@@ -177,17 +177,19 @@ def compute(prepared: Prepared, *, gpu: str, gpus: int = 1) -> Computed:
         parameters=sizes.numbers,
         checkpoint_bytes=model.saved_bytes + needs.optimizer,
         changes=tuple(changes),
-        notes=tuple(_notes(model, gpus)),
+        notes=tuple(_notes(model, device, gpus)),
     )
 
 
-def _notes(model: StepModel, gpus: int) -> list[str]:
+def _notes(model: StepModel, device: devices.Gpu, gpus: int) -> list[str]:
     """Return what the figures leave out."""
     notes = ["these figures are computed, not measured; the time on another device is not predicted"]
     if model.new:
         notes.append(f"the base model is taken to lack: {', '.join(sorted(model.new))}")
     if model.generates_while_training:
         notes.append("the trainer of this task also writes texts while it trains; the memory for that is not computed")
+    if not device.bf16:
+        notes.append(f"the {device.title} has no bfloat16; fp16 needs the same memory")
     if gpus > 1:
         notes.append("several GPUs train by DDP, unless a change says FSDP")
     return notes

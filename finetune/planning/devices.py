@@ -24,19 +24,21 @@ class Gpu:
     """As its vendor writes it."""
     vendor: str
     """Its memory as the vendor writes it."""
+    bf16: bool = True
+    """Whether it computes in bfloat16."""
     memory: int
     """Bytes that programs can use: as the driver reports it; else the vendor's number in units of 10^9, which is never
     more than that."""
 
 
 GPUS: Mapping[str, Gpu] = {
-    "t4-16gb": Gpu(title="NVIDIA T4", vendor="16 GB", memory=15_360 * MIB),
+    "t4-16gb": Gpu(title="NVIDIA T4", vendor="16 GB", memory=15_360 * MIB, bf16=False),
     "a10-24gb": Gpu(title="NVIDIA A10", vendor="24 GB", memory=23_028 * MIB),
     "l4-24gb": Gpu(title="NVIDIA L4", vendor="24 GB", memory=23_034 * MIB),
     "rtx-3090-24gb": Gpu(title="NVIDIA GeForce RTX 3090", vendor="24 GB", memory=24 * GB),
     "rtx-4090-24gb": Gpu(title="NVIDIA GeForce RTX 4090", vendor="24 GB", memory=24 * GB),
     "rtx-5090-32gb": Gpu(title="NVIDIA GeForce RTX 5090", vendor="32 GB", memory=32 * GB),
-    "v100-32gb": Gpu(title="NVIDIA V100", vendor="32 GB", memory=32 * GB),
+    "v100-32gb": Gpu(title="NVIDIA V100", vendor="32 GB", memory=32 * GB, bf16=False),
     "a100-40gb": Gpu(title="NVIDIA A100 40GB", vendor="40 GB", memory=40_960 * MIB),
     "l40s-48gb": Gpu(title="NVIDIA L40S", vendor="48 GB", memory=46_068 * MIB),
     "a100-80gb": Gpu(title="NVIDIA A100 80GB", vendor="80 GB", memory=81_920 * MIB),

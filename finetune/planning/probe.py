@@ -22,8 +22,8 @@ from finetune import run as runs
 from finetune.data import storage
 from finetune.data.features import Features
 from finetune.data.preparation import Prepared, prepare
-from finetune.errors import NoRoom
-from finetune.evaluation.scoring import SAMPLE
+from finetune.errors import Incompatible, NoRoom
+from finetune.evaluation.scoring import SAMPLE, sample
 from finetune.interfaces import Job
 from finetune.plan import Plan
 from finetune.planning import batches
@@ -163,6 +163,11 @@ def _steps(trainer: Any, job: Job) -> tuple[list[list[batches.Step]], bool]:
     accumulated = trainer.args.gradient_accumulation_steps
     lengths = batches.row_lengths(job)
     loader = trainer.get_train_dataloader()
+    if getattr(loader, "batch_sampler", None) is None:
+        raise Incompatible(
+            "the data come as a stream, so how long their batches are is not known before they are read. Plan with "
+            "dataset.streaming: false and a dataset.limit."
+        )
     epochs = batches.sampled(loader, epochs=trainer.args.num_train_epochs)
     steps = [batches.steps_of(drawn, lengths, accumulated=accumulated) for drawn in epochs]
     strategy, trainer.args.train_sampling_strategy = trainer.args.train_sampling_strategy, "sequential"
@@ -181,7 +186,9 @@ def _occasions(trainer: Any, what: str, steps: int, per_epoch: int) -> int:
         per_epoch: Steps of an epoch.
     """
     strategy = str(getattr(trainer.args, f"{what}_strategy").value)
-    if strategy == "epoch" or (what == "save" and strategy == "best"):
+    if strategy == "best":  # at most after each evaluation
+        return _occasions(trainer, "eval", steps, per_epoch)
+    if strategy == "epoch":
         return -(-steps // per_epoch)
     if strategy == "steps":
         every = getattr(trainer.args, f"{what}_steps") or trainer.args.logging_steps
@@ -200,7 +207,7 @@ def _evaluation(prepared: Prepared, job: Job, trainer: Any, reporter: Reporter) 
     split = "validation" if "validation" in parts else next((name for name in parts if name != "train"), "train")
     with reporter.phase(f"predict some of {split}"):
         for size in EVALUATED:
-            some = parts[split].sample(size, seed=job.seed)
+            some = sample(prepared, size, seed=job.seed, split=split)
             _, times = _timed(lambda some=some: _score(some, job, trainer))
             if times.seconds > FAST or len(some.examples) == len(parts[split].examples):
                 break

@@ -105,7 +105,7 @@ def recipes(folder: Path) -> dict[str, dict[str, Any]]:
                 "columns": {"dialogue": "document"},
                 "limit": {"train": 120, "validation": 8},
             },
-            "preprocessor": {"max_length": 384, "max_target_length": 64},
+            "preprocessor": {"max_source_length": 384, "max_target_length": 64},
             "generation": {"max_new_tokens": 4},
             "training": {"num_train_epochs": 1, "per_device_train_batch_size": 4, "eval_strategy": "no"},
         },

@@ -93,12 +93,14 @@ def prepared(size: dict[str, Any], folder: Path) -> Prepared:
     return prepare(plans.make(recipes.from_mapping(content), discover()))
 
 
-def rows(name: str) -> Iterator[list[str]]:
-    """Yield the rows of the table for a model."""
+def rows(name: str, *, case_with: str = "") -> Iterator[list[str]]:
+    """Yield the rows of the table for a model, of the cases whose name or strategy holds a text."""
     found = discover()
     with tempfile.TemporaryDirectory() as folder:
         data = prepared(SIZES[name], Path(folder))
         for case in CASES:
+            if case_with not in f"{case.strategy} {case.name}":
+                continue
             strategy = options.build(found.find("strategies", case.strategy), strategy_options(case), where="strategy")
             plan = replace(data.plan, model=replace(data.plan.model, options=case.model))
             model = StepModel(replace(data, plan=plan), strategy=strategy, arguments=case.arguments)
@@ -118,12 +120,13 @@ def strategy_options(case: Case) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", help="One of the sizes.")
+    parser.add_argument("--case", default="", help="Only the cases with this text: 'full the same'.")
     parser.add_argument("--write", type=Path, help="Page whose table is replaced.")
     given = parser.parse_args()
     head = "Model | How it trains | Weights | Gradients | Optimizer | Exchange | Activations | All | Smallest GPU"
     lines = [f"| {head} |", "| --- | --- | --: | --: | --: | --: | --: | --: | --- |"]
     for name in [given.only] if given.only else SIZES:
-        for row in rows(name):
+        for row in rows(name, case_with=given.case):
             lines.append(f"| {' | '.join(row)} |")
             print(lines[-1], flush=True)
     if given.write:

@@ -202,6 +202,29 @@ def test_the_largest_batch_is_measured_and_no_bucket_is_empty(lengths: list[int]
     assert all(bucket.steps for bucket in found)
 
 
+OCCASIONS = [
+    ({"eval_strategy": "no"}, "eval", 0),
+    ({"eval_strategy": "epoch"}, "eval", 3),
+    ({"eval_strategy": "steps", "eval_steps": 4}, "eval", 2),
+    ({"eval_strategy": "steps", "eval_steps": 0.5}, "eval", 2),
+    ({"save_strategy": "epoch"}, "save", 3),
+    ({"save_strategy": "steps", "save_steps": 4}, "save", 3),
+    ({"save_strategy": "steps", "save_steps": 5}, "save", 2),
+    ({"save_strategy": "no"}, "save", 0),
+]
+"""Options, what happens, and how often in 10 steps, of which an epoch has 4. A run also saves after its last step."""
+
+
+@pytest.mark.parametrize(("settings", "what", "times"), OCCASIONS)
+def test_how_often_a_run_evaluates_and_saves(settings: dict[str, Any], what: str, times: int, tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    from finetune.planning.probe import _occasions
+
+    arguments = transformers.TrainingArguments(output_dir=str(tmp_path), use_cpu=True, **settings)
+    assert _occasions(SimpleNamespace(args=arguments), what, 10, 4) == times
+
+
 def test_a_gpu_has_at_most_7_5_percent_more_than_its_vendor_says() -> None:
     """GB and GiB differ by 7.4 %, and vendors write either as GB."""
     for name, gpu in devices.GPUS.items():
@@ -332,6 +355,22 @@ def test_fsdp_gives_each_gpu_its_share(tiny_bert: Path, reviews: Path, tmp_path:
     whole, shared = needs_of(model, rows=4, gpus=4), needs_of(model, rows=4, gpus=4, sharded=True)
     assert shared.optimizer == pytest.approx(whole.optimizer / 4, rel=0.1)
     assert shared.weights == pytest.approx(whole.weights / 4, rel=0.1)
+
+
+def test_the_gradients_of_gathered_weights_do_not_pile_up() -> None:
+    """Under FSDP, more layers keep more activations, but no more gradients at one time."""
+    peaks = []
+    for layers in (2, 12):
+        model, batch = a_model("gpt2", "meta", n_layer=layers, n_embd=512, n_head=4)
+        kernels = GpuKernels(torch.bfloat16)
+        again = {"use_reentrant": False, "preserve_rng_state": False, "context_fn": kernels.recomputing}
+        model.activation_checkpointing_enable(again)
+        kernels.copy_weights(model)
+        step = count_step(model, lambda m, batch=batch: m(**batch).loss, kernels=kernels, keeps_gradients=False)
+        peaks.append(step.peak)
+    layer = 2 * 12 * 512**2  # bytes of a layer in 16 bits
+    inputs = 4 * ROWS * TOKENS * 512  # what a layer keeps: its input
+    assert peaks[1] - peaks[0] < 10 * inputs + 2 * layer
 
 
 def test_a_plan_measures_what_the_run_then_needs(tiny_bert: Path, reviews: Path, tmp_path: Path) -> None:
