@@ -117,7 +117,7 @@ def size(count: int) -> str:
     """Return bytes as text.
 
     >>> size(2**30 * 3 // 2), size(2**20 * 300), size(2000)
-    ('1.50 GiB', '300 MiB', '0.00 MiB')
+    ('1.50 GiB', '300 MiB', '0.00191 MiB')
     """
     return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.3g} MiB"
 

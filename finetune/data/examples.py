@@ -239,6 +239,9 @@ def _assemble(
             parts[role] = split
     unlabelled = _set_aside(parts, preprocessor.needs().answers, report=report) if fit and answers else ()
     has_validation = "validation" in tables and "validation" not in unlabelled
+    if fit and source.split_by is not None and has_validation:
+        message = f"dataset.split_by is {source.split_by!r}, and nothing is split off: there is a split 'validation'."
+        report.error("cannot-split", message, fix="Remove one of them.", split="validation")
     if fit and source.validation_size and "train" in parts and not has_validation:
         both = _parted(parts["train"], source, preprocessor, seed=seed, report=report)
         if both:

@@ -58,8 +58,8 @@ def four_bit(numbers: int, *, double_quant: bool) -> int:
     Source: Dettmers et al. 2023, "QLoRA", section 3: half a byte for a weight, 4 bytes for the scale of a block; with
     double quantization, a byte for it, and 4 bytes for each 256 of them.
 
-    >>> four_bit(4096 * 4096, double_quant=True) / 4096**2 * 8  # bits for each weight
-    4.127...
+    >>> round(four_bit(4096 * 4096, double_quant=True) / 4096**2 * 8, 3)  # bits for each weight
+    4.127
     """
     scales = -(-numbers // BLOCK_4BIT)
     tables = TABLES[double_quant]

@@ -41,6 +41,7 @@ SUPPORTED: Mapping[str, str] = {
     "sacrebleu>=2.6,<2.7": "`_extract_corpus_statistics` and `_compute_score_from_stats`: no public name for either",
     "safetensors>=0.8,<0.9": "below 1.0 a minor may break; `load_file` and `save_file`",
     "tokenizers>=0.23,<0.24": "below 1.0 a minor may break; transformers pins it as well",
+    "torch>=2.10,<3": "private names for `finetune plan` alone, which are checked when it computes",
     "transformers>=5.23,<5.24": "methods of `Trainer` with a leading underscore; 5.24 renames the argument and output "
     "`past_key_values` to `cache`",
     "trl>=1.16,<1.17": "methods of all six trainers with a leading underscore, and the fused head",

@@ -386,6 +386,7 @@ NO_ROW = {
     "unnamed-gzip", "record-too-long", "corrupt-file", "no-rows", "blank-line", "no-header", "not-an-array",
     "no-such-column", "too-many-keys", "too-many-columns",
     # columns and splits
+    "too-much-held-out", "not-all-compared",
     "unknown-rename", "rename-clash", "constant-exists", "missing-column", "unknown-tokens", "answers-over-limit",
     "longer-than-context", "cannot-split", "no-form", "unread-columns",
     "split-without-answers", "no-prompt", "no-source", "languages-not-named",
