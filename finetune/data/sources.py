@@ -234,12 +234,10 @@ def _splits(content: Any, *, what: object = "the source") -> dict[str, Any]:
 
 def _hub(source: Source) -> dict[str, Any]:
     """Return the splits of a data set on the Hub."""
+    more = {"streaming": True} if source.streaming else {}
     try:
         with suppress_progress_bars():
-            content = datasets.load_dataset(
-                source.path, source.name, revision=source.revision, streaming=source.streaming
-            )
-            return _splits(content)
+            return _splits(datasets.load_dataset(source.path, source.name, revision=source.revision, **more))
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         cause = f" ({error.__cause__})" if error.__cause__ else ""
         offline = " HF_HUB_OFFLINE is set, so the network is not used." if datasets.config.HF_HUB_OFFLINE else ""

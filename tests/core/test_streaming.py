@@ -388,7 +388,7 @@ def test_a_data_set_on_the_hub_is_streamed(tmp_path: Path, monkeypatch: pytest.M
     found = {split: sorted(map(str, tmp_path.glob(f"{split}-*"))) for split in ("train", "test")}
     original = datasets.load_dataset
 
-    def load_dataset(path: str, name: Any, revision: Any, streaming: bool) -> Any:
+    def load_dataset(path: str, name: Any, revision: Any, streaming: bool = False) -> Any:
         assert path == "harbour/notices"
         return original("parquet", data_files=found, streaming=streaming, cache_dir=str(tmp_path / "cache"))
 
@@ -563,6 +563,24 @@ def test_a_streamed_run_is_evaluated_and_saved_by_steps(straight: tuple[Path, Re
     ]
     again = finetune.evaluate(folder / "straight", split="validation")
     assert again == result.scores["validation"]
+
+
+def test_a_streamed_run_learns_as_one_in_memory_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toy, "TASK", replace(toy.TASK, streams=True))
+    toy.base(tmp_path / "base")
+    paths = {
+        split: str(write(tmp_path, f"{split}.jsonl", toy.rows(size, seed=size), zipped=False))
+        for split, size in (("train", 400), ("test", 200))
+    }
+    training = {"max_steps": 60, "per_device_train_batch_size": 16, "learning_rate": 5e-3, "logging_steps": 60}
+    losses, accuracies = [], []
+    for streamed in (False, True):
+        dataset = {"path": paths, "streaming": streamed, "validation_size": 0}
+        more = {"score_base_model": False, "general_text": "none", "dataset": dataset, "training": training}
+        result = finetune.train(**toy.recipe(tmp_path / "base", tmp_path / f"run-{streamed}", **more))
+        accuracies.append(result.scores["test"]["accuracy"])
+        losses.append([entry["loss"] for entry in result.log if "loss" in entry])
+    assert min(accuracies) > 0.95, (accuracies, losses)
 
 
 def test_the_rows_before_a_checkpoint_of_other_processes_are_not_guessed(split: StreamedSplit, tmp_path: Path) -> None:
