@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -14,13 +15,13 @@ import transformers
 from transformers import EarlyStoppingCallback, set_seed
 
 from finetune import base as bases
-from finetune import failures, folder, models, processes, report
+from finetune import failures, folder, models, processes, report, secrets
 from finetune import result as results
 from finetune.data import feature_stream, lengths
 from finetune.data.feature_stream import FeatureStream
 from finetune.data.findings import one_line
 from finetune.data.preparation import Prepared, prepare
-from finetune.errors import Incompatible
+from finetune.errors import Incompatible, OutputExists
 from finetune.evaluation import forgetting
 from finetune.evaluation.analysis import analyse, score_examples, split_into_slices
 from finetune.evaluation.evidence import Evidence, compute_evidence
@@ -38,6 +39,7 @@ from finetune.models import Loaded
 from finetune.plan import Plan
 from finetune.plugins import resolve
 from finetune.progress import Reporter
+from finetune.recipe import to_mapping
 from finetune.recipe.options import describe
 from finetune.result import Result
 from finetune.training import arguments as training_arguments
@@ -97,8 +99,15 @@ def run(
     ):
         processes.join(timeout=float(plan.recipe.training.get("ddp_timeout", 1800)))
         if auto_resume and processes.from_main(lambda: (output / results.RESULT).is_file()):
+            finished = Result.load(output)
+            if changes := changes_since(finished, plan):
+                raise OutputExists(
+                    f"output: the run in {str(output)!r} has finished, with another recipe.\n  "
+                    + "\n  ".join(changes)
+                    + "\nName another folder, or replace the run with --overwrite."
+                )
             reporter.note(f"the run in {str(output)!r} has finished already; nothing is trained")
-            return Result.load(output)
+            return finished
         result = _run(
             plan,
             attempt,
@@ -189,6 +198,31 @@ def _run(
                 prepared, replace(ready, job=whole), trainer, base, scored=scored, reporter=reporter, started=started
             )
         )
+
+
+def changes_since(finished: Result, plan: Plan) -> list[str]:
+    """Return what a recipe says otherwise than that of a finished run, one line for each key.
+
+    Options that the recipe leaves out are not compared: the run recorded their defaults, and what it learned.
+    """
+    given, then = to_mapping(plan.recipe), finished.recipe
+    for key in ("path", "tokenizer"):
+        place = given["model"][key]
+        given["model"][key] = models.absolute(place) if place else place
+    pairs: dict[str, tuple[Any, Any]] = {name: (then.get(name), given[name]) for name in ("task", "model", "seed")}
+    pairs |= {f"dataset.{name}": (then["dataset"].get(name), value) for name, value in given["dataset"].items()}
+    for section in ("strategy", "preprocessor", "training"):
+        for name, value in (given[section] or {}).items():
+            if name == "name" and section == "preprocessor":
+                continue  # a default can be another class in a later version
+            if section != "training" or name not in checkpoints.HARMLESS:
+                pairs[f"{section}.{name}"] = ((then.get(section) or {}).get(name), value)
+    found = []
+    for name, (before, now) in pairs.items():
+        now = json.loads(secrets.redacted(results.to_json(now)))  # as the run wrote it
+        if before != now:
+            found.append(f"{name}: {before} then, {now} now")
+    return found
 
 
 def prepare_once(

@@ -54,7 +54,8 @@ def command(ctx: click.Context, name: str, as_json: bool) -> None:
             click.echo(f"{entry.text}\n" if "\n" in entry.text and entry.facts else entry.text)
         for title, fact in entry.facts.items():
             _show_fact(title, fact)
-        click.echo("\n" if entry.text or entry.facts else "", nl=False)
+        if entry.options and (entry.text or entry.facts):
+            click.echo()
         for option in entry.options:
             default = "required" if option.required else f"default {option.default!r}"
             click.echo(f"  {click.style(option.name, bold=True)}: {option.type} ({default})")
@@ -97,7 +98,7 @@ def _entries(ctx: click.Context, name: str) -> Iterator[Entry]:
     group = ctx.parent.command if ctx.parent else None
     if isinstance(group, click.Group) and name in group.list_commands(ctx) and not entries:
         entries.append(_of_command(ctx, name, group.get_command(ctx, name)))
-    if name in found.distributions:
+    if name in found.distributions and not entries:
         entries.append(_of_plugin(name, found))
     if not entries and ":" in name:
         entries = list(_of_path(name, found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -68,7 +69,11 @@ def away_from(recipe: Recipe, folder: Path) -> list[str]:
     content = to_mapping(recipe)
     for key in ("general_text", "preprocessor", "evaluator", "strategy"):
         places += [text for text in _texts(content[key]) if "/" in text or "." in text]
-    found = {text: None for text in places if os.path.exists(os.path.expanduser(text))}
+    found: dict[str, None] = {}
+    for text in places:
+        path = os.path.expanduser(text)
+        if os.path.exists(path) or glob.glob(path):  # a pattern stands for its files
+            found[text] = None
     for text in _texts(content):
         module, colon, _ = text.partition(":")
         if colon and module.isidentifier() and (folder / f"{module}.py").is_file():

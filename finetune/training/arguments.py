@@ -391,7 +391,12 @@ def check_streaming(task: Task, recipe: Recipe) -> None:
             f"dataset.streaming: the trainer of the task {recipe.task!r} needs all rows of train before the first "
             "step. Leave dataset.streaming out."
         )
-    if recipe.training.get("max_steps", -1) < 1:
+    steps = recipe.training.get("max_steps")
+    if not isinstance(steps, int):
+        if steps is not None:
+            return  # the check of types says so
+        steps = -1
+    if steps < 1:
         raise BadOptions("dataset.streaming: set training.max_steps, the number of steps. A stream has no epochs.")
     for name, (allowed, instead) in STREAMED.items():
         if name in recipe.training and recipe.training[name] not in allowed:

@@ -16,7 +16,7 @@ from finetune.api import FineTuned, evaluate, load, train
 from finetune.errors import BadData
 from finetune.recipe import Recipe, Source
 
-OURS = {"recipe", "resume", "accept_changes", "overwrite", "trust_code", "plugins", "reporter"}
+OURS = {"cache", "recipe", "resume", "accept_changes", "overwrite", "trust_code", "plugins", "reporter"}
 
 
 def test_every_key_of_a_recipe_is_an_argument_of_train() -> None:

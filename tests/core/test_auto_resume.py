@@ -65,6 +65,16 @@ def test_the_first_start_trains_and_one_after_the_end_changes_nothing(recipe: Pa
     assert again.stdout.splitlines()[-1] == f"Run folder: {run}"
 
 
+@pytest.mark.parametrize("change", ["training.max_steps=3", "seed=7", "dataset.validation_size=0.3", "strategy=frozen"])
+def test_a_finished_run_of_another_recipe_is_not_taken_for_this_one(
+    change: str, recipe: Path, made: small.Recipes
+) -> None:
+    assert train(recipe).exit_code == 0
+    again = train(recipe, change, "--auto-resume")
+    assert again.exit_code == 2 and "has finished, with another recipe" in again.stderr
+    assert change.partition("=")[0] in again.stderr and "then, " in again.stderr
+
+
 @pytest.mark.parametrize(("left", "origin"), [((), None), ((1, 2), "checkpoint-2")])
 def test_a_run_that_was_killed_goes_on_or_starts_again(
     left: tuple[int, ...], origin: str | None, recipe: Path, made: small.Recipes
