@@ -293,6 +293,10 @@ def _split(
             fix = f"All of its {table.bad:,} rows are bad." if table.bad else "Check that it is the right file."
             report.error("no-rows", f"{role} has no rows.", fix=fix, split=role, file=file)
         return None
+    for file, size in zip(table.files, table.sizes, strict=False):
+        if table.sound and not size:
+            message, fix = f"{file} has no rows.", "Check that it was written and copied completely."
+            report.add(Finding(level="warning", code="no-rows", message=message, fix=fix, file=file, split=role))
     needs = preprocessor.needs()
     may_be_missing = frozenset() if answers else needs.hidden | frozenset(needs.answers)
     before = report.levels["error"]

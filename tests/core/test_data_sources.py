@@ -20,13 +20,14 @@ import pluggy
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import toy
 from datasets import ClassLabel, Dataset, DatasetDict
 
 from finetune import hookimpl, hookspecs, trust
 from finetune.data import Examples, load
 from finetune.errors import BadData, BadOptions, UntrustedCode
 from finetune.interfaces import Columns, Finding, Preprocessor, Reader, Row
-from finetune.plugins import Plugins
+from finetune.plugins import Plugins, discover
 from finetune.progress import suppress_progress_bars
 from finetune.recipe import Source
 
@@ -522,3 +523,15 @@ print(peak() - before, sum(map(len, examples.splits.values())))
     assert rows >= size * ((1 << 20) // len(line))
     # The table is mapped from disk, and pages of it that were looked at count as the process's.
     assert megabytes < size + 150, f"{megabytes} MiB above what the imports take"
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_file_without_rows_next_to_others_is_a_warning(streaming: bool, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "ship", "label": "sea"}) + "\n")
+    (tmp_path / "b.jsonl").write_text("")
+    (tmp_path / "c.jsonl").write_text(json.dumps({"text": "tree", "label": "land"}) + "\n")
+    source = Source(path={"train": str(tmp_path / "*.jsonl")}, validation_size=0, streaming=streaming)
+    found = load(source, toy.SeaOrLand(), plugins=discover(), seed=0)
+    (warning,) = [finding for finding in found.findings if finding.code == "no-rows"]
+    assert warning.level == "warning" and str(warning.file).endswith("b.jsonl")
+    assert len(found.splits["train"]) == 2
