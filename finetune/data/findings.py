@@ -38,7 +38,7 @@ CODES: dict[str, str] = {
     "unnamed-gzip": "the content is compressed, but the file name does not end in .gz",
     "record-too-long": "a line or record is longer than 64 Mi characters",
     "corrupt-file": "the parquet or arrow file cannot be read",
-    "no-rows": "the split has no rows",
+    "no-rows": "the split has no rows; or a warning: one of its files has none",
     "blank-line": "a blank line in a text file; it is skipped, and counted in the data report only",
     # csv and tsv
     "ragged-row": "the row has more or fewer fields than the header",
