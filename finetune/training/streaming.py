@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.errors import BadCheckpoint
+from finetune.result import to_json
 
 
 class StreamLoader:
@@ -53,7 +54,7 @@ class StreamLoader:
     def save(self, directory: Path) -> None:
         """Write the position of this process into a checkpoint."""
         content = {"processes": self.stream.processes, **asdict(self.position or self.stream.start())}
-        self._path(directory).write_text(json.dumps(content), encoding="utf-8")
+        self._path(directory).write_text(to_json(content), encoding="utf-8")
 
     def restore(self, directory: Path) -> None:
         """Go on at the position of a checkpoint.

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.data import feature_table, text_checks
-from finetune.data.examples import _Chosen
+from finetune.data.examples import _Without
 from finetune.data.rows import Rows
 from finetune.data.splits import Split
 from finetune.data.table import Table
@@ -89,7 +89,8 @@ def test_rows_read_in_blocks_are_those_of_the_data_set(rows: list[dict[str, Any]
     assert list(read) == list(split.rows) == [read[place] for place in range(len(read))]
     assert read.features["label"].names == ["a", "b"]
     chosen = sorted(data.draw(st.sets(st.integers(0, len(index) - 1))))
-    assert list(_Chosen(read, chosen)) == [read[place] for place in chosen]
+    others = _Without(read, set(range(len(index))) - set(chosen))
+    assert list(others) == [read[place] for place in chosen] == [others[place] for place in range(len(others))]
 
 
 def test_types_that_datasets_decodes_are_left_to_it() -> None:
