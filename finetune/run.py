@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -100,12 +100,9 @@ def run(
         processes.join(timeout=float(plan.recipe.training.get("ddp_timeout", 1800)))
         if auto_resume and processes.from_main(lambda: (output / results.RESULT).is_file()):
             finished = Result.load(output)
-            if changes := changes_since(finished, plan):
-                raise OutputExists(
-                    f"output: the run in {str(output)!r} has finished, with another recipe.\n  "
-                    + "\n  ".join(changes)
-                    + "\nName another folder, or replace the run with --overwrite."
-                )
+            with processes.agreed():
+                if processes.is_main():
+                    require_same_recipe(finished, plan)
             reporter.note(f"the run in {str(output)!r} has finished already; nothing is trained")
             return finished
         result = _run(
@@ -200,29 +197,46 @@ def _run(
         )
 
 
-def changes_since(finished: Result, plan: Plan) -> list[str]:
-    """Return what a recipe says otherwise than that of a finished run, one line for each key.
+NOT_COMPARED = frozenset({"output", "card"})
+"""Keys of a recipe that may differ from those of a finished run: a folder can move, and `finetune card` adds facts."""
+
+
+def require_same_recipe(finished: Result, plan: Plan) -> None:
+    """Check that a recipe is that of a finished run.
 
     Options that the recipe leaves out are not compared: the run recorded their defaults, and what it learned.
+
+    Raises:
+        OutputExists: It is another one; the message has a line for each key that differs.
     """
-    given, then = to_mapping(plan.recipe), finished.recipe
+    given = json.loads(secrets.redacted(results.to_json(to_mapping(plan.recipe))))  # as the run wrote its own
     for key in ("path", "tokenizer"):
         place = given["model"][key]
         given["model"][key] = models.absolute(place) if place else place
-    pairs: dict[str, tuple[Any, Any]] = {name: (then.get(name), given[name]) for name in ("task", "model", "seed")}
-    pairs |= {f"dataset.{name}": (then["dataset"].get(name), value) for name, value in given["dataset"].items()}
-    for section in ("strategy", "preprocessor", "training"):
-        for name, value in (given[section] or {}).items():
-            if name == "name" and section == "preprocessor":
-                continue  # a default can be another class in a later version
-            if section != "training" or name not in checkpoints.HARMLESS:
-                pairs[f"{section}.{name}"] = ((then.get(section) or {}).get(name), value)
-    found = []
-    for name, (before, now) in pairs.items():
-        now = json.loads(secrets.redacted(results.to_json(now)))  # as the run wrote it
-        if before != now:
-            found.append(f"{name}: {before} then, {now} now")
-    return found
+    changes = []
+    for name, now, then in _pairs(given, finished.recipe):
+        if now != then and name not in NOT_COMPARED and name.removeprefix("training.") not in checkpoints.HARMLESS:
+            changes.append(f"{name}: {then} then, {now} now")
+    if changes:
+        raise OutputExists(
+            f"output: the run in {finished.directory!r} has finished, with another recipe.\n  "
+            + "\n  ".join(changes)
+            + "\nName another folder, or replace the run with --overwrite."
+        )
+
+
+def _pairs(given: Mapping[str, Any], then: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield each key of a recipe with a value of now and of then; those of a section with the name of the section."""
+    for name, value in given.items():
+        recorded = then.get(name)
+        if value is None and name in ("preprocessor", "evaluator"):
+            continue  # the run recorded the default
+        if not isinstance(value, Mapping) or not isinstance(recorded, Mapping):
+            yield name, value, recorded
+            continue
+        for key, each in value.items():
+            if key != "name" or name == "strategy":  # the default of the others can be another class in a later version
+                yield f"{name}.{key}", each, recorded.get(key)
 
 
 def prepare_once(

@@ -149,7 +149,7 @@ def _of_task(name: str, task: Task, found: Plugins, *, title: str, facts: Mappin
 
     preprocessor, evaluator = resolve(task.preprocessor), resolve(task.evaluator)
     columns = preprocessor().needs()
-    told = {
+    known = {
         "Score that models are chosen by": evaluator().primary,
         "Model class": task.model_class,
         "Strategies": sorted(found.catalogues["strategies"].targets),
@@ -163,8 +163,8 @@ def _of_task(name: str, task: Task, found: Plugins, *, title: str, facts: Mappin
     }
     sample = task.starter.get("dataset", {}).get("path", "")
     if rows := _rows(sample, found):
-        told[f"Example row ({sample})"] = {key: _short(value) for key, value in next(iter(rows.values()))[0].items()}
-    yield Entry(title=title, text=task.summary, facts={**facts, **told})
+        known[f"Example row ({sample})"] = {key: _short(value) for key, value in next(iter(rows.values()))[0].items()}
+    yield Entry(title=title, text=task.summary, facts={**facts, **known})
     for part, path, cls in (
         ("preprocessor", task.preprocessor, preprocessor), ("evaluator", task.evaluator, evaluator)
     ):  # fmt: skip

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import pickle
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from finetune.data import storage
+from finetune.result import to_json
 
 
 class DroppedRows(Sequence[Mapping[str, Any]]):
-    """A list of entries that is kept in a temporary file."""
+    """A list of entries that is kept in a temporary file, as `dropped.jsonl` holds them."""
 
     def __init__(self) -> None:
         self._path: Path | None = None
@@ -24,10 +25,10 @@ class DroppedRows(Sequence[Mapping[str, Any]]):
     def extend(self, entries: Iterable[Mapping[str, Any]]) -> None:
         """Add entries."""
         if self._path is None:
-            self._path = storage.folder() / "dropped.pickle"
-        with self._path.open("ab") as file:
+            self._path = storage.folder() / "dropped.jsonl"
+        with self._path.open("a", encoding="utf-8", errors="surrogatepass") as file:
             for entry in entries:
-                pickle.dump(dict(entry), file)
+                file.write(f"{to_json(entry, default=str)}\n")
                 self._size += 1
 
     def __len__(self) -> int:
@@ -36,9 +37,8 @@ class DroppedRows(Sequence[Mapping[str, Any]]):
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
         if self._path is None:
             return
-        with self._path.open("rb") as file:
-            for _ in range(self._size):
-                yield pickle.load(file)  # written above, into a folder that only this user can read
+        with self._path.open(encoding="utf-8", errors="surrogatepass", newline="\n") as file:
+            yield from map(json.loads, file)
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):

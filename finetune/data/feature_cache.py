@@ -5,8 +5,8 @@ and its code, the tokenizer, the task, and the versions of the libraries. An ent
 JSON file, and their digests; nothing in it is code. It is written under another name and then renamed, so an entry is
 complete or it is not there, also if several processes write the same one.
 
-An entry is used only if it belongs to this user and nobody else can change it, if its digests fit, and if the features
-of some of its rows are those that the preprocessor makes now. Otherwise the features are made again.
+An entry is used only if it belongs to this user and no other user can change it, if its digests fit, and if the
+features of some of its rows are those that the preprocessor makes now. Otherwise the features are made again.
 """
 
 from __future__ import annotations

@@ -19,10 +19,10 @@ import pyarrow.compute as pc
 import pyarrow.json as pa_json
 from datasets import Dataset, DatasetInfo, Features, IterableDataset
 
+from finetune.data import files
 from finetune.data.dropped_rows import DroppedRows
 from finetune.data.findings import Report, UnreadableError
 from finetune.data.readers import binary
-from finetune.data.readers.delimited import DelimitedReader
 from finetune.data.readers.formats import Formats
 from finetune.data.readers.json_lines import JsonLinesReader
 from finetune.data.readers.text import Text
@@ -382,14 +382,12 @@ def survey(
             "to a file, or leave dataset.streaming out."
         )
     paths = [Path(name).expanduser() for name in content.names]
-    kinds = [formats.binary(path.name, source.format) for path in paths]
-    if paths and all(kinds):
-        known = [kind for kind in kinds if kind]
-        return _survey_binary(content, paths, known, split=split, source=source, report=report)
-    if any(kinds):
-        message = f"{split} mixes text files with {next(filter(None, kinds))}."
-        report.error("mixed-formats", message, fix="Convert the files to one format.", split=split)
+    errors = report.levels["error"]
+    kinds = files.kinds_of(content, paths, split=split, source=source, formats=formats, report=report)
+    if kinds is None:
         return Survey(table=Table(rows=None, read=0, files=content.names, sound=False))
+    if kinds:
+        return _survey_binary(content, paths, kinds, split=split, errors=errors, report=report)
     return _survey_text(
         content, paths, split=split, source=source, formats=formats, needed=needed, used=used, report=report
     )
@@ -411,22 +409,12 @@ def _survey_text(
     tabulator = Tabulator(split=split, report=report, needed=needed, used=used, writer=head, broken=DroppedRows())
     readers: list[Reader] = []
     for path, name in zip(paths, content.names, strict=True):
-        text = Text(path, name=name, encoding=source.encoding)
-        try:
-            reader = formats.reader(
-                path, name=name, given=source.format, encoding=source.encoding, options=source.options
-            )
-        except UnreadableError as error:
-            report.add(error.finding)
-            continue
-        readers.append(reader)
-        header = isinstance(reader, DelimitedReader)
-        tabulator.read(reader.rows(text, file=name), measured=text, file=name, header=header)
-        if text.byte_order_mark:
-            tabulator.note("byte_order_marks")
+        reader = files.tabulate(tabulator, path, name=name, source=source, formats=formats)
+        if reader is not None:
+            readers.append(reader)
     table = tabulator.finish()
     if not paths or report.levels["error"] > errors or table.rows is None:
-        return Survey(table=_unsound(table) if report.levels["error"] > errors else table)
+        return Survey(table=table.unsound() if report.levels["error"] > errors else table)
     sizes = head.counts + [0] * (len(paths) - len(head.counts))
     is_utf8 = codecs.lookup(source.encoding).name == "utf-8" and not table.notes
     pieces = []
@@ -444,24 +432,9 @@ def _survey_text(
     return _surveyed(table, pieces, sizes)
 
 
-def _unsound(table: Table) -> Table:
-    return Table(
-        rows=table.rows,
-        files=table.files,
-        sizes=table.sizes,
-        read=table.read,
-        sound=False,
-        header=table.header,
-    )
-
-
 def _survey_binary(
-    content: Files, paths: Sequence[Path], kinds: Sequence[str], *, split: str, source: Source, report: Report
+    content: Files, paths: Sequence[Path], kinds: Sequence[str], *, split: str, errors: int, report: Report
 ) -> Survey:
-    errors = report.levels["error"]
-    if source.options:
-        message = f"dataset.options has no effect for {kinds[0]} files."
-        report.error("source-failed", message, fix="Remove it.", split=split, file=content.names[0])
     sizes = [0] * len(paths)
     kept: list[pa.RecordBatch] = []
     for number, batch in binary.blocks(paths, names=content.names, kinds=kinds, split=split, report=report):

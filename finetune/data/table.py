@@ -77,6 +77,10 @@ class Table:
     header: bool = False
     """Whether the names of the columns come from the first line of a file."""
 
+    def unsound(self) -> Table:
+        """Return the table as one in which an error was found."""
+        return replace(self, sound=False, bad=0, broken=(), notes={})
+
     def place(self, position: int) -> dict[str, Any]:
         """Return ``file``, ``line``, ``row`` (its position in its file, from 0) and ``path`` of a row."""
         if self.places is None:

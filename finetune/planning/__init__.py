@@ -41,11 +41,18 @@ def plan(recipe: str | Path | Recipe, *, gpu: str | None = None, gpus: int = 1, 
 
     Raises:
         FinetuneError: The recipe, the data or the model cannot be used.
+        BadOptions: The recipe divides the weights, and not several GPUs are named.
         OutOfMemory: This machine has not enough memory for a step.
     """
     from finetune import recipe as recipes
+    from finetune.errors import BadOptions
 
     read = recipe if isinstance(recipe, recipes.Recipe) else recipes.read(recipe)
+    if read.training.get("fsdp") and (gpu is None or gpus == 1):
+        raise BadOptions(
+            "training: 'fsdp' divides the weights among several processes, and a plan measures one. Name the GPUs, and "
+            "their memory is computed: --gpu l4-24gb --gpus 4."
+        )
     if gpu is None:
         from finetune.planning import child
 

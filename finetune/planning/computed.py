@@ -159,9 +159,10 @@ def compute(prepared: Prepared, *, gpu: str, gpus: int = 1) -> Computed:
     available = device.memory - devices.RESERVED
     model = StepModel(prepared)
     rows = model.arguments.per_device_train_batch_size
-    needs = needs_of(model, rows=rows, gpus=gpus)
+    setting = Setting(sharded=bool(prepared.plan.recipe.training.get("fsdp")))
+    needs = needs_of(model, rows=rows, gpus=gpus, sharded=setting.sharded)
     fits = needs.total <= available
-    changes = [] if fits else list(_changes(prepared, model, available=available, gpus=gpus))
+    changes = [] if fits else list(_changes(prepared, model, setting, available=available, gpus=gpus))
     sizes = model.sizes
     return Computed(
         gpu=gpu,
@@ -177,11 +178,11 @@ def compute(prepared: Prepared, *, gpu: str, gpus: int = 1) -> Computed:
         parameters=sizes.numbers,
         checkpoint_bytes=model.saved_bytes + needs.optimizer,
         changes=tuple(changes),
-        notes=tuple(_notes(model, device, gpus)),
+        notes=tuple(_notes(model, device, gpus, sharded=setting.sharded)),
     )
 
 
-def _notes(model: StepModel, device: devices.Gpu, gpus: int) -> list[str]:
+def _notes(model: StepModel, device: devices.Gpu, gpus: int, *, sharded: bool) -> list[str]:
     """Return what the figures leave out."""
     notes = ["these figures are computed, not measured; the time on another device is not predicted"]
     if model.new:
@@ -190,16 +191,17 @@ def _notes(model: StepModel, device: devices.Gpu, gpus: int) -> list[str]:
         notes.append("the trainer of this task also writes texts while it trains; the memory for that is not computed")
     if not device.bf16:
         notes.append(f"the {device.title} has no bfloat16; fp16 needs the same memory")
-    if gpus > 1:
+    if gpus > 1 and not sharded:
         notes.append("several GPUs train by DDP, unless a change says FSDP")
     return notes
 
 
-def _changes(prepared: Prepared, model: StepModel, *, available: int, gpus: int) -> Iterator[Change]:
+def _changes(prepared: Prepared, model: StepModel, setting: Setting, *, available: int, gpus: int) -> Iterator[Change]:
     """Yield changes in the order of what they cost, each on top of those before it, until the run fits."""
-    setting = Setting()
     rows, accumulated = model.arguments.per_device_train_batch_size, model.accumulated
-    for what, costs, change in _candidates(model, prepared.plan.plugins, prepared.plan.strategy, gpus=gpus):
+    for what, costs, change in _candidates(
+        model, prepared.plan.plugins, prepared.plan.strategy, gpus=gpus, sharded=setting.sharded
+    ):
         tried = change(setting)
         try:
             built = _build(prepared, tried)
@@ -223,8 +225,13 @@ def _changes(prepared: Prepared, model: StepModel, *, available: int, gpus: int)
 BATCH = "a smaller batch"
 
 
-def _candidates(model: StepModel, plugins: Plugins, used: Strategy, *, gpus: int) -> Iterator[tuple[str, str, Any]]:
-    """Yield what can be changed, what it costs, and the function from a setting to the next."""
+def _candidates(
+    model: StepModel, plugins: Plugins, used: Strategy, *, gpus: int, sharded: bool
+) -> Iterator[tuple[str, str, Any]]:
+    """Yield what can be changed, what it costs, and the function from a setting to the next.
+
+    Not every strategy can train divided weights. FSDP is offered with the last one that can.
+    """
     arguments = model.arguments
 
     def with_arguments(**more: Any) -> Any:
@@ -243,14 +250,20 @@ def _candidates(model: StepModel, plugins: Plugins, used: Strategy, *, gpus: int
         yield BATCH, "time, if the GPU has less to do at once; the total batch stays", with_arguments()
     if model.autocast is None:
         yield "training: bf16: true", "some precision", with_arguments(bf16=True)
+    last = divisible = type(used)
+    name_of_divisible = None
     for name, strategy in sorted(strategies_for_memory(plugins).items(), key=lambda item: item[1].memory_rank):
-        if strategy.memory_rank > used.memory_rank:
+        if strategy.memory_rank > used.memory_rank and (strategy.trains_sharded or not sharded):
             yield f"strategy: {name}", "what can be learned, because few parameters train", with_strategy(name)
-    if gpus > 1:
+            last = strategy
+            if strategy.trains_sharded:
+                divisible, name_of_divisible = strategy, name
+    if gpus > 1 and not sharded and divisible.trains_sharded:
+        back = "" if divisible is last else f", with strategy: {name_of_divisible or 'that of the recipe'}"
         yield (
-            f"FSDP over {gpus} GPUs",
+            f"training: fsdp: true, over {gpus} GPUs{back}",
             "traffic between the GPUs",
-            lambda old: Setting(arguments=old.arguments, strategy=old.strategy, sharded=True),
+            lambda old: Setting(arguments=old.arguments, strategy=name_of_divisible, sharded=True),
         )
 
 

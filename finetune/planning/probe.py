@@ -82,7 +82,7 @@ def _measure(plan: Plan, reporter: Reporter) -> Measured:
             watch = _train(trainer, ready.job, epochs[0] if arranged else None, output=Path(plan.recipe.output))
         saving = Times()
         with reporter.phase("save, reload and compare"):
-            model = runs.room(ready.job.model, plan.recipe.training)["model"]
+            model = runs.room(ready.job.model, ready.job.arguments)["model"]
             if _has_room(Path(plan.recipe.output), model):
                 _, saving = _timed(lambda: runs.save(prepared, ready.job, trainer))
     points = [(bucket.tokens, bucket.times) for bucket in watch.buckets]
@@ -111,7 +111,7 @@ def _measure(plan: Plan, reporter: Reporter) -> Measured:
         memory_before_model=before,
         peak_memory=peak_memory(),
         peak_gpu_memory=torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
-        checkpoint_bytes=watch.checkpoint_bytes or runs.room(ready.job.model, plan.recipe.training)["checkpoint"],
+        checkpoint_bytes=watch.checkpoint_bytes or runs.room(ready.job.model, ready.job.arguments)["checkpoint"],
         checkpoint_is_measured=bool(watch.checkpoint_bytes),
         model_bytes=model,
         trainable_parameters=ready.trainable,
@@ -266,7 +266,7 @@ def _train(trainer: Any, job: Job, steps: Sequence[batches.Step] | None, *, outp
                 rows += batch
         trainer.train_dataset = trainer.train_dataset.select(rows)
         trainer.args.train_sampling_strategy = "sequential"
-    saved = runs.room(job.model, job.recipe.training if job.recipe else {})
+    saved = runs.room(job.model, job.arguments)
     watch = StepWatch(plan, saves=_has_room(output, saved["checkpoint"]), output=output)
     trainer.add_callback(watch)
     arguments = trainer.args

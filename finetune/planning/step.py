@@ -79,6 +79,8 @@ class StepModel:
         if strategy is not None:
             plan = replace(plan, strategy=strategy)
         training_options = {**plan.recipe.training, **arguments}
+        for name in ("fsdp", "fsdp_config"):  # this process has all weights; `needs_of` divides their sizes
+            training_options.pop(name, None)
         recipe = replace(plan.recipe, training=training_options, output=str(storage.folder()))
         self.prepared = replace(prepared, plan=replace(plan, recipe=recipe))
         with models.suppress_output(), _explained(plan.model.path):

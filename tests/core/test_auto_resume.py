@@ -65,7 +65,7 @@ def test_the_first_start_trains_and_one_after_the_end_changes_nothing(recipe: Pa
     assert again.stdout.splitlines()[-1] == f"Run folder: {run}"
 
 
-@pytest.mark.parametrize("change", ["training.max_steps=3", "seed=7", "dataset.validation_size=0.3", "strategy=frozen"])
+@pytest.mark.parametrize("change", ["training.max_steps=3", "seed=7", "training.learning_rate=0.5", "strategy=frozen"])
 def test_a_finished_run_of_another_recipe_is_not_taken_for_this_one(
     change: str, recipe: Path, made: small.Recipes
 ) -> None:

@@ -357,6 +357,37 @@ def test_fsdp_gives_each_gpu_its_share(tiny_bert: Path, reviews: Path, tmp_path:
     assert shared.weights == pytest.approx(whole.weights / 4, rel=0.1)
 
 
+def test_a_recipe_that_divides_its_weights_is_computed_and_not_measured(
+    tiny_bert: Path, reviews: Path, tmp_path: Path
+) -> None:
+    from finetune.planning.computed import needs_of
+
+    recipe = a_recipe(tiny_bert, reviews, tmp_path / "run", training={"fsdp": True, "per_device_train_batch_size": 4})
+    for options in ({}, {"gpu": "l4-24gb"}):
+        with pytest.raises(BadOptions, match=r"Name the GPUs.* --gpus 4"):
+            planning.plan(recipe, **options)  # type: ignore[arg-type]
+    found = planning.plan(recipe, gpu="l4-24gb", gpus=4).computed
+    prepared = prepare(plans.make(a_recipe(tiny_bert, reviews, tmp_path / "run"), discover()))
+    assert found is not None
+    assert found.needs == needs_of(StepModel(prepared), rows=4, gpus=4, sharded=True)
+    assert not any("DDP" in note for note in found.notes)
+
+
+def test_fsdp_is_offered_with_a_strategy_that_can_train_divided_weights(
+    tiny_bert: Path, reviews: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("peft")
+    from finetune.planning.computed import Setting, _candidates
+
+    plan = plans.make(a_recipe(tiny_bert, reviews, tmp_path / "run"), discover())
+    model = StepModel(prepare(plan))
+    *_, (what, _, change) = _candidates(model, plan.plugins, plan.strategy, gpus=4, sharded=False)
+    assert what == "training: fsdp: true, over 4 GPUs, with strategy: lora"
+    assert change(Setting(strategy="qlora")) == Setting(strategy="lora", sharded=True)
+    divided = [what for what, _, _ in _candidates(model, plan.plugins, plan.strategy, gpus=4, sharded=True)]
+    assert "strategy: lora" in divided and not any("qlora" in what or "fsdp" in what for what in divided)
+
+
 def test_the_gradients_of_gathered_weights_do_not_pile_up() -> None:
     """Under FSDP, more layers keep more activations, but no more gradients at one time."""
     peaks = []

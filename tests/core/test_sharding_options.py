@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pickle import UnpicklingError
 from typing import Any
 
+import accelerate.utils.fsdp_utils as upstream
 import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.utils import FullyShardedDataParallelPlugin
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import TrainingArguments
@@ -167,3 +172,25 @@ def test_one_process_has_nothing_to_divide() -> None:
     require_processes({"fsdp": False}, count=1)
     with pytest.raises(BadOptions, match="the run has one"):
         require_processes({"fsdp": True}, count=1)
+
+
+class _Canary:
+    def __reduce__(self) -> Any:
+        return (open, ("canary", "w"))
+
+
+@pytest.mark.parametrize("load", ["load_fsdp_model", "load_fsdp_optimizer"])
+def test_accelerate_reads_whole_checkpoints_as_tensors_only(
+    load: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("pytorch_model_fsdp.bin", "optimizer.bin"):
+        torch.save(_Canary(), tmp_path / name)
+    plugin = FullyShardedDataParallelPlugin(fsdp_version=2, state_dict_type="FULL_STATE_DICT")
+    accelerator = Accelerator(cpu=True)
+    monkeypatch.setattr(Accelerator, "is_fsdp2", True)
+    model = torch.nn.Linear(2, 2)
+    given = [model] if load == "load_fsdp_model" else [torch.optim.SGD(model.parameters()), model]
+    with pytest.raises(UnpicklingError, match="Weights only load failed"):
+        getattr(upstream, load)(plugin, accelerator, *given, str(tmp_path))
+    assert not (tmp_path / "canary").exists()
