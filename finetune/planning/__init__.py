@@ -41,7 +41,8 @@ def plan(recipe: str | Path | Recipe, *, gpu: str | None = None, gpus: int = 1, 
 
     Raises:
         FinetuneError: The recipe, the data or the model cannot be used.
-        BadOptions: The recipe divides the weights, and not several GPUs are named.
+        BadOptions: The recipe divides the weights, and not several GPUs are named; or train is a stream, and no GPU is
+            named.
         OutOfMemory: This machine has not enough memory for a step.
     """
     from finetune import recipe as recipes
@@ -52,6 +53,11 @@ def plan(recipe: str | Path | Recipe, *, gpu: str | None = None, gpus: int = 1, 
         raise BadOptions(
             "training: 'fsdp' divides the weights among several processes, and a plan measures one. Name the GPUs, and "
             "their memory is computed: --gpu l4-24gb --gpus 4."
+        )
+    if gpu is None and read.dataset.streaming:
+        raise BadOptions(
+            "dataset.streaming: the lengths of the batches of a stream are not known before they are read. Plan without "
+            "streaming and shuffle_buffer, and with a dataset.limit; or name a GPU, and its memory is computed: --gpu."
         )
     if gpu is None:
         from finetune.planning import child

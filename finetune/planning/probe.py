@@ -165,8 +165,8 @@ def _steps(trainer: Any, job: Job) -> tuple[list[list[batches.Step]], bool]:
     loader = trainer.get_train_dataloader()
     if getattr(loader, "batch_sampler", None) is None:
         raise Incompatible(
-            "the data come as a stream, so how long their batches are is not known before they are read. Plan with "
-            "dataset.streaming: false and a dataset.limit."
+            "the trainer of this task has no batch sampler, so how long its batches are is not known before they are "
+            "drawn."
         )
     epochs = batches.sampled(loader, epochs=trainer.args.num_train_epochs)
     steps = [batches.steps_of(drawn, lengths, accumulated=accumulated) for drawn in epochs]

@@ -373,6 +373,13 @@ def test_a_recipe_that_divides_its_weights_is_computed_and_not_measured(
     assert not any("DDP" in note for note in found.notes)
 
 
+def test_a_stream_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    recipe = a_recipe(tmp_path / "no-model", tmp_path / "no-data", tmp_path / "run",
+                      dataset={"path": str(tmp_path / "no-data"), "streaming": True})  # fmt: skip
+    with pytest.raises(BadOptions, match="Plan without streaming and shuffle_buffer"):
+        planning.plan(recipe)
+
+
 def test_fsdp_is_offered_with_a_strategy_that_can_train_divided_weights(
     tiny_bert: Path, reviews: Path, tmp_path: Path
 ) -> None:
