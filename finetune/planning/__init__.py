@@ -57,8 +57,8 @@ def plan(recipe: str | Path | Recipe, *, gpu: str | None = None, gpus: int = 1, 
     if gpu is None and read.dataset.streaming:
         raise BadOptions(
             "dataset.streaming: the lengths of the batches of a stream are not known before they are read. Plan "
-            "without streaming and shuffle_buffer, and with a dataset.limit; or name a GPU, and its memory is computed: "
-            "--gpu."
+            "without streaming and shuffle_buffer, and with a dataset.limit. Or name a GPU, and its memory is computed "
+            "(--gpu)."
         )
     if gpu is None:
         from finetune.planning import child
