@@ -43,7 +43,7 @@ from finetune.recipe import to_mapping
 from finetune.recipe.options import describe
 from finetune.result import Result
 from finetune.training import arguments as training_arguments
-from finetune.training import callbacks, checkpoints, checks, sharding_options, upstream
+from finetune.training import callbacks, checkpoints, checks, sharding_options, streaming, upstream
 from finetune.training import trainer as training
 from finetune.training.sharding import require_same_kind
 
@@ -495,7 +495,8 @@ def identify(prepared: Prepared, job: Job, described: Mapping[str, Any]) -> chec
         checkpoints.BASE: bases.facts(described),
     }
     circumstances = {**environment["versions"], "threads": environment["threads"]}
-    return checkpoints.Identity(facts, circumstances)
+    fixed = {"processes": streaming.FIXED_PROCESSES} if job.stream is not None else {}
+    return checkpoints.Identity(facts, circumstances, fixed)
 
 
 def scores_choose_weights(job: Job) -> bool:

@@ -39,11 +39,15 @@ def recipe(folder: Path, name: str, *, batch: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def train(content: Mapping[str, Any], *flags: str) -> dict[str, Any]:
+def call(content: Mapping[str, Any], *flags: str) -> subprocess.CompletedProcess[str]:
     file = Path(f"{content['output']}.yaml")
     file.write_text(yaml.safe_dump(dict(content)))
     command = [sys.executable, "-m", "finetune", "train", str(file), "--quiet", *flags]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+
+
+def train(content: Mapping[str, Any], *flags: str) -> dict[str, Any]:
+    ended = call(content, *flags)
     assert ended.returncode == 0, ended.stderr[-3000:]
     result: dict[str, Any] = json.loads((Path(content["output"]) / "result.json").read_text())
     return result
@@ -74,6 +78,10 @@ def test_two_processes_read_the_rows_of_one_and_resume_to_the_bit(tmp_path: Path
     shutil.rmtree(cut / "checkpoint-8")
     positions = [json.loads((cut / "checkpoint-4" / f"stream-{n}.json").read_text()) for n in range(2)]
     assert [each["processes"] for each in positions] == [2, 2]
+    for flags in (["--resume"], ["--resume", "--accept-changes"]):
+        refused = call(recipe(tmp_path, "cut", batch=12), *flags)
+        assert refused.returncode == 2 and "processes: 2 then, 1 now. A streamed run goes on with" in refused.stderr
+        assert "resume with them" not in refused.stderr
     train(recipe(tmp_path, "cut", batch=6), "--processes", "2", "--resume")
     first, second = (load_file(folder / "model.safetensors") for folder in (tmp_path / "together", cut))
     assert all(torch.equal(first[name], second[name]) for name in first)

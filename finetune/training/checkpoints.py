@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NotRequired
 
@@ -140,6 +140,8 @@ class Identity:
     circumstances: Mapping[str, Any]
     """Versions and threads. If they change, the run can continue, but its weights differ in the
     last bits."""
+    fixed: Mapping[str, str] = field(default_factory=dict)
+    """Facts that must not change even if the user accepts changes, with the reason."""
 
     def changes(self, manifest: Mapping[str, Any]) -> list[str]:
         """Return the facts that differ, one line for each: ``seed: 42 then, 43 now``."""
@@ -342,6 +344,13 @@ def newest(output: Path, identity: Identity, *, accept_changes: bool = False) ->
             invalid.append(directory)
             continue
         changed = identity.changes(manifest)
+        for change in changed:
+            reason = identity.fixed.get(change.partition(":")[0])
+            if reason is not None:
+                raise BadCheckpoint(
+                    f"cannot resume from {directory}: {change}. {reason} Undo the change, or start again with "
+                    "--overwrite."
+                )
         if changed and not accept_changes:
             raise BadCheckpoint(
                 f"cannot resume from {directory}: the recipe or the data changed.\n  "

@@ -11,6 +11,8 @@ from typing import Any
 from finetune.errors import BadCheckpoint
 from finetune.result import to_json
 
+FIXED_PROCESSES = "A streamed run goes on with the same number of processes: each has its own position in the data."
+
 
 class StreamLoader:
     """Gives a trainer the batches of a stream. It has no length: the recipe says how many steps are made.
@@ -68,7 +70,7 @@ class StreamLoader:
             if processes != self.stream.processes:
                 raise BadCheckpoint(
                     f"{directory.name} was written by {processes} processes, and this run has {self.stream.processes}. "
-                    "A streamed run goes on with the same number: each process has its own position in the data."
+                    f"{FIXED_PROCESSES}"
                 )
             self.position = self.stream.start(**content)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
