@@ -35,27 +35,32 @@ def command(
     """Print a job file that trains RECIPE on a cluster.
 
     The job continues after each interruption. The file is complete, and says in comments how to submit it. Relative
-    paths are those of the current folder. KEY=VALUE replaces one key of the recipe.
+    paths are those of the current folder. KEY=VALUE replaces one key of the recipe. The recipe is checked first; its
+    data are not read: `finetune check` reads them.
 
     Example: finetune job recipe.yaml --for slurm > train.sbatch
     """
     from pathlib import Path
 
-    from finetune import jobs, secrets
+    from finetune import jobs
     from finetune import recipe as recipes
-    from finetune.cli.output import page
+    from finetune.cli import output as shown
     from finetune.errors import OutputExists
-    from finetune.plugins import discover
+    from finetune.plugins import add_recipe_folder, discover
 
     if scheduler is None:
         raise click.UsageError(f"--for is missing. Write what starts the job: {', '.join(SCHEDULERS)}.")
     if time is not None and scheduler != "slurm":
         raise click.UsageError("--time has an effect with --for slurm only.")
     read = recipes.read(recipe, overrides)
-    secrets.refuse(recipes.to_mapping(read))
+    add_recipe_folder(Path(recipe))
+    plugins = discover()
+    with shown.loading():
+        from finetune import plan as plans
+    plans.make(read, plugins)  # a mistake in the recipe would show after hours in a queue
     job = jobs.describe(
         read,
-        discover(),
+        plugins,
         path=recipe,
         content=Path(recipe).read_text(encoding="utf-8"),
         overrides=overrides,
@@ -64,14 +69,15 @@ def command(
         time=jobs.parse_time(time or jobs.DAY),
     )
     text = jobs.write(job, scheduler=scheduler)
-    for note in _notes(scheduler, jobs.away_from(read, Path(recipe).parent), read.training):
+    missing = [f"not found here, and the job needs it: {name}" for name in jobs.missing_files(read, plugins)]
+    for note in [*missing, *_notes(scheduler, jobs.away_from(read, Path(recipe).parent), read.training)]:
         click.echo(f"note: {note}", err=True)
     if output is None:
         click.echo(text, nl=False)
         return
     if Path(output).exists():
         raise OutputExists(f"--output: {output!r} exists. Name another file, or remove it.")
-    page(Path(output), text)
+    shown.page(Path(output), text)
 
 
 def _notes(scheduler: str, files: list[str], training: object) -> list[str]:

@@ -68,14 +68,35 @@ def find(source: Source, *, plugins: Plugins, formats: Formats, report: Report) 
                 f"{did_you_mean(scheme, known)} Installed sources: {_listed(known)}. Write a Python function as "
                 "'module:function'."
             )
-    looks_like_file = formats.stem(path.name) is not None or path.exists() or path.is_symlink()
-    if looks_like_file or glob.has_magic(source.path) or not _HUB.fullmatch(source.path):
+    if _names_files(source.path, formats):
         _refuse(source, "name", "revision", what="files")
         if path.is_dir():
             return _folder(source, path, formats=formats, report=report)
         return {"train": _expanded([source.path], split=None, report=report)}
     _refuse(source, "options", "format", what="a data set on the Hub")
     return _hub(source)
+
+
+def missing(source: Source, *, formats: Formats) -> list[str]:
+    """Return the files and patterns of ``dataset.path`` for which there is no file."""
+    if isinstance(source.path, Mapping):
+        names = [name for given in source.path.values() for name in ([given] if isinstance(given, str) else given)]
+    else:
+        is_other = ":" in source.path or not _names_files(source.path, formats)
+        names = [] if is_other else [source.path]
+    absent = []
+    for name in names:
+        path = Path(name).expanduser()
+        if not path.exists() and not glob.glob(str(path), recursive=True):
+            absent.append(name)
+    return absent
+
+
+def _names_files(name: str, formats: Formats) -> bool:
+    """Return whether ``dataset.path`` names a file, a folder or a pattern, and not a data set on the Hub."""
+    path = Path(name).expanduser()
+    looks_like_file = formats.stem(path.name) is not None or path.exists() or path.is_symlink()
+    return looks_like_file or glob.has_magic(name) or not _HUB.fullmatch(name)
 
 
 def _is_module(name: str) -> bool:

