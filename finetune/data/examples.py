@@ -266,6 +266,9 @@ def _parted(
         close = nearest(source.split_by, names)
         message = f"dataset.split_by names the column {source.split_by!r}, which does not exist."
         fix = f"Did you mean {close!r}?" if close else f"The columns are: {listed(names)}."
+        if source.split_by in source.columns:
+            message = f"dataset.split_by names {source.split_by!r}, a column that dataset.columns renames."
+            fix = f"Write its new name: split_by: {source.columns[source.split_by]}."
         report.error("missing-column", message, fix=fix, split="train", column=source.split_by)
         return None
     rule = streaming.rule_of(source, preprocessor, names)

@@ -6,6 +6,7 @@ while the layer computes.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
@@ -62,6 +63,8 @@ def divide(built: Any) -> None:
         TrainingFailed: The processes have different weights.
     """
     model, plugin = built.model, built.accelerator.state.fsdp_plugin
+    # a head for each token returns a view of its logits; no loss of transformers or TRL changes them in place
+    warnings.filterwarnings("ignore", message=r"FSDP2-wrapped module \(.*\) returned a view", category=UserWarning)
     require_same_weights(model)
     named = plugin.transformer_cls_names_to_wrap
     plugin.transformer_cls_names_to_wrap = layers_of(model) if named is None else _checked(model, named)

@@ -276,6 +276,7 @@ def test_a_larger_share_holds_the_rows_of_a_smaller_one(share: float, texts: lis
     ("changes", "code", "message"),
     [
         ({"split_by": "texts"}, "missing-column", "Did you mean 'text'?"),
+        ({"split_by": "ship", "columns": {"ship": "vessel"}}, "missing-column", "its new name: split_by: vessel."),
         ({"validation_size": 1e-9}, "cannot-split", "too few rows with different values to split 0% from train"),
     ],
 )
@@ -283,7 +284,7 @@ def test_a_larger_share_holds_the_rows_of_a_smaller_one(share: float, texts: lis
 def test_a_rule_that_splits_nothing_is_reported(
     tmp_path: Path, changes: Any, code: str, message: str, streamed: bool
 ) -> None:
-    path = write(tmp_path, "rows.jsonl", ROWS, zipped=False)
+    path = write(tmp_path, "rows.jsonl", [{**row, "ship": "Anna"} for row in ROWS], zipped=False)
     with pytest.raises(BadData, match=message.replace("?", r"\?")) as caught:
         load(Source(**{"path": str(path), "split_by": "text", "streaming": streamed, **changes}))
     assert list(caught.value.counts) == [code]
