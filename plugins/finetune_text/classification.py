@@ -12,7 +12,7 @@ from finetune.errors import BadData, listed
 from finetune.interfaces import Batch, Columns, Finding, Preprocessor, Row
 from finetune_text import label_checks, labels, texts
 from finetune_text.labels import LABEL, as_text
-from finetune_text.losses import CrossEntropy
+from finetune_text.losses import CrossEntropy, check_focal_gamma
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,6 +36,9 @@ class TextClassificationPreprocessor(Preprocessor):
     """Weight of each label in the loss: `balanced` (by rarity in train), or label → weight, 1 where not named."""
     label_smoothing: float = 0.0
     """Share of the target that is spread over all labels."""
+    focal_gamma: float = 0.0
+    """Focal loss: rows whose label the model is sure of count less; 0 for cross entropy, 2 in the paper (Lin et al.
+    2017)."""
     class_counts: Mapping[str, int] | None = None
     """Rows of each label in train; always learned."""
 
@@ -44,6 +47,9 @@ class TextClassificationPreprocessor(Preprocessor):
             raise ValueError("class_weights cannot be negative")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError("label_smoothing must be at least 0 and less than 1")
+        check_focal_gamma(self.focal_gamma)
+        if self.focal_gamma and self.label_smoothing:
+            raise ValueError("focal_gamma and label_smoothing cannot be set together")
 
     def needs(self) -> Columns:
         """Return the columns that are read."""
@@ -136,7 +142,7 @@ class TextClassificationPreprocessor(Preprocessor):
 
     def loss(self) -> CrossEntropy:
         """Return cross entropy with the class weights, which average 1 over the training rows."""
-        return CrossEntropy(weights=self._weights(), label_smoothing=self.label_smoothing)
+        return CrossEntropy(weights=self._weights(), label_smoothing=self.label_smoothing, focal_gamma=self.focal_gamma)
 
     def _weights(self) -> tuple[float, ...] | None:
         """Return the weight of each label, or None where all weights are equal.

@@ -24,15 +24,31 @@ class CrossEntropy:
     weights: tuple[float, ...] | None = None
     """Weight of each label, in order of id."""
     label_smoothing: float = 0.0
+    focal_gamma: float = 0.0
+    """Each example counts ``(1 - p) ** focal_gamma``, where p is the probability of its label. Source: Lin et al. 2017,
+    equation 4."""
 
     def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
         """Return the loss of one batch, as its share of the mean over the ``num_items_in_batch`` examples."""
-        logits = logits_of(outputs).float()
+        logits, labels = logits_of(outputs).float(), labels.view(-1)
         weights = None if self.weights is None else torch.tensor(self.weights, device=logits.device)
-        total = functional.cross_entropy(
-            logits, labels.view(-1), weight=weights, reduction="sum", label_smoothing=self.label_smoothing
+        each = functional.cross_entropy(
+            logits, labels, weight=weights, reduction="none", label_smoothing=self.label_smoothing
         )
-        return _share(total, num_items_in_batch, labels)
+        if self.focal_gamma:
+            right = logits.softmax(-1).gather(-1, labels[:, None])[:, 0]
+            each = each * (1 - right) ** self.focal_gamma
+        return _share(each.sum(), num_items_in_batch, labels)
+
+
+def check_focal_gamma(value: float) -> None:
+    """Check an option of preprocessors.
+
+    Raises:
+        ValueError: It is negative; or between 0 and 1, where the gradient of a sure answer is not a number.
+    """
+    if value != 0 and not 1 <= value < float("inf"):
+        raise ValueError("focal_gamma must be 0 or at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +74,18 @@ class TagCrossEntropy(TokenCrossEntropy):
 class BinaryCrossEntropy:
     """Binary cross entropy of every label of every example: the mean over both."""
 
+    focal_gamma: float = 0.0
+    """Each label of each example counts ``(1 - p) ** focal_gamma``, where p is the probability of what is true of it:
+    that it is there, or that it is not. Source: as in `CrossEntropy`."""
+
     def __call__(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
         """Return the loss of one batch; ``num_items_in_batch`` counts labels, not examples."""
-        logits = logits_of(outputs).float()
-        total = functional.binary_cross_entropy_with_logits(logits, labels.float(), reduction="sum")
-        return _share(total, num_items_in_batch, labels)
+        logits, labels = logits_of(outputs).float(), labels.float()
+        each = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+        if self.focal_gamma:
+            there = logits.sigmoid()
+            each = each * (labels * (1 - there) + (1 - labels) * there) ** self.focal_gamma
+        return _share(each.sum(), num_items_in_batch, labels)
 
 
 @dataclass(frozen=True)

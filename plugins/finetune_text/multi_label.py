@@ -15,7 +15,7 @@ from finetune.interfaces import IGNORE_INDEX, Batch, Columns, Finding, Preproces
 from finetune_text import label_checks, labels, texts
 from finetune_text.label_checks import label_finding
 from finetune_text.labels import LABEL
-from finetune_text.losses import BinaryCrossEntropy
+from finetune_text.losses import BinaryCrossEntropy, check_focal_gamma
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -49,12 +49,16 @@ class MultiLabelPreprocessor(Preprocessor):
     label_form: Form | None = None
     """How the column writes labels: `names`, `ids` (positions in `labels`) or `vector` (a 0 or 1
     for each); learned when not given."""
+    focal_gamma: float = 0.0
+    """Focal loss: labels that the model is sure of count less; 0 for cross entropy, 2 in the paper (Lin et al.
+    2017)."""
     class_counts: Mapping[str, int] | None = None
     """Rows of each label in train; always learned."""
 
     def __post_init__(self) -> None:
         if not self.separator.strip():
             raise ValueError("separator must be a visible character, such as '|'")
+        check_focal_gamma(self.focal_gamma)
 
     def needs(self) -> Columns:
         """Return the columns that are read."""
@@ -246,7 +250,7 @@ class MultiLabelPreprocessor(Preprocessor):
 
     def loss(self) -> BinaryCrossEntropy:
         """Return the binary cross entropy of every label."""
-        return BinaryCrossEntropy()
+        return BinaryCrossEntropy(focal_gamma=self.focal_gamma)
 
     def model_options(self) -> dict[str, Any]:
         """Return the label names as the model's configuration holds them."""

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 
 from finetune_text.classification import TextClassificationPreprocessor
+from finetune_text.losses import CrossEntropy
 from finetune_text.multi_label import MultiLabelPreprocessor
 from finetune_text.regression import TextRegressionPreprocessor
 
@@ -53,6 +54,45 @@ def test_no_weights_and_no_smoothing_are_plain_cross_entropy():
     assert torch.allclose(fitted([0, 1]).loss()((logits,), labels), nn.CrossEntropyLoss()(logits, labels))
     smooth = fitted([0, 1], label_smoothing=0.1).loss()
     assert torch.allclose(smooth((logits,), labels), nn.CrossEntropyLoss(label_smoothing=0.1)(logits, labels))
+
+
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=12), st.sampled_from([1.0, 2.0, 5.0]), st.integers(0, 99))
+@settings(max_examples=25, deadline=None)
+def test_the_focal_loss_is_that_of_the_paper(labels, gamma, seed):
+    """Lin et al. 2017: FL(p) = -weight · (1 - p)^gamma · log p, for each row, and for each label of each row."""
+    logits = torch.randn(len(labels), 3, generator=torch.Generator().manual_seed(seed)).double().requires_grad_()
+    weights, expected = (0.5, 1.0, 2.0), []
+    for row, label in zip(logits.softmax(-1).tolist(), labels, strict=True):
+        expected.append(-weights[label] * (1 - row[label]) ** gamma * np.log(row[label]))
+    loss = CrossEntropy(weights=weights, focal_gamma=gamma)((logits,), torch.tensor(labels))
+    assert loss.item() == pytest.approx(np.mean(expected), rel=1e-4)
+
+    truth, expected = torch.eye(3)[labels], []
+    for row, wanted in zip(logits.sigmoid().tolist(), truth.tolist(), strict=True):
+        for there, right in zip(row, wanted, strict=True):
+            probability = there if right else 1 - there
+            expected.append(-((1 - probability) ** gamma) * np.log(probability))
+    loss = MultiLabelPreprocessor(focal_gamma=gamma).loss()((logits,), truth)
+    assert loss.item() == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 2.0])
+def test_a_sure_answer_has_a_gradient(gamma):
+    logits = torch.tensor([[200.0, -200.0], [-200.0, 200.0]], requires_grad=True)
+    for loss, labels in (
+        (fitted([0, 1], focal_gamma=gamma).loss(), torch.tensor([0, 0])),
+        (MultiLabelPreprocessor(focal_gamma=gamma).loss(), torch.tensor([[1.0, 0.0], [1.0, 0.0]])),
+    ):
+        (gradient,) = torch.autograd.grad(loss((logits,), labels), logits)
+        assert gradient.isfinite().all() and gradient[0].abs().max() == 0 and gradient[1].abs().min() > 0
+
+
+@pytest.mark.parametrize(
+    "options", [{"focal_gamma": -1.0}, {"focal_gamma": 0.5}, {"focal_gamma": 2.0, "label_smoothing": 0.1}]
+)
+def test_focal_options_without_a_meaning_are_refused(options):
+    with pytest.raises(ValueError, match="focal_gamma"):
+        TextClassificationPreprocessor(**options)
 
 
 def test_multi_label_and_regression_losses_are_torchs():
@@ -107,10 +147,11 @@ def one_step(preprocessor, labels, folder, *, batch, accumulation):
     [
         (fitted([0, 1, 1, 1], class_weights="balanced"), [0, 1, 1, 1, 0, 1, 1, 1]),
         (fitted([0, 1]), [0, 1, 1, 1, 0, 1, 1, 1]),
+        (fitted([0, 1], focal_gamma=2.0), [0, 1, 1, 1, 0, 1, 1, 1]),
         (MultiLabelPreprocessor(labels=("a", "b", "c")), [[1.0, 0.0, 0.0]] * 4 + [[0.0, 1.0, 1.0]] * 4),
         (TextRegressionPreprocessor(), [1.0, 2.0, 3.0, -1.0, 0.0, 5.0, 2.0, 2.0]),
     ],
-    ids=["weighted", "plain", "multi-label", "regression"],
+    ids=["weighted", "plain", "focal", "multi-label", "regression"],
 )
 def test_four_accumulated_batches_make_the_step_of_one(preprocessor, labels, tmp_path):
     whole = one_step(preprocessor, labels, tmp_path, batch=8, accumulation=1)
