@@ -2,7 +2,8 @@
 
 Run ``python tests/benchmarks/data_size.py --rows 1000 10000 100000``. Rows of two columns are written as gzipped JSON
 lines in four files. Each run is a process of its own: it reads and checks the data, and makes 20 steps with a tiny
-model. Memory is the peak of the process; the libraries alone take about 600 MiB.
+model. Memory is the peak of the process; the libraries alone take about 600 MiB. ``--plot docs/assets/data-size.svg``
+draws the figure of the page on large data.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import random
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 WORDS = ("harbour ship lamp sailor storm bread letter market rope winter crane ferry pilot salt anchor tide").split()  # noqa: SIM905
@@ -76,9 +78,29 @@ def child(how: str, rows: int, folder: Path) -> None:
     print(json.dumps([*measured[0], *usage()]))
 
 
+def plot(figures: Mapping[str, Sequence[tuple[int, float, float]]], path: Path) -> None:
+    """Draw CPU seconds and peak memory by the number of rows, both axes of the seconds logarithmic."""
+    import matplotlib
+
+    matplotlib.rc_file(Path(__file__).parents[2] / "docs" / "_build" / "matplotlibrc")
+    matplotlib.rcParams["svg.hashsalt"] = "data-size"
+    from matplotlib import pyplot
+
+    picture, (seconds, memory) = pyplot.subplots(1, 2, figsize=(7.2, 3.0))
+    for how, points in figures.items():
+        rows, read, peak = zip(*points, strict=True)
+        seconds.plot(rows, read, marker="o", label=how)
+        memory.plot(rows, peak, marker="o", label=how)
+    seconds.set(xscale="log", yscale="log", xlabel="rows", ylabel="CPU seconds before the first step")
+    memory.set(xscale="log", ylim=(0, None), xlabel="rows", ylabel="peak memory, MiB")
+    memory.legend(loc="lower right")
+    picture.savefig(path, metadata={"Date": None})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    parser.add_argument("--plot", type=Path, help="draw CPU seconds and memory into this file")
     parser.add_argument("--child", nargs=3)
     arguments = parser.parse_args()
     if arguments.child:
@@ -89,6 +111,7 @@ def main() -> None:
     from finetune.testing.tokenizers import tokenizer
 
     print(f"{'rows':>10} {'train':9} {'read, CPU s':>11} {'µs per row':>10} {'peak MiB':>8} {'all, CPU s':>10}")
+    figures: dict[str, list[tuple[int, float, float]]] = {"streamed": [], "in memory": []}
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         words = tokenizer("bert", [" ".join(WORDS)] * 20, vocab_size=200)
@@ -99,11 +122,14 @@ def main() -> None:
                 command = [sys.executable, __file__, "--child", how, str(rows), made]
                 answer = subprocess.run(command, check=True, capture_output=True, text=True)
                 read, _, whole, peak = json.loads(answer.stdout.splitlines()[-1])
+                figures[how].append((rows, read, peak))
                 print(
                     f"{rows:10,} {how:9} {read:11.1f} {1e6 * read / rows:10.0f} {peak:8.0f} {whole:10.1f}", flush=True
                 )
             for path in paths:
                 Path(path).unlink()
+    if arguments.plot:
+        plot(figures, arguments.plot)
 
 
 if __name__ == "__main__":
