@@ -361,6 +361,30 @@ class Preprocessor(ABC):
         """
 
 
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """What is known of a base model before its weights are loaded."""
+
+    kind: Literal["encoder", "encoder-decoder", "decoder"]
+    """What the model does: BERT encodes, T5 encodes and decodes, Llama decodes."""
+    parameters: int
+    """How many parameters the model has, without a head."""
+    learning_rate: float
+    """The learning rate at which all parameters train well on labelled rows, with AdamW."""
+    source: str
+    """Where that rate comes from: a measurement or a publication."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suggestion:
+    """Training options that suit a strategy."""
+
+    training: Mapping[str, Any]
+    """Options of the recipe's ``training`` section: ``{"learning_rate": 1e-3}``."""
+    source: str
+    """Where they come from, as a phrase: ``"ten times that of full fine-tuning: measured on MiniLM"``."""
+
+
 class Strategy(ABC):
     """Defines which parameters are trained, and how."""
 
@@ -369,6 +393,19 @@ class Strategy(ABC):
     trains_sharded: ClassVar[bool] = False
     """Whether it can train weights that are divided among the processes (``training.fsdp``). Its parameters must not
     change after `prepare`, and it must write no checkpoints of its own."""
+
+    def suggest(self, task: Task, base: Base) -> Suggestion:
+        """Return training options that suit the strategy, the learning rate above all.
+
+        `finetune init` prints them. A recipe without a learning rate gets this one. By default, it is that of full
+        fine-tuning.
+
+        Args:
+            task: The task to learn.
+            base: The base model. Its learning rate is that of full fine-tuning with labelled rows. The core then
+                multiplies the rate that this method returns by the task's `learning_rate_factor`.
+        """
+        return Suggestion(training={"learning_rate": base.learning_rate}, source=base.source)
 
     def load_options(self) -> dict[str, Any]:
         """Return arguments of `from_pretrained` that the strategy needs, such as a quantization."""
@@ -573,6 +610,9 @@ class Task:
     """Class of the options in the recipe's ``training`` section."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Training options with another default than upstream's: ``{"bf16": False}``."""
+    learning_rate_factor: float = 1.0
+    """The learning rate of this task as a multiple of that for labelled rows. Preference and reinforcement learning
+    need a small part of it."""
     check_training: str | None = None
     """Function that checks the recipe's ``training`` section before data is read, after names and types are checked.
     It takes the task and the section, and raises `BadOptions`."""
@@ -583,7 +623,8 @@ class Task:
     """Whether the model generates text, so that the recipe can have a ``generation`` section."""
     starter: Mapping[str, Any] = field(default_factory=dict)
     """Sections of the recipe that `finetune init` writes: a sample data set, a model, training
-    options."""
+    options. A learning rate is that of full fine-tuning with this model; leave it out to get the usual one of the
+    model."""
 
 
 @dataclass(frozen=True, kw_only=True)

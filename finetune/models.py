@@ -401,17 +401,23 @@ def finds_end_by_padding(model: Any) -> bool:
     are encoder-decoders (T5, BART) and XLNet, whose logits do not depend on it.
     """
     from transformers.modeling_layers import GenericForSequenceClassification
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
-    )
 
     base = base_model_of(model)
     if not type(base).__name__.endswith("ForSequenceClassification"):
         return False
     if isinstance(base, GenericForSequenceClassification) or getattr(base.config, "is_encoder_decoder", False):
         return True
-    family = base.config.model_type
+    return is_decoder(base.config)
+
+
+def is_decoder(config: Any) -> bool:
+    """Return whether a configuration is that of a decoder: its family predicts next words, and fills no masks."""
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    )
+
+    family = config.model_type
     return family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and family not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 
@@ -444,11 +450,21 @@ def labels_of(model: Model) -> dict[int, str]:
     return dict(config_of(model).id2label or {})
 
 
-def config_of(model: Model) -> Any:
-    """Return the configuration of a pretrained model, without its weights."""
+def config_of(model: Model, *, local_files_only: bool = False) -> Any:
+    """Return the configuration of a pretrained model, without its weights.
+
+    Args:
+        model: Which model.
+        local_files_only: Whether nothing is downloaded.
+    """
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(locate(model), revision=model.revision or "main", trust_remote_code=False)
+    return AutoConfig.from_pretrained(
+        locate(model),
+        revision=model.revision or "main",
+        trust_remote_code=False,
+        local_files_only=local_files_only,
+    )
 
 
 def context_length(config: Any) -> int | None:

@@ -43,7 +43,7 @@ from finetune.recipe import to_mapping
 from finetune.recipe.options import describe
 from finetune.result import Result
 from finetune.training import arguments as training_arguments
-from finetune.training import callbacks, checkpoints, checks, sharding_options, streaming, upstream
+from finetune.training import callbacks, checkpoints, checks, rates, sharding_options, streaming, upstream
 from finetune.training import trainer as training
 from finetune.training.sharding import require_same_kind
 
@@ -298,6 +298,8 @@ def prepare_training(prepared: Prepared, reporter: Reporter) -> tuple[TrainingSe
     described = bases.describe(plan.model)
     identity = identify(prepared, job, described)
     notes = [*upstream.unsupported(), *feature_stream.notes(prepared.examples, plan.recipe.dataset)]
+    if chosen := rates.choose(plan.recipe, plan.task, plan.strategy, folder=plan.model.path):
+        notes.append(f"learning rate {chosen.training['learning_rate']:g}: {chosen.source}")
     notes += plan.strategy.notes(job.model)
     if models.has_sparse_attention(plan.model):
         notes.append(
@@ -420,6 +422,8 @@ def make_job(prepared: Prepared, loaded: Loaded, reporter: Reporter) -> Job:
     arguments = training_arguments.arguments(
         plan.recipe, plan.task, evaluator=plan.evaluator, validation=validation is not None
     )
+    if chosen := rates.choose(plan.recipe, plan.task, plan.strategy, folder=plan.model.path):
+        arguments |= chosen.training
     sharding_options.refuse(arguments, plan.strategy)
     sharding_options.require_processes(arguments, count=processes.count())
     model = plan.strategy.prepare(loaded.model, plan.task, newly_initialized=loaded.newly_initialized)

@@ -8,9 +8,10 @@ from dataclasses import MISSING
 from typing import Any
 
 from finetune import recipe
-from finetune.interfaces import Task
+from finetune.interfaces import Suggestion, Task
 from finetune.plugins import Plugins, resolve
 from finetune.recipe import Model, Recipe, Source, options
+from finetune.training import rates
 
 WIDTH = 100
 
@@ -33,13 +34,18 @@ def write(name: str, plugins: Plugins, *, strategy: str, output: str, data: str 
     docs = options.docstrings(Recipe)
     dataset = {"path": data} if data else dict(starter.get("dataset", {"path": "data.csv"}))
     model = dict(starter.get("model", {"path": "distilbert-base-uncased"}))
+    strategy_options = starter.get("strategy", {})
+    built = options.build(plugins.find("strategies", strategy), strategy_options, where="strategy")
+    suggested = rates.suggest(Model(**model), task, built, offline=True)
+    fitting = suggested.training if suggested else {}
+    training = {**task.training, **fitting, **starter.get("training", {}), **fitting}
     sections: dict[str, tuple[type | None, Mapping[str, Any]]] = {
         "model": (Model, model),
         "dataset": (Source, dataset),
         "preprocessor": (resolve(task.preprocessor), starter.get("preprocessor", {})),
-        "strategy": (plugins.find("strategies", strategy), {"name": strategy, **starter.get("strategy", {})}),
+        "strategy": (plugins.find("strategies", strategy), {"name": strategy, **strategy_options}),
         "evaluator": (resolve(task.evaluator), starter.get("evaluator", {})),
-        "training": (None, {**task.training, **starter.get("training", {})}),
+        "training": (None, training),
     }
     if task.generates:
         sections["generation"] = (None, starter.get("generation", {}))
@@ -52,6 +58,8 @@ def write(name: str, plugins: Plugins, *, strategy: str, output: str, data: str 
     ]
     for key, (cls, given) in sections.items():
         lines += ["", *_comment(docs[key].split(";")[0].removesuffix(".") + ".", 0), f"{key}:"]
+        if key == "training":
+            lines += [f"  {line}" for line in _learning_rate(suggested)]
         lines += [f"  {line}" if line else "" for line in _section(cls, given)] or ["  {}"]
     lines += [""]
     defaults = {option.name: option.default for option in options.document(Recipe)}
@@ -74,6 +82,14 @@ def columns(task: Task, given: Mapping[str, Any]) -> str:
     text = f"Columns: {', '.join(needed)}" if needed else "Columns"
     optional = [name for name in (*needs.optional, *needs.optional_answers) if name not in needed]
     return f"{text}; optional: {', '.join(optional)}." if optional else f"{text}."
+
+
+def _learning_rate(suggested: Suggestion | None) -> list[str]:
+    """Return the comment on the learning rate."""
+    if suggested is None:
+        return ["# A learning rate is chosen for the model when the run starts; the run's recipe.yaml states it."]
+    names = " and ".join(suggested.training)
+    return _comment(f"{names}: {suggested.source}.", 0)
 
 
 def _section(cls: type | None, given: Mapping[str, Any]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from transformers.activations import ACT2FN
 
 from finetune.errors import BadOptions, Incompatible, did_you_mean
-from finetune.interfaces import Strategy, Task
+from finetune.interfaces import Base, Strategy, Suggestion, Task
 from finetune_adapters import adapters, places
 from finetune_adapters.checkpoint import KeepSmall
 
@@ -49,6 +49,11 @@ class BottleneckStrategy(Strategy):
             known = sorted(ACT2FN)
             hint = did_you_mean(self.non_linearity, known)
             raise ValueError(f"non_linearity={self.non_linearity!r} is unknown.{hint} Known: {', '.join(known)}")
+
+    def suggest(self, task: Task, base: Base) -> Suggestion:
+        """Return ten times the learning rate of full fine-tuning."""
+        source = f"ten times that of full fine-tuning, which is {base.learning_rate:g}: {base.source}"
+        return Suggestion(training={"learning_rate": 10 * base.learning_rate}, source=source)
 
     def prepare(self, model: Any, task: Task, *, newly_initialized: Collection[str] = ()) -> Any:
         """Return the model itself, frozen, with adapters in it.

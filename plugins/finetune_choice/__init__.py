@@ -26,7 +26,6 @@ def tasks() -> Mapping[str, Task]:
                 "dataset": {"path": "sample:harbour-choices"},
                 "preprocessor": {"max_length": 192},
                 "training": {
-                    "learning_rate": 1e-4,
                     "num_train_epochs": 2,
                     "per_device_train_batch_size": 8,
                     "per_device_eval_batch_size": 16,

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from finetune.errors import BadOptions, Incompatible
-from finetune.interfaces import Strategy, Task
+from finetune.interfaces import Base, Strategy, Suggestion, Task
 from finetune_freeze import cached
 from finetune_freeze.features import KeepFeatures
 from finetune_freeze.freeze_dropout import disable_dropout_of
 from finetune_freeze.groups import head, last_block, match_parameters, parameters_of
+
+_SMALL = 50_000_000
+"""Parameters below which the rate that was measured on MiniLM is used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,17 @@ class FrozenStrategy(Strategy):
     def __post_init__(self) -> None:
         if self.cache and self.dropout:
             raise ValueError("cache stores features, and with dropout=true they change at every step; choose one")
+
+    def suggest(self, task: Task, base: Base) -> Suggestion:
+        """Return a high learning rate for a head, and a moderate one if the last block trains in its place."""
+        if "LM" in task.model_class:
+            source = f"three times that of full fine-tuning, which is {base.learning_rate:g}: {base.source}"
+            return Suggestion(training={"learning_rate": 3 * base.learning_rate}, source=source)
+        if base.parameters < _SMALL:
+            source = "measured on MiniLM, see the page “Which strategy”"
+            return Suggestion(training={"learning_rate": 5e-2}, source=source)
+        source = "between Peters et al. 2019 (“To Tune or Not to Tune?”), 1e-3, and what was measured on MiniLM, 5e-2"
+        return Suggestion(training={"learning_rate": 1e-2}, source=source)
 
     def prepare(self, model: Any, task: Task, *, newly_initialized: Collection[str] = ()) -> Any:
         """Return the model with the body frozen.

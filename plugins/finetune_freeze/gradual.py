@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from finetune.errors import BadOptions
-from finetune.interfaces import Strategy, Task
+from finetune.interfaces import Base, Strategy, Suggestion, Task
 from finetune_freeze import rates
 from finetune_freeze.groups import LayerGroup, join_names, layer_groups
 from finetune_freeze.unfreeze import Unfreeze
@@ -53,6 +53,11 @@ class GradualStrategy(Strategy):
             raise ValueError(f"initial_groups={self.initial_groups} must be at least 1, or nothing trains at first")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay={self.layer_decay} must be more than 0 and at most 1")
+
+    def suggest(self, task: Task, base: Base) -> Suggestion:
+        """Return three times the learning rate of full fine-tuning, because each layer trains for a part of the run."""
+        source = f"three times that of full fine-tuning, which is {base.learning_rate:g}: {base.source}"
+        return Suggestion(training={"learning_rate": 3 * base.learning_rate}, source=source)
 
     def prepare(self, model: Any, task: Task, *, newly_initialized: Collection[str] = ()) -> Any:
         """Return the model with `layer_groups` set, and every parameter trainable that will train at some time.

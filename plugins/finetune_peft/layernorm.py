@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 from peft import LNTuningConfig
 
-from finetune.interfaces import Task
+from finetune.interfaces import Base, Suggestion, Task
 from finetune_peft.heads import head_modules
+from finetune_peft.rates import by_size
 from finetune_peft.strategy import PeftStrategy
 from finetune_peft.targets import norm_modules
 
@@ -31,6 +32,12 @@ class LayerNormStrategy(PeftStrategy):
     """Further modules to train whole, besides the head and what the base model lacks."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of `peft.LNTuningConfig`, verbatim."""
+
+    def suggest(self, task: Task, base: Base) -> Suggestion:
+        """Return a learning rate by the size of the model."""
+        return by_size(
+            base, measured=1e-2, published=1e-3, source="Ben Zaken et al. 2022 (BitFit): 1e-4 to 1e-3 for biases"
+        )
 
     def peft_options(self, model: Any, task: Task, *, whole: Collection[str]) -> dict[str, Any]:
         """Return fields of `peft.LNTuningConfig`."""

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 from peft import LoraConfig
 
-from finetune.interfaces import Task
+from finetune.interfaces import Base, Suggestion, Task
 from finetune_peft.heads import head_modules
+from finetune_peft.rates import ten_times
 from finetune_peft.strategy import PeftStrategy
 from finetune_peft.targets import has_transposed_weights, lora_targets
 
@@ -46,6 +47,10 @@ class LoraStrategy(PeftStrategy):
     """Further modules to train whole, besides the head and what the base model lacks."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of `peft.LoraConfig`, verbatim: `{bias: lora_only}`."""
+
+    def suggest(self, task: Task, base: Base) -> Suggestion:
+        """Return ten times the learning rate of full fine-tuning."""
+        return ten_times(base)
 
     def peft_options(self, model: Any, task: Task, *, whole: Collection[str]) -> dict[str, Any]:
         """Return fields of `peft.LoraConfig`."""

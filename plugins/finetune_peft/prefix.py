@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Literal
 
 from peft import PrefixTuningConfig
 
+from finetune.interfaces import Base, Suggestion, Task
+from finetune_peft.rates import by_size
 from finetune_peft.virtual import VirtualTokensStrategy, encode_prefix_once, encoder_width
 
 
@@ -26,6 +28,10 @@ class PrefixStrategy(VirtualTokensStrategy):
     """Inner width of that network; None for the model's hidden size."""
     init_weights: Literal["zero"] | None = None
     """Start from zeros; None for random values."""
+
+    def suggest(self, task: Task, base: Base) -> Suggestion:
+        """Return a learning rate by the size of the model."""
+        return by_size(base, measured=3e-2, published=1e-2, source="Liu et al. 2022 (P-tuning v2): 5e-3 to 1e-2")
 
     def method_options(self, model: Any) -> dict[str, Any]:
         """Return fields of `peft.PrefixTuningConfig`."""

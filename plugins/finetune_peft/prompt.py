@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Literal
 
 from peft import PromptTuningConfig
 
+from finetune.interfaces import Base, Suggestion, Task
+from finetune_peft.rates import by_size
 from finetune_peft.virtual import VirtualTokensStrategy, align_outputs
 
 
@@ -26,6 +28,10 @@ class PromptStrategy(VirtualTokensStrategy):
     """Initial embeddings: random, those of tokens drawn from the vocabulary, or those of a text."""
     prompt_tuning_init_text: str | None = None
     """That text, for `TEXT`; it is repeated or cut to the number of virtual tokens."""
+
+    def suggest(self, task: Task, base: Base) -> Suggestion:
+        """Return a learning rate by the size of the model."""
+        return by_size(base, measured=0.3, published=0.3, source="Lester et al. 2021, section 3")
 
     def method_options(self, model: Any) -> dict[str, Any]:
         """Return fields of `peft.PromptTuningConfig`."""

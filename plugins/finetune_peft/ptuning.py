@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Literal
 
 from peft import PromptEncoderConfig
 
+from finetune.interfaces import Base, Suggestion, Task
+from finetune_peft.rates import by_size
 from finetune_peft.virtual import VirtualTokensStrategy, align_outputs, encoder_width
 
 
@@ -29,6 +31,10 @@ class PTuningStrategy(VirtualTokensStrategy):
     """Number of layers of an `LSTM`; an `MLP` always has three."""
     encoder_dropout: float = 0.0
     """Dropout between the layers of an `LSTM`."""
+
+    def suggest(self, task: Task, base: Base) -> Suggestion:
+        """Return a learning rate by the size of the model."""
+        return by_size(base, measured=1.5e-2, published=1e-3, source="guide to p-tuning in PEFT's documentation")
 
     def method_options(self, model: Any) -> dict[str, Any]:
         """Return fields of `peft.PromptEncoderConfig`."""

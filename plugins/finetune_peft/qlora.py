@@ -14,9 +14,10 @@ from peft import LoraConfig
 from transformers import BitsAndBytesConfig
 
 from finetune.errors import Incompatible
-from finetune.interfaces import Task
+from finetune.interfaces import Base, Suggestion, Task
 from finetune.kit import replaced, require_upstream
 from finetune_peft.lora import LoraStrategy
+from finetune_peft.rates import ten_times
 from finetune_peft.strategy import PeftStrategy
 
 HEADS = (
@@ -64,6 +65,10 @@ class QLoraStrategy(PeftStrategy):
     """Modules to train whole, in addition to the head and to all that the base model lacks."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of `peft.LoraConfig`, verbatim."""
+
+    def suggest(self, task: Task, base: Base) -> Suggestion:
+        """Return ten times the learning rate of full fine-tuning."""
+        return ten_times(base)
 
     def load_options(self) -> dict[str, Any]:
         """Return how `from_pretrained` quantizes the base model."""

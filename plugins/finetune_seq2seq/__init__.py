@@ -10,7 +10,7 @@ from finetune.interfaces import Task
 
 _MODEL = {"path": "sample:seq2seq"}
 _TRAINING = {
-    "learning_rate": 3e-3,  # for the small sample model; a T5 from the Hub takes a tenth of it
+    "learning_rate": 3e-3,  # for the sample model; other models get theirs
     "num_train_epochs": 3,
     "per_device_train_batch_size": 8,
     "per_device_eval_batch_size": 32,

