@@ -13,7 +13,7 @@ from finetune.errors import BadRecipe, FinetuneError, did_you_mean
 from finetune.interfaces import Evaluator, Preprocessor, Record, Strategy, Task
 from finetune.plugins import Plugins, class_path, resolve
 from finetune.recipe import Choice, Model, Recipe, options, to_mapping
-from finetune.training import sharding_options, upstream
+from finetune.training import early_stopping, sharding_options, upstream
 from finetune.training.arguments import check_arguments, check_generation, check_installed, check_streaming
 
 T = TypeVar("T")
@@ -133,6 +133,7 @@ def _check_model_class(task: Task, name: str) -> None:
 def _check_training(task: Task, training: Mapping[str, Any], *, installed: bool) -> None:
     """Check the training options of a recipe, and the libraries that they need if wanted."""
     check_arguments(resolve(task.arguments), training)
+    early_stopping.check(training, task.training)
     if task.check_training is not None:
         resolve(task.check_training)(task, training)
     if installed:

@@ -179,6 +179,19 @@ class Limit(TypedDict):
     what: NotRequired[str]
 
 
+class EarlyStop(TypedDict, total=False):
+    """What early stopping did."""
+
+    patience: int
+    threshold: float
+    score: str
+    stopped: bool
+    step: int
+    max_steps: int
+    best_step: int | None
+    best: float | None
+
+
 class SavedFile(TypedDict):
     """A file whose content a run recorded."""
 
@@ -208,6 +221,7 @@ FORMS: Mapping[str, Any] = {
     "leakage": Mapping[str, Leak],
     "data_report": Mapping[str, Mapping[str, float]],
     "limits": Mapping[str, Sequence[Limit]],
+    "early_stopping": EarlyStop,
     "preprocessor": Described,
     "evaluator": Described,
     "environment": Environment,

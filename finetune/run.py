@@ -43,7 +43,16 @@ from finetune.recipe import to_mapping
 from finetune.recipe.options import describe
 from finetune.result import Result
 from finetune.training import arguments as training_arguments
-from finetune.training import callbacks, checkpoints, checks, rates, sharding_options, streaming, upstream
+from finetune.training import (
+    callbacks,
+    checkpoints,
+    checks,
+    early_stopping,
+    rates,
+    sharding_options,
+    streaming,
+    upstream,
+)
 from finetune.training import trainer as training
 from finetune.training.sharding import require_same_kind
 
@@ -291,6 +300,7 @@ def finish(
 def prepare_training(prepared: Prepared, reporter: Reporter) -> tuple[TrainingSetup, checkpoints.Identity]:
     """Load the model, let the strategy prepare it, and say what identifies the run; write nothing."""
     plan = prepared.plan
+    trainer_arguments(prepared)  # what they refuse is refused before the model is loaded
     set_seed(plan.recipe.seed)  # a new head is initialized here
     loaded = load_model(prepared)
     job = make_job(prepared, loaded, reporter)
@@ -416,14 +426,21 @@ def load_base(plan: Plan) -> Loaded:
         return models.load(plan.model, getattr(transformers, plan.task.model_class), options)
 
 
-def make_job(prepared: Prepared, loaded: Loaded, reporter: Reporter) -> Job:
-    """Let the strategy prepare the model, and return what the trainer needs."""
-    plan, validation = prepared.plan, prepared.features.get("validation")
+def trainer_arguments(prepared: Prepared) -> dict[str, Any]:
+    """Return the training options of a run, with defaults; see `finetune.training.arguments.arguments`."""
+    plan = prepared.plan
     arguments = training_arguments.arguments(
-        plan.recipe, plan.task, evaluator=plan.evaluator, validation=validation is not None
+        plan.recipe, plan.task, evaluator=plan.evaluator, validation="validation" in prepared.features
     )
     if chosen := rates.choose(plan.recipe, plan.task, plan.strategy, folder=plan.model.path):
         arguments |= chosen.training
+    return arguments
+
+
+def make_job(prepared: Prepared, loaded: Loaded, reporter: Reporter) -> Job:
+    """Let the strategy prepare the model, and return what the trainer needs."""
+    plan, validation = prepared.plan, prepared.features.get("validation")
+    arguments = trainer_arguments(prepared)
     sharding_options.refuse(arguments, plan.strategy)
     sharding_options.require_processes(arguments, count=processes.count())
     model = plan.strategy.prepare(loaded.model, plan.task, newly_initialized=loaded.newly_initialized)
@@ -448,6 +465,7 @@ def make_job(prepared: Prepared, loaded: Loaded, reporter: Reporter) -> Job:
         stream=open_stream(prepared),
         callbacks=[
             *plan.strategy.callbacks(),
+            *early_stopping.callbacks(arguments),
             callbacks.StopOnNaN(prepared.tokenizer),
             callbacks.WriteLog(Path(plan.recipe.output) / results.LOG, reporter),
             callbacks.ShowPredictionProgress(reporter),
@@ -575,6 +593,7 @@ def record(
         leakage=prepared.leakage,
         column_use=found.column_use,
         limits=prepared.limits,
+        early_stopping=early_stopping.describe(trainer, ready.job.arguments),
         preprocessor=describe(plan.preprocessor),
         evaluator=describe(evaluator),
         trainable_parameters=ready.trainable,

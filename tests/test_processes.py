@@ -105,6 +105,16 @@ def test_the_best_model_is_chosen_by_scores_of_all_rows(bases: Any, tmp_path: Pa
     assert {name: best[f"eval_{name}"] for name in scores} == pytest.approx(scores, rel=1e-4, nan_ok=True)
 
 
+def test_two_processes_stop_early_at_the_same_step(bases: Any, tmp_path: Path) -> None:
+    content = recipe(
+        "text-classification", "full", bases("bert", "bert"), tmp_path / "run", batch=4, eval_strategy="steps",
+        save_steps=1, max_steps=8, early_stopping_patience=2, early_stopping_threshold=1e9,
+    )  # fmt: skip
+    succeed(train(content, 2))
+    stopped = result(tmp_path / "run")["early_stopping"]
+    assert (stopped["stopped"], stopped["step"]) == (True, 3)
+
+
 def test_an_error_of_one_process_ends_all_and_is_shown_once(bases: Any, tmp_path: Path) -> None:
     content = recipe("text-classification", "full", bases("bert", "bert"), tmp_path / "run", batch=4)
     ended = [call.wait(60) for call in train(content, 2, before=refuse_on_the_second_process)]

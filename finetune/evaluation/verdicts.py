@@ -101,9 +101,11 @@ def verdict(difference: Mapping[str, float], *, greater_is_better: bool) -> str:
 def fit(result: Result) -> Iterator[str]:
     """Yield signs of overfitting and underfitting in the scores and the loss curves."""
     overfitted = [*_gap(result), *_risen(result)]
+    stopped = list(early_stop(result))
+    yield from stopped
     # Training longer makes overfitting worse, so a loss that still falls is reported only without
     # it.
-    yield from overfitted or _falling(result)
+    yield from overfitted or ([] if result.early_stopping.get("stopped") else _falling(result))
     split, name = report_split(result), result.primary
     if split is None or name not in result.scores[split]:
         return
@@ -114,6 +116,26 @@ def fit(result: Result) -> Iterator[str]:
                 f"Underfitted: on {split}, the {name} is not clearly better than that of the {_named(other)}. "
                 "Train longer, use a higher learning rate, or check the data with `finetune check`."
             )
+
+
+def early_stop(result: Result) -> Iterator[str]:
+    """Yield whether early stopping ended the run, and which weights it has."""
+    found = result.early_stopping
+    if not found:
+        return
+    name, best_step, best = found["score"], found["best_step"], found["best"]
+    kept = ""
+    if best_step is not None and _finite(best):
+        kept = f"The weights are those of step {best_step:,} ({name} {format_score(best)} on validation)."
+    if not found["stopped"]:
+        yield f"Early stopping did not end the run: it made all {found['max_steps']:,} steps. {kept}".strip()
+        return
+    least = f" by more than {found['threshold']:g}" if found["threshold"] else ""
+    times = f"{found['patience']} evaluation{'s' if found['patience'] > 1 else ''}"
+    yield (
+        f"Stopped early after step {found['step']:,} of {found['max_steps']:,}: {name} did not improve{least} in "
+        f"{times}. {kept}".strip()
+    )
 
 
 def _gap(result: Result) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import TrainerCallback, set_seed
+from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
 
 from finetune import failures, models
 from finetune import run as runs
@@ -269,6 +269,7 @@ def _train(trainer: Any, job: Job, steps: Sequence[batches.Step] | None, *, outp
     saved = runs.room(job.model, job.arguments)
     watch = StepWatch(plan, saves=_has_room(output, saved["checkpoint"]), output=output)
     trainer.add_callback(watch)
+    trainer.remove_callback(EarlyStoppingCallback)  # nothing is evaluated
     arguments = trainer.args
     arguments.max_steps, arguments.load_best_model_at_end = len(plan), False
     arguments.eval_strategy = arguments.save_strategy = "no"

@@ -12,6 +12,7 @@ from finetune.interfaces import Task
 from finetune.plugins import Plugins, resolve
 from finetune.recipe import Model, Recipe, Source, options
 from finetune.training.arguments import OURS
+from finetune.training.early_stopping import EarlyStopping
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -94,9 +95,9 @@ def _of_task(name: str, task: Task) -> dict[str, Any]:
 
 
 def _training(cls: type) -> dict[str, Any]:
-    hints = typing.get_type_hints(cls)
+    hints = {**typing.get_type_hints(cls), **typing.get_type_hints(EarlyStopping)}
     properties = {}
-    for field in dataclasses.fields(cls):
+    for field in (*dataclasses.fields(cls), *dataclasses.fields(EarlyStopping)):
         if field.init and field.name not in OURS:
             described = TypeAdapter(hints[field.name]).json_schema()
             properties[field.name] = {**described, "description": field.metadata.get("help", "")}

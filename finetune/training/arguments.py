@@ -18,7 +18,8 @@ from finetune.errors import BadOptions, MissingLibrary, did_you_mean
 from finetune.interfaces import Evaluator, Job, Task
 from finetune.plugins import resolve
 from finetune.recipe import Recipe
-from finetune.training import sharding_options
+from finetune.training import early_stopping, sharding_options
+from finetune.training.early_stopping import EarlyStopping
 from finetune.user_code import one_line, place_of
 
 OURS: Mapping[str, str] = {
@@ -73,6 +74,7 @@ LEAST: Mapping[str, tuple[float, str]] = {
     "label_smoothing_factor": (0, ""),
     "neftune_noise_alpha": (0, ""),
     "eval_delay": (0, ""),
+    early_stopping.THRESHOLD: (0, ""),
     "save_total_limit": (2, " A crash while the only checkpoint is replaced would lose the run."),
     "data_seed": (0, ""),
 }
@@ -161,8 +163,8 @@ def check_arguments(cls: type, training: Mapping[str, Any]) -> None:
     Raises:
         BadOptions: An option is unknown, was removed, is set elsewhere in the recipe, or has a value of the wrong type.
     """
-    known = {f.name: f for f in dataclasses.fields(cls) if f.init}
-    hints = typing.get_type_hints(cls)
+    known = {f.name: f for f in (*dataclasses.fields(cls), *dataclasses.fields(EarlyStopping)) if f.init}
+    hints = {**typing.get_type_hints(cls), **typing.get_type_hints(EarlyStopping)}
     _check_length(training)
     for name, value in training.items():
         where = f"training: {name!r}"
@@ -306,9 +308,13 @@ def arguments(recipe: Recipe, task: Task, *, evaluator: Evaluator, validation: b
     """
     epochs = recipe.training.get("num_train_epochs", 3)
     best: dict[str, Any] = {}
-    if recipe.training.get("load_best_model_at_end"):
+    stops_early = early_stopping.is_on(recipe.training)
+    if recipe.training.get("load_best_model_at_end") or stops_early:
         if not validation:
-            raise BadOptions("training: 'load_best_model_at_end' needs a validation split to choose by.")
+            option = early_stopping.PATIENCE if stops_early else "load_best_model_at_end"
+            raise BadOptions(
+                f"training: {option!r} needs a validation split to choose by. Set dataset.validation_size, or give one."
+            )
         metric = str(recipe.training.get("metric_for_best_model", evaluator.primary)).removeprefix("eval_")
         if metric != evaluator.primary and "greater_is_better" not in recipe.training:
             raise BadOptions(
@@ -316,7 +322,11 @@ def arguments(recipe: Recipe, task: Task, *, evaluator: Evaluator, validation: b
                 f"{evaluator.primary!r}. Set evaluator.primary, or set training.greater_is_better as well."
             )
         # The trainer would guess the direction from the name, and would guess wrong for perplexity.
-        best = {"metric_for_best_model": evaluator.primary, "greater_is_better": evaluator.greater_is_better}
+        best = {
+            "load_best_model_at_end": True,
+            "metric_for_best_model": evaluator.primary,
+            "greater_is_better": evaluator.greater_is_better,
+        }
     defaults: dict[str, Any] = {
         **best,
         "logging_steps": 10,
@@ -331,12 +341,13 @@ def arguments(recipe: Recipe, task: Task, *, evaluator: Evaluator, validation: b
         "disable_tqdm": True,
     }
     divided = {} if "fsdp" in recipe.training else sharding_options.from_accelerate()
+    steps: dict[str, Any] = {}
     if recipe.dataset.streaming:
         steps = {"save_strategy": "steps", "save_steps": SHARE_OF_STEPS}
         if validation:
             steps = {**steps, "eval_strategy": "steps", "eval_steps": SHARE_OF_STEPS}
-        return {**defaults, **task.training, **divided, **steps, **recipe.training}
-    return {**defaults, **task.training, **divided, **recipe.training}
+    values = {**defaults, **task.training, **divided, **steps, **recipe.training}
+    return {**values, **early_stopping.aligned(values, recipe.training)} if best else values
 
 
 def check_reporters(report_to: str | Sequence[str] | None) -> None:
@@ -452,7 +463,7 @@ def build_arguments(job: Job) -> Any:
         BadOptions: The arguments contradict each other, or the machine does not support them.
     """
     try:
-        given = deepcopy(dict(job.arguments))  # transformers writes its defaults into `fsdp_config`
+        given = deepcopy(early_stopping.without(job.arguments))  # transformers writes its defaults into `fsdp_config`
         return resolve(job.task.arguments)(**{"output_dir": str(job.output), "seed": job.seed, **given})
     except (ValueError, TypeError, ImportError) as error:
         raise BadOptions(f"training: {one_line(error)}") from error

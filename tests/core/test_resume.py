@@ -91,6 +91,7 @@ def differences(run: Path, straight: Result, other: Path, resumed: Result) -> li
 
 CASES: dict[str, tuple[dict[str, Any], list[int]]] = {
     "early stop": ({"strategy": "test_resume:StopsEarly", "training": {**EVALUATED, "max_steps": 12}}, [3, -1]),
+    "early stop of the recipe": ({"training": {**EVALUATED, "max_steps": 12, "early_stopping_patience": 3}}, [3, -1]),
     "own stop": ({"strategy": "test_resume:StopsAtFour", "training": {**STEPS, "max_steps": 6}}, [4]),
     "best": ({"training": {**EVALUATED, "max_steps": 7, "eval_on_start": True}}, [5]),
     "plateau": ({"training": {**EVALUATED, "max_steps": 6, "lr_scheduler_type": "reduce_lr_on_plateau",
@@ -107,7 +108,7 @@ CASES: dict[str, tuple[dict[str, Any], list[int]]] = {
 def test_a_run_continues_as_if_it_had_not_been_killed(name: str, toy_base: Path, tmp_path: Path) -> None:
     changes, steps = CASES[name]
     straight = train(toy_base, tmp_path / "straight", **changes)
-    assert name not in ("early stop", "own stop") or straight.steps < changes["training"]["max_steps"]
+    assert "stop" not in name or straight.steps < changes["training"]["max_steps"]
     for step in steps:
         step = straight.steps if step == -1 else step
         other = cut(tmp_path / "straight", tmp_path / f"after {step}", after=step)
