@@ -41,10 +41,10 @@ class Line:
 
 
 LINES = (
-    "kill -9", "after the last step", "failing writes", "damaged checkpoints", "signals", "data order", "determinism",
-    "numbers that are not finite", "out of memory", "malformed files", "fuzzed readers", "fuzzed recipes and results",
-    "large inputs", "span round trip", "tokens of the loss", "accounting", "leakage", "save and load", "hostile files",
-    "secrets", "serving", "best model", "upgrades",
+    "kill -9", "kill -9 of one process", "after the last step", "failing writes", "damaged checkpoints", "signals",
+    "data order", "determinism", "numbers that are not finite", "out of memory", "malformed files", "fuzzed readers",
+    "fuzzed recipes and results", "large inputs", "span round trip", "tokens of the loss", "accounting", "leakage",
+    "save and load", "hostile files", "secrets", "serving", "best model", "upgrades",
 )  # fmt: skip
 """Every line, in the order of the page. A line without a record stands there as not measured."""
 
