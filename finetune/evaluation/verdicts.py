@@ -205,8 +205,8 @@ def _falling(result: Result) -> Iterator[str]:
 def forgetting(result: Result) -> Iterator[str]:
     """Yield how training changed the model's perplexity on general text.
 
-    If that cannot be measured, the reason is a sentence only for a recipe that names a text of its own. The result
-    always holds it.
+    If that cannot be measured, the reason is a sentence only for a recipe that names another text than the bundled one.
+    The result always holds it.
     """
     found = result.forgetting
     if "not_measured" in found:

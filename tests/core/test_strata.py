@@ -135,10 +135,10 @@ def test_the_split_passes_the_checks_of_the_task_whatever_the_seed(sizes: list[i
     train, validation = labels_of(examples, "train"), labels_of(examples, "validation")
     assert set(train) == {row["label"] for row in rows}
     lacking = set(train) - set(validation)
-    told = [finding for finding in examples.findings if finding.code == "label-only-in-train"]
-    assert bool(lacking) == bool(told)
+    warned = [finding for finding in examples.findings if finding.code == "label-only-in-train"]
+    assert bool(lacking) == bool(warned)
     if len(lacking) == 1:
-        assert repr(next(iter(lacking))) in told[0].message
+        assert repr(next(iter(lacking))) in warned[0].message
 
 
 @pytest.mark.parametrize("task", ["text-classification", "multi-label-classification", "token-classification", "kto"])
