@@ -215,6 +215,16 @@ class Preprocessor(ABC):
         """
         return self
 
+    def strata(self, example: Row) -> Collection[str]:
+        """Return the labels of an example, which a random split and a limit spread evenly; none if no label is sound.
+
+        Each label keeps a row in train. It is called before `fit`, and must accept any row.
+
+        Args:
+            example: The columns of the answers.
+        """
+        return ()
+
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
         """Yield the problems of the examples of one split; it is called after `fit`, and must accept any row."""
         yield from ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -465,6 +465,25 @@ def config_of(model: Model, *, local_files_only: bool = False) -> Any:
         trust_remote_code=False,
         local_files_only=local_files_only,
     )
+
+
+def lacks_pretraining_head(model: Model) -> bool:
+    """Return whether the folder of an encoder has the weights of its body only, without those that fill masks."""
+    import torch
+    from safetensors import safe_open
+    from transformers import AutoModelForMaskedLM
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    weights = Path(locate(model)) / WEIGHTS
+    if not weights.is_file() or config_of(model).model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        return False
+    make: Callable[..., Any] = AutoModelForMaskedLM.from_config  # upstream leaves it without types
+    with torch.device("meta"):
+        whole = make(config_of(model), trust_remote_code=False)
+    with safe_open(weights, framework="pt") as file:  # old files call the numbers of a norm gamma and beta
+        saved = {name.replace(".gamma", ".weight").replace(".beta", ".bias") for name in file.keys()}  # noqa: SIM118
+    prefix = f"{whole.base_model_prefix}."
+    return any(name not in saved for name, _ in whole.named_parameters() if not name.startswith(prefix))
 
 
 def context_length(config: Any) -> int | None:

@@ -246,10 +246,7 @@ def _assemble(
         both = _parted(parts["train"], source, preprocessor, seed=seed, report=report)
         if both:
             parts["train"], parts["validation"] = both
-    for role, most in source.limit.items():
-        whole = parts.get(role)
-        if isinstance(whole, Split):
-            parts[role] = splits.limited(whole, most, seed=seed)
+    _limit(parts, source.limit, preprocessor, fit=fit, seed=seed, report=report)
     if fit and "train" not in parts:
         report.stop()  # without rows to fit on, nothing more can be checked
     gone: list[Mapping[str, Any]] | DroppedRows = [] if survey is None else DroppedRows()
@@ -276,7 +273,32 @@ def _parted(
         return streaming.part(train, rule, most=source.limit.get("validation"), report=report)
     if source.split_by is not None:
         return splits.part_by_rule(train, rule, report=report)
-    return splits.part(train, size=size, group=preprocessor.needs().group, seed=seed, report=report)
+    return splits.part(train, size=size, preprocessor=preprocessor, seed=seed, report=report)
+
+
+def _limit(
+    parts: dict[str, AnySplit],
+    limit: Mapping[str, int],
+    preprocessor: Preprocessor,
+    *,
+    fit: bool,
+    seed: int,
+    report: Report,
+) -> None:
+    """Keep at most so many rows of each split, and no held-out row with a label that train has lost by that."""
+    before = parts.get("train")
+    for role, most in limit.items():
+        whole = parts.get(role)
+        if isinstance(whole, Split):
+            parts[role] = splits.limited(whole, most, preprocessor=preprocessor, seed=seed)
+    train = parts.get("train")
+    if not fit or train is before or not isinstance(train, Split) or not isinstance(before, Split):
+        return
+    for role, part in parts.items():
+        if role != "train" and isinstance(part, Split):
+            parts[role] = splits.without_lost_labels(
+                part, role=role, train=train, before=before, preprocessor=preprocessor, report=report
+            )
 
 
 def _split(

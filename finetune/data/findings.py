@@ -82,6 +82,10 @@ CODES: dict[str, str] = {
     "answers-over-limit": "over 1% of the answers or rows are longer than an option allows (warning)",
     "longer-than-context": "features have more tokens than the model was made for (warning)",
     "cannot-split": "there are too few rows or groups to split validation from train",
+    "label-only-in-train": "a label has too few rows for both splits, so the automatic split keeps them all in train "
+    "(warning)",
+    "label-left-out": "`dataset.limit` leaves train no row with a label, so the held-out rows with it are left out "
+    "(warning)",
     "too-much-held-out": "more than 100,000 rows are split off from a stream",
 }
 """Every code of the core and its meaning; preprocessors add more."""

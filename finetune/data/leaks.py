@@ -147,7 +147,7 @@ class StreamedSearch:
         """Look at some rows of train."""
         if not self._own:
             return
-        hashes = np.array([_hashes(text) for text in _joined(block, self._names)], dtype=np.int64)
+        hashes = np.array([_hashes(text) for text in joined(block, self._names)], dtype=np.int64)
         for split, own in self._own.items():
             for kind in (0, 1):
                 self._seen[split][:, kind] |= np.isin(own[:, kind], hashes[:, kind])
@@ -208,6 +208,34 @@ def _similarity(one: str, other: str) -> float:
     a, b = runs(one), runs(other)
     common = len(np.intersect1d(a, b, assume_unique=True))
     return common / (len(a) + len(b) - common)
+
+
+def clusters(texts: Sequence[str]) -> Array:
+    """Return the number of the cluster of each text: near duplicates, and the near duplicates of these, have the same.
+
+    Of the texts that share a band, each is compared with the next one. A cluster has the number of its first text.
+
+    Args:
+        texts: Different normalized texts.
+    """
+    parent = np.arange(len(texts))
+
+    def root(place: int) -> int:
+        while parent[place] != place:
+            parent[place] = parent[parent[place]]
+            place = int(parent[place])
+        return place
+
+    if len(texts) < 2:
+        return parent
+    for column in signatures(texts):
+        order = np.argsort(column, kind="stable")
+        alike = np.flatnonzero(column[order][1:] == column[order][:-1])
+        for one, other in zip(order[alike].tolist(), order[alike + 1].tolist(), strict=True):
+            first, second = root(one), root(other)
+            if first != second and _similarity(texts[one], texts[other]) >= SIMILAR:
+                parent[max(first, second)] = min(first, second)
+    return np.array([root(place) for place in range(len(texts))], dtype=np.int64)
 
 
 class Index:
@@ -423,7 +451,7 @@ def _characters(rows: Dataset, names: Sequence[str]) -> int:
                 column = block.column(name)
                 count += (pc.sum(pc.utf8_length(column)).as_py() or 0) + len("null") * column.null_count
         else:
-            count += sum(map(len, _joined(block, names)))
+            count += sum(map(len, joined(block, names)))
     return count
 
 
@@ -436,7 +464,7 @@ def _texts(rows: Dataset, names: Sequence[str]) -> Iterator[str]:
 def _text_blocks(rows: Dataset, names: Sequence[str]) -> Iterator[list[str]]:
     """Yield the texts of the rows in blocks."""
     for block in _arrow_blocks(rows, names):
-        yield _joined(block, names)
+        yield joined(block, names)
 
 
 def _arrow_blocks(rows: Dataset, names: Sequence[str]) -> Iterator[pa.Table]:
@@ -444,7 +472,7 @@ def _arrow_blocks(rows: Dataset, names: Sequence[str]) -> Iterator[pa.Table]:
     return blocks
 
 
-def _joined(block: pa.Table, names: Sequence[str]) -> list[str]:
+def joined(block: pa.Table, names: Sequence[str]) -> list[str]:
     """Return the compared columns of each row of a block as one text."""
     columns = []
     for name in names:

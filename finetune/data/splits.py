@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
+from finetune.data import strata
 from finetune.data.findings import Report, nearest
 from finetune.data.table import Table, dropped
 from finetune.errors import listed
@@ -272,28 +273,57 @@ def _marker(value: Any) -> str | None:
     return "-1" if value == -1 else None
 
 
-def part(train: Split, *, size: float, group: str | None, seed: int, report: Report) -> tuple[Split, Split] | None:
+def part(
+    train: Split, *, size: float, preprocessor: Preprocessor, seed: int, report: Report
+) -> tuple[Split, Split] | None:
     """Split train at random into train and validation; None if there are too few rows, which is reported.
 
-    The same rows and seed give the same splits on every machine.
+    Rows of a group, equal texts and near duplicates stay in the same split. Labels are spread evenly, and each keeps a
+    row in train. The same rows and seed give the same splits on every machine.
 
     Args:
         train: The rows to split.
         size: Share of the rows that go to validation.
-        group: Column whose equal values stay in the same split; None for none.
+        preprocessor: Names the group, the columns to compare, and the labels.
         seed: Seed of the split.
-        report: Takes the finding.
+        report: Takes the findings.
     """
     count = len(train.index)
-    wanted = round(count * size)
-    random = np.random.Generator(np.random.PCG64(seed))
-    if group is not None and group in train.columns.column_names:
-        chosen = _whole_groups(group_numbers(train, group), max(wanted, 1), random)
-        what = f"groups (rows with the same {group!r} stay together)"
+    wanted = max(round(count * size), 1)
+    group = preprocessor.needs().group
+    units = strata.units_of(train, preprocessor, largest=max(wanted // 2, 2))
+    labels = strata.labels_of(train, preprocessor)
+    together = int(units.max(initial=-1)) + 1 < count
+    if labels is not None:
+        drawn = strata.choose(labels, units, wanted, seed=seed)
+        if drawn.only_left and drawn.mask.any():
+            report.add(_only_in_train(drawn.only_left))
+        chosen = drawn.mask
+    elif together:
+        chosen = _whole_groups(units, wanted, np.random.Generator(np.random.PCG64(seed)))
     else:
-        chosen = np.isin(np.arange(count), random.permutation(count)[: max(wanted, 1)])
-        what = "rows"
+        chosen = np.isin(np.arange(count), np.random.Generator(np.random.PCG64(seed)).permutation(count)[:wanted])
+    what = "rows"
+    if group is not None and group in train.columns.column_names:
+        what = f"groups (rows with the same {group!r} stay together)"
+    elif labels is not None:
+        what = "rows that have a label in common"
+    elif together:
+        what = "rows with different texts"
     return _parted(train, chosen, size, what=what, report=report)
+
+
+def _only_in_train(labels: Sequence[Any]) -> Finding:
+    """Return the warning about labels of which no row was split off."""
+    one = len(labels) == 1
+    return Finding(
+        code="label-only-in-train",
+        level="warning",
+        message=f"{'a label has' if one else f'{len(labels):,} labels have'} too few rows for both splits, so "
+        f"{'it stays' if one else 'they stay'} in train: {strata.listed_labels(labels)}.",
+        fix="The scores of validation say nothing about them. Add rows with them, or a validation split.",
+        split="train",
+    )
 
 
 def _parted(
@@ -346,25 +376,54 @@ def part_by_rule(train: Split, rule: Rule, *, report: Report) -> tuple[Split, Sp
     return _parted(train, np.concatenate(masks), rule.share, what="rows with different values", report=report)
 
 
-def limited(split: Split, most: int, *, seed: int) -> Split:
-    """Return at most `most` rows of a split, drawn at random, in their order."""
+def limited(split: Split, most: int, *, preprocessor: Preprocessor, seed: int) -> Split:
+    """Return at most `most` rows of a split, drawn at random, in their order; labels keep their shares."""
     count = len(split.index)
     if count <= most:
         return split
-    random = np.random.Generator(np.random.PCG64(seed))
-    kept = np.sort(random.choice(count, size=most, replace=False))
+    labels = strata.labels_of(split, preprocessor)
+    if labels is not None:
+        kept = np.flatnonzero(strata.keep(labels, most, seed=seed))
+    else:
+        random = np.random.Generator(np.random.PCG64(seed))
+        kept = np.sort(random.choice(count, size=most, replace=False))
     return replace(split, index=split.index[kept], left_out=count - most)
 
 
-def group_numbers(split: Split, group: str) -> np.ndarray[Any, Any]:
-    """Return the number of each row's group; groups are numbered in order of first appearance."""
-    numbers: dict[bytes, int] = {}
-    found = []
-    for block in split.blocks([group]):
-        for value in block.column(group).to_pylist():
-            digest = hashlib.blake2b(as_text(value).encode(), digest_size=16).digest()
-            found.append(numbers.setdefault(digest, len(numbers)))
-    return np.array(found, dtype=np.int64)
+def without_lost_labels(
+    split: Split, *, role: str, train: Split, before: Split, preprocessor: Preprocessor, report: Report
+) -> Split:
+    """Return a held-out split without the rows whose labels a limit removed from train, with a warning.
+
+    Args:
+        split: The held-out rows.
+        role: Name of the split.
+        train: The rows of train after the limit.
+        before: The rows of train before it.
+        preprocessor: Names the labels.
+        report: Takes the warning.
+    """
+    own, left, whole = (strata.labels_of(part, preprocessor) for part in (split, train, before))
+    if own is None or left is None or whole is None:
+        return split
+    known = {name for names in left for name in names}
+    every = {name for names in whole for name in names}
+    kept = strata.rows_without(own, known, every)
+    if kept.all() or not kept.any():
+        return split
+    lost = list(dict.fromkeys(name for names in own for name in names if name in every - known))
+    gone = len(kept) - int(kept.sum())
+    report.add(
+        Finding(
+            code="label-left-out",
+            level="warning",
+            message=f"after dataset.limit, train has no row with {strata.listed_labels(lost)}. {gone:,} rows of {role} "
+            f"with {'it' if len(lost) == 1 else 'them'} are left out.",
+            fix="To keep them, raise the limit of train.",
+            split=role,
+        )
+    )
+    return replace(split, index=split.index[kept], left_out=split.left_out + gone)
 
 
 def as_text(value: Any) -> str:
@@ -375,7 +434,7 @@ def as_text(value: Any) -> str:
 
 
 def _whole_groups(numbers: np.ndarray[Any, Any], wanted: int, random: np.random.Generator) -> np.ndarray[Any, Any]:
-    """Return a mask of rows to split off: groups in random order, each that still fits, and at least one."""
+    """Return a mask of rows to split off: units in random order, each that still fits, and at least one."""
     sizes = np.bincount(numbers)
     taken: list[int] = []
     left = wanted

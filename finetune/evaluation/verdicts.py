@@ -23,6 +23,12 @@ FALL = 0.05
 unfinished, if the fall is also this share of the whole decrease."""
 LEAKED = 0.05
 """If train holds more than this share of a split's rows, the split's score is called optimistic."""
+NEAR = 0.15
+"""A training loss that fell by less than this share of its first value is called near its start, if the head was
+random."""
+LEAST_UNITS = 20
+"""Verdicts on overfitting and underfitting need at least this many independent rows: an interval from fewer is not
+reliable, and five rows that are all right have one of width 0."""
 FIFTHS = 5
 LEAST_ENTRIES = 10
 """A curve is read only if the log has at least this many losses."""
@@ -55,7 +61,7 @@ def headline(result: Result) -> Iterator[str]:
         if name not in scores:
             continue
         difference = result.differences.get(split, {}).get(other, {}).get(name)
-        yield f"{_capitalize(_named(other))}: {format_score(scores[name])}.{_change(difference, result)}"
+        yield _compared(other, scores[name], difference, greater_is_better=result.greater_is_better)
 
 
 def others(result: Result, split: str) -> dict[str, Mapping[str, float]]:
@@ -67,7 +73,7 @@ def describe_split(result: Result, split: str) -> str:
     """Return the size of a split in words and, if its score is optimistic, the reason."""
     units = result.units.get(split, {})
     size = result.data_report.get(split, {}).get("kept", units.get("size", 0))
-    text = f"{size:,} rows of {split}"
+    text = f"{size:,} {'row' if size == 1 else 'rows'} of {split}"
     if units.get("column"):
         text += f" ({units['size']:,} different values of {units['column']})"
     if split == "validation" and result.selection_split != split and "test" not in result.scores:
@@ -105,9 +111,12 @@ def fit(result: Result) -> Iterator[str]:
     yield from stopped
     # Training longer makes overfitting worse, so a loss that still falls is reported only without
     # it.
-    yield from overfitted or ([] if result.early_stopping.get("stopped") else _falling(result))
+    if overfitted or result.early_stopping.get("stopped"):
+        yield from overfitted
+    else:
+        yield from [*_near_start(result)] or _falling(result)
     split, name = report_split(result), result.primary
-    if split is None or name not in result.scores[split]:
+    if split is None or name not in result.scores[split] or not _is_enough(result, split):
         return
     for other in result.baselines.get(split, {}):
         difference = result.differences.get(split, {}).get(other, {}).get(name)
@@ -142,9 +151,9 @@ def _gap(result: Result) -> Iterator[str]:
     split, name = report_split(result), result.primary
     train = result.scores.get("train", {}).get(name)
     here = result.scores[split].get(name) if split else None
-    if split is None or train is None or here is None:
+    bounds = result.intervals.get(split or "", {}).get(name)
+    if split is None or train is None or here is None or bounds is None or not _is_enough(result, split):
         return
-    bounds = result.intervals.get(split, {}).get(name, {"low": here, "high": here})
     gap = (train - here) if result.greater_is_better else (here - train)
     outside = train > bounds["high"] if result.greater_is_better else train < bounds["low"]
     if outside and gap > GAP * abs(train):
@@ -158,7 +167,7 @@ def _gap(result: Result) -> Iterator[str]:
 def _risen(result: Result) -> Iterator[str]:
     entries = [entry for entry in result.log if _finite(entry.get("eval_loss"))]
     losses = [entry["eval_loss"] for entry in entries]
-    if len(losses) < 2 or losses[-1] <= (1 + RISE) * min(losses):
+    if len(losses) < 2 or losses[-1] <= (1 + RISE) * min(losses) or not _is_enough(result, "validation"):
         return
     lowest, last = entries[losses.index(min(losses))], entries[-1]
     text = (
@@ -181,6 +190,27 @@ def _risen(result: Result) -> Iterator[str]:
         yield f"{text}. To keep the best checkpoint, set training.load_best_model_at_end: true."
 
 
+def _is_enough(result: Result, split: str) -> bool:
+    """Return whether a split has enough independent rows for a verdict."""
+    units = result.units.get(split, {}).get("size")
+    size: int = result.data_report.get(split, {}).get("kept", 0) if units is None else units
+    return size >= LEAST_UNITS
+
+
+def _near_start(result: Result) -> Iterator[str]:
+    trained = [entry["loss"] for entry in result.log if _finite(entry.get("loss"))]
+    # A base model that needs no new head can be good from the first step.
+    if len(trained) < FIFTHS or not result.newly_initialized or trained[0] <= 0:
+        return
+    size = len(trained) // FIFTHS
+    last = sum(trained[-size:]) / size
+    if trained[0] - last < NEAR * trained[0]:
+        yield (
+            f"Underfitted: the training loss is still near its start, {format_score(trained[0])} at first and "
+            f"{format_score(last)} at the end. Use a higher learning rate, or train longer."
+        )
+
+
 def _falling(result: Result) -> Iterator[str]:
     trained = [entry["loss"] for entry in result.log if _finite(entry.get("loss"))]
     if len(trained) < LEAST_ENTRIES:
@@ -198,10 +228,15 @@ def _falling(result: Result) -> Iterator[str]:
 
 
 def forgetting(result: Result) -> Iterator[str]:
-    """Yield how training changed the model's perplexity on general text."""
+    """Yield how training changed the model's perplexity on general text.
+
+    If that cannot be measured, the reason is a sentence only for a recipe that names another text than the bundled one.
+    The result always holds it.
+    """
     found = result.forgetting
     if "not_measured" in found:
-        yield f"Forgetting was not measured: {found['not_measured']}."
+        if result.recipe.get("general_text", "bundled") not in ("bundled", "none"):
+            yield f"Forgetting was not measured: {found['not_measured']}."
         return
     increase = found["increase"]
     before, after = (math.exp(min(found[side], 700)) for side in ("before", "after"))
@@ -261,7 +296,7 @@ def weak_slices(result: Result) -> Iterator[str]:
         return
     for by, slices in result.slices.get(split, {}).items():
         for part in slices:
-            if "low" not in part:
+            if "low" not in part or part["size"] < LEAST_UNITS:
                 continue
             weak = part["high"] < whole if result.greater_is_better else part["low"] > whole
             if weak:
@@ -317,12 +352,26 @@ def _interval(bounds: Mapping[str, float] | None) -> str:
     return f" (95% interval {format_score(bounds['low'])} to {format_score(bounds['high'])})" if bounds else ""
 
 
-def _change(difference: Mapping[str, float] | None, result: Result) -> str:
+def _compared(other: str, score: float, difference: Mapping[str, float] | None, *, greater_is_better: bool) -> str:
+    """Return how a score compares with that of the base model or a baseline.
+
+    >>> _compared("majority", 0.24, {"value": 0.6, "low": 0.51, "high": 0.68}, greater_is_better=True)
+    'Better than the baseline “majority” (0.240) by 0.600 (95% interval 0.510 to 0.680).'
+    >>> _compared(BASE_MODEL, 3.1, {"value": -0.5, "low": -0.75, "high": -0.25}, greater_is_better=False)
+    'Better than the base model (3.100) by 0.500 (95% interval 0.250 to 0.750).'
+    >>> _compared(BASE_MODEL, 0.9, {"value": -0.01, "low": -0.03, "high": 0.01}, greater_is_better=True)
+    'Not clearly better or worse than the base model (0.900): difference −0.010 (95% interval −0.030 to +0.010).'
+    """
     if difference is None:
-        return ""
-    found = verdict(difference, greater_is_better=result.greater_is_better)
-    value, low, high = (_signed(difference[name]) for name in ("value", "low", "high"))
-    return f" Difference {value} ({low} to {high}): {found}."
+        return f"{_capitalize(_named(other))}: {format_score(score)}."
+    than = f"than the {_named(other)} ({format_score(score)})"
+    found = verdict(difference, greater_is_better=greater_is_better)
+    if found == "inconclusive":
+        value, low, high = (_signed(difference[name]) for name in ("value", "low", "high"))
+        return f"Not clearly better or worse {than}: difference {value} (95% interval {low} to {high})."
+    least, most = sorted(abs(difference[name]) for name in ("low", "high"))
+    by = format_score(abs(difference["value"]))
+    return f"{_capitalize(found)} {than} by {by}{_interval({'low': least, 'high': most})}."
 
 
 def _signed(value: float) -> str:

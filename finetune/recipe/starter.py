@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING
 from typing import Any
 
-from finetune import recipe
+from finetune import models, recipe
+from finetune.errors import BadRecipe
 from finetune.interfaces import Suggestion, Task
 from finetune.plugins import Plugins, resolve
 from finetune.recipe import Model, Recipe, Source, options
@@ -64,6 +65,8 @@ def write(name: str, plugins: Plugins, *, strategy: str, output: str, data: str 
     lines += [""]
     defaults = {option.name: option.default for option in options.document(Recipe)}
     for key in ("metrics", "seed", "score_base_model", "general_text", "slices", "card"):
+        if key == "general_text" and not _forgetting_is_measurable(Model(**model)):
+            continue
         lines += _entry(key, _plain(defaults[key]), docs)
     lines += _entry("output", output, docs)
     return "\n".join(lines) + "\n"
@@ -82,6 +85,15 @@ def columns(task: Task, given: Mapping[str, Any]) -> str:
     text = f"Columns: {', '.join(needed)}" if needed else "Columns"
     optional = [name for name in (*needs.optional, *needs.optional_answers) if name not in needed]
     return f"{text}; optional: {', '.join(optional)}." if optional else f"{text}."
+
+
+def _forgetting_is_measurable(model: Model) -> bool:
+    """Return whether a model may have the head that measures forgetting: no folder on this machine lacks it."""
+    has_scheme = ":" in model.path and not model.path.startswith(models.PACKAGE)
+    try:
+        return has_scheme or not models.lacks_pretraining_head(model)
+    except BadRecipe:  # the package of the model is not installed
+        return True
 
 
 def _learning_rate(suggested: Suggestion | None) -> list[str]:

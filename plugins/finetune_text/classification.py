@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -55,12 +55,16 @@ class TextClassificationPreprocessor(Preprocessor):
         """Return the columns that are read."""
         return texts.columns()
 
+    def strata(self, example: Row) -> Collection[str]:
+        """Return the label of an example."""
+        text = _label_text(example.get(LABEL))
+        return () if text is None else (text,)
+
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows the label names, how the data write them, and how often each occurs."""
         occurrences: Counter[str] = Counter()
         for row in train:
-            value = row.get(LABEL)
-            text = None if isinstance(value, list | tuple | dict) else as_text(value)
+            text = _label_text(row.get(LABEL))
             if text is not None:
                 occurrences[text] += 1
         class_label = labels.class_label_names(train)
@@ -168,6 +172,11 @@ class TextClassificationPreprocessor(Preprocessor):
     def model_options(self) -> dict[str, Any]:
         """Return the label names as the model's configuration holds them."""
         return labels.model_options(self.labels or (), problem_type="single_label_classification")
+
+
+def _label_text(value: Any) -> str | None:
+    """Return a label as text; None if the value is none, or several."""
+    return None if isinstance(value, list | tuple | dict) else as_text(value)
 
 
 def _read(value: Any, row: int, *, ids: Mapping[str, int]) -> Hashable | Finding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -63,6 +63,13 @@ class MultiLabelPreprocessor(Preprocessor):
     def needs(self) -> Columns:
         """Return the columns that are read."""
         return texts.columns()
+
+    def strata(self, example: Row) -> Collection[str]:
+        """Return the labels of an example, or the positions of a list that can be a vector."""
+        split = self._split(example.get(LABEL)) or []
+        if len(split) > 1 and all(map(_is_bit, split)):
+            return [str(position) for position, part in enumerate(split) if part == "1"]
+        return sorted(set(split) - _NOT_LABELS)
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows the label names, how the data write them, and how often each occurs."""

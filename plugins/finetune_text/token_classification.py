@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -87,6 +87,11 @@ class TokenClassificationPreprocessor(Preprocessor):
             ids = self._tag_ids(value, row["tokens"])
             row["tags"] = [(self.labels or ())[position] for position in ids]
         return row
+
+    def strata(self, example: Row) -> Collection[str]:
+        """Return the tags of an example, as it writes them and as BIO writes them."""
+        found = tag_texts(example.get(TAGS))
+        return sorted({*found, *tags.convert(found, "BIO")})
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows the tags, how the data write them, and how many words have each."""

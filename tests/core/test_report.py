@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
-from hypothesis.strategies import text
+from hypothesis.strategies import floats, integers, lists, none, one_of, text
 
 import finetune
 from finetune import report
@@ -179,7 +179,49 @@ def test_a_validation_loss_that_rises_is_called_overfitted(runs: list[Path]) -> 
     assert sentences[0].startswith("Overfitted"), sentences
     assert not any("Train longer" in sentence for sentence in sentences), "more of what overfits is no cure"
     flat = [{"step": step, "loss": 0.5, "eval_loss": 0.5} for step in range(1, 21)]
-    assert not any("loss" in sentence for sentence in verdicts.fit(replace(result, log=flat)))
+    with_head = replace(result, log=flat, newly_initialized=[])
+    assert not any("loss" in sentence for sentence in verdicts.fit(with_head))
+
+
+def test_a_loss_that_stays_near_its_start_is_called_underfitted(runs: list[Path]) -> None:
+    result = Result.load(runs[1])
+    slow = [{"step": step, "loss": 1.386 - step * 0.0175} for step in range(10)]
+    sentence = "Underfitted: the training loss is still near its start, 1.386 at first and 1.237 at the end."
+    assert any(each.startswith(sentence) for each in verdicts.fit(replace(result, log=slow)))
+    learned = [{"step": step, "loss": 1.386 - step * 0.05} for step in range(10)]
+    assert not any("near its start" in each for each in verdicts.fit(replace(result, log=learned)))
+    has_head = replace(result, log=slow, newly_initialized=[])
+    assert not any("near its start" in each for each in verdicts.fit(has_head)), "it may be good from the first step"
+
+
+@given(
+    size=integers(1, 60),
+    train=floats(0, 1),
+    score=floats(0, 1),
+    width=one_of(none(), floats(0, 0.5)),
+    losses=lists(floats(0.01, 9), min_size=2, max_size=6),
+)
+def test_no_verdict_on_the_fit_rests_on_a_handful_of_rows_or_on_no_interval(
+    runs: list[Path], size: int, train: float, score: float, width: float | None, losses: list[float]
+) -> None:
+    bounds = {} if width is None else {"accuracy": {"low": score - width, "high": score + width}}
+    difference = {"majority": {"accuracy": {"value": -0.1, "low": -0.2, "high": 0.1}}}
+    result = replace(
+        Result.load(runs[1]),
+        primary="accuracy",
+        scores={"train": {"accuracy": train}, "validation": {"accuracy": score}},
+        intervals={"validation": bounds},
+        units={"validation": {"size": size, "column": None}},
+        baselines={"validation": {"majority": {"accuracy": score}}},
+        differences={"validation": difference if bounds else {}},
+        newly_initialized=[],
+        log=[{"step": step, "eval_loss": loss} for step, loss in enumerate(losses)],
+    )
+    sentences = list(verdicts.fit(result))
+    if size < verdicts.LEAST_UNITS:
+        assert sentences == []
+    if width is None:
+        assert not any("on training rows" in each or each.startswith("Underfitted") for each in sentences)
 
 
 def test_a_run_that_improved_or_kept_the_best_checkpoint_is_not_advised_to_keep_it(runs: list[Path]) -> None:
@@ -200,8 +242,9 @@ def test_a_run_that_improved_or_kept_the_best_checkpoint_is_not_advised_to_keep_
 
 
 def test_a_model_that_is_no_better_than_a_baseline_is_called_so(runs: list[Path]) -> None:
-    assert any("Underfitted" in sentence for sentence in verdicts.fit(Result.load(runs[0])))
-    assert not any("Underfitted" in sentence for sentence in verdicts.fit(Result.load(runs[1])))
+    said = "is not clearly better than that of the baseline"
+    assert any(said in sentence for sentence in verdicts.fit(Result.load(runs[0])))
+    assert not any(said in sentence for sentence in verdicts.fit(Result.load(runs[1])))
 
 
 def test_a_validation_split_that_selected_the_model_is_called_optimistic(runs: list[Path]) -> None:
@@ -247,8 +290,9 @@ def test_the_headline_states_the_score_and_each_difference_with_its_interval(run
     )
     assert list(verdicts.headline(result)) == [
         "Accuracy 0.945 (95% interval 0.930 to 0.960) on 80 rows of test.",
-        "Base model: 0.175. Difference +0.770 (+0.704 to +0.825): better.",
-        "Baseline “majority”: 0.960. Difference −0.015 (−0.030 to +0.001): inconclusive.",
+        "Better than the base model (0.175) by 0.770 (95% interval 0.704 to 0.825).",
+        "Not clearly better or worse than the baseline “majority” (0.960): difference −0.015 (95% interval −0.030 to "
+        "+0.001).",
     ]
 
 

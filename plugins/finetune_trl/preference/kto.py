@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -51,6 +51,11 @@ class KTOPreprocessor(AnswersPreprocessor):
         tools = () if self.conversational is False else (TOOLS,)
         optional = (PROMPT, CONVERSATIONS, COMPLETION, LABEL, *tools)
         return Columns(optional=optional, answers=(COMPLETION, LABEL), group=PROMPT)
+
+    def strata(self, example: Row) -> Collection[str]:
+        """Return whether the answer is desirable."""
+        label = parse_label(example.get(LABEL))
+        return () if label is None else (str(label),)
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows the labels and whether the data are chats, and holds its template as text."""
