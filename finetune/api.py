@@ -7,62 +7,74 @@ import json
 import shutil
 import sys
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeGuard, overload
+from typing import Any, Literal, overload
 
 from finetune.training import upstream
 
 upstream.import_bitsandbytes()  # before anything else imports transformers, which would import it with a warning
 
-from transformers import TrainingArguments, set_seed
+from transformers import (
+    EvalPrediction,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
 
 from finetune import base as bases
-from finetune import data, models, prediction, trust
+from finetune import data, front_door, models, prediction, trust
 from finetune import folder as run_folder
 from finetune import plan as plans
 from finetune import recipe as recipes
 from finetune import run as runs
+from finetune.checkpoint_folders import MANIFEST
 from finetune.data import Examples, features, storage
 from finetune.data.feature_cache import FeatureCache
-from finetune.errors import BadData, BadOptions, BadRecipe, FinetuneError
+from finetune.errors import BadData, BadOptions, BadRecipe, FinetuneError, Incompatible
 from finetune.evaluation import scoring
-from finetune.interfaces import Job, Record, Row, Task
+from finetune.interfaces import Evaluator, Job, Preprocessor, Record, Row, Strategy, Task
 from finetune.plan import Plan
 from finetune.plugins import Plugins, add_folder, discover, resolve
 from finetune.prediction import BLOCK_ROWS, Blocks, Output, Predict, Written
 from finetune.progress import Console, Reporter
+from finetune.python_objects import ROWS, PythonObjects
 from finetune.recipe import Choice, Model, Recipe, Source, options
-from finetune.result import RECIPE, Result, as_plain
-from finetune.training import callbacks
+from finetune.result import RECIPE, RESULT, Result, as_plain
+from finetune.training import callbacks, checkpoints
 from finetune.training import trainer as training
 from finetune.training.arguments import LIMITS, check_generation, device_arguments
 from finetune.user_code import described, place_of
 
-ROWS = "rows:"
-"""The dataset path in the recipe of a run whose examples were given in Python."""
-
 
 def train(
-    recipe: str | Path | Recipe | None = None,
+    recipe: str | Path | Mapping[str, Any] | Recipe | None = None,
     *,
-    task: str | None = None,
-    model: str | Path | Mapping[str, Any] | Model | None = None,
-    dataset: str | Path | Mapping[str, Any] | Source | None = None,
-    strategy: str | Mapping[str, Any] | Choice | None = None,
+    task: str | Task | None = None,
+    model: str | Path | Mapping[str, Any] | Model | PreTrainedModel | None = None,
+    dataset: Any = None,
+    strategy: str | Mapping[str, Any] | Choice | Strategy | None = None,
     output: str | Path | None = None,
-    preprocessor: str | Mapping[str, Any] | Choice | None = None,
-    evaluator: str | Mapping[str, Any] | Choice | None = None,
-    metrics: Sequence[str] | None = None,
-    training: Mapping[str, Any] | None = None,
+    preprocessor: str | Mapping[str, Any] | Choice | Preprocessor | None = None,
+    evaluator: str | Mapping[str, Any] | Choice | Evaluator | None = None,
+    metrics: Sequence[str | Callable[..., Any]] | None = None,
+    training: Mapping[str, Any] | TrainingArguments | None = None,
     generation: Mapping[str, Any] | None = None,
     seed: int | None = None,
     score_base_model: bool | None = None,
     general_text: str | Path | None = None,
     slices: Sequence[str] | None = None,
     card: Mapping[str, Any] | None = None,
+    columns: Mapping[str, str] | None = None,
+    tokenizer: str | Path | PreTrainedTokenizerBase | None = None,
+    callbacks: Sequence[TrainerCallback | type[TrainerCallback]] | None = None,
+    data_collator: Callable[..., Any] | None = None,
+    compute_metrics: Callable[[EvalPrediction], Mapping[str, float]] | None = None,
     resume: bool = False,
     accept_changes: bool = False,
     overwrite: bool = False,
@@ -70,11 +82,15 @@ def train(
     plugins: Plugins | None = None,
     reporter: Reporter | None = None,
     cache: str | Path | None = None,
-) -> Result:
+) -> Trained:
     """Fine-tune a model, and write the run folder.
 
     The arguments from `task` to `card` are the keys of a recipe. A key that is given replaces the
     key of `recipe`; a key that is None has the value of `recipe`, or else its default.
+
+    What is given as an object becomes a key of `recipe.yaml` where that is possible. A callback, a
+    collator, a function that cannot be imported and rows in memory cannot be written there;
+    `recipe.yaml` names them, and such a run continues only by a call with the same objects.
 
     Examples:
         >>> result = finetune.train("recipe.yaml")  # doctest: +SKIP
@@ -84,18 +100,21 @@ def train(
         ... )
 
     Args:
-        recipe: Path of a YAML file, or a `Recipe`; None if the other arguments say everything.
-        task: Name of a task, as `finetune list` shows it: ``"text-classification"``.
-        model: Hub id or folder of the pretrained model, or the ``model`` section of a recipe.
-        dataset: A path, the ``dataset`` section of a recipe, or the examples themselves: split → a
-            `datasets.Dataset` or an iterable of mappings, ``{"train": rows, "test": rows}``.
-        strategy: Name of a strategy, or its name and options: ``{"name": "lora", "r": 8}``.
+        recipe: Path of a YAML file, its content, or a `Recipe`; None if the other arguments say everything.
+        task: Name of a task, as `finetune list` shows it: ``"text-classification"``; or a `Task`.
+        model: Hub id or folder of the pretrained model, the ``model`` section of a recipe, or a loaded
+            model, which is not changed.
+        dataset: A path, the ``dataset`` section of a recipe, or the examples themselves: a
+            `datasets.Dataset`, a data frame, an iterable of mappings, or split → one of these. They can
+            also be the ``path`` of a section: ``{"path": rows, "limit": {"train": 100}}``.
+        strategy: Name of a strategy, its name and options, ``{"name": "lora", "r": 8}``, or an object.
         output: Folder of the run. It must not exist or be empty, unless `resume` or `overwrite` is
             set.
-        preprocessor: Options of the task's preprocessor; with ``name``, another preprocessor.
-        evaluator: Options of the task's evaluator; with ``name``, another evaluator.
-        metrics: Names of further metrics, or Python functions as ``"module:function"``.
-        training: Options of the trainer: `transformers.TrainingArguments`, or the task's own class.
+        preprocessor: Options of the task's preprocessor; with ``name``, another preprocessor; or an object.
+        evaluator: Options of the task's evaluator; with ``name``, another evaluator; or an object.
+        metrics: Further metrics: names, or functions from records to scores.
+        training: Options of the trainer: a mapping, or `transformers.TrainingArguments`. Options that such
+            an object leaves at their defaults have the defaults of finetune.
         generation: Options of text generation, such as ``{"num_beams": 4}``, if the task generates
             text.
         seed: Seed of everything that is random; 42 by default.
@@ -104,6 +123,15 @@ def train(
             file, or ``"none"``.
         slices: Columns of the data by whose values the scores are also computed.
         card: Facts for the model card that only you know, such as ``license`` and ``language``.
+        columns: Name of a column in the data → name that the task uses, ``{"review": "text"}``; it
+            replaces ``columns`` of the ``dataset`` section.
+        tokenizer: The tokenizer, if it is not that of the model: a name, a folder, or a loaded one.
+        callbacks: Further callbacks of the trainer. `transformers.EarlyStoppingCallback` becomes
+            ``training.early_stopping_patience``.
+        data_collator: Makes the batches of the run in place of the task's own collator; predictions of
+            the finished model use the task's.
+        compute_metrics: A function as `transformers.Trainer` takes it. Its scores are added to those of
+            the run; `evaluate` does not know it.
         resume: Continue from the newest valid checkpoint in the output folder.
         accept_changes: Resume even if the recipe or the data changed.
         overwrite: Replace an earlier run in the output folder.
@@ -114,20 +142,22 @@ def train(
         cache: Folder that keeps the features, so that later runs with the same data, preprocessor and
             tokenizer need not make them again.
 
+    Returns:
+        The result, which can also predict: ``result.predict("A fine inn.")``.
+
     Raises:
         FinetuneError: The run is refused or fails. The message says what is wrong, where, and what
             to do.
     """
+    plugins = plugins or discover()
     given: dict[str, Any] = {
-        "task": task,
+        "task": front_door.task_name(task, plugins) if isinstance(task, Task) else task,
         "model": model,
         "dataset": dataset,
-        "strategy": strategy,
+        "strategy": front_door.section_of("strategy", strategy, plugins),
         "output": output,
-        "preprocessor": preprocessor,
-        "evaluator": evaluator,
-        "metrics": metrics,
-        "training": training,
+        "preprocessor": front_door.section_of("preprocessor", preprocessor, plugins),
+        "evaluator": front_door.section_of("evaluator", evaluator, plugins),
         "generation": generation,
         "seed": seed,
         "score_base_model": score_base_model,
@@ -135,20 +165,38 @@ def train(
         "slices": slices,
         "card": card,
     }
-    if isinstance(task, Task):
-        raise BadRecipe(
-            "task: this is a Task, and a run must find it again by its name. Write where it is: 'my_module:TASK', or "
-            "its name in a plugin."
+    objects = PythonObjects(data_collator=data_collator, compute_metrics=compute_metrics)
+    front_door.require_callable("data_collator", data_collator)
+    front_door.require_callable("compute_metrics", compute_metrics)
+    more_training: dict[str, Any] = {}
+    if training is not None:
+        given["training"], of_arguments = front_door.training_section(training)
+        for name, value in of_arguments.items():
+            given[name] = value if given[name] is None else given[name]
+    if callbacks is not None:
+        made, more_training = front_door.trainer_callbacks(callbacks)
+        objects = replace(objects, callbacks=made)
+    if metrics is not None:
+        given["metrics"], functions = front_door.metric_names(metrics)
+        objects = replace(objects, metrics=functions)
+    given["dataset"], rows = front_door.dataset_section(dataset)
+    objects = replace(objects, rows=rows)
+    if front_door.holds_objects(model, tokenizer):
+        place = given["output"] or (_recipe(recipe, {}, trust_code=trust_code).output if recipe is not None else None)
+        given["model"], notes = front_door.model_section(
+            model, tokenizer, output=place, overwrite=overwrite, resume=resume
         )
+        objects = replace(objects, notes=notes)
     keys = {name: value for name, value in given.items() if value is not None}
-    rows: Mapping[str, Any] | None = None
-    if _holds_examples(dataset):
-        rows = dataset
-        keys["dataset"] = {"path": ROWS}
-    plan = plans.make(_recipe(recipe, keys, trust_code=trust_code), plugins or discover())
+    read = _recipe(
+        recipe, keys, columns=columns, training=more_training, python=objects.described(), trust_code=trust_code
+    )
+    plan = plans.make(read, plugins, objects=objects)
+    if rows is not None:
+        front_door.require_text(rows, plan.preprocessor.needs(), read.dataset.columns)
     if reporter is None and sys.stderr.isatty():
         reporter = Console()
-    return runs.run(
+    result = runs.run(
         plan,
         resume=resume,
         accept_changes=accept_changes,
@@ -157,6 +205,7 @@ def train(
         reporter=reporter,
         cache=None if cache is None else Path(cache),
     )
+    return Trained.of(result, trusted=trust.state())
 
 
 def load(
@@ -167,7 +216,7 @@ def load(
     trust_code: bool = False,
     plugins: Plugins | None = None,
 ) -> FineTuned:
-    """Load the model of a finished run.
+    """Load the model of a finished run, or of one of its checkpoints.
 
     Examples:
         >>> model = finetune.load("runs/reviews")  # doctest: +SKIP
@@ -175,7 +224,8 @@ def load(
         'positive'
 
     Args:
-        run: The run folder.
+        run: The run folder; or a checkpoint in it, ``"runs/reviews/checkpoint-12"``, also of a run that
+            has not finished.
         base: Folder or Hub id of the base model, if it is no longer where it was when the run was
             trained.
         accept_changes: Load the run even if the base model, the saved model or the saved tokenizer has changed.
@@ -186,6 +236,7 @@ def load(
     Raises:
         UntrustedCode: The run needs Python code that its folder names, and `trust_code` is not set.
         BadRecipe: The folder holds no finished run, or its base model is gone.
+        BadCheckpoint: A file of a checkpoint is missing or damaged.
         Incompatible: The base model, the saved model or the saved tokenizer has changed since the run was trained.
     """
     return _with_weights(
@@ -198,6 +249,10 @@ def _opened(
 ) -> FineTuned:
     """Return a finished run without the weights of its model; see `load`."""
     plugins = plugins or discover()
+    if (Path(run) / MANIFEST).is_file():
+        return _opened_checkpoint(
+            Path(run), base=base, accept_changes=accept_changes, trust_code=trust_code, plugins=plugins
+        )
     result = Result.load(run, trust_code=trust_code)
     recipe = recipes.from_mapping(result.recipe, name=str(Path(run) / RECIPE))
     if base is not None:
@@ -220,11 +275,80 @@ def _opened(
     if plan.strategy.loads_base():
         bases.check_content(result.base, plan.model)
     bases.check_saved(result.base, Path(run))
+    return FineTuned(plan=plan, result=result, tokenizer=_saved_tokenizer(Path(run), result), model=None)
+
+
+def _saved_tokenizer(run: Path, result: Result) -> Any:
+    """Load the tokenizer that a run saved."""
     from transformers import AutoTokenizer
 
-    with models.suppress_output(), _explaining_damage(Path(run), verified=bool(result.base.get("saved_model"))):
-        tokenizer = AutoTokenizer.from_pretrained(run, trust_remote_code=False)
-    return FineTuned(plan=plan, result=result, tokenizer=tokenizer, model=None)
+    with models.suppress_output(), _explaining_damage(run, verified=bool(result.base.get("saved_model"))):
+        return AutoTokenizer.from_pretrained(run, trust_remote_code=False)
+
+
+def _opened_checkpoint(
+    checkpoint: Path, *, base: str | Path | None, accept_changes: bool, trust_code: bool, plugins: Plugins
+) -> FineTuned:
+    """Return a checkpoint of a run, finished or not, without the weights of its model; see `load`.
+
+    Its preprocessor is that of the run. Its evaluator is not fitted, because a run fits it at its end.
+
+    Raises:
+        BadCheckpoint: A file is missing or damaged.
+        BadRecipe: The recipe of the run is not there, or the weights are divided among files of processes.
+        Incompatible: The base model has changed.
+    """
+    manifest = checkpoints.verify(checkpoint)
+    file = checkpoint.parent / RECIPE
+    if not file.is_file():
+        raise BadRecipe(
+            f"{str(checkpoint)!r} is a checkpoint, and the {RECIPE} of its run is not in the folder above. Put it back."
+        )
+    if not any(checkpoint.glob("*.safetensors")):
+        raise BadRecipe(
+            f"{str(checkpoint)!r} has its weights in parts, one for each process. Continue the run with --resume; its "
+            "end writes the whole model."
+        )
+    recipe = recipes.read(file, trust_code=trust_code)
+    if base is not None:
+        recipe = replace(recipe, model=replace(recipe.model, path=str(base)))
+    plan = plans.make(replace(recipe, metrics=()), plugins, for_training=False)
+    plan = replace(plan, recipe=replace(plan.recipe, metrics=recipe.metrics))
+    if plan.strategy.loads_base():
+        bases.check_place(plan.model)
+        then = (manifest["identity"].get(checkpoints.BASE) or {}).get("files")
+        if then and not accept_changes and bases.facts(bases.describe(plan.model))["files"] != then:
+            raise Incompatible(
+                f"model: {plan.model.path!r} is not the base model that the checkpoint was trained on. Put the right "
+                "one back, or name its place with base=…."
+            )
+    result = _result_of_checkpoint(plan, checkpoint, step=manifest["step"])
+    return FineTuned(plan=plan, result=result, tokenizer=_saved_tokenizer(checkpoint, result), model=None)
+
+
+def _result_of_checkpoint(plan: Plan, checkpoint: Path, *, step: int) -> Result:
+    """Return the little that is known of the result of a run at one of its checkpoints: it has no scores."""
+    facts: dict[str, Any] = {
+        "recipe": plan.resolved(),
+        "preprocessor": options.describe(plan.preprocessor),
+        "evaluator": options.describe(plan.evaluator),
+        "primary": plan.evaluator.primary,
+        "greater_is_better": plan.evaluator.greater_is_better,
+        "selection_split": None,
+        "trainable_parameters": 0,
+        "total_parameters": 0,
+        "steps": step,
+        "directory": str(checkpoint),
+    }
+    for name in ("newly_initialized", "log", "phases"):
+        facts[name] = ()
+    for each in fields(Result):
+        if each.name not in facts and each.default is MISSING and each.default_factory is MISSING:
+            facts[each.name] = {}
+    finished = checkpoint.parent / RESULT
+    if finished.is_file():
+        facts["column_use"] = json.loads(finished.read_text(encoding="utf-8")).get("column_use", {})
+    return Result(**facts)
 
 
 def _with_weights(opened: FineTuned, run: Path) -> FineTuned:
@@ -261,7 +385,7 @@ def _explaining_damage(run: Path, *, verified: bool) -> Iterator[None]:
 
 def evaluate(
     run: str | Path,
-    dataset: str | Path | Mapping[str, Any] | None = None,
+    dataset: Any = None,
     *,
     split: str = "test",
     output: str | Path | None = None,
@@ -285,7 +409,8 @@ def evaluate(
 
     Args:
         run: The run folder.
-        dataset: A path, or the ``dataset`` section of a recipe; None for the data of the run.
+        dataset: A path, the ``dataset`` section of a recipe, or rows as `train` takes them; None for the data of the
+            run.
         split: The split to score. It has no effect if `dataset` has a single split: that one is
             scored.
         output: The folder for the records, one JSON object for each good row, as `predict` writes them; None to keep
@@ -522,16 +647,19 @@ class FineTuned:
         return replace(self, plan=replace(self.plan, recipe=recipe))
 
     @overload
-    def predict(self, examples: Row | None = None, **columns: Any) -> Record: ...
+    def predict(self, examples: str | Row | None = None, **columns: Any) -> Record: ...
 
     @overload
-    def predict(self, examples: Iterable[Row]) -> list[Record]: ...
+    def predict(self, examples: Iterable[Row] | list[str] | tuple[str, ...]) -> list[Record]: ...
 
-    def predict(self, examples: Row | Iterable[Row] | None = None, **columns: Any) -> Record | list[Record]:
+    def predict(
+        self, examples: str | Row | Iterable[Row] | list[str] | tuple[str, ...] | None = None, **columns: Any
+    ) -> Record | list[Record]:
         """Predict one example or many.
 
         Args:
-            examples: One example as a mapping, or several.
+            examples: One example as a mapping, or several as a list, a `datasets.Dataset` or a data
+                frame. If the task reads a single text, an example can be that text.
             **columns: One example by its columns: ``question="Who?", context="…"``.
 
         Returns:
@@ -542,18 +670,22 @@ class FineTuned:
         """
         if examples is not None and columns:
             raise BadData(f"give examples or the columns of one example ({', '.join(columns)}), not both.")
-        if examples is None or isinstance(examples, Mapping):
-            return self._predict_rows([columns if examples is None else examples])[0]
-        return self._predict_rows(examples)
+        if examples is None:
+            return self._predict_rows([columns])[0]
+        rows = front_door.examples_of(examples, self.plan.preprocessor.needs())
+        return self._predict_rows([rows])[0] if isinstance(rows, Mapping) else self._predict_rows(rows)
 
     def _predict_rows(self, examples: Iterable[Row]) -> list[Record]:
         constants = self._constants()
         rows = [{**constants, **row} for row in examples]
         if not rows:
             return []
+        inputs = self.plan.preprocessor.needs().inputs
+        columns = {theirs: ours for theirs, ours in self.plan.recipe.dataset.columns.items() if ours in inputs}
         found = data.from_rows(
             {"test": rows},
             self.plan.preprocessor,
+            columns=front_door.renames_of(columns, {"test": rows}),
             fit=False,
             answers=False,
             column_use=self.result.column_use,
@@ -668,7 +800,7 @@ class FineTuned:
 
     def evaluate(
         self,
-        dataset: str | Path | Mapping[str, Any] | None = None,
+        dataset: Any = None,
         *,
         split: str = "test",
         reporter: Reporter | None = None,
@@ -677,7 +809,8 @@ class FineTuned:
         """Score the model on examples with answers.
 
         Args:
-            dataset: A path, or the ``dataset`` section of a recipe; None for the data of the run.
+            dataset: A path, the ``dataset`` section of a recipe, or rows as `train` takes them; None for
+                the data of the run.
             split: The split to score. It has no effect if `dataset` has a single split: that one is
                 scored.
             reporter: Shows the progress.
@@ -700,13 +833,17 @@ class FineTuned:
         predict = self._predictor(answers=True, reporter=reporter, cache=kept, fingerprint=fingerprint)
         return scoring.all_scores(plan.evaluator, plan, predict(rows, 0), examples=rows)
 
-    def _to_score(
-        self, dataset: str | Path | Mapping[str, Any] | None, *, split: str, reporter: Reporter | None
-    ) -> tuple[Plan, Examples]:
+    def _to_score(self, dataset: Any, *, split: str, reporter: Reporter | None) -> tuple[Plan, Examples]:
         """Return the plan with the metrics of the run, and the good rows of the split to score; see `evaluate`."""
         recipe = self.plan.recipe
         plan = replace(self.plan, metrics=plans.find_metrics(recipe, self.plan.plugins))
-        if dataset is not None:
+        section, rows = front_door.dataset_section(dataset)
+        if rows is not None:
+            source = replace(self.source_like(ROWS), path=ROWS, format=None, options={})
+            source = replace(source, columns=front_door.renames_of(source.columns, rows))
+            given = {name: value for name, value in section.items() if name != "path"}
+            recipe = replace(recipe, dataset=replace(source, **given))
+        elif dataset is not None:
             trust.allow(_without_paths(dataset))
             # A path is another file with the same columns.
             section = (
@@ -714,17 +851,18 @@ class FineTuned:
             )
             recipe = recipes.from_mapping({**recipes.to_mapping(recipe), "dataset": section})
         elif recipe.dataset.path == ROWS:
-            raise BadRecipe("the run was trained on examples given in Python. Name a data set to score.")
-        # The data of the run is fitted and split again, as in the run; other data is used as it is.
-        found = data.load(
-            recipe.dataset,
-            self.plan.preprocessor,
-            plugins=self.plan.plugins,
-            seed=recipe.seed,
-            fit=dataset is None,
-            column_use=self.result.column_use,
-            tokenizer=lambda: self.tokenizer,
-        )
+            raise BadRecipe("the run was trained on examples given in Python. Give the rows, or a path, to score.")
+        options_of_data: dict[str, Any] = {
+            "seed": recipe.seed,
+            # The data of the run is fitted and split again, as in the run; other data is used as it is.
+            "fit": dataset is None,
+            "column_use": self.result.column_use,
+            "tokenizer": lambda: self.tokenizer,
+        }
+        if rows is not None:
+            found = data.from_rows(rows, self.plan.preprocessor, source=recipe.dataset, **options_of_data)
+        else:
+            found = data.load(recipe.dataset, self.plan.preprocessor, plugins=self.plan.plugins, **options_of_data)
         splits = dict(found.splits)
         if dataset is not None and len(splits) == 1:
             split = next(iter(splits))
@@ -816,6 +954,51 @@ class FineTuned:
         return predict
 
 
+class Trained(Result):
+    """The result of a run, which can also use its model; the model is loaded when it is first used."""
+
+    @classmethod
+    def of(cls, result: Result, *, trusted: trust.State) -> Trained:
+        """Return a result that can use its model.
+
+        Args:
+            result: The result of the run.
+            trusted: Whom the process trusted when it trained.
+        """
+        made = cls(**{each.name: getattr(result, each.name) for each in fields(Result)})
+        vars(made)["_place"], vars(made)["_trusted"] = Path(result.directory).absolute(), trusted
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether another result holds the same."""
+        if not isinstance(other, Result):
+            return NotImplemented
+        return all(getattr(self, each.name) == getattr(other, each.name) for each in fields(Result))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @cached_property
+    def finetuned(self) -> FineTuned:
+        """The fine-tuned model, as `load` returns it."""
+        trust.restore(vars(self)["_trusted"])
+        return load(vars(self)["_place"])
+
+    @overload
+    def predict(self, examples: str | Row | None = None, **columns: Any) -> Record: ...
+
+    @overload
+    def predict(self, examples: Iterable[Row] | list[str] | tuple[str, ...]) -> list[Record]: ...
+
+    def predict(self, examples: Any = None, **columns: Any) -> Record | list[Record]:
+        """Predict one example or many; see `FineTuned.predict`."""
+        found: Record | list[Record] = self.finetuned.predict(examples, **columns)
+        return found
+
+    def evaluate(self, dataset: Any, *, split: str = "test") -> dict[str, float]:
+        """Score the model on other examples with answers; see `FineTuned.evaluate`."""
+        return self.finetuned.evaluate(dataset, split=split)
+
+
 def prediction_options(task: Task) -> set[str]:
     """Return the names of the training options that change predictions.
 
@@ -827,8 +1010,25 @@ def prediction_options(task: Task) -> set[str]:
     return {*own, "per_device_eval_batch_size", "bf16", "bf16_full_eval", "fp16"}
 
 
-def _recipe(recipe: str | Path | Recipe | None, keys: Mapping[str, Any], *, trust_code: bool) -> Recipe:
-    """Return the recipe with the keys that the user gave in Python."""
+def _recipe(
+    recipe: str | Path | Mapping[str, Any] | Recipe | None,
+    keys: Mapping[str, Any],
+    *,
+    columns: Mapping[str, str] | None = None,
+    training: Mapping[str, Any] = {},
+    python: Mapping[str, Any] = {},
+    trust_code: bool,
+) -> Recipe:
+    """Return the recipe with the keys that the user gave in Python.
+
+    Args:
+        recipe: What `train` takes.
+        keys: Keys that replace those of the recipe.
+        columns: Replace those of the data set.
+        training: Options that are added to those of the recipe.
+        python: Objects that no file can hold, as `Recipe.python` describes them.
+        trust_code: As in `train`.
+    """
     given = {name: _without_paths(value) for name, value in keys.items()}
     trust.allow(given)
     content: dict[str, Any] = {}
@@ -837,9 +1037,21 @@ def _recipe(recipe: str | Path | Recipe | None, keys: Mapping[str, Any], *, trus
         if trust_code:
             trust.allow(content)
         trust.allow_object(content)  # `read` may have made it from a run folder
+    elif isinstance(recipe, Mapping):
+        content = {str(name): _without_paths(value) for name, value in recipe.items()}
+        trust.allow(content)
     elif recipe is not None:
         content = recipes.to_mapping(recipes.read(recipe, trust_code=trust_code))
-    return recipes.from_mapping({**content, **given})
+    content = {**content, **given}
+    if training:
+        content["training"] = {**content.get("training", {}), **training}
+    if python:
+        content["python"] = {**content.get("python", {}), **python}
+    made = recipes.from_mapping(content)
+    if columns is not None:
+        plain = recipes.to_mapping(made)
+        made = recipes.from_mapping({**plain, "dataset": {**plain["dataset"], "columns": dict(columns)}})
+    return made
 
 
 def _suffixes(path: Any) -> set[str]:
@@ -865,14 +1077,4 @@ def _without_paths(value: Any) -> Any:
     return [_without_paths(each) for each in value] if isinstance(value, list) else value
 
 
-def _holds_examples(dataset: Any) -> TypeGuard[Mapping[str, Any]]:
-    """Return whether a data set is split → examples, and neither a section of a recipe nor split → files."""
-    if not isinstance(dataset, Mapping) or not dataset or set(dataset) - {"train", "validation", "test"}:
-        return False
-    part = next(iter(dataset.values()))
-    if isinstance(part, list) and part:
-        part = part[0]
-    return not isinstance(part, str | Path)
-
-
-__all__ = ["FineTuned", "evaluate", "load", "predict", "train"]
+__all__ = ["FineTuned", "Trained", "evaluate", "load", "predict", "train"]

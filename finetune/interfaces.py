@@ -122,6 +122,8 @@ class Predictions:
     """The tokenizer that made the features."""
     preprocessor: Preprocessor
     """The fitted preprocessor that made the features; its `model_options` hold the label names."""
+    label_ids: Any = None
+    """The labels of the features as the trainer collects them, for a `compute_metrics` of the user; else None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -677,6 +679,10 @@ class Job:
     """Callbacks of the strategy and of the run."""
     stream: Any = None
     """The features to train on if train is streamed, for `finetune.kit.PatchedTrainer`."""
+    data_collator: Callable[..., Any] | None = None
+    """Makes the batches, instead of the preprocessor's collator."""
+    compute_metrics: Callable[..., Any] | None = None
+    """A function of the user from `transformers.EvalPrediction` to scores, beside those of the evaluator."""
 
 
 def _is_nested(ids: Any) -> bool:

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from finetune import models, secrets, trust
+from finetune import models, python_objects, secrets, trust
 from finetune.errors import BadRecipe, FinetuneError, did_you_mean
 from finetune.interfaces import Evaluator, Preprocessor, Record, Strategy, Task
 from finetune.plugins import Plugins, class_path, resolve
+from finetune.python_objects import PythonObjects
 from finetune.recipe import Choice, Model, Recipe, options, to_mapping
 from finetune.training import early_stopping, sharding_options, upstream
 from finetune.training.arguments import check_arguments, check_generation, check_installed, check_streaming
@@ -35,6 +36,8 @@ class Plan:
     evaluator: Evaluator
     metrics: Mapping[str, Metric]
     plugins: Plugins
+    objects: PythonObjects = python_objects.NONE
+    """What the run was given in Python and no recipe can hold."""
 
     def resolved(self, training: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the recipe as plain mappings with every option, including defaults.
@@ -51,7 +54,9 @@ class Plan:
         return content
 
 
-def make(recipe: Recipe, plugins: Plugins, *, for_training: bool = True) -> Plan:
+def make(
+    recipe: Recipe, plugins: Plugins, *, for_training: bool = True, objects: PythonObjects = python_objects.NONE
+) -> Plan:
     """Look up every name of a recipe, and build every object.
 
     Args:
@@ -59,12 +64,15 @@ def make(recipe: Recipe, plugins: Plugins, *, for_training: bool = True) -> Plan
         plugins: Where names are looked up.
         for_training: Whether the recipe will be trained. A finished run may not need the base model, nor the
             libraries of training options.
+        objects: What the run is given in Python and no recipe can hold.
 
     Raises:
         FinetuneError: There is one problem.
         BadRecipe: There are several problems; the message has one line for each.
     """
     secrets.refuse(to_mapping(recipe))
+    if for_training:
+        python_objects.require(recipe, objects)
     problems: list[FinetuneError] = []
     upstream.import_bitsandbytes()
 
@@ -109,8 +117,9 @@ def make(recipe: Recipe, plugins: Plugins, *, for_training: bool = True) -> Plan
         preprocessor=preprocessor,
         strategy=strategy,
         evaluator=evaluator,
-        metrics=metrics,
+        metrics={**metrics, **objects.metrics},
         plugins=plugins,
+        objects=objects,
     )
 
 

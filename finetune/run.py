@@ -311,6 +311,9 @@ def prepare_training(prepared: Prepared, reporter: Reporter) -> tuple[TrainingSe
     if chosen := rates.choose(plan.recipe, plan.task, plan.strategy, folder=plan.model.path):
         notes.append(f"learning rate {chosen.training['learning_rate']:g}: {chosen.source}")
     notes += plan.strategy.notes(job.model)
+    notes += plan.objects.notes
+    for argument, names in plan.recipe.python.items():
+        notes.append(f"given in Python, so not in recipe.yaml: {argument} ({', '.join(names)})")
     if models.has_sparse_attention(plan.model):
         notes.append(
             "the model computes full attention, not block sparse attention, whose outputs depend on the length of the "
@@ -463,9 +466,12 @@ def make_job(prepared: Prepared, loaded: Loaded, reporter: Reporter) -> Job:
         generation=plan.recipe.generation,
         base=lambda: load_base(plan).model,
         stream=open_stream(prepared),
+        data_collator=plan.objects.data_collator,
+        compute_metrics=plan.objects.compute_metrics,
         callbacks=[
             *plan.strategy.callbacks(),
             *early_stopping.callbacks(arguments),
+            *plan.objects.callbacks,
             callbacks.StopOnNaN(prepared.tokenizer),
             callbacks.WriteLog(Path(plan.recipe.output) / results.LOG, reporter),
             callbacks.ShowPredictionProgress(reporter),
@@ -513,6 +519,7 @@ def identify(prepared: Prepared, job: Job, described: Mapping[str, Any]) -> chec
         **{f"training.{key}": value for key, value in content["training"].items() if key not in harmless},
         **{f"data.{split}": digest for split, digest in prepared.examples.fingerprints.items()},
         **({"stream": job.stream.identity} if job.stream is not None else {}),
+        **({"python": plan.recipe.python} if (plan := prepared.plan).recipe.python else {}),
         "processes": environment["processes"],
         checkpoints.BASE: bases.facts(described),
     }

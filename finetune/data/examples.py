@@ -177,6 +177,7 @@ def from_rows(
     validation_size: float = 0.0,
     columns: Mapping[str, str] = {},
     on_bad: Literal["error", "drop"] = "error",
+    source: Source | None = None,
     column_use: Mapping[str, str] | None = None,
     tokenizer: Callable[[], Any] | None = None,
 ) -> Examples:
@@ -191,22 +192,27 @@ def from_rows(
         validation_size: Share of train that becomes validation if there is none; 0 for none.
         columns: Name in the rows → name for the task.
         on_bad: Whether bad rows are an error, or are dropped.
+        source: The ``dataset`` section of a recipe, whose keys count in place of the three arguments before; its path
+            is not read.
         column_use: See `load`.
         tokenizer: See `load`.
 
     Raises:
         BadData: A finding stops the run.
     """
-    source = Source(path={}, columns=columns, validation_size=validation_size, on_bad=on_bad)
-    report = Report(on_bad=on_bad, remedy=_remedy(fit=fit, answers=True))
+    if source is None:
+        source = Source(path={}, columns=columns, validation_size=validation_size, on_bad=on_bad)
+    source = replace(source, path={})
+    _check_limits(source.limit)
+    report = Report(on_bad=source.on_bad, remedy=_remedy(fit=fit, answers=True))
     parts = sources.assigned(splits, source, report=report)
-    needed = _needed(preprocessor, columns, answers=answers)
-    used = _used(preprocessor, columns, needed=needed, answers=answers)
+    needed = _needed(preprocessor, source.columns, answers=answers) - source.constants.keys()
+    used = _used(preprocessor, source.columns, needed=needed, answers=answers)
     tables = {}
     for role, content in parts.items():
         tables[role] = _table(content, split=role, needed=needed, used=used, report=report)
     gathered = _assemble(
-        tables, source, preprocessor, report=report, seed=seed, fit=fit, answers=answers, found=list(parts)
+        tables, source, preprocessor, report=report, seed=seed, fit=fit, answers=answers, found=list(splits)
     )
     return settle({"": gathered}, preprocessor, fit=fit, column_use=column_use, tokenizer=tokenizer)[""]
 

@@ -85,9 +85,7 @@ def prepare(
                 rows,
                 plan.preprocessor,
                 seed=seed,
-                validation_size=source.validation_size,
-                columns=source.columns,
-                on_bad=source.on_bad,
+                source=source,
                 tokenizer=load_tokenizer,
             )
     _require_slices(examples, plan.recipe.slices)

@@ -65,6 +65,8 @@ def score(prepared: Prepared, job: Job, trainer: Any, *, held_out_only: bool = F
         split: all_scores(evaluator, prepared.plan, part, examples=predictions[split].examples)
         for split, part in records.items()
     }
+    for split, predicted in predictions.items():
+        scores[split] = training.with_scores_of_user(scores[split], predicted.outputs, predicted.label_ids, job)
     details = {split: details_of(evaluator, part) for split, part in records.items()}
     baselines = {}
     if not held_out_only:
@@ -147,7 +149,8 @@ def check_best_metric(prepared: Prepared, job: Job, trainer: Any) -> None:
             return
         some = part.sample(size, seed=prepared.plan.recipe.seed)
         predicted = training.predict(trainer, examples=some.examples, features=some.features, job=job)
-        known |= set(job.evaluator.scores(job.evaluator.records(predicted)))
+        scores = job.evaluator.scores(job.evaluator.records(predicted))
+        known |= set(training.with_scores_of_user(scores, predicted.outputs, predicted.label_ids, job))
     if name in known:
         return
     raise BadOptions(

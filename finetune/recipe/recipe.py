@@ -140,6 +140,9 @@ class Recipe:
     card: Mapping[str, Any] = field(default_factory=dict)
     """Facts for the model card that only you know: `license`, `language`, `description`,
     `intended_use`, `limits`, `dataset_license`."""
+    python: Mapping[str, list[str]] = field(default_factory=dict)
+    """What `finetune.train` was given as Python objects that no file can hold, such as `callbacks`; a run writes this
+    key. A recipe with it cannot be run from a file."""
 
 
 def read(path: str | Path, overrides: tuple[str, ...] | list[str] = (), *, trust_code: bool = False) -> Recipe:
@@ -297,6 +300,8 @@ def to_mapping(recipe: Recipe) -> dict[str, Any]:
         if content[section] is not None:
             name = content[section]["name"]
             content[section] = {**({"name": name} if name else {}), **content[section]["options"]}
+    if not content["python"]:
+        del content["python"]
     return {key: list(value) if isinstance(value, tuple) else value for key, value in content.items()}
 
 

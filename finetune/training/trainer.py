@@ -29,11 +29,11 @@ from finetune.training.checks import evaluation_mode
 from finetune.training.collate import padded_by_tokenizer
 from finetune.training.resume import CatchUp, ResumePoint, places_of_states, stored_states
 from finetune.training.streaming import StreamLoader
-from finetune.user_code import first_line
+from finetune.user_code import calling, first_line
 
 upstream.import_bitsandbytes()  # the next import would import it too, with a warning
 
-from transformers import PrinterCallback, Trainer, TrainingArguments  # noqa: E402
+from transformers import EvalPrediction, PrinterCallback, Trainer, TrainingArguments  # noqa: E402
 from transformers.trainer_callback import ExportableState  # noqa: E402
 
 T = TypeVar("T", bound=Trainer)
@@ -71,7 +71,7 @@ def build_trainer(job: Job, cls: Callable[..., T], **more: Any) -> T:
     if job.train is not None:  # a strategy knows the groups of a model that it prepared, not of one that was loaded
         rates = {"learning_rate": args.learning_rate, "weight_decay": args.weight_decay}
         groups = job.strategy.parameter_groups(job.model, **rates)
-    collator = job.preprocessor.collator(job.tokenizer, job.model)
+    collator = job.data_collator or job.preprocessor.collator(job.tokenizer, job.model)
     optional: dict[str, Any] = {
         "train_dataset": model_columns(job.train, job),
         "eval_dataset": model_columns(job.validation, job),
@@ -511,7 +511,7 @@ def compute_metrics(job: Job) -> Any:
     if examples is None or features is None:
         return None
 
-    def scores(predicted: Any) -> dict[str, float]:
+    def all_scores(predicted: Any) -> dict[str, float]:
         predictions = Predictions(
             examples=examples,
             features=features,
@@ -519,9 +519,38 @@ def compute_metrics(job: Job) -> Any:
             tokenizer=job.tokenizer,
             preprocessor=job.preprocessor,
         )
-        return job.evaluator.scores(records_of(job.evaluator, predictions))
+        scores = job.evaluator.scores(records_of(job.evaluator, predictions))
+        return with_scores_of_user(scores, predicted.predictions, predicted.label_ids, job)
 
-    return scores
+    return all_scores
+
+
+def with_scores_of_user(scores: dict[str, float], outputs: Any, label_ids: Any, job: Job) -> dict[str, float]:
+    """Return scores with those of the user's `compute_metrics`, if there is one.
+
+    Args:
+        scores: Those of the evaluator.
+        outputs: What the model returned for the features of a split.
+        label_ids: The labels of these features.
+        job: Holds the function.
+
+    Raises:
+        BadOptions: It returns something else than new names with numbers.
+    """
+    if job.compute_metrics is None:
+        return scores
+    with calling("compute_metrics"):
+        found = job.compute_metrics(EvalPrediction(predictions=outputs, label_ids=label_ids))
+    if not isinstance(found, Mapping) or any(isinstance(n, str) or not hasattr(n, "__float__") for n in found.values()):
+        raise BadOptions("compute_metrics: it must return a mapping of names to numbers.")
+    more = {str(name).removeprefix("eval_"): float(value) for name, value in found.items()}
+    taken = sorted(set(more) & set(scores))
+    if taken:
+        raise BadOptions(
+            f"compute_metrics: it returns {', '.join(map(repr, taken))}, which {type(job.evaluator).__name__} computes "
+            "already. Give the score another name."
+        )
+    return {**scores, **more}
 
 
 def records_of(evaluator: Evaluator, predictions: Predictions) -> list[Record]:
@@ -558,12 +587,18 @@ def predict(built: Trainer, *, examples: Any, features: Any, job: Job) -> Predic
         built.compute_metrics = metrics
     original_order = np.argsort(order, kind="stable")
     outputs: Any = predicted.predictions
-    several = isinstance(outputs, tuple)
-    outputs = tuple(part[original_order] for part in outputs) if several else outputs[original_order]
+    outputs = _in_order(outputs, original_order)
+    label_ids = predicted.label_ids if job.compute_metrics is not None else None
     return Predictions(
         examples=examples,
         features=features,
         outputs=outputs,
         tokenizer=job.tokenizer,
         preprocessor=job.preprocessor,
+        label_ids=None if label_ids is None else _in_order(label_ids, original_order),
     )
+
+
+def _in_order(parts: Any, order: Any) -> Any:
+    """Return an array, or each of a tuple, in another order."""
+    return tuple(part[order] for part in parts) if isinstance(parts, tuple) else parts[order]

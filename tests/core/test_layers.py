@@ -42,14 +42,14 @@ LAYERS = (
         "base",
     ),
     ("training",),
-    ("recipe.schema", "recipe.starter", "plan"),
+    ("recipe.schema", "recipe.starter", "python_objects", "plan"),
     ("data",),
     ("evaluation",),
     ("report",),
     ("run", "cleaning", "jobs", "prediction", "planning"),
     ("cli.output", "cli.parameters"),
     ("kit",),
-    ("api",),
+    ("front_door", "api"),
     ("testing", "cli"),
 )
 """A module imports from the layers before its own, or from its own layer."""
