@@ -15,7 +15,8 @@ ORDER = "order.pth"
 
 
 class ResumePoint(TrainerCallback, ExportableState):
-    """Keeps with each checkpoint which epoch has ended, whether training has, and how the rows are shuffled.
+    """Keeps with each checkpoint which epoch has ended, whether training has, how the rows are shuffled, and what the
+    next log entry needs of the steps before.
 
     Some samplers draw the order of an epoch when it begins, from the random numbers of the process or from a generator
     of their own. To draw the same order on resume, they need the state of that moment.
@@ -26,6 +27,10 @@ class ResumePoint(TrainerCallback, ExportableState):
         """The step after which an epoch ended last; None in checkpoints of older versions."""
         self.stopped = False
         """Whether a callback has ended the training before its last step; a signal does not count."""
+        self.log_window: dict[str, Any] | None = None
+        """What is not yet logged: the sum of the ``losses``, of all that were logged (``total``), the step that was
+        ``logged`` last, and ``grad_norm`` and ``learning_rate`` of the last step; None in checkpoints of older
+        versions."""
         self.checkpoint: Path | None = None
         """Where the run resumes."""
         self.inside_epoch = False
@@ -45,7 +50,8 @@ class ResumePoint(TrainerCallback, ExportableState):
 
     def state(self) -> dict[str, Any]:
         """Return what the trainer writes into a checkpoint."""
-        return {"args": {}, "attributes": {"epoch_end": self.epoch_end, "stopped": self.stopped}}
+        kept = ("epoch_end", "stopped", "log_window")
+        return {"args": {}, "attributes": {name: getattr(self, name) for name in kept}}
 
     def begin_epoch(self) -> None:
         """Note the random states from which the order of an epoch is drawn."""

@@ -260,15 +260,42 @@ class PatchedTrainer(Trainer):
         point, step = self.resume_point, self.state.global_step
         if point.checkpoint is None:
             return
+        self._restore_log_window()
         stops = point.stopped or step >= self.state.max_steps
         if point.epoch_end is not None and point.epoch_end != step and (stops or not point.inside_epoch):
             point.restore_order()
             self._load_rng_state(str(point.checkpoint))
             self.control = self.callback_handler.on_epoch_end(self.args, self.state, self.control)
-            no_loss = torch.zeros(())  # the steps of the epoch were logged before
-            self._maybe_log_save_evaluate(no_loss, None, self.model, None, self.state.epoch, None, time.time())
+            window = point.log_window or {"grad_norm": None, "learning_rate": None}
+            self._maybe_log_save_evaluate(
+                self._tr_loss, window["grad_norm"], self.model, None, self.state.epoch, None, time.time(),
+                learning_rate=window["learning_rate"],
+            )  # fmt: skip
             stops = stops or self.control.should_training_stop
         self.control.should_training_stop = stops
+
+    def _restore_log_window(self) -> None:
+        """Restore the losses that were not yet logged, so that the next entry is that of a run without a stop."""
+        window = self.resume_point.log_window
+        if window is None:  # a checkpoint of an older version
+            return
+        self._tr_loss += window["losses"]
+        self._total_loss_scalar = window["total"]
+        self._globalstep_last_logged = window["logged"]
+
+    def _maybe_log_save_evaluate(self, tr_loss: Any, grad_norm: Any, *args: Any, **kwargs: Any) -> None:
+        """Log, evaluate and save; a checkpoint keeps what the next log entry needs."""
+        self.resume_point.log_window = {
+            "grad_norm": None if grad_norm is None else float(grad_norm),
+            "learning_rate": kwargs.get("learning_rate"),
+        }
+        super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log numbers; the mean loss at the end is that of all steps, also those before the run was resumed."""
+        if "train_loss" in logs and self.resume_point.log_window is not None:
+            logs["train_loss"] = self._total_loss_scalar / max(self.state.global_step, 1)
+        super().log(logs, *args, **kwargs)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """Train an epoch, unless the run is resumed after its last step: transformers would make one step more."""
@@ -331,6 +358,15 @@ class PatchedTrainer(Trainer):
         is_last = self.state.global_step >= self.state.max_steps
         self.resume_point.stopped = self.control.should_training_stop and not is_last
         state: Any = self.state
+        losses = self._tr_loss
+        if self.args.world_size > 1:
+            losses = self.accelerator.gather(losses.reshape(1)).mean()
+        self.resume_point.log_window = {
+            **(self.resume_point.log_window or {}),
+            "losses": losses.item(),
+            "total": self._total_loss_scalar,
+            "logged": self._globalstep_last_logged,
+        }
         state.stateful_callbacks = places_of_states([*self.callback_handler.callbacks, self.control])
         directory = Path(self._get_output_dir(trial=trial)) / name_of(self.state.global_step)
         if self.args.should_save:

@@ -77,6 +77,10 @@ def cut(run: Path, output: Path, *, after: int) -> Path:
     return output
 
 
+LOGGED = ("step", "loss", "grad_norm", "learning_rate", "train_loss")
+"""What a log says of the losses; the rest is time, and what an evaluation says."""
+
+
 def differences(run: Path, straight: Result, other: Path, resumed: Result) -> list[str]:
     """Return what is not equal to the bit."""
     ones, others = (load_file(folder / "model.safetensors") for folder in (run, other))
@@ -84,6 +88,10 @@ def differences(run: Path, straight: Result, other: Path, resumed: Result) -> li
     for name in ("steps", "scores"):
         if getattr(straight, name) != getattr(resumed, name):
             found.append(f"{name}: {getattr(straight, name)} and {getattr(resumed, name)}")
+    kept = [
+        [{name: entry[name] for name in LOGGED if name in entry} for entry in each.log] for each in (straight, resumed)
+    ]
+    found += [f"log: {one} and {other}" for one, other in zip(*kept, strict=True) if one != other]
     logs = [[entry for entry in result.log if "eval_loss" in entry] for result in (straight, resumed)]
     keys = [[(entry["step"], entry["eval_accuracy"]) for entry in log] for log in logs]
     return found + ([f"evaluations: {keys}"] if keys[0] != keys[1] else [])
@@ -99,6 +107,9 @@ CASES: dict[str, tuple[dict[str, Any], list[int]]] = {
     "by length": ({"training": {**STEPS, "train_sampling_strategy": "group_by_length", "num_train_epochs": 3,
                                 "max_steps": -1, "gradient_accumulation_steps": 2}}, [4, 8]),
     "rebalanced": ({"training": {**STEPS, "train_sampling_strategy": "batch_rebalance", "max_steps": 9}}, [7]),
+    "between two log entries": ({"training": {**STEPS, "max_steps": 11, "logging_steps": 4}}, [2, 4, 7, 10]),
+    "before the log of an epoch": ({"training": {**STEPS, "max_steps": -1, "num_train_epochs": 2,
+                                                 "logging_strategy": "epoch"}}, [3, -1]),
     "unseeded": ({"training": {**STEPS, "max_steps": 9, "accelerator_config": {"use_seedable_sampler": False}}}, [7]),
 }  # fmt: skip
 """Changes of the recipe, and the steps after which it is killed; -1 for its last."""

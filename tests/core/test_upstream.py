@@ -38,7 +38,7 @@ FILES = sorted([*(ROOT / "finetune").rglob("*.py"), *(ROOT / "plugins").rglob("*
 FOREIGN = ("transformers", "trl", "peft", "bitsandbytes", "accelerate")
 PROMISED = {
     "__init__", "train", "evaluate", "predict", "evaluation_loop", "prediction_step", "get_eval_dataloader",
-    "get_test_dataloader", "get_train_dataloader", "create_model_card", "training_step", "state",
+    "get_test_dataloader", "get_train_dataloader", "create_model_card", "training_step", "state", "log",
     "create_accelerator_and_postprocess",
 }  # fmt: skip
 """Public methods of other libraries' trainers that finetune overrides on purpose; callbacks' begin with `on_`."""
