@@ -299,6 +299,7 @@ def prepare_training(prepared: Prepared, reporter: Reporter) -> tuple[TrainingSe
     identity = identify(prepared, job, described)
     notes = [*upstream.unsupported(), *feature_stream.notes(prepared.examples, plan.recipe.dataset)]
     notes += plan.strategy.notes(job.model)
+    notes += training_arguments.without_effect(job.arguments)
     if models.has_sparse_attention(plan.model):
         notes.append(
             "the model computes full attention, not block sparse attention, whose outputs depend on the length of the "
