@@ -36,12 +36,13 @@ from finetune import run as runs
 from finetune.checkpoint_folders import MANIFEST
 from finetune.data import Examples, features, storage
 from finetune.data.feature_cache import FeatureCache
-from finetune.errors import BadData, BadOptions, BadRecipe, FinetuneError, Incompatible
+from finetune.errors import BadData, BadOptions, BadRecipe, FinetuneError, Incompatible, OutputExists
 from finetune.evaluation import scoring
+from finetune.evaluation.summary import FILE, Evaluation, intervals_and_units
 from finetune.interfaces import Evaluator, Job, Preprocessor, Record, Row, Strategy, Task
 from finetune.plan import Plan
 from finetune.plugins import Plugins, add_folder, discover, resolve
-from finetune.prediction import BLOCK_ROWS, Blocks, Output, Predict, Written
+from finetune.prediction import BLOCK_ROWS, Asked, Blocks, Output, Predict, Written
 from finetune.progress import Console, Reporter
 from finetune.python_objects import ROWS, PythonObjects
 from finetune.recipe import Choice, Model, Recipe, Source, options
@@ -387,8 +388,9 @@ def evaluate(
     run: str | Path,
     dataset: Any = None,
     *,
-    split: str = "test",
+    split: str | None = None,
     output: str | Path | None = None,
+    on_bad: Literal["error", "drop"] | None = None,
     block_rows: int = BLOCK_ROWS,
     processes: int | None = None,
     engine: Literal["local", "ray"] = "local",
@@ -411,10 +413,13 @@ def evaluate(
         run: The run folder.
         dataset: A path, the ``dataset`` section of a recipe, or rows as `train` takes them; None for the data of the
             run.
-        split: The split to score. It has no effect if `dataset` has a single split: that one is
-            scored.
-        output: The folder for the records, one JSON object for each good row, as `predict` writes them; None to keep
-            none. If the call is stopped, the same call predicts only the blocks that are missing.
+        split: The split to score; None for `test`, or for `validation` if there is no `test`. It has no effect if
+            `dataset` has a single split: that one is scored.
+        output: A folder for the records, one JSON object for each good row, as `predict` writes them, and for the
+            scores in ``evaluation.json``; or a file that ends in ``.json``, for the scores alone; None to keep nothing.
+            If the call is stopped, the same call predicts only the blocks that are missing in the folder.
+        on_bad: What to do with bad rows of `dataset`: ``"error"``, or ``"drop"`` to leave them out; None for what the
+            run did.
         block_rows: Rows of a block.
         processes: How many processes predict, as in `predict`.
         engine: ``"local"`` for this machine, ``"ray"`` for a cluster of Ray.
@@ -436,25 +441,66 @@ def evaluate(
         MissingLibrary: Ray is not installed.
         ProcessFailed: A process was killed.
     """
-    if output is None and processes in (None, 1) and engine == "local":
-        model = load(run, base=base, accept_changes=accept_changes, trust_code=trust_code, plugins=plugins)
-        return model.evaluate(dataset, split=split, reporter=reporter, cache=cache)
-    if cache is not None:
-        raise BadOptions("cache has no effect with output, processes or Ray: each block makes its own features.")
+    found = evaluation(
+        run, dataset, split=split, output=output, on_bad=on_bad, block_rows=block_rows, processes=processes,
+        engine=engine, address=address, overwrite=overwrite, base=base, trust_code=trust_code,
+        accept_changes=accept_changes, plugins=plugins, reporter=reporter, cache=cache,
+    )  # fmt: skip
+    return dict(found.scores)
+
+
+def evaluation(
+    run: str | Path,
+    dataset: str | Path | Mapping[str, Any] | None = None,
+    *,
+    split: str | None = None,
+    output: str | Path | None = None,
+    on_bad: Literal["error", "drop"] | None = None,
+    block_rows: int = BLOCK_ROWS,
+    processes: int | None = None,
+    engine: Literal["local", "ray"] = "local",
+    address: str | None = None,
+    overwrite: bool = False,
+    base: str | Path | None = None,
+    trust_code: bool = False,
+    accept_changes: bool = False,
+    plugins: Plugins | None = None,
+    reporter: Reporter | None = None,
+    cache: str | Path | None = None,
+) -> Evaluation:
+    """Score the model of a finished run as `evaluate` does; return the scores with their intervals."""
     reporter = reporter or Reporter()
+    file = Path(output) if output is not None and Path(output).suffix.lower() == ".json" else None
+    folder = Path(output) if output is not None and file is None else None
+    if folder is not None and folder.suffix.lower() in (".jsonl", ".csv", ".parquet") and not folder.is_dir():
+        raise BadOptions(f"output: {str(folder)!r}: name a folder, or a .json file for the scores alone.")
+    if file is not None and file.exists() and not overwrite:
+        raise OutputExists(f"output: {str(file)!r} exists. Name another file, or replace this one with --overwrite.")
+    if file is not None and not file.parent.is_dir():
+        raise BadOptions(f"output: the folder {str(file.parent)!r} does not exist. Make it first.")
+    in_blocks = folder is not None or processes not in (None, 1) or engine != "local"
+    if in_blocks and cache is not None:
+        raise BadOptions("cache has no effect with output, processes or Ray: each block makes its own features.")
+    loading = {"base": base, "accept_changes": accept_changes, "trust_code": trust_code, "plugins": plugins}
+    asked = {"split": split, "on_bad": on_bad}
+    if not in_blocks:
+        with reporter.phase("load the model"):
+            model = load(run, **loading)  # type: ignore[arg-type]
+        found = model._evaluation(dataset, **asked, reporter=reporter, cache=cache)  # type: ignore[arg-type]
+        if file is not None:
+            found.write(file)
+        return found
     with ExitStack() as stack:
-        if output is None:
+        if folder is None:
             folder = storage.folder()
             stack.callback(shutil.rmtree, folder)
-        else:
-            folder = Path(output)
         prediction.check(folder)
-        opened = _opened(run, base=base, accept_changes=accept_changes, trust_code=trust_code, plugins=plugins)
+        opened = _opened(run, **loading)  # type: ignore[arg-type]
         stack.enter_context(run_folder.lock(folder))
         with reporter.phase("read and check the data"):
-            plan, examples = opened._to_score(dataset, split=split, reporter=reporter)
-            blocks = Blocks(examples, rows=block_rows)
-        loading = _Loading(
+            to_score = opened._to_score(dataset, **asked, reporter=reporter)  # type: ignore[arg-type]
+            blocks = Blocks(to_score.examples, rows=block_rows)
+        again = _Loading(
             run=Path(run).absolute(),
             base=None if base is None else str(base),
             accept_changes=accept_changes,
@@ -463,12 +509,17 @@ def evaluate(
             answers=True,
             trusted=trust.state(),
         )
-        target, _ = _write(
-            opened, loading, blocks, folder, processes=processes, engine=engine, address=address, overwrite=overwrite,
+        target, made = _write(
+            opened, again, blocks, folder, processes=processes, engine=engine, address=address, overwrite=overwrite,
             reporter=reporter,
         )  # fmt: skip
-        (rows,) = examples.splits.values()
-        return scoring.all_scores(plan.evaluator, plan, target.records(), examples=rows)
+        found = opened._scored(to_score, target.records())
+        if output is not None and file is None:
+            found = replace(found, files=len(blocks), reused=len(blocks) - made, output=str(output))
+            found.write(folder / FILE)
+        if file is not None:
+            found.write(file)
+        return found
 
 
 def predict(
@@ -476,6 +527,7 @@ def predict(
     data: str | Path | Source,
     output: str | Path,
     *,
+    format: Literal["jsonl", "csv", "parquet"] | None = None,  # noqa: A002, the word of the command
     on_bad: Literal["error", "drop"] | None = None,
     generation: Mapping[str, Any] = {},
     block_rows: int = BLOCK_ROWS,
@@ -488,20 +540,24 @@ def predict(
     accept_changes: bool = False,
     reporter: Reporter | None = None,
 ) -> Written:
-    """Predict every row of a data set with the model of a finished run, and write the records as JSON lines.
+    """Predict every row of a data set with the model of a finished run, and write a file or a folder.
 
-    The rows are predicted in blocks. Each block becomes one file, ``part-00000.jsonl`` and so on, in the order of the
-    rows. If the call is stopped, the same call makes only the files that are missing or damaged. The memory that it
-    takes does not depend on the number of rows.
+    Each line has the ``place`` of its row, the columns of its ``input``, and the record. The rows are predicted in
+    blocks. In a folder, each block becomes one file of JSON lines, ``part-00000.jsonl`` and so on, in the order of the
+    rows. If the call is stopped, the same call predicts only the blocks that are missing or damaged. The memory that
+    it takes does not depend on the number of rows.
 
     A script that sets `processes` must call this function below ``if __name__ == "__main__":``, because each process
     imports the script.
 
     Args:
         run: The run folder.
-        data: A path in any format of a recipe, with the columns of the run's data; or a `Source`.
-        output: The folder for the files. It must not exist, be empty, or hold predictions of the same
-            rows by the same model, unless `overwrite` is set.
+        data: A path in any format of a recipe, with the columns of the run's data or of the task; ``"-"`` for standard
+            input; or a `Source`.
+        output: A file that ends in ``.jsonl``, ``.csv`` or ``.parquet`` and does not exist; or a folder, which must not
+            exist, be empty, or hold predictions of the same rows by the same model. With `overwrite`, either is
+            replaced.
+        format: The format of the file; None for that of its suffix.
         on_bad: What to do with bad rows: ``"error"``, or ``"drop"`` for a record without a prediction;
             None for what the run did.
         generation: Options of text generation that replace those of the run.
@@ -524,17 +580,20 @@ def predict(
         ProcessFailed: A process was killed.
     """
     reporter = reporter or Reporter()
-    folder = Path(output)
-    prediction.check(folder)
+    target = prediction.target(output, format)
+    if not isinstance(data, Source):
+        target.refuse_inputs([str(data)])
+    target.check(overwrite=overwrite)
     opened = _opened(run, base=base, accept_changes=accept_changes, trust_code=trust_code)
     if generation:
         opened = opened.with_generation(**generation)
-    source = data if isinstance(data, Source) else opened.source_to_predict(str(data))
+    asked = prediction.Asked(source=data) if isinstance(data, Source) else opened.asked(str(data))
     if on_bad is not None:
-        source = replace(source, on_bad=on_bad)
-    with run_folder.lock(folder):
+        asked = replace(asked, source=replace(asked.source, on_bad=on_bad))
+    with run_folder.lock(target.folder):
         with reporter.phase("read and check the data"):
-            blocks = opened._blocks(source, rows=block_rows)
+            blocks = opened._blocks(asked, rows=block_rows)
+        target.refuse_inputs(blocks.files)
         loading = _Loading(
             run=Path(run).absolute(),
             base=None if base is None else str(base),
@@ -544,11 +603,12 @@ def predict(
             answers=False,
             trusted=trust.state(),
         )
-        _, made = _write(
-            opened, loading, blocks, folder, processes=processes, engine=engine, address=address, overwrite=overwrite,
-            reporter=reporter,
+        written, made = _write(
+            opened, loading, blocks, target.folder, processes=processes, engine=engine, address=address,
+            overwrite=overwrite, reporter=reporter,
         )  # fmt: skip
-    return Written(output=folder, rows=blocks.rows, parts=len(blocks), made=made, dropped=blocks.dropped)
+        target.finish(written)
+    return Written(output=target.path, rows=blocks.rows, parts=len(blocks), made=made, dropped=blocks.dropped)
 
 
 def _write(
@@ -613,6 +673,21 @@ class _Loading:
         if self.answers:
             return model._predictor(answers=True)
         return model._for_inference()._predictor(answers=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ToScore:
+    """The good rows of one split, which are scored."""
+
+    plan: Plan
+    """With the metrics of the run."""
+    examples: Examples
+    dropped: int
+    """Number of bad rows of the split that were left out."""
+    data: str | None
+    """The data that they come from; None for those of the run."""
+    is_whole: bool
+    """Whether the data have no other split."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -706,9 +781,10 @@ class FineTuned:
     def predict_source(self, source: Source) -> tuple[list[Record], Sequence[Mapping[str, Any]]]:
         """Predict every row in all splits of a source.
 
-        The columns of the answers are not read. If `Source.on_bad` is ``drop``, a bad row gets a
-        record without a prediction: ``{'prediction': None, 'left_out': 'the row has no text.',
-        'file': 'new.csv', 'line': 3, 'row': 1}``.
+        Each record has the ``place`` of its row and the columns of its ``input`` before the prediction. The columns of
+        the answers are not read. If `Source.on_bad` is ``drop``, a bad row gets a record without a prediction:
+        ``{'place': {'file': 'new.csv', 'line': 3, 'row': 1}, 'input': {'text': ''}, 'prediction': None, 'left_out':
+        'the row has no text.'}``.
 
         Args:
             source: The data, without a limit.
@@ -719,23 +795,32 @@ class FineTuned:
         Raises:
             BadData: The data cannot be used, or a row is bad and `Source.on_bad` is ``error``.
         """
-        blocks = self._blocks(source)
-        predict = self._for_inference()._predictor(answers=False)
-        return [as_plain(record) for block in blocks for record in block.records(predict)], blocks.dropped
+        blocks = self._blocks(prediction.Asked(source=source))
+        return list(self._each(blocks)), blocks.dropped
 
-    def _blocks(self, source: Source, *, rows: int = BLOCK_ROWS) -> Blocks:
+    def _each(self, blocks: Blocks, reporter: Reporter | None = None) -> Iterator[Record]:
+        """Yield the record of each row, block by block."""
+        predict = self._for_inference()._predictor(answers=False, reporter=reporter if len(blocks) == 1 else None)
+        for block in blocks:
+            for record in block.records(predict):
+                yield as_plain(record)
+            if reporter is not None and len(blocks) > 1:
+                reporter.step(block.number + 1, len(blocks))
+
+    def _blocks(self, asked: Asked, *, rows: int = BLOCK_ROWS) -> Blocks:
         """Read and check the rows of a source for a prediction."""
-        found = data.load(
-            source,
-            self.plan.preprocessor,
-            plugins=self.plan.plugins,
-            seed=0,
-            fit=False,
-            answers=False,
-            column_use=self.result.column_use,
-            tokenizer=lambda: self.tokenizer,
-        )
-        return Blocks(found, rows=rows)
+        with prediction.naming(asked.names):
+            found = data.load(
+                asked.source,
+                self.plan.preprocessor,
+                plugins=self.plan.plugins,
+                seed=0,
+                fit=False,
+                answers=False,
+                column_use=self.result.column_use,
+                tokenizer=lambda: self.tokenizer,
+            )
+        return Blocks(found, rows=rows, names=asked.names)
 
     def _digest(self, run: Path) -> str:
         """Return the SHA-256 of everything that a prediction depends on, except the rows."""
@@ -761,15 +846,14 @@ class FineTuned:
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
-    def source_to_predict(self, path: str) -> Source:
-        """Return a file as a data set to predict: as `source_like` does, without what only answers need."""
-        inputs = self.plan.preprocessor.needs().inputs
-        source = self.source_like(path)
-        return replace(
-            source,
-            columns={theirs: ours for theirs, ours in source.columns.items() if ours in inputs},
-            constants={name: text for name, text in source.constants.items() if name in inputs},
-        )
+    def asked(self, path: str) -> Asked:
+        """Return the rows to predict of a file, or of standard input: as `source_like` does, without what only answers
+        need.
+
+        Lines of text are rows if the task reads one column.
+        """
+        own = bool(_suffixes(path) & _suffixes(self.plan.recipe.dataset.path))
+        return prediction.asked(path, self.source_like(path), self.plan.preprocessor.needs(), has_own_format=own)
 
     def source_like(self, path: str, **changes: Any) -> Source:
         """Return another file as a data set with the columns and constants of the run's data set.
@@ -802,7 +886,7 @@ class FineTuned:
         self,
         dataset: Any = None,
         *,
-        split: str = "test",
+        split: str | None = None,
         reporter: Reporter | None = None,
         cache: str | Path | None = None,
     ) -> dict[str, float]:
@@ -811,8 +895,8 @@ class FineTuned:
         Args:
             dataset: A path, the ``dataset`` section of a recipe, or rows as `train` takes them; None for
                 the data of the run.
-            split: The split to score. It has no effect if `dataset` has a single split: that one is
-                scored.
+            split: The split to score; None for `test`, or for `validation` if there is no `test`. It has no effect if
+                `dataset` has a single split: that one is scored.
             reporter: Shows the progress.
             cache: As in `train`.
 
@@ -824,17 +908,69 @@ class FineTuned:
             BadRecipe: `dataset` is None, and the run was trained on examples that were given in
                 Python.
         """
-        plan, examples = self._to_score(dataset, split=split, reporter=reporter)
-        (rows,) = examples.splits.values()
+        to_score = self._to_score(dataset, split=split, reporter=reporter or Reporter())
+        records = self._records_to_score(to_score, reporter=reporter, cache=cache)
+        (rows,) = to_score.examples.splits.values()
+        return scoring.all_scores(to_score.plan.evaluator, to_score.plan, records, examples=rows)
+
+    def _evaluation(
+        self,
+        dataset: str | Path | Mapping[str, Any] | None,
+        *,
+        split: str | None,
+        on_bad: Literal["error", "drop"] | None,
+        reporter: Reporter,
+        cache: str | Path | None,
+    ) -> Evaluation:
+        """Score the model as `evaluate` does; return the scores with their intervals."""
+        with reporter.phase("read and check the data"):
+            to_score = self._to_score(dataset, split=split, on_bad=on_bad, reporter=reporter)
+        with reporter.phase("predict"):
+            records = self._records_to_score(to_score, reporter=reporter, cache=cache)
+        return self._scored(to_score, records)
+
+    def _records_to_score(
+        self, to_score: _ToScore, *, reporter: Reporter | None, cache: str | Path | None
+    ) -> list[Record]:
+        """Predict the rows to score, with their answers."""
         kept = None
         if cache is not None:
             kept = FeatureCache(Path(cache), plugins=self.plan.plugins, note=(reporter or Reporter()).note)
-        (fingerprint,) = (examples.fingerprints[name] for name in examples.splits)
-        predict = self._predictor(answers=True, reporter=reporter, cache=kept, fingerprint=fingerprint)
-        return scoring.all_scores(plan.evaluator, plan, predict(rows, 0), examples=rows)
+        (rows,) = to_score.examples.splits.values()
+        (fingerprint,) = (to_score.examples.fingerprints[name] for name in to_score.examples.splits)
+        return self._predictor(answers=True, reporter=reporter, cache=kept, fingerprint=fingerprint)(rows, 0)
 
-    def _to_score(self, dataset: Any, *, split: str, reporter: Reporter | None) -> tuple[Plan, Examples]:
-        """Return the plan with the metrics of the run, and the good rows of the split to score; see `evaluate`."""
+    def _scored(self, to_score: _ToScore, records: list[Record]) -> Evaluation:
+        """Return the scores of records, and how far they can be trusted."""
+        ((split, rows),) = to_score.examples.splits.items()
+        evaluator = to_score.plan.evaluator
+        scores = scoring.all_scores(evaluator, to_score.plan, records, examples=rows)
+        column = self.plan.preprocessor.needs().group
+        seed = self.plan.recipe.seed
+        intervals, units = intervals_and_units(evaluator, records, examples=rows, column=column, seed=seed)
+        return Evaluation(
+            run=str(self.result.directory),
+            data=to_score.data,
+            split=None if to_score.is_whole else split,
+            rows=len(rows),
+            dropped=to_score.dropped,
+            primary=evaluator.primary,
+            greater_is_better=evaluator.greater_is_better,
+            scores=scores,
+            intervals=intervals,
+            units=units,
+            details=scoring.details_of(evaluator, records),
+        )
+
+    def _to_score(
+        self,
+        dataset: Any,
+        *,
+        split: str | None,
+        on_bad: Literal["error", "drop"] | None = None,
+        reporter: Reporter,
+    ) -> _ToScore:
+        """Return the good rows of the split to score, and the plan with the metrics of the run; see `evaluate`."""
         recipe = self.plan.recipe
         plan = replace(self.plan, metrics=plans.find_metrics(recipe, self.plan.plugins))
         section, rows = front_door.dataset_section(dataset)
@@ -842,6 +978,8 @@ class FineTuned:
             source = replace(self.source_like(ROWS), path=ROWS, format=None, options={})
             source = replace(source, columns=front_door.renames_of(source.columns, rows))
             given = {name: value for name, value in section.items() if name != "path"}
+            if on_bad is not None:
+                given["on_bad"] = on_bad
             recipe = replace(recipe, dataset=replace(source, **given))
         elif dataset is not None:
             trust.allow(_without_paths(dataset))
@@ -849,9 +987,13 @@ class FineTuned:
             section = (
                 _without_paths(dataset) if isinstance(dataset, Mapping) else asdict(self.source_like(str(dataset)))
             )
+            if on_bad is not None:
+                section = {**section, "on_bad": on_bad}
             recipe = recipes.from_mapping({**recipes.to_mapping(recipe), "dataset": section})
         elif recipe.dataset.path == ROWS:
             raise BadRecipe("the run was trained on examples given in Python. Give the rows, or a path, to score.")
+        elif on_bad is not None:
+            raise BadOptions("on_bad has an effect with other data only: that of the run was checked by the run.")
         options_of_data: dict[str, Any] = {
             "seed": recipe.seed,
             # The data of the run is fitted and split again, as in the run; other data is used as it is.
@@ -866,13 +1008,30 @@ class FineTuned:
         splits = dict(found.splits)
         if dataset is not None and len(splits) == 1:
             split = next(iter(splits))
+        elif split is None:
+            split = "test" if "test" in splits or "validation" not in splits else "validation"
+            if split == "validation":
+                chosen_on = ", on which the model was selected" if self.result.selection_split == split else ""
+                reporter.note(f"there is no test split, so validation is scored{chosen_on if dataset is None else ''}")
         chosen = splits.get(split)
         if chosen is None:
             raise BadData(f"the data has no split {split!r}. It has: {', '.join(splits)}. Set `split` to one of these.")
         dropped = [row for row in found.dropped if row["split"] == split]
-        if dropped and reporter is not None:
+        if dropped:
             reporter.note(data.left_out(dropped, rows=found.data_report[split]["read"]))
-        return plan, replace(found, splits={split: chosen}, sizes={split: {None: len(chosen)}}, dropped=())
+        examples = replace(found, splits={split: chosen}, sizes={split: {None: len(chosen)}}, dropped=())
+        named = dataset
+        if rows is not None:
+            named = "rows given in Python"
+        elif isinstance(dataset, Mapping):
+            named = dataset.get("path")
+        return _ToScore(
+            plan=plan,
+            examples=examples,
+            dropped=len(dropped),
+            data=None if named is None else str(named),
+            is_whole=named is not None and len(splits) == 1,
+        )
 
     def _load_base(self) -> Any:
         """Load the base model, which preference tasks compare with, after a check of its content."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 import shutil
 import signal
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from finetune import processes
 from finetune.checkpoint_folders import named_like_checkpoints, step_in_manifest
 from finetune.errors import CannotWrite, FinetuneError, Interrupted, NoRoom, OutOfMemory, TrainingFailed
 from finetune.result import RESULT
@@ -179,6 +181,13 @@ def go_on(output: Path, *, flags: str = "--resume") -> str:
     if newest is None:
         return "There is no checkpoint; start again with --overwrite."
     return f"{newest} is complete; then continue with {flags}."
+
+
+def resume_command(output: Path) -> str:
+    """Return the command that continues a run; the recipe in its folder holds the overrides, too."""
+    number = processes.count()
+    more = f" --processes {number}" if number > 1 else ""
+    return f"finetune train {shlex.quote(str(output))} --resume{more}"
 
 
 def newest_checkpoint(output: Path) -> str | None:

@@ -238,16 +238,25 @@ def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def lines_of(
-    split: str, examples: Iterable[Row], records: Iterable[Record], evaluations: Iterable[Mapping[str, Any]]
+    split: str,
+    examples: Iterable[Row],
+    records: Iterable[Record],
+    evaluations: Iterable[Mapping[str, Any]],
+    *,
+    places: Iterable[Mapping[str, Any]],
 ) -> Iterable[dict[str, Any]]:
-    """Yield the lines of `predictions.jsonl` for one split: index, example, record and evaluation of each example.
+    """Yield the lines of `predictions.jsonl` for one split: index, place, example, record and evaluation of each row.
 
     If a record holds numbers that JSON does not have, such as NaN, the line says where.
     """
-    for index, (example, record, evaluation) in enumerate(zip(examples, records, evaluations, strict=True)):
-        line = {"split": split, "index": index, "example": dict(example), **record, "evaluation": dict(evaluation)}
-        if places := find_non_finite(record):
-            line[NON_FINITE] = places
+    rows = zip(places, examples, records, evaluations, strict=True)
+    for index, (place, example, record, evaluation) in enumerate(rows):
+        line = {
+            "split": split, "index": index, "place": dict(place), "example": dict(example), **record,
+            "evaluation": dict(evaluation),
+        }  # fmt: skip
+        if found := find_non_finite(record):
+            line[NON_FINITE] = found
         yield line
 
 

@@ -429,7 +429,13 @@ def base_model_of(model: Any) -> Any:
 
 @contextmanager
 def suppress_output() -> Iterator[None]:
-    """Silence the messages and progress bars of transformers inside a `with` block; the checks say what matters."""
+    """Silence the messages and progress bars of transformers inside a `with` block; the checks say what matters.
+
+    With `--verbose`, nothing is silenced.
+    """
+    if os.environ.get("FINETUNE_VERBOSE"):
+        yield
+        return
     from transformers.utils import logging as untyped
 
     logging: Any = untyped  # upstream leaves its functions without types

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -73,28 +74,32 @@ class Reporter:
         """
 
 
-class Console(Reporter):
-    """Shows phases, bars and notes on standard error."""
+BAR = 20
+"""Cells of a bar, if the line has room for them."""
 
-    def __init__(self) -> None:
+
+class Console(Reporter):
+    """Shows phases, bars and notes on standard error.
+
+    Args:
+        lasting: Whether a line stays of each phase, with its time. If not, a phase is shown while it lasts.
+    """
+
+    def __init__(self, *, lasting: bool = True) -> None:
         from rich.console import Console as RichConsole
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress
 
         super().__init__()
         self.console = RichConsole(stderr=True, highlight=False, soft_wrap=True)
-        self._columns = (
-            TextColumn("  {task.description}"),
-            BarColumn(bar_width=20),  # a line fits into 80 columns
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[numbers]}"),
-        )
+        self._lasting = lasting
         self._progress_class = Progress
         self._bar: Any = None
         self._task: Any = None
         self._name = ""
         self._printed = 0.0
         """When the last line was printed."""
+        self._first: tuple[int, float] | None = None
+        """The first step of the phase that was seen, and when."""
         self._status: Any = None
         """The line that names the phase on a terminal, until its bar appears."""
         self._timer: threading.Timer | None = None
@@ -104,6 +109,7 @@ class Console(Reporter):
         """Name the phase; its bar appears with the first step. Without a terminal, name it after ten seconds."""
         self._name = name
         self._printed = time.monotonic()
+        self._first = None
         if self.console.is_terminal:
             self._status = self.console.status(f"{name} …")
             self._status.start()
@@ -124,36 +130,78 @@ class Console(Reporter):
                 yield
         finally:
             self._close()
+            self._name = ""
 
     def ended(self, phase: Phase) -> None:
         """Close the bar, and print a line with the time."""
         self._close()
-        self.console.print(f"[green]✓[/] {phase.name} [dim]{phase.seconds:.1f} s[/]")
+        if self._lasting:
+            self.console.print(f"[green]✓[/] {phase.name} [dim]{phase.seconds:.1f} s[/]")
 
     def note(self, text: str) -> None:
-        """Print a line."""
+        """Print a line, which breaks between words on a terminal."""
         from rich.markup import escape
 
-        self.console.print(f"  {escape(text)}")
+        lines = [text]
+        if self.console.is_terminal:
+            lines = textwrap.wrap(text, max(self.console.width - 2, 20), break_long_words=False, break_on_hyphens=False)
+        for line in lines:
+            self.console.print(f"  {escape(line)}")
 
     def step(self, done: int, total: int, **numbers: float) -> None:
         """Advance the bar; without a terminal, print a line every ten seconds."""
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+        pieces = [f"{name} {value:.4g}" for name, value in numbers.items()]
+        left = self._left(done, total)
         if not self.console.is_terminal:
             if self._name and time.monotonic() - self._printed > QUIET:
                 self._cancel()
                 self._printed = time.monotonic()
-                self.console.print(f"  {self._name}: {done} of {total}  {shown}".rstrip())
+                self.console.print("  ".join([f"  {self._name}: {done} of {total}{left}", *pieces]))
             return
         if self._bar is None:
             self._close()
-            self._bar = self._progress_class(*self._columns, console=self.console, transient=True)
+            self._bar = self._progress_class(*self._columns(total), console=self.console, transient=True)
             self._bar.start()
-            self._task = self._bar.add_task(self._name, total=total, numbers=shown)
-        fields = {"numbers": shown} if shown else {}
+            self._task = self._bar.add_task(self._name, total=total, numbers="")
+        fields = {"numbers": fitting(pieces, self._room(total))} if pieces else {}
         self._bar.update(self._task, completed=done, total=total, **fields)
         if done >= total:
             self._close()
+
+    def _columns(self, total: int) -> list[Any]:
+        """Return the columns of a line; all but the numbers are always whole."""
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.table import Column
+
+        return [
+            TextColumn("  {task.description}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=self._bar_width(total), table_column=Column(no_wrap=True)),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
+            TextColumn("[dim]{task.fields[numbers]}"),
+        ]
+
+    def _bar_width(self, total: int) -> int:
+        return max(min(BAR, self.console.width - self._taken(total)), 3)
+
+    def _taken(self, total: int) -> int:
+        """Return the cells that the name, the count, the time left and the spaces between the columns take."""
+        return 2 + len(self._name) + 2 * len(str(total)) + 1 + len("00:00:00") + 4
+
+    def _room(self, total: int) -> int:
+        """Return the cells that are left for numbers."""
+        return self.console.width - self._taken(total) - self._bar_width(total)
+
+    def _left(self, done: int, total: int) -> str:
+        """Return how long the phase will still take, if that can be known."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = (done, now)  # what comes before the first step says nothing about the others
+        first, began = self._first
+        if done <= first or done >= total:
+            return ""
+        minutes, seconds = divmod(round((now - began) / (done - first) * (total - done)), 60)
+        return f", {minutes}:{seconds:02} left"
 
     def _cancel(self) -> None:
         if self._timer is not None:
@@ -168,6 +216,21 @@ class Console(Reporter):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def fitting(pieces: Sequence[str], room: int) -> str:
+    """Return the first pieces that fit into some cells, each whole.
+
+    >>> fitting(["loss 0.5", "grad_norm 0.1"], 20), fitting(["loss 0.5", "grad_norm 0.1"], 4)
+    ('loss 0.5', '')
+    """
+    text = ""
+    for piece in pieces:
+        longer = f"{text}  {piece}" if text else piece
+        if len(longer) > room:
+            break
+        text = longer
+    return text
 
 
 @dataclass

@@ -79,8 +79,8 @@ class Result:
     """Held-out split → name of the slicing → for each value its ``size``, primary ``score``, and
     the ``low`` and ``high`` of its interval."""
     worst: Mapping[str, Sequence[Mapping[str, Any]]]
-    """Held-out split → its worst errors, each with ``index``, ``loss``, ``example``, ``record`` and
-    ``highlights``."""
+    """Held-out split → its worst errors, each with ``index``, ``place`` (see `finetune.data.places`), ``loss``,
+    ``example``, ``record`` and ``highlights``."""
     forgetting: Mapping[str, Any]
     """NLL on general text in nats per token: ``before`` and ``after`` training, its ``increase``,
     and ``chance``, that of guessing all tokens with the same probability; or ``not_measured``, with

@@ -47,6 +47,8 @@ class Mistake(TypedDict):
     """One of the worst errors."""
 
     index: int
+    place: NotRequired[Mapping[str, Any]]
+    """Where its row is in the data; results of earlier versions lack it."""
     loss: float
     example: Mapping[str, Any]
     record: Mapping[str, Any]

@@ -314,6 +314,7 @@ def prepare_training(prepared: Prepared, reporter: Reporter) -> tuple[TrainingSe
     notes += plan.objects.notes
     for argument, names in plan.recipe.python.items():
         notes.append(f"given in Python, so not in recipe.yaml: {argument} ({', '.join(names)})")
+    notes += training_arguments.without_effect(job.arguments)
     if models.has_sparse_attention(plan.model):
         notes.append(
             "the model computes full attention, not block sparse attention, whose outputs depend on the length of the "

@@ -39,11 +39,13 @@ def command(runs: tuple[str, ...], split: str | None, as_json: bool, html: str |
     from pathlib import Path
 
     from finetune.cli import output
-    from finetune.evaluation import comparison
-    from finetune.report import comparison_page
 
     if len(runs) < 2:
         raise click.UsageError("name at least two run folders.")
+    with output.loading():
+        from finetune.evaluation import comparison
+        from finetune.report import comparison_page
+
     found = comparison.compare(runs, split=split)
     if html:
         output.page(Path(html), comparison_page(found))

@@ -16,16 +16,17 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(as_json: bool) -> None:
     """Show what is installed, the hardware, and what would not work."""
-    import torch
-
     from finetune.cli import output
     from finetune.plugins import discover
     from finetune.result import environment
 
-    found = discover()
-    facts = environment()
-    extras = missing(found)
-    not_working = problems(found, torch)
+    with output.loading():
+        import torch
+
+        found = discover()
+        facts = environment()
+        extras = missing(found)
+        not_working = problems(found, torch)
     if as_json:
         output.as_json({**facts, "broken": dict(found.broken), "missing": extras, "would_not_work": not_working})
         return
@@ -64,8 +65,11 @@ def problems(found: Plugins, torch: Any) -> dict[str, str]:
     from finetune.training import upstream
 
     reasons |= upstream.problems()
+    from finetune.training.arguments import FP16_ON_CPU, device_arguments
+
+    if device_arguments()["use_cpu"]:
+        reasons["training: {fp16: true}"] = FP16_ON_CPU
     if not torch.cuda.is_available():
-        reasons["training: {fp16: true}"] = "there is no GPU. Leave it out."
         from finetune.models import bf16_is_fast
 
         if not bf16_is_fast():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -12,13 +12,19 @@ from finetune.cli import parameters
 
 @click.command("evaluate")
 @click.argument("run", type=click.Path(file_okay=False))
+@click.argument("others", nargs=-1, metavar="")
 @click.option(
     "--data",
     "dataset",
     callback=parameters.not_empty,
     help="Path of the data, or a plugin's source. Default: the data of the run.",
 )
-@click.option("--split", default="test", show_default=True, help="Split to score. It has no effect for a single file.")
+@click.option("--split", help="Split to score. Default: test, or validation if there is no test split.")
+@click.option(
+    "--on-bad",
+    type=click.Choice(["error", "drop"]),
+    help="What to do with bad rows of --data: stop, or leave them out. Default: as in the run.",
+)
 @parameters.cache
 @parameters.base
 @parameters.accept_changes
@@ -26,43 +32,50 @@ from finetune.cli import parameters
 @parameters.trust_code
 @click.option(
     "--output",
-    type=click.Path(file_okay=False),
+    type=click.Path(),
     callback=parameters.not_empty,
-    help="Folder for the predictions with their answers, in files of --block-rows rows. After a stop, the same call "
-    "makes the files that are missing.",
+    help="Folder for the predictions with their answers, in files of --block-rows rows, and for the scores in "
+    "evaluation.json; or a .json file for the scores alone. After a stop, the same call predicts what is missing.",
 )
 @parameters.blocks
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
+@parameters.loudness
 def command(
     run: str,
+    others: tuple[str, ...],
     dataset: str | None,
-    split: str,
+    split: str | None,
+    on_bad: Literal["error", "drop"] | None,
     cache: Path | None,
     base: str | None,
     accept_changes: bool,
     as_json: bool,
+    quiet: bool,
     **blocks: Any,
 ) -> None:
     """Score the model of a finished RUN."""
+    if others:
+        raise click.UsageError(f"unexpected argument {others[0]!r}. Data to score is given as --data {others[0]}.")
     options = parameters.chosen(blocks, need_output=("overwrite", "block_rows"))
+    if on_bad is not None and dataset is None:
+        raise click.UsageError("--on-bad has an effect with --data only.")
     from finetune.cli import output
 
-    with output.loading():
+    with output.loading(quiet=quiet or as_json):
         from finetune import api
-    from finetune.progress import Console, Reporter
 
-    reporter: Reporter = Reporter() if as_json else Console()
-    scores = api.evaluate(
+    found = api.evaluation(
         run,
         dataset,
         split=split,
+        on_bad=on_bad,
         base=base,
         accept_changes=accept_changes,
-        reporter=reporter,
+        reporter=output.reporter(quiet=quiet or as_json),
         cache=cache,
         **options,
     )
     if as_json:
-        output.as_json(scores)
-    else:
-        output.table(["score", split], list(scores.items()))
+        output.as_json(found.scores)
+        return
+    output.evaluated(found)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +18,10 @@ from finetune.errors import BadOptions
 from finetune.interfaces import Finding
 from finetune.result import to_json, write_atomically
 
+if TYPE_CHECKING:
+    from finetune.evaluation.summary import Evaluation
+    from finetune.progress import Reporter
+
 WIDEST_NAME = 30
 """Most characters of a name in the first column that is not broken into two lines."""
 
@@ -23,10 +29,14 @@ _ENDS = re.compile("[\t\n\r]")
 """Characters that a cell of a table cannot hold."""
 
 
+MOST_LABELS = 10
+"""Most labels of a confusion matrix that is printed."""
+
+
 @contextmanager
-def loading() -> Iterator[None]:
+def loading(*, quiet: bool = False) -> Iterator[None]:
     """Say on a terminal that libraries are loaded during a `with` block, which takes some seconds."""
-    if not sys.stderr.isatty():
+    if quiet or not sys.stderr.isatty():
         yield
         return
     click.secho("Loading libraries …", dim=True, nl=False, err=True)
@@ -34,6 +44,53 @@ def loading() -> Iterator[None]:
         yield
     finally:
         click.echo("\r\033[K", nl=False, err=True)  # takes the line back
+
+
+def reporter(*, quiet: bool = False, lasting: bool = True) -> Reporter:
+    """Return what shows the progress of a command.
+
+    Args:
+        quiet: Whether to show none.
+        lasting: Whether a line about each phase stays. If not, nothing is shown unless standard error is a terminal.
+    """
+    from finetune.progress import Console, Reporter
+
+    if quiet or (not lasting and not sys.stderr.isatty()):
+        return Reporter()
+    return Console(lasting=lasting)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a sentence; on a terminal, lines break between words."""
+    stream = sys.stderr if err else sys.stdout
+    click.echo(wrapped(text) if stream.isatty() else text, err=err)
+
+
+def wrapped(text: str, *, first: int = 0, indent: str = "") -> str:
+    """Return a text whose lines fit the terminal and break between words.
+
+    Args:
+        text: It can have several lines.
+        first: Columns that are taken in its first line.
+        indent: What the lines begin with that a break makes.
+    """
+    width = max(shutil.get_terminal_size().columns, 20)
+    broken_lines: list[str] = []
+    for line in text.splitlines() or [""]:
+        start = line[: len(line) - len(line.lstrip())]
+        taken = " " * (first if not broken_lines else 0)
+        broken = textwrap.wrap(
+            taken + line, width, subsequent_indent=indent or start, break_long_words=False, break_on_hyphens=False,
+            drop_whitespace=True,
+        )  # fmt: skip
+        broken_lines.append("\n".join(broken).removeprefix(taken))
+    return "\n".join(broken_lines)
+
+
+def lines(texts: Iterable[str]) -> None:
+    """Print lines as they come."""
+    for text in texts:
+        click.echo(text)
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
@@ -100,32 +157,84 @@ def as_json(content: Any) -> None:
     click.echo(to_json(content, indent=1, default=str))
 
 
-def scores(result_scores: Mapping[str, Mapping[str, float]], base_scores: Mapping[str, Mapping[str, float]]) -> None:
+def scores(
+    result_scores: Mapping[str, Mapping[str, float]],
+    base_scores: Mapping[str, Mapping[str, float]],
+    details: Mapping[str, Mapping[str, Any]] = {},
+    *,
+    primary: str = "",
+) -> None:
     """Print a table of scores, with columns for the base model and the fine-tuned model.
 
-    Scores of one class, such as ``f1/cat``, get a table of the last held-out split, with a row for each class.
+    Scores of one class, such as ``f1/cat``, get a table of the last held-out split, with a row for each class. The
+    confusion matrix of a few labels follows.
 
     Args:
         result_scores: Split → score → number of the fine-tuned model.
         base_scores: The same of the base model; splits can be missing.
+        details: Split → what is not a single number.
+        primary: Name of the score that represents the others.
     """
+    from finetune.evaluation import verdicts
+
     columns: dict[str, Mapping[str, float]] = {}
     names: dict[str, None] = {}
     for split, numbers in result_scores.items():
         if split in base_scores:
             columns[f"{split} base model"] = base_scores[split]
         columns[f"{split} fine-tuned"] = numbers
-        names |= dict.fromkeys(numbers)
+    for numbers in columns.values():
+        names |= dict.fromkeys(verdicts.shown(numbers, primary=primary))
     rows = [[name, *(numbers.get(name) for numbers in columns.values())] for name in names if "/" not in name]
     table(["score", *columns], rows)
     held_out = next((name for name in ("test", "validation") if name in result_scores), "")
-    numbers = result_scores.get(held_out, {})
+    _classes(held_out, result_scores.get(held_out, {}))
+    _confusion(details.get(held_out, {}))
+
+
+def evaluated(found: Evaluation) -> None:
+    """Print the scores of an evaluation with their intervals, and say what was scored and where it is written."""
+    from finetune.evaluation import verdicts
+
+    rows = []
+    for name, value in verdicts.shown(found.scores, primary=found.primary).items():
+        if "/" not in name:
+            bounds = found.intervals.get(name)
+            interval = [verdicts.format_score(bounds[end]) for end in ("low", "high")] if bounds else []
+            rows.append([name, value, " to ".join(interval)])
+    table(["score", found.where, "95% interval"], rows)
+    _classes(found.where, found.scores)
+    _confusion(found.details)
+    click.echo()
+    say(found.sentence())
+    if found.units.get("column"):
+        say(f"The intervals resample the {found.units['size']:,} different values of {found.units['column']}.")
+    if found.output is not None:
+        files = f"{found.files:,} file{'' if found.files == 1 else 's'}"
+        earlier = f", {found.reused:,} of them by an earlier call" if found.reused else ""
+        say(f"Predictions in {files}{earlier}, and the scores in evaluation.json: {found.output}")
+
+
+def _classes(split: str, numbers: Mapping[str, float]) -> None:
+    """Print the scores of each class."""
     kinds = list(dict.fromkeys(name.partition("/")[0] for name in numbers if "/" in name))
     classes = list(dict.fromkeys(name.partition("/")[2] for name in numbers if "/" in name))
     if classes:
         click.echo()
         rows = [[one, *(numbers.get(f"{kind}/{one}") for kind in kinds)] for one in classes]
-        table([f"{held_out}, by class", *kinds], rows)
+        table([f"{split}, by class", *kinds], rows)
+
+
+def _confusion(details: Mapping[str, Any]) -> None:
+    """Print a confusion matrix, if there is one of a few labels."""
+    matrix, labels = details.get("confusion_matrix"), details.get("labels")
+    if not isinstance(matrix, list) or not isinstance(labels, list) or not 2 <= len(labels) <= MOST_LABELS:
+        return
+    if len(matrix) != len(labels) or any(not isinstance(row, list) or len(row) != len(labels) for row in matrix):
+        return
+    click.echo()
+    rows = [[label, *counts] for label, counts in zip(labels, matrix, strict=True)]
+    table(["reference ↓ predicted →", *map(str, labels)], rows)
 
 
 def page(path: Path, text: str) -> None:

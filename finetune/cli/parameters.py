@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ import click
 
 from finetune import trust
 from finetune.plugins import add_folder
+from finetune.training import upstream
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -37,6 +39,38 @@ def _trust(context: click.Context, parameter: click.Parameter, value: bool) -> N
         stack = ExitStack()
         stack.enter_context(trust.everything())
         context.call_on_close(stack.close)
+
+
+def _verbose(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if not value:
+        return
+    stack = ExitStack()
+    for name, setting in VERBOSE.items():
+        stack.enter_context(upstream.environment(name, setting))
+    root, handler = logging.getLogger(), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    root.addHandler(handler)
+    stack.callback(root.removeHandler, handler)
+    stack.enter_context(upstream.at_level("", logging.DEBUG))
+    context.call_on_close(stack.close)
+
+
+VERBOSE = {"FINETUNE_VERBOSE": "1", "TRANSFORMERS_VERBOSITY": "info", "DATASETS_VERBOSITY": "info"}
+"""Variables that let libraries say what they do; processes that a command starts have them, too."""
+
+_LOUDNESS = (
+    click.option("--quiet", "-q", is_flag=True, help="Show no progress and no notes."),
+    click.option(
+        "--verbose", "-v", is_flag=True, expose_value=False, callback=_verbose, help="Show what the libraries log."
+    ),
+)
+
+
+def loudness(command: Command) -> Command:
+    """Add `--quiet`, whose argument is `quiet`, and `--verbose`, which has no argument."""
+    for option in reversed(_LOUDNESS):
+        command = option(command)
+    return command
 
 
 base = click.option(
@@ -128,4 +162,4 @@ cache = click.option(
 )
 """The option `--cache` of commands that make features; the argument is `cache`."""
 
-__all__ = ["accept_changes", "base", "blocks", "cache", "chosen", "modules", "not_empty", "trust_code"]
+__all__ = ["accept_changes", "base", "blocks", "cache", "chosen", "loudness", "modules", "not_empty", "trust_code"]

@@ -37,6 +37,8 @@ def command(recipe: str, overrides: tuple[str, ...], gpu: str | None, gpus: int 
 
     read = recipes.read(recipe, overrides)
     add_recipe_folder(Path(recipe))
+    with output.loading():
+        from finetune.data import preparation  # noqa: F401, what takes seconds to import
     planned = planning.plan(read, gpu=gpu, gpus=gpus or 1, quiet=as_json)
     if as_json:
         output.as_json(planning.as_json(planned))

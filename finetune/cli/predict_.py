@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from finetune.cli import parameters
+from finetune.errors import did_you_mean, listed
 
 if TYPE_CHECKING:
     from finetune.api import FineTuned
-    from finetune.recipe import Source
+    from finetune.interfaces import Record
 
 GENERATION = "generation."
 
@@ -34,12 +33,19 @@ GENERATION = "generation."
 @parameters.trust_code
 @click.option(
     "--output",
-    type=click.Path(file_okay=False),
+    type=click.Path(),
     callback=parameters.not_empty,
-    help="Folder for the lines, in files of --block-rows rows, instead of printing them. After a stop, the same call "
-    "makes the files that are missing.",
+    help="A file that ends in .jsonl, .csv or .parquet, or a folder for files of --block-rows rows, instead of "
+    "printing the lines. After a stop, the same call predicts only what is missing.",
+)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["jsonl", "csv", "parquet"]),
+    help="Format of the lines that are printed, or of the file. Default: jsonl, or what --output ends in.",
 )
 @parameters.blocks
+@parameters.loudness
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -49,69 +55,126 @@ def command(
     base: str | None,
     accept_changes: bool,
     on_bad: Literal["error", "drop"] | None,
+    kind: str | None,
+    quiet: bool,
     **output: Any,
 ) -> None:
     """Predict with the model of a finished RUN.
 
-    One JSON object is printed for each example.
+    One JSON object is printed for each row: its place, its columns and the prediction.
 
-    FILE contains examples in any format of a recipe, with the column names of the run's data set.
-    Columns with answers are not read. The lines that are printed are in the order of the rows.
-    `-` reads JSON lines from standard input, with the column names of the task. For a single
-    example, give its columns: `finetune predict RUN --question "Who?" --context "…"`. A column
-    that holds a list or a mapping, such as a chat, is written as JSON: `--messages '[{"role": …}]'`.
-    If the task generates text, `generation.num_beams=4` changes an option of the generation.
+    FILE contains rows in any format of a recipe, with the column names of the run's data set or of
+    the task. A .txt file has a row on each line. Columns with answers are not read. The lines that
+    are printed are in the order of the rows. `-` reads standard input: JSON lines, or lines of text.
+    For a single row, give its columns: `finetune predict RUN --question "Who?" --context "…"`. A
+    column that holds a list or a mapping, such as a chat, is written as JSON: `--messages '[{"role":
+    …}]'`. If the task generates text, `generation.num_beams=4` changes an option of the generation.
     """
     words = [*([file] if file is not None else []), *ctx.args]
     generation = [word for word in words if word.startswith(GENERATION)]
-    columns, file = _columns([word for word in words if word not in generation])
-    if bool(columns) == (file is not None):
-        raise click.UsageError("give a file, - for standard input, or one example by its columns: --text '…'.")
+    columns, file = _columns([word for word in words if word not in generation], ctx)
+    if columns and file is not None:
+        raise click.UsageError(_unknown(next(iter(columns)), ctx, ()))
+    if not columns and file is None:
+        raise click.UsageError("give a file, - for standard input, or one row by its columns: --text '…'.")
+    options = parameters.chosen(output, need_output=output.keys())
+    if options and columns:
+        raise click.UsageError("--output needs a file with rows.")
+    if kind == "parquet" and "output" not in options:
+        raise click.UsageError("--format parquet needs --output: it is no text.")
     from finetune.cli import output as shown
 
-    with shown.loading():
+    with shown.loading(quiet=quiet):
         from finetune import api, data
 
-    options = parameters.chosen(output, need_output=output.keys())
+    reporter = shown.reporter(quiet=quiet, lasting=bool(options))
+    changed = dict(_option(word) for word in generation)
+    how: dict[str, Any] = {"base": base, "accept_changes": accept_changes}
     if options:
-        if columns or file == "-":
-            raise click.UsageError("--output needs a file with rows.")
-        _write(run, str(file), dict(_option(word) for word in generation), on_bad=on_bad, base=base,
-               accept_changes=accept_changes, **options)  # fmt: skip
+        _write(run, str(file), changed, kind=kind, on_bad=on_bad, quiet=quiet, reporter=reporter, **how, **options)
         return
-    model = api.load(run, base=base, accept_changes=accept_changes)
-    if generation:
-        model = model.with_generation(**dict(_option(word) for word in generation))
+    with reporter.phase("load the model"):
+        opened = api.load(run, **how)
+    model = opened.with_generation(**changed) if changed else opened
     if columns:
-        _print(_predict(model, columns))
+        records = [_predict(model, _renamed(columns, model, ctx))]
+        shown.lines(_text(records, kind))
         return
-    with TemporaryDirectory() as folder:
-        source = _source(str(file), model, folder)
-        if on_bad is not None:
-            source = replace(source, on_bad=on_bad)
-        records, dropped = model.predict_source(source)
+    asked = model.asked(str(file))
+    if on_bad is not None:
+        asked = replace(asked, source=replace(asked.source, on_bad=on_bad))
+    with reporter.phase("read and check the data"):
+        blocks = model._blocks(asked)
+    with reporter.phase("predict"):
+        shown.lines(_text(model._each(blocks, reporter), kind))
+    if blocks.dropped and not quiet:
+        click.echo(data.left_out(blocks.dropped, rows=blocks.rows), err=True)
+
+
+def _text(records: Iterable[Record], kind: str | None) -> Iterator[str]:
+    """Yield the lines to print."""
+    from finetune.prediction import blocks, tables
+
+    if kind != "csv":
         for record in records:
-            _print(record)
-    if dropped:
-        click.echo(data.left_out(dropped, rows=len(records)), err=True)
+            yield blocks.line_of(record)
+        return
+    every = [json.loads(blocks.line_of(record)) for record in records]
+    for line in tables.as_csv(every, tables.columns_of(every)):
+        yield line.removesuffix("\n")
 
 
-def _write(run: str, file: str, generation: dict[str, Any], *, output: str, **options: Any) -> None:
-    """Predict the rows of a file into a folder, and say how many there are."""
+def _write(
+    run: str, file: str, generation: dict[str, Any], *, output: str, kind: str | None, quiet: bool, **options: Any
+) -> None:
+    """Predict the rows of a file into a file or a folder, and say how many there are."""
     from finetune import api, data
-    from finetune.progress import Console
 
-    written = api.predict(run, file, output, generation=generation, reporter=Console(), **options)
+    written = api.predict(run, file, output, format=kind, generation=generation, **options)  # type: ignore[arg-type]
+    if quiet:
+        return
     if written.dropped:
         click.echo(data.left_out(written.dropped, rows=written.rows), err=True)
     kept = written.parts - written.made
-    earlier = f", {kept:,} of them by an earlier call" if kept else ""
-    files = "file" if written.parts == 1 else "files"
-    click.echo(f"{written.rows:,} rows in {written.parts:,} {files}{earlier}: {written.output}")
+    rows = f"{written.rows:,} row{'' if written.rows == 1 else 's'}"
+    if written.output.is_dir():
+        earlier = f", {kept:,} of them by an earlier call" if kept else ""
+        click.echo(
+            f"{rows} in {written.parts:,} {'file' if written.parts == 1 else 'files'}{earlier}: {written.output}"
+        )
+    else:
+        earlier = f", {kept:,} of {written.parts:,} blocks of them by an earlier call" if kept else ""
+        click.echo(f"{rows}{earlier}: {written.output}")
 
 
-def _predict(model: FineTuned, columns: dict[str, str]) -> object:
-    """Predict one example; a value that is a JSON list or object is read as such if the task takes it, else as text."""
+def _renamed(columns: Mapping[str, str], model: FineTuned, ctx: click.Context) -> dict[str, str]:
+    """Return the columns of one row with the names of the task.
+
+    Raises:
+        click.UsageError: Neither the data of the run nor the task has such a column.
+    """
+    needs = model.plan.preprocessor.needs()
+    known = {*needs.inputs, *needs.answers, *needs.optional_answers}
+    theirs = model.asked("").source.columns
+    named = {}
+    for name, value in columns.items():
+        spelled = name if name in {*known, *theirs} else name.replace("-", "_")
+        if needs.inputs and spelled not in {*known, *theirs}:
+            raise click.UsageError(_unknown(name, ctx, [*theirs, *needs.inputs]))
+        named[theirs.get(spelled, spelled)] = value
+    return named
+
+
+def _unknown(name: str, ctx: click.Context, columns: Iterable[str]) -> str:
+    """Return what to say about an option that is none of the command and names no column."""
+    options = [word for parameter in ctx.command.params for word in parameter.opts if word.startswith("--")]
+    names = [f"--{column}" for column in dict.fromkeys(columns)]
+    text = f"no such option --{name}.{did_you_mean(f'--{name}', [*options, *names])}"
+    return f"{text} The columns of a row are {listed(names)}." if names else text
+
+
+def _predict(model: FineTuned, columns: dict[str, str]) -> Record:
+    """Predict one row; a value that is a JSON list or object is read as such if the task takes it, else as text."""
     from finetune.errors import BadData
 
     nested = {name: _nested(text) for name, text in columns.items()}
@@ -145,7 +208,7 @@ def _option(word: str) -> tuple[str, Any]:
     return name, recipe.load(value, name=word)
 
 
-def _columns(words: list[str]) -> tuple[dict[str, str], str | None]:
+def _columns(words: list[str], ctx: click.Context) -> tuple[dict[str, str], str | None]:
     """Return the columns given as flags, and the file if there is one."""
     columns: dict[str, str] = {}
     file: str | None = None
@@ -154,25 +217,12 @@ def _columns(words: list[str]) -> tuple[dict[str, str], str | None]:
         if word.startswith("--"):
             name, equals, value = word[2:].partition("=")
             if not equals and not words:
-                raise click.UsageError(f"--{name} needs a value.")
-            columns[name.replace("-", "_")] = value if equals else words.pop(0)
+                raise click.UsageError(f"--{name} needs a value." if file is None else _unknown(name, ctx, ()))
+            columns[name] = value if equals else words.pop(0)
+        elif word.startswith("-") and word != "-":
+            raise click.UsageError(f"no such option {word}. A file with this name is written ./{word}.")
         elif file is None:
             file = word
         else:
             raise click.UsageError(f"one file at a time, not {file!r} and {word!r}.")
     return columns, file
-
-
-def _source(file: str, model: FineTuned, folder: str) -> Source:
-    """Return a file as a data set, with those renames of the run that predicting needs."""
-    if file == "-":
-        copy = Path(folder) / "stdin.jsonl"
-        copy.write_bytes(sys.stdin.buffer.read())
-        return model.source_like(str(copy), columns={}, encoding="utf-8")
-    return model.source_to_predict(file)
-
-
-def _print(record: object) -> None:
-    from finetune.result import to_json
-
-    click.echo(to_json(record))

@@ -18,4 +18,6 @@ def command() -> None:
     from finetune.plugins import discover
     from finetune.recipe.schema import schema
 
-    output.as_json(schema(discover()))
+    with output.loading():
+        made = schema(discover())
+    output.as_json(made)

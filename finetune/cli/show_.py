@@ -43,7 +43,8 @@ def command(ctx: click.Context, name: str, as_json: bool) -> None:
     """
     from finetune.cli import output
 
-    entries = list(_entries(ctx, name))
+    with output.loading():
+        entries = list(_entries(ctx, name))
     if as_json:
         output.as_json([_as_json(entry) for entry in entries])
         return

@@ -12,7 +12,7 @@ from finetune.cli import parameters
 
 
 @click.command("train")
-@click.argument("recipe", type=click.Path(dir_okay=False))
+@click.argument("recipe", type=click.Path())
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--resume", is_flag=True, help="Continue from the newest valid checkpoint in the output folder.")
 @click.option(
@@ -26,7 +26,7 @@ from finetune.cli import parameters
 @parameters.cache
 @parameters.trust_code
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
-@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+@parameters.loudness
 def command(
     recipe: str,
     overrides: tuple[str, ...],
@@ -41,7 +41,8 @@ def command(
 ) -> None:
     """Fine-tune a model as RECIPE describes.
 
-    It writes the run folder.
+    It writes the run folder. To continue a run, its folder can take the place of RECIPE: `finetune
+    train RUN --resume` has the options with which it was started.
 
     KEY=VALUE replaces one key of the recipe: training.learning_rate=3e-5.
     """
@@ -49,14 +50,19 @@ def command(
         raise click.UsageError("--auto-resume decides between a start and --resume. Leave the other option out.")
     if accept_changes and not (resume or auto_resume):
         raise click.UsageError("--accept-changes has an effect with --resume only.")
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from finetune import recipe as recipes
     from finetune.cli import output
     from finetune.plugins import add_recipe_folder, discover
     from finetune.progress import Console, Reporter
+    from finetune.result import RECIPE
 
-    read = recipes.read(recipe, overrides)
+    if (Path(recipe) / RECIPE).is_file():
+        read = replace(recipes.read(Path(recipe) / RECIPE, overrides), output=recipe)
+        recipe = str(Path(recipe) / RECIPE)
+    else:
+        read = recipes.read(recipe, overrides)
     if processes is not None and processes > 1:
         from finetune import failures
         from finetune.cli import launch
@@ -67,7 +73,7 @@ def command(
     add_recipe_folder(Path(recipe))
     from finetune import processes as together
 
-    with output.loading():
+    with output.loading(quiet=quiet):
         from finetune import plan as plans
         from finetune import run as runs
         from finetune.evaluation import verdicts
@@ -87,7 +93,7 @@ def command(
     if as_json:
         output.as_json(asdict(result))
         return
-    output.scores(result.scores, result.base_model_scores)
+    output.scores(result.scores, result.base_model_scores, result.details, primary=result.primary)
     share = verdicts.format_percent(result.trainable_parameters, result.total_parameters)
     click.echo(
         f"\n{result.trainable_parameters:,} of {result.total_parameters:,} parameters trained ({share}), "
@@ -95,7 +101,7 @@ def command(
         f"{result.steps} steps, {sum(phase.seconds for phase in result.phases):.0f} s."
     )
     for sentence in verdicts.all_verdicts(result):
-        click.echo(sentence)
+        output.say(sentence)
     click.echo(f"Report: {Path(result.directory) / REPORT}")
     click.echo(f"Predict: finetune predict {shlex.quote(str(result.directory))} FILE")
     click.echo(f"Run folder: {result.directory}")

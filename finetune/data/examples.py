@@ -16,6 +16,7 @@ from finetune.data import consistency, files, sources, splits, streaming, stream
 from finetune.data.dropped_rows import DroppedRows
 from finetune.data.findings import UNREAD, Report, nearest, one_line, place_of
 from finetune.data.fingerprints import fingerprint
+from finetune.data.places import JoinedPlaces, Places, places_of
 from finetune.data.readers import text
 from finetune.data.readers.formats import Formats
 from finetune.data.rows import Rows
@@ -62,6 +63,12 @@ class Examples:
     """The kept rows of train if they are streamed; the train split then holds a sample of them."""
     leakage: Mapping[str, Mapping[str, Any]] | None = None
     """What `finetune.data.leakage` would return for all rows of train, if the train split is only a sample of them."""
+    places: Mapping[str, Places | JoinedPlaces] = field(default_factory=dict)
+    """Split → where each of its rows is in the data; see `finetune.data.places`. Rows that are drawn at random from a
+    stream or for a mixture have none."""
+    given: Mapping[str, Split] = field(default_factory=dict)
+    """Split → its good rows with the columns and names that they have in the data, for those splits that have places.
+    A mixture has none."""
 
 
 AnySplit = Split | StreamedSplit
@@ -322,7 +329,8 @@ def _split(
         if table.sound:
             file = table.files[0] if table.files else None
             fix = f"All of its {table.bad:,} rows are bad." if table.bad else "Check that it is the right file."
-            report.error("no-rows", f"{role} has no rows.", fix=fix, split=role, file=file)
+            who = role if fit or file is None else "the file"
+            report.error("no-rows", f"{who} has no rows.", fix=fix, split=role, file=file)
         return None
     for file, size in zip(table.files, table.sizes, strict=False):
         if table.sound and not size:
@@ -331,7 +339,9 @@ def _split(
     needs = preprocessor.needs()
     may_be_missing = frozenset() if answers else needs.hidden | frozenset(needs.answers)
     before = report.levels["error"]
-    rows = splits.renamed(table, split=role, columns=source.columns, may_be_missing=may_be_missing, report=report)
+    rows = splits.renamed(
+        table, split=role, columns=source.columns, may_be_missing=may_be_missing, either=not fit, report=report
+    )
     rows = splits.filled(rows, source.constants, split=role, report=report)
     if not answers:  # what prediction does not need cannot stop it
         rows = rows.remove_columns([name for name in rows.column_names if name in needs.hidden])
@@ -347,7 +357,7 @@ def _split(
     )
     if not whole or report.levels["error"] > before or not table.sound:
         return None
-    return Split(table=table, columns=rows, index=np.arange(len(rows)), read=table.read)
+    return Split(table=table, columns=rows, index=np.arange(len(rows)), read=table.read, lists_given=not answers)
 
 
 def _set_aside(parts: dict[str, AnySplit], answers: Sequence[str], *, report: Report) -> list[str]:
@@ -671,10 +681,12 @@ def _accounted(gathered: Gathered, preprocessor: Preprocessor, column_use: Mappi
     rows = dict(held_out)
     every: list[Mapping[str, Any]] | DroppedRows = []
     stream, leakage = None, None
-    fingerprints = {}
+    fingerprints, places, given = {}, {}, {}
     for role, split in parts.items():
         if isinstance(split, Split):
             fingerprints[role] = fingerprint(split)
+            places[role] = places_of(split, role)
+            given[role] = split.given
     if isinstance(train, StreamedSplit):
         summary = streaming.summarize(train, held_out, preprocessor, seed=gathered.seed)
         rows, fingerprints = {"train": summary.sample, **rows}, {"train": summary.fingerprint, **fingerprints}
@@ -708,6 +720,8 @@ def _accounted(gathered: Gathered, preprocessor: Preprocessor, column_use: Mappi
         unread=_unread(parts, preprocessor),
         stream=stream,
         leakage=leakage,
+        places=places,
+        given=given,
     )
 
 

@@ -25,7 +25,7 @@ def fingerprint(split: Blocks) -> str:
         digest.update(_sized(name, *names))
     for block in split.blocks():
         for name in sorted(block.column_names):
-            for part in _content(block.column(name).combine_chunks()):
+            for part in content(block.column(name).combine_chunks()):
                 digest.update(len(part).to_bytes(8, "little"))
                 digest.update(part)
     return digest.hexdigest()
@@ -36,7 +36,7 @@ def _sized(*texts: str) -> bytes:
     return b"".join(len(data).to_bytes(8, "little") + data for data in encoded)
 
 
-def _content(array: pa.Array) -> Iterator[bytes]:
+def content(array: pa.Array) -> Iterator[bytes]:
     """Yield the bytes of the values of an array, independent of its memory layout."""
     kind = array.type
     if array.null_count == len(array):
@@ -46,10 +46,10 @@ def _content(array: pa.Array) -> Iterator[bytes]:
     if pa.types.is_struct(kind):
         for field in sorted(kind, key=lambda field: field.name):
             yield field.name.encode()
-            yield from _content(pc.struct_field(array, field.name))
+            yield from content(pc.struct_field(array, field.name))
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         yield b"list" + np.asarray(pc.fill_null(pc.list_value_length(array), 0), dtype=np.int64).tobytes()
-        yield from _content(pc.list_flatten(array))
+        yield from content(pc.list_flatten(array))
     elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
         yield from _text(array)
     elif pa.types.is_boolean(kind):

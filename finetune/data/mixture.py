@@ -19,6 +19,7 @@ from datasets import Dataset, concatenate_datasets
 from finetune import recipe
 from finetune.data import examples
 from finetune.data.examples import Examples
+from finetune.data.places import JoinedPlaces
 from finetune.data.sources import ROLES
 from finetune.errors import BadData
 from finetune.interfaces import Preprocessor
@@ -63,11 +64,15 @@ def mixed(
             "name of the data set. Use another preprocessor, or train on one data set."
         )
     joined: dict[str, Dataset] = {}
+    places: dict[str, JoinedPlaces] = {}
     data_report: dict[str, Counter[str]] = {}
     for split in ROLES:
         holders = {name: one for name, one in loaded.items() if split in one.splits}
         if holders:
             joined[split] = _joined({name: _named(one.splits[split], name, used) for name, one in holders.items()})
+            known = {name: one.places[split] for name, one in holders.items() if split in one.places}
+            if len(known) == len(holders):
+                places[split] = JoinedPlaces(parts=known)
             data_report[split] = Counter()
             for one in holders.values():
                 data_report[split].update(one.data_report[split])
@@ -79,6 +84,7 @@ def mixed(
         data_report["train"]["left_out"] += repeated
         data_report["train"].update(kept=unique - data_report["train"]["kept"], repeated=repeated)
         joined["train"] = joined["train"].select(drawn)
+        places.pop("train", None)
     return Examples(
         splits=joined,
         preprocessor=preprocessor,
@@ -89,6 +95,7 @@ def mixed(
         dropped=tuple(chain.from_iterable(one.dropped for one in loaded.values())),
         column_use=next(iter(loaded.values())).column_use,
         unread=tuple(chain.from_iterable(one.unread for one in loaded.values())),
+        places=places,
     )
 
 

@@ -53,6 +53,14 @@ class Split:
     """Rows left out by a limit."""
     from_train: int = 0
     """Rows that were split off from train."""
+    lists_given: bool = False
+    """Whether bad rows are listed with the columns and names of the data, not with those of the task."""
+
+    @property
+    def given(self) -> Split:
+        """The same rows with the columns and names of the data."""
+        assert self.table.rows is not None
+        return replace(self, columns=self.table.rows)
 
     @property
     def rows(self) -> Dataset:
@@ -115,13 +123,19 @@ class BadRows:
 
     def entries(self) -> Iterable[Mapping[str, Any]]:
         """Yield the entries of `dropped.jsonl`, in the order of the rows."""
-        rows = self._split.rows
+        rows = (self._split.given if self._split.lists_given else self._split).rows
         for row in sorted(self.found):
             yield dropped(self.found[row], example=rows[row])
 
 
 def renamed(
-    table: Table, *, split: str, columns: Mapping[str, str], may_be_missing: frozenset[str], report: Report
+    table: Table,
+    *,
+    split: str,
+    columns: Mapping[str, str],
+    may_be_missing: frozenset[str],
+    either: bool,
+    report: Report,
 ) -> Dataset:
     """Return the rows of a table with renamed columns, and report the columns that cannot be renamed.
 
@@ -130,6 +144,7 @@ def renamed(
         split: Name of the split.
         columns: Name in the table → name for the task.
         may_be_missing: Names for the task that may be missing, such as answers during prediction.
+        either: Whether a column may also have the name for the task already, as in a file to predict.
         report: Takes the findings.
     """
     rows = table.rows
@@ -140,7 +155,7 @@ def renamed(
     for theirs, ours in columns.items():
         if theirs in names:
             wanted[theirs] = ours
-        elif ours not in may_be_missing:
+        elif ours not in may_be_missing and not (either and ours in names):
             close = nearest(theirs, names)
             hint = f" Did you mean {close!r}?" if close else ""
             message = f"dataset.columns renames {theirs!r}, but there is no such column.{hint}"

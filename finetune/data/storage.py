@@ -28,6 +28,20 @@ _SECONDS_TO_LOCK = 60
 """A folder without a lock that is empty after this time was left by a process that was killed before it could lock."""
 
 
+_parent: list[str] = []
+"""The temporary folder of the process that started this one, if it is used."""
+
+
+def root() -> str:
+    """Return the temporary folder of this process."""
+    return _parent[0] if _parent else _root(os.getpid())
+
+
+def use(root: str) -> None:
+    """Make the folders of this process inside that of the one that started it, which deletes them."""
+    _parent[:] = [root]
+
+
 def folder() -> Path:
     """Return a new folder for one table, inside the temporary folder of the process.
 
@@ -35,7 +49,7 @@ def folder() -> Path:
     never stale, as they can be in the cache of `datasets`, which identifies a file by its size and
     modification time.
     """
-    return Path(tempfile.mkdtemp(dir=_root(os.getpid())))
+    return Path(tempfile.mkdtemp(dir=root()))
 
 
 @cache

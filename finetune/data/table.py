@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,7 +34,7 @@ class Writer(Protocol):
     def finish(self, schema: pa.Schema) -> Dataset | None:
         """Return the rows that were kept, with the final types; None without rows."""
 
-    def places(self) -> pa.Table | None:
+    def places(self) -> PlaceFile | None:
         """Return the places of all rows, if they were kept."""
 
 
@@ -52,14 +53,29 @@ class Measured(Protocol):
     characters: int
 
 
+@dataclass(frozen=True)
+class PlaceFile:
+    """File, line, row and path of each row of a table, in a file; another process gets the path of the file."""
+
+    path: Path
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """The places, memory-mapped; ``file`` is a position in `Table.files`."""
+        return pa.ipc.open_stream(pa.memory_map(str(self.path))).read_all()
+
+    def __reduce__(self) -> Any:
+        return PlaceFile, (self.path,)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Table:
     """The rows of a split that could be read, and their places."""
 
     rows: Dataset | None
     """None if no row could be read."""
-    places: pa.Table | None = None
-    """File, line, row and path of each row; None if the place of a row is its position in its file."""
+    places: PlaceFile | None = None
+    """Where each row is; None if the place of a row is its position in its file."""
     files: tuple[str, ...] = ()
     """Files that the rows come from."""
     sizes: tuple[int, ...] = ()
@@ -89,7 +105,7 @@ class Table:
                     return {"row": position, "file": name}
                 position -= size
             return {"row": position, "file": None}
-        place = {name: self.places.column(name)[position].as_py() for name in _PLACES.names}
+        place = {name: self.places.table.column(name)[position].as_py() for name in _PLACES.names}
         return {**place, "file": None if place["file"] is None else self.files[place["file"]]}
 
 
@@ -390,9 +406,9 @@ class TableWriter:
                 part.unlink()
         return path
 
-    def places(self) -> pa.Table:
-        """Return the places of all rows, memory-mapped."""
-        return pa.ipc.open_stream(pa.memory_map(str(self._folder / "places.arrow"))).read_all()
+    def places(self) -> PlaceFile:
+        """Return the places of all rows."""
+        return PlaceFile(self._folder / "places.arrow")
 
     def _close(self) -> None:
         if self._stream is not None:

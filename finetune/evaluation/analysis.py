@@ -26,9 +26,9 @@ LEAST = 2
 """A slice with fewer examples is not scored."""
 OTHERS = "others"
 _NUMBER = re.compile(r"(?:up to |over )?(\d[\d,]*(?:\.\d+)?)")
-_SHOWN, _ROUND = 2000, 400
+_SHOWN, _ROUND = 100_000, 20_000
 """Most characters of a text in a result, and the characters kept around a highlight when a longer
-text is cut."""
+text is cut. `predictions.jsonl` holds every text whole."""
 
 Slices = Mapping[str, Mapping[str, Sequence[str]]]
 """Held-out split → name of a slicing → the slice of each example."""
@@ -42,7 +42,7 @@ class Analysis:
     """Split → name → for each value its ``size``, primary ``score``, and the ``low`` and ``high``
     of its interval."""
     worst: Mapping[str, Sequence[Mapping[str, Any]]]
-    """Split → its worst errors: the ``index`` and ``loss`` of each, its ``example``, ``record`` and
+    """Split → its worst errors: the ``index``, ``place`` and ``loss`` of each, its ``example``, ``record`` and
     ``highlights``."""
 
 
@@ -68,7 +68,8 @@ def analyse(prepared: Prepared, scored: Scored, slices: Slices) -> Analysis:
             found = score_slices(scored.evaluator, records, values, units=units, seed=seed)
             if len(found) > 1:
                 scores[split][name] = found
-        worst[split] = _worst(scored.evaluator, records, prepared.features[split].examples)
+        examples, places = prepared.features[split].examples, prepared.examples.places[split]
+        worst[split] = _worst(scored.evaluator, records, examples, places)
     return Analysis(slices=scores, worst=worst)
 
 
@@ -194,7 +195,9 @@ def _by_column(prepared: Prepared, split: str) -> dict[str, list[str]]:
     return {name: [str(value) for value in examples[name]] for name in prepared.plan.recipe.slices}
 
 
-def _worst(evaluator: Evaluator, records: Sequence[Record], examples: Any) -> list[dict[str, Any]]:
+def _worst(
+    evaluator: Evaluator, records: Sequence[Record], examples: Any, places: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     losses = np.nan_to_num(np.asarray(evaluator.losses(records), dtype=np.float64), nan=np.inf)
     errors: list[dict[str, Any]] = []
     for place in np.argsort(-losses, kind="stable")[:WORST].tolist():
@@ -205,6 +208,7 @@ def _worst(evaluator: Evaluator, records: Sequence[Record], examples: Any) -> li
         errors.append(
             {
                 "index": place,
+                "place": places[place],
                 "loss": float(min(losses[place], np.finfo(np.float64).max)),
                 **_shorten_example(example, highlights),
                 "record": _shorten(record),

@@ -14,7 +14,7 @@ from finetune.interfaces import Evaluator, Record
 from finetune.recipe import options
 from finetune.result import NON_FINITE, PREDICTIONS, Result, restore_non_finite
 
-_OURS = {"split", "index", "example", "evaluation"}
+_OURS = {"split", "index", "place", "example", "evaluation"}
 """Keys in a line of `predictions.jsonl` that are not part of the record."""
 _EXPECTED = {"output"}
 """Sections of a recipe that always differ."""

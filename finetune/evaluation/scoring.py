@@ -260,7 +260,13 @@ def write_predictions(
     """
     held_out = {split: records for split, records in scored.records.items() if split != "train"}
     lines = (
-        folder.lines_of(split, prepared.features[split].examples, records, evaluations[split])
+        folder.lines_of(
+            split,
+            prepared.features[split].examples,
+            records,
+            evaluations[split],
+            places=prepared.examples.places[split],
+        )
         for split, records in held_out.items()
     )
     folder.write_lines(output / result.PREDICTIONS, chain.from_iterable(lines))

@@ -34,6 +34,34 @@ LEAST_ENTRIES = 10
 """A curve is read only if the log has at least this many losses."""
 
 
+NO_SCORES = ("total", "count", "thresh", "threshold")
+"""Last words of the names of values that are no scores: numbers of rows, and thresholds."""
+_MICRO = ("precision_micro", "recall_micro", "f1_micro")
+
+
+def shown(scores: Mapping[str, float], *, primary: str = "") -> dict[str, float]:
+    """Return the scores that tables show: without counts, thresholds, and micro averages that equal the accuracy.
+
+    If each row has one label, precision, recall and F1 of all labels together are the accuracy.
+
+    Args:
+        scores: Score → number.
+        primary: A score that is always shown.
+
+    >>> list(shown({"accuracy": 0.5, "f1_micro": 0.5, "f1_macro": 0.4, "NoAns_total": 39, "best_f1_thresh": 0.0}))
+    ['accuracy', 'f1_macro']
+    """
+    micro = [scores[name] for name in _MICRO if name in scores]
+    repeats = "accuracy" in scores and all(math.isclose(value, scores["accuracy"]) for value in micro)
+    found = {}
+    for name, value in scores.items():
+        plain = name.partition("@")[0]
+        is_score = plain.rpartition("_")[2] not in NO_SCORES and not (repeats and plain in _MICRO)
+        if is_score or name == primary:
+            found[name] = value
+    return found
+
+
 def report_split(result: Result) -> str | None:
     """Return the split whose scores represent the run: `test` if it exists, else `validation`, else None."""
     for split in ("test", "validation"):

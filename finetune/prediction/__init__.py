@@ -1,7 +1,12 @@
 """Predict many rows: block by block, in one or several processes, into a folder that can be continued."""
 
+from finetune.prediction.asking import Asked, asked, naming
 from finetune.prediction.blocks import BLOCK_ROWS, Blocks, Predict
 from finetune.prediction.engines import ENGINES, Load, predicted
 from finetune.prediction.output import Output, Written, check
+from finetune.prediction.target import Target, target
 
-__all__ = ["BLOCK_ROWS", "ENGINES", "Blocks", "Load", "Output", "Predict", "Written", "check", "predicted"]
+__all__ = [
+    "BLOCK_ROWS", "ENGINES", "Asked", "Blocks", "Load", "Output", "Predict", "Target", "Written", "asked", "check",
+    "naming", "predicted", "target",
+]  # fmt: skip

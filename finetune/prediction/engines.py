@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, suppress
@@ -15,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from finetune import failures, processes
+from finetune.data import storage
 from finetune.errors import FinetuneError, MissingLibrary, ProcessFailed
 from finetune.plugins import describe_missing, not_installed
 from finetune.prediction.blocks import Blocks, Predict
@@ -29,6 +31,9 @@ Lines = Generator[tuple[int, str], None, None]
 
 ENGINES = ("local", "ray")
 """`local` is this machine; `ray` is a cluster of machines, or one that is started here."""
+
+_TRIES = 40
+"""How often a process tries to delete the folder of the one that started it and was killed."""
 
 GO_ON = "The files that are written stay; the same call makes the others."
 
@@ -85,7 +90,9 @@ def _in_processes(load: Load, blocks: Blocks, missing: Sequence[int], count: int
         for number in range(count):
             ours, theirs = context.Pipe()
             gpu = gpus[number] if gpus else None
-            process = context.Process(target=_work, args=(load, blocks, theirs, count, gpu), daemon=True)
+            process = context.Process(
+                target=_work, args=(load, blocks, theirs, count, gpu, storage.root()), daemon=True
+            )
             with upstream.environment("PYTHONSAFEPATH", "1"):  # else Python looks into the current folder for modules
                 process.start()
             theirs.close()
@@ -130,10 +137,11 @@ def _answer(worker: _Worker, count: int) -> tuple[int, str]:
     return answer
 
 
-def _work(load: Load, blocks: Blocks, connection: Connection, count: int, gpu: str | None) -> None:
+def _work(load: Load, blocks: Blocks, connection: Connection, count: int, gpu: str | None, root: str) -> None:
     """Predict the blocks whose numbers come, until None comes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first one ends them
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    storage.use(root)  # a process that is killed cannot delete a folder of its own
+    threading.Thread(target=_end_with_parent, args=(root,), daemon=True).start()
     if "OMP_NUM_THREADS" not in os.environ:
         import torch
 
@@ -151,12 +159,18 @@ def _work(load: Load, blocks: Blocks, connection: Connection, count: int, gpu: s
             connection.send_bytes(pickle.dumps(answer))
 
 
-def _end_with_parent() -> None:
-    """End this process when the one that started it is gone, also if it was killed."""
+def _end_with_parent(root: str) -> None:
+    """End this process when the one that started it is gone, also if it was killed, and delete its folder."""
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    if parent is None:
+        return
+    parent.join()
+    for _ in range(_TRIES):  # another process may still write into it
+        storage.remove_abandoned()
+        if not os.path.exists(root):
+            break
+        time.sleep(0.05)
+    os._exit(1)
 
 
 def portable(error: Exception) -> Exception:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ from typing import Any
 from finetune import folder
 from finetune.errors import OutputExists
 from finetune.interfaces import Record
+from finetune.prediction.blocks import without_row
 from finetune.result import SCRATCH, to_json, write_atomically
 
 STATE = ".finetune"
 """The folder for what is not a prediction. Programs that read all files of a folder skip it, because of its name."""
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 _PARTS = "part-*.jsonl"
 _DIFFERENT = {
     "answers": "{}",
@@ -34,13 +35,13 @@ class Written:
     """What a call wrote."""
 
     output: Path
-    """The folder."""
+    """The folder, or the file."""
     rows: int
     """Number of rows, bad ones included; each is a line."""
     parts: int
-    """Number of files."""
+    """Number of blocks; in a folder, each is a file."""
     made: int
-    """Number of files that this call made; an earlier one made the others."""
+    """Number of blocks that this call predicted; an earlier one predicted the others."""
     dropped: Sequence[Mapping[str, Any]]
     """The bad rows, as `dropped.jsonl` holds them."""
 
@@ -101,13 +102,15 @@ class Output:
         record = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         write_atomically(self._record(number), to_json(record))
 
-    def records(self) -> list[Record]:
-        """Return the records of all files, in order."""
-        records: list[Record] = []
+    def lines(self) -> Iterator[Record]:
+        """Yield the lines of all files, in order."""
         for number in range(self.blocks):
             with self._part(number).open(encoding="utf-8") as lines:
-                records += map(json.loads, lines)
-        return records
+                yield from map(json.loads, lines)
+
+    def records(self) -> list[Record]:
+        """Return the records of all files, in order, as the evaluator made them."""
+        return [without_row(line) for line in self.lines()]
 
     def _part(self, number: int) -> Path:
         digits = max(5, len(str(self.blocks - 1)))  # so that the names sort in the order of the rows

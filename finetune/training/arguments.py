@@ -456,6 +456,16 @@ def device_arguments() -> dict[str, Any]:
     return {"use_cpu": not accelerated, "dataloader_pin_memory": accelerated}
 
 
+FP16_ON_CPU = "it has no effect without a GPU: training runs in float32. Leave it out."
+"""What accelerate 1.15 does with ``fp16`` on a CPU, without a word."""
+
+
+def without_effect(arguments: Mapping[str, Any]) -> list[str]:
+    """Return a note for each training option that has no effect on this machine."""
+    on_cpu = arguments.get("use_cpu", device_arguments()["use_cpu"])
+    return [f"training.fp16: {FP16_ON_CPU}"] if arguments.get("fp16") and on_cpu else []
+
+
 def build_arguments(job: Job) -> Any:
     """Build the trainer's arguments.
 

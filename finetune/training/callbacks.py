@@ -341,16 +341,16 @@ class StopOnSignal(TrainerCallback):
         """
         self.restore()
         self._agree()
+        again = f"Continue with: {failures.resume_command(Path(args.output_dir))}"
         if self.received and state.global_step < state.max_steps:
             raise Interrupted(
                 f"stopped by {self.received.name} at step {state.global_step} of {state.max_steps}; "
-                f"{name_of(state.global_step)} is saved. Continue with --resume.",
+                f"{name_of(state.global_step)} is saved. {again}",
                 signal=int(self.received),
             )
         if self.received:
             raise Interrupted(
-                f"stopped by {self.received.name} after the last step, before the scores were computed. "
-                "Continue with --resume.",
+                f"stopped by {self.received.name} after the last step, before the scores were computed. {again}",
                 signal=int(self.received),
             )
 

@@ -148,7 +148,7 @@ def eval_results(result: Result) -> Iterator[EvalResult]:
         return
     path = result.recipe["dataset"].get("path") or "a mixture"
     is_named = isinstance(path, str)
-    for name, value in result.scores[split].items():
+    for name, value in verdicts.shown(result.scores[split], primary=result.primary).items():
         bounds = result.intervals.get(split, {}).get(name)
         yield EvalResult(
             task_type=str(result.recipe["task"]),
@@ -181,7 +181,7 @@ def _scores(result: Result) -> str:
     others = {"base model": result.base_model_scores.get(split, {}), **result.baselines.get(split, {})}
     others = {name: scores for name, scores in others.items() if scores}
     rows = []
-    for name, value in result.scores[split].items():
+    for name, value in verdicts.shown(result.scores[split], primary=result.primary).items():
         bounds = result.intervals.get(split, {}).get(name)
         interval = ""
         if bounds:

@@ -121,6 +121,7 @@ def _child(
     sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1, encoding="utf-8", closefd=False) for stream in (1, 2))
     os.chdir(folder)
     os.environ.update(environment)
+    tempfile.tempdir = None  # what the server found out is not what TMPDIR says now
     code = 1
     try:
         from finetune.cli import main

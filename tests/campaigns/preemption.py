@@ -128,7 +128,7 @@ def look(job: clusters.Ended, run: Path, whole: Path, stop: str, figures: Figure
     if stop != "node failure":
         if job.tasks[0] != 128 + signal.SIGTERM:
             return "finetune was not stopped by SIGTERM"
-        figures.saved += " is saved. Continue with --resume." in job.output
+        figures.saved += " is saved. Continue with: finetune train " in job.output
     if stop == "cancel":
         if len(job.codes) > 1:
             return "a job that was cancelled started again"

@@ -42,7 +42,9 @@ def test_a_job_file_with_a_fault_is_seen(change: Callable[[str], str], problem: 
 
 
 def test_a_job_without_the_requeue_option_is_not_started_again(tmp_path: Path) -> None:
-    ended = clusters.Ended(codes=[1], tasks=[143], output="checkpoint-3 is saved. Continue with --resume.")
+    ended = clusters.Ended(
+        codes=[1], tasks=[143], output="checkpoint-3 is saved. Continue with: finetune train run --resume"
+    )
     figures = preemption.Figures(1)
     assert preemption.look(ended, tmp_path, tmp_path, "preemption", figures) == "the job has 1 starts"
     ended.codes.append(0)

@@ -19,7 +19,7 @@ def test_a_run_that_a_signal_stopped_is_resumed_equal_to_the_bit(tmp_path: Path)
 
 def test_a_run_that_stops_otherwise_is_seen(tmp_path: Path) -> None:
     figures, number = signals.Figures(1), signal.SIGTERM
-    said = "error: stopped by SIGTERM at step 3 of 6; checkpoint-3 is saved. Continue with --resume.\n"
+    said = "error: stopped by SIGTERM at step 3 of 6; checkpoint-3 is saved. Continue with: finetune train a --resume\n"
     right = command.Ended(exit_code=143, output=said)
     assert "checkpoint-3" in signals.look(tmp_path, right, number, figures), "there is no checkpoint"
     folder = tmp_path / "checkpoint-3"

@@ -289,9 +289,9 @@ def test_predict_prints_one_line_for_each_row_and_says_what_it_left_out(trained:
     found = finetune("predict", str(trained), str(asked), "--on-bad", "drop")
     lines = [json.loads(line) for line in found.stdout.splitlines()]
     assert [line["prediction"] is None for line in lines] == [False, True, False]
-    assert (lines[1]["line"], lines[1]["row"]) == (2, 1) and lines[1][
-        "left_out"
-    ] == "the text has no visible character."
+    assert lines[1]["place"] == {"file": str(asked), "line": 2, "row": 1}
+    assert lines[1]["left_out"] == "the text has no visible character."
+    assert [line["input"] for line in lines] == [json.loads(line) for line in asked.read_text().splitlines()]
     assert f"left out 1 of 3 rows, first {asked}:2: " in found.stderr
     assert "reference" not in lines[0]
 

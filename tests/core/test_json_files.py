@@ -88,7 +88,7 @@ def test_lines_are_written_one_by_one(tmp_path: Path) -> None:
 
 def test_the_predictions_of_a_run_keep_numbers_that_are_not_finite(tmp_path: Path) -> None:
     records = [{"reward": math.nan, "reference": None}, {"reward": -math.inf, "margins": [1.0, math.nan]}]
-    lines = list(folder.lines_of("test", [{"text": "a"}] * 2, records, [{"loss": math.inf}] * 2))
+    lines = list(folder.lines_of("test", [{"text": "a"}] * 2, records, [{"loss": math.inf}] * 2, places=[{}] * 2))
     folder.write_lines(tmp_path / PREDICTIONS, lines)
     for line in (tmp_path / PREDICTIONS).read_text(encoding="utf-8").splitlines():
         assert strict(line)["evaluation"] == {"loss": None}

@@ -237,7 +237,13 @@ def test_the_files_hold_the_lines_that_are_printed_and_a_second_call_makes_the_m
     [
         (["rows.jsonl", "--processes", "2"], "--processes has an effect with --output only"),
         (["rows.jsonl", "--overwrite"], "--overwrite has an effect with --output only"),
-        (["-", "--output", "out"], "--output needs a file with rows"),
+        (["rows.jsonl", "--format", "parquet"], "--format parquet needs --output"),
+        (["rows.jsonl", "--outptu", "x.csv"], "no such option --outptu. Did you mean '--output'?"),
+        (["rows.jsonl", "--fast"], "no such option --fast."),
+        (["rows.jsonl", "-x"], "no such option -x."),
+        (["--txet", "ship"], "no such option --txet. Did you mean '--text'?"),
+        (["--text"], "--text needs a value."),
+        (["rows.jsonl", "more.jsonl"], "one file at a time"),
         (["--text", "ship", "--output", "out"], "--output needs a file with rows"),
         (["rows.jsonl", "--output", "out", "--address", "here"], "--address has an effect with --engine ray only"),
     ],
@@ -299,29 +305,38 @@ def is_alive(process: psutil.Process) -> bool:
     return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
 
 
-@pytest.mark.parametrize("victim", ["command", "process"])
+@pytest.mark.parametrize("victim", ["command", "process", "Ctrl-C"])
 def test_a_killed_call_ends_with_its_processes_and_the_same_call_goes_on(
     victim: str, run: Path, tmp_path: Path
 ) -> None:
     few, out = str(run.with_name("few.jsonl")), tmp_path / "out"
     plain = ["predict", str(run), few, "--on-bad", "drop", "--block-rows", "5", "--output"]
     finetune(*plain, str(tmp_path / "whole"))
-    call = command.start([*plain, str(out), "--processes", "2"])
+    (tmp_path / "tmp").mkdir()
+    call = command.start([*plain, str(out), "--processes", "2"], environment={"TMPDIR": str(tmp_path / "tmp")})
     while len(list((out / STATE).glob("part-*.json"))) < 3:
         assert call.process.is_alive(), call.wait()
         time.sleep(0.01)
     predicting = workers(call)
     assert len(predicting) == 2
-    os.kill(call.pid if victim == "command" else predicting[0].pid, signal.SIGKILL)
+    assert list((tmp_path / "tmp").glob("finetune-data-*")), "the folder that must be gone later"
+    if victim == "Ctrl-C":
+        for process in (*predicting, psutil.Process(call.pid)):  # a terminal sends it to all
+            process.send_signal(signal.SIGINT)
+    else:
+        os.kill(call.pid if victim == "command" else predicting[0].pid, signal.SIGKILL)
     ended = call.wait(60)
+    assert not ended.is_traceback, ended.output
     if victim == "command":
         assert ended.exit_code == -signal.SIGKILL
+    elif victim == "Ctrl-C":
+        assert ended.exit_code == 128 + signal.SIGINT
     else:
         assert ended.exit_code == 1 and not ended.is_traceback
         assert "one of 2 processes was killed by SIGKILL. The files that are written stay" in ended.output
     deadline = time.monotonic() + 30
-    while any(map(is_alive, predicting)):
-        assert time.monotonic() < deadline, "a process outlives its command"
+    while any(map(is_alive, predicting)) or list((tmp_path / "tmp").glob("finetune-data-*")):
+        assert time.monotonic() < deadline, "a process outlives its command, or a folder stays"
         time.sleep(0.05)
     finished = {name.removesuffix(".json") for name in (path.name for path in (out / STATE).glob("part-*.json"))}
     before = times(out)

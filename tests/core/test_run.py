@@ -506,7 +506,7 @@ def test_a_signal_saves_a_checkpoint_and_exits_with_its_code(
     _, printed = process.communicate(timeout=120)
     assert process.returncode == code, printed
     assert f"stopped by {number.name} at step" in printed
-    assert "Continue with --resume" in printed
+    assert "Continue with: finetune train " in printed
     steps = [int(path.name.rpartition("-")[2]) for path in output.glob("checkpoint-*")]
     verify(output / f"checkpoint-{max(steps)}")
     assert not (output / "result.json").exists()

@@ -10,6 +10,7 @@ from finetune.data.findings import UnreadableError
 from finetune.data.readers.delimited import CsvReader, TsvReader
 from finetune.data.readers.json_array import JsonArrayReader
 from finetune.data.readers.json_lines import JsonLinesReader
+from finetune.data.readers.plain import FORMAT, PlainReader
 from finetune.data.readers.text import Text
 from finetune.errors import BadData, BrokenPlugin, MissingLibrary, UnknownName, did_you_mean
 from finetune.interfaces import Finding, Reader
@@ -18,6 +19,9 @@ from finetune.recipe.options import build
 
 OURS: dict[str, type[Reader]] = {"csv": CsvReader, "tsv": TsvReader, "json": JsonArrayReader, "jsonl": JsonLinesReader}
 """Text formats of the core."""
+
+_KNOWN: dict[str, type[Reader]] = {**OURS, FORMAT: PlainReader}
+"""They, and the one of plain text that is predicted."""
 
 BINARY = {"parquet": (".parquet",), "arrow": (".arrow",)}
 """Binary formats, which store the types of their columns: name → suffixes."""
@@ -71,7 +75,7 @@ class Formats:
         Raises:
             BadData: It is not. The message has the nearest name.
         """
-        if given is not None and given not in self.names and ":" not in given:
+        if given is not None and given not in {*self.names, *_KNOWN} and ":" not in given:
             raise BadData(
                 f"dataset.format: unknown format {given!r}.{did_you_mean(given, self.names)} "
                 f"Installed: {', '.join(self.names)}.{self._list_broken()}"
@@ -91,7 +95,7 @@ class Formats:
 
     def _class(self, path: Path, *, name: str, given: str | None, encoding: str) -> type[Reader]:
         if given is not None:
-            found: type[Reader] = OURS[given] if given in OURS else self._plugins.find("readers", given)
+            found: type[Reader] = _KNOWN[given] if given in _KNOWN else self._plugins.find("readers", given)
             return found
         short = (name[:-3] if name.lower().endswith(".gz") else name).lower()
         theirs = {kind: reader for kind, reader in self._theirs.items() if short.endswith(tuple(reader.suffixes))}
