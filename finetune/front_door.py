@@ -223,11 +223,9 @@ def _only_text(needs: Columns) -> str:
     """
     if len(needs.required) == 1:
         return needs.required[0]
-    inputs = needs.required or needs.inputs
-    if not needs.required and "prompt" in inputs:
-        return "prompt"
-    keywords = ", ".join(f"{name}=…" for name in inputs)
-    raise BadData(f"predict: this task reads {' and '.join(inputs)}, so one text is not enough. Write {keywords}.")
+    reads = " and ".join(needs.required) or " or ".join(needs.inputs)
+    keywords = ", ".join(f"{name}=…" for name in needs.required or needs.inputs)
+    raise BadData(f"predict: this task reads {reads}, so a text alone does not say which. Write {keywords}.")
 
 
 def _described(value: Any) -> str:

@@ -184,7 +184,7 @@ def before_training(job: Job) -> None:
     """Called after the strategy has prepared the model, before the first step.
 
     Args:
-        job: What the trainer gets.
+        job: What the trainer gets. A callback that you append to ``job.callbacks`` sees the training.
 
     Examples:
         >>> @hookimpl
@@ -196,6 +196,8 @@ def before_training(job: Job) -> None:
 @hookspec
 def after_run(result: Result, directory: Path) -> None:
     """Called at the end of a run, when the run folder is complete.
+
+    `finetune.kit.tracked` returns what an experiment tracker stores of a result: numbers, texts and files.
 
     Args:
         result: The result of the run.

@@ -25,6 +25,8 @@ RECIPE = "recipe.yaml"
 PREDICTIONS = "predictions.jsonl"
 DROPPED = "dropped.jsonl"
 LOG = "log.jsonl"
+TRACKERS = "trackers.json"
+"""Where the trackers of ``training.report_to`` log the run, so that a run that continues goes on there."""
 NON_FINITE = "non_finite"
 """Key of a line of `predictions.jsonl` that holds the places of numbers which JSON does not have."""
 

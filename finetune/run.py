@@ -15,7 +15,7 @@ import transformers
 from transformers import EarlyStoppingCallback, set_seed
 
 from finetune import base as bases
-from finetune import failures, folder, models, processes, report, secrets
+from finetune import failures, folder, models, processes, report, secrets, tracking
 from finetune import result as results
 from finetune.data import feature_stream, lengths
 from finetune.data.feature_stream import FeatureStream
@@ -177,7 +177,9 @@ def _run(
                 folder.create(output, resume=resume, content=resolved(prepared.plan, ready.job), dropped=dropped)
                 failures.require_room(output, **room(ready.job.model, ready.job.arguments))
         plan.plugins.announce("before_training", job=ready.job)
-        trainer = resolve(plan.task.trainer)(ready.job)
+        step = None if ready.checkpoint is None else int(ready.checkpoint.rpartition("-")[2])
+        trackers = until_the_end.enter_context(tracking.tracking(ready.job, step=step, note=reporter.note))
+        trainer = resolve(plan.task.trainer)(trackers.job)
         parts = {split: part.features for split, part in prepared.features.items()}
         training.try_forward(trainer, parts, ready.job)
         check_best_metric(prepared, ready.job, trainer)
@@ -199,11 +201,13 @@ def _run(
                     save(prepared, whole, trainer)
         with reporter.phase("score"):
             scored = score(prepared, ready.job, trainer)
-        return processes.from_main(
+        result = processes.from_main(
             lambda: finish(
                 prepared, replace(ready, job=whole), trainer, base, scored=scored, reporter=reporter, started=started
             )
         )
+        trackers.finish(result, output)
+        return result
 
 
 NOT_COMPARED = frozenset({"output", "card"})

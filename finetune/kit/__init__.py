@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.result import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result, write_atomically
     from finetune.run import reload
     from finetune.secrets import refuse as refuse_credentials
+    from finetune.tracking import Tracked, tracked
     from finetune.training.arguments import build_arguments, check_choice
     from finetune.training.checks import align_memory, evaluation_mode, model_outputs
     from finetune.training.collate import PadLeft, PadRight, pad, pad_mask, padding_side
@@ -91,6 +92,7 @@ __all__ = [
     "Result",
     "TextWarnings",
     "TokenCrossEntropy",
+    "Tracked",
     "align_logits",
     "align_memory",
     "base_model_of",
@@ -152,6 +154,7 @@ __all__ = [
     "suppress_output",
     "suppress_progress_bars",
     "too_long",
+    "tracked",
     "trainer",
     "upstream_changed",
     "verdicts",

@@ -370,7 +370,8 @@ def check_reporters(report_to: str | Sequence[str] | None) -> None:
                 f"{did_you_mean(name, INTEGRATION_TO_CALLBACK)} Write none, or one of "
                 f"{', '.join(sorted(INTEGRATION_TO_CALLBACK))}."
             )
-        if name in REPORTERS and name not in find_installed():
+        lacks = name not in find_installed() or (name == "tensorboard" and find_spec(name) is None)  # or tensorboardX
+        if name in REPORTERS and lacks:
             raise MissingLibrary(
                 f"training: 'report_to' is {name!r}, which is not installed. Install it: pip install "
                 f"{REPORTERS[name]}; or write report_to: none."

@@ -90,6 +90,11 @@ def build_trainer(job: Job, cls: Callable[..., T], **more: Any) -> T:
         if value is not None:  # TRL's trainers do not take each argument of transformers' trainer
             arguments[name] = value
     built = cls(**{**arguments, **more})
+    if job.data_collator is not None and built.data_collator is not job.data_collator:
+        raise BadOptions(
+            f"data_collator: {type(built).__name__} makes its batches itself. Leave it out; options of the "
+            "preprocessor say what the features are."
+        )
     built.remove_callback(PrinterCallback)  # it prints to standard output
     if isinstance(built, PatchedTrainer):
         built.strategy, built.generates = job.strategy, job.task.generates

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 from transformers import Trainer, TrainerCallback
 
-from finetune.errors import Incompatible
+from finetune.errors import BadOptions, Incompatible
 from finetune.interfaces import IGNORE_INDEX, Job
 from finetune.kit import (
     PatchedTrainer,
@@ -48,7 +48,16 @@ def causal_trainer(job: Job) -> Trainer:
 
 
 def masked_trainer(job: Job) -> Trainer:
-    """Build the trainer of a masked language model."""
+    """Build the trainer of a masked language model.
+
+    Raises:
+        BadOptions: The user gave a collator, and this trainer masks words with its own.
+    """
+    if job.data_collator is not None:
+        raise BadOptions(
+            "data_collator: this task masks other words in each epoch with its own collator. Leave it out; the options "
+            "of the preprocessor say what is masked."
+        )
     return build_trainer(job, MaskedLMTrainer)
 
 

@@ -16,7 +16,9 @@ import pytest
 import torch
 import toy
 import yaml
+from cases import case
 from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset
+from together import TASKS, bases_in
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -335,7 +337,8 @@ def test_a_model_scores_and_predicts_rows_in_memory(toy_run: Path, tmp_path: Pat
 def test_a_text_alone_is_refused_where_a_task_reads_more() -> None:
     with pytest.raises(BadData, match=r"reads question and context, .* Write question=…, context=…"):
         front_door.examples_of("Who?", Columns(required=("question", "context")))
-    assert front_door.examples_of("Hi", Columns(optional=("messages", "prompt"))) == {"prompt": "Hi"}
+    with pytest.raises(BadData, match=r"reads messages or prompt, .* Write messages=…, prompt=…"):
+        front_door.examples_of("Hi", Columns(optional=("messages", "prompt")))
 
 
 @pytest.mark.parametrize("strategy", ["full", "lora", "prefix"])
@@ -352,3 +355,21 @@ def test_a_checkpoint_can_be_loaded(strategy: str, toy_base: Path, tmp_path: Pat
     (run / "recipe.yaml").rename(tmp_path / "recipe.yaml")
     with pytest.raises(BadRecipe, match=r"is a checkpoint, and the recipe.yaml of its run is not in the folder above"):
         finetune.load(run / "checkpoint-1")
+
+
+@pytest.mark.parametrize("task", ["masked-language-modeling", "grpo"])
+def test_a_collator_that_a_task_would_ignore_is_refused(task: str, tmp_path: Path) -> None:
+    of = case(task)
+    with pytest.raises(BadOptions, match=r"data_collator: .* Leave it out") as raised:
+        finetune.train(
+            task=task,
+            model=bases_in(tmp_path / "base")(of.family, of.words),
+            dataset={**TASKS[task].starter["dataset"], "limit": {"train": 8, "validation": 4, "test": 4}},
+            strategy="full",
+            preprocessor=dict(of.preprocessor),
+            training={**of.training, "max_steps": 1},
+            generation=dict(of.generation),
+            data_collator=DataCollatorWithPadding(None),  # type: ignore[arg-type]
+            output=tmp_path / "run",
+        )
+    assert "\n" not in str(raised.value)

@@ -46,6 +46,7 @@ LAYERS = (
     ("data",),
     ("evaluation",),
     ("report",),
+    ("tracking",),
     ("run", "cleaning", "jobs", "prediction", "planning"),
     ("cli.output", "cli.parameters"),
     ("kit",),

@@ -39,9 +39,10 @@ FOREIGN = ("transformers", "trl", "peft", "bitsandbytes", "accelerate")
 PROMISED = {
     "__init__", "train", "evaluate", "predict", "evaluation_loop", "prediction_step", "get_eval_dataloader",
     "get_test_dataloader", "get_train_dataloader", "create_model_card", "training_step", "state", "log",
-    "create_accelerator_and_postprocess",
+    "create_accelerator_and_postprocess", "setup",
 }  # fmt: skip
-"""Public methods of other libraries' trainers that finetune overrides on purpose; callbacks' begin with `on_`."""
+"""Public methods of other libraries' trainers that finetune overrides on purpose; callbacks' begin with `on_`, and
+`setup` of a tracker's callback is there to be overridden."""
 WRAPPERS = {
     "get_decay_parameter_names": "decay_parameter_names",
     "_from_model_config": "keep_generation_options",

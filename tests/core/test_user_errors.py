@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -178,8 +178,8 @@ def test_a_record_that_json_cannot_hold_is_named(record: dict[str, object], mess
 
 
 def test_a_task_that_is_given_itself_is_refused_with_what_to_write() -> None:
-    with pytest.raises(BadRecipe, match=r"task: this is a Task, .* 'my_module:TASK'"):
-        finetune.train(task=toy.TASK)  # type: ignore[arg-type]
+    with pytest.raises(BadRecipe, match=r"task: this Task is in no module, .* 'my_module:TASK'"):
+        finetune.train(task=replace(toy.TASK, summary="A task that only this call has."))
 
 
 def test_the_value_of_a_finding_is_shown_once(capsys: pytest.CaptureFixture[str]) -> None:

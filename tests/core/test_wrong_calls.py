@@ -263,6 +263,9 @@ OVERRIDES = [
     ("slices=[no_such_column]", "no_such_column"),
     ("score_base_model=3", "score_base_model"),
     ("card=3", "card"),
+    ("python=3", "python"),
+    ("python={callbacks: [Watch]}", "callbacks: Watch"),
+    ("training.early_stopping_patience=0", "early_stopping_patience"),
     ("output=", "output"),
     ("output=3", "output"),
 ]
