@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from finetune.errors import BadData, listed
-from finetune.interfaces import IGNORE_INDEX, Batch, Columns, Finding, Preprocessor, Row
+from finetune.interfaces import IGNORE_INDEX, LEARNED, Batch, Columns, DataForm, Finding, Preprocessor, Row, Values
 from finetune_text import label_checks, labels, texts
 from finetune_text.label_checks import label_finding
 from finetune_text.labels import LABEL
@@ -49,7 +49,7 @@ class MultiLabelPreprocessor(Preprocessor):
     label_form: Form | None = None
     """How the column writes labels: `names`, `ids` (positions in `labels`) or `vector` (a 0 or 1
     for each); learned when not given."""
-    class_counts: Mapping[str, int] | None = None
+    class_counts: Mapping[str, int] | None = field(default=None, metadata=LEARNED)
     """Rows of each label in train; always learned."""
 
     def __post_init__(self) -> None:
@@ -59,6 +59,14 @@ class MultiLabelPreprocessor(Preprocessor):
     def needs(self) -> Columns:
         """Return the columns that are read."""
         return texts.columns()
+
+    def forms(self) -> Sequence[DataForm]:
+        """Return the form of the data: a text with any number of labels."""
+        what = "the labels: a list, or a text such as weather|market"
+        names = ("labels", "tags", "topics", "categories", "genres", "emotions", "keywords")
+        return (
+            texts.form(Values(what=what, kind="labels", names=names), weight=0.9, learned={"separator": "separator"}),
+        )
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows the label names, how the data write them, and how often each occurs."""
