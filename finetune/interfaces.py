@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 IGNORE_INDEX = -100
 """The label that `torch.nn.CrossEntropyLoss` skips."""
 
+LEARNED: Mapping[str, bool] = {"learned": True}
+"""Metadata of a field of a preprocessor that `Preprocessor.fit` always sets, so that no recipe gives it:
+``field(default=None, metadata=LEARNED)``."""
+
 Row = Mapping[str, Any]
 """One example: column → value. The values of a csv or tsv file are text until a preprocessor
 converts them."""
@@ -191,6 +195,38 @@ class Columns:
         return frozenset((*self.answers, *self.optional_answers)) - frozenset(self.inputs)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Values:
+    """What a column of a task holds, and how data sets call it."""
+
+    what: str
+    """The values in a few words: ``"a text"``."""
+    kind: str = "any"
+    """What `finetune init` looks for in the values of a file: ``text``, ``phrase`` (a short text), ``summary`` (one
+    text or several), ``label``, ``labels`` (several in one cell), ``number``, ``boolean``, ``offset``, ``words``,
+    ``tags``, ``messages``, ``turns`` (messages in the form of ShareGPT), ``texts`` (a list), ``answers`` (as in SQuAD),
+    ``index`` (a position, from 0), ``letter``, or ``pair`` (a mapping with two texts). With ``any``, a column is found
+    by its name only."""
+    names: tuple[str, ...] = ()
+    """Other names that data sets give the column, the most usual first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataForm:
+    """One form of data that a preprocessor reads: its columns, and the options that it needs for them."""
+
+    columns: Mapping[str, Values]
+    """The columns that training needs."""
+    optional: Mapping[str, Values] = field(default_factory=dict)
+    """Columns that are read if they exist."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the preprocessor: ``{"flat": True}``."""
+    learned: Mapping[str, str] = field(default_factory=dict)
+    """Options whose value depends on the file: name → what `finetune init` finds out, such as ``separator``."""
+    weight: float = 1.0
+    """How likely the task is for such data, between 0 and 1: other tasks may read the same form."""
+
+
 class Preprocessor(ABC):
     """Makes features from examples.
 
@@ -205,6 +241,22 @@ class Preprocessor(ABC):
     @abstractmethod
     def needs(self) -> Columns:
         """Return the columns of the data that this preprocessor reads; they can depend on its options."""
+
+    def forms(self) -> Sequence[DataForm]:
+        """Return the forms of data that this preprocessor reads, the most usual first.
+
+        `finetune show` lists them, and `finetune init` looks for them in a file. By default it is the one form that
+        `needs` describes, whose columns are found by their names.
+        """
+        needs = self.needs()
+        required = dict.fromkeys((*needs.required, *needs.answers))
+        optional = dict.fromkeys(name for name in (*needs.optional, *needs.optional_answers) if name not in required)
+        return (
+            DataForm(
+                columns={name: Values(what="see the documentation") for name in required},
+                optional={name: Values(what="see the documentation") for name in optional},
+            ),
+        )
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy with what is learned from the training examples, such as the label names.
@@ -637,6 +689,9 @@ class Task:
     """Sections of the recipe that `finetune init` writes: a sample data set, a model, training
     options. A learning rate is that of full fine-tuning with this model; leave it out to get the usual one of the
     model."""
+    base_models: Mapping[str, str] = field(default_factory=dict)
+    """Models of the Hub that `finetune init` writes for the user's own data: ``en`` for English texts, ``any`` for
+    texts of other languages too. By default the model of `starter`."""
 
 
 @dataclass(frozen=True, kw_only=True)

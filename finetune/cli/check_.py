@@ -6,19 +6,18 @@ from pathlib import Path
 
 import click
 
-from finetune.cli import parameters
+from finetune.cli import parameters, recipes
 
 
-@click.command("check")
-@click.argument("recipe", type=click.Path(dir_okay=False))
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.command("check", context_settings=recipes.SETTINGS)
+@recipes.arguments
 @click.option(
     "--samples", type=click.IntRange(min=0), default=3, show_default=True, help="How many features to show as text."
 )
 @parameters.cache
 @parameters.trust_code
 @click.option("--json", "as_json", is_flag=True, help="Print the data report as JSON.")
-def command(recipe: str, overrides: tuple[str, ...], samples: int, cache: Path | None, as_json: bool) -> None:
+def command(call: recipes.Call, samples: int, cache: Path | None, as_json: bool) -> None:
     """Check the data of RECIPE as `train` does, without loading a model.
 
     Prints the number of rows and tokens, the findings, and some features; the loss is computed on
@@ -26,14 +25,15 @@ def command(recipe: str, overrides: tuple[str, ...], samples: int, cache: Path |
     """
     from dataclasses import asdict
 
-    from finetune import recipe as recipes
     from finetune.cli import output
     from finetune.errors import BadData
     from finetune.plugins import add_recipe_folder, discover
     from finetune.progress import Console, Reporter
 
-    read = recipes.read(recipe, overrides)
-    add_recipe_folder(Path(recipe))
+    given = call.read()
+    read = given.recipe
+    given.say_where("check")
+    add_recipe_folder(given.path)
     with output.loading():
         from finetune import plan as plans
         from finetune.data import feature_stream, preparation

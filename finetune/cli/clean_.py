@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from finetune.characters import visible
+from finetune.cli import parameters
 
 if TYPE_CHECKING:
     from finetune.cleaning import Cleaned, Examined
@@ -15,7 +16,7 @@ WORKS = "Predict, evaluate, report, compare, card, push and merge work as before
 
 
 @click.command("clean")
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(file_okay=False))
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=parameters.RunPath(file_okay=False))
 @click.option("--yes", "-y", is_flag=True, help="Remove it. Without this option, the command only shows it.")
 @click.option("--keep-weights", is_flag=True, help="Keep the weights of checkpoints; free their optimizer states only.")
 @click.option(

@@ -17,7 +17,7 @@ NOT_BETTER = 3
 
 
 @click.command("compare")
-@click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...", type=parameters.RunPath(file_okay=False))
 @click.option("--split", callback=not_empty, help="Split to compare on. Default: test if it exists, else validation.")
 @parameters.modules
 @parameters.trust_code

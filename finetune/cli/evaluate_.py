@@ -11,7 +11,7 @@ from finetune.cli import parameters
 
 
 @click.command("evaluate")
-@click.argument("run", type=click.Path(file_okay=False))
+@click.argument("run", type=parameters.RunPath(file_okay=False))
 @click.argument("others", nargs=-1, metavar="")
 @click.option(
     "--data",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from finetune.cli.parameters import not_empty
+from finetune.cli.parameters import RecipePath, not_empty
 
 SCHEDULERS = ("slurm", "kubernetes", "skypilot")
 """Each has a template in `finetune.jobs`."""
 
 
 @click.command("job")
-@click.argument("recipe", type=click.Path(dir_okay=False))
+@click.argument("recipe", type=RecipePath(dir_okay=False))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option(
     "--for",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +11,24 @@ from finetune.descriptions import summary
 
 if TYPE_CHECKING:
     from finetune.plugins import Plugins
+
+
+@dataclass(frozen=True)
+class Described:
+    """A name with its summary."""
+
+    summary: str
+
+
+CORE_READERS: dict[str, Any] = {
+    "arrow": Described("Reads Arrow files, which store the types of their columns"),
+    "csv": "finetune.data.readers.delimited:CsvReader",
+    "json": "finetune.data.readers.json_array:JsonArrayReader",
+    "jsonl": "finetune.data.readers.json_lines:JsonLinesReader",
+    "parquet": Described("Reads Parquet files, which store the types of their columns"),
+    "tsv": "finetune.data.readers.delimited:TsvReader",
+}
+"""The file formats that need no plugin: name → class, or what it is."""
 
 
 @click.command("list")
@@ -43,6 +62,9 @@ def installed(found: Plugins) -> list[dict[str, str]]:
             owner = catalogue.owners[name]
             row = {"kind": catalogue.kind, "name": name, "plugin": owner, "distribution": found.distributions[owner]}
             rows.append({**row, "summary": summary(catalogue.targets[name]), "problem": catalogue.problem(name)})
+        if catalogue.kind == "reader":
+            core = {"kind": "reader", "plugin": "finetune", "distribution": "finetune-kit", "problem": ""}
+            rows += [{**core, "name": name, "summary": summary(target)} for name, target in CORE_READERS.items()]
     for name, why in found.broken.items():
         row = {"kind": "broken", "name": name, "plugin": name, "distribution": found.distributions[name]}
         rows.append({**row, "summary": "", "problem": why})

@@ -11,10 +11,27 @@ from typing import Any, TypeVar
 import click
 
 from finetune import trust
+from finetune.cli import meant
 from finetune.plugins import add_folder
 from finetune.training import upstream
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class RecipePath(click.Path):
+    """The path of a recipe; a run or data in its place is answered with what was meant."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, with ``~`` replaced."""
+        return meant.recipe_file(str(value), command=(ctx and ctx.info_name) or "train")
+
+
+class RunPath(click.Path):
+    """The folder of a run; a recipe, data or a file of the run in its place is answered with what was meant."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, with ``~`` replaced."""
+        return meant.run_folder(str(value), command=(ctx and ctx.info_name) or "evaluate")
 
 
 def not_empty(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
@@ -162,4 +179,16 @@ cache = click.option(
 )
 """The option `--cache` of commands that make features; the argument is `cache`."""
 
-__all__ = ["accept_changes", "base", "blocks", "cache", "chosen", "loudness", "modules", "not_empty", "trust_code"]
+__all__ = [
+    "RecipePath",
+    "RunPath",
+    "accept_changes",
+    "base",
+    "blocks",
+    "cache",
+    "chosen",
+    "loudness",
+    "modules",
+    "not_empty",
+    "trust_code",
+]

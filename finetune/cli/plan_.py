@@ -6,21 +6,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from finetune.cli import parameters
+from finetune.cli import parameters, recipes
 
 if TYPE_CHECKING:
     from finetune.planning import Measured
     from finetune.planning.computed import Computed
 
 
-@click.command("plan")
-@click.argument("recipe", type=click.Path(dir_okay=False))
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.command("plan", context_settings=recipes.SETTINGS)
+@recipes.arguments
 @click.option("--gpu", help="Compute the memory on this GPU instead: h100-80gb. An unknown name lists all.")
 @click.option("--gpus", type=click.IntRange(min=1), help="How many of them.  [default: 1]")
 @parameters.trust_code
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-def command(recipe: str, overrides: tuple[str, ...], gpu: str | None, gpus: int | None, as_json: bool) -> None:
+def command(call: recipes.Call, gpu: str | None, gpus: int | None, as_json: bool) -> None:
     """Say how long RECIPE trains and how much memory it needs, before it trains.
 
     Without --gpu, a few real steps are measured on this machine. With --gpu, the memory on such a
@@ -28,15 +27,15 @@ def command(recipe: str, overrides: tuple[str, ...], gpu: str | None, gpus: int 
     """
     if gpus is not None and gpu is None:
         raise click.UsageError("--gpus has an effect with --gpu only.")
-    from pathlib import Path
 
     from finetune import planning
-    from finetune import recipe as recipes
     from finetune.cli import output
     from finetune.plugins import add_recipe_folder
 
-    read = recipes.read(recipe, overrides)
-    add_recipe_folder(Path(recipe))
+    given = call.read()
+    read = given.recipe
+    given.say_where("plan")
+    add_recipe_folder(given.path)
     with output.loading():
         from finetune.data import preparation  # noqa: F401, what takes seconds to import
     planned = planning.plan(read, gpu=gpu, gpus=gpus or 1, quiet=as_json)

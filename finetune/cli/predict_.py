@@ -20,7 +20,7 @@ GENERATION = "generation."
 
 
 @click.command("predict", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
-@click.argument("run", type=click.Path(file_okay=False))
+@click.argument("run", type=parameters.RunPath(file_okay=False))
 @click.argument("file", required=False)
 @parameters.base
 @parameters.accept_changes

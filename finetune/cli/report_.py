@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from finetune.cli import parameters
 from finetune.cli.parameters import not_empty
 
 
 @click.command("report")
-@click.argument("run", type=click.Path(file_okay=False))
+@click.argument("run", type=parameters.RunPath(file_okay=False))
 @click.option(
     "--output",
     type=click.Path(dir_okay=False),

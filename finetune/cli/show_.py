@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from finetune.cli import names
+from finetune.cli.list_ import installed
+
 if TYPE_CHECKING:
-    from finetune.interfaces import Task
+    from finetune.interfaces import Preprocessor, Task
     from finetune.plugins import Catalogue, Plugins
     from finetune.recipe.options import Option
 
@@ -32,7 +35,7 @@ class Entry:
 
 
 @click.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=names.complete_any)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def command(ctx: click.Context, name: str, as_json: bool) -> None:
@@ -96,6 +99,7 @@ def _entries(ctx: click.Context, name: str) -> Iterator[Entry]:
         if name in catalogue.targets
         for entry in _of_name(ctx, name, catalogue, found)
     ]
+    entries += _of_core_reader(name)
     group = ctx.parent.command if ctx.parent else None
     if isinstance(group, click.Group) and name in group.list_commands(ctx) and not entries:
         entries.append(_of_command(ctx, name, group.get_command(ctx, name)))
@@ -107,6 +111,7 @@ def _entries(ctx: click.Context, name: str) -> Iterator[Entry]:
         known = [*sections, *found.distributions, *(group.list_commands(ctx) if isinstance(group, click.Group) else ())]
         for catalogue in found.catalogues.values():
             known += catalogue.targets
+        known += [row["name"] for row in installed(found)]
         raise UnknownName(f"unknown name {name!r}.{did_you_mean(name, known)} `finetune list` shows all names.")
     yield from entries
 
@@ -114,7 +119,20 @@ def _entries(ctx: click.Context, name: str) -> Iterator[Entry]:
 def _of_class(title: str, cls: type, **facts: Any) -> Entry:
     from finetune.recipe.options import document
 
-    return Entry(title=title, text=inspect.cleandoc(cls.__doc__ or ""), facts=facts, options=document(cls))
+    options = [option for option in document(cls) if not option.learned]
+    return Entry(title=title, text=inspect.cleandoc(cls.__doc__ or ""), facts=facts, options=options)
+
+
+def _of_core_reader(name: str) -> Iterator[Entry]:
+    """Yield a file format that needs no plugin."""
+    from finetune.cli.list_ import CORE_READERS
+    from finetune.data.readers.formats import BINARY, OURS
+
+    if name in OURS:
+        yield _of_class(f"reader {name}", OURS[name], From="finetune", Files=list(OURS[name].suffixes))
+    elif name in BINARY:
+        facts = {"From": "finetune", "Files": list(BINARY[name])}
+        yield Entry(title=f"reader {name}", text=CORE_READERS[name].summary, facts=facts)
 
 
 def _of_name(ctx: click.Context, name: str, catalogue: Catalogue, found: Plugins) -> Iterator[Entry]:
@@ -149,18 +167,18 @@ def _of_task(name: str, task: Task, found: Plugins, *, title: str, facts: Mappin
     from finetune.plugins import resolve
 
     preprocessor, evaluator = resolve(task.preprocessor), resolve(task.evaluator)
-    columns = preprocessor().needs()
-    known = {
+    from finetune.recipe import gallery
+
+    recipes = [one.name for one in gallery.found(found) if one.task == name]
+    known: dict[str, Any] = {
         "Score that models are chosen by": evaluator().primary,
         "Model class": task.model_class,
         "Strategies": sorted(found.catalogues["strategies"].targets),
-        "Starter": f"finetune init {name}",
-        "Columns": {
-            **dict.fromkeys(columns.required, "required"),
-            **dict.fromkeys(columns.optional, "optional"),
-            **dict.fromkeys(columns.answers, "answer: required, except to predict"),
-            **dict.fromkeys(columns.optional_answers, "answer: optional"),
-        },
+        "Recipe for your data": f"finetune init {name} --data FILE",
+        "Recipe with a sample": f"finetune init {name}",
+        **({"Ready recipes (finetune init --from NAME)": recipes} if recipes else {}),
+        **({"Base models for your data": _base_models(task)} if task.base_models else {}),
+        **_columns(preprocessor()),
     }
     sample = task.starter.get("dataset", {}).get("path", "")
     if rows := _rows(sample, found):
@@ -170,6 +188,28 @@ def _of_task(name: str, task: Task, found: Plugins, *, title: str, facts: Mappin
         ("preprocessor", task.preprocessor, preprocessor), ("evaluator", task.evaluator, evaluator)
     ):  # fmt: skip
         yield _of_class(f"{name}: {part} ({path})", cls)
+
+
+def _base_models(task: Task) -> dict[str, str]:
+    """Return which base models `finetune init` writes for which texts."""
+    texts = {"en": "English texts", "any": "other texts"}
+    return {texts.get(language, language): path for language, path in task.base_models.items()}
+
+
+def _columns(preprocessor: Preprocessor) -> dict[str, dict[str, str]]:
+    """Return the columns of each form of data that a preprocessor reads, and what each holds."""
+    hidden = preprocessor.needs().hidden
+    shown: dict[str, dict[str, str]] = {}
+    for form in preprocessor.forms():
+        columns = {}
+        for name, values in form.columns.items():
+            columns[name] = f"required{', except to predict' if name in hidden else ''}: {values.what}"
+        for name, values in form.optional.items():
+            columns[name] = f"optional: {values.what}"
+        options = ", ".join(f"{name}: {value}" for name, value in form.options.items() if value is not None)
+        title = "Columns" if not shown else f"Or these columns: {', '.join(form.columns)}"
+        shown[f"{title}, with preprocessor: {{{options}}}" if options else title] = columns
+    return shown
 
 
 def _rows(path: Any, found: Plugins) -> dict[str, list[Mapping[str, Any]]]:

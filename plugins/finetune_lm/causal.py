@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from finetune.interfaces import IGNORE_INDEX, Batch, Columns, Finding, Preprocessor, Row
+from finetune.interfaces import IGNORE_INDEX, Batch, Columns, DataForm, Finding, Preprocessor, Row
 from finetune.kit import PadRight, TokenCrossEntropy, pad, pad_mask
 from finetune_lm import texts
 from finetune_lm.packing import Segment, split_into_blocks
@@ -45,6 +45,10 @@ class CausalLMPreprocessor(Preprocessor):
     def needs(self) -> Columns:
         """Return the columns that are read."""
         return Columns(required=(texts.TEXT,))
+
+    def forms(self) -> Sequence[DataForm]:
+        """Return the form of the data: a text."""
+        return (texts.form(weight=1.0),)
 
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
         """Yield what is wrong with the texts of one split."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from finetune.errors import BadOptions
-from finetune.interfaces import IGNORE_INDEX, Batch, Columns, Finding, Preprocessor, Row
+from finetune.interfaces import IGNORE_INDEX, Batch, Columns, DataForm, Finding, Preprocessor, Row
 from finetune.kit import PadRight, TokenCrossEntropy
 from finetune_lm import texts
 from finetune_lm.collate import MaskAndPad
@@ -61,6 +61,10 @@ class MaskedLMPreprocessor(Preprocessor):
     def needs(self) -> Columns:
         """Return the columns that are read."""
         return Columns(required=(texts.TEXT,))
+
+    def forms(self) -> Sequence[DataForm]:
+        """Return the form of the data: a text."""
+        return (texts.form(weight=0.97),)
 
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
         """Yield what is wrong with the texts of one split."""

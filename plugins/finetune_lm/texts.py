@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from finetune.errors import Incompatible
-from finetune.interfaces import Finding, Row
+from finetune.interfaces import DataForm, Finding, Row, Values
 from finetune.kit import DuplicateCounter, TextWarnings, check_text
 
 if TYPE_CHECKING:
@@ -25,6 +25,16 @@ class Encoded(NamedTuple):
     ids: list[int]
     word_ids: list[int]
     """Number of the word that each token belongs to; empty unless asked for."""
+
+
+def form(*, weight: float) -> DataForm:
+    """Return the form of data that hold nothing but texts.
+
+    Args:
+        weight: How likely the task is for such data.
+    """
+    names = ("content", "document", "body", "article", "sentence")
+    return DataForm(columns={TEXT: Values(what="a text", kind="text", names=names)}, weight=weight)
 
 
 def check_texts(examples: Sequence[Row], *, max_length: int) -> Iterator[Finding]:

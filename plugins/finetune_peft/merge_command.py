@@ -8,7 +8,7 @@ from finetune.kit import cli_parameters
 
 
 @click.command("merge")
-@click.argument("run", type=click.Path(file_okay=False))
+@click.argument("run", type=cli_parameters.RunPath(file_okay=False))
 @click.option(
     "--output",
     type=click.Path(file_okay=False),

@@ -92,6 +92,7 @@ def _task(summary: str, *, preprocessor: str, evaluator: str, starter: Mapping[s
         arguments="transformers:Seq2SeqTrainingArguments",
         training={"predict_with_generate": True},
         generates=True,
+        base_models={"en": "google-t5/t5-small", "any": "google/mt5-small"},
         starter={
             "model": _MODEL,
             "dataset": starter["dataset"],

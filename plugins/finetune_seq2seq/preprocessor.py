@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from finetune.errors import BadData
-from finetune.interfaces import Batch, Finding, Preprocessor, Row
+from finetune.interfaces import Batch, Finding, Preprocessor, Row, Values
 from finetune.kit import TokenCrossEntropy
 from finetune_seq2seq import languages
 from finetune_seq2seq.collator import Seq2SeqCollator
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SOURCE, TARGET, PREFIX = "source", "target", "prefix"
 """The keys of `Seq2SeqPreprocessor.canonical`, and the column that replaces the option."""
+PREFIX_VALUES = Values(what="what the model reads before the text: `summarize: `")
 SOURCE_LOST, TARGET_LOST = "source_tokens_lost", "target_tokens_lost"
 """Helper columns of the features: how many tokens were truncated."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from finetune.interfaces import Columns, Row
-from finetune_seq2seq.preprocessor import PREFIX, SOURCE, TARGET, Seq2SeqPreprocessor
+from finetune.interfaces import Columns, DataForm, Row, Values
+from finetune_seq2seq.preprocessor import PREFIX, PREFIX_VALUES, SOURCE, TARGET, Seq2SeqPreprocessor
 
 DOCUMENT, SUMMARY = "document", "summary"
 """The columns, with the names that XSum uses."""
@@ -28,6 +28,21 @@ class SummarizationPreprocessor(Seq2SeqPreprocessor):
         """Return the columns that are read."""
         return Columns(
             required=(DOCUMENT,), optional=(PREFIX,), consistent=(PREFIX,), answers=(SUMMARY,), group=DOCUMENT
+        )
+
+    def forms(self) -> Sequence[DataForm]:
+        """Return the form of the data: a long text and a short one."""
+        long = ("dialogue", "article", "text", "content", "body", "transcript", "report", "maintext")
+        short = ("highlights", "abstract", "headline", "tldr", "tl_dr", "summary1", "title", "target")
+        return (
+            DataForm(
+                columns={
+                    DOCUMENT: Values(what="a long text, or a dialogue", kind="text", names=long),
+                    SUMMARY: Values(what="the short text: one, or a list of several", kind="summary", names=short),
+                },
+                optional={PREFIX: PREFIX_VALUES},
+                weight=0.95,
+            ),
         )
 
     def canonical(self, example: Row) -> Row:

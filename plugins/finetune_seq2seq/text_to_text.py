@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from finetune.interfaces import Columns, Row
-from finetune_seq2seq.preprocessor import PREFIX, SOURCE, TARGET, Seq2SeqPreprocessor
+from finetune.interfaces import Columns, DataForm, Row, Values
+from finetune_seq2seq.preprocessor import PREFIX, PREFIX_VALUES, SOURCE, TARGET, Seq2SeqPreprocessor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,21 @@ class TextToTextPreprocessor(Seq2SeqPreprocessor):
     def needs(self) -> Columns:
         """Return the columns that are read."""
         return Columns(required=(SOURCE,), optional=(PREFIX,), consistent=(PREFIX,), answers=(TARGET,), group=SOURCE)
+
+    def forms(self) -> Sequence[DataForm]:
+        """Return the form of the data: two texts."""
+        read = ("input", "source_text", "input_text", "question", "query", "text", "from", "original")
+        written = ("output", "target_text", "output_text", "answer", "response", "to", "corrected")
+        return (
+            DataForm(
+                columns={
+                    SOURCE: Values(what="the text to read", kind="text", names=read),
+                    TARGET: Values(what="the text to write", kind="text", names=written),
+                },
+                optional={PREFIX: PREFIX_VALUES},
+                weight=0.9,
+            ),
+        )
 
     def canonical(self, example: Row) -> Row:
         """Return source and target."""

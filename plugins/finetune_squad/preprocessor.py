@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune.interfaces import Batch, Columns, Finding, Preprocessor, Row
+from finetune.interfaces import Batch, Columns, DataForm, Finding, Preprocessor, Row, Values
 from finetune.kit import PadRight
 from finetune_squad import answers as answer
 from finetune_squad import checks
@@ -76,6 +76,40 @@ class SquadPreprocessor(Preprocessor):
             answers=self._form.columns,
             optional_answers=("is_impossible",),
             group="context",
+        )
+
+    def forms(self) -> Sequence[DataForm]:
+        """Return the forms of the data: SQuAD's answers, and plain columns with or without an offset."""
+        question = Values(what="a question", kind="text", names=("query", "q"))
+        context = Values(
+            what="the text with the answer", kind="text", names=("passage", "paragraph", "document", "text")
+        )
+        text = Values(
+            what="the answer, as it stands in the context; empty for no answer",
+            kind="phrase",
+            names=("answer", "answers", "text", "human_ans_spans", "a"),
+        )
+        start = Values(
+            what="the first character of the answer, from 0",
+            kind="offset",
+            names=("start", "answer_offset", "offset", "human_ans_indices"),
+        )
+        nested = Values(what='{"text": ["…"], "answer_start": [0]}, with empty lists for no answer', kind="answers")
+        optional = {"id": Values(what="a name for the row"), "title": Values(what="a title")}
+        both = {"question": question, "context": context}
+        return (
+            DataForm(columns={**both, answer.NESTED: nested}, optional=optional),
+            DataForm(
+                columns={**both, answer.FLAT[0]: text, answer.FLAT[1]: start},
+                optional=optional,
+                options={"flat": True},
+            ),
+            DataForm(
+                columns={**both, answer.FLAT[0]: text},
+                optional=optional,
+                options={"flat": True, "fix_offsets": True},
+                weight=0.95,
+            ),
         )
 
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:

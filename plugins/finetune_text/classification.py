@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from finetune.errors import BadData, listed
-from finetune.interfaces import Batch, Columns, Finding, Preprocessor, Row
+from finetune.interfaces import LEARNED, Batch, Columns, DataForm, Finding, Preprocessor, Row, Values
 from finetune_text import label_checks, labels, texts
 from finetune_text.labels import LABEL, as_text
 from finetune_text.losses import CrossEntropy, check_focal_gamma
@@ -39,7 +39,7 @@ class TextClassificationPreprocessor(Preprocessor):
     focal_gamma: float = 0.0
     """Focal loss: rows whose label the model is sure of count less; 0 for cross entropy, 2 in the paper (Lin et al.
     2017)."""
-    class_counts: Mapping[str, int] | None = None
+    class_counts: Mapping[str, int] | None = field(default=None, metadata=LEARNED)
     """Rows of each label in train; always learned."""
 
     def __post_init__(self) -> None:
@@ -59,6 +59,23 @@ class TextClassificationPreprocessor(Preprocessor):
         """Return the label of an example."""
         text = _label_text(example.get(LABEL))
         return () if text is None else (text,)
+
+    def forms(self) -> Sequence[DataForm]:
+        """Return the form of the data: a text with one label."""
+        names = (
+            "labels",
+            "class",
+            "category",
+            "target",
+            "sentiment",
+            "stars",
+            "rating",
+            "stance",
+            "intent",
+            "topic",
+            "y",
+        )
+        return (texts.form(Values(what="the label: a name or a whole number", kind="label", names=names)),)
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows the label names, how the data write them, and how often each occurs."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from finetune.errors import BadData, listed
-from finetune.interfaces import IGNORE_INDEX, Batch, Columns, Finding, Preprocessor, Row
+from finetune.interfaces import IGNORE_INDEX, LEARNED, Batch, Columns, DataForm, Finding, Preprocessor, Row, Values
 from finetune_text import label_checks, labels, texts
 from finetune_text.label_checks import label_finding
 from finetune_text.labels import LABEL
@@ -52,7 +52,7 @@ class MultiLabelPreprocessor(Preprocessor):
     focal_gamma: float = 0.0
     """Focal loss: labels that the model is sure of count less; 0 for cross entropy, 2 in the paper (Lin et al.
     2017)."""
-    class_counts: Mapping[str, int] | None = None
+    class_counts: Mapping[str, int] | None = field(default=None, metadata=LEARNED)
     """Rows of each label in train; always learned."""
 
     def __post_init__(self) -> None:
@@ -70,6 +70,14 @@ class MultiLabelPreprocessor(Preprocessor):
         if len(split) > 1 and all(map(_is_bit, split)):
             return [str(position) for position, part in enumerate(split) if part == "1"]
         return sorted(set(split) - _NOT_LABELS)
+
+    def forms(self) -> Sequence[DataForm]:
+        """Return the form of the data: a text with any number of labels."""
+        what = "the labels: a list, or a text such as weather|market"
+        names = ("labels", "tags", "topics", "categories", "genres", "emotions", "keywords")
+        return (
+            texts.form(Values(what=what, kind="labels", names=names), weight=0.9, learned={"separator": "separator"}),
+        )
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows the label names, how the data write them, and how often each occurs."""

@@ -6,11 +6,11 @@ import math
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from finetune.errors import BadData
-from finetune.interfaces import IGNORE_INDEX, Batch, Columns, Finding, Preprocessor, Row
+from finetune.interfaces import IGNORE_INDEX, LEARNED, Batch, Columns, DataForm, Finding, Preprocessor, Row, Values
 from finetune_text import label_checks, labels, texts
 from finetune_text.label_checks import label_finding
 from finetune_text.labels import LABEL
@@ -31,12 +31,17 @@ class TextRegressionPreprocessor(Preprocessor):
 
     max_length: int = 256
     """Longest input in tokens, special tokens included; longer inputs are truncated, and the loss is counted."""
-    label_range: tuple[float, float] | None = None
+    label_range: tuple[float, float] | None = field(default=None, metadata=LEARNED)
     """Least and greatest label in train; always learned."""
 
     def needs(self) -> Columns:
         """Return the columns that are read."""
         return texts.columns()
+
+    def forms(self) -> Sequence[DataForm]:
+        """Return the form of the data: a text with a number."""
+        names = ("score", "rating", "value", "similarity", "target", "similarity_score", "stars", "price", "y")
+        return (texts.form(Values(what="a number", kind="number", names=names), weight=0.9),)
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows the least and the greatest label."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from finetune.errors import BadOptions, Incompatible
-from finetune.interfaces import Batch, Columns, Finding, Row
+from finetune.interfaces import Batch, Columns, DataForm, Finding, Row, Values
 from finetune.kit import check_text, encode_truncated
 from finetune_text.labels import LABEL
 
@@ -22,6 +22,35 @@ TOKENS_LOST = "tokens_lost"
 def columns() -> Columns:
     """Return the columns that are read: a text, perhaps a second one, and a label."""
     return Columns(required=(TEXT,), optional=(PAIR,), consistent=(PAIR,), answers=(LABEL,))
+
+
+def form(label: Values, *, weight: float = 1.0, learned: Mapping[str, str] = {}) -> DataForm:
+    """Return the form of data with a text, perhaps a second one, and what is to be predicted.
+
+    Args:
+        label: The values of the label column.
+        weight: How likely the task is for such data.
+        learned: As in `DataForm`.
+    """
+    return DataForm(
+        columns={
+            TEXT: Values(
+                what="a text",
+                kind="text",
+                names=("sentence", "review", "content", "body", "comment", "message", "tweet", "document", "utterance",
+                       "premise", "sentence1", "text1", "question1", "headline", "title", "description"),
+            ),
+            LABEL: label,
+        },
+        optional={
+            PAIR: Values(
+                what="a second text, of which the label depends too",
+                names=("hypothesis", "sentence2", "text2", "question2"),
+            )
+        },
+        weight=weight,
+        learned=learned,
+    )  # fmt: skip
 
 
 def has_values(examples: Sequence[Row], column: str) -> bool:

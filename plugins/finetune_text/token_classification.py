@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from finetune.errors import BadData
-from finetune.interfaces import IGNORE_INDEX, Batch, Columns, Finding, Preprocessor, Row
+from finetune.interfaces import IGNORE_INDEX, LEARNED, Batch, Columns, DataForm, Finding, Preprocessor, Row, Values
 from finetune.kit import DuplicateCounter, PadRight
 from finetune_text import labels, tags, texts, token_checks, words
 from finetune_text.losses import TagCrossEntropy
@@ -48,7 +48,7 @@ class TokenClassificationPreprocessor(Preprocessor):
     only its first token. Labels that this needs and train lacks are added."""
     label_smoothing: float = 0.0
     """Share of the target that is spread over all tags."""
-    tag_counts: Mapping[str, int] | None = None
+    tag_counts: Mapping[str, int] | None = field(default=None, metadata=LEARNED)
     """Words of each tag in train; always learned."""
 
     def __post_init__(self) -> None:
@@ -75,6 +75,24 @@ class TokenClassificationPreprocessor(Preprocessor):
     def needs(self) -> Columns:
         """Return the columns that are read."""
         return Columns(required=(TOKENS,), optional=(SPACE_AFTER,), answers=(TAGS,))
+
+    def forms(self) -> Sequence[DataForm]:
+        """Return the form of the data: words with a tag for each."""
+        return (
+            DataForm(
+                columns={
+                    TOKENS: Values(
+                        what="the words: a list, or a text with spaces", kind="words", names=("words", "text")
+                    ),
+                    TAGS: Values(
+                        what="a tag for each word: a list of names or whole numbers",
+                        kind="tags",
+                        names=("tags", "labels", "ner", "pos_tags", "pos", "upos", "chunk_tags", "entities"),
+                    ),
+                },
+                optional={SPACE_AFTER: Values(what="whether a space follows each word: a list")},
+            ),
+        )
 
     def canonical(self, example: Row) -> Row:
         """Return the words of an example, the names of its tags where it has any, and the tag scheme.

@@ -139,7 +139,7 @@ CSV = [
         None,
         level="error",
         says="contains '1', which looks like a value (found: fine, 1). "
-        "Write a first line with the names of the columns: text, label.",
+        "Name its columns in order, such as dataset.options: {names: [text, label]}.",
     ),
     Case(
         "no header, a value again",

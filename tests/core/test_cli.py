@@ -79,7 +79,7 @@ def test_python_m_finetune_is_finetune() -> None:
 def test_init_writes_a_complete_recipe_that_checks(
     task: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    text = finetune("init", task, "--strategy", "lora").output
+    text = finetune("init", task, "--strategy", "lora", "--full").output
     content = recipes.load(text)
     without = set() if discover().find("tasks", task).generates else {"generation"}
     assert set(content) == set(recipes.Recipe.__dataclass_fields__) - without

@@ -36,11 +36,20 @@ _CLOSE_IT = "Close the quote, or double the quotes inside the field."
 _OLD_MAC = "Lines must end in \\n or \\r\\n. If the file is from an old Mac, save it again."
 
 
+@dataclass(frozen=True, kw_only=True)
 class DelimitedReader(Reader):
     """What csv and tsv share: a header, and rows with as many fields."""
 
+    names: tuple[str, ...] = ()
+    """Names of the columns of a file without a header, in order: `[label, text]`. The first line is then a row."""
+
     quotes: ClassVar[bool]
     """Whether a field can be in quotes."""
+
+    def __post_init__(self) -> None:
+        usable = all(name.strip() and not control_in(name) and "\r" not in name for name in self.names)
+        if len(set(self.names)) < len(self.names) or not usable:
+            raise ValueError("names must be the names of the columns, all different")
 
     @property
     def given(self) -> str | None:
@@ -69,7 +78,7 @@ class DelimitedReader(Reader):
         records = self.records(chain(before, content), delimiter=delimiter, file=file)
         if declared:  # its line was not blank in the file
             records = (each for each in records if not (isinstance(each, Finding) and each.line == at))
-        header = yield from self._header(records)
+        header = list(self.names) or (yield from self._header(records))
         width = len(header)
         for record in records if header else ():
             if type(record) is not tuple:
@@ -135,9 +144,10 @@ class DelimitedReader(Reader):
             fix = f"Check for an extra {delimiter!r}."
             if self.quotes:
                 fix += " A field that contains one must be in double quotes."
+        names = "dataset.options.names" if self.names else "the header"
         return Finding(
             code="ragged-row",
-            message=f"the row has {len(fields)} field{'' if len(fields) == 1 else 's'}, the header has {len(header)}.",
+            message=f"the row has {len(fields)} field{'' if len(fields) == 1 else 's'}, {names} has {len(header)}.",
             fix=fix,
             line=line,
             column=None if more else header[len(fields)],
@@ -158,6 +168,7 @@ class CsvReader(DelimitedReader):
     quotes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
             raise ValueError("delimiter must be one character, and neither a double quote nor a line end")
 
@@ -207,11 +218,12 @@ class CsvReader(DelimitedReader):
                 yield blank_line(number)
 
 
+@dataclass(frozen=True, kw_only=True)
 class TsvReader(DelimitedReader):
     """Reads tab-separated values; quotes are ordinary characters."""
 
-    suffixes = (".tsv",)
-    quotes = False
+    suffixes: ClassVar[tuple[str, ...]] = (".tsv",)
+    quotes: ClassVar[bool] = False
 
     def detect(self, header: str, *, line: int) -> Generator[Finding, None, str]:
         """Return the tab; yield an error if the first line has none, but another delimiter."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from finetune.errors import BadData
-from finetune.interfaces import Batch, Columns, Finding, Row
+from finetune.interfaces import LEARNED, Batch, Columns, DataForm, Finding, Row, Values
 from finetune.kit import DuplicateCounter
 from finetune_trl.chat import templates
 from finetune_trl.chat.columns import check_unread
@@ -43,7 +43,7 @@ _WORDS = {"true": True, "false": False}
 class KTOPreprocessor(AnswersPreprocessor):
     """A prompt with one answer, as text or as messages, and whether it is desirable: `label` is true or false."""
 
-    kinds: tuple[bool, ...] | None = None
+    kinds: tuple[bool, ...] | None = field(default=None, metadata=LEARNED)
     """Labels that the training data hold; always learned."""
 
     def needs(self) -> Columns:
@@ -56,6 +56,13 @@ class KTOPreprocessor(AnswersPreprocessor):
         """Return whether the answer is desirable."""
         label = parse_label(example.get(LABEL))
         return () if label is None else (str(label),)
+
+    def forms(self) -> Sequence[DataForm]:
+        """Return the form of the data: a prompt with an answer, and whether it is good."""
+        prompt = Values(what="the question: a text, or messages", names=("question", "query", "instruction", "input"))
+        answer = Values(what="the answer: a text, or messages", names=("response", "answer", "output"))
+        label = Values(what="whether the answer is good: true or false", kind="boolean", names=("thumbs_up", "good"))
+        return (DataForm(columns={PROMPT: prompt, COMPLETION: answer, LABEL: label}),)
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows the labels and whether the data are chats, and holds its template as text."""

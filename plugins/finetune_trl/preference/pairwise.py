@@ -5,9 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
-from finetune.interfaces import Batch, Columns, Finding, Row
+from finetune.interfaces import Batch, Columns, DataForm, Finding, Row, Values
 from finetune_trl.chat import templates
 from finetune_trl.chat.columns import check_unread
 from finetune_trl.chat.messages import MissingSpaceCounter, check_tools
@@ -22,11 +22,28 @@ from finetune_trl.preference.pairs import CHOSEN, REJECTED, PreferencePair, read
 class PairwisePreprocessor(AnswersPreprocessor):
     """A prompt with two answers, as text or as messages, of which ``chosen`` is better than ``rejected``."""
 
+    weight: ClassVar[float] = 1.0
+    """How likely the task is for pairs of answers."""
+
     def needs(self) -> Columns:
         """Return the columns that are read."""
         tools = () if self.conversational is False else (TOOLS,)
         return Columns(
             optional=(PROMPT, CONVERSATIONS, CHOSEN, REJECTED, *tools), answers=(CHOSEN, REJECTED), group=PROMPT
+        )
+
+    def forms(self) -> Sequence[DataForm]:
+        """Return the forms of the data: a prompt with two answers, or two whole texts or chats."""
+        prompt = Values(what="the question: a text, or messages", names=("question", "query", "instruction", "input"))
+        columns = {
+            CHOSEN: Values(
+                what="the better answer: a text, or messages", names=("preferred", "accepted", "response_chosen")
+            ),
+            REJECTED: Values(what="the worse answer: a text, or messages", names=("dispreferred", "response_rejected")),
+        }
+        return (
+            DataForm(columns={PROMPT: prompt, **columns}, weight=self.weight),
+            DataForm(columns=columns, weight=self.weight * 0.97),
         )
 
     def fit(self, train: Sequence[Row]) -> Self:

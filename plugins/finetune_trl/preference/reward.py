@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from finetune.interfaces import Batch, Columns, Finding, Row
 from finetune_trl.chat import templates
@@ -39,6 +39,8 @@ class RewardPreprocessor(PairwisePreprocessor):
     A column `margin` says how much better: the loss asks for a difference of scores of at least that size. To predict,
     give a `completion` with its `prompt`. Its score has a meaning only in comparison with other scores.
     """
+
+    weight: ClassVar[float] = 0.9
 
     def needs(self) -> Columns:
         """Return the columns that are read."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from finetune.errors import BadOptions
-from finetune.interfaces import Batch, Columns, Finding, Preprocessor, Row
+from finetune.interfaces import Batch, Columns, DataForm, Finding, Preprocessor, Row, Values
 from finetune.kit import DuplicateCounter
 from finetune_trl.chat import templates
 from finetune_trl.chat.columns import check_unread
@@ -76,6 +76,11 @@ class RLPreprocessor(Preprocessor):
         return Columns(
             optional=(PROMPT, CONVERSATIONS, *self.reward_columns), answers=self.reward_columns, group=PROMPT
         )
+
+    def forms(self) -> Sequence[DataForm]:
+        """Return the form of the data: a prompt."""
+        prompt = Values(what="the question: a text, or messages", names=("question", "query", "instruction"))
+        return (DataForm(columns={PROMPT: prompt}, weight=0.7),)
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows the columns of its rewards and whether the data are chats, with its chat template.

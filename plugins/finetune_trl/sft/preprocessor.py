@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from finetune.errors import BadData, BadOptions
-from finetune.interfaces import IGNORE_INDEX, Batch, Columns, Finding, Preprocessor, Row
+from finetune.interfaces import IGNORE_INDEX, LEARNED, Batch, Columns, DataForm, Finding, Preprocessor, Row, Values
 from finetune.kit import check_text
 from finetune_trl.chat import templates
 from finetune_trl.chat.columns import check_unread
@@ -92,9 +92,9 @@ class SFTPreprocessor(Preprocessor):
     without its end, or after other tokens than its prompt; two BOS tokens. Beyond it, training is refused."""
     untrained_rows: Literal["error", "keep"] = "error"
     """What to do with training rows that have no trained token, because the prompt alone fills `max_length`."""
-    form: Form | None = None
+    form: Form | None = field(default=None, metadata=LEARNED)
     """Which columns hold the examples; always learned."""
-    conversational: bool | None = None
+    conversational: bool | None = field(default=None, metadata=LEARNED)
     """Whether prompts are messages, and a text given as a prompt becomes one; always learned."""
 
     def __post_init__(self) -> None:
@@ -114,6 +114,36 @@ class SFTPreprocessor(Preprocessor):
             return Columns(required=("prompt",), optional=tools, answers=("completion",), group="prompt")
         columns = COLUMNS[self.form]
         return Columns(optional=("prompt", *columns, *tools), answers=columns, group=columns[0])
+
+    def forms(self) -> Sequence[DataForm]:
+        """Return the forms of the data: chats, chats of ShareGPT, instructions, prompts with completions, and texts."""
+        messages = Values(
+            what='a chat: [{"role": "user", "content": "…"}, …]', kind="messages", names=("conversation",)
+        )
+        turns = Values(what='a chat: [{"from": "human", "value": "…"}, …]', kind="turns", names=("messages",))
+        instruction = Values(what="what to do", kind="text", names=("question",))
+        prompt = Values(what="a question: a text, or messages", kind="text", names=("question", "query", "input"))
+        answer = Values(what="the answer", kind="text", names=("response", "answer", "output"))
+        tools = {TOOLS: Values(what="the functions that the model may call")}
+        more = {"input": Values(what="what the instruction is about"), "system": Values(what="a system message")}
+        return (
+            DataForm(columns={"messages": messages}, optional=tools),
+            DataForm(columns={"conversations": turns}, options={"converter": "sharegpt"}),
+            DataForm(
+                columns={"instruction": instruction, "output": answer}, optional=more, options={"converter": "alpaca"}
+            ),
+            DataForm(
+                columns={"prompt": prompt, "completion": answer},
+                optional=tools,
+                options={"chat_template": None},
+                weight=0.97,
+            ),
+            DataForm(
+                columns={"text": Values(what="a whole text, all of which is learned", kind="text")},
+                options={"chat_template": None},
+                weight=0.5,
+            ),
+        )
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows the form of the data, and holds its chat template as text."""
