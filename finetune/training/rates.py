@@ -135,7 +135,7 @@ def describe(model: Model, task: Task, *, folder: str | None = None, offline: bo
     level = next(level for level in LEVELS[family.key] if size < level.below)
     rate, source = level.rate, f"{level.source} (this is {family.name} of {_written(size)} parameters{about})"
     if stated is not None:
-        rate, source = stated / task.learning_rate_factor, "the task states it for this model"
+        rate, source = stated / task.learning_rate_factor, "the rate of this task's own recipe for this model"
     return Base(kind=family.kind, parameters=size, learning_rate=rate, source=source)
 
 

@@ -51,9 +51,9 @@ class BottleneckStrategy(Strategy):
             raise ValueError(f"non_linearity={self.non_linearity!r} is unknown.{hint} Known: {', '.join(known)}")
 
     def suggest(self, task: Task, base: Base) -> Suggestion:
-        """Return ten times the learning rate of full fine-tuning."""
-        source = f"ten times that of full fine-tuning, which is {base.learning_rate:g}: {base.source}"
-        return Suggestion(training={"learning_rate": 10 * base.learning_rate}, source=source)
+        """Return ten times the learning rate of full fine-tuning, at most the highest rate that was measured."""
+        source = f"ten times that of full fine-tuning, at most 5e-3; full is {base.learning_rate:g}: {base.source}"
+        return Suggestion(training={"learning_rate": min(10 * base.learning_rate, 5e-3)}, source=source)
 
     def prepare(self, model: Any, task: Task, *, newly_initialized: Collection[str] = ()) -> Any:
         """Return the model itself, frozen, with adapters in it.

@@ -6,17 +6,21 @@ from finetune.interfaces import Base, Suggestion
 
 SMALL = 50_000_000
 """Parameters below which a rate that was measured on MiniLM is used."""
+HIGHEST = 5e-3
+"""The highest rate of a low-rank update that was measured."""
 MEASURED = "measured on MiniLM, see the page “Which strategy”"
 
 
 def ten_times(base: Base) -> Suggestion:
-    """Return ten times the learning rate of full fine-tuning, for low-rank updates.
+    """Return ten times the learning rate of full fine-tuning, at most `HIGHEST`, for low-rank updates.
 
     Hu et al. 2021, appendix D, have 4e-4 to 5e-4 for RoBERTa-base, and Dettmers et al. 2023 have 2e-4 for models of 7
     billion parameters, which are ten times the usual rates of full fine-tuning.
     """
     source = f"ten times that of full fine-tuning (Schulman et al. 2025, “LoRA Without Regret”), which is {full(base)}"
-    return Suggestion(training={"learning_rate": 10 * base.learning_rate}, source=source)
+    if 10 * base.learning_rate > HIGHEST:
+        source = f"at most {HIGHEST:g}, the highest rate that was measured; otherwise {source}"
+    return Suggestion(training={"learning_rate": min(10 * base.learning_rate, HIGHEST)}, source=source)
 
 
 def full(base: Base) -> str:

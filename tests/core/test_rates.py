@@ -115,6 +115,32 @@ def test_a_task_takes_its_share_of_the_rate() -> None:
     assert "0.05" in preferred.source
 
 
+@pytest.mark.parametrize(
+    ("strategy", "small", "large", "tiny"),
+    [
+        ("full", 1.5e-4, 2e-5, 3e-3),
+        ("discriminative", 1.5e-4, 2e-5, 3e-3),
+        ("gradual", 4.5e-4, 6e-5, 9e-3),
+        ("lora", 1.5e-3, 2e-4, 5e-3),  # 3e-2 was never measured
+        ("qlora", 1.5e-3, 2e-4, 5e-3),
+        ("bottleneck", 1.5e-3, 2e-4, 5e-3),
+        ("frozen", 5e-2, 1e-2, 5e-2),
+        ("layernorm", 1e-2, 1e-3, 1e-2),
+        ("ia3", 3e-2, 3e-3, 3e-2),
+        ("prefix", 3e-2, 1e-2, 3e-2),
+        ("ptuning", 1.5e-2, 1e-3, 1.5e-2),
+        ("prompt", 0.3, 0.3, 0.3),
+    ],
+)
+def test_a_strategy_suggests_a_rate_for_each_size(strategy: str, small: float, large: float, tiny: float) -> None:
+    built = PLUGINS.find("strategies", strategy)()
+    for size, full, rate in ((23_000_000, 1.5e-4, small), (7_000_000_000, 2e-5, large), (1_000_000, 3e-3, tiny)):
+        base = Base(kind="encoder", parameters=size, learning_rate=full, source="a source")
+        found = built.suggest(task("text-classification"), base)
+        assert found.training["learning_rate"] == pytest.approx(rate)
+        assert found.source
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_init_prints_the_rate_of_the_strategy_and_where_it_comes_from(strategy: str) -> None:
     text = starter.write("text-classification", PLUGINS, strategy=strategy, output="run")
