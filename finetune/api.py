@@ -206,7 +206,7 @@ def train(
         reporter=reporter,
         cache=None if cache is None else Path(cache),
     )
-    return Trained.of(result, trusted=trust.state())
+    return Trained.of(result)
 
 
 def load(
@@ -977,10 +977,9 @@ class FineTuned:
         if rows is not None:
             source = replace(self.source_like(ROWS), path=ROWS, format=None, options={})
             source = replace(source, columns=front_door.renames_of(source.columns, rows))
-            given = {name: value for name, value in section.items() if name != "path"}
             if on_bad is not None:
-                given["on_bad"] = on_bad
-            recipe = replace(recipe, dataset=replace(source, **given))
+                section = {**section, "on_bad": on_bad}
+            recipe = recipes.from_mapping({**recipes.to_mapping(recipe), "dataset": {**asdict(source), **section}})
         elif dataset is not None:
             trust.allow(_without_paths(dataset))
             # A path is another file with the same columns.
@@ -1117,15 +1116,10 @@ class Trained(Result):
     """The result of a run, which can also use its model; the model is loaded when it is first used."""
 
     @classmethod
-    def of(cls, result: Result, *, trusted: trust.State) -> Trained:
-        """Return a result that can use its model.
-
-        Args:
-            result: The result of the run.
-            trusted: Whom the process trusted when it trained.
-        """
+    def of(cls, result: Result) -> Trained:
+        """Return a result that can use its model."""
         made = cls(**{each.name: getattr(result, each.name) for each in fields(Result)})
-        vars(made)["_place"], vars(made)["_trusted"] = Path(result.directory).absolute(), trusted
+        vars(made)["_place"] = Path(result.directory).absolute()  # the current folder can change
         return made
 
     def __eq__(self, other: object) -> bool:
@@ -1139,7 +1133,6 @@ class Trained(Result):
     @cached_property
     def finetuned(self) -> FineTuned:
         """The fine-tuned model, as `load` returns it."""
-        trust.restore(vars(self)["_trusted"])
         return load(vars(self)["_place"])
 
     @overload

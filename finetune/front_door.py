@@ -125,7 +125,7 @@ def rows_of(rows: Any, *, where: str) -> Any:
         BadRecipe: It is something else.
     """
     if isinstance(rows, Dataset | IterableDataset):
-        return rows
+        return rows.with_format(None)  # a format or a transform would hide columns, or give tensors
     library = type(rows).__module__.partition(".")[0]
     if library == "pandas" and hasattr(rows, "to_dict") and hasattr(rows, "columns"):
         try:
@@ -499,6 +499,8 @@ def _model_mapping(model: Any) -> dict[str, Any]:
     if isinstance(path, str | os.PathLike):
         section["path"] = str(path)
         return section
+    if path is None:
+        raise BadRecipe("model: the section has no path. Write model={'path': '…', 'tokenizer': …}.")
     if hasattr(path, "merge_and_unload") or getattr(path, "peft_config", None):
         raise BadRecipe(
             "model: this model has an adapter of PEFT already. Merge it first, with merge_and_unload(); or give the "

@@ -67,7 +67,8 @@ def _measure(plan: Plan, reporter: Reporter) -> Measured:
         before = resident_memory()
         with reporter.phase("load the model"):
             (ready, _), loading = _timed(lambda: runs.prepare_training(prepared, reporter))
-        trainer = resolve(plan.task.trainer)(ready.job)
+        quiet = {**ready.job.arguments, "report_to": "none"}  # trackers show runs, not their plans
+        trainer = resolve(plan.task.trainer)(replace(ready.job, arguments=quiet))
         parts = {split: part.features for split, part in prepared.features.items()}
         training.try_forward(trainer, parts, ready.job)
         with reporter.phase("draw the batches of an epoch"):

@@ -64,6 +64,7 @@ FORMS: dict[str, Callable[[], Any]] = {
         {**{name: Dataset.from_list(rows) for name, rows in THREE.items()}, "unsupervised": Dataset.from_list(TRAIN)}
     ),
     "Dataset": lambda: Dataset.from_list(TRAIN),
+    "Dataset with a format": lambda: Dataset.from_list(TRAIN).with_format("torch", columns=["text"]),
     "list": lambda: TRAIN,
     "tuple": lambda: tuple(TRAIN),
     "generator": lambda: (row for row in TRAIN),
@@ -128,6 +129,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "pushes": ({"training": TrainingArguments("x", push_to_hub=True)}, "use `finetune push`"),
     "module": ({"model": torch.nn.Linear(1, 1)}, "model: a Linear is no model of transformers"),
     "tokenizer": ({"tokenizer": 3}, "tokenizer: a int is no tokenizer of transformers"),
+    "tokenizer without a model": ({"model": {"tokenizer": 3}}, "model: the section has no path"),
     "columns": ({"columns": {"title": "text"}}, "dataset.columns renames 'title', but there is no such column"),
 }
 
@@ -319,6 +321,9 @@ def test_a_model_scores_and_predicts_rows_in_memory(toy_run: Path, tmp_path: Pat
     for form, make in SCORED.items():
         assert model.evaluate(make()) == expected, form
     assert finetune.evaluate(toy_run, HELD_OUT) == expected
+    assert model.evaluate({"path": HELD_OUT, "limit": {"train": 99}}) == expected
+    with pytest.raises(BadRecipe, match="'limits' is not an option of Source"):
+        model.evaluate({"path": HELD_OUT, "limits": {"train": 5}})
     with pytest.raises(BadData, match="the data has no split 'test'"):
         model.evaluate({"train": TRAIN, "validation": HELD_OUT})
     texts = [row["text"] for row in HELD_OUT]

@@ -15,7 +15,8 @@ import toy
 from transformers import TrainerCallback
 
 import finetune
-from finetune import processes
+from finetune import planning, processes
+from finetune import recipe as recipes
 from finetune.errors import BadOptions, MissingLibrary
 from finetune.interfaces import Job
 from finetune.kit import tracked
@@ -244,3 +245,21 @@ def test_a_plugin_of_a_stranger_gets_the_same(toy_run: Path, monkeypatch: pytest
     assert content.numbers["final/test/accuracy"] == result.scores["test"]["accuracy"]
     assert content.texts["fingerprint/train"] == "the rows of ***"
     assert [path.name for path in content.files] == ["report.html", "recipe.yaml"]
+
+
+def test_a_plan_is_no_run_of_a_tracker(toy_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorboard", reason="pip install tensorboard")
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "events"))
+    for split, size in (("train", 40), ("validation", 12)):
+        lines = [json.dumps(row) + "\n" for row in toy.rows(size, seed=size)]
+        (tmp_path / f"{split}.jsonl").write_text("".join(lines))
+    recipe = {
+        "task": "text-classification",
+        "model": str(toy_base),
+        "dataset": str(tmp_path),
+        "strategy": "full",
+        "training": {"report_to": "tensorboard", "early_stopping_patience": 2, "num_train_epochs": 9},
+        "output": str(tmp_path / "run"),
+    }
+    assert planning.plan(recipes.parse(recipe)).measured is not None
+    assert not (tmp_path / "events").exists()
