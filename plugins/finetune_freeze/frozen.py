@@ -49,8 +49,8 @@ class FrozenStrategy(Strategy):
             return Suggestion(training={"learning_rate": 3 * base.learning_rate}, source=source)
         if base.parameters < _SMALL:
             source = "measured on MiniLM, see the page “Which strategy”"
-            return Suggestion(training={"learning_rate": 5e-2}, source=source)
-        source = "between Peters et al. 2019 (“To Tune or Not to Tune?”), 1e-3, and what was measured on MiniLM, 5e-2"
+            return Suggestion(training={"learning_rate": 1e-1}, source=source)
+        source = "between Peters et al. 2019 (“To Tune or Not to Tune?”), 1e-3, and what was measured on MiniLM, 1e-1"
         return Suggestion(training={"learning_rate": 1e-2}, source=source)
 
     def prepare(self, model: Any, task: Task, *, newly_initialized: Collection[str] = ()) -> Any:
