@@ -31,7 +31,7 @@ from finetune.data.sources import ROLES
 from finetune.errors import BadData, BadOptions, BadRecipe, OutputExists
 from finetune.folder import file_sha256
 from finetune.interfaces import Columns, Evaluator, Preprocessor, Strategy, Task
-from finetune.models import absolute
+from finetune.models import absolute, suppress_output
 from finetune.plugins import Plugins, class_path, resolve
 from finetune.python_objects import ROWS, name_of
 from finetune.recipe import Choice, Source, options
@@ -232,7 +232,8 @@ def _described(value: Any) -> str:
     """Return a value in a few words: a text as it is, and anything else by its class."""
     if isinstance(value, str):
         return repr(value if len(value) <= 60 else f"{value[:60]}…")
-    return f"a {type(value).__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 # Names
@@ -534,7 +535,8 @@ def _same_as_named(model: PreTrainedModel) -> dict[str, Any] | None:
         return None
     load: Any = type(model).from_pretrained  # upstream's type does not know that it can return two objects
     try:
-        again, info = load(name, output_loading_info=True, local_files_only=True, use_safetensors=True)
+        with suppress_output():
+            again, info = load(name, output_loading_info=True, local_files_only=True, use_safetensors=True)
     except (OSError, ValueError, RuntimeError, ImportError, AttributeError):  # it is not there, or not as it was
         return None
     if info["missing_keys"] or info.get("mismatched_keys") or _settings(again) != _settings(model):
@@ -579,7 +581,8 @@ def _save(built: Any, folder: Path, *, what: str, replaces: bool, resume: bool) 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         made = Path(scratch) / folder.name
-        built.save_pretrained(made)
+        with suppress_output():
+            built.save_pretrained(made)
         if folder.exists():
             if _contents(made) == _contents(folder):
                 return

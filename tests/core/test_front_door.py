@@ -108,7 +108,7 @@ def test_a_path_is_no_rows(dataset: Any) -> None:
 
 NAMED = {"text": "review", "label": "stars"}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "number": ({"dataset": 7}, "dataset: a int holds no rows. Give a Dataset, a DataFrame, a list of mappings"),
+    "number": ({"dataset": 7}, "dataset: an int holds no rows. Give a Dataset, a DataFrame, a list of mappings"),
     "texts": ({"dataset": ["a", "b"]}, "dataset: row 0 is 'a'. Give each row as a mapping"),
     "text in a split": ({"dataset": {"train": TRAIN, "test": "x" * 99}}, "holds no rows"),
     "series": ({"dataset": pd.Series(["a"])}, "a Series holds no rows"),
@@ -119,16 +119,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "streamed rows": ({"dataset": {"path": TRAIN, "streaming": True}}, "dataset.streaming: has no effect on rows"),
     "tokenized": ({"dataset": Dataset.from_list([{"input_ids": [1], "label": "sea"}])}, "are tokenized already"),
     "class of strategy": ({"strategy": FullStrategy}, "strategy: FullStrategy is a class. Make an object of it"),
-    "wrong noun": ({"strategy": toy.Accuracy()}, "strategy: a Accuracy is no Strategy of finetune"),
-    "number for a strategy": ({"strategy": 3}, "strategy: a int is no Strategy of finetune"),
-    "metric": ({"metrics": [3]}, "metrics: a int is neither a name nor a function"),
+    "wrong noun": ({"strategy": toy.Accuracy()}, "strategy: an Accuracy is no Strategy of finetune"),
+    "number for a strategy": ({"strategy": 3}, "strategy: an int is no Strategy of finetune"),
+    "metric": ({"metrics": [3]}, "metrics: an int is neither a name nor a function"),
     "callback": ({"callbacks": [print]}, "is no transformers.TrainerCallback"),
     "collator": ({"data_collator": "pad"}, "data_collator: 'pad' is no function"),
     "compute_metrics": ({"compute_metrics": {"f1": 1}}, "compute_metrics: a dict is no function"),
     "training": ({"training": TrainingArguments}, "neither a mapping such as {'num_train_epochs': 3} nor"),
     "pushes": ({"training": TrainingArguments("x", push_to_hub=True)}, "use `finetune push`"),
     "module": ({"model": torch.nn.Linear(1, 1)}, "model: a Linear is no model of transformers"),
-    "tokenizer": ({"tokenizer": 3}, "tokenizer: a int is no tokenizer of transformers"),
+    "tokenizer": ({"tokenizer": 3}, "tokenizer: an int is no tokenizer of transformers"),
     "tokenizer without a model": ({"model": {"tokenizer": 3}}, "model: the section has no path"),
     "columns": ({"columns": {"title": "text"}}, "dataset.columns renames 'title', but there is no such column"),
 }
@@ -332,10 +332,10 @@ def test_a_model_scores_and_predicts_rows_in_memory(toy_run: Path, tmp_path: Pat
     assert model.predict(pd.Series(texts)) == records
     for make in (Dataset.from_list, pd.DataFrame, tuple, iter):
         assert model.predict(make([{"text": text} for text in texts])) == records
-    with pytest.raises(BadData, match=r"row 1 is a int\. Give each row as a mapping"):
+    with pytest.raises(BadData, match=r"row 1 is an int\. Give each row as a mapping"):
         model.predict(["ship", 3])  # type: ignore[list-item]
     for given in (3, b"bytes"):
-        with pytest.raises(BadData, match=r"predict: a .* holds no rows"):
+        with pytest.raises(BadData, match=r"predict: an? .* holds no rows"):
             model.predict(given)  # type: ignore[call-overload]
 
 
