@@ -61,6 +61,8 @@ def command(
     if (Path(recipe) / RECIPE).is_file():
         read = replace(recipes.read(Path(recipe) / RECIPE, overrides), output=recipe)
         recipe = str(Path(recipe) / RECIPE)
+    elif Path(recipe).is_dir():
+        raise click.UsageError(f"{recipe!r} is not a run folder: it holds no {RECIPE}. Name a recipe.")
     else:
         read = recipes.read(recipe, overrides)
     if processes is not None and processes > 1:
