@@ -128,7 +128,12 @@ def show(error: FinetuneError) -> None:
         click.echo(visible(str(error)).splitlines()[0], err=True)
         findings(error.findings, error.counts)
     else:
-        click.echo(visible(str(error)), err=True)
+        text = visible(str(error))
+        if sys.stderr.isatty():
+            from finetune.cli.output import wrapped
+
+            text = wrapped(text, first=len("error: "))
+        click.echo(text, err=True)
 
 
 def _end(ctx: click.Context, error: FinetuneError) -> None:

@@ -17,7 +17,8 @@ from finetune.cli import parameters, recipes
 @parameters.cache
 @parameters.trust_code
 @click.option("--json", "as_json", is_flag=True, help="Print the data report as JSON.")
-def command(call: recipes.Call, samples: int, cache: Path | None, as_json: bool) -> None:
+@parameters.loudness
+def command(call: recipes.Call, samples: int, cache: Path | None, as_json: bool, quiet: bool) -> None:
     """Check the data of RECIPE as `train` does, without loading a model.
 
     Prints the number of rows and tokens, the findings, and some features; the loss is computed on
@@ -28,13 +29,13 @@ def command(call: recipes.Call, samples: int, cache: Path | None, as_json: bool)
     from finetune.cli import output
     from finetune.errors import BadData
     from finetune.plugins import add_recipe_folder, discover
-    from finetune.progress import Console, Reporter
 
     given = call.read()
     read = given.recipe
     given.say_where("check")
     add_recipe_folder(given.path)
-    with output.loading():
+    quiet = quiet or as_json
+    with output.loading(quiet=quiet):
         from finetune import plan as plans
         from finetune.data import feature_stream, preparation
         from finetune.evaluation import verdicts
@@ -44,7 +45,7 @@ def command(call: recipes.Call, samples: int, cache: Path | None, as_json: bool)
     try:
         plan = plans.make(read, discover())
         require_general_text(read.general_text)
-        prepared = preparation.prepare(plan, reporter=Reporter() if as_json else Console(), cache=cache)
+        prepared = preparation.prepare(plan, reporter=output.reporter(quiet=quiet), cache=cache)
     except BadData as error:
         if as_json:
             findings = [asdict(finding) for finding in error.findings]
@@ -78,7 +79,7 @@ def command(call: recipes.Call, samples: int, cache: Path | None, as_json: bool)
             rows[kind] = [kind, *(each.get(kind, 0) for each in report.values())]
     output.table(["", *report], rows.values())
     for sentence in (*notes, *verdicts.leaks(prepared.leakage)):
-        click.echo(sentence)
+        output.say(sentence)
     output.findings(found.findings, found.counts)
     for number, text in enumerate(shown, 1):
         click.echo(f"\nsample {number}: {text}")

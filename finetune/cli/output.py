@@ -139,9 +139,10 @@ def findings(found: Sequence[Finding], counts: Mapping[str, int]) -> None:
         number = f"  {count} {noun}{'' if count == 1 else 's'}"
         click.echo(number + (f", {len(shown)} shown" if len(shown) < count else ""), err=True)
         for finding in shown:
-            click.echo(f"  {place(finding)}{with_value(finding)}", err=True)
+            say(f"  {place(finding)}{with_value(finding)}", err=True)
             if finding.fix:
-                click.secho(f"      {finding.fix}", dim=True, err=True)
+                fix = wrapped(f"      {finding.fix}") if sys.stderr.isatty() else f"      {finding.fix}"
+                click.secho(fix, dim=True, err=True)
 
 
 def place(finding: Finding) -> str:

@@ -12,15 +12,18 @@ from typing import Any
 
 import jsonschema
 import pytest
+import torch
 import toy
 from cases import case
 from click.testing import CliRunner, Result
 
+from finetune import failures
 from finetune import recipe as recipes
 from finetune.cli import COMMANDS, main
 from finetune.plugins import discover
 from finetune.testing import tiny_model
 from finetune.testing.tokenizers import tokenizer
+from finetune.training.arguments import FP16_ON_CPU
 
 TASKS = sorted(discover().catalogues["tasks"].targets)
 
@@ -140,6 +143,34 @@ def test_train_prints_scores_before_and_after_and_where(workplace: Path, tmp_pat
     assert str(tmp_path / "run") in text
 
 
+def test_the_folder_of_a_run_takes_the_place_of_its_recipe(workplace: Path, tmp_path: Path) -> None:
+    run = tmp_path / "my run"
+    options = ["training.max_steps=4", "training.save_strategy=steps", "training.save_steps=2", "seed=7"]
+    finetune("train", str(workplace / "recipe.yaml"), f"output={run}", *options, "--quiet")
+    weights = (run / "model.safetensors").read_bytes()
+    for name in ("result.json", "model.safetensors"):
+        (run / name).unlink()
+    shutil.rmtree(run / "checkpoint-4")
+    moved = run.rename(tmp_path / "moved")
+    resumed = json.loads(finetune("train", str(moved), "--resume", "--quiet", "--json").stdout)
+    assert resumed["resumed_from"] == "checkpoint-2" and resumed["directory"] == str(moved)
+    assert (moved / "model.safetensors").read_bytes() == weights
+    assert failures.resume_command(run) == f"finetune train '{run}' --resume"
+    assert "is not a run folder" in finetune("train", str(tmp_path), code=2).stderr
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there, fp16 has an effect")
+def test_doctor_and_train_say_that_fp16_has_no_effect_on_a_cpu(workplace: Path, tmp_path: Path) -> None:
+    assert json.loads(finetune("doctor", "--json").stdout)["would_not_work"]["training: {fp16: true}"] == FP16_ON_CPU
+    weights = []
+    for fp16 in ("true", "false"):
+        options = [f"output={tmp_path / fp16}", "training.max_steps=2", f"training.fp16={fp16}"]
+        result = json.loads(finetune("train", str(workplace / "recipe.yaml"), *options, "--quiet", "--json").stdout)
+        assert (f"training.fp16: {FP16_ON_CPU}" in result["notes"]) == (fp16 == "true")
+        weights.append((tmp_path / fp16 / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1], "it has an effect"
+
+
 def test_evaluate_scores_the_run_s_own_data_and_another_file(trained: Path, workplace: Path) -> None:
     recorded = json.loads((trained / "result.json").read_text())["scores"]["validation"]
     assert json.loads(finetune("evaluate", str(trained), "--split", "validation", "--json").stdout) == recorded
@@ -159,7 +190,12 @@ def test_predict_takes_flags_a_file_and_standard_input(trained: Path, workplace:
     assert lines[0]["prediction"] == one["prediction"]
     assert len(lines) == 2
     (workplace / "ask.csv").write_text("review\nship wave harbour\nhill\n")
-    assert finetune("predict", str(trained), str(workplace / "ask.csv")).stdout == piped
+    same = [
+        json.loads(line) for line in finetune("predict", str(trained), str(workplace / "ask.csv")).stdout.splitlines()
+    ]
+    for line in (*lines, *same):
+        del line["place"], line["input"]
+    assert same == lines
     assert "give a file" in finetune("predict", str(trained), code=2).stderr
     assert "text" in finetune("predict", str(trained), "--txet", "x", code=2).stderr
 
@@ -293,7 +329,7 @@ def test_predict_prints_one_line_for_each_row_and_says_what_it_left_out(trained:
     assert [line["prediction"] is None for line in lines] == [False, True, False]
     assert lines[1]["place"] == {"file": str(asked), "line": 2, "row": 1}
     assert lines[1]["left_out"] == "the text has no visible character."
-    assert [line["input"] for line in lines] == [json.loads(line) for line in asked.read_text().splitlines()]
+    assert [line["input"]["review"] for line in lines] == ["ship wave", " ", "hill"]
     assert f"left out 1 of 3 rows, first {asked}:2: " in found.stderr
     assert "reference" not in lines[0]
 

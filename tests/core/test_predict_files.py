@@ -235,7 +235,7 @@ NAMES = st.sampled_from(["text", "prediction", "file", "left_out", "ä,\n\"'"])
         st.builds(
             lambda row, record, place: {"place": place, "input": row, **record},
             st.dictionaries(NAMES, CELLS, max_size=4),
-            st.dictionaries(st.sampled_from(["prediction", "probabilities"]), CELLS | st.dictionaries(NAMES, CELLS)),
+            st.fixed_dictionaries({"prediction": CELLS}, optional={"probabilities": st.dictionaries(NAMES, CELLS)}),
             st.fixed_dictionaries({"file": st.text(max_size=3), "line": st.integers(0, 9)}) | st.just({}),
         ),
         min_size=1,

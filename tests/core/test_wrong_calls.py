@@ -419,7 +419,7 @@ CALLS = [
     ("compare|{p}/run|{p}/run|--modules|{p}/nowhere", "--modules"),
     ("card|{p}/run|--modules|{p}/nowhere", "--modules"),
     ("push|{p}/run|someone/name|--modules|{p}/nowhere", "--modules"),
-    ("predict|{p}/run|-", "no"),
+    ("predict|{p}/run|-", "standard input is empty"),
     ("report", "RUN"),
     ("report|{p}/run|--output|{p}/none/page.html", "page.html"),
     ("report|{p}/run|--output|{p}/nothing", "nothing"),
