@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from finetune import trust
-from finetune.cli import meant
+from finetune.cli.meant import recipe_file, run_folder
 from finetune.plugins import add_folder
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -21,7 +21,7 @@ class RecipePath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path, with ``~`` replaced."""
-        return meant.recipe_file(str(value), command=(ctx and ctx.info_name) or "train")
+        return recipe_file(str(value), command=(ctx and ctx.info_name) or "train")
 
 
 class RunPath(click.Path):
@@ -29,7 +29,7 @@ class RunPath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path, with ``~`` replaced."""
-        return meant.run_folder(str(value), command=(ctx and ctx.info_name) or "evaluate")
+        return run_folder(str(value), command=(ctx and ctx.info_name) or "evaluate")
 
 
 def not_empty(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
