@@ -18,7 +18,7 @@ _END = re.compile(r"(?<!e\.g)(?<!i\.e)[.:](?=\s|$)")
 def summary(target: Any) -> str:
     """Return the first sentence about what a name stands for; an empty text if there is none.
 
-    Nothing is imported but the package of a module: the docstring is read from the source.
+    Nothing is imported: the docstring is read from the source.
 
     Args:
         target: What a hook returns for a name: an object with a `summary`, or ``"module:attribute"``.
@@ -51,12 +51,26 @@ def first_sentence(text: str) -> str:
 def _documentation(module: str, attribute: str) -> str:
     """Return the docstring of a class or a function at the top of a module."""
     try:
-        spec = find_spec(module)
-        text = Path(str(spec.origin)).read_text(encoding="utf-8") if spec is not None else ""
-        body = ast.parse(text).body
+        body = ast.parse(_source(module)).body
     except (ImportError, OSError, SyntaxError, ValueError):
         return ""  # `finetune show` says what is wrong with it
     for node in body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == attribute:
             return ast.get_docstring(node) or ""
+    return ""
+
+
+def _source(module: str) -> str:
+    """Return the source of a module; no package around it is imported, which `find_spec` of the module would do."""
+    root, *parts = module.split(".")
+    spec = find_spec(root)
+    if spec is None:
+        return ""
+    if not parts:
+        return Path(str(spec.origin)).read_text(encoding="utf-8")
+    for folder in spec.submodule_search_locations or ():
+        path = Path(folder, *parts)
+        for file in (path.with_suffix(".py"), path / "__init__.py"):
+            if file.is_file():
+                return file.read_text(encoding="utf-8")
     return ""

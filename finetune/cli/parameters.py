@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from finetune import trust
-from finetune.cli import meant
+from finetune.cli.meant import recipe_file, run_folder
 from finetune.plugins import add_folder
 from finetune.training import upstream
 
@@ -23,7 +23,7 @@ class RecipePath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path, with ``~`` replaced."""
-        return meant.recipe_file(str(value), command=(ctx and ctx.info_name) or "train")
+        return recipe_file(str(value), command=(ctx and ctx.info_name) or "train")
 
 
 class RunPath(click.Path):
@@ -31,7 +31,7 @@ class RunPath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path, with ``~`` replaced."""
-        return meant.run_folder(str(value), command=(ctx and ctx.info_name) or "evaluate")
+        return run_folder(str(value), command=(ctx and ctx.info_name) or "evaluate")
 
 
 def not_empty(context: click.Context, parameter: click.Parameter, value: Any) -> Any:

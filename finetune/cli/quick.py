@@ -59,6 +59,8 @@ def settle(
     from finetune.cli import output
     from finetune.plugins import add_folder
 
+    if task is not None:
+        plugins.find("tasks", task)  # before the data are read
     trust.allow({"path": data})
     if ":" in data:
         from pathlib import Path

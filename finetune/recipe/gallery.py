@@ -76,8 +76,9 @@ def find(name: str, plugins: Plugins) -> Ready:
     """
     recipes = {recipe.name: recipe for recipe in found(plugins)}
     if name not in recipes:
-        lines = "".join(f"\n  {recipe.name}: {recipe.title}" for recipe in recipes.values())
-        raise UnknownName(f"there is no ready recipe {name!r}.{did_you_mean(name, recipes)} There are:{lines}")
+        raise UnknownName(
+            f"there is no ready recipe {name!r}.{did_you_mean(name, recipes)} There are: {', '.join(recipes)}."
+        )
     return recipes[name]
 
 

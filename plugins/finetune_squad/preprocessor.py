@@ -100,6 +100,9 @@ class SquadPreprocessor(Preprocessor):
         return (
             DataForm(columns={**both, answer.NESTED: nested}, optional=optional),
             DataForm(
+                columns={**both, answer.NESTED: nested}, optional=optional, options={"fix_offsets": True}, weight=0.95
+            ),
+            DataForm(
                 columns={**both, answer.FLAT[0]: text, answer.FLAT[1]: start},
                 optional=optional,
                 options={"flat": True},

@@ -135,7 +135,7 @@ def test_only_on_a_terminal_a_person_is_asked_what_is_not_clear(work: Path, monk
         ("train --data reviews.csv --txet Kommentar", "Did you mean '--text'"),
         ("check --data reviews.csv --text Komentar", "Did you mean 'Kommentar'"),
         ("check --data reviews.csv --task txt-classification", "text-classification"),
-        ("init --from nothing", "reviews-csv: Sort reviews by their stars, from a csv file"),
+        ("init --from nothing", "questions-squad, reviews-csv"),
         ("init --from reviews-csv --model x", "only --data and --output"),
     ],
 )

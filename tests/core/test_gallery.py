@@ -166,4 +166,4 @@ def test_an_unknown_recipe_lists_all() -> None:
     with pytest.raises(UnknownName) as caught:
         gallery.find("revews-csv", PLUGINS)
     assert "Did you mean 'reviews-csv'" in str(caught.value)
-    assert all(f"{ready.name}: {ready.title}" in str(caught.value) for ready in READY)
+    assert all(ready.name in str(caught.value) for ready in READY)

@@ -66,6 +66,11 @@ def squad() -> dict[str, Any]:
     return {"id": text(), "question": row["question"], "context": row["context"], "answers": answers}
 
 
+def shifted(row: dict[str, Any]) -> dict[str, Any]:
+    answers = row["answers"]
+    return {**row, "answers": {**answers, "answer_start": [answers["answer_start"][0] + 1]}}
+
+
 def sentence() -> dict[str, Any]:
     words = text().split()
     return {"tokens": words, "ner_tags": [RNG.choice(["O", "O", "B-LOC"]) for _ in words]}
@@ -150,6 +155,13 @@ CASES = [
          "sft", {"instruction": "instruction", "output": "output"}, {"converter": "alpaca"}),
     Case("dpo.jsonl", lines(times(lambda: {"prompt": text(), "chosen": text(), "rejected": text()})),
          "dpo", {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}),
+    Case("shared_dpo.jsonl", lines(times(lambda: {"conversations": [{"from": "human", "value": text()}],
+                                                  "chosen": {"from": "gpt", "value": text()},
+                                                  "rejected": {"from": "gpt", "value": text()}})),
+         "dpo", {"conversations": "conversations", "chosen": "chosen", "rejected": "rejected"},
+         {"converter": "sharegpt"}),
+    Case("shifted.jsonl", lines(times(lambda: shifted(squad()))), "question-answering",
+         {"question": "question", "context": "context", "answers": "answers", "id": "id"}, {"fix_offsets": True}),
     Case("kto.jsonl", lines(times(lambda: {"prompt": text(), "completion": text(), "label": pick(True, False)})),
          "kto", {"prompt": "prompt", "completion": "completion", "label": "label"}),
 ]  # fmt: skip

@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_the_pages_hold_what_show_prints() -> None:
     spec = importlib.util.spec_from_file_location("names_pages", ROOT / "docs/_build/names.py")
     assert spec is not None and spec.loader is not None

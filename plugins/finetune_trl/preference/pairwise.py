@@ -41,9 +41,15 @@ class PairwisePreprocessor(AnswersPreprocessor):
             ),
             REJECTED: Values(what="the worse answer: a text, or messages", names=("dispreferred", "response_rejected")),
         }
+        turns = {
+            CONVERSATIONS: Values(what='the chat so far: [{"from": "human", "value": "…"}, …]', kind="turns"),
+            CHOSEN: Values(what='the better answer: {"from": "gpt", "value": "…"}', kind="turns"),
+            REJECTED: Values(what='the worse answer: {"from": "gpt", "value": "…"}', kind="turns"),
+        }
         return (
             DataForm(columns={PROMPT: prompt, **columns}, weight=self.weight),
             DataForm(columns=columns, weight=self.weight * 0.97),
+            DataForm(columns=turns, options={"converter": "sharegpt"}, weight=self.weight),
         )
 
     def fit(self, train: Sequence[Row]) -> Self:
