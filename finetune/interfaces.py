@@ -568,6 +568,14 @@ class Evaluator(ABC):
         """Whether a greater primary score is better."""
         return True
 
+    def scales(self) -> Mapping[str, str]:
+        """Return the scales of scores in words, for people: ``{"f1": "0 to 100", "kl": "nats per token"}``.
+
+        The scale of ``f1`` is also that of ``f1/cat``. A number with the scale ``rows``, ``tokens``
+        or ``threshold`` is no score: it explains the others, and the report lists it apart.
+        """
+        return {}
+
     def trainer_options(self) -> Mapping[str, Any]:
         """Return options that the task's trainer needs for this evaluator: ``{"generate": False}``."""
         return {}
@@ -632,8 +640,9 @@ class Evaluator(ABC):
     def highlights(self, record: Record, example: Row) -> Mapping[str, Sequence[tuple[int, int, str]]]:
         """Return the spans to highlight in the texts of an example: column → (start, end, kind).
 
-        A span holds the characters from start up to, but not including, end. The kind is
-        ``prediction`` or ``reference``.
+        A span holds the characters from start up to, but not including, end; in a column that is a
+        list of words, it holds words. The kind is ``prediction`` or ``reference``, and can have a
+        label: ``prediction:PLACE``.
         """
         return {}
 

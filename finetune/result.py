@@ -131,6 +131,8 @@ class Result:
     """The base model as it was when the run was trained: its ``path``, and of each of its ``files`` and those of its
     ``tokenizer`` the ``sha256`` and the ``state`` in the file system; and the same of the ``saved_tokenizer`` and the
     ``saved_model`` in the run folder. Empty in results of older versions."""
+    scales: Mapping[str, str] = field(default_factory=dict)
+    """Score → its scale in words, such as `0 to 1`; see `Evaluator.scales`."""
     column_use: Mapping[str, str] = field(default_factory=dict)
     """Column that changes what the model reads → how many rows of train have a value in it: `all`,
     `some` or `none`. Rows to predict must be alike."""

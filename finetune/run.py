@@ -598,6 +598,7 @@ def record(
         details=scored.details,
         primary=evaluator.primary,
         greater_is_better=evaluator.greater_is_better,
+        scales=dict(evaluator.scales()),
         selection_split="validation" if chose else None,
         data_report=prepared.data_report,
         findings=found.counts,

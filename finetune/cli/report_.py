@@ -30,7 +30,7 @@ def command(run: str, output: str | None) -> None:
     result = Result.load(run)
     if output:
         path = Path(output)
-        write_page(path, report.page(result))
+        write_page(path, report.page(result, links=report.path_to(Path(run), path)))
     else:
         path = report.write(result, Path(run))
     click.echo(str(path))

@@ -224,6 +224,9 @@ def _shorten_example(
     moved: dict[str, list[list[Any]]] = {}
     for column, spans in highlights.items():
         text = example[column]
+        if not isinstance(text, str):
+            moved[column] = [list(span) for span in spans]
+            continue
         first = max(min((start for start, _, _ in spans), default=0) - _ROUND, 0)
         last = max((end for _, end, _ in spans), default=0) + _ROUND
         if len(text) <= _SHOWN or last - first > _SHOWN:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +14,19 @@ from markupsafe import Markup
 from finetune import recipe as recipes
 from finetune.characters import visible
 from finetune.evaluation import verdicts
-from finetune.report import charts
-from finetune.result import Result, write_atomically
+from finetune.report import axes, charts, examples, facts
+from finetune.result import BASE_MODEL, Result, write_atomically
 
 if TYPE_CHECKING:
     from finetune.evaluation.comparison import Comparison
 
 REPORT = "report.html"
-ONE_LINE = 200
-"""A JSON value with at most this many characters is shown on one line."""
+FIRST_CURVES = 4
+"""Curves that are shown at once; the others are folded."""
+MOST_CURVES = 24
+"""Most curves that are drawn."""
+MOST_TALL = 6
+"""Classes up to which the labels above a confusion matrix are horizontal, if they are short."""
 _DRAWN = {"confusion_matrix", "labels", "support", "calibration"}
 """Details that the report shows in a table or chart; it shows the others as JSON."""
 
@@ -35,18 +38,28 @@ def write(result: Result, directory: Path) -> Path:
     return path
 
 
-def page(result: Result) -> str:
-    """Return the report of a run as one HTML file."""
+def page(result: Result, *, links: str = "") -> str:
+    """Return the report of a run as one HTML file.
+
+    Args:
+        result: The result of the run.
+        links: Path from the page to the run folder; empty if the page is in it. See `path_to`.
+    """
     split = verdicts.report_split(result)
     details = result.details.get(split, {}) if split else {}
     calibrated = details.get("calibration")
     no_charts = charts.missing()
+    curves = [] if no_charts else charts.curves(result.log, primary=result.primary)[:MOST_CURVES]
+    calibration = charts.calibration(calibrated["bins"]) if calibrated and not no_charts else None
     return (
         _templates()
         .get_template("report.html")
         .render(
             result=result,
             split=split,
+            name=facts.name_of(result),
+            started=facts.started(result),
+            headline=_headline(result, split) if split else None,
             sentences=list(verdicts.headline(result)),
             warnings=[
                 *verdicts.beyond_limits(result),
@@ -55,24 +68,86 @@ def page(result: Result) -> str:
                 *verdicts.weak_slices(result),
             ],
             forgetting=list(verdicts.forgetting(result)),
-            scores=list(_scores(result)),
+            hyper_parameters=list(facts.hyper_parameters(result)),
+            files=facts.files(links),
+            scores=[_scores(result, each) for each in _in_order(result, split)],
+            differences=_differences(result, split) if split else None,
             no_charts=no_charts,
-            losses=None if no_charts else charts.losses(result.log),
+            curves=curves[:FIRST_CURVES],
+            more_curves=curves[FIRST_CURVES:],
             confusion=_confusion(details),
-            calibration=charts.calibration(calibrated["bins"]) if calibrated and not no_charts else None,
-            ece=calibrated["ece"] if calibrated else None,
+            calibration=calibration,
+            calibrated=calibrated,
+            slices=_slices(result, split) if split else [],
             details={name: value for name, value in details.items() if name not in _DRAWN},
-            worst=[_split_texts(error) for error in result.worst.get(split, ())] if split else [],
+            worst=[examples.view(error, split=split) for error in result.worst.get(split, ())] if split else [],
             data_report=_data_report(result),
             recipe=recipes.dump(dict(result.recipe)),
-            seconds=sum(phase.seconds for phase in result.phases),
+            longest=max((phase.seconds for phase in result.phases), default=0.0) or 1.0,
         )
     )
 
 
+def path_to(directory: Path, page: Path) -> str:
+    """Return the path from a page to a run folder, as `page` takes it; empty if the page is in the folder."""
+    found = Path(os.path.relpath(directory, page.parent)).as_posix()
+    return "" if found == "." else found
+
+
 def comparison_page(found: Comparison) -> str:
     """Return a comparison of runs as one HTML file."""
-    return _templates().get_template("comparison.html").render(found=found)
+    runs = found.runs
+    names = _short_names([run.run for run in runs])
+    scores = [
+        axes.Point(name=name, value=run.score, bounds=run.interval, tone="main" if run.verdict == "first" else "")
+        for name, run in zip(names, runs, strict=True)
+    ]
+    tones = {"better": "good", "worse": "bad"}
+    differences = [
+        axes.Point(name=name, value=run.difference["value"], bounds=run.difference, tone=tones.get(run.verdict, ""))
+        for name, run in zip(names, runs, strict=True)
+        if run.difference
+    ]
+    return (
+        _templates()
+        .get_template("comparison.html")
+        .render(
+            found=found,
+            names=names,
+            sentences=list(_comparison_sentences(found, names)),
+            scores=axes.panel(scores),
+            differences=axes.panel(differences, mark=0.0, differences=True),
+        )
+    )
+
+
+def _short_names(paths: list[str]) -> list[str]:
+    """Return the last part of each path, or the whole paths if two parts are equal.
+
+    >>> _short_names(["runs/full", "runs/lora"]), _short_names(["a/run", "b/run"])
+    (['full', 'lora'], ['a/run', 'b/run'])
+    """
+    names = [Path(path).name or path for path in paths]
+    return names if len(set(names)) == len(names) else paths
+
+
+def _comparison_sentences(found: Comparison, names: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield what the comparison says of each run but the first: its verdict, and a sentence."""
+    first = names[0]
+    for name, run in list(zip(names, found.runs, strict=True))[1:]:
+        if run.difference is None:
+            yield run.verdict, f"{name} cannot be compared with {first}."
+            continue
+        size = verdicts.format_score(abs(run.difference["value"]))
+        more = "higher" if run.difference["value"] > 0 else "lower"
+        span = f"{axes.signed(run.difference['low'])} to {axes.signed(run.difference['high'])}"
+        by = f"{size} {more}" if size != verdicts.format_score(0.0) else "equal"
+        change = f"its {found.primary} is {by} (95% interval of the difference {span})"
+        if run.verdict == "inconclusive":
+            why = f"{change}, and this interval contains 0"
+            yield run.verdict, f"It is not clear whether {name} is better or worse than {first}: {why}."
+        else:
+            yield run.verdict, f"{name} is {run.verdict} than {first}: {change}."
 
 
 @cache
@@ -87,7 +162,8 @@ def _templates() -> Environment:
     )
     filters: dict[str, Any] = {
         "number": verdicts.format_score,
-        "pretty": _pretty,
+        "signed": axes.signed,
+        "pretty": examples.pretty,
         "share": verdicts.format_percent,
         "span": _span,
     }
@@ -100,19 +176,98 @@ def _visible(value: Any) -> Any:
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _scores(result: Result) -> Iterator[Mapping[str, Any]]:
-    """Yield a table row for each score of each split: its value and interval, and those of base model and baselines."""
-    for split, scores in result.scores.items():
-        others = verdicts.others(result, split)
-        for name, value in scores.items():
-            yield {
-                "split": split,
+def _named(other: str) -> str:
+    return "base model" if other == BASE_MODEL else f"baseline: {other}"
+
+
+def _headline(result: Result, split: str) -> Mapping[str, Any] | None:
+    """Return the primary score with its scale, and a panel with those of the base model and of each baseline."""
+    name = result.primary
+    value = result.scores[split].get(name)
+    if value is None:
+        return None
+    bounds = result.intervals.get(split, {}).get(name)
+    points = [axes.Point(name="fine-tuned", value=value, bounds=bounds, tone="main")]
+    for other, scores in verdicts.others(result, split).items():
+        if name in scores:
+            points.append(axes.Point(name=_named(other), value=scores[name]))
+    size = result.data_report.get(split, {}).get("kept", result.units.get(split, {}).get("size", 0))
+    scale = facts.scale_of(result, name)
+    return {"value": value, "bounds": bounds, "panel": axes.panel(points), "scale": scale, "size": size}
+
+
+def _in_order(result: Result, split: str | None) -> list[str]:
+    """Return the splits, the one that represents the run first."""
+    return sorted(result.scores, key=lambda each: each != split)
+
+
+def _scores(result: Result, split: str) -> dict[str, Any]:
+    """Return the tables of a split: its scores with those of base model and baselines, its classes, and its counts."""
+    kinds = facts.split_scores(result, split)
+    others = {other: scores for other, scores in verdicts.others(result, split).items() if scores}
+    bounds = result.intervals.get(split, {})
+    rows = []
+    for name in kinds["scores"]:
+        rows.append(
+            {
                 "name": name,
-                "value": value,
-                "interval": result.intervals.get(split, {}).get(name),
-                "others": {other: found.get(name) for other, found in others.items() if found},
+                "value": result.scores[split][name],
+                "scale": facts.scale_of(result, name),
+                "interval": bounds.get(name),
+                "others": {_named(other): scores.get(name) for other, scores in others.items()},
                 "primary": name == result.primary,
             }
+        )
+    counts = [(name, result.scores[split][name], facts.scale_of(result, name)) for name in kinds["counts"]]
+    others_named = [_named(other) for other in others]
+    classes = _classes(result, split, kinds["classes"])
+    return {"split": split, "rows": rows, "others": others_named, "counts": counts, "classes": classes}
+
+
+def _classes(result: Result, split: str, names: list[str]) -> Mapping[str, Any] | None:
+    """Return the table of the scores that belong to one class, with the rows of each class if they are known."""
+    if not names:
+        return None
+    kinds = list(dict.fromkeys(name.partition("/")[0] for name in names))
+    labels = list(dict.fromkeys(name.partition("/")[2] for name in names))
+    support = result.details.get(split, {}).get("support")
+    counts = support if isinstance(support, Mapping) else {}
+    rows = []
+    for label in labels:
+        values = [result.scores[split].get(f"{kind}/{label}") for kind in kinds]
+        interval = result.intervals.get(split, {}).get(f"{kinds[0]}/{label}")
+        rows.append({"label": label, "rows": counts.get(label), "values": values, "interval": interval})
+    has_intervals = any(row["interval"] for row in rows)
+    return {"kinds": kinds, "rows": rows, "has_rows": bool(counts), "has_intervals": has_intervals}
+
+
+def _differences(result: Result, split: str) -> Mapping[str, Any] | None:
+    """Return a panel with the paired difference of the primary score from the base model and from each baseline."""
+    points = []
+    for other, found in result.differences.get(split, {}).items():
+        difference = found.get(result.primary)
+        if difference:
+            verdict = verdicts.verdict(difference, greater_is_better=result.greater_is_better)
+            tone = {"better": "good", "worse": "bad"}.get(verdict, "")
+            name = f"{verdict}: {_named(other)}" if verdict == "inconclusive" else f"{verdict} than {_named(other)}"
+            points.append(axes.Point(name=name, value=difference["value"], bounds=difference, tone=tone))
+    return axes.panel(points, mark=0.0, differences=True)
+
+
+def _slices(result: Result, split: str) -> list[tuple[str, Any]]:
+    """Return a panel for each slicing of a split, all with the same axis, and with a line at the score of all rows."""
+    whole = result.scores[split].get(result.primary)
+    slicings: dict[str, list[axes.Point]] = {}
+    for by, parts in result.slices.get(split, {}).items():
+        slicings[by] = []
+        for part in parts:
+            bounds = {"low": part["low"], "high": part["high"]} if "low" in part else None
+            slicings[by].append(
+                axes.Point(name=str(part["value"]), value=part["score"], bounds=bounds, size=part["size"])
+            )
+    ends = [number for points in slicings.values() for number in axes.ends_of(points)]
+    panels = [(by, axes.panel(points, mark=whole, ends=ends)) for by, points in slicings.items()]
+    return [(by, panel) for by, panel in panels if panel]
 
 
 def _confusion(details: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -122,14 +277,18 @@ def _confusion(details: Mapping[str, Any]) -> Mapping[str, Any] | None:
         return None
     if not isinstance(matrix, list) or not _is_square(matrix, len(labels)):
         return None
-    rows = []
+    rows, wrong = [], []
     for reference, counts in enumerate(matrix):
         total = max(sum(counts), 1)
         cells = []
         for prediction, count in enumerate(counts):
             cells.append({"count": count, "share": count / total, "right": reference == prediction})
+            if count and reference != prediction:
+                wrong.append((count, labels[reference], labels[prediction]))
         rows.append((labels[reference], cells))
-    return {"labels": labels, "rows": rows}
+    tall = len(labels) > MOST_TALL or sum(len(str(label)) for label in labels) > 30
+    most = sorted(wrong, key=lambda each: -each[0])[:5]
+    return {"labels": labels, "rows": rows, "tall": tall, "most": most}
 
 
 def _is_square(matrix: list[Any], size: int) -> bool:
@@ -146,49 +305,8 @@ def _data_report(result: Result) -> Mapping[str, Any]:
     report = result.data_report
     kinds = dict.fromkeys(kind for counts in report.values() for kind in counts)
     rows = [(kind, [counts.get(kind, 0) for counts in report.values()]) for kind in kinds]
-    return {"splits": list(report), "rows": rows}
-
-
-def _split_texts(error: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return an error with the texts of its example split at the highlights, under ``columns``."""
-    columns = {}
-    for name, value in error["example"].items():
-        if isinstance(value, str):
-            columns[name] = segments(value, error["highlights"].get(name, ()))
-        else:
-            columns[name] = [(_pretty(value), "")]
-    return {**error, "columns": columns}
-
-
-def segments(text: str, highlights: Sequence[Sequence[Any]]) -> list[tuple[str, str]]:
-    """Return a text in segments, each with the kinds of the highlights that cover it.
-
-    >>> segments("the old pier", [[4, 12, "prediction"], [8, 12, "reference"]])
-    [('the ', ''), ('old ', 'prediction'), ('pier', 'prediction reference')]
-    """
-    edges = {0, len(text)}
-    for start, end, _ in highlights:
-        edges |= {min(max(start, 0), len(text)), min(max(end, 0), len(text))}
-    found = []
-    for start, end in pairwise(sorted(edges)):
-        kinds = dict.fromkeys(kind for first, last, kind in highlights if first <= start and end <= last)
-        found.append((text[start:end], " ".join(kinds)))
-    return found
-
-
-def _pretty(value: Any) -> str:
-    """Return a value as text: a list of texts on one line, other values as JSON, on one line if it is short.
-
-    >>> _pretty(["the pier", "pier"]), _pretty({"text": ["pier"], "answer_start": [4]})
-    ('the pier · pier', '{"text": ["pier"], "answer_start": [4]}')
-    """
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
-        return " · ".join(value)
-    line = json.dumps(value, ensure_ascii=False)
-    return line if len(line) <= ONE_LINE else json.dumps(value, ensure_ascii=False, indent=1)
+    return {"splits": list(report), "rows": [row for row in rows if any(row[1])]}
 
 
 def _span(bounds: Mapping[str, float] | None) -> str:
-    return f"{verdicts.format_score(bounds['low'])} to {verdicts.format_score(bounds['high'])}" if bounds else ""
+    return axes.span((bounds["low"], bounds["high"])) if bounds else ""

@@ -23,6 +23,10 @@ class MultipleChoiceEvaluator(Evaluator):
     primary: Literal["accuracy"] = "accuracy"
     """The score that models are chosen by."""
 
+    def scales(self) -> dict[str, str]:
+        """Return the scales of the scores."""
+        return {"accuracy": "0 to 1"}
+
     def records(self, predictions: Predictions) -> list[Record]:
         """Return the most probable choice of each question.
 

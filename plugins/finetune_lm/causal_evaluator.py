@@ -41,6 +41,10 @@ class CausalLMEvaluator(Evaluator):
         """Always false: both scores are averages of the NLL."""
         return False
 
+    def scales(self) -> dict[str, str]:
+        """Return the scales of the scores."""
+        return {"perplexity": "1 or more", "bits_per_byte": "bits", "tokens": "tokens"}
+
     def records(self, predictions: Predictions) -> list[Record]:
         """Return the perplexity of each document and, if the model continued it, the text that the model wrote.
 

@@ -45,6 +45,10 @@ class MaskedLMEvaluator(Evaluator):
         """Whether a greater primary score is a better one."""
         return self.primary == "accuracy"
 
+    def scales(self) -> dict[str, str]:
+        """Return the scales of the scores."""
+        return {"perplexity": "1 or more", "accuracy": "0 to 1", "tokens": "tokens"}
+
     def records(self, predictions: Predictions) -> list[Record]:
         """Return the predictions for each document's masked tokens, or the fillings if its text contains mask tokens.
 

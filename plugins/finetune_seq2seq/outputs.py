@@ -119,6 +119,10 @@ def column(records: Sequence[Record], name: str) -> Any:
     return np.array([record[name] for record in records], dtype=np.float64)
 
 
+SHARED_SCALES = {"length": "mean, in tokens", "at_limit": "0 to 1", "loss": "nats per token", "perplexity": "1 or more"}
+"""The scales of `shared_scores`."""
+
+
 def shared_scores(records: Sequence[Record]) -> dict[str, float]:
     """Return the scores of any generated text, and of the model's loss on the targets.
 

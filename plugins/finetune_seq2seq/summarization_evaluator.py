@@ -15,6 +15,7 @@ from finetune.interfaces import Evaluator, Limit, Predictions, Record, Row, Tall
 from finetune.kit import ratios
 from finetune_seq2seq.baselines import from_sources, lead_3, records_with
 from finetune_seq2seq.outputs import (
+    SHARED_SCALES,
     generated_examples,
     length_slices,
     references,
@@ -63,6 +64,10 @@ class SummarizationEvaluator(Evaluator):
     def greater_is_better(self) -> bool:
         """Whether a greater primary score is a better one."""
         return self.primary != "loss"
+
+    def scales(self) -> dict[str, str]:
+        """Return the scales of the scores."""
+        return {**dict.fromkeys(ROUGE, "0 to 1"), **SHARED_SCALES}
 
     def records(self, predictions: Predictions) -> list[Record]:
         """Return the summary of each document and, if there is a reference, the baseline lead-3.

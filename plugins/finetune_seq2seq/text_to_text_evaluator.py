@@ -14,6 +14,7 @@ from finetune.kit import ratios
 from finetune_seq2seq.baselines import baseline_records
 from finetune_seq2seq.findings import first_target
 from finetune_seq2seq.outputs import (
+    SHARED_SCALES,
     generated_examples,
     length_slices,
     references,
@@ -42,6 +43,10 @@ class TextToTextEvaluator(Evaluator):
     def greater_is_better(self) -> bool:
         """Whether a greater primary score is a better one."""
         return self.primary != "loss"
+
+    def scales(self) -> dict[str, str]:
+        """Return the scales of the scores."""
+        return {"exact_match": "0 to 1", "rougeL": "0 to 1", "chrf": "0 to 100", **SHARED_SCALES}
 
     def records(self, predictions: Predictions) -> list[Record]:
         """Return the text that was generated for each source.

@@ -14,6 +14,7 @@ from finetune.interfaces import Evaluator, Limit, Predictions, Record, Row, Tall
 from finetune.kit import ratios, require_upstream
 from finetune_seq2seq.baselines import copy, from_sources, records_with
 from finetune_seq2seq.outputs import (
+    SHARED_SCALES,
     generated_examples,
     length_slices,
     references,
@@ -51,6 +52,10 @@ class TranslationEvaluator(Evaluator):
     def greater_is_better(self) -> bool:
         """Whether a greater primary score is a better one."""
         return self.primary != "loss"
+
+    def scales(self) -> dict[str, str]:
+        """Return the scales of the scores."""
+        return {"bleu": "0 to 100", "chrf": "0 to 100", **SHARED_SCALES}
 
     def records(self, predictions: Predictions) -> list[Record]:
         """Return the translation of each source and, if there is a reference, the source as the baseline.

@@ -67,6 +67,15 @@ class SquadEvaluator(Evaluator):
         best, _ = scores.threshold(odds, right, answerable)
         return replace(fitted, null_score_diff_threshold=best)
 
+    def scales(self) -> dict[str, str]:
+        """Return the scales of the scores, and which numbers are counts or thresholds."""
+        found: dict[str, str] = {}
+        for prefix in ("", "HasAns_", "NoAns_"):
+            found |= {f"{prefix}exact": "0 to 100", f"{prefix}f1": "0 to 100", f"{prefix}total": "rows"}
+        for name in ("exact", "f1"):
+            found |= {f"best_{name}": "0 to 100", f"best_{name}_thresh": "threshold"}
+        return found
+
     def records(self, predictions: Predictions) -> list[Record]:
         """Return the answer to every question, with its place, the n-best list and the odds of "no answer".
 

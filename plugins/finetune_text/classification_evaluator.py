@@ -53,6 +53,10 @@ class TextClassificationEvaluator(Evaluator):
     def __post_init__(self) -> None:
         check_primary(self.primary, SCORES, PER_LABEL)
 
+    def scales(self) -> dict[str, str]:
+        """Return the scales of the scores."""
+        return {**dict.fromkeys((*SCORES, *PER_LABEL), "0 to 1"), "mcc": "−1 to 1"}
+
     def records(self, predictions: Predictions) -> list[Record]:
         """Return the most probable label of each example, with the probability of every label.
 

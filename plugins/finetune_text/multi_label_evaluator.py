@@ -56,6 +56,10 @@ class MultiLabelEvaluator(Evaluator):
         """Whether a greater primary score is a better one."""
         return self.primary != "hamming_loss"
 
+    def scales(self) -> dict[str, str]:
+        """Return the scales of the scores."""
+        return dict.fromkeys((*SCORES, *PER_LABEL), "0 to 1")
+
     def records(self, predictions: Predictions) -> list[Record]:
         """Return the labels of each example that reach the threshold, with the probability of every label.
 

@@ -33,6 +33,15 @@ class TextRegressionEvaluator(Evaluator):
         """Whether a greater primary score is a better one."""
         return self.primary not in ERRORS
 
+    def scales(self) -> dict[str, str]:
+        """Return the scales of the scores."""
+        units = {
+            "rmse": "in the unit of the references",
+            "mae": "in the unit of the references",
+            "mse": "in its square",
+        }
+        return {"pearson": "−1 to 1", "spearman": "−1 to 1", "r2": "at most 1", **units}
+
     def records(self, predictions: Predictions) -> list[Record]:
         """Return the predicted number of each example: ``{'prediction': 3.2, 'reference': 3.5}``."""
         numbers = logits_of(predictions, width=1)[:, 0]

@@ -52,6 +52,10 @@ class TokenClassificationEvaluator(Evaluator):
     def __post_init__(self) -> None:
         check_primary(self.primary, SCORES, PER_TYPE)
 
+    def scales(self) -> dict[str, str]:
+        """Return the scales of the scores."""
+        return dict.fromkeys((*SCORES, *PER_TYPE), "0 to 1")
+
     def records(self, predictions: Predictions) -> list[Record]:
         """Return the entities of each example, with the words they begin and end with, and every word's tag.
 
@@ -155,6 +159,17 @@ class TokenClassificationEvaluator(Evaluator):
             size = len(record["reference"])
             sizes.append(str(size) if size < 5 else "5 or more")
         return {"entities": sizes}
+
+    def highlights(self, record: Record, example: Row) -> dict[str, list[tuple[int, int, str]]]:
+        """Return which words of `tokens` the predicted and the right entities hold, with their types."""
+        count = len(_tags(record, "prediction"))
+        if "tags" not in record or not isinstance(example.get("tokens"), list) or len(example["tokens"]) != count:
+            return {}  # tags without a scheme, or words under another name
+        spans = []
+        for side in ("prediction", "reference"):
+            for entity in record.get(side, ()):
+                spans.append((entity["first_word"], entity["last_word"] + 1, f"{side}:{entity['entity']}"))
+        return {"tokens": spans}
 
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return how many entities of each type are true, predicted and right; and how many words there are."""

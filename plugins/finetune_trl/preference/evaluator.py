@@ -41,6 +41,10 @@ class PreferenceEvaluator(Evaluator):
         """Return `max_length` of the preprocessor, with the tokens of each row."""
         return row_limits(predictions)
 
+    def scales(self) -> dict[str, str]:
+        """Return the scales of the scores."""
+        return {"accuracy": "0 to 1", "kl": "nats per token"}
+
     def records(self, predictions: Predictions) -> list[Record]:
         """Return a record for each pair: the answer that the model prefers, and by how much."""
         if CHOSEN_IDS not in predictions.features[0]:
@@ -100,6 +104,10 @@ class RewardEvaluator(Evaluator):
     def limits(self, predictions: Predictions, *, generation: Mapping[str, Any]) -> list[Limit]:
         """Return `max_length` of the preprocessor, with the tokens of each row."""
         return row_limits(predictions)
+
+    def scales(self) -> dict[str, str]:
+        """Return the scales of the scores."""
+        return {"accuracy": "0 to 1"}
 
     def records(self, predictions: Predictions) -> list[Record]:
         """Return a record for each pair, or for each single completion."""

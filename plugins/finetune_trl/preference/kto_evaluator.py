@@ -39,6 +39,10 @@ class KTOEvaluator(Evaluator):
         """Return `max_length` of the preprocessor, with the tokens of each row."""
         return row_limits(predictions)
 
+    def scales(self) -> dict[str, str]:
+        """Return the scales of the scores."""
+        return {"accuracy": "0 to 1", "auc": "0 to 1", "kl": "nats per token"}
+
     def records(self, predictions: Predictions) -> list[Record]:
         """Return a record for each answer: whether its reward is above 0, and the reward."""
         if COMPLETION_IDS not in predictions.features[0]:

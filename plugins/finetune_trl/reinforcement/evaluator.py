@@ -30,6 +30,10 @@ class RLEvaluator(Evaluator):
     primary: Literal["reward"] = "reward"
     """The score that models are chosen by."""
 
+    def scales(self) -> dict[str, str]:
+        """Return the scales of the scores."""
+        return {"length": "mean, in tokens"}
+
     def records(self, predictions: Predictions) -> list[Record]:
         """Return a record for each prompt: the answer, its reward (None if no reward function gave one), its length."""
         ids, rewards = predictions.outputs

@@ -64,6 +64,11 @@ class SFTEvaluator(Evaluator):
             limits += answer_limits(lengths, generation)
         return limits
 
+    def scales(self) -> dict[str, str]:
+        """Return the scales of the scores."""
+        shares = dict.fromkeys(("token_accuracy", "exact_match", "stopped"), "0 to 1")
+        return {"perplexity": "1 or more", **shares}
+
     def records(self, predictions: Predictions) -> list[Record]:
         """Return for each example its generated answer and, if the right one is known, `nll`, `tokens` and `hits`.
 
