@@ -119,7 +119,7 @@ def _pair(chosen: Any, rejected: Any, record: Mapping[str, Any]) -> tuple[list[A
         notes = []
         if record.get("prediction") == title:
             notes.append("the model prefers this")
-        reward = record.get(f"{title}_reward")
+        reward: Any = record.get(f"{title}_reward")
         if _is_number(reward):
             notes.append(f"reward {verdicts.format_score(reward)}")
         answers.append(_answer(title, turns, tone, ", ".join(notes)))
@@ -184,7 +184,7 @@ def _content(content: Any) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list | tuple):
-        texts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+        texts: list[Any] = [part.get("text") if isinstance(part, Mapping) else part for part in content]
         if all(isinstance(text, str) for text in texts):
             return "".join(texts)
     return pretty(content)
