@@ -100,8 +100,9 @@ def as_csv(records: Iterable[Record], columns: Iterable[str]) -> Iterator[str]:
 
 def _csv_line(names: Sequence[str], row: Mapping[str, Any]) -> str:
     text = io.StringIO()
-    csv.DictWriter(text, names, restval="", lineterminator="\n").writerow(row)
-    return text.getvalue()
+    # Python 3.11 quotes a lone carriage return only if the end of a line has one
+    csv.DictWriter(text, names, restval="", lineterminator="\r\n").writerow(row)
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def write(path: Path, kind: str, lines: Lines) -> None:

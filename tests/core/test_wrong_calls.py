@@ -413,6 +413,8 @@ CALLS = [
     ("predict|{p}/run|--text|ship|generation.num_beams=4", "generation"),
     ("predict|{p}/run|--text|ship|generation.num_beams", "num_beams"),
     ("predict|{p}/run|--text|ship|--on-bad|ignore", "ignore"),
+    ("predict|{p}/run|{p}/rows.csv|--format|xml", "xml"),
+    ("evaluate|{p}/run|--data|{p}/rows.csv|--on-bad|ignore", "ignore"),
     ("predict|{p}/run|--text|ship|--base|{p}/none", "none"),
     ("predict|{p}/run|--text|ship|--modules|{p}/none", "none"),
     ("predict|{p}/run|--text=ship|--modules|", "--modules"),
