@@ -324,8 +324,9 @@ def test_a_model_scores_and_predicts_rows_in_memory(toy_run: Path, tmp_path: Pat
     assert model.evaluate({"path": HELD_OUT, "limit": {"train": 99}}) == expected
     with pytest.raises(BadRecipe, match="'limits' is not an option of Source"):
         model.evaluate({"path": HELD_OUT, "limits": {"train": 5}})
+    assert model.evaluate({"train": TRAIN, "validation": HELD_OUT}) == expected  # there is no test
     with pytest.raises(BadData, match="the data has no split 'test'"):
-        model.evaluate({"train": TRAIN, "validation": HELD_OUT})
+        model.evaluate({"train": TRAIN, "validation": HELD_OUT}, split="test")
     texts = [row["text"] for row in HELD_OUT]
     records = model.predict(texts)
     assert model.predict(texts[0]) == records[0] == model.predict(text=texts[0])

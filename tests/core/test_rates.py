@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,10 @@ def test_a_run_states_the_rate_that_it_chose_and_records_it(toy_base: Path, tmp_
     recipe = toy.recipe(toy_base, tmp_path / "run")
     recipe["training"] = {"max_steps": 2, "save_steps": 1, "save_strategy": "steps"}
     recipe["strategy"] = "test_rates:Stranger"
+    files = {split: tmp_path / f"{split}.jsonl" for split in recipe["dataset"]}
+    for split, rows in recipe["dataset"].items():
+        files[split].write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe["dataset"] = {"path": {split: str(file) for split, file in files.items()}}
     result = finetune.train(**recipe)
     base = rates.describe(Model(path=str(toy_base)), task("text-classification"))
     assert base is not None
@@ -192,5 +197,4 @@ def test_a_run_states_the_rate_that_it_chose_and_records_it(toy_base: Path, tmp_
     assert yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())["training"]["learning_rate"] == rate
     assert f"learning rate {rate:g}: half of it, for encoders" in result.notes
     assert result.arguments["num_train_epochs"] == 3  # upstream's: only `init` prints the epochs of a strategy
-    recipe["dataset"] = result.recipe["dataset"]  # the rows were given, and a recipe names files
     require_same_recipe(result, make(from_mapping(recipe), PLUGINS))  # `--auto-resume` finds the run finished
