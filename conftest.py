@@ -125,7 +125,7 @@ pytest_collect_file = Sybil(
         write_titled_blocks,
         SkipParser(),
     ],
-    patterns=["docs/**/*.md", "README.md"],
+    patterns=["docs/*.md", "docs/**/*.md", "README.md"],
     excludes=["docs/tutorials/[0-9]*.md"],
     setup=_enter,
     teardown=_leave,

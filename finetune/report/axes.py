@@ -11,6 +11,8 @@ from finetune.evaluation import verdicts
 
 MARGIN = 0.06
 """Share of the axis that stays free at each end."""
+FINEST = 1e-3
+"""Least room at each end of an axis: scores are shown with three decimals."""
 STEPS = (1.0, 2.0, 5.0, 10.0)
 """A step between ticks is one of these times a power of ten."""
 
@@ -47,7 +49,8 @@ def panel(
     if mark is not None and math.isfinite(mark):
         numbers.append(mark)
     low, high = min(numbers), max(numbers)
-    room = (high - low) * MARGIN or abs(high) * MARGIN or 1.0
+    largest = max(abs(low), abs(high))
+    room = max((high - low) * MARGIN, FINEST, 1e-6 * largest) if high > low else max(largest * MARGIN, FINEST)
     low, high = low - room, high + room
 
     def at(number: float) -> float:

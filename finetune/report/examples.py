@@ -119,8 +119,8 @@ def _pair(chosen: Any, rejected: Any, record: Mapping[str, Any]) -> tuple[list[A
         notes = []
         if record.get("prediction") == title:
             notes.append("the model prefers this")
-        reward: Any = record.get(f"{title}_reward")
-        if _is_number(reward):
+        reward = record.get(f"{title}_reward")
+        if isinstance(reward, int | float):
             notes.append(f"reward {verdicts.format_score(reward)}")
         answers.append(_answer(title, turns, tone, ", ".join(notes)))
     return good[:shared], answers
@@ -184,9 +184,9 @@ def _content(content: Any) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list | tuple):
-        texts: list[Any] = [part.get("text") if isinstance(part, Mapping) else part for part in content]
-        if all(isinstance(text, str) for text in texts):
-            return "".join(texts)
+        parts: list[Any] = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+        if all(isinstance(part, str) for part in parts):
+            return "".join(parts)
     return pretty(content)
 
 

@@ -106,7 +106,7 @@ def test_only_on_a_terminal_a_person_is_asked_what_is_not_clear(work: Path, monk
         ("plan reviews.csv", "finetune plan --data reviews.csv"),
         ("job reviews.csv --for slurm", "finetune init --data reviews.csv"),
         ("train missing.csv", "finetune train --data missing.csv"),
-        ("train run", "Its recipe: finetune train run/recipe.yaml"),
+        ("train run", "Continue the run with --resume"),
         ("check run", "Its recipe: finetune check run/recipe.yaml"),
         ("train base", "is a folder, not a recipe"),
         ("init reviews.csv", "finetune init --data reviews.csv"),
@@ -135,7 +135,7 @@ def test_only_on_a_terminal_a_person_is_asked_what_is_not_clear(work: Path, monk
         ("train --data reviews.csv --txet Kommentar", "Did you mean '--text'"),
         ("check --data reviews.csv --text Komentar", "Did you mean 'Kommentar'"),
         ("check --data reviews.csv --task txt-classification", "text-classification"),
-        ("init --from nothing", "questions-squad, reviews-csv"),
+        ("init --from nothing", "reviews-csv"),
         ("init --from reviews-csv --model x", "only --data and --output"),
     ],
 )
