@@ -36,7 +36,8 @@ LEAST_ENTRIES = 10
 
 NO_SCORES = ("total", "count", "thresh", "threshold")
 """Last words of the names of values that are no scores: numbers of rows, and thresholds."""
-_MICRO = ("precision_micro", "recall_micro", "f1_micro")
+MICRO = ("precision_micro", "recall_micro", "f1_micro")
+"""Averages over all labels together: equal to the accuracy if each row has one label."""
 
 
 def shown(scores: Mapping[str, float], *, primary: str = "") -> dict[str, float]:
@@ -51,12 +52,12 @@ def shown(scores: Mapping[str, float], *, primary: str = "") -> dict[str, float]
     >>> list(shown({"accuracy": 0.5, "f1_micro": 0.5, "f1_macro": 0.4, "NoAns_total": 39, "best_f1_thresh": 0.0}))
     ['accuracy', 'f1_macro']
     """
-    micro = [scores[name] for name in _MICRO if name in scores]
+    micro = [scores[name] for name in MICRO if name in scores]
     repeats = "accuracy" in scores and all(math.isclose(value, scores["accuracy"]) for value in micro)
     found = {}
     for name, value in scores.items():
         plain = name.partition("@")[0]
-        is_score = plain.rpartition("_")[2] not in NO_SCORES and not (repeats and plain in _MICRO)
+        is_score = plain.rpartition("_")[2] not in NO_SCORES and not (repeats and plain in MICRO)
         if is_score or name == primary:
             found[name] = value
     return found
@@ -395,14 +396,19 @@ def _compared(other: str, score: float, difference: Mapping[str, float] | None, 
     than = f"than the {_named(other)} ({format_score(score)})"
     found = verdict(difference, greater_is_better=greater_is_better)
     if found == "inconclusive":
-        value, low, high = (_signed(difference[name]) for name in ("value", "low", "high"))
+        value, low, high = (signed(difference[name]) for name in ("value", "low", "high"))
         return f"Not clearly better or worse {than}: difference {value} (95% interval {low} to {high})."
     least, most = sorted(abs(difference[name]) for name in ("low", "high"))
     by = format_score(abs(difference["value"]))
     return f"{_capitalize(found)} {than} by {by}{_interval({'low': least, 'high': most})}."
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """Return a difference as text, with its sign.
+
+    >>> signed(0.7), signed(-12.345)
+    ('+0.700', '−12.35')
+    """
     return ("+" if value >= 0 else "−") + format_score(abs(value))
 
 

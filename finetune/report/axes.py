@@ -60,7 +60,7 @@ def panel(
     for point in shown:
         bounds = _finite_bounds(point)
         row: dict[str, Any] = {"name": point.name, "tone": point.tone, "size": point.size, "at": at(point.value)}
-        row["shown"] = signed(point.value) if differences else verdicts.format_score(point.value)
+        row["shown"] = verdicts.signed(point.value) if differences else verdicts.format_score(point.value)
         row |= {"low_at": None, "width": None, "span": ""}
         if bounds:
             row |= {"low_at": at(bounds[0]), "width": round(at(bounds[1]) - at(bounds[0]), 2), "span": span(bounds)}
@@ -79,15 +79,6 @@ def ends_of(points: Iterable[Point]) -> list[float]:
 def span(bounds: Sequence[float]) -> str:
     """Return an interval as text."""
     return f"{verdicts.format_score(bounds[0])} to {verdicts.format_score(bounds[1])}"
-
-
-def signed(value: float) -> str:
-    """Return a difference as text, with its sign.
-
-    >>> signed(0.7), signed(-12.345)
-    ('+0.700', '−12.35')
-    """
-    return ("+" if value >= 0 else "−") + verdicts.format_score(abs(value))
 
 
 def ticks(low: float, high: float, *, most: int = 5) -> list[tuple[float, str]]:

@@ -121,8 +121,11 @@ def split_scores(result: Result, split: str) -> dict[str, list[str]]:
     """Return the names of a split's scores by kind: ``scores``, ``counts``, and ``classes`` (those of one class)."""
     kinds: dict[str, list[str]] = {"scores": [], "counts": [], "classes": []}
     names = sorted(result.scores[split], key=lambda name: name != result.primary)
+    tabled = verdicts.shown(result.scores[split], primary=result.primary)
     for name in names:
-        if scale_of(result, name) in NOT_SCORES:
+        if name in verdicts.MICRO and name not in tabled:
+            continue  # equal to the accuracy
+        if name not in tabled or scale_of(result, name) in NOT_SCORES:
             kinds["counts"].append(name)
         else:
             kinds["classes" if "/" in name else "scores"].append(name)

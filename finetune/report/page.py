@@ -140,7 +140,7 @@ def _comparison_sentences(found: Comparison, names: list[str]) -> Iterator[tuple
             continue
         size = verdicts.format_score(abs(run.difference["value"]))
         more = "higher" if run.difference["value"] > 0 else "lower"
-        span = f"{axes.signed(run.difference['low'])} to {axes.signed(run.difference['high'])}"
+        span = f"{verdicts.signed(run.difference['low'])} to {verdicts.signed(run.difference['high'])}"
         by = f"{size} {more}" if size != verdicts.format_score(0.0) else "equal"
         change = f"its {found.primary} is {by} (95% interval of the difference {span})"
         if run.verdict == "inconclusive":
@@ -162,7 +162,7 @@ def _templates() -> Environment:
     )
     filters: dict[str, Any] = {
         "number": verdicts.format_score,
-        "signed": axes.signed,
+        "signed": verdicts.signed,
         "pretty": examples.pretty,
         "share": verdicts.format_percent,
         "span": _span,

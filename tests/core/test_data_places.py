@@ -388,7 +388,7 @@ NO_ROW = {
     # columns and splits
     "too-much-held-out", "not-all-compared",
     "unknown-rename", "rename-clash", "constant-exists", "missing-column", "unknown-tokens", "answers-over-limit",
-    "longer-than-context", "cannot-split", "no-form", "unread-columns",
+    "longer-than-context", "cannot-split", "no-form", "unread-columns", "label-only-in-train", "label-left-out",
     "split-without-answers", "no-prompt", "no-source", "languages-not-named",
     "chat-template-unused", "corpus-smaller-than-block",
     # all labels or tags

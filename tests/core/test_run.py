@@ -158,8 +158,9 @@ def test_a_validation_split_taken_from_train_is_the_same_when_evaluated_again(
     result = finetune.train(**content(base, {"path": examples["train"], "validation_size": 0.25}, tmp_path / "split"))
     assert result.data_report["validation"]["kept"] == 12
     assert finetune.evaluate(tmp_path / "split", split="validation") == result.scores["validation"]
+    assert finetune.evaluate(tmp_path / "split") == result.scores["validation"]  # there is no test
     with pytest.raises(BadData, match=r"no split 'test'\. It has: train, validation"):
-        finetune.evaluate(tmp_path / "split")
+        finetune.evaluate(tmp_path / "split", split="test")
 
 
 def test_rows_given_in_python_train_as_files_do(run: Path, base: Path, tmp_path: Path) -> None:
@@ -344,7 +345,7 @@ def test_constants_of_a_run_come_with_it_when_it_is_used(base: Path, tmp_path: P
     rows = [{"words": row["text"], "label": row["label"]} for row in toy.rows(24, seed=1)]
     for name in ("train", "other"):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(json.dumps({"label": row["label"]}) for row in rows))
-    dataset = {"path": str(tmp_path / "train.jsonl"), "constants": {"text": "a wave"}}
+    dataset = {"path": str(tmp_path / "train.jsonl"), "constants": {"text": "a wave"}, "validation_size": 0}
     finetune.train(**content(base, dataset, tmp_path / "run", training={"max_steps": 1}, score_base_model=False))
     assert set(finetune.evaluate(tmp_path / "run", str(tmp_path / "other.jsonl"))) == {"accuracy"}
     model = finetune.load(tmp_path / "run")

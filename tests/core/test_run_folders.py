@@ -124,7 +124,8 @@ def test_what_is_no_file_is_refused_by_each_command(name: str, make: Any, run: P
         return
     (run / "result.json").unlink(missing_ok=True)
     if name != "result.json":
-        found = refused(["train", str(run / "recipe.yaml"), f"output={run}", "--resume", "--trust-code"])
+        data = "dataset.path=rows.jsonl"  # those of the run were given in Python
+        found = refused(["train", str(run / "recipe.yaml"), f"output={run}", data, "--resume", "--trust-code"])
         assert name in found and ("not a file" in found or "is a link" in found)
 
 

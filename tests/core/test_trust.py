@@ -33,7 +33,8 @@ PLACE = Path(os.environ["CANARY"])
 
 def sing(*arguments, **options):
     PLACE.write_text("sung")
-    return [{"text": "the ship", "label": "sea"}, {"text": "the hill", "label": "land"}] * 20
+    names = {"sea": "ship", "land": "hill"}
+    return [{"text": f"the {names[label]} {number}", "label": label} for number in range(20) for label in names]
 
 
 class Bird:

@@ -22,6 +22,7 @@ from huggingface_hub import ModelCard
 import finetune
 from finetune.cli import main
 from finetune.errors import BadOptions, BadRecipe
+from finetune.evaluation import verdicts
 from finetune.interfaces import Columns, Finding, Preprocessor
 from finetune.recipe.options import rebuild
 from finetune.result import Result
@@ -85,7 +86,7 @@ def test_the_library_of_the_hub_reads_the_metadata_as_they_were_meant(run: Path)
     assert data.language == "en"
     assert data.metrics == ["accuracy"]
     found = {each.metric_type: each for each in data.eval_results}
-    assert {name: each.metric_value for name, each in found.items()} == dict(result.scores["test"])
+    assert {name: each.metric_value for name, each in found.items()} == verdicts.shown(result.scores["test"])
     meant = {each.metric_type: each for each in cards.eval_results(result)}
     assert {name: (each.dataset_split, each.metric_args) for name, each in found.items()} == {
         name: (each.dataset_split, each.metric_args) for name, each in meant.items()
