@@ -16,6 +16,11 @@ EMPTY: tuple[Any, ...] = (None, "", [], {})
 """Values that set nothing."""
 
 
+_TYPES: Mapping[type, str] = {
+    int: "a whole number", float: "a number", str: "a text", list: "a list", dict: "a mapping", bool: "true or false",
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Key:
     """What becomes of one key of another tool's file."""
@@ -30,6 +35,9 @@ class Key:
     is_handled: bool = False
     """Whether the code of the importer handles the key, and the table only describes it."""
 
+    takes: tuple[type, ...] = ()
+    """Types that its value can have; empty for any. A file with another is refused."""
+
     def described(self) -> str:
         """Return what becomes of the key, in one line.
 
@@ -40,14 +48,14 @@ class Key:
         return ": ".join(filter(None, (what, self.note)))
 
 
-def mapped(to: str, note: str = "") -> Key:
-    """Return the rule of a key whose value goes into the recipe as it is."""
-    return Key("mapped", to, note)
+def mapped(to: str, note: str = "", *, takes: tuple[type, ...] = ()) -> Key:
+    """Return the rule of a key whose value goes into the recipe as it is, and the types that it can have."""
+    return Key("mapped", to, note, takes=takes)
 
 
-def handled(to: str, note: str = "") -> Key:
-    """Return the description of a key that the code of the importer converts."""
-    return Key("mapped", to, note, is_handled=True)
+def handled(to: str, note: str = "", *, takes: tuple[type, ...] = ()) -> Key:
+    """Return the description of a key that the code of the importer converts, and the types that its value can have."""
+    return Key("mapped", to, note, is_handled=True, takes=takes)
 
 
 def unneeded(why: str) -> Key:
@@ -153,6 +161,19 @@ class Conversion:
                 self.put(rule.to, value, source=name, note=rule.note)
             else:
                 self.tell(name, rule.status, rule.note)
+
+    def check_types(self, keys: Mapping[str, Key]) -> None:
+        """Check that the values have the types that a table names.
+
+        Raises:
+            BadRecipe: One has another. The message names the key and its line.
+        """
+        for name, value in self.content.items():
+            takes = keys[name].takes if name in keys else ()
+            is_wrong = not isinstance(value, takes) or (isinstance(value, bool) and bool not in takes)
+            if takes and value not in EMPTY and is_wrong:
+                expected = " or ".join(_TYPES[each] for each in takes)
+                raise self.refuse(name, f"{value!r} is not a value that {self.tool} takes. Write {expected}.")
 
     def finish(self, keys: Collection[str]) -> None:
         """Say of each key that has no outcome that nothing knows it, and which known key is the nearest."""

@@ -58,6 +58,7 @@ def convert(path: Path, plugins: Plugins, *, tool: str | None = None, task: str 
         command=found.command,
         task=task,
     )
+    conversion.check_types(importer.keys)
     importer.convert(conversion)
     conversion.follow(importer.keys)
     conversion.finish(importer.keys)

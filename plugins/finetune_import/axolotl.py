@@ -52,15 +52,19 @@ KEYS: Mapping[str, Key] = {
     "xformers_attention": unneeded("transformers picks the attention; set model.options.attn_implementation."),
     "s2_attention": missing("There is no shifted sparse attention."),
     "experts_implementation": mapped("model.options.experts_implementation"),
-    "special_tokens": handled("", "a pad token is not needed; other tokens must be saved with the model"),
+    "special_tokens": handled(
+        "", "a pad token is not needed; other tokens must be saved with the model", takes=(dict,)
+    ),
     "tokens": missing("No token is added to a vocabulary. Save a model with these, and name it in model.path."),
     "added_tokens_overrides": missing("Save a tokenizer with these tokens, and name it in model.tokenizer."),
     "resize_token_embeddings_to_32x": unneeded("The vocabulary keeps its size."),
     # data
     "datasets": handled("dataset", "see the table of types"),
     "pretraining_dataset": handled("dataset", "with `streaming: true`, and the task causal-language-modeling"),
-    "test_datasets": handled("dataset.path", "files become the split validation"),
-    "val_set_size": handled("dataset.validation_size", "a share; Axolotl's default is 0, and a recipe's is 0.1"),
+    "test_datasets": handled("dataset.path", "files become the split validation", takes=(list,)),
+    "val_set_size": handled(
+        "dataset.validation_size", "a share; Axolotl's default is 0, and a recipe's is 0.1", takes=(int, float)
+    ),
     "dataset_prepared_path": unneeded("`--cache DIR` keeps the features."),
     "dataset_processes": unneeded(_FASTER),
     "dataset_num_proc": unneeded(_FASTER),
@@ -131,11 +135,11 @@ KEYS: Mapping[str, Key] = {
     "gptq": missing("Models in GPTQ are not trained. Name the unquantized model, with strategy: qlora."),
     "quantize_moe_experts": missing(_MOE),
     # training
-    "micro_batch_size": mapped("training.per_device_train_batch_size"),
+    "micro_batch_size": mapped("training.per_device_train_batch_size", takes=(int,)),
     "eval_batch_size": mapped("training.per_device_eval_batch_size"),
-    "gradient_accumulation_steps": mapped("training.gradient_accumulation_steps"),
-    "batch_size": handled("training.gradient_accumulation_steps", "batch_size // micro_batch_size"),
-    "num_epochs": mapped("training.num_train_epochs"),
+    "gradient_accumulation_steps": mapped("training.gradient_accumulation_steps", takes=(int,)),
+    "batch_size": handled("training.gradient_accumulation_steps", "batch_size // micro_batch_size", takes=(int,)),
+    "num_epochs": mapped("training.num_train_epochs", takes=(int, float)),
     "max_steps": mapped("training.max_steps"),
     "learning_rate": mapped("training.learning_rate"),
     "lr_scheduler": handled("training.lr_scheduler_type"),
@@ -181,11 +185,15 @@ KEYS: Mapping[str, Key] = {
     # saving and logging
     "output_dir": mapped("output"),
     "logging_steps": mapped("training.logging_steps"),
-    "evals_per_epoch": handled("training.eval_steps", "1 / (evals_per_epoch × num_epochs), a share of all steps"),
+    "evals_per_epoch": handled(
+        "training.eval_steps", "1 / (evals_per_epoch × num_epochs), a share of all steps", takes=(int, float)
+    ),
     "eval_steps": handled("training.eval_steps"),
     "eval_strategy": mapped("training.eval_strategy"),
     "evaluation_strategy": mapped("training.eval_strategy"),
-    "saves_per_epoch": handled("training.save_steps", "1 / (saves_per_epoch × num_epochs), a share of all steps"),
+    "saves_per_epoch": handled(
+        "training.save_steps", "1 / (saves_per_epoch × num_epochs), a share of all steps", takes=(int, float)
+    ),
     "save_steps": handled("training.save_steps"),
     "save_strategy": mapped("training.save_strategy"),
     "save_total_limit": mapped("training.save_total_limit"),
@@ -232,7 +240,7 @@ KEYS: Mapping[str, Key] = {
     "trackio_space_id": handled("training.trackio_space_id"),
     "use_otel_metrics": missing("Use a tracker: training.report_to."),
     # speed, memory and several GPUs
-    "plugins": handled("", "kernels change speed or memory only; other plugins are named"),
+    "plugins": handled("", "kernels change speed or memory only; other plugins are named", takes=(list,)),
     "deepspeed": missing(f"{_DIVIDE} DeepSpeed is not used: its checkpoints are pickles."),
     "fsdp": handled("training.fsdp", "a list of options is `fsdp: true`"),
     "fsdp_version": unneeded("fsdp: true is FSDP2."),
@@ -294,7 +302,7 @@ KEYS: Mapping[str, Key] = {
     "kto_desirable_weight": mapped("training.desirable_weight"),
     "kto_undesirable_weight": mapped("training.undesirable_weight"),
     "center_rewards_coefficient": mapped("training.center_rewards_coefficient"),
-    "trl": handled("training", "`trl.num_generations` is `training.num_generations`, and so on"),
+    "trl": handled("training", "`trl.num_generations` is `training.num_generations`, and so on", takes=(dict,)),
     "diffusion": missing("There is no task for diffusion models of text."),
     "use_eaft": missing("There is no loss of this kind."),
 }  # fmt: skip

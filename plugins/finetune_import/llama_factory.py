@@ -55,8 +55,12 @@ KEYS: Mapping[str, Key] = {
     "dataset": handled("dataset", "looked up in dataset_info.json"),
     "dataset_dir": handled("dataset.path", "the folder of dataset_info.json"),
     "eval_dataset": handled("dataset.path", "its file becomes the split validation"),
-    "val_size": handled("dataset.validation_size", "a share; LLaMA-Factory's default is 0, and a recipe's is 0.1"),
-    "max_samples": handled("dataset.limit", "a random sample there is the first rows; it holds for each data set"),
+    "val_size": handled(
+        "dataset.validation_size", "a share; LLaMA-Factory's default is 0, and a recipe's is 0.1", takes=(int, float)
+    ),
+    "max_samples": handled(
+        "dataset.limit", "a random sample there is the first rows; it holds for each data set", takes=(int,)
+    ),
     "cutoff_len": handled("preprocessor.max_length", "LLaMA-Factory cuts prompt and answer; a recipe cuts the end"),
     "template": handled("preprocessor.chat_template", "the tokenizer's own template is used"),
     "packing": handled("preprocessor.packing", "no row sees another and none is cut, as with neat_packing"),
@@ -81,15 +85,15 @@ KEYS: Mapping[str, Key] = {
     # method
     "stage": handled("task", "pt, sft, rm, dpo and kto; ppo is refused"),
     "finetuning_type": handled("strategy.name", "lora and full; `lora` on a quantized model is `qlora` here"),
-    "lora_rank": handled("strategy.r"),
+    "lora_rank": handled("strategy.r", takes=(int,)),
     "lora_alpha": handled("strategy.lora_alpha", "by default twice the rank"),
     "lora_dropout": handled("strategy.lora_dropout"),
-    "lora_target": handled("strategy.target_modules", "all is `all-linear`"),
-    "additional_target": handled("strategy.modules_to_save"),
+    "lora_target": handled("strategy.target_modules", "all is `all-linear`", takes=(str, list)),
+    "additional_target": handled("strategy.modules_to_save", takes=(str, list)),
     "use_rslora": handled("strategy.use_rslora"),
     "use_dora": handled("strategy.use_dora"),
     "pissa_init": handled("strategy.config.init_lora_weights", "`pissa_niter_16`"),
-    "pissa_iter": handled("strategy.config.init_lora_weights"),
+    "pissa_iter": handled("strategy.config.init_lora_weights", takes=(int,)),
     "pissa_convert": missing("The adapter is saved as it was trained."),
     "loraplus_lr_ratio": missing("There is no LoRA+."),
     "create_new_adapter": unneeded("A run always makes a new adapter."),
@@ -503,7 +507,7 @@ def _strategy(conversion: Conversion) -> None:
     steps = conversion.get("pissa_iter", 16)
     init = None if not pissa else "pissa" if steps == -1 else f"pissa_niter_{steps}"
     if "pissa_iter" in conversion.content:
-        conversion.tell("pissa_iter", "mapped" if pissa else "unneeded")
+        conversion.tell("pissa_iter", "mapped" if pissa else "unneeded", "" if pissa else "pissa_init is off.")
 
     def given(key: str, default: Any, note: str = "the default of LLaMA-Factory") -> tuple[Any, str, str]:
         value = conversion.get(key)

@@ -283,6 +283,11 @@ def test_preferences_of_axolotl(changes: dict[str, Any], task: str, columns: dic
         ({"processor_type": "AutoProcessor"}, "images or sound"),
         ({"adapter": "llama-adapter"}, "adapter (line 1): there is no importer for 'llama-adapter'"),
         ({"datasets": []}, "at least one data set"),
+        (
+            {"val_set_size": "x"},
+            "val_set_size (line 1): 'x' is not a value that Axolotl takes. Write a whole number or a",
+        ),
+        ({"plugins": True}, "plugins (line 1): True is not a value that Axolotl takes. Write a list."),
     ],
 )
 def test_what_no_task_does_is_refused(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
