@@ -107,6 +107,19 @@ def readers() -> Mapping[str, str]:  # type: ignore[empty-body]
 
 
 @hookspec
+def importers() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Return your importers of other tools' settings: name of the tool → subclass of `finetune.interfaces.Importer`.
+
+    `finetune import` uses the one that recognises the file, or the one that ``--from`` names.
+
+    Examples:
+        >>> @hookimpl
+        ... def importers():
+        ...     return {"autotrain": "my_plugin.autotrain:AutoTrainImporter"}
+    """
+
+
+@hookspec
 def sources() -> Mapping[str, str]:  # type: ignore[empty-body]
     """Return your schemes of ``dataset.path``: scheme → function from the rest of the path to rows.
 
@@ -217,6 +230,7 @@ COLLECTING: dict[str, str] = {
     "evaluators": "evaluator",
     "metrics": "metric",
     "readers": "reader",
+    "importers": "importer",
     "sources": "source",
     "models": "model scheme",
     "commands": "command",

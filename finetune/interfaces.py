@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
+    from finetune.conversion import Conversion, Key
     from finetune.recipe import Recipe
 
 IGNORE_INDEX = -100
@@ -107,6 +108,34 @@ class Reader(ABC):
             text: The decoded text of the file in pieces of any size, with its line ends (``\\r\\n``
                 stays).
             file: Name of the file, for messages.
+        """
+
+
+class Importer(ABC):
+    """Makes a recipe of the file with which another tool describes a run."""
+
+    title: ClassVar[str]
+    """Name of the tool, for messages."""
+    keys: ClassVar[Mapping[str, Key]]
+    """Key at the top of the file → what becomes of it, also of one that `convert` handles itself. A key that is neither
+    here nor in an outcome of `convert` is reported as unknown."""
+
+    @abstractmethod
+    def recognises(self, content: Mapping[str, Any]) -> bool:
+        """Return whether settings are those of this tool."""
+
+    @abstractmethod
+    def convert(self, conversion: Conversion) -> None:
+        """Write the recipe of the settings, and say what happened to each key.
+
+        Defaults of the tool that differ from those of a recipe are written too. When it is done, the core removes
+        training options that a recipe cannot have, and reports them.
+
+        Args:
+            conversion: The settings, and the recipe to fill.
+
+        Raises:
+            BadRecipe: No recipe can be made: no task does what the settings ask for.
         """
 
 

@@ -23,7 +23,7 @@ from finetune.training import upstream
 from finetune.user_code import failed
 
 GROUPS = {
-    "data": ("Data and recipe", ("init", "check")),
+    "data": ("Data and recipe", ("init", "import", "check")),
     "train": ("Train", ("plan", "train", "job", "clean")),
     "judge": ("Judge", ("evaluate", "report", "compare")),
     "use": ("Use", ("predict",)),

@@ -137,7 +137,7 @@ def _of_core_reader(name: str) -> Iterator[Entry]:
 
 def _of_name(ctx: click.Context, name: str, catalogue: Catalogue, found: Plugins) -> Iterator[Entry]:
     """Yield what a plugin's name stands for."""
-    from finetune.interfaces import Task
+    from finetune.interfaces import Importer, Task
 
     title = f"{catalogue.kind} {name}"
     brought = {"From": f"plugin {catalogue.owners[name]} of {found.distributions[catalogue.owners[name]]}"}
@@ -148,7 +148,10 @@ def _of_name(ctx: click.Context, name: str, catalogue: Catalogue, found: Plugins
         yield _of_command(ctx, name, target)
     elif isinstance(target, type):
         suffixes = list(getattr(target, "suffixes", ()))
-        yield _of_class(title, target, **brought, **({"Files": suffixes} if suffixes else {}))
+        more: dict[str, Any] = {"Files": suffixes} if suffixes else {}
+        if issubclass(target, Importer):
+            more["Keys"] = {key: rule.described() for key, rule in target.keys.items()}
+        yield _of_class(title, target, **brought, **more)
     else:
         yield Entry(
             title=title, text=inspect.cleandoc(target.__doc__ or ""),

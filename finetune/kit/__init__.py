@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.characters import visible
     from finetune.cli import output as cli_output
     from finetune.cli import parameters as cli_parameters
+    from finetune.conversion import Conversion, Key, handled, mapped, missing, unneeded
     from finetune.data import from_rows
     from finetune.data.findings import blank_line
     from finetune.data.readers.json_array import JsonArrayReader
@@ -80,9 +81,11 @@ __all__ = [
     "RECIPE",
     "RESULT",
     "Console",
+    "Conversion",
     "DuplicateCounter",
     "JsonArrayReader",
     "JsonLinesReader",
+    "Key",
     "PadLeft",
     "PadRight",
     "PatchedTrainer",
@@ -122,6 +125,7 @@ __all__ = [
     "from_rows",
     "generate",
     "generation_options",
+    "handled",
     "intervals",
     "is_blank",
     "keep_generation_options",
@@ -129,8 +133,10 @@ __all__ = [
     "locate",
     "logits_of",
     "make_readable",
+    "mapped",
     "mask_after_eos",
     "max_prompt_length",
+    "missing",
     "model_columns",
     "model_outputs",
     "pad",
@@ -156,6 +162,7 @@ __all__ = [
     "too_long",
     "tracked",
     "trainer",
+    "unneeded",
     "upstream_changed",
     "verdicts",
     "visible",

@@ -100,6 +100,8 @@ def _training(cls: type) -> dict[str, Any]:
     for field in (*dataclasses.fields(cls), *dataclasses.fields(EarlyStopping)):
         if field.init and field.name not in OURS:
             described = TypeAdapter(hints[field.name]).json_schema()
+            if field.name == "fsdp":  # see sharding_options.check_fsdp
+                described = {"type": ["boolean", "null"]}
             properties[field.name] = {**described, "description": field.metadata.get("help", "")}
     return {"type": "object", "properties": properties, "additionalProperties": False}
 

@@ -13,7 +13,7 @@ import pytest
 
 import finetune
 from finetune import kit
-from finetune.interfaces import Evaluator, Preprocessor, Reader, Strategy, Task
+from finetune.interfaces import Evaluator, Importer, Preprocessor, Reader, Strategy, Task
 from finetune.plugins import discover, resolve
 from finetune.recipe import Choice, Model, Recipe, Source
 from finetune.recipe.options import document
@@ -24,11 +24,11 @@ PLUGINS = sorted(path for path in (ROOT / "plugins").glob("finetune_*") if path.
 
 LAYERS = (
     ("errors", "user_code", "trust", "credentials", "secrets", "characters", "files"),
-    ("training.upstream",),
+    ("training.upstream", "conversion"),
     ("interfaces",),
     ("hookspecs",),
     ("descriptions", "plugins"),
-    ("recipe.strict_yaml", "recipe.options", "recipe.recipe", "recipe.gallery", "recipe"),
+    ("recipe.strict_yaml", "recipe.options", "recipe.recipe", "recipe.gallery", "recipe.foreign", "recipe"),
     (
         "processes",
         "progress",
@@ -42,7 +42,7 @@ LAYERS = (
         "base",
     ),
     ("training",),
-    ("recipe.schema", "recipe.short", "recipe.starter", "python_objects", "plan"),
+    ("recipe.schema", "recipe.short", "recipe.starter", "python_objects", "plan", "importing"),
     ("data",),
     ("evaluation",),
     ("report",),
@@ -195,7 +195,13 @@ def test_every_module_can_be_imported() -> None:
                 importlib.import_module(found.name)
 
 
-BASES = {"preprocessors": Preprocessor, "strategies": Strategy, "evaluators": Evaluator, "readers": Reader}
+BASES = {
+    "preprocessors": Preprocessor,
+    "strategies": Strategy,
+    "evaluators": Evaluator,
+    "readers": Reader,
+    "importers": Importer,
+}
 
 
 def classes() -> list[type]:
