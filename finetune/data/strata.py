@@ -91,42 +91,49 @@ def units_of(split: Split, preprocessor: Preprocessor, *, largest: int) -> Array
     names = [name for name in names if name in split.columns.column_names]
     if not names:
         return np.arange(len(split.index))
-    numbers: dict[str, int] = {}
-    units: list[int] = []
-    texts: list[str] = []
-    characters = 0
+    hashes = np.empty(len(split.index), dtype=np.int64)  # the texts of a large file do not fit into memory
+    texts: list[str] | None = []
+    row = characters = 0
     for block in split.blocks(names):
         for text in leaks.joined(block, names):
             plain = leaks.normalized(text)
             if not plain.replace("null", "").strip():  # rows without a text are bad, not equal
-                plain = f"{plain} {len(units)}"
-            if plain not in numbers:
-                numbers[plain] = len(numbers)
+                plain = f"{plain} {row}"
+            hashes[row] = hash(plain)
+            row += 1
+            if texts is not None:
                 texts.append(plain)
                 characters += len(plain)
-            units.append(numbers[plain])
-    found = np.array(units, dtype=np.int64)
-    if len(found) > MOST_ROWS or characters > MOST_CHARACTERS:
-        return found
-    return _joined_units(found, leaks.clusters(texts), largest=largest)
+        if row > MOST_ROWS or characters > MOST_CHARACTERS:
+            texts = None
+    units, first = _numbered(hashes)
+    if texts is None:
+        return units
+    return _joined_units(units, leaks.clusters([texts[row] for row in first.tolist()]), largest=largest)
+
+
+def _numbered(values: Array) -> tuple[Array, Array]:
+    """Return the number of each value, counted by first appearance, and where each number appears first."""
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    places = np.argsort(first, kind="stable")
+    order = np.empty(len(first), dtype=np.int64)
+    order[places] = np.arange(len(first))
+    return order[inverse], first[places]
 
 
 def _joined_units(units: Array, clusters: Array, *, largest: int) -> Array:
     """Return units of which those in one cluster are joined, unless they have too many rows together."""
     sizes = np.bincount(clusters[units], minlength=len(clusters))
     joined = np.where(sizes[clusters] <= largest, clusters, np.arange(len(clusters)))[units]
-    _, first, inverse = np.unique(joined, return_index=True, return_inverse=True)
-    order = np.empty(len(first), dtype=np.int64)
-    order[np.argsort(first, kind="stable")] = np.arange(len(first))
-    renumbered: Array = order[inverse]
-    return renumbered
+    numbers, _ = _numbered(joined)
+    return numbers
 
 
 def choose(labels: Labels, units: Array, count: int, *, seed: int) -> Chosen:
     """Return about `count` rows that have each label in its share, and leave a row of each label.
 
-    There are never more than `count`, and fewer only if whole units do not fit, or the labels of all others would have
-    no row left.
+    There are more than `count` only if no unit fits: then the smallest one is taken, if it leaves more than half of the
+    rows. There are fewer only if whole units do not fit, or the labels of all others would have no row left.
 
     Args:
         labels: The labels of each row; none for a row without a sound label.
@@ -161,6 +168,12 @@ def choose(labels: Labels, units: Array, count: int, *, seed: int) -> Chosen:
     order.sort(key=lambda unit: -draw.wanted.get(rarest[unit], 0))
     draw.take((unit for unit in order), lambda unit: not of_unit[unit] or draw.wanted[rarest[unit]] > 0)
     draw.take((unit for unit in order), lambda unit: True)
+    if not draw.taken and count:
+        draw.room = (rows - 1) // 2
+        for unit in sorted(order, key=sizes.__getitem__):
+            draw.take(iter([unit]), lambda unit: True)
+            if draw.taken:
+                break
     mask = np.isin(units, sorted(draw.taken))
     held = {name for unit in draw.taken for name in of_unit[unit]}
     return Chosen(mask=mask, only_left=[name for name in total if name not in held])

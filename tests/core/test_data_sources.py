@@ -496,12 +496,13 @@ assert len(examples.splits["train"].to_list()) == 1
 @pytest.mark.parametrize(("name", "size"), [("a.csv", 150), ("a.json", 60)])
 def test_a_large_file_is_read_in_bounded_memory(name: str, size: int, tmp_path: Path) -> None:
     path = tmp_path / name
-    row = {"text": "x" * 200 + "é", "label": "1"}
+    row = {"text": "x" * 192 + "00000000é", "label": "1"}
     line = f"{row['text']},1\n" if name == "a.csv" else json.dumps(row) + ",\n"
     with path.open("w", encoding="utf-8") as file:
         file.write("text,label\n" if name == "a.csv" else "[")
-        for _ in range(size):
-            file.write(line * ((1 << 20) // len(line)))
+        for block in range(size):
+            for number in range((1 << 20) // len(line)):
+                file.write(line.replace("00000000", f"{block:04}{number:04}"))
         file.write("" if name == "a.csv" else json.dumps(row) + "]")
     program = f"""
 import resource

@@ -97,7 +97,8 @@ def test_units_with_several_labels_are_taken_whole_and_leave_each_label_a_row(
     _, numbers = np.unique(units[: len(rows)], return_inverse=True)
     count = max(round(len(rows) * size), 1)
     chosen = strata.choose([tuple(sorted(row)) for row in rows], numbers, count, seed=seed)
-    assert chosen.mask.sum() <= count
+    held = set(numbers[chosen.mask].tolist())
+    assert chosen.mask.sum() <= count or (len(held) == 1 and 2 * chosen.mask.sum() < len(rows))
     for unit in set(numbers.tolist()):
         assert len(set(chosen.mask[numbers == unit].tolist())) == 1
     every = {name for row in rows for name in row}
@@ -105,6 +106,13 @@ def test_units_with_several_labels_are_taken_whole_and_leave_each_label_a_row(
     taken = {name for row, is_taken in zip(rows, chosen.mask, strict=True) if is_taken for name in row}
     assert left == every
     assert set(chosen.only_left) == every - taken
+
+
+def test_a_unit_that_is_larger_than_the_share_is_taken_if_none_fits() -> None:
+    units, labels = np.repeat(np.arange(6), 2), [("good",), ("bad",)] * 6
+    chosen = strata.choose(labels, units, 1, seed=0)
+    assert chosen.mask.sum() == 2 and len(set(units[chosen.mask].tolist())) == 1 and not chosen.only_left
+    assert not strata.choose(labels[:4], units[:4] // 2, 1, seed=0).mask.any()  # all rows are one unit
 
 
 @settings(max_examples=60)
