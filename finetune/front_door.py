@@ -35,7 +35,7 @@ from finetune.models import absolute, suppress_output
 from finetune.plugins import Plugins, class_path, resolve
 from finetune.python_objects import ROWS, name_of
 from finetune.recipe import Choice, Source, options
-from finetune.result import json_problem
+from finetune.result import json_problem, to_json
 from finetune.training import early_stopping
 from finetune.user_code import first_line
 
@@ -261,7 +261,7 @@ def section_of(section: str, given: Any, plugins: Plugins) -> Any:
             f"{section}: the options of this {type(given).__name__} cannot be written into recipe.yaml: {problem}. Use "
             "text, numbers, lists and mappings of text."
         )
-    return {"name": _class_name(section, type(given), plugins), **json.loads(json.dumps(chosen))}
+    return {"name": _class_name(section, type(given), plugins), **json.loads(to_json(chosen))}
 
 
 def _class_name(section: str, cls: type, plugins: Plugins) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import threading
 import time
@@ -170,6 +171,7 @@ def _end_with_parent(root: str) -> None:
         if not os.path.exists(root):
             break
         time.sleep(0.05)
+    shutil.rmtree(root, ignore_errors=True)  # what another process wrote after the lock was deleted
     os._exit(1)
 
 

@@ -312,14 +312,15 @@ def test_a_killed_call_ends_with_its_processes_and_the_same_call_goes_on(
     few, out = str(run.with_name("few.jsonl")), tmp_path / "out"
     plain = ["predict", str(run), few, "--on-bad", "drop", "--block-rows", "5", "--output"]
     finetune(*plain, str(tmp_path / "whole"))
-    (tmp_path / "tmp").mkdir()
-    call = command.start([*plain, str(out), "--processes", "2"], environment={"TMPDIR": str(tmp_path / "tmp")})
+    left = tmp_path / "tmp"
+    left.mkdir()
+    call = command.start([*plain, str(out), "--processes", "2"], environment={"TMPDIR": str(left)})
     while len(list((out / STATE).glob("part-*.json"))) < 3:
         assert call.process.is_alive(), call.wait()
         time.sleep(0.01)
     predicting = workers(call)
     assert len(predicting) == 2
-    assert list((tmp_path / "tmp").glob("finetune-data-*")), "the folder that must be gone later"
+    assert list(left.glob("finetune-data-*")), "the folder that must be gone later"
     if victim == "Ctrl-C":
         for process in (*predicting, psutil.Process(call.pid)):  # a terminal sends it to all
             process.send_signal(signal.SIGINT)
@@ -335,8 +336,8 @@ def test_a_killed_call_ends_with_its_processes_and_the_same_call_goes_on(
         assert ended.exit_code == 1 and not ended.is_traceback
         assert "one of 2 processes was killed by SIGKILL. The files that are written stay" in ended.output
     deadline = time.monotonic() + 30
-    while any(map(is_alive, predicting)) or list((tmp_path / "tmp").glob("finetune-data-*")):
-        assert time.monotonic() < deadline, "a process outlives its command, or a folder stays"
+    while (alive := [each for each in predicting if is_alive(each)]) or any(left.glob("finetune-data-*")):
+        assert time.monotonic() < deadline, f"processes {alive} outlive their command, or {list(left.iterdir())} stay"
         time.sleep(0.05)
     finished = {name.removesuffix(".json") for name in (path.name for path in (out / STATE).glob("part-*.json"))}
     before = times(out)
