@@ -40,7 +40,7 @@ from finetune.plan import Plan
 from finetune.plugins import resolve
 from finetune.progress import Reporter
 from finetune.recipe import to_mapping
-from finetune.recipe.options import describe
+from finetune.recipe.options import describe, document
 from finetune.result import Result
 from finetune.training import arguments as training_arguments
 from finetune.training import (
@@ -530,7 +530,11 @@ def identify(prepared: Prepared, job: Job, described: Mapping[str, Any]) -> chec
     }
     circumstances = {**environment["versions"], "threads": environment["threads"]}
     fixed = {"processes": streaming.FIXED_PROCESSES} if job.stream is not None else {}
-    return checkpoints.Identity(facts, circumstances, fixed)
+    plan, defaults = prepared.plan, {}
+    for section in ("preprocessor", "strategy", "evaluator"):
+        known = document(type(getattr(plan, section)))
+        defaults[section] = {option.name: option.default for option in known if not option.required}
+    return checkpoints.Identity(facts, circumstances, fixed, defaults)
 
 
 def scores_choose_weights(job: Job) -> bool:

@@ -312,7 +312,7 @@ def part(
     together = int(units.max(initial=-1)) + 1 < count
     if labels is not None:
         drawn = strata.choose(labels, units, wanted, seed=seed)
-        if drawn.only_left and drawn.mask.any():
+        if drawn.only_left and drawn.mask.any() and not train.table.bad:  # else a bad row may have the label
             report.add(_only_in_train(drawn.only_left))
         chosen = drawn.mask
     elif together:

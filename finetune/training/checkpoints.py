@@ -142,13 +142,25 @@ class Identity:
     last bits."""
     fixed: Mapping[str, str] = field(default_factory=dict)
     """Facts that must not change even if the user accepts changes, with the reason."""
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Fact whose value is a mapping of options → the defaults of the options. An option that a version of finetune
+    added is no change if it has its default."""
 
     def changes(self, manifest: Mapping[str, Any]) -> list[str]:
         """Return the facts that differ, one line for each: ``seed: 42 then, 43 now``."""
-        then, now = manifest["identity"], self.facts
+        then, now = self._without_defaults(manifest["identity"]), self._without_defaults(self.facts)
         if all(_has_digests(facts) for facts in (then, now)):
             return _differences(_without_places(then), _without_places(now))
         return _differences(_with_places(then), _with_places(now))
+
+    def _without_defaults(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Return facts without the options that have their default."""
+        kept = dict(facts)
+        for name, defaults in self.defaults.items():
+            if isinstance(kept.get(name), Mapping):
+                given = kept[name].items()
+                kept[name] = {key: value for key, value in given if key not in defaults or value != defaults[key]}
+        return kept
 
     def drift(self, manifest: Mapping[str, Any]) -> list[str]:
         """Return the circumstances that differ, one line for each."""
