@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import signal
+import tempfile
 import threading
 import time
 import traceback
@@ -15,6 +16,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from typing import Any, Literal
 
 from finetune import failures, processes
 from finetune.data import storage
@@ -33,6 +35,8 @@ Lines = Generator[tuple[int, str], None, None]
 ENGINES = ("local", "ray")
 """`local` is this machine; `ray` is a cluster of machines, or one that is started here."""
 
+_LONGEST_FOLDER = 70
+"""Bytes of the path of a temporary folder in which the path of a socket has room."""
 _TRIES = 40
 """How often a process tries to delete the folder of the one that started it and was killed."""
 
@@ -83,7 +87,7 @@ class _Worker:
 def _in_processes(load: Load, blocks: Blocks, missing: Sequence[int], count: int) -> Lines:
     """Give each process the next missing block when it has predicted one."""
     gpus = processes.require_gpus(count)
-    context = multiprocessing.get_context("forkserver")  # a fork of this process could not use its GPUs
+    context: Any = multiprocessing.get_context(_start_method())
     context.set_forkserver_preload(["finetune.api"])
     workers: dict[Connection, _Worker] = {}
     todo = iter(missing)
@@ -112,6 +116,14 @@ def _in_processes(load: Load, blocks: Blocks, missing: Sequence[int], count: int
         for worker in workers.values():
             worker.process.kill()
             worker.process.join()
+
+
+def _start_method() -> Literal["forkserver", "spawn"]:
+    """Return how processes are started; a fork of this one could not use its GPUs.
+
+    A server that forks has a socket in the temporary folder, and the path of a socket has at most 107 bytes.
+    """
+    return "forkserver" if len(os.fsencode(tempfile.gettempdir())) <= _LONGEST_FOLDER else "spawn"
 
 
 def _ask(worker: _Worker, number: int | None) -> None:

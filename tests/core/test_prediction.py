@@ -350,6 +350,18 @@ def test_a_killed_call_ends_with_its_processes_and_the_same_call_goes_on(
     }
 
 
+def test_processes_predict_where_the_path_of_a_socket_would_be_too_long(run: Path, tmp_path: Path) -> None:
+    few, folder = str(run.with_name("few.jsonl")), tmp_path / ("t" * 60) / ("t" * 60)
+    folder.mkdir(parents=True)
+    plain = ["predict", str(run), few, "--on-bad", "drop", "--block-rows", "100", "--output"]
+    ended = command.start(
+        [*plain, str(tmp_path / "out"), "--processes", "2"], environment={"TMPDIR": str(folder)}
+    ).wait(120)
+    assert ended.exit_code == 0, ended.output
+    finetune(*plain, str(tmp_path / "whole"))
+    assert lines(tmp_path / "out") == lines(tmp_path / "whole")
+
+
 @pytest.mark.parametrize(
     ("fault", "error", "message"),
     [
