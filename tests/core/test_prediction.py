@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -307,13 +309,13 @@ def is_alive(process: psutil.Process) -> bool:
 
 @pytest.mark.parametrize("victim", ["command", "process", "Ctrl-C"])
 def test_a_killed_call_ends_with_its_processes_and_the_same_call_goes_on(
-    victim: str, run: Path, tmp_path: Path
+    victim: str, run: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     few, out = str(run.with_name("few.jsonl")), tmp_path / "out"
     plain = ["predict", str(run), few, "--on-bad", "drop", "--block-rows", "5", "--output"]
     finetune(*plain, str(tmp_path / "whole"))
-    left = tmp_path / "tmp"
-    left.mkdir()
+    left = Path(tempfile.mkdtemp())  # short enough for a server that forks
+    request.addfinalizer(lambda: shutil.rmtree(left))
     call = command.start([*plain, str(out), "--processes", "2"], environment={"TMPDIR": str(left)})
     while len(list((out / STATE).glob("part-*.json"))) < 3:
         assert call.process.is_alive(), call.wait()
