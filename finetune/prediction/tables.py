@@ -75,10 +75,16 @@ def columns_of(records: Iterable[Record]) -> dict[str, type | None]:
     return {name: found[name] for name in (*(each for each in found if each not in last), *last)}
 
 
+class _Large(int):
+    """The type of a column with a whole number that a float does not hold exactly."""
+
+
 def _kind(value: Any) -> type | None:
     """Return the type of a column that holds a value; None for any."""
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         return str
+    if isinstance(value, int) and abs(value) > 2**53:
+        return _Large
     return None if value is None else type(value)
 
 
@@ -86,6 +92,8 @@ def _joined(one: type | None, other: type | None) -> type | None:
     """Return the type that holds values of both."""
     if one is None or other is None or one is other:
         return one or other
+    if {one, other} == {int, _Large}:
+        return _Large
     return float if {one, other} == {int, float} else str
 
 
@@ -128,7 +136,13 @@ def write(path: Path, kind: str, lines: Lines) -> None:
 
 
 def _write_parquet(path: Path, records: Iterable[Record], columns: Mapping[str, type | None]) -> None:
-    kinds: dict[type | None, pa.DataType] = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
+    kinds: dict[type | None, pa.DataType] = {
+        int: pa.int64(),
+        _Large: pa.int64(),
+        float: pa.float64(),
+        bool: pa.bool_(),
+        str: pa.string(),
+    }
     schema = pa.schema([(name, kinds.get(kind, pa.string())) for name, kind in columns.items()])
     with pq.ParquetWriter(path, schema) as writer:
         rows: list[dict[str, Any]] = []
