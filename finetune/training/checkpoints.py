@@ -159,7 +159,12 @@ class Identity:
         for name, defaults in self.defaults.items():
             if isinstance(kept.get(name), Mapping):
                 given = kept[name].items()
-                kept[name] = {key: value for key, value in given if key not in defaults or value != defaults[key]}
+                plain = json.loads(json.dumps(defaults, default=str))  # a manifest holds lists for tuples
+                kept[name] = {
+                    key: value
+                    for key, value in given
+                    if key not in plain or json.loads(json.dumps(value, default=str)) != plain[key]
+                }
         return kept
 
     def drift(self, manifest: Mapping[str, Any]) -> list[str]:

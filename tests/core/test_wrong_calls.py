@@ -324,6 +324,7 @@ CALLS = [
     ("init|text-classification|--data|", "--data"),
     ("init|text-classification|--output|", "--output"),
     ("init|text-classification|--model|", "--model"),
+    ("import|{p}/file|--from|nothing", "nothing"),
     ("init|--from|nothing", "reviews-csv"),
     ("init|--data|{p}/none.csv", "none.csv"),
     *((f"{name}|--data|{{p}}/none.csv", "none.csv") for name in ("check", "plan", "train")),
