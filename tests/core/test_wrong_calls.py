@@ -124,6 +124,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "list.yaml").write_text("- task: x\n")
     (folder / "word.yaml").write_text("task\n")
     (folder / "empty.yaml").write_text("")
+    (folder / "settings.yaml").write_text("base_model: a/b\ndatasets: [{path: x.jsonl, type: alpaca}]\n")
     (folder / "torn.yaml").write_text("task: [a,\nmodel: x\n")
     (folder / "twice.yaml").write_text("task: a\ntask: b\n")
     (folder / "numbers.yaml").write_text("1: a\n")
@@ -324,7 +325,8 @@ CALLS = [
     ("init|text-classification|--data|", "--data"),
     ("init|text-classification|--output|", "--output"),
     ("init|text-classification|--model|", "--model"),
-    ("import|{p}/file|--from|nothing", "nothing"),
+    ("import|{p}/settings.yaml|--from|nothing", "nothing"),
+    ("import|{p}/settings.yaml|--from|axolotl|--task|nothing", "nothing"),
     ("init|--from|nothing", "reviews-csv"),
     ("init|--data|{p}/none.csv", "none.csv"),
     *((f"{name}|--data|{{p}}/none.csv", "none.csv") for name in ("check", "plan", "train")),
