@@ -150,9 +150,10 @@ def fit(result: Result) -> Iterator[str]:
     for other in result.baselines.get(split, {}):
         difference = result.differences.get(split, {}).get(other, {}).get(name)
         if difference and verdict(difference, greater_is_better=result.greater_is_better) != "better":
+            longer = "Use" if result.early_stopping.get("stopped") else "Train longer, use"
             yield (
                 f"Underfitted: on {split}, the {name} is not clearly better than that of the {_named(other)}. "
-                "Train longer, use a higher learning rate, or check the data with `finetune check`."
+                f"{longer} a higher learning rate, or check the data with `finetune check`."
             )
 
 

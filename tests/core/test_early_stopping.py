@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ import finetune
 from finetune import recipe as recipes
 from finetune.errors import BadOptions
 from finetune.evaluation import verdicts
+from finetune.result import Result
 from finetune.training import early_stopping
 from finetune.training.arguments import arguments, check_arguments
 
@@ -119,11 +121,28 @@ def test_a_run_stops_with_the_best_weights_and_says_so(toy_base: Path, tmp_path:
     assert "Stopped early after step 3 of 30" in (tmp_path / "run" / "report.html").read_text()
 
 
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_run_that_was_stopped_is_not_advised_to_train_longer(stopped: bool, toy_run: Path) -> None:
+    result = Result.load(toy_run, trust_code=True)
+    enough = {"low": -0.1, "high": 0.1, "value": 0.0}
+    split, score = verdicts.report_split(result) or "", result.primary
+    stop = {"patience": 2, "threshold": 0.0, "score": score, "stopped": stopped, "step": 3, "max_steps": 30}
+    falling = [{"step": step, "loss": 1 - step / 25} for step in range(1, 21)]
+    for log in (falling, [{**entry, "loss": 0.7} for entry in falling]):
+        made = replace(
+            result, log=log, newly_initialized=["classifier.weight"], scores={split: {score: 0.5}},
+            baselines={split: {"majority": {score: 0.5}}}, differences={split: {"majority": {score: enough}}},
+            units={split: {"size": 100}}, early_stopping={**stop, "best_step": 1, "best": 0.5},
+        )  # fmt: skip
+        sentences = list(verdicts.fit(made))
+        assert any("is not clearly better than that of the baseline “majority”" in text for text in sentences)
+        assert any("train longer" in text.lower() for text in sentences) is not stopped, sentences
+
+
 def test_a_run_that_does_not_stop_says_so(toy_base: Path, tmp_path: Path) -> None:
     recipe = toy.recipe(toy_base, tmp_path / "run", training={PATIENCE: 3, "max_steps": -1, "num_train_epochs": 5})
     del recipe["training"]["save_strategy"]
     recipe["training"]["learning_rate"] = 1e-7
-    recipe["training"]["early_stopping_patience"] = 3
     recipe["dataset"]["train"] = recipe["dataset"]["train"][:4]
     result = finetune.train(**recipe, evaluator={"name": "test_early_stopping:Improving"})
     assert result.steps == 5 and not result.early_stopping["stopped"]
