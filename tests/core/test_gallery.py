@@ -17,8 +17,10 @@ from finetune.data import preparation
 from finetune.errors import UnknownName
 from finetune.plugins import discover
 from finetune.recipe import gallery
+from finetune.recipe.options import build
 from finetune.testing import tiny_model
 from finetune.testing.tokenizers import tokenizer
+from finetune.training import rates
 
 PLUGINS = discover()
 READY = gallery.found(PLUGINS)
@@ -160,6 +162,16 @@ def test_a_recipe_takes_other_data_and_keeps_its_comments(ready: gallery.Ready) 
     assert comments and all(line in changed.splitlines() for line in comments)
     assert ready.with_paths(data=None, output=None) == ready.text
     assert len(ready.title) < 100 and not ready.title.endswith(".")
+
+
+@pytest.mark.parametrize("ready", READY, ids=lambda ready: ready.name)
+def test_a_recipe_states_no_learning_rate_that_the_run_would_choose(ready: gallery.Ready) -> None:
+    recipe = recipes.parse(ready.content)
+    cls = PLUGINS.find("strategies", recipe.strategy.name)
+    strategy = build(cls, recipe.strategy.options, where="strategy")
+    suggested = rates.suggest(recipe.model, PLUGINS.find("tasks", recipe.task), strategy, offline=True)
+    assert suggested is not None and suggested.training["learning_rate"] > 0
+    assert recipe.training.get("learning_rate") != suggested.training["learning_rate"]
 
 
 def test_an_unknown_recipe_lists_all() -> None:
