@@ -206,7 +206,7 @@ def train(
         reporter=reporter,
         cache=None if cache is None else Path(cache),
     )
-    return Trained.of(result)
+    return Trained.of(result, plugins=plugins)
 
 
 def load(
@@ -1116,10 +1116,11 @@ class Trained(Result):
     """The result of a run, which can also use its model; the model is loaded when it is first used."""
 
     @classmethod
-    def of(cls, result: Result) -> Trained:
-        """Return a result that can use its model."""
+    def of(cls, result: Result, *, plugins: Plugins) -> Trained:
+        """Return a result that can use its model, with the plugins of its run."""
         made = cls(**{each.name: getattr(result, each.name) for each in fields(Result)})
         vars(made)["_place"] = Path(result.directory).absolute()  # the current folder can change
+        vars(made)["_plugins"] = plugins
         return made
 
     def __eq__(self, other: object) -> bool:
@@ -1133,7 +1134,7 @@ class Trained(Result):
     @cached_property
     def finetuned(self) -> FineTuned:
         """The fine-tuned model, as `load` returns it."""
-        return load(vars(self)["_place"])
+        return load(vars(self)["_place"], plugins=vars(self)["_plugins"])
 
     @overload
     def predict(self, examples: str | Row | None = None, **columns: Any) -> Record: ...
@@ -1146,8 +1147,8 @@ class Trained(Result):
         found: Record | list[Record] = self.finetuned.predict(examples, **columns)
         return found
 
-    def evaluate(self, dataset: Any, *, split: str = "test") -> dict[str, float]:
-        """Score the model on other examples with answers; see `FineTuned.evaluate`."""
+    def evaluate(self, dataset: Any = None, *, split: str | None = None) -> dict[str, float]:
+        """Score the model on examples with answers; see `FineTuned.evaluate`."""
         return self.finetuned.evaluate(dataset, split=split)
 
 

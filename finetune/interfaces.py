@@ -601,7 +601,7 @@ class Evaluator(ABC):
         """Return the scales of scores in words, for people: ``{"f1": "0 to 100", "kl": "nats per token"}``.
 
         The scale of ``f1`` is also that of ``f1/cat``. A number with the scale ``rows``, ``tokens``
-        or ``threshold`` is no score: it explains the others, and the report lists it apart.
+        or ``threshold`` is no score: it explains the others, and the report lists it separately.
         """
         return {}
 
@@ -775,7 +775,7 @@ class Job:
     data_collator: Callable[..., Any] | None = None
     """Makes the batches, instead of the preprocessor's collator."""
     compute_metrics: Callable[..., Any] | None = None
-    """A function of the user from `transformers.EvalPrediction` to scores, beside those of the evaluator."""
+    """A function of the user from `transformers.EvalPrediction` to scores, added to those of the evaluator."""
 
 
 def _is_nested(ids: Any) -> bool:

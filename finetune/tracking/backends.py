@@ -36,7 +36,7 @@ class Tracker(ABC):
         name: Name of the run.
         known: Where an earlier start of the run logged, as `place` returned it; empty if there is none.
         step: The step of the checkpoint from which the run continues; None if it begins.
-        note: Tells the user.
+        note: Shows a sentence to the user.
     """
 
     def __init__(

@@ -37,10 +37,10 @@ class Trackers:
     begun: Mapping[str, Any]
     """Name → the tracker."""
     note: Callable[[str], None]
-    """Tells the user."""
+    """Shows a sentence to the user."""
 
     def finish(self, result: Result, directory: Path) -> None:
-        """Send a result. It is safe on the disk, so a tracker that cannot take it is an occasion for a note.
+        """Send a result. It is safe on the disk, so an error of a tracker becomes a note.
 
         Args:
             result: The result of the run.
@@ -63,7 +63,7 @@ def tracking(job: Job, *, step: int | None, note: Callable[[str], None]) -> Iter
     Args:
         job: What the trainer would get.
         step: The step of the checkpoint from which the run continues; None if it begins.
-        note: Tells the user.
+        note: Shows a sentence to the user.
 
     Raises:
         BadOptions: A tracker cannot begin a run.
@@ -94,8 +94,11 @@ def tracking(job: Job, *, step: int | None, note: Callable[[str], None]) -> Iter
             job=replace(job, arguments=arguments, callbacks=[*job.callbacks, *callbacks]), begun=begun, note=note
         )
     except BaseException:
-        for tracker in begun.values():
-            tracker.fail()
+        for name, tracker in begun.items():
+            try:
+                tracker.fail()
+            except Exception as error:  # noqa: BLE001, as in `Trackers.finish`; the error of the run counts
+                note(f"{name} was not informed that the run failed: {described(error)}")
         raise
 
 

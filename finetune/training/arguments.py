@@ -458,7 +458,7 @@ def device_arguments() -> dict[str, Any]:
 
 
 FP16_ON_CPU = "it has no effect without a GPU: training runs in float32. Leave it out."
-"""What accelerate 1.15 does with ``fp16`` on a CPU, without a word."""
+"""What accelerate 1.15 does with ``fp16`` on a CPU, without a message."""
 
 
 def without_effect(arguments: Mapping[str, Any]) -> list[str]:

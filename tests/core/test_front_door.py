@@ -32,6 +32,7 @@ import finetune
 from finetune import data, front_door
 from finetune import plan as plans
 from finetune import recipe as recipes
+from finetune.api import Trained
 from finetune.errors import BadData, BadOptions, BadRecipe, FinetuneError, OutputExists
 from finetune.interfaces import Columns, Strategy
 from finetune.plugins import discover
@@ -216,6 +217,13 @@ def test_objects_for_every_argument(toy_base: Path, tmp_path: Path) -> None:
     (tmp_path / "run" / "result.json").unlink()
     again = finetune.train(**arguments, resume=True)
     assert again.scores == result.scores and again.resumed_from == "checkpoint-6"
+
+
+def test_a_result_scores_validation_without_test_and_keeps_its_plugins(toy_run: Path) -> None:
+    plugins = discover()
+    result = Trained.of(Result.load(toy_run, trust_code=True), plugins=plugins)
+    assert result.evaluate({"train": TRAIN, "validation": HELD_OUT}) == result.evaluate(HELD_OUT)
+    assert result.finetuned.plan.plugins is plugins
 
 
 def even(records: Any) -> dict[str, float]:

@@ -186,7 +186,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> type[Recorder]:
     return Recorder
 
 
-def test_a_tracker_is_told_of_the_end_and_of_a_failure(recorded: Any, toy_base: Path, tmp_path: Path) -> None:
+def test_a_tracker_gets_the_end_and_a_failure(recorded: Any, toy_base: Path, tmp_path: Path) -> None:
     recipe = toy.recipe(toy_base, tmp_path / "run", training={**STEPS, "report_to": "tensorboard"})
     finetune.train(**recipe)
     assert recorded.events == ["begin", "finish"]
@@ -198,6 +198,9 @@ def test_a_tracker_is_told_of_the_end_and_of_a_failure(recorded: Any, toy_base: 
     with pytest.raises(RuntimeError, match="boom"):
         finetune.train(**{**recipe, "output": str(tmp_path / "other")}, callbacks=[Boom])
     assert recorded.events == ["begin", "fail"]
+    recorded.breaks = "fail"
+    with pytest.raises(RuntimeError, match="boom"):  # not the error of the tracker
+        finetune.train(**{**recipe, "output": str(tmp_path / "third")}, callbacks=[Boom])
 
 
 class Boom(TrainerCallback):
