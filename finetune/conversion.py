@@ -127,6 +127,16 @@ class Conversion:
         named = source if source and source.rpartition(".")[2] != last else ""
         self.comments[parts] = f"{named}: {note}" if named and note else named or note
 
+    def remove(self, place: tuple[str, str], status: Status, note: str) -> None:
+        """Remove an option of a section, and say why of the key that set it."""
+        section, name = place
+        del self.recipe[section][name]
+        self.comments.pop(place, None)
+        source = self.sources.pop(place, "") or f"{section}.{name}"
+        if status == "unneeded":
+            self.outcomes.pop(source, None)
+        self.tell(source, status, note)
+
     def tell(self, key: str, status: Status, note: str = "") -> None:
         """Say what happened to a key. It counts as missing if any part of it is, and as mapped if any part is."""
         order: tuple[Status, ...] = ("empty", "unneeded", "mapped", "missing")

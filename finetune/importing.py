@@ -13,7 +13,7 @@ from finetune.errors import BadOptions, BadRecipe, Incompatible, MissingLibrary,
 from finetune.interfaces import Importer, Strategy, Task
 from finetune.plugins import Plugins, resolve
 from finetune.recipe import foreign, options
-from finetune.training import sharding_options
+from finetune.training import early_stopping, sharding_options
 from finetune.training.arguments import check_arguments
 
 WIDTH = 120
@@ -132,6 +132,27 @@ def _settle_training(conversion: Conversion, task: Task, arguments: type) -> Non
             resolve(task.check_training)(task, training)
 
     _remove_refused(conversion, "training", check)
+    _settle_early_stopping(conversion, task)
+
+
+def _settle_early_stopping(conversion: Conversion, task: Task) -> None:
+    """Let a run that stops early save whenever it is evaluated; remove early stopping that cannot work."""
+    training = conversion.recipe.get("training", {})
+    if not early_stopping.is_on(training):
+        return
+    when_saved = (training.get("save_strategy"), training.get("save_steps"))
+    when_evaluated = (training.get("eval_strategy"), training.get("eval_steps"))
+    if "eval_strategy" in training and when_saved != when_evaluated:
+        for name in ("save_strategy", "save_steps"):
+            if name in training:
+                note = "With early stopping, a checkpoint is saved at each evaluation."
+                conversion.remove(("training", name), "unneeded", note)
+    if training.get("load_best_model_at_end") is False:
+        note = "A run that stops early ends with its best weights."
+        conversion.remove(("training", "load_best_model_at_end"), "unneeded", note)
+    problem = _problem(lambda given: early_stopping.check(given, task.training), training)
+    if problem is not None:
+        conversion.remove(("training", early_stopping.PATIENCE), "missing", problem)
 
 
 def _settle_sharding(conversion: Conversion, strategy: Strategy) -> None:
@@ -172,15 +193,10 @@ def _remove_refused(
         problem = _problem(check, {name: given[name]})
         if problem is None:
             continue
-        place = (section, name)
-        source = conversion.sources.pop(place, "") or f"{section}.{name}"
-        conversion.comments.pop(place, None)
-        value = given.pop(name)
-        if value is False or value is None:
-            conversion.outcomes.pop(source, None)
-            conversion.tell(source, "unneeded", "It is off.")
+        if given[name] is False or given[name] is None:
+            conversion.remove((section, name), "unneeded", "It is off.")
         else:
-            conversion.tell(source, "missing", problem)
+            conversion.remove((section, name), "missing", problem)
     if not only and (problem := _problem(check, given)):
         conversion.tell(section, "missing", f"The options contradict each other: {problem}")
 

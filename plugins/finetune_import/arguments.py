@@ -11,6 +11,7 @@ from finetune.errors import MissingLibrary
 from finetune.kit import Conversion, Key, discover, handled, mapped, missing, resolve, unneeded
 
 _PUSH = "A run is never pushed while it trains. Use `finetune push` afterwards."
+STOPS_EARLY = "by the task's score where the file names none, which is the loss there"
 _RESUME = "Use `finetune train recipe.yaml --resume`."
 
 ARGUMENTS: Mapping[str, Key] = {
@@ -88,6 +89,7 @@ def follow_arguments(
     if conversion.get("eval_steps") is not None and is_scored is None:
         note = f"It has no effect in {conversion.tool}, as eval_strategy is not set. Here, each epoch is scored."
         conversion.tell("eval_steps", "unneeded", note)
+    put_direction(conversion)
     known = names_of_arguments(task)
     for name, value in content.items():
         rule = keys.get(name)
@@ -96,6 +98,14 @@ def follow_arguments(
             continue
         if name in known:
             conversion.put(f"training.{name}", value, source=name)
+
+
+def put_direction(conversion: Conversion) -> None:
+    """Write which values of the named score are better, as transformers guesses it from the name."""
+    metric = conversion.get("metric_for_best_model")
+    if metric is not None and conversion.get("greater_is_better") is None:
+        note = "as transformers guesses from the name of the score"
+        conversion.put("training.greater_is_better", not str(metric).endswith("loss"), note=note)
 
 
 @cache

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from finetune.interfaces import Importer
 from finetune.kit import Conversion, Key, handled, mapped, missing, unneeded
-from finetune_import.arguments import ARGUMENTS
+from finetune_import.arguments import ARGUMENTS, STOPS_EARLY, put_direction
 from finetune_import.axolotl_data import convert_data, convert_stream
 from finetune_import.strategies import put_lora
 
@@ -179,7 +179,10 @@ KEYS: Mapping[str, Key] = {
     "dataloader_pin_memory": unneeded(_FASTER),
     "dataloader_prefetch_factor": mapped("training.dataloader_prefetch_factor"),
     "accelerator_config": mapped("training.accelerator_config"),
-    "early_stopping_patience": handled("", "it counts evaluations, as there"),
+    "early_stopping_patience": mapped("training.early_stopping_patience", STOPS_EARLY, takes=(int,)),
+    "load_best_model_at_end": mapped("training.load_best_model_at_end"),
+    "metric_for_best_model": mapped("training.metric_for_best_model"),
+    "greater_is_better": mapped("training.greater_is_better"),
     "seed": mapped("seed"),
     "local_rank": unneeded("torchrun or accelerate sets it."),
     # saving and logging
@@ -352,6 +355,7 @@ class AxolotlImporter(Importer):
         _schedule(conversion)
         _precision(conversion)
         _rhythm(conversion)
+        put_direction(conversion)
         _trackers(conversion)
         _objective(conversion)
         _plugins(conversion)
@@ -527,9 +531,6 @@ def _schedule(conversion: Conversion) -> None:
         conversion.put("training.optim_args", text, source="optim_args")
     elif given is not None:
         conversion.put("training.optim_args", given, source="optim_args")
-    if conversion.get("early_stopping_patience"):
-        note = "Set the early stopping of training; it counts evaluations, as Axolotl's does."
-        conversion.tell("early_stopping_patience", "missing", note)
 
 
 def _precision(conversion: Conversion) -> None:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from finetune.errors import BadRecipe
 from finetune.interfaces import Importer
 from finetune.kit import Conversion, Key, handled, mapped, missing, unneeded
-from finetune_import.arguments import ARGUMENTS, follow_arguments
+from finetune_import.arguments import ARGUMENTS, STOPS_EARLY, follow_arguments
 from finetune_import.strategies import put_lora
 
 _FASTER = "It changes speed or memory only."
@@ -137,7 +137,7 @@ KEYS: Mapping[str, Key] = {
     "pure_bf16": handled("model.options.dtype", "`bfloat16`"),
     "disable_gradient_checkpointing": handled("training.activation_checkpointing", "LLaMA-Factory turns it on"),
     "compute_accuracy": unneeded("Each run is scored."),
-    "early_stopping_steps": missing("Set the early stopping of training."),
+    "early_stopping_steps": mapped("training.early_stopping_patience", STOPS_EARLY, takes=(int,)),
     "plot_loss": unneeded("The report has the curves."),
     "include_effective_tokens_per_second": unneeded("The result has the tokens for each second."),
     "use_swanlab": missing("Set training.report_to: [swanlab]."),

@@ -20,6 +20,7 @@ from finetune.cli import main
 from finetune.conversion import EMPTY, Conversion
 from finetune.errors import BadRecipe
 from finetune.plugins import discover
+from finetune.training.arguments import arguments
 from finetune_import import axolotl, llama_factory, texts, trainer_scripts, trl_command
 
 PLUGINS = discover()
@@ -313,6 +314,37 @@ def test_what_does_not_go_with_fsdp_is_named(tmp_path: Path) -> None:
     conversion = convert(tmp_path, {**sharded, "adapter": "lora", "load_in_4bit": False})
     assert conversion.recipe["training"]["fsdp"] is True
     assert "cannot be used with fsdp" in lost(conversion)["optimizer"]
+
+
+STEPS = {"evals_per_epoch": None, "saves_per_epoch": None, "eval_strategy": "steps", "eval_steps": 50}
+
+
+@pytest.mark.parametrize(
+    ("content", "key"),
+    [
+        ({**AXOLOTL, **STEPS, "save_steps": 100, "num_epochs": 9}, "early_stopping_patience"),
+        ({**AXOLOTL, "save_strategy": "no", "load_best_model_at_end": False}, "early_stopping_patience"),
+        ({**FACTORY, "eval_strategy": "steps", "eval_steps": 50, "save_steps": 500, "val_size": 0.1,
+          "metric_for_best_model": "eval_loss"}, "early_stopping_steps"),
+    ],
+)  # fmt: skip
+def test_a_run_that_stops_early_saves_when_it_is_scored(content: dict[str, Any], key: str, tmp_path: Path) -> None:
+    conversion = convert(tmp_path, {**content, key: 3})
+    training = conversion.recipe["training"]
+    assert training["early_stopping_patience"] == 3
+    assert training.keys().isdisjoint({"save_strategy", "save_steps", "load_best_model_at_end"})
+    assert lost(conversion) == {}
+    assert training.get("greater_is_better") == (False if "metric_for_best_model" in content else None)
+    plan = plans.make(recipes.parse(conversion.recipe), discover(), for_training=False)
+    chosen = arguments(plan.recipe, plan.task, evaluator=plan.evaluator, validation=True)
+    assert chosen["save_strategy"] == chosen["eval_strategy"] == "steps"
+    assert chosen["save_steps"] == chosen["eval_steps"] == training["eval_steps"]
+
+
+def test_early_stopping_that_cannot_work_is_named(tmp_path: Path) -> None:
+    conversion = convert(tmp_path, {**FACTORY, "eval_strategy": "epoch", "val_size": 0.1, "early_stopping_steps": 3})
+    assert "early_stopping_patience" not in conversion.recipe["training"]
+    assert "because it is evaluated 3 times" in lost(conversion)["early_stopping_steps"]
 
 
 def test_rows_that_axolotl_counts_are_no_share(tmp_path: Path) -> None:
