@@ -32,8 +32,8 @@ def flat(record: Record) -> dict[str, Any]:
     """Return a record as one row of a table: the columns of the input, the prediction, and the place.
 
     A mapping becomes a column for each of its keys: ``probabilities.sea``. Lists and deeper mappings become JSON. A
-    column of the input that has the name of one of ours becomes ``input.NAME``, also if that is the input of an earlier
-    prediction: no column replaces another.
+    column of the input that has the name of one of ours becomes ``input.NAME``; if the input has that name too, the
+    prefix is repeated.
 
     >>> flat({"place": {"file": "a.csv", "line": 2}, "input": {"text": "ship"}, "prediction": "sea",
     ...       "probabilities": {"sea": 0.9}})
