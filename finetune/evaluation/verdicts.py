@@ -34,8 +34,8 @@ LEAST_ENTRIES = 10
 """A curve is read only if the log has at least this many losses."""
 
 
-NO_SCORES = ("total", "count", "thresh", "threshold")
-"""Last words of the names of values that are no scores: numbers of rows, and thresholds."""
+NO_SCORES = ("total", "count", "tokens", "thresh", "threshold")
+"""Last words of the names of values that are no scores: numbers of rows or tokens, and thresholds."""
 MICRO = ("precision_micro", "recall_micro", "f1_micro")
 """Averages over all labels together: equal to the accuracy if each row has one label."""
 
@@ -51,6 +51,8 @@ def shown(scores: Mapping[str, float], *, primary: str = "") -> dict[str, float]
 
     >>> list(shown({"accuracy": 0.5, "f1_micro": 0.5, "f1_macro": 0.4, "NoAns_total": 39, "best_f1_thresh": 0.0}))
     ['accuracy', 'f1_macro']
+    >>> list(shown({"perplexity": 9.5, "tokens": 4096}))
+    ['perplexity']
     """
     micro = [scores[name] for name in MICRO if name in scores]
     repeats = "accuracy" in scores and all(math.isclose(value, scores["accuracy"]) for value in micro)

@@ -32,7 +32,8 @@ def flat(record: Record) -> dict[str, Any]:
     """Return a record as one row of a table: the columns of the input, the prediction, and the place.
 
     A mapping becomes a column for each of its keys: ``probabilities.sea``. Lists and deeper mappings become JSON. A
-    column of the input that has the name of one of ours becomes ``input.NAME``.
+    column of the input that has the name of one of ours becomes ``input.NAME``; if the input has that name too, the
+    prefix is repeated.
 
     >>> flat({"place": {"file": "a.csv", "line": 2}, "input": {"text": "ship"}, "prediction": "sea",
     ...       "probabilities": {"sea": 0.9}})
@@ -51,9 +52,13 @@ def flat(record: Record) -> dict[str, Any]:
     for name in _PLACE:
         if name in place:
             ours.setdefault(name, place[name])
-    row = {}
-    for name, value in record.get(INPUT, {}).items():
-        row[f"{INPUT}.{name}" if name in ours else name] = _cell(value)
+    given = record.get(INPUT, {})
+    row: dict[str, Any] = {}
+    for name, value in given.items():
+        shown = name
+        while shown in ours or shown in row or (shown != name and shown in given):
+            shown = f"{INPUT}.{shown}"
+        row[shown] = _cell(value)
     return {**row, **ours}
 
 

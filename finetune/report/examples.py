@@ -129,7 +129,7 @@ def _pair(chosen: Any, rejected: Any, record: Mapping[str, Any]) -> tuple[list[A
 def _completion(example: dict[str, Any], record: Mapping[str, Any]) -> list[Any]:
     """Return the answers of an example with one: it is labelled, or it is what the model should write."""
     given = _as_turns(example.pop("completion"), role="assistant")
-    reward = f"reward {verdicts.format_score(record['reward'])}" if _is_number(record.get("reward")) else ""
+    reward = _reward(record)
     if isinstance(example.get("label"), bool):
         wanted = example.pop("label")
         title = "labelled desirable" if wanted else "labelled undesirable"

@@ -225,9 +225,16 @@ def empty(folder: Path) -> Path:
     return folder / "empty.csv"
 
 
+def test_the_table_of_a_prediction_can_be_predicted_again_and_keeps_each_column() -> None:
+    row: dict[str, Any] = {"text": "ship"}
+    for number in range(4):
+        row = tables.flat({"place": {"file": f"{number}.csv"}, "input": row, "prediction": number})
+        assert sorted(value for name, value in row.items() if "prediction" in name) == list(range(number + 1))
+
+
 VALUES = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=5)
 CELLS = VALUES | st.lists(VALUES, max_size=2)
-NAMES = st.sampled_from(["text", "prediction", "file", "left_out", "ä,\n\"'"])
+NAMES = st.sampled_from(["text", "prediction", "input.prediction", "file", "left_out", "ä,\n\"'"])
 
 
 @given(
@@ -246,6 +253,9 @@ def test_a_table_holds_each_value_of_each_record(
     records: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     rows = [tables.flat(record) for record in records]
+    for record, row in zip(records, rows, strict=True):
+        made = len(record.get("probabilities", {})) + len({"file", "line"} & record["place"].keys())
+        assert len(row) == len(record["input"]) + 1 + made
     columns = tables.columns_of(records)
     text = "".join(tables.as_csv(records, columns))
     found = list(csv.DictReader(io.StringIO(text, newline="")))
