@@ -93,11 +93,12 @@ def _texts(number: int) -> str:
 class TextWarnings:
     """Counts texts with something that texts rarely hold: a special token, or a control character.
 
-    >>> warnings = TextWarnings()
-    >>> for row, text in enumerate(["tar", "<s>old</s> tar", "the\x07 bell"]):
-    ...     warnings.add(row, "text", text)
-    >>> [(finding.code, finding.row) for finding in warnings.findings()]
-    [('special-token-in-text', 1), ('control-character', 2)]
+    Examples:
+        >>> warnings = TextWarnings()
+        >>> for row, text in enumerate(["tar", "<s>old</s> tar", "the\x07 bell"]):
+        ...     warnings.add(row, "text", text)
+        >>> [(finding.code, finding.row) for finding in warnings.findings()]
+        [('special-token-in-text', 1), ('control-character', 2)]
     """
 
     def __init__(self) -> None:

@@ -2,8 +2,8 @@
 
 Run ``python tests/benchmarks/data_size.py --rows 1000 10000 100000``. Rows of two columns are written as gzipped JSON
 lines in four files. Each run is a process of its own: it reads and checks the data, and makes 20 steps with a tiny
-model. Memory is the peak of the process; the libraries alone take about 600 MiB. ``--plot docs/assets/data-size.svg``
-draws the figure of the page on large data.
+model. Memory is the peak of the process; the libraries alone take about 600 MiB. ``--plot FILE.svg`` draws
+the figures.
 """
 
 from __future__ import annotations
