@@ -57,6 +57,28 @@ def add_folder(folder: Path) -> None:
     path = str(folder.resolve())
     if path not in sys.path:
         sys.path.append(path)
+    _added.pop(path, None)
+    _added[path] = None
+
+
+_added: dict[str, None] = {}
+"""The folders that users named in this process; the latest is last."""
+
+
+def _hidden(module_name: str) -> tuple[str, str] | None:
+    """Return the file of a module, and the file of the latest folder that it hides; else None.
+
+    Python keeps a module once imported, so the ``mine.py`` of a second recipe would be that of the first.
+    """
+    first = module_name.partition(".")[0]
+    if not _added or (origin := getattr(sys.modules.get(first), "__file__", None)) is None:
+        return None
+    *earlier, latest = _added
+    found = Path(origin).resolve()
+    for own in (Path(latest, f"{first}.py"), Path(latest, first, "__init__.py")):
+        if own.is_file() and own != found and any(found.is_relative_to(folder) for folder in earlier):
+            return str(found), str(own)
+    return None
 
 
 def resolve(target: Any) -> Any:
@@ -85,12 +107,18 @@ def resolve(target: Any) -> Any:
         raise
     except Exception as error:  # the module can raise any error while it is imported
         raise BrokenPlugin(f"{target!r} cannot be imported: {described(error)}.") from error
+    if hidden := _hidden(module_name):
+        raise BrokenPlugin(
+            f"{target!r}: this Python process has already imported {hidden[0]}, and a module is imported once. "
+            f"To use {hidden[1]}, start a new process, or give one of the two files another name."
+        )
     try:
         return getattr(module, attribute)
     except AttributeError as error:
         public = [name for name in vars(module) if not name.startswith("_")]
         raise UnknownName(
-            f"{target!r}: module {module_name!r} has no {attribute!r}.{did_you_mean(attribute, public)}"
+            f"{target!r}: {getattr(module, '__file__', None) or 'the module'} has no {attribute!r}."
+            f"{did_you_mean(attribute, public)}"
         ) from error
 
 

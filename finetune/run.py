@@ -514,7 +514,8 @@ def resolved(plan: Plan, job: Job) -> dict[str, Any]:
 
 def identify(prepared: Prepared, job: Job, described: Mapping[str, Any]) -> checkpoints.Identity:
     """Return what must not change between a run and its continuation."""
-    content, environment = resolved(prepared.plan, job), results.environment()
+    plan = prepared.plan
+    content, environment = resolved(plan, job), results.environment()
     sections, harmless = ["task", "model", "strategy", "preprocessor", "seed"], checkpoints.HARMLESS
     if scores_choose_weights(job):
         sections += ["evaluator", "generation"]
@@ -524,13 +525,13 @@ def identify(prepared: Prepared, job: Job, described: Mapping[str, Any]) -> chec
         **{f"training.{key}": value for key, value in content["training"].items() if key not in harmless},
         **{f"data.{split}": digest for split, digest in prepared.examples.fingerprints.items()},
         **({"stream": job.stream.identity} if job.stream is not None else {}),
-        **({"python": plan.recipe.python} if (plan := prepared.plan).recipe.python else {}),
+        **({"python": plan.recipe.python} if plan.recipe.python else {}),
         "processes": environment["processes"],
         checkpoints.BASE: bases.facts(described),
     }
     circumstances = {**environment["versions"], "threads": environment["threads"]}
     fixed = {"processes": streaming.FIXED_PROCESSES} if job.stream is not None else {}
-    plan, defaults = prepared.plan, {}
+    defaults: dict[str, dict[str, Any]] = {}
     for section in ("preprocessor", "strategy", "evaluator"):
         known = document(type(getattr(plan, section)))
         defaults[section] = {option.name: option.default for option in known if not option.required}

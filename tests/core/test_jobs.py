@@ -303,7 +303,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     (tmp_path / "data.csv").write_text("text,label\n")
-    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "job_evaluator.py").write_text(MINE)
     (tmp_path / "base").mkdir()
     return tmp_path
 
@@ -326,8 +326,8 @@ def test_the_file_is_printed_or_written_and_nothing_is_replaced(project: Path) -
 
 
 def test_what_another_machine_lacks_is_listed(project: Path) -> None:
-    done = run("--for", "kubernetes", "evaluator.name=mine:Mine")
-    assert done.stderr == "note: copy into the volume, under the same paths: base, data.csv, mine.py\n"
+    done = run("--for", "kubernetes", "evaluator.name=job_evaluator:Mine")
+    assert done.stderr == "note: copy into the volume, under the same paths: base, data.csv, job_evaluator.py\n"
     assert run("--for", "skypilot", f"card.description='{'a.b' * 200}'").stderr == ""
     elsewhere = project.parent / "elsewhere.csv"
     elsewhere.write_text("text,label\n")
@@ -341,7 +341,7 @@ def test_what_another_machine_lacks_is_listed(project: Path) -> None:
         ("training.learning_rte=1e-4", "Did you mean 'learning_rate'?"),
         ("strategy=loora", "Did you mean 'lora'?"),
         ("strategy.rank=4", "rank"),
-        ("evaluator.name=mine:Nothing", "Nothing"),
+        ("evaluator.name=job_evaluator:Nothing", "Nothing"),
         ("training.max_steps=-5", "max_steps"),
     ],
 )
@@ -358,7 +358,7 @@ def test_a_recipe_that_train_refuses_gives_no_job(project: Path, override: str, 
         ("{train: data.csv, test: [t1.csv, data.csv]}", ["t1.csv"]),
         ("owner/name", []),
         ("sample:harbour-qa", []),
-        ("mine:load", []),
+        ("job_evaluator:load", []),
         (".", []),
     ],
 )

@@ -106,6 +106,27 @@ def test_modules_next_to_a_recipe_are_found_and_shadow_nothing(tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("path_as_it_was")
+@pytest.mark.parametrize("package", [False, True])
+def test_a_module_of_another_recipe_is_never_taken_for_the_one_of_this(package: bool, tmp_path: Path) -> None:
+    files = []
+    for value, name in enumerate(("first", "second")):
+        file = tmp_path / name / ("beside_two/__init__.py" if package else "beside_two.py")
+        file.parent.mkdir(parents=True)
+        file.write_text(f"VALUE = {value}\n")
+        files.append(str(file))
+    add_recipe_folder(tmp_path / "first" / "recipe.yaml")
+    assert resolve("beside_two:VALUE") == 0
+    add_recipe_folder(tmp_path / "second" / "recipe.yaml")
+    with pytest.raises(BrokenPlugin) as refused:
+        resolve("beside_two:VALUE")
+    assert f"already imported {files[0]}, " in str(refused.value) and f"To use {files[1]}, start" in str(refused.value)
+    add_recipe_folder(tmp_path / "first" / "recipe.yaml")
+    assert resolve("beside_two:VALUE") == 0
+    with pytest.raises(UnknownName, match=rf"^'beside_two:VALU': {files[0]} has no 'VALU'\. Did you mean 'VALUE'\?"):
+        resolve("beside_two:VALU")
+
+
+@pytest.mark.usefixtures("path_as_it_was")
 @pytest.mark.parametrize(
     ("code", "message"),
     [
