@@ -27,6 +27,7 @@ CODES: dict[str, str] = {
     "mixed-formats": "a split mixes text files with parquet or arrow files",
     "columns-differ": "another file of a split lacks columns of the first file, or has other types",
     "unknown-split": "the named split does not exist, or the name is not train, validation or test",
+    "folder-left-out": "texts are not used, because not every split has the folder of their label (warning)",
     "unused-split": "the run does not use this split of the source (warning)",
     "unlabelled-split": "no row of a held-out split has an answer, so the run does not use it (warning)",
     "source-failed": "a Hub data set, a plugin's source or a Python function returned no rows",

@@ -13,6 +13,7 @@ from typing import Any
 
 import datasets
 
+from finetune.data import text_folders
 from finetune.data.findings import Report
 from finetune.data.readers import signatures
 from finetune.data.readers.formats import Formats
@@ -161,7 +162,7 @@ def _folder(source: Source, folder: Path, *, formats: Formats, report: Report) -
     """Return the files of a folder by their stems, or the data set that `Dataset.save_to_disk` wrote there.
 
     A file that cannot be read, such as a workbook, is reported if its name is that of a split, or
-    if there is no data file.
+    if there is no data file. Without a data file, texts in a folder for each label are read.
     """
     if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
         try:
@@ -198,32 +199,16 @@ def _folder(source: Source, folder: Path, *, formats: Formats, report: Report) -
                 report.error("unknown-format", f"the file is {what}.", fix=fix, file=str(path))
     if not found and report.levels["error"]:
         report.stop()
-    classes = [] if wanted & found.keys() else _class_folders(folder)
-    if classes:
-        raise _failed(
-            f"{source.path}: the folder has a folder of text files for each class ({_listed(classes, most=4)}), which "
-            "is not read. Write a Python function that returns the rows, and set dataset.path: my_module:load. "
-            "The page 'Load your data' shows one."
-        )
+    labelled = {} if wanted & found.keys() else text_folders.find(folder)
+    if labelled:
+        _refuse(source, "format", what="a folder for each label")
+        return dict(text_folders.read(labelled, source, folder, report=report))
     if not found:
         raise _failed(
             f"{source.path}: the folder contains no data file, such as train.csv. It contains: "
             f"{_listed(path.name for path in folder.iterdir())}. Supported suffixes: {_listed(formats.suffixes())}."
         )
     return {split: Files(tuple(names)) for split, names in found.items()}
-
-
-def _class_folders(folder: Path) -> list[str]:
-    """Return the folders of text files, one for each class: those in ``train``, ``test`` …, else those in the folder.
-
-    Empty if no two folders with text files are next to each other.
-    """
-    inside = sorted(path for path in folder.iterdir() if path.is_dir())
-    for parent in (*inside, folder):
-        with_texts = [path for path in sorted(parent.iterdir()) if path.is_dir() and any(path.glob("*.txt"))]
-        if len(with_texts) > 1:
-            return [str(path.relative_to(folder)) for path in with_texts]
-    return []
 
 
 def _called(function: Callable[..., Any], *arguments: str, source: Source) -> dict[str, Any]:

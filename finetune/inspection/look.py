@@ -84,7 +84,8 @@ def look(path: str, plugins: Plugins) -> Look:
     dataset: dict[str, Any] = {"path": path}
     why: dict[str, str] = {}
     rows: dict[str, Sequence[Row]] = {}
-    complete, findings, form = True, [], "rows of Python"
+    complete, findings = True, []
+    form = "a folder with texts for each label" if Path(path).expanduser().is_dir() else "rows of Python"
     for role, content in parts.items():
         if not isinstance(content, Files):
             kept = list(islice(iter(content), MOST_ROWS + 1))

@@ -193,18 +193,71 @@ def test_an_archive_in_a_folder_of_data_files_matters_only_if_it_is_a_missing_sp
     assert set(loaded(str(tmp_path)).splits) == {"train"}
 
 
-@pytest.mark.parametrize("below", ["", "train"])
-def test_a_folder_for_each_class_is_named_with_what_to_do(tmp_path: Path, below: str) -> None:
-    for name in ("pos", "neg", "unsup"):
-        (tmp_path / below / name).mkdir(parents=True)
-        (tmp_path / below / name / "0_9.txt").write_text("fine")
-    (tmp_path / below / "urls_pos.txt").write_text("a list")
-    named = ", ".join(str(Path(below) / name) for name in ("neg", "pos", "unsup"))
-    error = str(refusal(str(tmp_path)))
-    assert f"has a folder of text files for each class ({named}), which is not read" in error
-    assert "dataset.path: my_module:load" in error
+# --- a folder for each label ------------------------------------------------------------------------------------------
+
+
+def texts(folder: Path, *names: str, content: str = "fine") -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"{content} {name}\n", encoding="utf-8")
+
+
+def test_a_folder_for_each_label_is_read_by_its_splits(tmp_path: Path) -> None:
+    texts(tmp_path, "train/pos/0_9.txt", "train/neg/0_1.txt", "train/unsup/0_0.txt", "train/unsup/1_0.txt")
+    texts(tmp_path, "test/neg/b.txt", "test/pos/a.txt", "test/neg/a.txt", "train/urls_pos.txt", "README")
+    examples = loaded(str(tmp_path))
+    assert list(examples.splits["train"]) == [
+        {"text": "fine train/neg/0_1.txt\n", "label": "neg", "id": "train/neg/0_1.txt"},
+        {"text": "fine train/pos/0_9.txt\n", "label": "pos", "id": "train/pos/0_9.txt"},
+    ]
+    assert examples.splits["test"]["id"] == ["test/neg/a.txt", "test/neg/b.txt", "test/pos/a.txt"]
+    (finding,) = examples.findings
+    assert (finding.code, finding.level, finding.split) == ("folder-left-out", "warning", "train")
+    assert finding.message.startswith("the 2 texts in the folder 'unsup' are not used")
+    chosen = loaded(str(tmp_path), options={"labels": ["unsup", "pos"]})
+    assert chosen.splits["train"]["label"] == ["pos", "unsup", "unsup"] and not chosen.findings
     write(tmp_path / "train.csv")
-    assert set(loaded(str(tmp_path)).splits) == {"train"}
+    assert loaded(str(tmp_path)).splits["train"].column_names != ["text", "label", "id"]
+
+
+def test_folders_of_labels_without_splits_are_train(tmp_path: Path) -> None:
+    texts(tmp_path, "ham/2.txt", "spam/1.txt", "ham/1.txt", "notes/a.pdf")
+    assert loaded(str(tmp_path)).splits["train"]["id"] == ["ham/1.txt", "ham/2.txt", "spam/1.txt"]
+
+
+def test_texts_without_a_label_next_to_labelled_ones_are_named(tmp_path: Path) -> None:
+    texts(tmp_path, "train/a/1.txt", "train/b/1.txt", "dev/a/1.txt", "dev/b/1.txt", "test/1.txt", "test/2.txt")
+    left = [finding.message for finding in loaded(str(tmp_path), splits={"validation": "dev"}).findings]
+    assert left == ["the 2 texts in the folder 'test' are not used: they have no label."]
+
+
+def test_a_text_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
+    texts(tmp_path, "a/1.txt", "b/1.txt")
+    (tmp_path / "b" / "2.txt").write_bytes("caf\u00e9".encode("cp1252"))
+    error = refusal(str(tmp_path))
+    assert [(each.code, each.file, each.line) for each in error.findings] == [
+        ("wrong-encoding", str(tmp_path / "b" / "2.txt"), 1)
+    ]
+    assert loaded(str(tmp_path), encoding="cp1252").splits["train"]["text"][-1] == "caf\u00e9"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label": ["a", "b"]}, "has no option 'label'"),
+        ({"labels": ["a"]}, "must be a list of two names"),
+        ({"labels": "a"}, "must be a list of two names"),
+        ({"labels": ["a", "bb"]}, "there is no folder 'bb'. Did you mean 'b'?"),
+    ],
+)
+def test_a_wrong_choice_of_labels_is_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    texts(tmp_path, "a/1.txt", "b/1.txt")
+    assert message in str(refusal(str(tmp_path), options=options))
+
+
+def test_splits_without_two_common_labels_are_refused(tmp_path: Path) -> None:
+    texts(tmp_path, "train/a/1.txt", "train/b/1.txt", "test/b/1.txt", "test/c/1.txt")
+    assert "the splits have different folders: a, b, c. Name the labels" in str(refusal(str(tmp_path)))
 
 
 def test_two_files_for_one_split_of_a_folder_are_refused_and_shards_are_not(tmp_path: Path) -> None:
