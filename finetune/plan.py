@@ -14,7 +14,7 @@ from finetune.interfaces import Evaluator, Preprocessor, Record, Strategy, Task
 from finetune.plugins import Plugins, class_path, resolve
 from finetune.python_objects import PythonObjects
 from finetune.recipe import Choice, Model, Recipe, options, to_mapping
-from finetune.training import early_stopping, sharding_options, upstream
+from finetune.training import early_stopping, sharding_options
 from finetune.training.arguments import check_arguments, check_generation, check_installed, check_streaming
 
 T = TypeVar("T")
@@ -74,7 +74,6 @@ def make(
     if for_training:
         python_objects.require(recipe, objects)
     problems: list[FinetuneError] = []
-    upstream.import_bitsandbytes()
 
     def attempt(build: Callable[[], T]) -> T | None:
         try:

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from transformers import EarlyStoppingCallback
-
 from finetune.errors import BadOptions
+from finetune.training import upstream
+
+upstream.import_bitsandbytes()  # the next import would import it too, with a warning
+
+from transformers import EarlyStoppingCallback  # noqa: E402
 
 PATIENCE, THRESHOLD = "early_stopping_patience", "early_stopping_threshold"
 

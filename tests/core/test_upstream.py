@@ -330,7 +330,12 @@ sys.meta_path.insert(0, Warns)
 
 
 @pytest.mark.parametrize(
-    ("code", "warns"), [("import finetune; finetune.train", False), ("import transformers; transformers.Trainer", True)]
+    ("code", "warns"),
+    [
+        ("import finetune; finetune.train", False),
+        ("import finetune.plan", False),  # as in `finetune check`
+        ("import transformers; transformers.Trainer", True),
+    ],
 )
 def test_the_api_imports_bitsandbytes_without_its_warning(code: str, warns: bool) -> None:
     command = [sys.executable, "-c", WARNING_AT_IMPORT + code]
