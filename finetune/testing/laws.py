@@ -140,7 +140,7 @@ def check_strategy(
 
     Args:
         strategy: The one to check.
-        model: Loaded with the strategy's `load_options`.
+        model: Loaded with the strategy's `load_options`, inside its `loading`.
         task: The task of the model.
         batch: Inputs of the model, with labels.
         begins_as_the_base: Whether `prepare` must keep the outputs; set False for virtual tokens,

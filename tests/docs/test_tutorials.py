@@ -11,7 +11,7 @@ from cells import parse
 from page import render
 
 SCRIPTS = tutorials.scripts()
-QUICK = {"02_sentiment", "03_extractive_qa"}
+QUICK = {"02_sentiment"}
 """Run in the suite; all in `pytest -m slow`, where the bases of the small world are made first."""
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*(?:e[-+]?\d+)?")
 PASSING = re.compile(r'<p class="ft-meta".*|<div class="ft-output ft-varies" markdown>.*?</div>', re.DOTALL)

@@ -85,7 +85,8 @@ def test_our_strategies_obey_the_laws(name: str, words: Any, tmp_path: Path) -> 
     base = tiny_model("bert", words, tmp_path / "base", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     strategy = FOUND.find("strategies", name)()
     torch.manual_seed(0)
-    model = getattr(transformers, task.model_class).from_pretrained(base, num_labels=3, **strategy.load_options())
+    with strategy.loading():
+        model = getattr(transformers, task.model_class).from_pretrained(base, num_labels=3, **strategy.load_options())
     batch = dict(words(["gulls circle", "a pier", "the tide"], padding=True, return_tensors="pt"))
     check_strategy(
         strategy,

@@ -90,7 +90,8 @@ def test_what_trains_is_what_the_method_adds_and_what_was_newly_initialized(name
     section, adds = METHODS[name]
     given = {option: value for option, value in section.items() if option != "name"}
     built = options.build(discover().find("strategies", section["name"]), given, where="strategy")
-    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=2, **built.load_options())
+    with built.loading():
+        model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=2, **built.load_options())
     model = built.prepare(model, toy.TASK, newly_initialized={"classifier", "bert.pooler.dense"})
     trains = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     whole = {name for name in trains if re.search(WHOLE, name)}

@@ -277,7 +277,7 @@ def test_the_watch_warns_once_a_stretch() -> None:
         ({"preprocessor": {"reward": ""}}, BadOptions, "reward is missing. Name a Python function"),
         ({"preprocessor": {"reward": "test_rl:unclear"}}, BadOptions, "returned the text 'good' for completion 0"),
         ({"preprocessor": {"reward": "brevity"}}, BadOptions, "neither a folder nor a Python function"),
-        ({"preprocessor": {"reward": "test_rl:brevety"}}, BadOptions, "module 'test_rl' has no 'brevety'"),
+        ({"preprocessor": {"reward": "test_rl:brevety"}}, BadOptions, r"test_rl\.py has no 'brevety'"),
         ({"preprocessor": {"reward": "no_such_rewards:any"}}, BadOptions, "there is no module 'no_such_rewards'"),
         (
             {"preprocessor": {"reward": "test_rl:PROMPTS"}},
