@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,15 @@ FOREIGN = 0.003
 """Share of letters outside English from which a text is likely to be in another language."""
 _LOOKED_AT = 500
 """Texts whose letters are counted."""
+
+
+STEPS = 200
+"""Steps that a new head should train for."""
+MOST_EPOCHS = 10
+FEW_ROWS = (
+    f"enough for about {STEPS} steps, at most {MOST_EPOCHS}: with few rows, a new head needs more than the usual "
+    "epochs (Mosbach et al. 2021, Zhang et al. 2021, “Revisiting Few-sample BERT Fine-tuning”)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +69,9 @@ def chosen(seen: Look, proposal: Proposal, plugins: Plugins, *, model: str | Non
     base = Base(path=model, why="you name it") if model else base_model(task, _texts(seen, proposal))
     if not model:
         why["model"] = _sentence(base.why)
+    training = _training(task, seen)
+    if training:
+        why["training.num_train_epochs"] = f"{FEW_ROWS}."
     learned = proposal.form.learned if proposal.form is not None else {}
     return (
         Chosen(
@@ -66,10 +79,35 @@ def chosen(seen: Look, proposal: Proposal, plugins: Plugins, *, model: str | Non
             model=base.path,
             preprocessor=proposal.options,
             only_for_sample=frozenset(learned),
+            training=training,
             why=why,
         ),
         base if not model else Base(path=model, why="", note=where_it_is(model)),
     )
+
+
+def _training(task: Task, seen: Look) -> dict[str, Any]:
+    """Return the options of the training that fit the number of rows."""
+    if not seen.complete:
+        return {}
+    rows = len(seen.rows["train"]) * (1 if "validation" in seen.rows else 0.9)  # a tenth becomes validation
+    return training_for(task, rows)
+
+
+def training_for(task: Task, rows: float) -> dict[str, Any]:
+    """Return more epochs for few rows, if the task trains a new head; a language model would learn them by heart.
+
+    Args:
+        task: The task.
+        rows: The number of training rows.
+    """
+    if "LM" in task.model_class:
+        return {}
+    defaults = {"num_train_epochs": 3, "per_device_train_batch_size": 8}  # of transformers
+    given = {**defaults, **task.training, **task.starter.get("training", {})}
+    batch = given["per_device_train_batch_size"] * given.get("gradient_accumulation_steps", 1)
+    epochs = min(MOST_EPOCHS, math.ceil(STEPS * batch / max(rows, 1)))
+    return {"num_train_epochs": epochs} if epochs > given["num_train_epochs"] else {}
 
 
 def base_model(task: Task, texts: Sequence[str]) -> Base:

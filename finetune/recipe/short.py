@@ -24,6 +24,8 @@ class Chosen:
     """Options of the preprocessor that the form of the data needs; None for those to leave at their defaults."""
     only_for_sample: frozenset[str] = frozenset()
     """Options of the preprocessor that the sample of the task needs, and these data may not."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the training that fit the size of the data."""
     why: Mapping[str, str] = field(default_factory=dict)
     """Key, with dots, → the reason for its value: ``{"dataset.columns.stars": "5 different values"}``."""
 

@@ -136,6 +136,7 @@ def _for_data(starter: Mapping[str, Any], chosen: Chosen) -> dict[str, Any]:
         training = dict(starter.get("training", {}))
         training.pop("learning_rate", None)  # it is for the other model
         changed["training"] = training
+    changed["training"] = {**changed.get("training", {}), **chosen.training}
     return changed
 
 

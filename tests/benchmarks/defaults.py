@@ -1,4 +1,4 @@
-"""Every strategy from the recipe that `finetune init` prints, on three real data sets, against its best of three rates.
+"""Every strategy from the recipe that `finetune init --data` prints, on three real data sets, against other rates.
 
 python tests/benchmarks/defaults.py                            # all of it: 36 recipes, three rates each
 python tests/benchmarks/defaults.py --only lora,frozen --data sst2
@@ -27,6 +27,7 @@ from typing import Any
 import yaml
 
 import finetune
+from finetune.inspection import recommend
 from finetune.plugins import discover
 from finetune.recipe import starter
 
@@ -49,11 +50,12 @@ class Run:
     strategy: str
     rate: float
     rows: int
+    epochs: int
 
     @property
     def key(self) -> str:
         """Return what identifies the run in the file of finished runs."""
-        return json.dumps([self.data, self.strategy, self.rate, self.rows])
+        return json.dumps([self.data, self.strategy, self.rate, self.rows, self.epochs])
 
 
 def main() -> None:
@@ -62,6 +64,7 @@ def main() -> None:
     parser.add_argument("--only", help="some of the strategies, with commas")
     parser.add_argument("--data", default=",".join(SETS), help="some of the data sets, with commas")
     parser.add_argument("--rows", type=int, default=600, help="training rows")
+    parser.add_argument("--epochs", type=int, help="epochs; without it, those that `finetune init --data` prints")
     parser.add_argument("--kept", type=Path, default=Path("defaults.jsonl"), help="where finished runs are kept")
     parser.add_argument("--write", type=Path, help="a page with a place for the table")
     given = parser.parse_args()
@@ -71,16 +74,21 @@ def main() -> None:
         print(f"skipped: there is no {missing[0]} in {DATA}; FINETUNE_TEST_DATA can name another folder")
         return
     plugins = discover()
+    task = plugins.find("tasks", TASK)
     names = given.only.split(",") if given.only else sorted(plugins.catalogues["strategies"].targets)
     kept = read_kept(given.kept)
     lines = []
     for name in names:
         recipe = yaml.safe_load(starter.write(TASK, plugins, strategy=name, output="run"))
+        recipe["training"] |= recommend.training_for(task, given.rows)
+        if given.epochs is not None:
+            recipe["training"]["num_train_epochs"] = given.epochs
         printed = recipe["training"]["learning_rate"]
         for data in sets:
             found = {}
             for factor in FACTORS:
-                run = Run(data=data, strategy=name, rate=float(f"{printed * factor:.1e}"), rows=given.rows)
+                rate, epochs = float(f"{printed * factor:.1e}"), recipe["training"]["num_train_epochs"]
+                run = Run(data=data, strategy=name, rate=rate, rows=given.rows, epochs=epochs)
                 if run.key not in kept:
                     kept[run.key] = train(recipe, run)
                     with given.kept.open("a", encoding="utf-8") as file:

@@ -344,3 +344,28 @@ def test_a_recipe_for_data_has_nothing_of_the_sample(tmp_path: Path, plugins: Pl
     assert content["model"] == "google-t5/t5-small"
     assert "hb" not in content["preprocessor"].values()
     assert Source(**content["dataset"]).columns == {"en": "source", "de": "target"}
+
+
+@pytest.mark.parametrize(
+    ("task", "rows", "epochs"),
+    [
+        ("text-classification", 60, 10),  # 200 steps would take 60
+        ("text-classification", 800, 5),  # 720 rows train: 45 steps an epoch
+        ("text-classification", 3000, 2),
+        ("translation", 60, None),
+    ],
+)
+def test_few_rows_are_trained_for_more_epochs_if_there_is_a_new_head(
+    task: str, rows: int, epochs: int | None, tmp_path: Path, plugins: Plugins
+) -> None:
+    path = tmp_path / "rows.csv"
+    columns = ("text", "label") if task == "text-classification" else ("en", "de")
+    label = (lambda: pick("good", "bad")) if task == "text-classification" else text
+    path.write_text(table(times(lambda: dict(zip(columns, (text(5), label()), strict=True)), count=rows)))
+    seen = inspection.look(str(path), plugins)
+    chosen, _ = inspection.chosen(seen, inspection.propose(seen, plugins, task=task)[0], plugins)
+    content = starter.content_of(task, plugins, strategy="full", output="r", chosen=chosen)
+    usual = starter.content_of(task, plugins, strategy="full", output="r", chosen=replace(chosen, training={}))
+    wanted = epochs or usual["training"]["num_train_epochs"]
+    assert content["training"] == {**usual["training"], "num_train_epochs": wanted}
+    assert ("training.num_train_epochs" in chosen.why) == (wanted != usual["training"]["num_train_epochs"])
