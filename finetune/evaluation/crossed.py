@@ -8,8 +8,8 @@ the seeds. With J seeds, its variance is
 where C is the covariance, over samples of rows, of the scores of two models, and M the variance of the scores of the
 models on the given rows. C is estimated by the bootstrap over independent units, as in `finetune.evaluation.bootstrap`,
 and M by the sample variance of the J scores. M also holds the noise of the rows in the differences between models; it
-cannot be less than this noise, so it is set to the noise if the sample variance is smaller. The interval takes Student's
-t with Satterthwaite's degrees of freedom, because few seeds estimate M badly:
+cannot be less than this noise, so it is set to the noise if the sample variance is smaller. The interval takes
+Student's t with Satterthwaite's degrees of freedom, because few seeds estimate M badly:
 
     df = V² / ((M / J)² / (J - 1) + C² / (units - 1))
 
@@ -25,7 +25,7 @@ approach", Statistics in Medicine 27(10). How often the intervals hold the true 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,9 +54,11 @@ class Sampled:
     left_out: Array | None
     """Those without each unit: (units, J); None if they are not known."""
     edges: tuple[float, float] | None
-    """Least and greatest possible value; None if there are no bounds."""
+    """Least and greatest possible value of each row, if the score is a mean over rows; see `Tallies.most`."""
     size: int
     """Number of independent units."""
+    limits: tuple[float, float] | None = None
+    """Least and greatest possible value of the score; None if they are not known."""
 
     def minus(self, other: Sampled) -> Sampled:
         """Return the paired differences of the models: first − first, second − second, and so on."""
@@ -68,14 +70,14 @@ class Sampled:
             points=self.points - other.points,
             drawn=self.drawn - other.drawn,
             left_out=left_out,
-            edges=self.edges_of_difference(other),
+            edges=_difference(self.edges, other.edges),
+            limits=_difference(self.limits, other.limits),
         )
 
-    def edges_of_difference(self, other: Sampled) -> tuple[float, float] | None:
-        """Return the least and greatest possible difference from another score; None if there are no bounds."""
-        if self.edges is None or other.edges is None:
-            return None
-        return self.edges[0] - other.edges[1], self.edges[1] - other.edges[0]
+
+def _difference(first: tuple[float, float] | None, second: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Return the least and greatest possible difference; None if there are no bounds."""
+    return None if first is None or second is None else (first[0] - second[1], first[1] - second[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,13 +99,20 @@ class Crossed:
     """What seeds add to it."""
 
 
-def sampled(tallies: Sequence[Tallies], units: Sequence[int] | Array | None = None, *, seed: int) -> dict[str, Sampled]:
+def sampled(
+    tallies: Sequence[Tallies],
+    units: Sequence[int] | Array | None = None,
+    *,
+    seed: int,
+    names: Collection[str] | None = None,
+) -> dict[str, Sampled]:
     """Score J models on the same resamples of their rows.
 
     Args:
         tallies: Those of each model, with one row for each example, in the same order.
         units: The independent unit of each example, numbered from 0; None if each example is independent.
         seed: Seed of the resamples.
+        names: The scores that are wanted; None for all.
 
     Returns:
         Each score that all models have → its values.
@@ -111,33 +120,43 @@ def sampled(tallies: Sequence[Tallies], units: Sequence[int] | Array | None = No
     sums = [bootstrap.by_unit(each.values, units) for each in tallies]
     size = len(sums[0])
     wholes = [each.scores(part.sum(axis=0)) for each, part in zip(tallies, sums, strict=True)]
-    names = [name for name in wholes[0] if all(np.isfinite(whole.get(name, np.nan)) for whole in wholes)]
-    drawn: dict[str, list[Array]] = {name: [] for name in names}
+    shared = []
+    for name in wholes[0]:
+        if (names is None or name in names) and all(np.isfinite(whole.get(name, np.nan)) for whole in wholes):
+            shared.append(name)
+    drawn: dict[str, list[Array]] = {name: [] for name in shared}
     for weights in bootstrap.weights(size, seed):
         scored = [each.scores(weights @ part) for each, part in zip(tallies, sums, strict=True)]
-        for name in names:
+        for name in shared:
             drawn[name].append(np.stack([one[name] for one in scored], axis=1))
     without = []
     for each, part in zip(tallies, sums, strict=True):
-        without.append(bootstrap.in_parts(_without_one(each, part), part) if size > 1 else {})
+        without.append(bootstrap.in_parts(_without_one(each, part, shared), part) if size > 1 else {})
     found = {}
-    for name in names:
+    for name in shared:
         known = all(name in one for one in without)
         bounded = all(name in each.most for each in tallies)
+        edges = (0.0, max(each.most[name] for each in tallies)) if bounded else None
         found[name] = Sampled(
             points=np.array([float(whole[name]) for whole in wholes]),
             drawn=np.concatenate(drawn[name]),
             left_out=np.stack([one[name] for one in without], axis=1) if known else None,
-            edges=(0.0, max(each.most[name] for each in tallies)) if bounded else None,
+            edges=edges,
             size=size,
+            limits=edges,
         )
     return found
 
 
-def _without_one(tallies: Tallies, sums: Array) -> Callable[[Array], Mapping[str, Array]]:
-    """Return a function from rows of sums to the scores of everything else."""
+def _without_one(tallies: Tallies, sums: Array, names: Sequence[str]) -> Callable[[Array], Mapping[str, Array]]:
+    """Return a function from rows of sums to some scores of everything else."""
     whole = sums.sum(axis=0)
-    return lambda rows: tallies.scores(whole - rows)
+
+    def scores(rows: Array) -> Mapping[str, Array]:
+        found = tallies.scores(whole - rows)
+        return {name: found[name] for name in names}
+
+    return scores
 
 
 def recomputed(
@@ -166,69 +185,72 @@ def recomputed(
 def combine(first: Sampled, second: Sampled | None = None) -> Crossed | None:
     """Return the mean over the seeds, or the difference first − second of the means of two groups of seeds.
 
-    The groups are on the same resamples of rows; their seeds are independent. For the same seeds on both sides, give the
-    paired differences (`Sampled.minus`). A group of one model counts as that model: what its seed changes is not known.
+    The groups are on the same resamples of rows; their seeds are independent. For the same seeds on both sides, give
+    the paired differences (`Sampled.minus`). A group of one model counts as that model: what another seed would change
+    is not known.
 
     Returns:
         The mean with its intervals; None if no resample differs and the score has no bounds.
     """
-    groups = [(1.0, first)] + ([(-1.0, second)] if second is not None else [])
-    drawn = np.concatenate([group.drawn for _, group in groups], axis=1)
-    finite = np.isfinite(drawn).all(axis=1)
-    value = sum(sign * float(group.points.mean()) for sign, group in groups)
-    means = sum(sign * group.drawn[finite].mean(axis=1) for sign, group in groups)
-    left_out: Array | None = None
-    if all(group.left_out is not None for _, group in groups):
-        left_out = sum(sign * group.left_out.mean(axis=1) for sign, group in groups if group.left_out is not None)
-    edges = first.edges if second is None else first.edges_of_difference(second)
-    rows = bootstrap.interval_of(value, means, left_out, edges=edges, size=first.size)
-    if rows is None and value == 0 and bootstrap.all_equal(means, 0.0):  # both have the same numbers, row by row
+    groups = [first] if second is None else [first, second]
+    whole = _of_means(first) if second is None else _of_means(first).minus(_of_means(second))
+    finite = np.isfinite(whole.drawn[:, 0])
+    value, means = float(whole.points[0]), whole.drawn[finite, 0]
+    left_out = None if whole.left_out is None else whole.left_out[:, 0]
+    rows = bootstrap.interval_of(value, means, left_out, edges=whole.edges, size=whole.size)
+    if rows is None and value == 0 and len(means) and bootstrap.all_equal(means, 0.0):  # the same numbers, row by row
         rows = Interval(low=0.0, high=0.0)
     if rows is None:
         return None
-    return _combined(value, rows, groups, finite=finite, edges=edges)
-
-
-def _combined(
-    value: float,
-    rows: Interval,
-    groups: Sequence[tuple[float, Sampled]],
-    *,
-    finite: Array,
-    edges: tuple[float, float] | None,
-) -> Crossed:
-    """Return both intervals of a mean or a difference whose interval from rows is known; see the head of the module."""
-    units = groups[0][1].size
+    units = whole.size
     correction = units / (units - 1) if units > 1 else 1.0  # the bootstrap divides by the number of units
-    means = sum(sign * group.drawn[finite].mean(axis=1) for sign, group in groups)
     of_rows = float(np.var(means, ddof=1)) * correction
-    common, of_seeds, between, freedom, spread = of_rows, 0.0, 0.0, 0.0, 0.0
-    for _, group in groups:
-        count = len(group.points)
-        if count < 2:
-            continue
-        variance = float(np.var(group.points, ddof=1))
-        noise = _noise(group.drawn[finite]) * correction
-        between += variance / count
-        spread += (variance / count) ** 2 / (count - 1)
-        if variance > noise:
-            of_seeds += (variance - noise) / count
-            common -= noise / count
-            freedom += (variance / count) ** 2 / (count - 1)
-    total = of_rows + of_seeds
-    freedom += max(common, 0.0) ** 2 / max(units - 1, 1)
-    degrees = total**2 / freedom if freedom > 0 else np.inf
-    several = any(len(group.points) > 1 for _, group in groups)
-    alone = len(groups) == 1 and several
+    parts = [_part(group, finite, correction) for group in groups if len(group.points) > 1]
+    total, degrees = _total(of_rows, parts, units=units)
+    of_seeds = max(total - of_rows, 0.0)
     return Crossed(
         value=value,
-        both=_widened(value, rows, of_seeds, degrees=degrees, edges=edges),
+        both=_widened(value, rows, of_seeds, degrees=degrees, limits=whole.limits),
         rows=rows,
-        seeds=_of_seeds(value, between, spread, edges=edges) if several else None,
-        deviation=float(np.std(groups[0][1].points, ddof=1)) if alone else None,
+        seeds=_of_seeds(value, parts, limits=whole.limits) if parts else None,
+        deviation=float(np.std(first.points, ddof=1)) if second is None and parts else None,
         variance_of_rows=of_rows,
         variance_of_seeds=of_seeds,
     )
+
+
+def _of_means(group: Sampled) -> Sampled:
+    """Return the mean of the models of a group as one model."""
+    left_out = None if group.left_out is None else group.left_out.mean(axis=1, keepdims=True)
+    points, drawn = group.points.mean(keepdims=True), group.drawn.mean(axis=1, keepdims=True)
+    return replace(group, points=points, drawn=drawn, left_out=left_out)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a group of seeds adds to the variance of a mean."""
+
+    between: float
+    """M / J: the sample variance of the scores, divided by their number."""
+    noise: float
+    """The part of it that rows explain, as the bootstrap finds it."""
+    degrees: int
+    """J − 1."""
+
+
+def _part(group: Sampled, finite: Array, correction: float) -> _Part:
+    count = len(group.points)
+    variance = float(np.var(group.points, ddof=1))
+    return _Part(variance / count, _noise(group.drawn[finite]) * correction / count, count - 1)
+
+
+def _total(of_rows: float, parts: Sequence[_Part], *, units: int) -> tuple[float, float]:
+    """Return the variance of a mean, V, and its degrees of freedom; see the head of the module."""
+    beyond = [part for part in parts if part.between > part.noise]
+    common = max(of_rows - sum(part.noise for part in beyond), 0.0)
+    total = common + sum(part.between for part in beyond)
+    inverse = common**2 / max(units - 1, 1) + sum(part.between**2 / part.degrees for part in beyond)
+    return total, total**2 / inverse if inverse > 0 else np.inf
 
 
 def _noise(drawn: Array) -> float:
@@ -238,27 +260,28 @@ def _noise(drawn: Array) -> float:
 
 
 def _widened(
-    value: float, rows: Interval, of_seeds: float, *, degrees: float, edges: tuple[float, float] | None
+    value: float, rows: Interval, of_seeds: float, *, degrees: float, limits: tuple[float, float] | None
 ) -> Interval:
     """Return the interval from rows, each side of it made wider by the variance that seeds add."""
     normal = stats.norm.ppf((1 + CONFIDENCE) / 2)
     reach = stats.t.ppf((1 + CONFIDENCE) / 2, degrees)
     below, above = max(value - rows.low, 0.0) / normal, max(rows.high - value, 0.0) / normal
     low, high = value - reach * np.hypot(below, of_seeds**0.5), value + reach * np.hypot(above, of_seeds**0.5)
-    return _within(float(low), float(high), edges)
+    return _within(float(low), float(high), limits)
 
 
-def _of_seeds(value: float, between: float, spread: float, *, edges: tuple[float, float] | None) -> Interval:
+def _of_seeds(value: float, parts: Sequence[_Part], *, limits: tuple[float, float] | None) -> Interval:
     """Return the interval of Student's t for other seeds on the same rows."""
-    degrees = between**2 / spread if spread > 0 else np.inf
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees)) * between**0.5
-    return _within(value - reach, value + reach, edges)
+    variance = sum(part.between for part in parts)
+    inverse = sum(part.between**2 / part.degrees for part in parts)
+    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, variance**2 / inverse)) if inverse > 0 else 0.0
+    return _within(value - reach * variance**0.5, value + reach * variance**0.5, limits)
 
 
-def _within(low: float, high: float, edges: tuple[float, float] | None) -> Interval:
+def _within(low: float, high: float, limits: tuple[float, float] | None) -> Interval:
     """Return an interval without what lies beyond the possible values."""
-    if edges is not None:
-        low, high = max(low, edges[0]), min(high, edges[1])
+    if limits is not None:
+        low, high = max(low, limits[0]), min(high, limits[1])
     return Interval(low=low, high=high)
 
 

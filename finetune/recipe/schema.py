@@ -35,6 +35,7 @@ def schema(plugins: Plugins) -> dict[str, Any]:
         "training": {"type": "object"},
         "generation": {"type": "object"},
         "seed": {"type": "integer"},
+        "seeds": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 2, "uniqueItems": True},
         "score_base_model": {"type": "boolean"},
         "general_text": {"type": "string"},
         "slices": {"type": "array", "items": {"type": "string"}},
