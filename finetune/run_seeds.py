@@ -62,7 +62,7 @@ def run(
     with processes.agreed():
         if processes.is_main():
             _check(output, numbers, resume=resume, overwrite=overwrite)
-    results = []
+    results: list[Result] = []
     with ExitStack() as until_the_end, failures.explained(output, plan.recipe.training, began=resume):
         with processes.agreed():
             if processes.is_main():

@@ -32,8 +32,10 @@ def command(run: str, output: str | None) -> None:
     if output:
         path = Path(output)
         links = report.path_to(Path(run), path)
-        several = isinstance(result, SeedsResult)
-        write_page(path, seeds_page.render(result, links=links) if several else report.page(result, links=links))
+        if isinstance(result, SeedsResult):
+            write_page(path, seeds_page.render(result, links=links))
+        else:
+            write_page(path, report.page(result, links=links))
     elif isinstance(result, SeedsResult):
         path = seeds_page.write(result, Path(run))
     else:

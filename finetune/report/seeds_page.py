@@ -106,7 +106,7 @@ def _scores(result: SeedsResult, split: str) -> Mapping[str, Any]:
 
 def _runs(result: SeedsResult, split: str | None, start: str) -> list[Mapping[str, Any]]:
     """Return a line for each run: its seed, score and cost, and the link to its report."""
-    lines = []
+    lines: list[Mapping[str, Any]] = []
     for number, (seed, run) in enumerate(zip(result.seeds, result.runs, strict=True)):
         score = result.seed_scores[split][result.primary][number] if split else None
         lines.append(
