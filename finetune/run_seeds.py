@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +55,8 @@ def run(
     output, numbers = Path(plan.recipe.output), plan.recipe.seeds
     if reporter is None or not processes.is_main():
         reporter = Reporter()
+    if rows is not None:  # what can be read once only would be empty for the second seed
+        rows = {split: list(each) if isinstance(each, Iterator) else each for split, each in rows.items()}
     own = [_plan_of(plan, seed) for seed in numbers]  # what is wrong with one of them is said before the first trains
     processes.join(timeout=float(plan.recipe.training.get("ddp_timeout", 1800)))
     if auto_resume:
