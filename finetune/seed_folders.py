@@ -1,10 +1,12 @@
-"""The folder of several seeds: its recipe has `seeds`, and each seed has a run folder in it."""
+"""The folder of several seeds: its recipe has `seeds`, and each seed has a run folder in it.
+
+Every command imports this module, so the functions import `finetune.recipe`, which needs pydantic and PyYAML.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from finetune import recipe
 from finetune.errors import BadRecipe
 from finetune.result import RECIPE
 
@@ -14,6 +16,8 @@ BASELINES = "base-and-baselines.jsonl"
 
 def seeds_of(directory: Path) -> list[int]:
     """Return the seeds of a folder of several seeds; none for any other folder."""
+    from finetune import recipe
+
     file = directory / RECIPE
     if not file.is_file():
         return []
@@ -27,6 +31,8 @@ def seeds_of(directory: Path) -> list[int]:
 
 def folder_above(run: Path) -> Path | None:
     """Return the folder of several seeds that a run folder belongs to; None if it belongs to none."""
+    from finetune import recipe
+
     if not run.name.startswith(recipe.SEED_FOLDER):
         return None
     names = [recipe.seed_folder(seed) for seed in seeds_of(run.absolute().parent)]
@@ -39,5 +45,7 @@ def name_one(directory: Path, seeds: list[int]) -> str:
     >>> name_one(Path("runs/reviews"), [0, 1, 2])
     "'runs/reviews' holds a run for each of 3 seeds. Name one of them: runs/reviews/seed-0."
     """
+    from finetune import recipe
+
     one = directory / recipe.seed_folder(seeds[0])
     return f"{str(directory)!r} holds a run for each of {len(seeds)} seeds. Name one of them: {one}."

@@ -57,7 +57,7 @@ def _headline(result: SeedsResult, split: str) -> Mapping[str, Any]:
     """Return the mean of the primary score, and a panel with its three intervals, the base model and the baselines."""
     name = result.primary
     value, both = result.scores[split][name], result.intervals[split].get(name)
-    points = [axes.Point(name="mean of the seeds", value=value, bounds=both, tone="main")]
+    points = [axes.Point(name="rows and seeds", value=value, bounds=both, tone="main")]
     for title, bounds in (("rows alone", result.row_intervals), ("seeds alone", result.seed_intervals)):
         if name in bounds.get(split, {}):
             points.append(axes.Point(name=title, value=value, bounds=bounds[split][name]))

@@ -19,11 +19,12 @@ from click.testing import CliRunner
 from transformers import TrainerCallback
 
 import finetune
-from finetune import api, recipe, seed_folders
+from finetune import api, planning, recipe, seed_folders
 from finetune.cli import main
 from finetune.errors import BadOptions, BadRecipe, OutputExists
 from finetune.evaluation import comparison, seed_verdicts
 from finetune.folder import file_sha256
+from finetune.planning import Measured, MeasuredBucket, Times
 from finetune.recipe import Recipe
 from finetune.result import Result
 from finetune.seeds_result import SeedsResult
@@ -156,15 +157,45 @@ def test_one_of_the_runs_predicts_and_is_compared_as_any_run(folder: Path) -> No
     assert found.runs[1].basis == "" and found.runs[1].seeds == [1]
 
 
-def test_the_same_seeds_are_paired_and_one_run_is_not(folder: Path) -> None:
+def test_the_same_seeds_are_paired_and_one_run_is_not(folder: Path, tmp_path: Path) -> None:
     same = comparison.compare([folder, folder]).runs[1]
     assert same.difference is not None and same.difference["value"] == 0
     assert same.basis == "The difference is paired over the rows and over the seeds 0, 1 and 2."
     alone = comparison.compare([folder, folder / "seed-0"]).runs
     assert alone[0].deviation == SeedsResult.load(folder).deviations["test"]["accuracy"]
     assert "seed-0 is one run: what another seed would change there is not known." in alone[1].basis
-    done = call("compare", folder, folder / "seed-0", *MODULES)
+    done = call("compare", folder, folder / "seed-0", *MODULES, "--html", tmp_path / "page.html")
     assert done.exit_code == 0 and alone[1].basis in done.output and "the mean of 3 seeds" in done.output
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert alone[1].basis in page and "3 seeds, standard deviation" in page
+
+
+def test_a_plan_says_how_long_all_seeds_take(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times, bucket = Times(seconds=10.0), MeasuredBucket(name="all", tokens=8.0, longest=8, steps=1, times=Times())
+    counts = ("steps", "steps_per_epoch", "evaluations", "checkpoints", "memory_before_model", "peak_memory")
+    sizes = ("checkpoint_bytes", "model_bytes", "trainable_parameters", "total_parameters")
+    phases = ("step", "epoch", "evaluation", "checkpoint", "training", "run")
+    measured = Measured(
+        device="CPU", buckets=[bucket], peak_gpu_memory=None, checkpoint_is_measured=True,
+        **dict.fromkeys((*counts, *sizes), 1), **dict.fromkeys(phases, times),
+    )  # fmt: skip
+    asked: list[Recipe] = []
+
+    def plan(read: Recipe, **given: Any) -> planning.RunPlan:
+        asked.append(read)
+        return planning.RunPlan(measured=measured)
+
+    monkeypatch.setattr(planning, "plan", plan)
+    done = call("plan", folder.parent / "recipe.yaml")
+    assert done.exit_code == 0 and "the runs of 3 seeds, one after another  30 s" in done.output, done.output
+    assert json.loads(call("plan", folder.parent / "recipe.yaml", "--json").output)["runs"] == 3
+    assert asked[0].seeds == (0, 1, 2)
+
+
+def test_check_reads_the_rows_of_the_runs(folder: Path) -> None:
+    done = call("check", folder.parent / "recipe.yaml", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.output)["fingerprints"] == SeedsResult.load(folder).fingerprints
 
 
 def test_only_what_is_missing_is_trained_again_and_the_result_is_the_same(folder: Path, copied: Path) -> None:
