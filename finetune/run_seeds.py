@@ -114,7 +114,8 @@ def _check(output: Path, seeds: Sequence[int], *, resume: bool, overwrite: bool)
     """
     before = seed_folders.seeds_of(output)
     if not resume:
-        folder.check(output, resume=False, overwrite=overwrite)
+        if not _holds_locks_alone(output, seeds):
+            folder.check(output, resume=False, overwrite=overwrite)
         return
     if not before:
         what = "a run with one seed" if (output / RECIPE).is_file() else "no runs of several seeds"
@@ -128,6 +129,21 @@ def _check(output: Path, seeds: Sequence[int], *, resume: bool, overwrite: bool)
             f"output: {str(output)!r} also holds seed {', '.join(gone)}, which `seeds` leaves out. Write all of them: "
             f"seeds=[{', '.join(map(str, before))}]. Seeds can be added."
         )
+
+
+def _holds_locks_alone(output: Path, seeds: Sequence[int]) -> bool:
+    """Return whether a call that was killed before its first run wrote anything left a folder."""
+    if not output.is_dir():
+        return False
+    names = [recipe.seed_folder(seed) for seed in seeds]
+    for path in output.iterdir():
+        if path.name == folder.LOCK:
+            continue
+        if path.name not in names or path.is_symlink() or not path.is_dir():
+            return False
+        if any(inside.name != folder.LOCK for inside in path.iterdir()):
+            return False
+    return True
 
 
 def _claim(output: Path, numbers: Sequence[int], *, keep: bool) -> Callable[[Mapping[str, Any]], None]:

@@ -255,6 +255,21 @@ def test_bad_data_leave_an_earlier_folder_as_it_was(copied: Path) -> None:
     assert weights(copied) == kept and (copied / "result.json").is_file()
 
 
+def test_a_call_that_was_killed_before_it_wrote_anything_starts_again(copied: Path) -> None:
+    output = copied.with_name("begun")
+    (output / "seed-0").mkdir(parents=True)
+    for place in (output, output / "seed-0"):
+        (place / ".lock").touch()
+    path = copied.parent / "recipe.yaml"
+    done = call("train", path, f"output={output}", "--auto-resume", "seeds=[0, 1]", "training.max_steps=1")
+    assert done.exit_code == 0 and SeedsResult.load(output).seeds == [0, 1], done.output
+    other = copied.with_name("other")
+    other.mkdir()
+    (other / "notes.txt").touch()
+    done = call("train", path, f"output={other}", "--auto-resume")
+    assert done.exit_code == OutputExists.exit_code and (other / "notes.txt").is_file()
+
+
 def test_facts_of_the_card_are_set_in_the_folder_and_in_each_run(copied: Path) -> None:
     done = call("card", copied, "license=mit", *MODULES)
     assert done.exit_code == 0, done.output
