@@ -51,6 +51,7 @@ def schema(plugins: Plugins) -> dict[str, Any]:
         "properties": properties,
         "required": ["task", "model", "dataset", "strategy", "output"],
         "additionalProperties": False,
+        "not": {"required": ["seed", "seeds"]},
         "allOf": [_of_task(name, task) for name, task in tasks.items()],
     }
     definitions: dict[str, Any] = {}
