@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from finetune import base as bases
-from finetune import data, front_door, models, prediction, trust
+from finetune import data, front_door, models, prediction, run_seeds, trust
 from finetune import folder as run_folder
 from finetune import plan as plans
 from finetune import recipe as recipes
@@ -47,10 +47,51 @@ from finetune.progress import Console, Reporter
 from finetune.python_objects import ROWS, PythonObjects
 from finetune.recipe import Choice, Model, Recipe, Source, options
 from finetune.result import RECIPE, RESULT, Result, as_plain
+from finetune.seeds_result import SeedsResult
 from finetune.training import callbacks, checkpoints
 from finetune.training import trainer as training
 from finetune.training.arguments import LIMITS, check_generation, device_arguments
 from finetune.user_code import described, place_of
+
+
+@overload
+def train(
+    recipe: str | Path | Mapping[str, Any] | Recipe | None = None, *, task: str | Task | None = None,
+    model: str | Path | Mapping[str, Any] | Model | PreTrainedModel | None = None, dataset: Any = None,
+    strategy: str | Mapping[str, Any] | Choice | Strategy | None = None, output: str | Path | None = None,
+    preprocessor: str | Mapping[str, Any] | Choice | Preprocessor | None = None,
+    evaluator: str | Mapping[str, Any] | Choice | Evaluator | None = None,
+    metrics: Sequence[str | Callable[..., Any]] | None = None,
+    training: Mapping[str, Any] | TrainingArguments | None = None, generation: Mapping[str, Any] | None = None,
+    seed: int | None = None, seeds: None = None, score_base_model: bool | None = None,
+    general_text: str | Path | None = None, slices: Sequence[str] | None = None, card: Mapping[str, Any] | None = None,
+    columns: Mapping[str, str] | None = None, tokenizer: str | Path | PreTrainedTokenizerBase | None = None,
+    callbacks: Sequence[TrainerCallback | type[TrainerCallback]] | None = None,
+    data_collator: Callable[..., Any] | None = None,
+    compute_metrics: Callable[[EvalPrediction], Mapping[str, float]] | None = None, resume: bool = False,
+    accept_changes: bool = False, overwrite: bool = False, trust_code: bool = False, plugins: Plugins | None = None,
+    reporter: Reporter | None = None, cache: str | Path | None = None,
+) -> Trained: ...  # fmt: skip
+
+
+@overload
+def train(
+    recipe: str | Path | Mapping[str, Any] | Recipe | None = None, *, task: str | Task | None = None,
+    model: str | Path | Mapping[str, Any] | Model | PreTrainedModel | None = None, dataset: Any = None,
+    strategy: str | Mapping[str, Any] | Choice | Strategy | None = None, output: str | Path | None = None,
+    preprocessor: str | Mapping[str, Any] | Choice | Preprocessor | None = None,
+    evaluator: str | Mapping[str, Any] | Choice | Evaluator | None = None,
+    metrics: Sequence[str | Callable[..., Any]] | None = None,
+    training: Mapping[str, Any] | TrainingArguments | None = None, generation: Mapping[str, Any] | None = None,
+    seed: int | None = None, seeds: Sequence[int], score_base_model: bool | None = None,
+    general_text: str | Path | None = None, slices: Sequence[str] | None = None, card: Mapping[str, Any] | None = None,
+    columns: Mapping[str, str] | None = None, tokenizer: str | Path | PreTrainedTokenizerBase | None = None,
+    callbacks: Sequence[TrainerCallback | type[TrainerCallback]] | None = None,
+    data_collator: Callable[..., Any] | None = None,
+    compute_metrics: Callable[[EvalPrediction], Mapping[str, float]] | None = None, resume: bool = False,
+    accept_changes: bool = False, overwrite: bool = False, trust_code: bool = False, plugins: Plugins | None = None,
+    reporter: Reporter | None = None, cache: str | Path | None = None,
+) -> SeedsResult: ...  # fmt: skip
 
 
 def train(
@@ -67,6 +108,7 @@ def train(
     training: Mapping[str, Any] | TrainingArguments | None = None,
     generation: Mapping[str, Any] | None = None,
     seed: int | None = None,
+    seeds: Sequence[int] | None = None,
     score_base_model: bool | None = None,
     general_text: str | Path | None = None,
     slices: Sequence[str] | None = None,
@@ -83,7 +125,7 @@ def train(
     plugins: Plugins | None = None,
     reporter: Reporter | None = None,
     cache: str | Path | None = None,
-) -> Trained:
+) -> Trained | SeedsResult:
     """Fine-tune a model, and write the run folder.
 
     The arguments from `task` to `card` are the keys of a recipe. A key that is given replaces the
@@ -119,6 +161,8 @@ def train(
         generation: Options of text generation, such as ``{"num_beams": 4}``, if the task generates
             text.
         seed: Seed of everything that is random; 42 by default.
+        seeds: Several seeds instead of `seed`: a run with each, in folders ``seed-0``, ``seed-1`` and so on of
+            `output`. `callbacks` and `data_collator` are copied for each of them.
         score_base_model: Whether to score the base model before training; True by default.
         general_text: Text on which forgetting is measured: ``"bundled"`` (the default), a text
             file, or ``"none"``.
@@ -144,7 +188,8 @@ def train(
             tokenizer need not make them again.
 
     Returns:
-        The result, which can also predict: ``result.predict("A fine inn.")``.
+        The result, which can also predict: ``result.predict("A fine inn.")``; or, with `seeds` here or in `recipe`, the
+        `SeedsResult`. Load one of its runs to predict: ``finetune.load("runs/reviews/seed-0")``.
 
     Raises:
         FinetuneError: The run is refused or fails. The message says what is wrong, where, and what
@@ -161,6 +206,7 @@ def train(
         "evaluator": front_door.section_of("evaluator", evaluator, plugins),
         "generation": generation,
         "seed": seed,
+        "seeds": None if seeds is None else list(seeds),
         "score_base_model": score_base_model,
         "general_text": general_text,
         "slices": slices,
@@ -197,7 +243,7 @@ def train(
         front_door.require_text(rows, plan.preprocessor.needs(), read.dataset.columns)
     if reporter is None and sys.stderr.isatty():
         reporter = Console()
-    result = runs.run(
+    result = (run_seeds if read.seeds else runs).run(
         plan,
         resume=resume,
         accept_changes=accept_changes,
@@ -206,7 +252,7 @@ def train(
         reporter=reporter,
         cache=None if cache is None else Path(cache),
     )
-    return Trained.of(result, plugins=plugins)
+    return result if isinstance(result, SeedsResult) else Trained.of(result, plugins=plugins)
 
 
 def load(
@@ -994,7 +1040,7 @@ class FineTuned:
         elif on_bad is not None:
             raise BadOptions("on_bad has an effect with other data only: that of the run was checked by the run.")
         options_of_data: dict[str, Any] = {
-            "seed": recipe.seed,
+            "seed": recipe.data_seed,
             # The data of the run is fitted and split again, as in the run; other data is used as it is.
             "fit": dataset is None,
             "column_use": self.result.column_use,
@@ -1195,6 +1241,9 @@ def _recipe(
         trust.allow(content)
     elif recipe is not None:
         content = recipes.to_mapping(recipes.read(recipe, trust_code=trust_code))
+    for name in ("seed", "seeds"):
+        if name in given:
+            recipes.choose_seeds(content, name)
     content = {**content, **given}
     if training:
         content["training"] = {**content.get("training", {}), **training}
@@ -1230,4 +1279,4 @@ def _without_paths(value: Any) -> Any:
     return [_without_paths(each) for each in value] if isinstance(value, list) else value
 
 
-__all__ = ["FineTuned", "Trained", "evaluate", "load", "predict", "train"]
+__all__ = ["FineTuned", "SeedsResult", "Trained", "evaluate", "load", "predict", "train"]

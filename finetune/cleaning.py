@@ -16,12 +16,13 @@ from finetune.checkpoint_folders import MANIFEST, PUT_ASIDE, is_own, named_like_
 from finetune.errors import BadCheckpoint, BadRecipe, CannotWrite
 from finetune.files import require_files
 from finetune.result import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result
+from finetune.seed_folders import BASELINES, seeds_of
 from finetune.training.checkpoints import best_of, verify_with_best
 from finetune.training.resume import ORDER
 
 _STATES = ("optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt", "rng_state*.pth", ORDER)
 """Patterns of the files that only a resumed run reads."""
-_WRITTEN = (RECIPE, RESULT, PREDICTIONS, DROPPED, "report.html", "README.md")
+_WRITTEN = (RECIPE, RESULT, PREDICTIONS, DROPPED, BASELINES, "report.html", "README.md")
 _SPLITS = ("train", "validation", "test")
 """Subfolders in which evaluators write JSON files."""
 
@@ -78,12 +79,14 @@ class Cleaned:
 def find_runs(place: Path) -> list[Path]:
     """Return a run folder itself, or the run folders directly inside a folder, without links.
 
+    The folder of several seeds is one of the latter.
+
     Raises:
         BadRecipe: There is no such folder, or it is no run folder and holds none.
     """
     if not place.is_dir():
         raise BadRecipe(f"{str(place)!r} is not a folder. Name a run folder, or a folder that holds run folders.")
-    if is_run(place):
+    if is_run(place) and not seeds_of(place):
         return [place]
     with _explained():
         inside = sorted(path for path in place.iterdir() if not path.is_symlink() and path.is_dir() and is_run(path))

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from finetune import processes
+from finetune import processes, seed_folders
 from finetune.checkpoint_folders import named_like_checkpoints, step_in_manifest
 from finetune.errors import CannotWrite, FinetuneError, Interrupted, NoRoom, OutOfMemory, TrainingFailed
 from finetune.result import RESULT
@@ -178,6 +178,11 @@ def go_on(output: Path, *, flags: str = "--resume") -> str:
     if (output / RESULT).is_file():
         return "The run is complete."
     newest = newest_checkpoint(output)
+    if seed_folders.folder_above(output) is not None:
+        state = f"{newest} of {output.name} is complete" if newest else f"{output.name} has no checkpoint"
+        return f"{state}; then continue with {flags}, which does not train finished seeds again."
+    if seed_folders.seeds_of(output):
+        return f"Continue with {flags}, which does not train finished seeds again."
     if newest is None:
         return "There is no checkpoint; start again with --overwrite."
     return f"{newest} is complete; then continue with {flags}."
@@ -185,6 +190,7 @@ def go_on(output: Path, *, flags: str = "--resume") -> str:
 
 def resume_command(output: Path) -> str:
     """Return the command that continues a run; the recipe in its folder holds the overrides, too."""
+    output = seed_folders.folder_above(output) or output
     number = processes.count()
     more = f" --processes {number}" if number > 1 else ""
     return f"finetune train {shlex.quote(str(output))} --resume{more}"
@@ -232,11 +238,16 @@ def interrupted(error: KeyboardInterrupt, attempt: Attempt | None = None) -> Int
     """
     name = error.signal if isinstance(error, Stopped) else signal.SIGINT
     safe = "No file is half written; call the command again."
-    if attempt is not None and not attempt.began:
+    if attempt is not None and not _holds_something(attempt):
         safe = f"Nothing was changed in {str(attempt.output)!r}; start again."
     elif attempt is not None:
         safe = go_on(attempt.output).replace("; then continue", "; continue")
     return Interrupted(f"stopped by {name.name}. {safe}", signal=int(name))
+
+
+def _holds_something(attempt: Attempt) -> bool:
+    """Return whether the folder holds something of the run, or of the runs of other seeds."""
+    return attempt.began or seed_folders.folder_above(attempt.output) is not None
 
 
 def _errno(error: BaseException) -> int | None:
@@ -290,7 +301,7 @@ def _after(attempt: Attempt | None, remedy: str) -> str:
     """Return how to go on after a failure: with the run, or else a remedy."""
     if attempt is None:
         return remedy
-    if not attempt.began:
+    if not _holds_something(attempt):
         return f"Nothing was changed in {str(attempt.output)!r}. {remedy}"
     return go_on(attempt.output)
 

@@ -7,12 +7,12 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from finetune import recipe
+from finetune import recipe, seed_folders
 from finetune.errors import BadRecipe, OutputExists
 from finetune.files import require_files
 from finetune.interfaces import Record, Row
@@ -73,6 +73,16 @@ def check(output: Path, *, resume: bool, overwrite: bool) -> None:
         )
 
 
+def require_one_run(output: Path) -> None:
+    """Check that a folder that a run continues is not that of several seeds.
+
+    Raises:
+        OutputExists: It is.
+    """
+    if seeds := seed_folders.seeds_of(output):
+        raise OutputExists(f"output: {seed_folders.name_one(output, seeds)} Or replace the folder with --overwrite.")
+
+
 def has_checkpoint(output: Path) -> bool:
     """Return whether a folder holds a checkpoint that was complete once; it may be damaged now, or set aside.
 
@@ -108,19 +118,29 @@ def create(output: Path, *, resume: bool, content: Mapping[str, Any], dropped: S
         BadRecipe: The system does not let this user make the folder.
     """
     if output.exists() and not resume:
-        for path in output.iterdir():
-            if path.name == LOCK:
-                continue
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+        empty(output)
     _make(output)
     write_atomically(output / RECIPE, recipe.dump(content))
     if dropped:
         write_lines(output / DROPPED, dropped)
     if not resume:
         (output / LOG).touch()
+
+
+def empty(output: Path, *, but: Collection[str] = ()) -> None:
+    """Remove everything in a folder except its lock, and what is named.
+
+    Args:
+        output: The folder.
+        but: Names of what stays.
+    """
+    for path in output.iterdir():
+        if path.name == LOCK or path.name in but:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 _locks: set[int] = set()

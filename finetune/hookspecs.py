@@ -18,6 +18,7 @@ import pluggy
 if TYPE_CHECKING:
     from finetune.interfaces import Job, Task
     from finetune.result import Result
+    from finetune.seeds_result import SeedsResult
 
 hookspec = pluggy.HookspecMarker("finetune")
 hookimpl = pluggy.HookimplMarker("finetune")
@@ -182,8 +183,8 @@ def requirements() -> Mapping[str, Mapping[str, str]]:  # type: ignore[empty-bod
     A name is one that this plugin provides, of any kind, or ``"*"`` for all of them; an entry of its
     own is added to that of ``"*"``. Modules are looked up, not imported. If one is missing,
     `finetune list` shows the command that installs it, and a recipe that needs the name is refused
-    with the same command. If a module of ``"*"`` is missing, the plugin's ``before_training`` and
-    ``after_run`` are not called.
+    with the same command. If a module of ``"*"`` is missing, the plugin's ``before_training``,
+    ``after_run`` and ``after_seeds`` are not called.
 
     Examples:
         >>> @hookimpl
@@ -220,6 +221,21 @@ def after_run(result: Result, directory: Path) -> None:
         >>> @hookimpl
         ... def after_run(result, directory):
         ...     (directory / "notes.txt").write_text(result.recipe["task"])
+    """
+
+
+@hookspec
+def after_seeds(result: SeedsResult, directory: Path) -> None:
+    """Called when the runs of all ``seeds`` of a recipe have finished, after `after_run` of each of them.
+
+    Args:
+        result: The result of all seeds.
+        directory: The folder that holds their run folders.
+
+    Examples:
+        >>> @hookimpl
+        ... def after_seeds(result, directory):
+        ...     (directory / "notes.txt").write_text(str(result.seeds))
     """
 
 

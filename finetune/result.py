@@ -181,6 +181,7 @@ class Result:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError) as error:
             why = "it is not a run folder"
+            _refuse_seeds(Path(directory))
             if (Path(directory) / RECIPE).is_file():
                 why = "the run did not finish. Wait until it ends, or continue it with `finetune train --resume`"
             raise BadRecipe(f"{str(directory)!r} has no {RESULT}: {why}.") from error
@@ -188,6 +189,8 @@ class Result:
             raise BadRecipe(f"{path} cannot be read: {error.strerror}.") from error
         except (ValueError, RecursionError) as error:
             raise BadRecipe(f"{path} is damaged: {first_line(error)}. Restore the file as the run wrote it.") from error
+        if isinstance(content, dict) and "kind" in content:
+            _refuse_seeds(Path(directory))
         _require_format(content, path)
         for name in NUMBERS:
             content[name] = _with_nan(content[name], NUMBERS[name])
@@ -340,6 +343,18 @@ def _json_problem(content: Any, place: str) -> str:
         if problem := _json_problem(value, inside):
             return problem
     return ""
+
+
+def _refuse_seeds(directory: Path) -> None:
+    """Check that a folder is not that of several seeds.
+
+    Raises:
+        BadRecipe: It is.
+    """
+    from finetune import seed_folders  # it imports this module
+
+    if seeds := seed_folders.seeds_of(directory):
+        raise BadRecipe(seed_folders.name_one(directory, seeds))
 
 
 def _require_format(content: Mapping[str, Any], path: Path) -> None:

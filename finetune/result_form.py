@@ -251,9 +251,7 @@ def problem(content: Mapping[str, Any], result: type) -> str:
     try:
         _form(result).validate_python(content, strict=True)
     except ValueError as error:
-        first = error.errors()[0]  # type: ignore[attr-defined]  # it is pydantic's
-        place = ".".join(str(part) for part in first["loc"] if not str(part)[:1].isupper())
-        return f"{place}: {first['msg']}"
+        return _first(error)
     for section in ("preprocessor", "evaluator"):
         if not isinstance(content[section].get("class"), str):
             return f"{section}.class: Input should be a valid string"
@@ -269,12 +267,49 @@ def problem(content: Mapping[str, Any], result: type) -> str:
     return ""
 
 
+class SeedsRecipe(TypedDict):
+    """The recipe of several seeds."""
+
+    task: str
+    model: ModelSection
+    strategy: Mapping[str, Any]
+    dataset: Mapping[str, Any]
+    training: Mapping[str, Any]
+    seeds: Sequence[int]
+    output: str
+    card: NotRequired[Mapping[str, Any] | None]
+
+
+def seeds_problem(content: Mapping[str, Any], result: type) -> str:
+    """Return where the result of several seeds is not as it is written, and what is wrong there; empty if nothing is.
+
+    Args:
+        content: The content of `result.json`.
+        result: The class `SeedsResult`.
+    """
+    try:
+        _form(result, SeedsRecipe).validate_python(content, strict=True)
+    except ValueError as error:
+        return _first(error)
+    seeds = content["seeds"]
+    if len(seeds) < 2 or any(len(content[name]) != len(seeds) for name in ("runs", "steps", "training_seconds")):
+        return "seeds: Input should have an entry for each run"
+    return ""
+
+
+def _first(error: ValueError) -> str:
+    """Return the first problem that pydantic found, and its place."""
+    first = error.errors()[0]  # type: ignore[attr-defined]  # it is pydantic's
+    place = ".".join(str(part) for part in first["loc"] if not str(part)[:1].isupper())
+    return f"{place}: {first['msg']}"
+
+
 @cache
-def _form(result: type) -> Any:
+def _form(result: type, recipe: Any = Recipe) -> Any:
     hints = typing.get_type_hints(result)
     form: dict[str, Any] = {}
     for each in fields(result):
-        hint = FORMS.get(each.name, hints[each.name])
+        hint = {**FORMS, "recipe": recipe}.get(each.name, hints[each.name])
         required = each.name == "phases" or (each.default is MISSING and each.default_factory is MISSING)
         form[each.name] = hint if required else NotRequired[hint]
     return adapter(TypedDict("Form", form))  # type: ignore[operator]  # of fields that are known at run time

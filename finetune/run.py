@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,14 +15,14 @@ import transformers
 from transformers import EarlyStoppingCallback, set_seed
 
 from finetune import base as bases
-from finetune import failures, folder, models, processes, report, secrets, tracking
+from finetune import failures, folder, models, processes, report, secrets, seed_folders, tracking
 from finetune import result as results
 from finetune.data import feature_stream, lengths
 from finetune.data.feature_stream import FeatureStream
 from finetune.data.findings import one_line
 from finetune.data.preparation import Prepared, prepare
 from finetune.errors import Incompatible, OutputExists
-from finetune.evaluation import forgetting
+from finetune.evaluation import forgetting, seeds
 from finetune.evaluation.analysis import analyse, score_examples, split_into_slices
 from finetune.evaluation.evidence import Evidence, compute_evidence
 from finetune.evaluation.scoring import (
@@ -82,6 +82,7 @@ def run(
     rows: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
     cache: Path | None = None,
+    before_writing: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> Result:
     """Fine-tune a model, and write the run folder.
 
@@ -95,11 +96,15 @@ def run(
         rows: Split → examples, instead of the recipe's data set.
         reporter: Shows the progress.
         cache: Folder that keeps the features for later runs; None for none.
+        before_writing: Called on the main process with the resolved recipe, just before the first file of the run is
+            written: all that can be refused was refused by then.
 
     Raises:
         FinetuneError: The run is refused or fails.
     """
     output = Path(plan.recipe.output)
+    if resume or auto_resume:
+        folder.require_one_run(output)
     if reporter is None or not processes.is_main():
         reporter = Reporter()
     with (
@@ -124,6 +129,7 @@ def run(
             rows=rows,
             reporter=reporter,
             cache=cache,
+            before_writing=before_writing,
         )
     if processes.is_main():
         plan.plugins.announce("after_run", result=result, directory=output)
@@ -142,6 +148,7 @@ def _run(
     rows: Mapping[str, Any] | None,
     reporter: Reporter,
     cache: Path | None,
+    before_writing: Callable[[Mapping[str, Any]], None] | None,
 ) -> Result:
     output, started = attempt.output, datetime.now(UTC).isoformat(timespec="seconds")
     if auto_resume:
@@ -173,8 +180,10 @@ def _run(
         attempt.began = True
         with processes.agreed():
             if processes.is_main():
-                dropped = prepared.examples.dropped
-                folder.create(output, resume=resume, content=resolved(prepared.plan, ready.job), dropped=dropped)
+                dropped, content = prepared.examples.dropped, resolved(prepared.plan, ready.job)
+                if before_writing is not None:
+                    before_writing(content)
+                folder.create(output, resume=resume, content=content, dropped=dropped)
                 failures.require_room(output, **room(ready.job.model, ready.job.arguments))
         plan.plugins.announce("before_training", job=ready.job)
         step = None if ready.checkpoint is None else int(ready.checkpoint.rpartition("-")[2])
@@ -291,6 +300,8 @@ def finish(
         analysis = analyse(prepared, scored, slices)
         forgotten = forgetting.measure(plan, prepared.tokenizer, ready.job.model, seed=plan.recipe.seed)
     write_predictions(output, prepared, scored, score_examples(scored, slices))
+    if seed_folders.folder_above(output) is not None:
+        seeds.keep_others(output, scored, base)
     if left := checkpoints.remove_leftovers(output):
         reporter.note(left)
         ready = replace(ready, notes=[*ready.notes, left])

@@ -32,6 +32,8 @@ NOT_BETTER = 3
 def command(runs: tuple[str, ...], split: str | None, as_json: bool, html: str | None, require_better: bool) -> None:
     """Compare finished runs with the first of them, row by row.
 
+    RUN can also be the folder of several seeds: their mean is compared.
+
     A run is better or worse if the 95% interval of the paired difference does not contain 0;
     otherwise the comparison is inconclusive.
     """
@@ -71,8 +73,19 @@ def show(found: Comparison) -> None:
         share = format_percent(run.trainable_parameters, run.total_parameters)
         seconds, memory = round(run.training_seconds, 1), round(run.peak_memory_mb)
         costs.append([run.run, run.trainable_parameters, share, run.steps, seconds, memory])
+    several = [run for run in found.runs if len(run.seeds) > 1]
     headers = ["run", f"{found.split} {found.primary}", "95% interval", "difference", "95% interval", "verdict"]
     output.table(headers, scores, title=f"{found.size:,} rows of {found.split}")
+    for run in several:
+        deviation = "unknown" if run.deviation is None else format_score(run.deviation)
+        click.echo()
+        output.say(
+            f"{run.run}: the mean of {len(run.seeds)} seeds; standard deviation between them {deviation}. The cost "
+            "is that of one run."
+        )
+    for run in found.runs:
+        if run.basis:
+            output.say(f"{run.run}: {run.basis}")
     click.echo()
     output.table(["run", "trained", "share", "steps", "seconds", "memory MiB"], costs)
     if not found.recipes:

@@ -40,15 +40,15 @@ def command(call: recipes.Call, gpu: str | None, gpus: int | None, as_json: bool
         from finetune.data import preparation  # noqa: F401, what takes seconds to import
     planned = planning.plan(read, gpu=gpu, gpus=gpus or 1, quiet=as_json)
     if as_json:
-        output.as_json(planning.as_json(planned))
+        output.as_json({**planning.as_json(planned), "runs": max(len(read.seeds), 1)})
         return
     if planned.measured is not None:
-        _show_measured(planned.measured)
+        _show_measured(planned.measured, seeds=len(read.seeds))
     if planned.computed is not None:
         _show_computed(planned.computed)
 
 
-def _show_measured(found: Measured) -> None:
+def _show_measured(found: Measured, *, seeds: int) -> None:
     from finetune.cli import output
 
     rows = [
@@ -69,6 +69,8 @@ def _show_measured(found: Measured) -> None:
         ["the run, without intervals and report", duration(found.run.seconds)],
         ["peak memory", size(found.peak_memory)],
     ]
+    if seeds:
+        facts.insert(-1, [f"the runs of {seeds} seeds, one after another", duration(seeds * found.run.seconds)])
     if found.peak_gpu_memory is not None:
         facts.append(["peak memory of the GPU", size(found.peak_gpu_memory)])
     computed = "" if found.checkpoint_is_measured else " (computed)"

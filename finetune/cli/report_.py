@@ -17,7 +17,7 @@ from finetune.cli.parameters import not_empty
     help="File to write. Default: report.html in the run folder.",
 )
 def command(run: str, output: str | None) -> None:
-    """Write the HTML report of a finished RUN.
+    """Write the HTML report of a finished RUN, or of the folder of several seeds.
 
     It is made of `result.json` alone.
     """
@@ -25,12 +25,19 @@ def command(run: str, output: str | None) -> None:
 
     from finetune import report
     from finetune.cli.output import page as write_page
-    from finetune.result import Result
+    from finetune.report import seeds_page
+    from finetune.seeds_result import SeedsResult, load_any
 
-    result = Result.load(run)
+    result = load_any(run)
     if output:
         path = Path(output)
-        write_page(path, report.page(result, links=report.path_to(Path(run), path)))
+        links = report.path_to(Path(run), path)
+        if isinstance(result, SeedsResult):
+            write_page(path, seeds_page.render(result, links=links))
+        else:
+            write_page(path, report.page(result, links=links))
+    elif isinstance(result, SeedsResult):
+        path = seeds_page.write(result, Path(run))
     else:
         path = report.write(result, Path(run))
     click.echo(str(path))

@@ -5,10 +5,15 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from finetune.cli import parameters, recipes
+
+if TYPE_CHECKING:
+    from finetune.result import Result
+    from finetune.seeds_result import SeedsResult
 
 
 @click.command("train", context_settings=recipes.SETTINGS)
@@ -39,8 +44,9 @@ def command(
 ) -> None:
     """Fine-tune a model as RECIPE describes.
 
-    It writes the run folder. To continue a run, its folder can take the place of RECIPE: `finetune
-    train RUN --resume` has the options with which it was started.
+    It writes the run folder; if the recipe has `seeds`, a folder with a run for each of them. To
+    continue a run, its folder can take the place of RECIPE: `finetune train RUN --resume` has the
+    options with which it was started.
 
     KEY=VALUE replaces one key of the recipe: training.learning_rate=3e-5.
 
@@ -57,6 +63,7 @@ def command(
     from finetune.cli import output
     from finetune.plugins import add_recipe_folder, discover
     from finetune.progress import Console, Reporter
+    from finetune.seeds_result import SeedsResult
 
     given = call.read(ask=processes in (None, 1) and together.count() == 1, runs=True)
     read = given.recipe
@@ -73,10 +80,9 @@ def command(
     with output.loading(quiet=quiet):
         from finetune import plan as plans
         from finetune import run as runs
-        from finetune.evaluation import verdicts
-        from finetune.report.page import REPORT
+        from finetune import run_seeds
 
-    result = runs.run(
+    result = (run_seeds if read.seeds else runs).run(
         plans.make(read, discover()),
         resume=resume,
         auto_resume=auto_resume,
@@ -89,7 +95,18 @@ def command(
         return
     if as_json:
         output.as_json(asdict(result))
-        return
+    elif isinstance(result, SeedsResult):
+        _show_seeds(result)
+    else:
+        _show(result)
+
+
+def _show(result: Result) -> None:
+    """Print the scores of a run, its cost, its verdicts, and how to go on."""
+    from finetune.cli import output
+    from finetune.evaluation import verdicts
+    from finetune.report.page import REPORT
+
     output.scores(result.scores, result.base_model_scores, result.details, primary=result.primary)
     share = verdicts.format_percent(result.trainable_parameters, result.total_parameters)
     click.echo(
@@ -102,3 +119,26 @@ def command(
     click.echo(f"Report: {Path(result.directory) / REPORT}")
     click.echo(f"Predict: finetune predict {shlex.quote(str(result.directory))} FILE")
     click.echo(f"Run folder: {result.directory}")
+
+
+def _show_seeds(result: SeedsResult) -> None:
+    """Print the scores of several seeds, what they say together, and how to go on."""
+    from finetune.cli import output
+    from finetune.evaluation import seed_verdicts, verdicts
+    from finetune.report.page import REPORT
+
+    split, name = verdicts.report_split(result), result.primary
+    if split is not None and name in result.scores[split]:
+        rows: list[list[object]] = []
+        for seed, value in zip(result.seeds, result.seed_scores[split][name], strict=True):
+            rows.append([f"seed {seed}", verdicts.format_score(value)])
+        rows.append(["mean", verdicts.format_score(result.scores[split][name])])
+        rows.append(["standard deviation", verdicts.format_score(result.deviations[split][name])])
+        output.table(["", f"{split} {name}"], rows)
+        click.echo()
+    for sentence in seed_verdicts.all_verdicts(result):
+        output.say(sentence)
+    one = f"{result.directory}/{result.runs[0]}"
+    click.echo(f"Report: {Path(result.directory) / REPORT}")
+    click.echo(f"Predict with one of the runs: finetune predict {shlex.quote(one)} FILE")
+    click.echo(f"Folder: {result.directory}")

@@ -75,7 +75,7 @@ def prepare(
     """
     reporter = reporter or Reporter()
     kept = None if cache is None else FeatureCache(cache, plugins=plan.plugins, note=reporter.note)
-    source, seed = plan.recipe.dataset, plan.recipe.seed
+    source, seed = plan.recipe.dataset, plan.recipe.data_seed
     load_tokenizer = functools.cache(lambda: models.tokenizer(plan.model))
     with reporter.phase("read and check the data"):
         if rows is None:

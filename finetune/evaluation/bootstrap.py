@@ -70,7 +70,7 @@ def intervals(tallies: Tallies, units: Sequence[int] | Array | None = None, *, s
         if not np.isfinite(score):
             continue
         edges = (0.0, tallies.most[name]) if name in tallies.most else None
-        bounds = _interval(float(score), drawn[name], left_out.get(name), edges=edges, size=len(sums))
+        bounds = interval_of(float(score), drawn[name], left_out.get(name), edges=edges, size=len(sums))
         if bounds is not None:
             found[name] = bounds
     return found
@@ -109,7 +109,7 @@ def differences(
         if name in first.most and name in second.most:
             most = max(first.most[name], second.most[name])
             edges = (-most, most)
-        bounds = _interval(float(value), drawn[name], left_out.get(name), edges=edges, size=len(a))
+        bounds = interval_of(float(value), drawn[name], left_out.get(name), edges=edges, size=len(a))
         if bounds is None and value == 0:  # both have the same numbers, row by row
             bounds = Interval(low=0.0, high=0.0)
         if bounds is not None:
@@ -170,12 +170,9 @@ def by_recomputing(
         seed: Seed of the resamples.
         resamples: Number of resamples; ``scores`` is called for each.
     """
-    members = _members(np.arange(size) if units is None else np.asarray(units))
-    rng = np.random.default_rng(seed)
     drawn: dict[str, list[float]] = {}
-    for _ in range(resamples):
-        chosen = np.concatenate([members[unit] for unit in rng.integers(len(members), size=len(members))])
-        for name, score in scores(chosen.tolist()).items():
+    for chosen in places(size, units, seed=seed, resamples=resamples):
+        for name, score in scores(chosen).items():
             drawn.setdefault(name, []).append(score)
     found = {}
     for name, values in drawn.items():
@@ -184,6 +181,17 @@ def by_recomputing(
             low, high = np.quantile(known, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
             found[name] = Interval(low=float(low), high=float(high))
     return found
+
+
+def places(
+    size: int, units: Sequence[int] | Array | None = None, *, seed: int = 0, resamples: int
+) -> Iterator[list[int]]:
+    """Yield the positions of the examples of each resample; see `by_recomputing`."""
+    members = _members(np.arange(size) if units is None else np.asarray(units))
+    rng = np.random.default_rng(seed)
+    for _ in range(resamples):
+        drawn = rng.integers(len(members), size=len(members))
+        yield np.concatenate([members[unit] for unit in drawn]).tolist()
 
 
 def as_unit_ids(values: Sequence[Any]) -> Array:
@@ -208,7 +216,7 @@ def by_unit(values: Array, units: Sequence[int] | Array | None) -> Array:
 
 
 def _resampled(scored: Callable[[Array], dict[str, Array]], size: int, seed: int) -> dict[str, Array]:
-    return _join([scored(weights) for weights in _weights(size, seed)])
+    return _join([scored(each) for each in weights(size, seed)])
 
 
 def in_parts(scored: Callable[..., Mapping[str, Array]], *sums: Array) -> dict[str, Array]:
@@ -223,7 +231,7 @@ def _join(parts: list[dict[str, Array]]) -> dict[str, Array]:
     return {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
 
 
-def _weights(size: int, seed: int) -> Iterator[Array]:
+def weights(size: int, seed: int) -> Iterator[Array]:
     """Yield how often each of `RESAMPLES` resamples draws each unit, in chunks (resamples, units)."""
     rng, left = np.random.default_rng(seed), RESAMPLES
     while left:
@@ -233,9 +241,18 @@ def _weights(size: int, seed: int) -> Iterator[Array]:
         left -= count
 
 
-def _interval(
+def interval_of(
     score: float, drawn: Array, left_out: Array | None, *, edges: tuple[float, float] | None, size: int
 ) -> Interval | None:
+    """Return the 95% interval of a score; None if no resample differs and the score has no bounds.
+
+    Args:
+        score: The score of all units.
+        drawn: The score of each resample.
+        left_out: The score without each unit; None if it is not known.
+        edges: Least and greatest possible score; None if there are no bounds.
+        size: Number of units.
+    """
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn) or all_equal(drawn, score):
         return None if edges is None else _unmoved(score, edges=edges, size=size)

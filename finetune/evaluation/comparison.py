@@ -1,15 +1,22 @@
-"""Compare runs on the same rows: scores, paired differences, cost, and the differences between their recipes."""
+"""Compare runs on the same rows: scores, paired differences, cost, and the differences between their recipes.
+
+A side of a comparison can be the runs of several seeds. The difference of their means then counts what other rows and
+what other seeds would change; see `finetune.evaluation.crossed`.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from finetune.errors import BadData
-from finetune.evaluation import bootstrap, evidence, verdicts
+from finetune.evaluation import bootstrap, crossed, evidence, sides, verdicts
+from finetune.evaluation.sides import Side
 from finetune.interfaces import Evaluator, Record
 from finetune.recipe import options
 from finetune.result import NON_FINITE, PREDICTIONS, Result, restore_non_finite
@@ -22,10 +29,11 @@ _EXPECTED = {"output"}
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """One run, compared with the first."""
+    """One run, or the runs of several seeds, compared with the first."""
 
     run: str
     score: float
+    """With several seeds, the mean over them."""
     interval: Mapping[str, float] | None
     difference: Mapping[str, float] | None
     """``value``, ``low`` and ``high`` of this run − first run; None for the first run."""
@@ -34,8 +42,15 @@ class Compared:
     trainable_parameters: int
     total_parameters: int
     training_seconds: float
+    """With several seeds, the mean over their runs."""
     peak_memory_mb: float
     steps: int
+    seeds: Sequence[int] = ()
+    """The seed of each run."""
+    deviation: float | None = None
+    """Standard deviation of the score between the seeds; None for one run."""
+    basis: str = ""
+    """What the interval of the difference counts, in words, if one of the two has several seeds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,64 +70,118 @@ def compare(directories: Sequence[str | Path], *, split: str | None = None) -> C
     """Compare finished runs with the first of them, row by row.
 
     Args:
-        directories: The run folders.
+        directories: The run folders; also folders of several seeds.
         split: The split to compare on; None for `test` if it exists, else `validation`.
 
     Raises:
         BadRecipe: A folder holds no finished run.
         BadData: The runs were scored on different rows, or by different scores.
     """
-    results = [Result.load(directory) for directory in directories]
-    first = results[0]
+    compared = [sides.load(directory) for directory in directories]
+    first = compared[0].first
     chosen = split or verdicts.report_split(first)
     if chosen is None or chosen not in first.scores:
         raise BadData(f"{first.directory} has no split {split or 'test'!r}. It has: {', '.join(first.scores)}.")
-    _require_same_rows(results, chosen)
-    records = [records_of(result.directory, chosen) for result in results]
-    _require_complete(results, records, chosen)
-    evaluator, units = evaluator_of(first), units_of(first, chosen)
+    runs = [result for side in compared for result in side.results]
+    require_same_rows(runs, chosen)
+    records = {result.directory: records_of(result.directory, chosen) for result in runs}
+    require_complete(runs, [records[result.directory] for result in runs], chosen)
+    rows = _Rows(split=chosen, records=records, units=units_of(first, chosen))
     return Comparison(
         split=chosen,
         primary=first.primary,
         greater_is_better=first.greater_is_better,
-        size=len(records[0]),
-        runs=[
-            _compare_with_first(evaluator, first, result, records[0], own, split=chosen, units=units)
-            for result, own in zip(results, records, strict=True)
-        ],
-        recipes=_differing([result.recipe for result in results]),
+        size=len(records[first.directory]),
+        runs=[_compare_with_first(compared[0], side, rows) for side in compared],
+        recipes=_differing([side.whole.recipe if side.whole else side.first.recipe for side in compared]),
     )
 
 
-def _compare_with_first(
-    evaluator: Evaluator,
-    first: Result,
-    result: Result,
-    theirs: Sequence[Record],
-    own: Sequence[Record],
-    *,
-    split: str,
-    units: Any,
-) -> Compared:
-    difference = None
-    if result is not first:
-        found = evidence.compare(evaluator, own, theirs, units=units, seed=first.recipe["seed"])
-        difference = found.get(first.primary)
-    verdict = "first" if result is first else "inconclusive"
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """The rows on which runs are compared."""
+
+    split: str
+    records: Mapping[str, Sequence[Record]]
+    """Run folder → its records."""
+    units: Any
+    """See `units_of`."""
+
+
+def _compare_with_first(first: Side, side: Side, rows: _Rows) -> Compared:
+    run, whole = side.first, side.whole
+    difference, basis = (None, "") if side is first else _difference(first, side, rows)
+    verdict = "first" if side is first else "inconclusive"
     if difference is not None:
-        verdict = verdicts.verdict(difference, greater_is_better=first.greater_is_better)
+        verdict = verdicts.verdict(difference, greater_is_better=run.greater_is_better)
+    shown = whole or run
+    seconds = [sum(phase.seconds for phase in each.phases if phase.name == "train") for each in side.results]
     return Compared(
-        run=result.directory,
-        score=result.scores[split][first.primary],
-        interval=result.intervals.get(split, {}).get(first.primary),
+        run=side.directory,
+        score=shown.scores[rows.split].get(run.primary, math.nan),
+        interval=shown.intervals.get(rows.split, {}).get(run.primary),
         difference=difference,
         verdict=verdict,
-        trainable_parameters=result.trainable_parameters,
-        total_parameters=result.total_parameters,
-        training_seconds=sum(phase.seconds for phase in result.phases if phase.name == "train"),
-        peak_memory_mb=max(phase.peak_memory_mb for phase in result.phases),
-        steps=result.steps,
+        trainable_parameters=run.trainable_parameters,
+        total_parameters=run.total_parameters,
+        training_seconds=mean(seconds),
+        peak_memory_mb=max(phase.peak_memory_mb for each in side.results for phase in each.phases),
+        steps=run.steps,
+        seeds=side.seeds,
+        deviation=whole.deviations[rows.split].get(run.primary) if whole else None,
+        basis=basis,
     )
+
+
+def _difference(first: Side, side: Side, rows: _Rows) -> tuple[Mapping[str, float] | None, str]:
+    """Return the paired difference side − first of the primary score, and what its interval counts in words."""
+    primary, seed = first.first.primary, first.first.recipe["seed"]
+    if first.whole is None and side.whole is None:
+        own, theirs = rows.records[side.directory], rows.records[first.directory]
+        found = evidence.compare(evaluator_of(first.first), own, theirs, units=rows.units, seed=seed)
+        return found.get(primary), ""
+    in_order = side.ordered_like(first)
+    left, right = (_sampled(each, rows).get(primary) for each in (in_order or side, first))
+    if left is None or right is None or len(left.drawn) != len(right.drawn):
+        return None, ""
+    combined = crossed.combine(left, right) if in_order is None else crossed.combine(left.minus(right))
+    basis = _basis(first, side, paired=in_order is not None)
+    if combined is None:
+        return None, basis
+    return {"value": combined.value, **asdict(combined.both)}, basis
+
+
+def _sampled(side: Side, rows: _Rows) -> Mapping[str, crossed.Sampled]:
+    """Return the primary score of the runs of a side on resamples of the rows, which are the same for every side."""
+    evaluators = [evaluator_of(result) for result in side.results]
+    records = [rows.records[result.directory] for result in side.results]
+    return sides.sampled(evaluators, records, rows.units, seed=0)
+
+
+def _basis(first: Side, side: Side, *, paired: bool) -> str:
+    """Return what the interval of a difference counts."""
+    if paired:
+        return f"The difference is paired over the rows and over the seeds {listed(first.seeds)}."
+    for one, other in ((first, side), (side, first)):
+        if one.whole is None:
+            return (
+                f"The difference is paired over the rows and counts the variance between the {len(other.seeds)} seeds "
+                f"of {other.directory}. {one.directory} is one run: what another seed would change there is not known."
+            )
+    return (
+        "The difference is paired over the rows. The two have different seeds, so the variance between the seeds of "
+        f"each is counted: {listed(first.seeds)}, and {listed(side.seeds)}."
+    )
+
+
+def listed(seeds: Sequence[int]) -> str:
+    """Return seeds as text.
+
+    >>> listed([0, 1, 2])
+    '0, 1 and 2'
+    """
+    *before, last = map(str, seeds)
+    return f"{', '.join(before)} and {last}" if before else last
 
 
 def records_of(directory: str | Path, split: str) -> list[Record]:
@@ -160,7 +229,12 @@ def units_of(result: Result, split: str) -> Any:
     return bootstrap.as_unit_ids([line["example"][column] for line in lines_of(result.directory, split)])
 
 
-def _require_same_rows(results: Sequence[Result], split: str) -> None:
+def require_same_rows(results: Sequence[Result], split: str) -> None:
+    """Check that runs were scored on the same rows of a split, by the same score.
+
+    Raises:
+        BadData: They were not.
+    """
     first = results[0]
     for result in results[1:]:
         if split not in result.scores:
@@ -186,7 +260,12 @@ def _require_same_rows(results: Sequence[Result], split: str) -> None:
             )
 
 
-def _require_complete(results: Sequence[Result], records: Sequence[Sequence[Record]], split: str) -> None:
+def require_complete(results: Sequence[Result], records: Sequence[Sequence[Record]], split: str) -> None:
+    """Check that the file of each run has a record of each row of a split.
+
+    Raises:
+        BadData: One has not.
+    """
     for result, own in zip(results, records, strict=True):
         wanted = result.data_report.get(split, {}).get("kept", len(own))
         if not own or len(own) != wanted:

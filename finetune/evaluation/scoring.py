@@ -50,10 +50,10 @@ def score(prepared: Prepared, job: Job, trainer: Any, *, held_out_only: bool = F
         trainer: Makes the predictions.
         held_out_only: Whether to leave out the training examples and the baselines.
     """
-    seed, evaluator = prepared.plan.recipe.seed, job.evaluator
+    evaluator = job.evaluator
     parts = {split: part for split, part in prepared.features.items() if split != "train"}
     if not held_out_only:
-        parts["train"] = sample(prepared, SAMPLE, seed=seed)
+        parts["train"] = sample(prepared, SAMPLE, seed=prepared.plan.recipe.data_seed)
     predictions = {
         split: training.predict(trainer, examples=part.examples, features=part.features, job=job)
         for split, part in parts.items()

@@ -11,6 +11,7 @@ from finetune.result import BASE_MODEL
 
 if TYPE_CHECKING:
     from finetune.result import Result
+    from finetune.seeds_result import SeedsResult
 
 GAP = 0.05
 """A held-out score that lies further below the train score than this share of it is called
@@ -65,7 +66,7 @@ def shown(scores: Mapping[str, float], *, primary: str = "") -> dict[str, float]
     return found
 
 
-def report_split(result: Result) -> str | None:
+def report_split(result: Result | SeedsResult) -> str | None:
     """Return the split whose scores represent the run: `test` if it exists, else `validation`, else None."""
     for split in ("test", "validation"):
         if split in result.scores:
@@ -84,10 +85,16 @@ def headline(result: Result) -> Iterator[str]:
         return
     score = result.scores[split].get(name)
     if score is None:
-        yield f"{_capitalize(name)} cannot be computed on {split}."
+        yield f"{capitalize(name)} cannot be computed on {split}."
         return
-    interval = _interval(result.intervals.get(split, {}).get(name))
-    yield f"{_capitalize(name)} {format_score(score)}{interval} on {describe_split(result, split)}."
+    interval = interval_text(result.intervals.get(split, {}).get(name))
+    yield f"{capitalize(name)} {format_score(score)}{interval} on {describe_split(result, split)}."
+    yield from comparisons(result, split)
+
+
+def comparisons(result: Result | SeedsResult, split: str) -> Iterator[str]:
+    """Yield how the primary score of a split compares with that of the base model and of each baseline."""
+    name = result.primary
     for other, scores in others(result, split).items():
         if name not in scores:
             continue
@@ -95,12 +102,12 @@ def headline(result: Result) -> Iterator[str]:
         yield _compared(other, scores[name], difference, greater_is_better=result.greater_is_better)
 
 
-def others(result: Result, split: str) -> dict[str, Mapping[str, float]]:
+def others(result: Result | SeedsResult, split: str) -> dict[str, Mapping[str, float]]:
     """Return the scores of the base model and of each baseline on a split: name → scores."""
     return {BASE_MODEL: result.base_model_scores.get(split, {}), **result.baselines.get(split, {})}
 
 
-def describe_split(result: Result, split: str) -> str:
+def describe_split(result: Result | SeedsResult, split: str) -> str:
     """Return the size of a split in words and, if its score is optimistic, the reason."""
     units = result.units.get(split, {})
     size = result.data_report.get(split, {}).get("kept", units.get("size", 0))
@@ -277,7 +284,7 @@ def forgetting(result: Result) -> Iterator[str]:
         f"{format_score(after)} after (NLL {increase['value']:+.3f} nats per token, 95% interval "
         f"{increase['low']:+.3f} to {increase['high']:+.3f})."
     )
-    yield f"Forgot: {text}" if found["forgot"] else _capitalize(text)
+    yield f"Forgot: {text}" if found["forgot"] else capitalize(text)
     if found["before"] > found.get("chance", math.inf):
         yield (
             "The base model is worse than chance on this text, so this does not show what it forgot. Set general_text "
@@ -333,7 +340,7 @@ def weak_slices(result: Result) -> Iterator[str]:
             weak = part["high"] < whole if result.greater_is_better else part["low"] > whole
             if weak:
                 yield (
-                    f"{by} = {part['value']}: {result.primary} {format_score(part['score'])}{_interval(part)} on "
+                    f"{by} = {part['value']}: {result.primary} {format_score(part['score'])}{interval_text(part)} on "
                     f"{part['size']:,} rows; {format_score(whole)} on all rows."
                 )
 
@@ -376,11 +383,13 @@ def _named(other: str) -> str:
     return "base model" if other == BASE_MODEL else f"baseline “{other}”"
 
 
-def _capitalize(text: str) -> str:
+def capitalize(text: str) -> str:
+    """Return a text that begins with a capital letter."""
     return text[:1].upper() + text[1:]
 
 
-def _interval(bounds: Mapping[str, float] | None) -> str:
+def interval_text(bounds: Mapping[str, float] | None) -> str:
+    """Return an interval in parentheses, with a space before it; an empty text for none."""
     return f" (95% interval {format_score(bounds['low'])} to {format_score(bounds['high'])})" if bounds else ""
 
 
@@ -395,7 +404,7 @@ def _compared(other: str, score: float, difference: Mapping[str, float] | None, 
     'Not clearly better or worse than the base model (0.900): difference −0.010 (95% interval −0.030 to +0.010).'
     """
     if difference is None:
-        return f"{_capitalize(_named(other))}: {format_score(score)}."
+        return f"{capitalize(_named(other))}: {format_score(score)}."
     than = f"than the {_named(other)} ({format_score(score)})"
     found = verdict(difference, greater_is_better=greater_is_better)
     if found == "inconclusive":
@@ -403,7 +412,7 @@ def _compared(other: str, score: float, difference: Mapping[str, float] | None, 
         return f"Not clearly better or worse {than}: difference {value} (95% interval {low} to {high})."
     least, most = sorted(abs(difference[name]) for name in ("low", "high"))
     by = format_score(abs(difference["value"]))
-    return f"{_capitalize(found)} {than} by {by}{_interval({'low': least, 'high': most})}."
+    return f"{capitalize(found)} {than} by {by}{interval_text({'low': least, 'high': most})}."
 
 
 def signed(value: float) -> str:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.data.readers.text import LONGEST, lines, too_long
     from finetune.data.text_checks import DuplicateCounter, TextWarnings, check_text, is_blank, special_token_in
     from finetune.data.truncation import MODEL_INPUTS, encode_truncated
-    from finetune.evaluation import verdicts
+    from finetune.evaluation import seed_verdicts, verdicts
     from finetune.evaluation.bootstrap import intervals, ratios, safe_divide
     from finetune.evaluation.required import check_primary, require_key
     from finetune.folder import make_readable, size_of_weights
@@ -45,6 +45,9 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.result import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result, write_atomically
     from finetune.run import reload
     from finetune.secrets import refuse as refuse_credentials
+    from finetune.seed_folders import BASELINES
+    from finetune.seeds_result import SeedsResult
+    from finetune.seeds_result import load_any as load_result
     from finetune.tracking import Tracked, tracked
     from finetune.training.arguments import build_arguments, check_choice
     from finetune.training.checks import align_memory, evaluation_mode, model_outputs
@@ -71,6 +74,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.user_code import calling
 
 __all__ = [
+    "BASELINES",
     "CACHE_OUTPUTS",
     "DROPPED",
     "GENERATION_DEFAULTS",
@@ -93,6 +97,7 @@ __all__ = [
     "Recipe",
     "Reporter",
     "Result",
+    "SeedsResult",
     "TextWarnings",
     "TokenCrossEntropy",
     "Tracked",
@@ -130,6 +135,7 @@ __all__ = [
     "is_blank",
     "keep_generation_options",
     "lines",
+    "load_result",
     "locate",
     "logits_of",
     "make_readable",
@@ -155,6 +161,7 @@ __all__ = [
     "require_upstream",
     "resolve",
     "safe_divide",
+    "seed_verdicts",
     "size_of_weights",
     "special_token_in",
     "suppress_output",

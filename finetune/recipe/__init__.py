@@ -1,14 +1,17 @@
 """Recipes: the classes, strict reading and writing, options and their documentation."""
 
 from finetune.recipe.recipe import (
+    SEED_FOLDER,
     Choice,
     Model,
     Recipe,
     Source,
+    choose_seeds,
     from_mapping,
     parse,
     parts,
     read,
+    seed_folder,
     to_mapping,
 )
 from finetune.recipe.strict_yaml import LARGEST, MOST_VALUES, dump, load, scalar
@@ -16,10 +19,12 @@ from finetune.recipe.strict_yaml import LARGEST, MOST_VALUES, dump, load, scalar
 __all__ = [
     "LARGEST",
     "MOST_VALUES",
+    "SEED_FOLDER",
     "Choice",
     "Model",
     "Recipe",
     "Source",
+    "choose_seeds",
     "dump",
     "from_mapping",
     "load",
@@ -27,5 +32,6 @@ __all__ = [
     "parts",
     "read",
     "scalar",
+    "seed_folder",
     "to_mapping",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,6 +58,9 @@ class Source:
     `streaming`, the hash is that of the columns that the model reads."""
     limit: Mapping[str, int] = field(default_factory=dict)
     """Most examples of a split: `{train: 6000}`. If there are more, a random sample is used."""
+    seed: int | None = None
+    """Seed of the rows that `validation_size` and `limit` draw; by default the `seed` of the recipe,
+    or 42 if the recipe has `seeds`. With it, other seeds train and validate on the same rows."""
     on_bad: Literal["error", "drop"] = "error"
     """What to do with bad rows: `error` stops before a model is loaded; `drop` leaves them out and
     lists them in `dropped.jsonl`."""
@@ -128,6 +131,10 @@ class Recipe:
     `transformers.GenerationConfig`: `{num_beams: 4, max_new_tokens: 64}`."""
     seed: int = 42
     """Seed of everything that is random."""
+    seeds: tuple[int, ...] = ()
+    """Several seeds instead of `seed`: `[0, 1, 2]` trains a run with each, in the folders `seed-0`,
+    `seed-1` and `seed-2` of `output`, and gives the mean of their scores. All runs have the same
+    rows (`dataset.seed`)."""
     score_base_model: bool = True
     """Whether to score the base model before training, so that the result shows what training
     changed."""
@@ -143,6 +150,29 @@ class Recipe:
     python: Mapping[str, list[str]] = field(default_factory=dict)
     """What `finetune.train` was given as Python objects that no file can hold, such as `callbacks`; a run writes this
     key. A recipe with it cannot be run from a file."""
+
+    @property
+    def data_seed(self) -> int:
+        """Seed of the rows that are drawn for validation and for limits."""
+        return self.seed if self.dataset.seed is None else self.dataset.seed
+
+    def with_seed(self, seed: int) -> Recipe:
+        """Return the recipe of one of the runs of `seeds`."""
+        dataset = replace(self.dataset, seed=self.data_seed)
+        return replace(self, seed=seed, seeds=(), dataset=dataset, output=str(Path(self.output) / seed_folder(seed)))
+
+
+def seed_folder(seed: int) -> str:
+    """Return the name of the folder of one of several seeds.
+
+    >>> seed_folder(0)
+    'seed-0'
+    """
+    return f"{SEED_FOLDER}{seed}"
+
+
+SEED_FOLDER = "seed-"
+"""How the name of the folder of one of several seeds begins."""
 
 
 def read(path: str | Path, overrides: tuple[str, ...] | list[str] = (), *, trust_code: bool = False) -> Recipe:
@@ -213,6 +243,7 @@ def from_mapping(content: Mapping[str, Any], *, name: str = "recipe") -> Recipe:
         for section, cls in sections.items():
             if isinstance(content.get(section), Mapping):
                 content[section] = options.build(cls, content[section], where=f"{name}: {section}")
+        _check_seeds(content, where=name)
         recipe = options.build(Recipe, content, where=name)
         parts(recipe.dataset, where=f"{name}: dataset")
         _check_paths(recipe, where=name)
@@ -259,6 +290,8 @@ def parts(source: Source, *, where: str = "dataset") -> dict[str, tuple[Source, 
             raise BadRecipe(f"{here}: the name of a data set cannot contain '/'.")
         part = options.build(Source, {**inherited, **content}, where=here)
         parts(part, where=here)
+        if part.seed is not None:
+            raise BadRecipe(f"{here}.seed: one seed draws the rows of all data sets. Write it as {where}.seed.")
         if part.streaming:
             raise BadRecipe(f"{here}.streaming: a mixture cannot be streamed. Write its rows into one data set.")
         found[name] = (part, float(weight))
@@ -289,8 +322,10 @@ def _check_streaming(source: Source, *, where: str) -> None:
 _LONGEST_NAME, _LONGEST_PATH = 255, 4_000
 """Bytes of the longest name of a file, and characters of the longest path, that Linux can have."""
 
-_OF_MIXTURES = {"mixture", "temperature", "encoding", "validation_size", "on_bad", "streaming", "shuffle_buffer"}
-"""Keys that a mixture itself can have; its data sets inherit the last three."""
+_OF_MIXTURES = {
+    "mixture", "temperature", "seed", "encoding", "validation_size", "on_bad", "streaming", "shuffle_buffer",
+}  # fmt: skip
+"""Keys that a mixture itself can have; its data sets inherit `encoding`, `validation_size` and `on_bad`."""
 
 
 def to_mapping(recipe: Recipe) -> dict[str, Any]:
@@ -302,7 +337,50 @@ def to_mapping(recipe: Recipe) -> dict[str, Any]:
             content[section] = {**({"name": name} if name else {}), **content[section]["options"]}
     if not content["python"]:
         del content["python"]
+    del content["seed" if content["seeds"] else "seeds"]
     return {key: list(value) if isinstance(value, tuple) else value for key, value in content.items()}
+
+
+def _check_seeds(content: Mapping[str, Any], *, where: str) -> None:
+    """Check `seeds`, and that a recipe has either it or `seed`.
+
+    Raises:
+        BadRecipe: It is not a list of two or more different whole numbers that are not negative; or there is a `seed`.
+    """
+    seeds = content.get("seeds")
+    if seeds is None or (isinstance(seeds, list | tuple) and not seeds):
+        return
+    if "seed" in content:
+        raise BadRecipe(
+            f"{where}: give either `seed` or `seeds`, not both. The rows of validation are drawn with `dataset.seed`."
+        )
+    whole = isinstance(seeds, list | tuple) and all(type(seed) is int and 0 <= seed < 2**32 for seed in seeds)
+    if not whole or len(seeds) < 2 or len(set(seeds)) < len(seeds):
+        raise BadRecipe(
+            f"{where}: seeds: must be a list of two or more different whole numbers from 0 to {2**32 - 1:,}, such as "
+            f"[0, 1, 2], not {seeds!r}. For one run, write `seed`."
+        )
+
+
+def choose_seeds(content: dict[str, Any], name: str) -> None:
+    """Remove the other one of `seed` and `seeds` from a recipe in which one of them is replaced.
+
+    If `seeds` replaces a seed, the rows stay those of this seed.
+
+    Args:
+        content: The recipe; it is changed.
+        name: The key that is replaced: ``seed`` or ``seeds``.
+    """
+    other = {"seed": "seeds", "seeds": "seed"}.get(name)
+    if other is None or other not in content:
+        return
+    before = content.pop(other)
+    dataset = content.get("dataset")
+    if name == "seeds" and isinstance(dataset, Mapping) and not _is_files(dataset, where="dataset"):
+        if dataset.get("seed") is None:
+            content["dataset"] = {**dataset, "seed": before}
+    elif name == "seeds" and dataset is not None:
+        content["dataset"] = {"path": dataset, "seed": before}
 
 
 def _mapping(content: Any, where: str) -> dict[str, Any]:
@@ -379,6 +457,8 @@ def _override(content: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise BadRecipe(f"{override!r} is not an override. Write key=value, such as training.learning_rate=3e-5.")
     *sections, last = key.split(".")
+    if not sections:
+        choose_seeds(content, last)
     known = {f.name for f in fields(Recipe)}
     if (sections or [last])[0] not in known:
         first = (sections or [last])[0]

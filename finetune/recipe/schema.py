@@ -35,6 +35,7 @@ def schema(plugins: Plugins) -> dict[str, Any]:
         "training": {"type": "object"},
         "generation": {"type": "object"},
         "seed": {"type": "integer"},
+        "seeds": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 2, "uniqueItems": True},
         "score_base_model": {"type": "boolean"},
         "general_text": {"type": "string"},
         "slices": {"type": "array", "items": {"type": "string"}},
@@ -50,6 +51,7 @@ def schema(plugins: Plugins) -> dict[str, Any]:
         "properties": properties,
         "required": ["task", "model", "dataset", "strategy", "output"],
         "additionalProperties": False,
+        "not": {"required": ["seed", "seeds"]},
         "allOf": [_of_task(name, task) for name, task in tasks.items()],
     }
     definitions: dict[str, Any] = {}

@@ -88,6 +88,8 @@ def write(
         if key == "general_text" and not _forgetting_is_measurable(Model(**model)):
             continue
         lines += _entry(key, _plain(defaults[key]), docs)
+        if key == "seed":
+            lines += [*_comment(docs["seeds"], 0), "# seeds: [0, 1, 2]"]
     lines += _entry("output", output, docs)
     return "\n".join(lines) + "\n"
 

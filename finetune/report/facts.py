@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from finetune.evaluation import verdicts
 from finetune.result import LOG, PREDICTIONS, RECIPE, RESULT, Result
+from finetune.seeds_result import SeedsResult
 
 CARD = "README.md"
 FILES = {
@@ -112,7 +113,7 @@ def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def scale_of(result: Result, name: str) -> str:
+def scale_of(result: Result | SeedsResult, name: str) -> str:
     """Return the scale of a score in words, an empty text if it is unknown; that of ``f1/cat`` is the one of ``f1``."""
     return result.scales.get(name) or result.scales.get(name.partition("/")[0], "")
 

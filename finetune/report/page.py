@@ -19,6 +19,7 @@ from finetune.result import BASE_MODEL, Result, write_atomically
 
 if TYPE_CHECKING:
     from finetune.evaluation.comparison import Comparison
+    from finetune.seeds_result import SeedsResult
 
 REPORT = "report.html"
 FIRST_CURVES = 4
@@ -52,7 +53,7 @@ def page(result: Result, *, links: str = "") -> str:
     curves = [] if no_charts else charts.curves(result.log, primary=result.primary)[:MOST_CURVES]
     calibration = charts.calibration(calibrated["bins"]) if calibrated and not no_charts else None
     return (
-        _templates()
+        templates()
         .get_template("report.html")
         .render(
             result=result,
@@ -71,7 +72,7 @@ def page(result: Result, *, links: str = "") -> str:
             hyper_parameters=list(facts.hyper_parameters(result)),
             files=facts.files(links),
             scores=[_scores(result, each) for each in _in_order(result, split)],
-            differences=_differences(result, split) if split else None,
+            differences=differences(result, split) if split else None,
             no_charts=no_charts,
             curves=curves[:FIRST_CURVES],
             more_curves=curves[FIRST_CURVES:],
@@ -81,7 +82,7 @@ def page(result: Result, *, links: str = "") -> str:
             slices=_slices(result, split) if split else [],
             details={name: value for name, value in details.items() if name not in _DRAWN},
             worst=[examples.view(error, split=split) for error in result.worst.get(split, ())] if split else [],
-            data_report=_data_report(result),
+            data_report=data_report(result),
             recipe=recipes.dump(dict(result.recipe)),
             longest=max((phase.seconds for phase in result.phases), default=0.0) or 1.0,
         )
@@ -109,11 +110,12 @@ def comparison_page(found: Comparison) -> str:
         if run.difference
     ]
     return (
-        _templates()
+        templates()
         .get_template("comparison.html")
         .render(
             found=found,
             names=names,
+            several=any(len(run.seeds) > 1 for run in runs),
             sentences=list(_comparison_sentences(found, names)),
             scores=axes.panel(scores),
             differences=axes.panel(differences, mark=0.0, differences=True),
@@ -143,15 +145,17 @@ def _comparison_sentences(found: Comparison, names: list[str]) -> Iterator[tuple
         span = f"{verdicts.signed(run.difference['low'])} to {verdicts.signed(run.difference['high'])}"
         by = f"{size} {more}" if size != verdicts.format_score(0.0) else "equal"
         change = f"its {found.primary} is {by} (95% interval of the difference {span})"
+        basis = f" {run.basis}" if run.basis else ""
         if run.verdict == "inconclusive":
             why = f"{change}, and this interval contains 0"
-            yield run.verdict, f"It is not clear whether {name} is better or worse than {first}: {why}."
+            yield run.verdict, f"It is not clear whether {name} is better or worse than {first}: {why}.{basis}"
         else:
-            yield run.verdict, f"{name} is {run.verdict} than {first}: {change}."
+            yield run.verdict, f"{name} is {run.verdict} than {first}: {change}.{basis}"
 
 
 @cache
-def _templates() -> Environment:
+def templates() -> Environment:
+    """Return the templates of the pages."""
     environment = Environment(
         loader=PackageLoader("finetune.report", "."),
         autoescape=True,
@@ -176,7 +180,8 @@ def _visible(value: Any) -> Any:
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _named(other: str) -> str:
+def named(other: str) -> str:
+    """Return what a page calls the base model or a baseline."""
     return "base model" if other == BASE_MODEL else f"baseline: {other}"
 
 
@@ -190,7 +195,7 @@ def _headline(result: Result, split: str) -> Mapping[str, Any] | None:
     points = [axes.Point(name="fine-tuned", value=value, bounds=bounds, tone="main")]
     for other, scores in verdicts.others(result, split).items():
         if name in scores:
-            points.append(axes.Point(name=_named(other), value=scores[name]))
+            points.append(axes.Point(name=named(other), value=scores[name]))
     size = result.data_report.get(split, {}).get("kept", result.units.get(split, {}).get("size", 0))
     scale = facts.scale_of(result, name)
     return {"value": value, "bounds": bounds, "panel": axes.panel(points), "scale": scale, "size": size}
@@ -214,14 +219,14 @@ def _scores(result: Result, split: str) -> dict[str, Any]:
                 "value": result.scores[split][name],
                 "scale": facts.scale_of(result, name),
                 "interval": bounds.get(name),
-                "others": {_named(other): scores.get(name) for other, scores in others.items()},
+                "others": {named(other): scores.get(name) for other, scores in others.items()},
                 "primary": name == result.primary,
             }
         )
     counts = [(name, result.scores[split][name], facts.scale_of(result, name)) for name in kinds["counts"]]
-    others_named = [_named(other) for other in others]
+    other_names = [named(other) for other in others]
     classes = _classes(result, split, kinds["classes"])
-    return {"split": split, "rows": rows, "others": others_named, "counts": counts, "classes": classes}
+    return {"split": split, "rows": rows, "others": other_names, "counts": counts, "classes": classes}
 
 
 def _classes(result: Result, split: str, names: list[str]) -> Mapping[str, Any] | None:
@@ -241,7 +246,7 @@ def _classes(result: Result, split: str, names: list[str]) -> Mapping[str, Any] 
     return {"kinds": kinds, "rows": rows, "has_rows": bool(counts), "has_intervals": has_intervals}
 
 
-def _differences(result: Result, split: str) -> Mapping[str, Any] | None:
+def differences(result: Result | SeedsResult, split: str) -> Mapping[str, Any] | None:
     """Return a panel with the paired difference of the primary score from the base model and from each baseline."""
     points = []
     for other, found in result.differences.get(split, {}).items():
@@ -249,7 +254,7 @@ def _differences(result: Result, split: str) -> Mapping[str, Any] | None:
         if difference:
             verdict = verdicts.verdict(difference, greater_is_better=result.greater_is_better)
             tone = {"better": "good", "worse": "bad"}.get(verdict, "")
-            name = f"{verdict}: {_named(other)}" if verdict == "inconclusive" else f"{verdict} than {_named(other)}"
+            name = f"{verdict}: {named(other)}" if verdict == "inconclusive" else f"{verdict} than {named(other)}"
             points.append(axes.Point(name=name, value=difference["value"], bounds=difference, tone=tone))
     return axes.panel(points, mark=0.0, differences=True)
 
@@ -301,7 +306,8 @@ def _is_square(matrix: list[Any], size: int) -> bool:
     return True
 
 
-def _data_report(result: Result) -> Mapping[str, Any]:
+def data_report(result: Result | SeedsResult) -> Mapping[str, Any]:
+    """Return the table of the counts of rows, features and tokens."""
     report = result.data_report
     kinds = dict.fromkeys(kind for counts in report.values() for kind in counts)
     rows = [(kind, [counts.get(kind, 0) for counts in report.values()]) for kind in kinds]

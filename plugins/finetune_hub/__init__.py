@@ -11,7 +11,7 @@ from finetune.hookspecs import Command
 
 if TYPE_CHECKING:
     from finetune.interfaces import Job
-    from finetune.kit import Result
+    from finetune.kit import Result, SeedsResult
 
 
 @hookimpl
@@ -36,5 +36,13 @@ def before_training(job: Job) -> None:
 def after_run(result: Result, directory: Path) -> None:
     """Write the card of a finished run."""
     from finetune_hub.card import write
+
+    write(result, directory)
+
+
+@hookimpl
+def after_seeds(result: SeedsResult, directory: Path) -> None:
+    """Write the card of several seeds, whose runs have all finished."""
+    from finetune_hub.seeds_card import write
 
     write(result, directory)

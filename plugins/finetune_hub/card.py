@@ -16,6 +16,7 @@ from finetune.kit import (
     PREDICTIONS,
     RECIPE,
     Result,
+    SeedsResult,
     discover,
     dump_yaml,
     rebuild,
@@ -72,12 +73,12 @@ def card(result: Result, directory: Path, *, repo: str | None = None) -> str:
         result = without_paths(result)
     sections = [
         ("Scores", _scores(result)),
-        ("Data", _data(result, facts)),
+        ("Data", data(result, facts)),
         ("Training", _training(result)),
         ("Intended use and limits", _limits(result, facts)),
         ("How to use", _usage(result, facts, directory, repo)),
-        ("How to reproduce", _reproduction(result, facts)),
-        ("Licence", _license(facts)),
+        ("How to reproduce", reproduction(result, facts)),
+        ("Licence", license_text(facts)),
     ]
     for title, text in _plugin_sections(result, directory):
         sections.append((plain(title), text))
@@ -86,6 +87,11 @@ def card(result: Result, directory: Path, *, repo: str | None = None) -> str:
         if text:
             blocks.append(f"## {title}\n\n{text}")
     return "\n\n".join(blocks) + "\n"
+
+
+def write_again(directory: Path) -> Path:
+    """Write the card of a finished run from its result, and return its path."""
+    return write(Result.load(directory), directory)
 
 
 def set_fields(directory: Path, fields: Mapping[str, str]) -> None:
@@ -206,7 +212,8 @@ def _signatures(result: Result, split: str) -> str:
     return f"\n\nHow they were computed:\n\n{bullets(lines)}" if lines else ""
 
 
-def _data(result: Result, facts: Facts) -> str:
+def data(result: Result | SeedsResult, facts: Facts) -> str:
+    """Return the section about the data."""
     path = result.recipe["dataset"].get("path")
     source = path if isinstance(path, str) and path else "local files or rows"
     license_name = facts.fields.get("dataset_license") or "not stated"
@@ -219,7 +226,8 @@ def _data(result: Result, facts: Facts) -> str:
             f"`{fingerprint}`."
         )
     lines.extend(map(plain_sentence, verdicts.leaks(result.leakage)))
-    lines.extend(map(plain_sentence, verdicts.beyond_limits(result)))
+    if isinstance(result, Result):
+        lines.extend(map(plain_sentence, verdicts.beyond_limits(result)))
     return bullets(lines)
 
 
@@ -308,7 +316,8 @@ def _passes_check(preprocessor: Preprocessor, columns: Sequence[str], example: M
     return all(finding.level == "warning" for finding in preprocessor.check([row]))
 
 
-def _reproduction(result: Result, facts: Facts) -> str:
+def reproduction(result: Result | SeedsResult, facts: Facts) -> str:
+    """Return the section with the recipe and the versions."""
     versions = ", ".join(f"{name} {version}" for name, version in result.environment["versions"].items())
     strategy = result.recipe["strategy"]
     model, command = dict(result.recipe["model"]), "`finetune train recipe.yaml` with this recipe"
@@ -326,7 +335,8 @@ def _reproduction(result: Result, facts: Facts) -> str:
     )
 
 
-def _license(facts: Facts) -> str:
+def license_text(facts: Facts) -> str:
+    """Return the section about the licence."""
     if facts.license is None:
         return LICENSE_UNKNOWN
     return f"{plain(facts.license)}, stated by {facts.license_source}."

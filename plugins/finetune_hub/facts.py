@@ -12,7 +12,7 @@ from yaml import YAMLError
 
 from finetune.errors import BadOptions, BadRecipe, FinetuneError, did_you_mean
 from finetune.interfaces import Task
-from finetune.kit import Result, discover, locate, recipe_from_mapping
+from finetune.kit import Result, SeedsResult, discover, locate, recipe_from_mapping
 from finetune_hub.hub_rules import is_model_id
 
 FIELDS = (
@@ -58,7 +58,7 @@ class Facts:
     """The recipe's `card` section."""
 
 
-def facts_of(result: Result, directory: Path) -> Facts:
+def facts_of(result: Result | SeedsResult, directory: Path) -> Facts:
     """Collect the known facts of a run.
 
     Raises:
@@ -99,7 +99,7 @@ def _hub_id(path: str) -> str | None:
     return path if is_model_id(path) else None
 
 
-def _card_of_base(result: Result) -> dict[str, Any]:
+def _card_of_base(result: Result | SeedsResult) -> dict[str, Any]:
     """Return the metadata of the base model's card; empty if its folder has none, or one that cannot be read."""
     model = recipe_from_mapping({**result.recipe, "card": {}}).model
     has_scheme = ":" in model.path and not model.path.startswith("package:")
@@ -115,7 +115,7 @@ def _card_of_base(result: Result) -> dict[str, Any]:
         return {}
 
 
-def model_class_of(result: Result) -> str | None:
+def model_class_of(result: Result | SeedsResult) -> str | None:
     """Return the ``AutoModelFor…`` class of a run's task; None if the task is not installed here."""
     name = str(result.recipe["task"])
     try:
@@ -125,7 +125,7 @@ def model_class_of(result: Result) -> str | None:
     return task.model_class
 
 
-def _pipeline_tag(result: Result) -> str | None:
+def _pipeline_tag(result: Result | SeedsResult) -> str | None:
     """Return the Hub's name of the task, from its name or from the class of its models."""
     task = result.recipe["task"]
     if task in _TASKS_OF_THE_HUB:

@@ -12,7 +12,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from finetune.errors import FinetuneError, Incompatible
-from finetune.kit import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result, check_saved, dump_yaml
+from finetune.kit import BASELINES, DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result, check_saved, dump_yaml
 from finetune_hub.card import CARD, write
 from finetune_hub.facts import facts_of
 from finetune_hub.hub_rules import ADAPTER, card_problems, portable_adapter, repo_problem
@@ -22,7 +22,7 @@ PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill"
 """Suffixes of files that can run code when they are loaded."""
 _PICKLE_START = re.compile(rb"\x80[\x02-\x05]|PK\x03\x04")
 """The first bytes of a pickle, and of the archive in which torch stores one."""
-HOLDS_DATA = (PREDICTIONS, DROPPED, "report.html")
+HOLDS_DATA = (PREDICTIONS, DROPPED, BASELINES, "report.html")
 """Files of a run that hold rows of its data; they are uploaded only on request."""
 NEVER_UPLOADED = (LOG,)
 _TOKEN = re.compile(rb"hf_[A-Za-z0-9]{30,}")

@@ -64,4 +64,4 @@ def test_the_reference_shows_every_command_hook_and_key(site):
 def test_the_page_of_hooks_says_which_collect_and_which_notify(site):
     hooks = (site / "reference/hooks/index.html").read_text(encoding="utf-8")
     assert hooks.count("A collecting hook.") == len(hookspecs.COLLECTING) + 1  # and requirements
-    assert hooks.count("A notification.") == 2
+    assert hooks.count("A notification.") == 3
