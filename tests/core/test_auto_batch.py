@@ -11,22 +11,21 @@ from typing import Any
 import pytest
 import torch
 import toy
-from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
 
 import finetune
 from finetune import failures
 from finetune import plan as plans
 from finetune import recipe as recipes
-from finetune.cli import main
 from finetune.data.preparation import prepare
 from finetune.errors import BadCheckpoint, BadOptions, BadRecipe, Interrupted, OutOfMemory
 from finetune.planning import batch_size, machine
 from finetune.planning.computed import compute
 from finetune.plugins import discover
 from finetune.progress import Reporter
+from finetune.recipe import schema
 from finetune.result import Result
 from finetune.training import auto_batch
 
@@ -245,8 +244,9 @@ def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_schema_knows_the_option() -> None:
-    printed = json.loads(CliRunner().invoke(main, ["schema"]).stdout)
-    assert '"batch"' in json.dumps(printed)
+    described = schema._training(TrainingArguments)["properties"]["batch"]
+    assert described["anyOf"][0] == {"const": "auto", "type": "string"}
+    assert described["description"].startswith("auto: before the first step")
 
 
 # --- memory of the machine
