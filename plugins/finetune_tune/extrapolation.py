@@ -29,7 +29,7 @@ DRAWS = 4000
 SLOWEST, FASTEST = 1.1, 0.25
 """Factors from one doubling's gain to the next: 1 is a straight line in ``log n``, 0.25 is ``c = 2``. Hestness et al.
 2017 measured exponents of 0.07 to 0.35. The range goes beyond the line, so that a true line is not at its edge, where
-the interval would hold it in 83% of simulated cases and not in 93%."""
+the interval would hold it in 83% of simulated cases and not in 92%."""
 GRID = 61
 """Values of the factor that are tried."""
 LEAST_SIZES, LEAST_SEEDS = 3, 2
