@@ -14,7 +14,7 @@ from finetune.interfaces import Evaluator, Preprocessor, Record, Strategy, Task
 from finetune.plugins import Plugins, class_path, resolve
 from finetune.python_objects import PythonObjects
 from finetune.recipe import Choice, Model, Recipe, options, to_mapping
-from finetune.training import early_stopping, sharding_options
+from finetune.training import auto_batch, early_stopping, sharding_options
 from finetune.training.arguments import check_arguments, check_generation, check_installed, check_streaming
 
 T = TypeVar("T")
@@ -97,7 +97,7 @@ def make(
         )
         attempt(lambda: _check_model_class(task, recipe.task))
         evaluator = attempt(lambda: _chosen(plugins, "evaluators", recipe.evaluator, Evaluator, task.evaluator))
-        attempt(lambda: _check_training(task, recipe.training, installed=for_training))
+        attempt(lambda: _check_training(task, recipe, installed=for_training))
         attempt(lambda: check_generation(task, recipe))
         if recipe.dataset.streaming and for_training:
             attempt(lambda: check_streaming(task, recipe))
@@ -138,9 +138,11 @@ def _check_model_class(task: Task, name: str) -> None:
         )
 
 
-def _check_training(task: Task, training: Mapping[str, Any], *, installed: bool) -> None:
+def _check_training(task: Task, recipe: Recipe, *, installed: bool) -> None:
     """Check the training options of a recipe, and the libraries that they need if wanted."""
+    training = recipe.training
     check_arguments(resolve(task.arguments), training)
+    auto_batch.check(training, task, streaming=recipe.dataset.streaming)
     early_stopping.check(training, task.training)
     if task.check_training is not None:
         resolve(task.check_training)(task, training)

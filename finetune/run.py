@@ -44,6 +44,7 @@ from finetune.recipe.options import describe, document
 from finetune.result import Result
 from finetune.training import arguments as training_arguments
 from finetune.training import (
+    auto_batch,
     callbacks,
     checkpoints,
     checks,
@@ -170,11 +171,14 @@ def _run(
             with processes.agreed():
                 if processes.is_main():
                     folder.check(output, resume=True, overwrite=False)
+        prepared, chosen = settle_batch(prepared, reporter, resume=resume)
+        attempt.training = prepared.plan.recipe.training
         with reporter.phase("load the model"):
             with processes.agreed():
                 ready, identity = prepare_training(prepared, reporter)
             if resume:
                 ready = find_checkpoint(ready, identity, accept_changes=accept_changes)
+        ready = replace(ready, notes=[*chosen, *ready.notes])
         for note in ready.notes:
             reporter.note(note)
         attempt.began = True
@@ -232,6 +236,10 @@ def require_same_recipe(finished: Result, plan: Plan) -> None:
         OutputExists: It is another one; the message has a line for each key that differs.
     """
     given = json.loads(secrets.redacted(results.to_json(to_mapping(plan.recipe))))  # as the run wrote its own
+    if auto_batch.is_on(given["training"]):
+        rows = auto_batch.rows_of_a_step({**plan.task.training, **given["training"]})
+        size = auto_batch.recorded(Path(plan.recipe.output), rows=rows) or rows
+        given["training"] = auto_batch.divided(given["training"], size=size, rows=rows)
     for key in ("path", "tokenizer"):
         place = given["model"][key]
         given["model"][key] = models.absolute(place) if place else place
@@ -278,6 +286,27 @@ def prepare_once(
     prepared, preprocessor = processes.shared(make)
     shared: Prepared = replace(prepared, plan=replace(plan, preprocessor=preprocessor))
     return shared
+
+
+def settle_batch(prepared: Prepared, reporter: Reporter, *, resume: bool) -> tuple[Prepared, list[str]]:
+    """Choose the batch size of a recipe with ``batch: auto``, and say why; a run that is resumed takes its own.
+
+    Returns:
+        The run with the numbers in its recipe, and a note.
+    """
+    recipe = prepared.plan.recipe
+    if not auto_batch.is_on(recipe.training):
+        return prepared, []
+    from finetune.planning import batch_size  # it imports this module
+
+    rows = auto_batch.rows_of_a_step({**prepared.plan.task.training, **recipe.training})
+    size = auto_batch.recorded(Path(recipe.output), rows=rows) if resume else None
+    if size is None:
+        choice = batch_size.choose(prepared, reporter)
+    else:
+        why = f"batch: auto: per_device_train_batch_size {size}, as this run has chosen at its start"
+        choice = batch_size.Choice(size=size, rows=rows, why=why)
+    return batch_size.settle(prepared, choice), [choice.why]
 
 
 def finish(

@@ -254,3 +254,34 @@ def listed_labels(names: Sequence[Hashable], most: int = 5) -> str:
     if len(names) > most:
         return f"{', '.join(shown)} and {len(names) - most} more"
     return " and ".join(filter(None, [", ".join(shown[:-1]), *shown[-1:]]))
+
+
+def nested(
+    examples: Iterable[Mapping[str, Any]], preprocessor: Preprocessor, sizes: Sequence[int], *, seed: int
+) -> Any:
+    """Return the places of the rows of several random subsets, each of which contains the smaller ones.
+
+    Labels keep their shares in each subset, as far as rows can be divided, and each keeps at least one row if there are
+    enough rows.
+
+    Args:
+        examples: All rows.
+        preprocessor: Names the labels of a row, if the task has labels.
+        sizes: Number of rows of each subset.
+        seed: Seed of the draw.
+
+    Returns:
+        Size → the places of its rows, in ascending order.
+    """
+    rows = list(examples)
+    labels = [tuple(preprocessor.strata(row)) for row in rows] if has_labels(preprocessor) else None
+    random = np.random.Generator(np.random.PCG64(seed))
+    kept = np.arange(len(rows))
+    found: dict[int, Array] = {}
+    for size in sorted(sizes, reverse=True):
+        if size < len(kept) and labels is not None:
+            kept = kept[keep([labels[row] for row in kept.tolist()], size, seed=int(random.integers(2**31)))]
+        elif size < len(kept):
+            kept = np.sort(random.choice(kept, size=size, replace=False))
+        found[size] = kept
+    return found

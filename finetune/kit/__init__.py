@@ -24,26 +24,35 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.conversion import Conversion, Key, handled, mapped, missing, unneeded
     from finetune.data import from_rows
     from finetune.data.findings import blank_line
+    from finetune.data.preparation import prepare
     from finetune.data.readers.json_array import JsonArrayReader
     from finetune.data.readers.json_lines import JsonLinesReader
     from finetune.data.readers.text import LONGEST, lines, too_long
+    from finetune.data.strata import nested as nested_subsets
     from finetune.data.text_checks import DuplicateCounter, TextWarnings, check_text, is_blank, special_token_in
     from finetune.data.truncation import MODEL_INPUTS, encode_truncated
     from finetune.evaluation import seed_verdicts, verdicts
     from finetune.evaluation.bootstrap import intervals, ratios, safe_divide
+    from finetune.evaluation.comparison import evaluator_of, records_of, units_of
     from finetune.evaluation.required import check_primary, require_key
+    from finetune.evaluation.resamples import resampled_scores
+    from finetune.folder import lock as lock_folder
     from finetune.folder import make_readable, size_of_weights
     from finetune.models import base_model_of, bf16_is_fast, config_of, finds_end_by_padding, locate, suppress_output
-    from finetune.plugins import Plugins, discover, find_code, resolve
+    from finetune.plan import make as make_plan
+    from finetune.plugins import Plugins, add_recipe_folder, discover, find_code, resolve
     from finetune.progress import Console, Reporter, suppress_progress_bars
     from finetune.recipe import Recipe
     from finetune.recipe import dump as dump_yaml
     from finetune.recipe import from_mapping as recipe_from_mapping
     from finetune.recipe import read as read_recipe
+    from finetune.recipe import to_mapping as recipe_to_mapping
     from finetune.recipe.options import build as build_options
     from finetune.recipe.options import rebuild
-    from finetune.result import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result, write_atomically
-    from finetune.run import reload
+    from finetune.report import render_page
+    from finetune.report.axes import ticks as axis_ticks
+    from finetune.result import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result, to_json, write_atomically
+    from finetune.run import reload, run
     from finetune.secrets import refuse as refuse_credentials
     from finetune.seed_folders import BASELINES
     from finetune.seeds_result import SeedsResult
@@ -101,8 +110,10 @@ __all__ = [
     "TextWarnings",
     "TokenCrossEntropy",
     "Tracked",
+    "add_recipe_folder",
     "align_logits",
     "align_memory",
+    "axis_ticks",
     "base_model_of",
     "batch_share",
     "bf16_is_fast",
@@ -125,6 +136,7 @@ __all__ = [
     "dump_yaml",
     "encode_truncated",
     "evaluation_mode",
+    "evaluator_of",
     "find_code",
     "finds_end_by_padding",
     "from_rows",
@@ -137,7 +149,9 @@ __all__ = [
     "lines",
     "load_result",
     "locate",
+    "lock_folder",
     "logits_of",
+    "make_plan",
     "make_readable",
     "mapped",
     "mask_after_eos",
@@ -145,30 +159,39 @@ __all__ = [
     "missing",
     "model_columns",
     "model_outputs",
+    "nested_subsets",
     "pad",
     "pad_mask",
     "padding_side",
     "predict",
+    "prepare",
     "preserve_rng_state",
     "ratios",
     "read_recipe",
     "rebuild",
     "recipe_from_mapping",
+    "recipe_to_mapping",
+    "records_of",
     "refuse_credentials",
     "reload",
+    "render_page",
     "replaced",
     "require_key",
     "require_upstream",
+    "resampled_scores",
     "resolve",
+    "run",
     "safe_divide",
     "seed_verdicts",
     "size_of_weights",
     "special_token_in",
     "suppress_output",
     "suppress_progress_bars",
+    "to_json",
     "too_long",
     "tracked",
     "trainer",
+    "units_of",
     "unneeded",
     "upstream_changed",
     "verdicts",

@@ -10,10 +10,12 @@ from finetune.data.preparation import Prepared
 from finetune.errors import FinetuneError
 from finetune.interfaces import Strategy
 from finetune.planning import devices
+from finetune.planning.activations import GpuKernels
 from finetune.planning.memory import optimizer_state, update_copies
 from finetune.planning.step import StepModel
 from finetune.plugins import Plugins
 from finetune.recipe import options
+from finetune.training import auto_batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +98,9 @@ class Computed:
     notes: Sequence[str] = ()
 
 
-def needs_of(model: StepModel, *, rows: int, gpus: int, sharded: bool = False) -> Needs:
+def needs_of(
+    model: StepModel, *, rows: int, gpus: int, sharded: bool = False, kernels: GpuKernels | None = None
+) -> Needs:
     """Return what a step needs on each GPU.
 
     Several GPUs train by DDP, whose buckets hold a copy of all gradients, or by FSDP2: a GPU has its share of weights,
@@ -104,6 +108,13 @@ def needs_of(model: StepModel, *, rows: int, gpus: int, sharded: bool = False) -
 
     Sources: Li et al. 2020, "PyTorch Distributed", section 3.2.3 (buckets); Zhao et al. 2023, "PyTorch FSDP", section
     3.2, and `torch.distributed.fsdp.fully_shard`, whose root keeps what is in no layer until backward has passed.
+
+    Args:
+        model: The recipe's step.
+        rows: Rows of a batch.
+        gpus: How many train together.
+        sharded: Whether FSDP divides the weights.
+        kernels: What is imitated; None for a GPU with the recipe's autocast.
     """
     sizes, optim = model.sizes, str(model.arguments.optim.value)
     if sharded:
@@ -118,7 +129,7 @@ def needs_of(model: StepModel, *, rows: int, gpus: int, sharded: bool = False) -
         exchange = gathered + gradient_of_layer
         weights += sizes.others
         return _needs(weights, gradients, gradients, trained, optim, exchange, step.peak)
-    step = model.step(rows=rows)
+    step = model.step(rows=rows, kernels=kernels)
     gradients = sum(tensor.bytes for tensor in sizes.trained)
     accumulates = model.accumulated > 1
     at_peak = gradients if accumulates else step.gradients_at_peak
@@ -158,7 +169,10 @@ def compute(prepared: Prepared, *, gpu: str, gpus: int = 1) -> Computed:
     device = devices.find(gpu)
     available = device.memory - devices.RESERVED
     model = StepModel(prepared)
-    rows = model.arguments.per_device_train_batch_size
+    rows: int = model.arguments.per_device_train_batch_size
+    chosen: list[str] = []
+    if auto_batch.is_on(prepared.plan.recipe.training):
+        rows, chosen = _largest(model, available=available, gpus=gpus)
     setting = Setting(sharded=bool(prepared.plan.recipe.training.get("fsdp")))
     needs = needs_of(model, rows=rows, gpus=gpus, sharded=setting.sharded)
     fits = needs.total <= available
@@ -178,8 +192,24 @@ def compute(prepared: Prepared, *, gpu: str, gpus: int = 1) -> Computed:
         parameters=sizes.numbers,
         checkpoint_bytes=model.saved_bytes + needs.optimizer,
         changes=tuple(changes),
-        notes=tuple(_notes(model, device, gpus, sharded=setting.sharded)),
+        notes=(*chosen, *_notes(model, device, gpus, sharded=setting.sharded)),
     )
+
+
+def _largest(model: StepModel, *, available: int, gpus: int) -> tuple[int, list[str]]:
+    """Return the largest batch of ``batch: auto`` that fits, or one row, and a note; the model then accumulates."""
+    rows = auto_batch.rows_of_a_step(
+        {auto_batch.SIZE: model.arguments.per_device_train_batch_size, auto_batch.ACCUMULATED: model.accumulated}
+    )
+    size = 1
+    for size in auto_batch.sizes(rows):
+        model.accumulated = rows // size
+        if needs_of(model, rows=size, gpus=gpus).total <= available:
+            break
+    return size, [
+        f"batch: auto would take per_device_train_batch_size {size} × gradient_accumulation_steps {rows // size} = "
+        f"{rows} rows a step, by the computed memory; on that machine the run also tries it"
+    ]
 
 
 def _notes(model: StepModel, device: devices.Gpu, gpus: int, *, sharded: bool) -> list[str]:

@@ -26,11 +26,11 @@ from finetune.errors import Incompatible, NoRoom
 from finetune.evaluation.scoring import SAMPLE, sample
 from finetune.interfaces import Job
 from finetune.plan import Plan
-from finetune.planning import batches
+from finetune.planning import batch_size, batches, machine
 from finetune.planning.measured import Measured, MeasuredBucket, Times
 from finetune.plugins import resolve
 from finetune.progress import Reporter
-from finetune.training import callbacks
+from finetune.training import auto_batch, callbacks
 from finetune.training import trainer as training
 
 WARM_UP = 2
@@ -63,7 +63,12 @@ def measure(plan: Plan, *, reporter: Reporter) -> Measured:
 
 def _measure(plan: Plan, reporter: Reporter) -> Measured:
     prepared, preparing = _timed(lambda: prepare(plan, reporter=reporter))
+    chosen: list[str] = []
     with models.suppress_output():
+        if auto_batch.is_on(plan.recipe.training):
+            choice = batch_size.choose(prepared, reporter)
+            prepared, chosen = batch_size.settle(prepared, choice), [choice.why]
+            machine.Peak()  # the memory of the trials is not that of the run
         before = resident_memory()
         with reporter.phase("load the model"):
             (ready, _), loading = _timed(lambda: runs.prepare_training(prepared, reporter))
@@ -117,7 +122,7 @@ def _measure(plan: Plan, reporter: Reporter) -> Measured:
         model_bytes=model,
         trainable_parameters=ready.trainable,
         total_parameters=ready.total,
-        notes=(*ready.notes, *_notes(plan, arranged=arranged)),
+        notes=(*chosen, *ready.notes, *_notes(plan, arranged=arranged)),
     )
 
 

@@ -124,8 +124,8 @@ class Recipe:
     `my_module:metric`."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Options of the trainer, with the names of `transformers.TrainingArguments` or of the task's
-    own class; and `early_stopping_patience`, the number of evaluations without a better score after
-    which the run stops."""
+    own class; `early_stopping_patience`, the number of evaluations without a better score after
+    which the run stops; and `batch: auto`, with which the run chooses the largest batch that fits."""
     generation: Mapping[str, Any] = field(default_factory=dict)
     """Options of text generation, if the task generates text, with the names of
     `transformers.GenerationConfig`: `{num_beams: 4, max_new_tokens: 64}`."""

@@ -11,8 +11,7 @@ from pydantic import TypeAdapter
 from finetune.interfaces import Task
 from finetune.plugins import Plugins, resolve
 from finetune.recipe import Model, Recipe, Source, options
-from finetune.training.arguments import OURS
-from finetune.training.early_stopping import EarlyStopping
+from finetune.training.arguments import OUR_OPTIONS, OURS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -97,9 +96,10 @@ def _of_task(name: str, task: Task) -> dict[str, Any]:
 
 
 def _training(cls: type) -> dict[str, Any]:
-    hints = {**typing.get_type_hints(cls), **typing.get_type_hints(EarlyStopping)}
+    classes = (cls, *OUR_OPTIONS)
+    hints = {name: hint for each in classes for name, hint in typing.get_type_hints(each).items()}
     properties = {}
-    for field in (*dataclasses.fields(cls), *dataclasses.fields(EarlyStopping)):
+    for field in (field for each in classes for field in dataclasses.fields(each)):
         if field.init and field.name not in OURS:
             described = TypeAdapter(hints[field.name]).json_schema()
             if field.name == "fsdp":  # see sharding_options.check_fsdp

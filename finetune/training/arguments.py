@@ -18,7 +18,8 @@ from finetune.errors import BadOptions, MissingLibrary, did_you_mean
 from finetune.interfaces import Evaluator, Job, Task
 from finetune.plugins import resolve
 from finetune.recipe import Recipe
-from finetune.training import early_stopping, sharding_options
+from finetune.training import auto_batch, early_stopping, sharding_options
+from finetune.training.auto_batch import AutoBatch
 from finetune.training.early_stopping import EarlyStopping
 from finetune.user_code import one_line, place_of
 
@@ -26,8 +27,8 @@ OURS: Mapping[str, str] = {
     "output_dir": "it is the recipe's `output`",
     "seed": "it is the recipe's `seed`",
     "resume_from_checkpoint": "use `finetune train --resume`",
-    "auto_find_batch_size": "after an error it starts again with another batch size and does not record that; lower "
-    "per_device_train_batch_size and raise gradient_accumulation_steps",
+    "auto_find_batch_size": "after an error it starts again with another batch size, takes fewer rows a step, and does "
+    "not record that; write batch: auto, which chooses before the first step and keeps the rows of a step",
     "ignore_data_skip": "a resumed run would see other rows than a run that was never stopped",
     "save_only_model": "a checkpoint without the optimizer cannot be resumed; set save_strategy: 'no' for none at all",
     "push_to_hub": "a run is never pushed while it trains; use `finetune push`",
@@ -37,6 +38,9 @@ OURS: Mapping[str, str] = {
     "generation_num_beams": "it is the recipe's `generation.num_beams`",
 }
 """Training arguments that a recipe may not set, and why."""
+
+OUR_OPTIONS = (EarlyStopping, AutoBatch)
+"""Classes with the training options that are not upstream's."""
 
 _PUSHED = "a run is never pushed while it trains; use `finetune push`"
 _SCORED = "scores need the outputs of the model for every row"
@@ -163,8 +167,8 @@ def check_arguments(cls: type, training: Mapping[str, Any]) -> None:
     Raises:
         BadOptions: An option is unknown, was removed, is set elsewhere in the recipe, or has a value of the wrong type.
     """
-    known = {f.name: f for f in (*dataclasses.fields(cls), *dataclasses.fields(EarlyStopping)) if f.init}
-    hints = {**typing.get_type_hints(cls), **typing.get_type_hints(EarlyStopping)}
+    known = {f.name: f for each in (cls, *OUR_OPTIONS) for f in dataclasses.fields(each) if f.init}
+    hints = {name: hint for each in (cls, *OUR_OPTIONS) for name, hint in typing.get_type_hints(each).items()}
     _check_length(training)
     for name, value in training.items():
         where = f"training: {name!r}"
@@ -346,7 +350,7 @@ def arguments(recipe: Recipe, task: Task, *, evaluator: Evaluator, validation: b
         steps = {"save_strategy": "steps", "save_steps": SHARE_OF_STEPS}
         if validation:
             steps = {**steps, "eval_strategy": "steps", "eval_steps": SHARE_OF_STEPS}
-    values = {**defaults, **task.training, **divided, **steps, **recipe.training}
+    values = {**defaults, **task.training, **divided, **steps, **auto_batch.without(recipe.training)}
     return {**values, **early_stopping.aligned(values, recipe.training)} if best else values
 
 

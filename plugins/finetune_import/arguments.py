@@ -44,7 +44,9 @@ ARGUMENTS: Mapping[str, Key] = {
     "save_only_model": missing(
         "A checkpoint without the optimizer cannot be resumed. `finetune clean` removes checkpoints."
     ),
-    "auto_find_batch_size": missing("`finetune plan` says which batch fits; set per_device_train_batch_size."),
+    "auto_find_batch_size": missing(
+        "`training.batch: auto` chooses before the first step, and keeps the rows of a step."
+    ),
     "push_to_hub": missing(_PUSH),
     "hub_model_id": missing(_PUSH),
     "hub_strategy": missing(_PUSH),

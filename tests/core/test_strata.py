@@ -238,3 +238,38 @@ def test_clusters_join_near_duplicates_and_nothing_else() -> None:
     near = [*texts, f"{texts[2]} a"]
     assert leaks.clusters(near).tolist() == [0, 1, 2, 3, 4, 5, 2]
     assert leaks.clusters([]).tolist() == [] and leaks.clusters(["one"]).tolist() == [0]
+
+
+@settings(max_examples=40)
+@given(LABELS, SEEDS)
+def test_nested_subsets_contain_each_other_and_keep_the_labels_in_their_shares(counts: list[int], seed: int) -> None:
+    names = [f"label {number}" for number, count in enumerate(counts) for _ in range(count)]
+    rows = [{"text": f"row {place}", "label": name} for place, name in enumerate(names)]
+    classes = preprocessor("text-classification")
+    sizes = sorted({max(round(len(rows) * share), len(counts)) for share in (0.25, 0.5, 1.0)})
+    found = strata.nested(rows, classes, sizes, seed=seed)
+    assert list(found) == sizes[::-1]
+    inner: set[int] = set()
+    for size in sizes:
+        places = found[size].tolist()
+        assert len(places) == size
+        assert places == sorted(set(places))
+        assert inner <= set(places)
+        inner = set(places)
+        kept = Counter(names[place] for place in places)
+        for name, whole in Counter(names).items():
+            assert 1 <= kept[name] <= whole
+            # each halving may move a label by about a row, as `keep` does, and leaves it one
+            assert abs(kept[name] - whole * size / len(rows)) <= max(3.0, len(counts))
+    again = strata.nested(rows, classes, sizes, seed=seed)
+    assert all((found[size] == again[size]).all() for size in sizes)
+
+
+def test_rows_without_labels_are_drawn_at_random() -> None:
+    texts = preprocessor("translation")
+    rows = [{"source": f"row {place}", "target": "x"} for place in range(40)]
+    found = strata.nested(rows, texts, [10, 20], seed=1)
+    assert {size: len(places) for size, places in found.items()} == {20: 20, 10: 10}
+    assert set(found[10]) <= set(found[20])
+    assert found[20].tolist() != list(range(20))
+    assert strata.nested(rows, texts, [10, 20], seed=2)[10].tolist() != found[10].tolist()
