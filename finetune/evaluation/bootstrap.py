@@ -170,7 +170,7 @@ def by_recomputing(
         seed: Seed of the resamples.
         resamples: Number of resamples; ``scores`` is called for each.
     """
-    members = _members(np.arange(size) if units is None else np.asarray(units))
+    members = members_of(np.arange(size) if units is None else np.asarray(units))
     rng = np.random.default_rng(seed)
     drawn: dict[str, list[float]] = {}
     for _ in range(resamples):
@@ -286,6 +286,7 @@ def _unmoved(score: float, *, edges: tuple[float, float], size: int) -> Interval
     return Interval(low=score - elsewhere * (score - least), high=score + elsewhere * (most - score))
 
 
-def _members(units: Array) -> list[Array]:
+def members_of(units: Array) -> list[Array]:
+    """Return the places of each unit."""
     order = np.argsort(units, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(units[order])) + 1)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.conversion import Conversion, Key, handled, mapped, missing, unneeded
     from finetune.data import from_rows
     from finetune.data.findings import blank_line
+    from finetune.data.preparation import prepare
     from finetune.data.readers.json_array import JsonArrayReader
     from finetune.data.readers.json_lines import JsonLinesReader
     from finetune.data.readers.text import LONGEST, lines, too_long
@@ -31,22 +32,49 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.data.truncation import MODEL_INPUTS, encode_truncated
     from finetune.evaluation import verdicts
     from finetune.evaluation.bootstrap import intervals, ratios, safe_divide
+    from finetune.evaluation.comparison import evaluator_of, records_of, units_of
+    from finetune.evaluation.evidence import units_of_examples
+    from finetune.evaluation.paired import Paired, optimism
+    from finetune.evaluation.paired import difference as paired_difference
     from finetune.evaluation.required import check_primary, require_key
+    from finetune.failures import newest_checkpoint
+    from finetune.folder import lock as lock_folder
     from finetune.folder import make_readable, size_of_weights
     from finetune.models import base_model_of, bf16_is_fast, config_of, finds_end_by_padding, locate, suppress_output
-    from finetune.plugins import Plugins, discover, find_code, resolve
+    from finetune.plan import Plan
+    from finetune.plan import make as make_plan
+    from finetune.plugins import Plugins, add_recipe_folder, discover, find_code, resolve
     from finetune.progress import Console, Reporter, suppress_progress_bars
+    from finetune.python_objects import PythonObjects
     from finetune.recipe import Recipe
     from finetune.recipe import dump as dump_yaml
     from finetune.recipe import from_mapping as recipe_from_mapping
     from finetune.recipe import read as read_recipe
+    from finetune.recipe import to_mapping as recipe_to_mapping
     from finetune.recipe.options import build as build_options
     from finetune.recipe.options import rebuild
-    from finetune.result import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result, write_atomically
-    from finetune.run import reload
+    from finetune.recipe.search import Parameter
+    from finetune.recipe.search import apply as apply_search
+    from finetune.recipe.search import label as search_label
+    from finetune.recipe.search import parse as parse_search
+    from finetune.report import render_page
+    from finetune.result import (
+        DROPPED,
+        LOG,
+        PREDICTIONS,
+        RECIPE,
+        RESULT,
+        Result,
+        find_non_finite,
+        restore_non_finite,
+        to_json,
+        write_atomically,
+    )
+    from finetune.run import reload, run
     from finetune.secrets import refuse as refuse_credentials
     from finetune.tracking import Tracked, tracked
     from finetune.training.arguments import build_arguments, check_choice
+    from finetune.training.callbacks import PauseAfter, RecordsCallback
     from finetune.training.checks import align_memory, evaluation_mode, model_outputs
     from finetune.training.collate import PadLeft, PadRight, pad, pad_mask, padding_side
     from finetune.training.generation import (
@@ -57,6 +85,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
         max_prompt_length,
     )
     from finetune.training.losses import TokenCrossEntropy, align_logits, batch_share, logits_of
+    from finetune.training.rates import choose as choose_rate
     from finetune.training.trainer import (
         PatchedTrainer,
         build_trainer,
@@ -88,16 +117,24 @@ __all__ = [
     "Key",
     "PadLeft",
     "PadRight",
+    "Paired",
+    "Parameter",
     "PatchedTrainer",
+    "PauseAfter",
+    "Plan",
     "Plugins",
+    "PythonObjects",
     "Recipe",
+    "RecordsCallback",
     "Reporter",
     "Result",
     "TextWarnings",
     "TokenCrossEntropy",
     "Tracked",
+    "add_recipe_folder",
     "align_logits",
     "align_memory",
+    "apply_search",
     "base_model_of",
     "batch_share",
     "bf16_is_fast",
@@ -110,6 +147,7 @@ __all__ = [
     "check_primary",
     "check_saved",
     "check_text",
+    "choose_rate",
     "cli_output",
     "cli_parameters",
     "config_of",
@@ -120,7 +158,9 @@ __all__ = [
     "dump_yaml",
     "encode_truncated",
     "evaluation_mode",
+    "evaluator_of",
     "find_code",
+    "find_non_finite",
     "finds_end_by_padding",
     "from_rows",
     "generate",
@@ -131,7 +171,9 @@ __all__ = [
     "keep_generation_options",
     "lines",
     "locate",
+    "lock_folder",
     "logits_of",
+    "make_plan",
     "make_readable",
     "mapped",
     "mask_after_eos",
@@ -139,29 +181,43 @@ __all__ = [
     "missing",
     "model_columns",
     "model_outputs",
+    "newest_checkpoint",
+    "optimism",
     "pad",
     "pad_mask",
     "padding_side",
+    "paired_difference",
+    "parse_search",
     "predict",
+    "prepare",
     "preserve_rng_state",
     "ratios",
     "read_recipe",
     "rebuild",
     "recipe_from_mapping",
+    "recipe_to_mapping",
+    "records_of",
     "refuse_credentials",
     "reload",
+    "render_page",
     "replaced",
     "require_key",
     "require_upstream",
     "resolve",
+    "restore_non_finite",
+    "run",
     "safe_divide",
+    "search_label",
     "size_of_weights",
     "special_token_in",
     "suppress_output",
     "suppress_progress_bars",
+    "to_json",
     "too_long",
     "tracked",
     "trainer",
+    "units_of",
+    "units_of_examples",
     "unneeded",
     "upstream_changed",
     "verdicts",

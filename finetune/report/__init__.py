@@ -4,6 +4,6 @@ Everything is derived from the result. What comes from data is text: Jinja escap
 are drawn from numbers.
 """
 
-from finetune.report.page import REPORT, comparison_page, page, path_to, write
+from finetune.report.page import REPORT, comparison_page, page, path_to, render_page, write
 
-__all__ = ["REPORT", "comparison_page", "page", "path_to", "write"]
+__all__ = ["REPORT", "comparison_page", "page", "path_to", "render_page", "write"]

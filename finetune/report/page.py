@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from finetune import recipe as recipes
@@ -119,6 +119,18 @@ def comparison_page(found: Comparison) -> str:
             differences=axes.panel(differences, mark=0.0, differences=True),
         )
     )
+
+
+def render_page(folder: Path, template: str, **values: Any) -> str:
+    """Return a page of a plugin, in the style of the reports.
+
+    Args:
+        folder: Where the template is. It can extend ``base.html`` and import ``parts.html``.
+        template: Its name.
+        **values: What it shows; text is escaped.
+    """
+    loader = ChoiceLoader([FileSystemLoader(folder), PackageLoader("finetune.report", ".")])
+    return _templates().overlay(loader=loader).get_template(template).render(**values)
 
 
 def _short_names(paths: list[str]) -> list[str]:

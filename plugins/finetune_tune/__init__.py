@@ -1,0 +1,20 @@
+"""Sweeps over the options of a recipe, by Optuna."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from finetune import hookimpl
+from finetune.hookspecs import Command
+
+
+@hookimpl
+def commands() -> Mapping[str, Command]:
+    """Register `tune`."""
+    return {"tune": Command("finetune_tune.command:command", group="train")}
+
+
+@hookimpl
+def requirements() -> Mapping[str, Mapping[str, str]]:
+    """Return what `tune` needs."""
+    return {"tune": {"optuna": "finetune-kit[tune]"}}
