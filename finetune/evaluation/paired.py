@@ -98,9 +98,7 @@ def difference(
         rows_error = math.sqrt((len(mean) - 1) / len(mean) * float(((mean - mean.mean()) ** 2).sum()))
     count = len(values)
     seeds_error = float(np.std(values, ddof=1)) / math.sqrt(count) if count > 1 else 0.0
-    return Paired(
-        value=float(np.mean(values)), rows_error=rows_error, seeds_error=seeds_error, units=size, seeds=count
-    )
+    return Paired(value=float(np.mean(values)), rows_error=rows_error, seeds_error=seeds_error, units=size, seeds=count)
 
 
 def _by_jackknife(

@@ -58,10 +58,7 @@ class Parameter:
 
     def applies(self, chosen: Mapping[str, Any]) -> bool:
         """Return whether the key is searched, given the labels and numbers that are chosen for the keys before it."""
-        for key, labels in self.when.items():
-            if key not in chosen or str(chosen[key]) not in labels:
-                return False
-        return True
+        return all(key in chosen and str(chosen[key]) in labels for key, labels in self.when.items())
 
     def value_of(self, chosen: Any) -> Any:
         """Return what the recipe gets for a label, or for a number of the range."""
@@ -133,7 +130,8 @@ def _parameter(key: Any, given: Any, *, where: str) -> Parameter:
         raise BadRecipe(f"{where}: {given!r} is neither a list of values nor a range {{low: …, high: …}}.")
     for name in given:
         if name not in _KEYS:
-            raise BadRecipe(f"{where}: {name!r} is not a key of a space.{did_you_mean(name, _KEYS)} Write some of {', '.join(_KEYS)}.")
+            known = ", ".join(_KEYS)
+            raise BadRecipe(f"{where}: {name!r} is not a key of a space.{did_you_mean(name, _KEYS)} Write {known}.")
     when = _when(given.get("when"), where=where)
     if "values" in given:
         extra = [name for name in given if name not in ("values", "when")]

@@ -28,10 +28,18 @@ from finetune.kit import cli_parameters
     help="With how many new seeds the winner and the recipe as it is written are trained at the end.",
 )
 @click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="How many processes of this machine work on the study. On several machines, call the same command on each.",
+)
+@click.option(
     "--storage",
     callback=cli_parameters.not_empty,
     help="Storage of Optuna: a URL of a database, or the path of a journal file.  [default: OUTPUT/study.db]",
 )
+@click.option("--worker", "is_worker", is_flag=True, hidden=True)
 @cli_parameters.trust_code
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
 @cli_parameters.loudness
@@ -41,7 +49,9 @@ def command(
     trials: int,
     hours: float | None,
     seeds: int,
+    workers: int,
     storage: str | None,
+    is_worker: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -62,15 +72,20 @@ def command(
         from finetune_tune import summary
         from finetune_tune.tune import tune
 
+    trusts = click.get_current_context().get_parameter_source("trust_code") is not click.core.ParameterSource.DEFAULT
     found = tune(
         Path(recipe),
         overrides,
         trials=trials,
         hours=hours,
         seeds=seeds,
+        workers=workers,
         storage=storage,
+        trust_code=trusts,
         reporter=cli_output.reporter(quiet=quiet),
     )
+    if is_worker:
+        return
     if as_json:
         cli_output.as_json(asdict(found.conclusion))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from finetune_tune import sampling
 from finetune_tune.space import searched
 from finetune_tune.study import AS_WRITTEN, BEST, WINNER, Study, ended_well
 from finetune_tune.trial import Trial
+from finetune_tune.worker import POLL
 
 TEST = "test"
 
@@ -143,6 +145,7 @@ def _train_again(study: Study, best: Mapping[str, Any], *, reporter: Reporter) -
         with study.claim(f"{name}-{seed}") as is_mine:
             if not is_mine:
                 left.append((name, seed))
+                time.sleep(POLL)
                 continue
             content = {**(best if name == WINNER else written), "seed": seed, "output": str(output)}
             reporter.note(f"{name.replace('-', ' ')}, seed {seed}")
@@ -160,9 +163,7 @@ def claimed(study: Study) -> Claim:
         BadData: They were scored on different rows.
     """
     seeds = seeds_of(study)
-    results = {
-        name: [Result.load(folder_of(study, name, seed)) for seed in seeds] for name in (WINNER, AS_WRITTEN)
-    }
+    results = {name: [Result.load(folder_of(study, name, seed)) for seed in seeds] for name in (WINNER, AS_WRITTEN)}
     first = results[WINNER][0]
     for result in [*results[WINNER], *results[AS_WRITTEN]]:
         if result.fingerprints.get(TEST) != first.fingerprints.get(TEST):

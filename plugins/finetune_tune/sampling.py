@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -50,9 +50,7 @@ def seed_of(settings: Settings, number: int) -> int:
     return int(np.random.SeedSequence([settings.seed, number]).generate_state(1)[0])
 
 
-def history(
-    space: Sequence[Parameter], trials: Sequence[Trial], settings: Settings, *, seed: int = 0
-) -> optuna.Study:
+def history(space: Sequence[Parameter], trials: Sequence[Trial], settings: Settings, *, seed: int = 0) -> optuna.Study:
     """Return a study in memory that holds the trials as samplers of Optuna read them.
 
     A trial that has not made all its steps is one that was pruned after its last rung.

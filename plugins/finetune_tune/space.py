@@ -49,7 +49,9 @@ def space_of(plan: Plan) -> Space:
     """Return the search space of a recipe: its ``search`` section, or the default one."""
     recipe = plan.recipe
     if recipe.search:
-        return Space(parameters=parse_search(recipe.search), section=recipe.search, source="the recipe's search section")
+        return Space(
+            parameters=parse_search(recipe.search), section=recipe.search, source="the recipe's search section"
+        )
     rate, source = _usual_rate(plan)
     section: dict[str, Any] = {
         "training.learning_rate": {

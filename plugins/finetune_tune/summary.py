@@ -66,10 +66,10 @@ def _claim(found: Conclusion, settings: Settings) -> Iterator[str]:
     scores = f"{verdicts.format_score(means[0])} against {verdicts.format_score(means[1])}"
     where = f"on {claim.rows:,} rows of test that no trial has read, with {seeds}"
     change = f"{settings.primary} {scores}, a difference of {verdicts.signed(claim.difference)} (95% interval {spans})"
+    says = f"Trial {found.winner} is {claim.verdict} than the recipe as it is written"
     if claim.verdict == "inconclusive":
-        yield f"It is not clear whether trial {found.winner} is better than the recipe as it is written: {change} {where}."
-    else:
-        yield f"Trial {found.winner} is {claim.verdict} than the recipe as it is written: {change} {where}."
+        says = f"It is not clear whether trial {found.winner} is better than the recipe as it is written"
+    yield f"{says}: {change} {where}."
     if len(claim.seeds) == 1:
         yield "One seed does not show how much the difference depends on the seed. Use --seeds 3."
 
@@ -80,8 +80,8 @@ def _optimism(found: Conclusion, trials: Sequence[Trial], settings: Settings) ->
         return
     direction = "high" if settings.greater_is_better else "low"
     yield (
-        f"The score of the winner on validation is {verdicts.format_score(found.score)}. The best of {scored} trials on "
-        f"{found.rows:,} rows is expected to look {points(found.optimism)} too {direction}, and "
+        f"The score of the winner on validation is {verdicts.format_score(found.score)}. The best of {scored} trials "
+        f"on {found.rows:,} rows is expected to look {points(found.optimism)} too {direction}, and "
         f"{points(found.optimism_if_equal)} if all were equally good. Do not report it."
     )
 

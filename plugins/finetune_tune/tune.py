@@ -10,9 +10,10 @@ from finetune.errors import BadRecipe, Interrupted
 from finetune.kit import Plan, Reporter, add_recipe_folder, discover, make_plan, prepare, read_recipe
 from finetune_tune.conclusion import Conclusion, conclude
 from finetune_tune.space import check_space, space_of, with_evaluations
-from finetune_tune.study import STUDY, Study, open_study
+from finetune_tune.study import STUDY, open_study
 from finetune_tune.trial import Settings, Trial
 from finetune_tune.worker import search
+from finetune_tune.workers import work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,9 @@ def tune(
     trials: int = 27,
     hours: float | None = None,
     seeds: int = 3,
+    workers: int = 1,
     storage: str | None = None,
+    trust_code: bool = False,
     reporter: Reporter | None = None,
 ) -> Tuned:
     """Search the options of a recipe, and test the winner; or continue the study in the recipe's output folder.
@@ -43,7 +46,9 @@ def tune(
         trials: How many trials the study has in all.
         hours: No trial is started after this many hours of trials.
         seeds: With how many new seeds the winner and the recipe are trained at the end; 0 for none.
+        workers: How many processes work on the study.
         storage: A URL of a database, or the path of a journal file; None for a database in the study folder.
+        trust_code: Whether the workers trust the Python code that a recipe in a run folder names.
         reporter: Shows the progress.
 
     Raises:
@@ -70,6 +75,13 @@ def tune(
     has_test = _check_data(plan, reporter=reporter)
     study = open_study(plan, space, settings, storage=storage)
     reporter.note(f"searched: {', '.join(each.key for each in space.parameters)} ({space.source})")
+    if workers > 1:
+        options = {"trials": trials, "hours": hours, "seeds": seeds, "storage": storage}
+        arguments = [str(recipe), *overrides, *(["--trust-code"] if trust_code else [])]
+        for name, value in options.items():
+            if value is not None:
+                arguments += [f"--{name}", str(value)]
+        work(arguments, count=workers, reporter=reporter)
     try:
         search(study, reporter=reporter)
         conclusion = conclude(study, has_test=has_test, reporter=reporter)
@@ -80,9 +92,7 @@ def tune(
         ) from stop
     with study.alone():
         study.write({"conclusion": asdict(conclusion)})
-    return Tuned(
-        output=study.output, settings=settings, trials=study.trials.all(), conclusion=conclusion
-    )
+    return Tuned(output=study.output, settings=settings, trials=study.trials.all(), conclusion=conclusion)
 
 
 def _require_comparable(plan: Plan) -> None:
@@ -96,8 +106,8 @@ def _require_comparable(plan: Plan) -> None:
     best = str(training.get("metric_for_best_model", primary)).removeprefix("eval_")
     if best != primary:
         raise BadRecipe(
-            f"training.metric_for_best_model: a study searches for the evaluator's primary score, {primary!r}, and this "
-            f"is {best!r}. Remove it, or set evaluator.primary."
+            f"training.metric_for_best_model: a study searches for the evaluator's primary score, {primary!r}, and "
+            f"this is {best!r}. Remove it, or set evaluator.primary."
         )
     if "test" in plan.recipe.dataset.limit:
         raise BadRecipe(

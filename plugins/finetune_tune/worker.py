@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from finetune.errors import (
-    BadData,
     CannotWrite,
     FinetuneError,
     Incompatible,
@@ -84,9 +83,7 @@ def _decided(study: Study, trials: list[Trial]) -> schedule.Step:
     return schedule.decide(trials, study.settings, study.races.compare, time_is_up=time_is_up)
 
 
-def _begun(
-    study: Study, trials: list[Trial], step: schedule.Step, held: ExitStack, reporter: Reporter
-) -> Trial | None:
+def _begun(study: Study, trials: list[Trial], step: schedule.Step, held: ExitStack, reporter: Reporter) -> Trial | None:
     """Record a step, and return the trial to work on, if it has one."""
     if isinstance(step, schedule.Start):
         written = as_written(study.plan, study.space) if step.number == 0 else None
