@@ -58,6 +58,9 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.recipe.search import label as search_label
     from finetune.recipe.search import parse as parse_search
     from finetune.report import render_page
+    from finetune.report.axes import Point as AxisPoint
+    from finetune.report.axes import panel as axis_panel
+    from finetune.report.axes import ticks as axis_ticks
     from finetune.result import (
         DROPPED,
         LOG,
@@ -109,6 +112,7 @@ __all__ = [
     "PREDICTIONS",
     "RECIPE",
     "RESULT",
+    "AxisPoint",
     "Console",
     "Conversion",
     "DuplicateCounter",
@@ -135,6 +139,8 @@ __all__ = [
     "align_logits",
     "align_memory",
     "apply_search",
+    "axis_panel",
+    "axis_ticks",
     "base_model_of",
     "batch_share",
     "bf16_is_fast",

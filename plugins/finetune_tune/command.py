@@ -94,5 +94,6 @@ def command(
     click.echo()
     for sentence in summary.sentences(found.conclusion, found.trials, found.settings):
         cli_output.say(sentence)
+    click.echo(f"Report: {found.output / 'report.html'}")
     click.echo(f"Best recipe: {found.output / 'best.yaml'}")
     click.echo(f"Study: {found.output}")

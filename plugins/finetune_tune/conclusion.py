@@ -114,14 +114,13 @@ def conclude(study: Study, *, has_test: bool, reporter: Reporter) -> Conclusion:
 
 
 def best_recipe(study: Study, winner: Trial) -> dict[str, Any]:
-    """Return the recipe of the winner with every option, as plain mappings."""
+    """Return the recipe of the winner as plain mappings; a learning rate that finetune chose is written out."""
     content = searched(study.plan.recipe, study.space, winner.chosen)
     content["output"] = str(study.output / WINNER / "run")
     plan = make_plan(recipe_from_mapping(content, name=BEST), study.plan.plugins)
-    training = dict(plan.recipe.training)
     if chosen := choose_rate(plan.recipe, plan.task, plan.strategy, folder=plan.model.path):
-        training |= chosen.training
-    return plan.resolved(training)
+        content["training"] |= chosen.training
+    return {key: value for key, value in content.items() if value is not None}
 
 
 def seeds_of(study: Study) -> list[int]:

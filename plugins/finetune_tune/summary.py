@@ -9,15 +9,20 @@ from finetune_tune.conclusion import Conclusion
 from finetune_tune.trial import Settings, Trial
 
 
-def rows(trials: Sequence[Trial], settings: Settings) -> list[list[object]]:
-    """Return a row for each trial, the best first: number, score, rungs, state and values."""
+def best_first(trials: Sequence[Trial], settings: Settings) -> list[Trial]:
+    """Return the trials, those that came farthest first, and of these the best first."""
 
     def key(trial: Trial) -> tuple[int, float, int]:
         score = trial.score
         return -len(trial.rungs), -settings.sign * score if score is not None else 0.0, trial.number
 
+    return sorted(trials, key=key)
+
+
+def rows(trials: Sequence[Trial], settings: Settings) -> list[list[object]]:
+    """Return a row for each trial, the best first: number, score, rungs, state and values."""
     found: list[list[object]] = []
-    for trial in sorted(trials, key=key):
+    for trial in best_first(trials, settings):
         score = "" if trial.score is None else verdicts.format_score(trial.score)
         values = " ".join(f"{name}={short(value)}" for name, value in trial.chosen.items())
         rung = f"{len(trial.rungs)} of {len(settings.shares)}"

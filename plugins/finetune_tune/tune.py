@@ -8,6 +8,7 @@ from pathlib import Path
 
 from finetune.errors import BadRecipe, Interrupted
 from finetune.kit import Plan, Reporter, add_recipe_folder, discover, make_plan, prepare, read_recipe
+from finetune_tune import report
 from finetune_tune.conclusion import Conclusion, conclude
 from finetune_tune.space import check_space, space_of, with_evaluations
 from finetune_tune.study import STUDY, open_study
@@ -92,6 +93,7 @@ def tune(
         ) from stop
     with study.alone():
         study.write({"conclusion": asdict(conclusion)})
+        report.write(study, conclusion)
     return Tuned(output=study.output, settings=settings, trials=study.trials.all(), conclusion=conclusion)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,6 @@ from finetune_tune.tune import Tuned, tune
 
 
 @pytest.fixture(scope="session")
-def study(toy_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tuned]:
+def study(toy_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Tuned:
     """Return a finished study of four trials. Tests must not change it."""
-    yield tune(studies.recipe(tmp_path_factory.mktemp("tune"), toy_base), trials=4, seeds=2)
+    return tune(studies.recipe(tmp_path_factory.mktemp("tune"), toy_base), trials=4, seeds=2)
