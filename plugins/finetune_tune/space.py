@@ -120,8 +120,8 @@ def with_evaluations(training: Mapping[str, Any]) -> dict[str, Any]:
             "training.load_best_model_at_end: a study compares the best evaluations of its trials, so it cannot be "
             "false. Remove it."
         )
-    if kept.get("eval_strategy", "no") == "no" and "eval_steps" not in kept:
-        kept |= {"eval_strategy": "steps", "eval_steps": 1 / EVALUATIONS}
+    if kept.get("eval_strategy", "no") == "no":
+        kept = {"eval_steps": 1 / EVALUATIONS, **kept, "eval_strategy": "steps"}
     return {**kept, "load_best_model_at_end": True}
 
 

@@ -60,13 +60,21 @@ class Study:
         The claim is a lock of the system, which ends with the process: the trial of a worker that was killed can be
         claimed at once.
         """
+        place = self.output / CLAIMS / name
+        place.mkdir(parents=True, exist_ok=True)
         with ExitStack() as held:
             try:
-                held.enter_context(lock_folder(self.output / CLAIMS / name))
+                held.enter_context(lock_folder(place))
             except OutputExists:
                 yield False
                 return
             yield True
+
+    @contextmanager
+    def claimed(self, name: str) -> Iterator[None]:
+        """Claim a trial that no worker works on; one that has just recorded it may still hold its claim."""
+        with waiting_for(self.output / CLAIMS / name):
+            yield
 
     def write(self, more: Mapping[str, Any]) -> None:
         """Write `study.json`.
@@ -112,6 +120,7 @@ def open_study(plan: Plan, space: Space, settings: Settings, *, storage: str | N
 @contextmanager
 def waiting_for(place: Path) -> Iterator[None]:
     """Hold a lock within a `with` block; wait until no other process holds it."""
+    place.mkdir(parents=True, exist_ok=True)  # it stays, so that no worker removes it while another takes its lock
     while True:
         with ExitStack() as held:
             try:

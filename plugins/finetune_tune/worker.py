@@ -89,12 +89,12 @@ def _begun(study: Study, trials: list[Trial], step: schedule.Step, held: ExitSta
         written = as_written(study.plan, study.space) if step.number == 0 else None
         chosen = written or sampling.draw(study.space.parameters, trials, study.settings, number=step.number)
         trial = Trial(number=step.number, chosen=chosen, state="running")
-        held.enter_context(study.claim(trial.name))
+        held.enter_context(study.claimed(trial.name))
         study.trials.add(trial)
         return trial
     if isinstance(step, schedule.Continue):
         trial = replace(step.trial, state="running", target=step.rung)
-        held.enter_context(study.claim(trial.name))
+        held.enter_context(study.claimed(trial.name))
         study.trials.update(trial)
         return trial
     if isinstance(step, schedule.Drop):

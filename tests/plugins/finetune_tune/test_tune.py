@@ -87,7 +87,10 @@ def test_a_trial_that_was_paused_equals_one_that_was_not(study: Tuned, tmp_path:
     recipe = yaml.safe_load((winner / "recipe.yaml").read_text())
     finetune.train(**{**recipe, "output": str(tmp_path / "run")})
     assert weights(tmp_path / "run") == weights(winner)
-    logs = [[json.loads(line) for line in (each / "log.jsonl").open()] for each in (tmp_path / "run", winner)]
+    logs = [
+        [json.loads(line) for line in (each / "log.jsonl").read_text().splitlines()]
+        for each in (tmp_path / "run", winner)
+    ]
     for log in logs:
         for entry in log:
             for key in [name for name in entry if "runtime" in name or "per_second" in name]:
@@ -137,7 +140,7 @@ def test_a_study_that_is_killed_again_and_again_equals_one_that_is_not(
             break
         except Killed:
             continue
-    assert len(kills) >= 6
+    assert len(kills) >= 5
     assert studies.trials_of(tmp_path / "study") == studies.trials_of(study.output)
     name = study.trials[study.conclusion.winner].name
     assert weights(tmp_path / "study" / "trials" / name) == weights(study.output / "trials" / name)
