@@ -215,7 +215,8 @@ def _check_when(parameter: Parameter, by_key: Mapping[str, Parameter], *, where:
 
 def _in_order(found: Iterable[Parameter], *, where: str) -> list[Parameter]:
     """Return the parameters so that each comes after those that its ``when`` names, and a key after its section."""
-    left, ordered = sorted(found, key=lambda each: each.key.count(".")), []
+    left = sorted(found, key=lambda each: each.key.count("."))
+    ordered: list[Parameter] = []
     while left:
         known = {each.key for each in ordered}
         ready = [each for each in left if set(each.when) <= known]
