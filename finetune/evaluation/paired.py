@@ -83,7 +83,8 @@ def difference(
         units: The independent unit of each example, numbered from 0; None if each example is independent.
         seed: Seed of the resamples of a score without tallies.
     """
-    values, left_out = [], []
+    values: list[float] = []
+    left_out: list[Array | None] = []
     for own, theirs in zip(first, second, strict=True):
         value, without = _by_jackknife(evaluator, own, theirs, units)
         if not math.isfinite(value):
@@ -91,10 +92,11 @@ def difference(
         values.append(value)
         left_out.append(without)
     size = len(first[0]) if units is None else int(np.max(units)) + 1
-    if any(without is None for without in left_out):
+    known = [without for without in left_out if without is not None]
+    if len(known) < len(left_out):
         rows_error = _by_resampling(evaluator, first, second, units, seed=seed)
     else:
-        mean = np.mean(left_out, axis=0)
+        mean = np.mean(known, axis=0)
         rows_error = math.sqrt((len(mean) - 1) / len(mean) * float(((mean - mean.mean()) ** 2).sum()))
     count = len(values)
     seeds_error = float(np.std(values, ddof=1)) / math.sqrt(count) if count > 1 else 0.0

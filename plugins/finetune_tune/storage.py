@@ -90,6 +90,12 @@ class Trials:
             storage.create_new_study([direction], name)
         return cls(storage, storage.get_study_id_from_name(name), space)
 
+    def begun_again(self, settings: Settings) -> Trials:
+        """Return a study of the same name without trials."""
+        name = self.storage.get_study_name_from_id(self.study_id)
+        self.storage.delete_study(self.study_id)
+        return Trials.open(self.storage, name, self.space, settings)
+
     def facts(self) -> dict[str, Any]:
         """Return what the study was begun with; empty for a new one."""
         found: dict[str, Any] = self.storage.get_study_user_attrs(self.study_id).get(RECORD, {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -106,6 +107,10 @@ def open_study(plan: Plan, space: Space, settings: Settings, *, storage: str | N
     with quiet(), waiting_for(output / CLAIMS / "study"):
         trials = Trials.open(open_storage(storage, output), str(output), space.parameters, settings)
         facts, known = _facts(plan, space, settings), trials.facts()
+        if known and known != facts and not any(trial.rungs for trial in trials.all()):
+            trials = trials.begun_again(settings)  # of a recipe that could not be trained
+            _remove_trials(output)
+            known = {}
         if known:
             _require_same(known, facts, output)
         else:
@@ -144,6 +149,12 @@ def _check_folder(output: Path) -> None:
             f"output: {str(output)!r} is not empty and holds no {STUDY}, so it is no study to continue ({others[0]}). "
             "Name another folder: output=FOLDER."
         )
+
+
+def _remove_trials(output: Path) -> None:
+    for name in (TRIALS, EVALUATIONS):
+        if (output / name).is_dir():
+            shutil.rmtree(output / name)
 
 
 def _facts(plan: Plan, space: Space, settings: Settings) -> dict[str, Any]:

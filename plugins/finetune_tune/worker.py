@@ -36,6 +36,8 @@ FEW_FAILED = 3
 POLL = 0.5
 """Seconds after which a worker that has to wait looks again."""
 
+WRONG_CALL = 2
+"""Exit status of an error of the recipe or the data, and not of a run."""
 _FOR_ALL = (Interrupted, NoRoom, CannotWrite, UserCodeFailed, UntrustedCode)
 """Errors that end the study and not a trial: the next trial would have them, too."""
 
@@ -128,6 +130,8 @@ def work_on(study: Study, trial: Trial, *, reporter: Reporter) -> Trial:
     except Incompatible as error:
         ended = replace(trial, state="incompatible", reason=str(error))
     except FinetuneError as error:
+        if error.exit_code == WRONG_CALL and not any(each.rungs for each in study.trials.all()):
+            raise  # the recipe itself is wrong, and not a value
         ended = replace(trial, state="failed", reason=f"{type(error).__name__}: {error}")
     else:
         ended = _scored(study, trial, found, complete=complete, seconds=round(time.monotonic() - began, 3))

@@ -13,7 +13,7 @@ import yaml
 from safetensors.torch import load_file
 
 import finetune
-from finetune.errors import BadRecipe, OutputExists
+from finetune.errors import BadOptions, BadRecipe, OutputExists
 from finetune.evaluation.comparison import compare
 from finetune_tune import worker
 from finetune_tune.tune import Tuned, tune
@@ -195,3 +195,17 @@ def test_a_wrong_study_is_refused_before_the_first_trial(
     with pytest.raises(BadRecipe, match=message):
         tune(studies.recipe(tmp_path, toy_base, **changes))
     assert not (tmp_path / "study").exists()
+
+
+def test_a_recipe_that_cannot_be_trained_stops_the_study_and_can_be_mended(
+    toy_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise BadOptions("preprocessor: features have up to 256 tokens, but the model has 128 positions.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(worker, "run", refuse)
+        with pytest.raises(BadOptions, match="the model has 128 positions"):
+            tune(studies.recipe(tmp_path, toy_base), trials=1, seeds=0)
+    found = tune(studies.recipe(tmp_path, toy_base, training={"max_steps": 2}), trials=1, seeds=0)
+    assert [trial.state for trial in found.trials] == ["complete"]
