@@ -50,7 +50,7 @@ def _rows(trials: Sequence[Trial], study: Study) -> list[dict[str, Any]]:
     rows = []
     for trial in summary.best_first(trials, study.settings):
         values = " ".join(f"{key}={summary.short(value)}" for key, value in trial.chosen.items())
-        rows.append({"trial": trial, "values": values})
+        rows.append({"trial": trial, "shown": values})
     return rows
 
 

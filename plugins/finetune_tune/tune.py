@@ -79,6 +79,8 @@ def tune(
     if workers > 1:
         options = {"trials": trials, "hours": hours, "seeds": seeds, "storage": storage}
         arguments = [str(recipe), *overrides, *(["--trust-code"] if trust_code else [])]
+        if type(reporter) is Reporter:  # it shows nothing
+            arguments.append("--quiet")
         for name, value in options.items():
             if value is not None:
                 arguments += [f"--{name}", str(value)]

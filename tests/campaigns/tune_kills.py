@@ -28,9 +28,6 @@ import studies  # noqa: E402
 import toy  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
-import finetune  # noqa: E402
-from finetune.recipe import load  # noqa: E402
-
 
 def command(recipe: Path, *, trials: int, workers: int) -> list[str]:
     """Return the command of a study."""
@@ -75,9 +72,10 @@ def again(output: Path, trials: list[dict[str, Any]], place: Path) -> None:
     for trial in trials:
         if trial["state"] == "complete":
             name = f"{trial['number']:04d}"
-            recipe = load((output / "trials" / name / "recipe.yaml").read_text(encoding="utf-8"))
-            finetune.train(**{**recipe, "output": str(place / name)})
-            assert weights(place / name)["."] == weights(output / "trials" / name)["."], f"trial {name} differs"
+            recipe, run = output / "trials" / name / "recipe.yaml", place / name
+            call = [sys.executable, "-m", "finetune", "train", str(recipe), f"output={run}", "--trust-code", "-q"]
+            subprocess.run(call, env=environment(), check=True)
+            assert weights(run)["."] == weights(output / "trials" / name)["."], f"trial {name} differs"
 
 
 def main() -> None:

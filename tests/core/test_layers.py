@@ -28,7 +28,15 @@ LAYERS = (
     ("interfaces",),
     ("hookspecs",),
     ("descriptions", "plugins"),
-    ("recipe.strict_yaml", "recipe.options", "recipe.search", "recipe.recipe", "recipe.gallery", "recipe.foreign", "recipe"),
+    (
+        "recipe.strict_yaml",
+        "recipe.options",
+        "recipe.search",
+        "recipe.recipe",
+        "recipe.gallery",
+        "recipe.foreign",
+        "recipe",
+    ),
     (
         "processes",
         "progress",

@@ -21,6 +21,7 @@ def test_the_report_shows_each_trial_and_nothing_from_elsewhere(study: Tuned) ->
     page = (study.output / "report.html").read_text()
     for trial in study.trials:
         assert f'<th scope="row">{trial.number}</th>' in page
+        assert f"<code>training.learning_rate={trial.chosen['training.learning_rate']:.3g}</code>" in page
     assert page.count("<polyline") == 2 * len([trial for trial in study.trials if trial.rungs])
     assert "prefers-color-scheme: dark" in page and 'name="viewport"' in page
     assert not re.findall(r'(?:src|href)="(?!#)', page)
@@ -31,7 +32,7 @@ def test_the_text_of_a_value_is_escaped(study: Tuned) -> None:
     trial = Trial(number=0, chosen={"strategy": "<script>"}, state="failed", reason="<b>bad</b>")
     values = {
         "settings": study.settings, "trials": [trial], "parameters": (), "conclusion": study.conclusion,
-        "sentences": ["<i>"], "rows": [{"trial": trial, "values": "strategy=<script>"}], "rungs": None, "values": None,
+        "sentences": ["<i>"], "rows": [{"trial": trial, "shown": "strategy=<script>"}], "rungs": None, "values": None,
         "importance": {}, "scores": None, "difference": None, "source": "", "space": "", "best": "",
     }  # fmt: skip
     page = render_page(Path(finetune_tune.__path__[0]), "report.html", **values)
