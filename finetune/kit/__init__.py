@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.base import check_saved, describe_saved, describe_tokenizer
     from finetune.characters import visible
+    from finetune.checkpoint_folders import named_like_checkpoints
     from finetune.cli import output as cli_output
     from finetune.cli import parameters as cli_parameters
     from finetune.conversion import Conversion, Key, handled, mapped, missing, unneeded
@@ -187,6 +188,7 @@ __all__ = [
     "missing",
     "model_columns",
     "model_outputs",
+    "named_like_checkpoints",
     "newest_checkpoint",
     "optimism",
     "pad",

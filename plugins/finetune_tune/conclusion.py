@@ -32,6 +32,8 @@ from finetune_tune.trial import Trial
 from finetune_tune.worker import POLL
 
 TEST = "test"
+LEVEL = 0.05
+"""Level of the test of one trial against the winner; it decides nothing."""
 
 
 class NoWinner(TrainingFailed):
@@ -76,7 +78,9 @@ class Conclusion:
     optimism_if_equal: float | None
     """The same if all trials were equally good."""
     not_worse: Sequence[int]
-    """Trials that validation does not distinguish from the winner, at the last rung that they reached."""
+    """Complete trials that validation does not distinguish from the winner."""
+    not_continued: Sequence[int]
+    """Trials that were not continued, and that validation did not distinguish from the winner at their last rung."""
     importance: Mapping[str, float]
     """Searched key → its share of what the scores at the first rung depend on."""
     steps: int
@@ -202,13 +206,12 @@ def _described(study: Study, trials: Sequence[Trial], winner: Trial, claim: Clai
     scored = [each for each in last.values() if each is not None and each.records is not None]
     units = scored[0].units
     found = optimism(evaluator, [each.records or [] for each in scored], units=units, seed=settings.seed)
-    not_worse = []
+    alike: dict[str, list[int]] = {"complete": [], "stopped": []}
     for trial in trials:
-        if trial.number == winner.number or not trial.rungs or trial.state == "failed":
-            continue
-        probability = races.compare(trial, winner, len(trial.rungs) - 1)
-        if probability is not None and probability >= 0.05:
-            not_worse.append(trial.number)
+        if trial.state in alike and trial.number != winner.number:
+            probability = races.compare(trial, winner, len(trial.rungs) - 1)
+            if probability is not None and probability >= LEVEL:
+                alike[trial.state].append(trial.number)
     steps = sum(trial.rungs[-1].step for trial in trials if trial.rungs)
     full = [each.steps for each in last.values() if each is not None]
     return Conclusion(
@@ -217,7 +220,8 @@ def _described(study: Study, trials: Sequence[Trial], winner: Trial, claim: Clai
         rows=len(scored[0].records or []),
         optimism=found.expected if found else None,
         optimism_if_equal=found.if_equal if found else None,
-        not_worse=not_worse,
+        not_worse=alike["complete"],
+        not_continued=alike["stopped"],
         importance=sampling.importances(study.space.parameters, trials, settings),
         steps=steps,
         full_steps=sum(full),

@@ -3,9 +3,9 @@
 The decision depends on the recorded trials alone, so that a study which was interrupted goes on as if it had not been.
 
 Two rules decide. *Halving*: of the trials at a rung, the best third continues, as soon as it is known (asynchronous
-successive halving, Li et al. 2020). *Racing*: a trial is dropped for good when the paired test on the rows of
-validation says that it is worse than the best at its rung. Halving saves time and claims nothing; racing claims that
-a trial is worse, so its error is bounded, see `level`.
+successive halving, Li et al. 2020). *Racing*: from a third of its steps on, a trial is dropped for good when the paired
+test on the rows of validation says that it is worse than the best at its rung. Halving saves time and claims nothing;
+racing claims that a trial is worse, so its error is bounded, see `level`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,13 @@ from finetune_tune.trial import FACTOR, Settings, Trial
 
 FALSE_DROPS = 0.05
 """The greatest probability with which a study drops its best trial because of the noise of the rows."""
+
+RACED_FROM = 1 / 3
+"""Share of the steps from which trials are raced.
+
+Before, the test finds differences that the rest of the training turns round: on 400 rows of SST-2, the trial that won
+answered no better than chance after a ninth of its steps, where another one was better with p = 2e-5.
+"""
 
 Compare = Callable[[Trial, Trial, int], float | None]
 """Function from two trials and a rung to the p-value of "the first is at least as good"; None if it is not known."""
@@ -74,8 +81,8 @@ def level(settings: Settings) -> float:
     each of the other trials and each rung there is one such test, whenever and however often it is made: the scores of
     a trial at a rung do not change. So the sum of their levels (Bonferroni) bounds the probability.
     """
-    tests = max(settings.trials - 1, 1) * max(len(settings.shares) - 1, 1)
-    return FALSE_DROPS / tests
+    raced = [share for share in settings.shares if RACED_FROM <= share < 1]
+    return FALSE_DROPS / (max(settings.trials - 1, 1) * max(len(raced), 1))
 
 
 def decide(trials: Sequence[Trial], settings: Settings, compare: Compare, *, time_is_up: bool = False) -> Step:
@@ -119,6 +126,8 @@ def _worse(trials: Sequence[Trial], settings: Settings, compare: Compare) -> Dro
         if trial.state != "paused":
             continue
         rung = len(trial.rungs) - 1
+        if settings.shares[rung] < RACED_FROM:
+            continue
         best = ranked(trials, rung, settings)[0]
         if best.number == trial.number:
             continue

@@ -97,10 +97,20 @@ def points(value: float) -> str:
 
 
 def _not_worse(found: Conclusion) -> Iterator[str]:
-    if not found.not_worse:
-        return
-    names = ", ".join(map(str, found.not_worse))
-    if len(found.not_worse) == 1:
-        yield f"Validation does not distinguish trial {names} from the winner."
-    else:
-        yield f"Validation does not distinguish {len(found.not_worse)} trials from the winner: {names}."
+    if found.not_worse:
+        yield f"Validation does not distinguish the winner from {_named(found.not_worse)}."
+    if found.not_continued:
+        verb = "was" if len(found.not_continued) == 1 else "were"
+        yield (
+            f"{_named(found.not_continued).capitalize()} {verb} not continued, and not distinguished from the winner "
+            "after the same share of the steps."
+        )
+
+
+def _named(numbers: Sequence[int]) -> str:
+    """Return trials in words.
+
+    >>> _named([3]), _named([3, 7])
+    ('trial 3', 'trials 3, 7')
+    """
+    return f"trial{'' if len(numbers) == 1 else 's'} {', '.join(map(str, numbers))}"

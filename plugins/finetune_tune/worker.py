@@ -22,12 +22,12 @@ from finetune.errors import (
     UntrustedCode,
     UserCodeFailed,
 )
-from finetune.kit import PauseAfter, PythonObjects, Reporter, make_plan, newest_checkpoint, run
+from finetune.kit import PauseAfter, PythonObjects, Reporter, make_plan, named_like_checkpoints, newest_checkpoint, run
 from finetune_tune import sampling, schedule
 from finetune_tune.evaluations import Evaluation, WriteEvaluations, best_of, read_all
 from finetune_tune.space import as_written, recipe_of_trial
 from finetune_tune.study import EVALUATIONS, Study
-from finetune_tune.trial import Rung, Settings, Trial
+from finetune_tune.trial import ENDED, Rung, Settings, Trial
 
 FAILED_SHARE = 1 / 3
 """A study stops if more than this share of its trials failed."""
@@ -105,10 +105,12 @@ def _begun(study: Study, trials: list[Trial], step: schedule.Step, held: ExitSta
             f"validation, p = {step.probability:.2g}"
         )
         study.trials.update(replace(step.trial, state="dropped", reason=reason))
+        remove_checkpoints(study.folder_of(step.trial))
         reporter.note(f"trial {step.trial.number} is dropped: {reason}")
     if isinstance(step, schedule.Stop):
         reason = "not continued, because others had better scores; the paired test does not say that it is worse"
         study.trials.update(replace(step.trial, state="stopped", reason=reason))
+        remove_checkpoints(study.folder_of(step.trial))
     study.write({})
     return None
 
@@ -139,6 +141,8 @@ def work_on(study: Study, trial: Trial, *, reporter: Reporter) -> Trial:
     with study.alone():
         study.trials.update(ended)
         study.write({})
+    if ended.state in ENDED:
+        remove_checkpoints(study.folder_of(ended))
     said = ended.reason or f"{study.settings.primary} {ended.rungs[-1].score:.4f}"
     reporter.note(f"trial {trial.number}: {ended.state}, {said}")
     return ended
@@ -224,6 +228,12 @@ def _require_few_failed(trials: list[Trial], settings: Settings) -> None:
         f"{len(failed)} of {len(trials)} trials failed, so the study is stopped. What they said:\n  {shown}\n"
         "Change the search section or the data, and name another output folder."
     )
+
+
+def remove_checkpoints(output: Path) -> None:
+    """Remove the checkpoints of a trial that has ended: nothing continues from them."""
+    for path in named_like_checkpoints(output).values() if output.is_dir() else ():
+        shutil.rmtree(path)
 
 
 def _free_memory() -> None:

@@ -48,18 +48,22 @@ def test_some_trial_is_completed_however_few_there_are() -> None:
 
 
 def test_a_worse_trial_is_dropped_before_anything_else() -> None:
-    trials = [trial(0, 0.9), trial(1, 0.5)]
+    trials = [trial(0, 0.9, 0.9), trial(1, 0.5, 0.5)]
 
     def compare(first: Trial, second: Trial, rung: int) -> float:
-        assert (first.number, second.number, rung) == (1, 0, 0)
+        assert (first.number, second.number, rung) == (1, 0, 1)
         return schedule.level(SETTINGS) / 2
 
     assert decide(trials, SETTINGS, compare) == Drop(trials[1], trials[0], schedule.level(SETTINGS) / 2)
 
 
+def test_a_trial_is_not_raced_before_a_third_of_its_steps() -> None:
+    assert decide([trial(0, 0.9), trial(1, 0.5)], SETTINGS, lambda *_: 0.0) == Start(2)
+
+
 def test_the_levels_of_all_tests_of_a_trial_add_up_to_five_percent() -> None:
-    others, rungs = 26, 2
-    assert schedule.level(replace(SETTINGS, trials=27)) * others * rungs == pytest.approx(0.05)
+    others, raced = 26, 1
+    assert schedule.level(replace(SETTINGS, trials=27)) * others * raced == pytest.approx(0.05)
 
 
 def test_a_failed_trial_takes_no_place_of_a_third() -> None:

@@ -57,6 +57,11 @@ def test_the_winner_and_the_recipe_are_trained_with_the_same_new_seeds(study: Tu
     assert claim.low <= claim.difference <= claim.high
 
 
+def test_a_trial_that_has_ended_keeps_no_checkpoint(study: Tuned) -> None:
+    assert not list((study.output / "trials").glob("*/checkpoint-*"))
+    assert (study.output / "trials" / study.trials[study.conclusion.winner].name / "model.safetensors").is_file()
+
+
 def test_best_yaml_is_the_recipe_of_the_winner(study: Tuned) -> None:
     best = yaml.safe_load((study.output / "best.yaml").read_text())
     assert best["training"]["learning_rate"] == study.trials[study.conclusion.winner].chosen["training.learning_rate"]
