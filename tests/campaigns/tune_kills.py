@@ -46,7 +46,7 @@ def killed(call: list[str], *, kills: int, longest: float, draw: random.Random) 
     for number in range(kills):
         process = subprocess.Popen(call, env=environment(), start_new_session=True)
         try:
-            code = process.wait(timeout=draw.uniform(0.2, 1) * longest)
+            code = process.wait(timeout=draw.uniform(0.1, 0.6) * longest)
             assert code == 0, f"the study ended with {code}"
             return number
         except subprocess.TimeoutExpired:
@@ -89,22 +89,31 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         base = toy.base(place / "bert", hidden_dropout_prob=0.1)
-        recipes = [studies.recipe(place / name, base) for name in ("whole", "killed")]
+        whole = studies.recipe(place / "whole", base)
         began = time.monotonic()
-        subprocess.run(command(recipes[0], trials=given.trials, workers=1), env=environment(), check=True)
+        subprocess.run(command(whole, trials=given.trials, workers=1), env=environment(), check=True)
         longest = time.monotonic() - began
-        call = command(recipes[1], trials=given.trials, workers=given.workers)
-        count = killed(call, kills=given.kills, longest=longest, draw=random.Random(given.seed))
-        outputs = [recipe.parent / "study" for recipe in recipes]
-        trials, own = [studies.trials_of(output) for output in outputs], [weights(output) for output in outputs]
-        if given.workers == 1:
-            assert trials[0] == trials[1], json.dumps(trials, indent=1)
-            assert own[0] == own[1], "the weights differ"
-        else:
-            assert len(trials[1]) == given.trials
-            assert all(trial["state"] in ("complete", "stopped", "dropped") for trial in trials[1])
-            again(outputs[1], trials[1], place / "again")
-        print(f"killed {count} times with {given.workers} worker(s); {len(own[1])} complete runs; equal")
+        draw, count, number = random.Random(given.seed), 0, 0
+        while count < given.kills:
+            number += 1
+            recipe = studies.recipe(place / f"killed-{number}", base)
+            call = command(recipe, trials=given.trials, workers=given.workers)
+            count += killed(call, kills=given.kills - count, longest=longest, draw=draw)
+            outputs = (whole.parent / "study", recipe.parent / "study")
+            compare(outputs, workers=given.workers, trials=given.trials, place=place / f"again-{number}")
+        print(f"{number} studies killed {count} times with {given.workers} worker(s): equal")
+
+
+def compare(outputs: tuple[Path, Path], *, workers: int, trials: int, place: Path) -> None:
+    """Check that a study that was killed equals the one that was not."""
+    whole, own = (studies.trials_of(output) for output in outputs)
+    if workers == 1:
+        assert whole == own, json.dumps([whole, own], indent=1)
+        assert weights(outputs[0]) == weights(outputs[1]), "the weights differ"
+        return
+    assert len(own) == trials
+    assert all(trial["state"] in ("complete", "stopped", "dropped") for trial in own)
+    again(outputs[1], own, place)
 
 
 if __name__ == "__main__":
