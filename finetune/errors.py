@@ -130,6 +130,12 @@ class Interrupted(FinetuneError):
         self.exit_code = 128 + signal
 
 
+class Paused(FinetuneError):
+    """A run that a sweep paused after a checkpoint, to continue it later or never."""
+
+    exit_code = 1
+
+
 class ProcessFailed(FinetuneError):
     """Another process of the run has an error, which it shows."""
 

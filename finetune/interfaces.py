@@ -500,6 +500,14 @@ class Strategy(ABC):
         """
         return Suggestion(training={"learning_rate": base.learning_rate}, source=base.source)
 
+    def search_space(self) -> Mapping[str, Any]:
+        """Return the options of the strategy that are worth a search: option → its space.
+
+        `finetune tune` searches them, and the learning rate, if the recipe has no ``search`` section. A space has the
+        form of that section: ``{"r": [4, 8, 16]}``. By default there are none.
+        """
+        return {}
+
     def load_options(self) -> dict[str, Any]:
         """Return arguments of `from_pretrained` that the strategy needs, such as a quantization."""
         return {}

@@ -207,6 +207,7 @@ def _run(
             set_seed(plan.recipe.seed)  # scoring also draws random numbers
             with training_arguments.upstream_refusals(trainer):
                 trainer.train(resume_from_checkpoint=ready.checkpoint)
+        callbacks.raise_if_paused(trainer)
         with reporter.phase("save, reload and compare"):
             whole = training.whole(trainer, ready.job)
             with processes.agreed():

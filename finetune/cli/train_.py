@@ -75,6 +75,8 @@ def command(
         code = launch.again(arguments, count=processes, go_on=lambda: failures.go_on(Path(read.output)))
         click.get_current_context().exit(code)
     given.say_where("train")
+    if read.search and together.is_main():
+        click.echo("The recipe is trained as it is written: `search` is for `finetune tune`.", err=True)
     add_recipe_folder(given.path)
 
     with output.loading(quiet=quiet):

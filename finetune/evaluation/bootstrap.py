@@ -187,7 +187,7 @@ def places(
     size: int, units: Sequence[int] | Array | None = None, *, seed: int = 0, resamples: int
 ) -> Iterator[list[int]]:
     """Yield the positions of the examples of each resample; see `by_recomputing`."""
-    members = _members(np.arange(size) if units is None else np.asarray(units))
+    members = members_of(np.arange(size) if units is None else np.asarray(units))
     rng = np.random.default_rng(seed)
     for _ in range(resamples):
         drawn = rng.integers(len(members), size=len(members))
@@ -303,6 +303,7 @@ def _unmoved(score: float, *, edges: tuple[float, float], size: int) -> Interval
     return Interval(low=score - elsewhere * (score - least), high=score + elsewhere * (most - score))
 
 
-def _members(units: Array) -> list[Array]:
+def members_of(units: Array) -> list[Array]:
+    """Return the places of each unit."""
     order = np.argsort(units, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(units[order])) + 1)

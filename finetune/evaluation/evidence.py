@@ -10,7 +10,7 @@ from finetune.data.preparation import Prepared
 from finetune.evaluation import bootstrap
 from finetune.evaluation.bootstrap import Interval
 from finetune.evaluation.scoring import Scored, by_data_set
-from finetune.interfaces import Evaluator, Record, Tallies
+from finetune.interfaces import Evaluator, Preprocessor, Record, Tallies
 from finetune.result import BASE_MODEL
 
 
@@ -134,5 +134,10 @@ def _primary(
 
 def unit_ids(prepared: Prepared, split: str) -> Any:
     """Return the independent unit of each example, numbered from 0; None if each example is independent."""
-    examples, column = prepared.features[split].examples, prepared.plan.preprocessor.needs().group
+    return units_of_examples(prepared.plan.preprocessor, prepared.features[split].examples)
+
+
+def units_of_examples(preprocessor: Preprocessor, examples: Any) -> Any:
+    """Return the independent unit of each example, numbered from 0; None if each example is independent."""
+    column = preprocessor.needs().group
     return bootstrap.as_unit_ids(examples[column]) if column in examples.column_names else None

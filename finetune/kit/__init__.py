@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.base import check_saved, describe_saved, describe_tokenizer
     from finetune.characters import visible
+    from finetune.checkpoint_folders import named_like_checkpoints
     from finetune.cli import output as cli_output
     from finetune.cli import parameters as cli_parameters
     from finetune.conversion import Conversion, Key, handled, mapped, missing, unneeded
@@ -34,14 +35,20 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.evaluation import seed_verdicts, verdicts
     from finetune.evaluation.bootstrap import intervals, ratios, safe_divide
     from finetune.evaluation.comparison import evaluator_of, records_of, units_of
+    from finetune.evaluation.evidence import units_of_examples
+    from finetune.evaluation.paired import Paired, optimism
+    from finetune.evaluation.paired import difference as paired_difference
     from finetune.evaluation.required import check_primary, require_key
     from finetune.evaluation.resamples import resampled_scores
+    from finetune.failures import newest_checkpoint
     from finetune.folder import lock as lock_folder
     from finetune.folder import make_readable, size_of_weights
     from finetune.models import base_model_of, bf16_is_fast, config_of, finds_end_by_padding, locate, suppress_output
+    from finetune.plan import Plan
     from finetune.plan import make as make_plan
     from finetune.plugins import Plugins, add_recipe_folder, discover, find_code, resolve
     from finetune.progress import Console, Reporter, suppress_progress_bars
+    from finetune.python_objects import PythonObjects
     from finetune.recipe import Recipe
     from finetune.recipe import dump as dump_yaml
     from finetune.recipe import from_mapping as recipe_from_mapping
@@ -49,9 +56,26 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.recipe import to_mapping as recipe_to_mapping
     from finetune.recipe.options import build as build_options
     from finetune.recipe.options import rebuild
+    from finetune.recipe.search import Parameter
+    from finetune.recipe.search import apply as apply_search
+    from finetune.recipe.search import label as search_label
+    from finetune.recipe.search import parse as parse_search
     from finetune.report import render_page
+    from finetune.report.axes import Point as AxisPoint
+    from finetune.report.axes import panel as axis_panel
     from finetune.report.axes import ticks as axis_ticks
-    from finetune.result import DROPPED, LOG, PREDICTIONS, RECIPE, RESULT, Result, to_json, write_atomically
+    from finetune.result import (
+        DROPPED,
+        LOG,
+        PREDICTIONS,
+        RECIPE,
+        RESULT,
+        Result,
+        find_non_finite,
+        restore_non_finite,
+        to_json,
+        write_atomically,
+    )
     from finetune.run import reload, run
     from finetune.secrets import refuse as refuse_credentials
     from finetune.seed_folders import BASELINES
@@ -59,6 +83,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.seeds_result import load_any as load_result
     from finetune.tracking import Tracked, tracked
     from finetune.training.arguments import build_arguments, check_choice
+    from finetune.training.callbacks import PauseAfter, RecordsCallback
     from finetune.training.checks import align_memory, evaluation_mode, model_outputs
     from finetune.training.collate import PadLeft, PadRight, pad, pad_mask, padding_side
     from finetune.training.generation import (
@@ -69,6 +94,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
         max_prompt_length,
     )
     from finetune.training.losses import TokenCrossEntropy, align_logits, batch_share, logits_of
+    from finetune.training.rates import choose as choose_rate
     from finetune.training.trainer import (
         PatchedTrainer,
         build_trainer,
@@ -93,6 +119,7 @@ __all__ = [
     "PREDICTIONS",
     "RECIPE",
     "RESULT",
+    "AxisPoint",
     "Console",
     "Conversion",
     "DuplicateCounter",
@@ -101,9 +128,15 @@ __all__ = [
     "Key",
     "PadLeft",
     "PadRight",
+    "Paired",
+    "Parameter",
     "PatchedTrainer",
+    "PauseAfter",
+    "Plan",
     "Plugins",
+    "PythonObjects",
     "Recipe",
+    "RecordsCallback",
     "Reporter",
     "Result",
     "SeedsResult",
@@ -113,6 +146,8 @@ __all__ = [
     "add_recipe_folder",
     "align_logits",
     "align_memory",
+    "apply_search",
+    "axis_panel",
     "axis_ticks",
     "base_model_of",
     "batch_share",
@@ -126,6 +161,7 @@ __all__ = [
     "check_primary",
     "check_saved",
     "check_text",
+    "choose_rate",
     "cli_output",
     "cli_parameters",
     "config_of",
@@ -138,6 +174,7 @@ __all__ = [
     "evaluation_mode",
     "evaluator_of",
     "find_code",
+    "find_non_finite",
     "finds_end_by_padding",
     "from_rows",
     "generate",
@@ -159,10 +196,15 @@ __all__ = [
     "missing",
     "model_columns",
     "model_outputs",
+    "named_like_checkpoints",
     "nested_subsets",
+    "newest_checkpoint",
+    "optimism",
     "pad",
     "pad_mask",
     "padding_side",
+    "paired_difference",
+    "parse_search",
     "predict",
     "prepare",
     "preserve_rng_state",
@@ -180,8 +222,10 @@ __all__ = [
     "require_upstream",
     "resampled_scores",
     "resolve",
+    "restore_non_finite",
     "run",
     "safe_divide",
+    "search_label",
     "seed_verdicts",
     "size_of_weights",
     "special_token_in",
@@ -192,6 +236,7 @@ __all__ = [
     "tracked",
     "trainer",
     "units_of",
+    "units_of_examples",
     "unneeded",
     "upstream_changed",
     "verdicts",

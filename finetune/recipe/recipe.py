@@ -10,7 +10,7 @@ from typing import Any, Literal
 from finetune import trust
 from finetune.errors import BadOptions, BadRecipe, did_you_mean
 from finetune.files import not_a_file
-from finetune.recipe import options
+from finetune.recipe import options, search
 from finetune.recipe.strict_yaml import MOST_DIGITS, load
 
 
@@ -147,6 +147,9 @@ class Recipe:
     card: Mapping[str, Any] = field(default_factory=dict)
     """Facts for the model card that only you know: `license`, `language`, `description`,
     `intended_use`, `limits`, `dataset_license`."""
+    search: Mapping[str, Any] = field(default_factory=dict)
+    """Which keys `finetune tune` changes, and to which values: `{training.learning_rate: {low: 1e-5, high: 1e-3, log:
+    true}, strategy.r: [4, 8, 16]}`. `finetune train` trains the recipe as it is written."""
     python: Mapping[str, list[str]] = field(default_factory=dict)
     """What `finetune.train` was given as Python objects that no file can hold, such as `callbacks`; a run writes this
     key. A recipe with it cannot be run from a file."""
@@ -246,6 +249,7 @@ def from_mapping(content: Mapping[str, Any], *, name: str = "recipe") -> Recipe:
         _check_seeds(content, where=name)
         recipe = options.build(Recipe, content, where=name)
         parts(recipe.dataset, where=f"{name}: dataset")
+        search.parse(recipe.search, where=f"{name}: search")
         _check_paths(recipe, where=name)
         return recipe
     except BadOptions as error:
@@ -335,8 +339,9 @@ def to_mapping(recipe: Recipe) -> dict[str, Any]:
         if content[section] is not None:
             name = content[section]["name"]
             content[section] = {**({"name": name} if name else {}), **content[section]["options"]}
-    if not content["python"]:
-        del content["python"]
+    for name in ("search", "python"):
+        if not content[name]:
+            del content[name]
     del content["seed" if content["seeds"] else "seeds"]
     return {key: list(value) if isinstance(value, tuple) else value for key, value in content.items()}
 

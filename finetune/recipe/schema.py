@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from finetune.interfaces import Task
 from finetune.plugins import Plugins, resolve
 from finetune.recipe import Model, Recipe, Source, options
+from finetune.recipe.search import SEARCHABLE
 from finetune.training.arguments import OUR_OPTIONS, OURS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -39,6 +40,7 @@ def schema(plugins: Plugins) -> dict[str, Any]:
         "general_text": {"type": "string"},
         "slices": {"type": "array", "items": {"type": "string"}},
         "card": {"type": "object"},
+        "search": _search(),
         "output": {"type": "string"},
     }
     for name, described in properties.items():
@@ -118,6 +120,22 @@ def _without_definitions(part: Any, found: dict[str, Any]) -> Any:
     if isinstance(part.get("$defs"), dict):
         found.update({name: _without_definitions(value, found) for name, value in part["$defs"].items()})
     return inner
+
+
+def _search() -> dict[str, Any]:
+    """Return the schema of the section that `finetune.recipe.search` reads."""
+    number, values = {"type": "number"}, {"type": "array", "minItems": 1}
+    when = {"type": "object", "minProperties": 1}
+    described = {"low": number, "high": number, "log": {"type": "boolean"}, "step": number, "when": when}
+    forms: list[dict[str, Any]] = [
+        values,
+        {"properties": {"values": values, "when": when}, "required": ["values"]},
+        {"properties": described, "required": ["low", "high"]},
+    ]
+    for form in forms[1:]:
+        form |= {"type": "object", "additionalProperties": False}
+    names = {"pattern": f"^(strategy|model)$|^({'|'.join(SEARCHABLE)})[.].+$"}
+    return {"type": "object", "propertyNames": names, "additionalProperties": {"anyOf": forms}}
 
 
 def _name(known: list[str]) -> dict[str, Any]:

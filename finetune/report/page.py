@@ -132,7 +132,7 @@ def render_page(folder: Path, template: str, **values: Any) -> str:
         **values: What it shows; text is escaped.
     """
     loader = ChoiceLoader([FileSystemLoader(folder), PackageLoader("finetune.report", ".")])
-    return _templates().overlay(loader=loader).get_template(template).render(**values)
+    return templates().overlay(loader=loader).get_template(template).render(**values)
 
 
 def _short_names(paths: list[str]) -> list[str]:

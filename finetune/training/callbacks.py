@@ -16,7 +16,8 @@ from transformers import Trainer, TrainerCallback
 
 from finetune import failures, processes
 from finetune.checkpoint_folders import name_of
-from finetune.errors import Diverged, Interrupted
+from finetune.errors import Diverged, Interrupted, Paused
+from finetune.interfaces import Job, Record
 from finetune.progress import Reporter
 from finetune.result import to_json, write_atomically
 from finetune.training.sharding import local
@@ -285,6 +286,56 @@ class ShowPredictionProgress(TrainerCallback):
     def on_predict(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
         """Start again from 0 for the next prediction."""
         self.done = 0
+
+
+class RecordsCallback(TrainerCallback):
+    """A callback that also sees the records of validation, in each evaluation before its scores."""
+
+    def on_records(self, job: Job, records: Sequence[Record]) -> None:
+        """Receive one record for each of ``job.validation_examples``."""
+
+
+class PauseAfter(TrainerCallback):
+    """Pauses a run at the first evaluation at which a share of its steps is made, after a checkpoint.
+
+    The run is one with all its steps: its learning rates are those of a run that is never paused, so that it can
+    continue as if it had never stopped. See `raise_if_paused`.
+    """
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+        self.saving = False
+        """Whether the evaluation was made, and a checkpoint is being saved."""
+        self.paused = False
+        """Whether the checkpoint is saved."""
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Save if the share is reached, unless the run ends here anyway."""
+        ends = control.should_training_stop or state.global_step >= state.max_steps
+        if not ends and state.global_step >= self.share * state.max_steps:
+            self.saving = control.should_save = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Stop after the save: the checkpoint does not say that training has ended, so that it continues."""
+        if self.saving:
+            self.paused = control.should_training_stop = True
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Leave the evaluation and the save at the end of an epoch to the run that continues."""
+        if self.paused:
+            control.should_evaluate = control.should_save = False
+
+
+def raise_if_paused(built: Trainer) -> None:
+    """Check after training that no callback paused the run.
+
+    Raises:
+        Paused: One did.
+    """
+    for callback in built.callback_handler.callbacks:
+        if isinstance(callback, PauseAfter) and callback.paused:
+            step = built.state.global_step
+            raise Paused(f"paused at step {step} of {built.state.max_steps}; {name_of(step)} is saved.")
 
 
 class StopOnSignal(TrainerCallback):

@@ -24,7 +24,7 @@ from finetune.models import base_model_of
 from finetune.result import json_problem
 from finetune.training import checkpoints, checks, sharding, upstream
 from finetune.training.arguments import build_arguments
-from finetune.training.callbacks import StopOnNaN, StopOnSignal, describe_longest
+from finetune.training.callbacks import RecordsCallback, StopOnNaN, StopOnSignal, describe_longest
 from finetune.training.checks import evaluation_mode
 from finetune.training.collate import padded_by_tokenizer
 from finetune.training.resume import CatchUp, ResumePoint, places_of_states, stored_states
@@ -560,7 +560,11 @@ def compute_metrics(job: Job) -> Any:
             tokenizer=job.tokenizer,
             preprocessor=job.preprocessor,
         )
-        scores = job.evaluator.scores(records_of(job.evaluator, predictions))
+        records = records_of(job.evaluator, predictions)
+        for callback in job.callbacks:
+            if isinstance(callback, RecordsCallback):
+                callback.on_records(job, records)
+        scores = job.evaluator.scores(records)
         return with_scores_of_user(scores, predicted.predictions, predicted.label_ids, job)
 
     return all_scores

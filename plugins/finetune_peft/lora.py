@@ -52,6 +52,10 @@ class LoraStrategy(PeftStrategy):
         """Return ten times the learning rate of full fine-tuning."""
         return ten_times(base)
 
+    def search_space(self) -> Mapping[str, Any]:
+        """Return the ranks around the default. Hu et al. 2021, table 6: a rank of 4 to 64 is often enough."""
+        return {"r": [4, 8, 16, 32]}
+
     def peft_options(self, model: Any, task: Task, *, whole: Collection[str]) -> dict[str, Any]:
         """Return fields of `peft.LoraConfig`."""
         targets: Any = self.target_modules

@@ -70,6 +70,10 @@ class QLoraStrategy(PeftStrategy):
         """Return ten times the learning rate of full fine-tuning."""
         return ten_times(base)
 
+    def search_space(self) -> Mapping[str, Any]:
+        """Return the ranks that `lora` searches."""
+        return LoraStrategy().search_space()
+
     def load_options(self) -> dict[str, Any]:
         """Return how `from_pretrained` quantizes the base model."""
         options: dict[str, Any] = {"llm_int8_skip_modules": [*HEADS, *self.skip_modules]}

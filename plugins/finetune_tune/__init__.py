@@ -1,4 +1,4 @@
-"""Learning curves: what more labels are worth."""
+"""Sweeps over the options of a recipe, by Optuna, and learning curves."""
 
 from __future__ import annotations
 
@@ -10,5 +10,14 @@ from finetune.hookspecs import Command
 
 @hookimpl
 def commands() -> Mapping[str, Command]:
-    """Register `curve`."""
-    return {"curve": Command("finetune_tune.curve_command:command", group="train")}
+    """Register `tune` and `curve`."""
+    return {
+        "tune": Command("finetune_tune.command:command", group="train"),
+        "curve": Command("finetune_tune.curve_command:command", group="train"),
+    }
+
+
+@hookimpl
+def requirements() -> Mapping[str, Mapping[str, str]]:
+    """Return what `tune` needs."""
+    return {"tune": {"optuna": "finetune-kit[tune]"}}

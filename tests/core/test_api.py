@@ -16,6 +16,8 @@ from finetune.api import FineTuned, evaluate, load, train
 from finetune.errors import BadData
 from finetune.recipe import Recipe, Source
 
+NOT_GIVEN = {"python", "search"}
+"""Keys that a run writes, and that `finetune tune` reads."""
 OBJECTS = {"columns", "tokenizer", "callbacks", "data_collator", "compute_metrics"}
 OURS = OBJECTS | {
     "cache", "recipe", "resume", "accept_changes", "overwrite", "trust_code", "plugins", "reporter",
@@ -24,7 +26,7 @@ OURS = OBJECTS | {
 
 def test_every_key_of_a_recipe_is_an_argument_of_train() -> None:
     parameters = inspect.signature(train).parameters
-    assert set(parameters) == OURS | {field.name for field in fields(Recipe)} - {"python"}  # a run writes that one
+    assert set(parameters) == OURS | {field.name for field in fields(Recipe)} - NOT_GIVEN
     assert {parameter.kind for name, parameter in parameters.items() if name != "recipe"} == {
         inspect.Parameter.KEYWORD_ONLY
     }

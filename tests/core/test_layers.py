@@ -28,7 +28,15 @@ LAYERS = (
     ("interfaces",),
     ("hookspecs",),
     ("descriptions", "plugins"),
-    ("recipe.strict_yaml", "recipe.options", "recipe.recipe", "recipe.gallery", "recipe.foreign", "recipe"),
+    (
+        "recipe.strict_yaml",
+        "recipe.options",
+        "recipe.search",
+        "recipe.recipe",
+        "recipe.gallery",
+        "recipe.foreign",
+        "recipe",
+    ),
     (
         "processes",
         "progress",
@@ -74,6 +82,7 @@ PLUGIN_ONLY = {
     "trl": "finetune_trl",
     "evaluate": "finetune_evaluate",
     "huggingface_hub": "finetune_hub",
+    "optuna": "finetune_tune",
 }
 
 

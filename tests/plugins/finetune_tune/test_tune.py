@@ -1,0 +1,216 @@
+"""A whole study of the toy task: what it leaves, and that stops and pauses change nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import studies
+import yaml
+from safetensors.torch import load_file
+
+import finetune
+from finetune.errors import BadOptions, BadRecipe, OutputExists
+from finetune.evaluation.comparison import compare
+from finetune_tune import worker
+from finetune_tune.tune import Tuned, tune
+from finetune_tune.worker import TooManyFailed
+
+
+def weights(directory: Path) -> dict[str, Any]:
+    return {name: tensor.tolist() for name, tensor in load_file(directory / "model.safetensors").items()}
+
+
+def test_a_study_ends_each_trial_and_completes_one(study: Tuned) -> None:
+    states = [trial.state for trial in study.trials]
+    assert len(states) == 4 and "complete" in states
+    assert set(states) <= {"complete", "stopped", "dropped"}
+    best = study.trials[study.conclusion.winner]
+    assert best.state == "complete" and len(best.rungs) == 3
+    assert [rung.step for rung in best.rungs] == [1, 3, 9]
+
+
+def test_the_first_trial_has_the_values_of_the_recipe(study: Tuned) -> None:
+    assert study.trials[0].chosen == {"training.learning_rate": 1e-2}
+
+
+def test_no_trial_reads_the_test_split(study: Tuned) -> None:
+    for trial in study.trials:
+        recipe = yaml.safe_load((study.output / "trials" / trial.name / "recipe.yaml").read_text())
+        assert recipe["dataset"]["splits"] == {"test": None}
+    winner = study.output / "trials" / study.trials[study.conclusion.winner].name
+    assert set(json.loads((winner / "result.json").read_text())["scores"]) == {"validation", "train"}
+
+
+def test_the_winner_and_the_recipe_are_trained_with_the_same_new_seeds(study: Tuned) -> None:
+    claim = study.conclusion.claim
+    assert claim is not None and list(claim.seeds) == [43, 44]
+    for name in ("winner", "as-written"):
+        for seed, score in zip(claim.seeds, claim.winner if name == "winner" else claim.as_written, strict=True):
+            result = json.loads((study.output / name / f"seed-{seed}" / "result.json").read_text())
+            assert result["scores"]["test"]["accuracy"] == score and result["recipe"]["seed"] == seed
+    mean = sum(claim.winner) / 2 - sum(claim.as_written) / 2
+    assert claim.difference == pytest.approx(mean)
+    assert claim.low <= claim.difference <= claim.high
+
+
+def test_a_trial_that_has_ended_keeps_no_checkpoint(study: Tuned) -> None:
+    assert not list((study.output / "trials").glob("*/checkpoint-*"))
+    assert (study.output / "trials" / study.trials[study.conclusion.winner].name / "model.safetensors").is_file()
+
+
+def test_best_yaml_is_the_recipe_of_the_winner(study: Tuned) -> None:
+    best = yaml.safe_load((study.output / "best.yaml").read_text())
+    assert best["training"]["learning_rate"] == study.trials[study.conclusion.winner].chosen["training.learning_rate"]
+    assert best["dataset"]["splits"] == {} and "search" not in best
+    trained = json.loads((study.output / "winner" / "seed-43" / "result.json").read_text())["recipe"]
+    for key in ("training", "strategy", "dataset"):
+        assert set(best[key]) <= set(trained[key])
+        assert all(trained[key][name] == value for name, value in best[key].items() if value is not None)
+
+
+def test_optuna_reads_the_storage(study: Tuned) -> None:
+    storage = f"sqlite:///{study.output / 'study.db'}"
+    loaded = optuna.load_study(study_name=None, storage=storage)
+    assert loaded.direction.name == "MAXIMIZE"
+    assert [trial.params for trial in loaded.trials] == [dict(trial.chosen) for trial in study.trials]
+    assert loaded.best_trial.number == study.conclusion.winner
+    assert not [trial for trial in loaded.trials if trial.state.name == "RUNNING"]
+
+
+def test_complete_trials_are_ordinary_runs(study: Tuned) -> None:
+    winner = study.output / "trials" / study.trials[study.conclusion.winner].name
+    found = compare([winner, study.output / "winner" / "seed-44"], split="validation")
+    assert found.size == 30 and found.recipes["seed"] == [42, 44]
+
+
+def test_a_trial_that_was_paused_equals_one_that_was_not(study: Tuned, tmp_path: Path) -> None:
+    winner = study.output / "trials" / study.trials[study.conclusion.winner].name
+    recipe = yaml.safe_load((winner / "recipe.yaml").read_text())
+    finetune.train(**{**recipe, "output": str(tmp_path / "run")})
+    assert weights(tmp_path / "run") == weights(winner)
+    logs = [
+        [json.loads(line) for line in (each / "log.jsonl").read_text().splitlines()]
+        for each in (tmp_path / "run", winner)
+    ]
+    for log in logs:
+        for entry in log:
+            for key in [name for name in entry if "runtime" in name or "per_second" in name]:
+                del entry[key]
+    assert logs[0] == logs[1]
+
+
+class Killed(BaseException):
+    """What stands for the death of a process."""
+
+
+def test_a_study_that_is_killed_again_and_again_equals_one_that_is_not(
+    study: Tuned, toy_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each segment of a trial is killed once: before, within, or after its training."""
+    path = studies.recipe(tmp_path, toy_base)
+    real, calls, kills = worker.run, iter(range(10**6)), []
+
+    def within(plan: Any) -> None:
+        """Let the process die at a step of its training."""
+
+        class Dies(worker.PauseAfter):
+            def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                if state.global_step == max(state.max_steps // 2, 1):
+                    raise Killed
+
+        plan.objects.callbacks.append(Dies(2.0))
+
+    def dying(plan: Any, **options: Any) -> Any:
+        call = next(calls)
+        if call % 2:
+            return real(plan, **options)
+        kills.append(call)
+        if call % 6 == 0:
+            raise Killed
+        if call % 6 == 2:
+            within(plan)
+        try:
+            return real(plan, **options)
+        finally:
+            raise Killed
+
+    monkeypatch.setattr(worker, "run", dying)
+    for _ in range(40):
+        try:
+            tune(path, trials=4, seeds=0)
+            break
+        except Killed:
+            continue
+    assert len(kills) >= 5
+    assert studies.trials_of(tmp_path / "study") == studies.trials_of(study.output)
+    name = study.trials[study.conclusion.winner].name
+    assert weights(tmp_path / "study" / "trials" / name) == weights(study.output / "trials" / name)
+
+
+def test_a_finished_study_is_only_shown(study: Tuned, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("nothing is left to train")
+
+    monkeypatch.setattr(worker, "run", never)
+    again = tune(study.output.parent / "recipe.yaml", trials=4, seeds=2)
+    assert again.conclusion == study.conclusion
+
+
+def test_another_space_is_another_study(study: Tuned) -> None:
+    path = study.output.parent / "recipe.yaml"
+    wider = "search={training.learning_rate: {low: 1e-4, high: 1e-1, log: true}}"
+    with pytest.raises(OutputExists, match=r"space\.training\.learning_rate\.low: 0\.001 then, 0\.0001 now"):
+        tune(path, [wider], trials=4, seeds=2)
+
+
+def test_failed_and_incompatible_trials_are_named(toy_base: Path, tmp_path: Path) -> None:
+    space = {"preprocessor.poison": [None, 1], "strategy": ["full", "studies:Never"]}
+    path = studies.recipe(tmp_path, toy_base, search=space, training={"max_steps": 2})
+    found = tune(path, trials=7, seeds=0)
+    by_state = {trial.state: trial for trial in found.trials}
+    assert {"failed", "incompatible"} <= set(by_state)
+    assert "Diverged: step 1: the loss is not a finite number" in by_state["failed"].reason
+    assert "it trains no model" in by_state["incompatible"].reason
+    assert found.conclusion.claim is None
+
+
+def test_a_study_whose_trials_fail_is_stopped(toy_base: Path, tmp_path: Path) -> None:
+    path = studies.recipe(tmp_path, toy_base, search={"preprocessor.poison": [1, 2]}, training={"max_steps": 2})
+    with pytest.raises(TooManyFailed, match=r"4 of \d trials failed.*\n  Diverged: step"):
+        tune(path, trials=9, seeds=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"search": {"training.lerning_rate": [1.0]}}, "'lerning_rate' is not an option of TrainingArguments"),
+        ({"search": {"strategy": ["full", "lroa"]}}, "search: with strategy=lroa: unknown strategy 'lroa'"),
+        ({"search": {"seed": [1, 2]}}, "search: seed: seed cannot be searched: a seed that is chosen"),
+        ({"training": {"load_best_model_at_end": False}}, "load_best_model_at_end: a study compares the best"),
+        ({"training": {"metric_for_best_model": "loss", "greater_is_better": False}}, "'accuracy', and this is 'loss'"),
+    ],
+)
+def test_a_wrong_study_is_refused_before_the_first_trial(
+    changes: dict[str, Any], message: str, toy_base: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(BadRecipe, match=message):
+        tune(studies.recipe(tmp_path, toy_base, **changes))
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_recipe_that_cannot_be_trained_stops_the_study_and_can_be_mended(
+    toy_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise BadOptions("preprocessor: features have up to 256 tokens, but the model has 128 positions.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(worker, "run", refuse)
+        with pytest.raises(BadOptions, match="the model has 128 positions"):
+            tune(studies.recipe(tmp_path, toy_base), trials=1, seeds=0)
+    found = tune(studies.recipe(tmp_path, toy_base, training={"max_steps": 2}), trials=1, seeds=0)
+    assert [trial.state for trial in found.trials] == ["complete"]
