@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -150,13 +150,10 @@ def _train_again(study: Study, best: Mapping[str, Any], *, reporter: Reporter) -
                 left.append((name, seed))
                 time.sleep(POLL)
                 continue
-            content = {**(best if name == WINNER else written), "seed": seed, "output": str(output)}
+            recipe = recipe_from_mapping(best if name == WINNER else written, name=name)
+            recipe = replace(recipe.with_seed(seed), output=str(output))  # with the rows of the trials
             reporter.note(f"{name.replace('-', ' ')}, seed {seed}")
-            run(
-                make_plan(recipe_from_mapping(content, name=name), study.plan.plugins),
-                auto_resume=True,
-                reporter=Reporter(),
-            )
+            run(make_plan(recipe, study.plan.plugins), auto_resume=True, reporter=Reporter())
 
 
 def claimed(study: Study) -> Claim:

@@ -113,10 +113,10 @@ def _require_comparable(plan: Plan) -> None:
             f"training.metric_for_best_model: a study searches for the evaluator's primary score, {primary!r}, and "
             f"this is {best!r}. Remove it, or set evaluator.primary."
         )
-    if "test" in plan.recipe.dataset.limit:
+    if plan.recipe.seeds:
         raise BadRecipe(
-            "dataset.limit: each seed draws other rows of test, so the runs at the end could not be compared. Remove "
-            "test from the limits, or write those rows into a file."
+            "seeds: the trials of a study have one seed, and --seeds says with how many new ones the winner and the "
+            "recipe are trained at the end. Write `seed` in place of `seeds`."
         )
 
 

@@ -178,6 +178,20 @@ def test_failed_and_incompatible_trials_are_named(toy_base: Path, tmp_path: Path
     assert found.conclusion.claim is None
 
 
+def test_the_runs_at_the_end_have_the_rows_of_the_trials(toy_base: Path, tmp_path: Path) -> None:
+    paths = {split: str(tmp_path / f"{split}.jsonl") for split in ("train", "test")}
+    dataset = {"path": paths, "validation_size": 0.25, "limit": {"test": 20}}
+    path = studies.recipe(tmp_path, toy_base, dataset=dataset, training={"max_steps": 2})
+    found = tune(path, trials=1, seeds=2)
+    assert found.conclusion.claim is not None and found.conclusion.claim.rows == 20
+    results = [
+        json.loads((found.output / run / "result.json").read_text())
+        for run in ("trials/0000", "winner/seed-43", "winner/seed-44", "as-written/seed-43")
+    ]
+    assert len({each["fingerprints"]["train"] for each in results}) == 1
+    assert {each["recipe"]["seed"] for each in results} == {42, 43, 44}
+
+
 def test_a_study_whose_trials_fail_is_stopped(toy_base: Path, tmp_path: Path) -> None:
     path = studies.recipe(tmp_path, toy_base, search={"preprocessor.poison": [1, 2]}, training={"max_steps": 2})
     with pytest.raises(TooManyFailed, match=r"4 of \d trials failed.*\n  Diverged: step"):
@@ -190,6 +204,7 @@ def test_a_study_whose_trials_fail_is_stopped(toy_base: Path, tmp_path: Path) ->
         ({"search": {"training.lerning_rate": [1.0]}}, "'lerning_rate' is not an option of TrainingArguments"),
         ({"search": {"strategy": ["full", "lroa"]}}, "search: with strategy=lroa: unknown strategy 'lroa'"),
         ({"search": {"seed": [1, 2]}}, "search: seed: seed cannot be searched: a seed that is chosen"),
+        ({"seeds": [1, 2], "seed": None}, "seeds: the trials of a study have one seed"),
         ({"training": {"load_best_model_at_end": False}}, "load_best_model_at_end: a study compares the best"),
         ({"training": {"metric_for_best_model": "loss", "greater_is_better": False}}, "'accuracy', and this is 'loss'"),
     ],
