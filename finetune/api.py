@@ -497,7 +497,7 @@ def evaluate(
 
 def evaluation(
     run: str | Path,
-    dataset: str | Path | Mapping[str, Any] | None = None,
+    dataset: Any = None,
     *,
     split: str | None = None,
     output: str | Path | None = None,

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from finetune.errors import BadOptions, FinetuneError, UserCodeFailed
+from finetune.secrets import redacted
 
 _PACKAGES = {"site-packages", "dist-packages"}
 """Folders into which packages are installed: of the environment, of the user, or of the system."""
@@ -36,10 +37,10 @@ def place_of(error: BaseException) -> str:
 
 
 def described(error: BaseException) -> str:
-    """Return an error in one line, with its place: ``KeyError: 'gold' (my_metrics.py, line 3)``."""
+    """Return an error in a line, with its place: ``KeyError: 'gold' (my_metrics.py, line 3)``; without credentials."""
     lines = str(getattr(error, "msg", None) or error).strip().splitlines()
     kind, place = type(error).__name__, place_of(error)
-    text = f"{kind}: {lines[0]}" if lines else kind
+    text = f"{kind}: {redacted(lines[0])}" if lines else kind
     return f"{text} ({place})" if place else text
 
 

@@ -85,7 +85,7 @@ def differences(run: Path, straight: Result, other: Path, resumed: Result) -> li
     """Return what is not equal to the bit."""
     ones, others = (load_file(folder / "model.safetensors") for folder in (run, other))
     found = [name for name in ones if not torch.equal(ones[name], others[name])]
-    for name in ("steps", "scores"):
+    for name in ("steps", "scores", "early_stopping"):
         if getattr(straight, name) != getattr(resumed, name):
             found.append(f"{name}: {getattr(straight, name)} and {getattr(resumed, name)}")
     kept = [

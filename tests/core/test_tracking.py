@@ -219,13 +219,14 @@ def test_an_error_of_a_tracker_is_one_sentence(breaks: str, recorded: Any, toy_b
             notes.append(text)
 
     if breaks == "begin":
-        with pytest.raises(BadOptions, match="'report_to': tensorboard cannot begin a run: ConnectionError"):
+        with pytest.raises(BadOptions, match="'report_to': tensorboard cannot begin a run: ConnectionError") as refused:
             finetune.train(**recipe)
+        assert SECRET not in str(refused.value)
         return
     result = finetune.train(**recipe, reporter=Notes())
     assert (tmp_path / "run" / "result.json").is_file() and result.steps == 2
     (note,) = [note for note in notes if "was not sent to tensorboard" in note]
-    assert "ConnectionError" in note
+    assert "ConnectionError" in note and SECRET not in note
 
 
 def test_only_the_main_process_reports(recorded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
