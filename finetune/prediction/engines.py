@@ -183,7 +183,11 @@ def _end_with_parent(root: str) -> None:
         if not os.path.exists(root):
             break
         time.sleep(0.05)
-    shutil.rmtree(root, ignore_errors=True)  # what another process wrote after the lock was deleted
+    for _ in range(_TRIES):  # what was written after the lock was deleted, also by the main thread of this process
+        shutil.rmtree(root, ignore_errors=True)
+        if not os.path.exists(root):
+            break
+        time.sleep(0.05)
     os._exit(1)
 
 

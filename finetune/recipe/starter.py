@@ -90,6 +90,10 @@ def write(
         lines += _entry(key, _plain(defaults[key]), docs)
         if key == "seed":
             lines += [*_comment(docs["seeds"], 0), "# seeds: [0, 1, 2]"]
+    lines += [
+        *_comment(docs["search"], 0),
+        "# search: {training.learning_rate: {low: 1.0e-5, high: 1.0e-3, log: true}}",
+    ]
     lines += _entry("output", output, docs)
     return "\n".join(lines) + "\n"
 

@@ -84,8 +84,8 @@ def test_init_writes_a_complete_recipe_that_checks(
 ) -> None:
     text = finetune("init", task, "--strategy", "lora", "--full").output
     content = recipes.load(text)
-    without = {"python", "seeds"}  # a file holds no objects; `seeds` takes the place of `seed`
-    assert "# seeds: [0, 1, 2]" in text
+    without = {"python", "seeds", "search"}  # a file holds no objects; the others are shown as comments
+    assert "# seeds: [0, 1, 2]" in text and "\n# search: {" in text
     if not discover().find("tasks", task).generates:
         without.add("generation")
     if content["model"]["path"].startswith("package:"):

@@ -148,6 +148,7 @@ def test_every_file_is_written_without_nan() -> None:
         "finetune/api.py", "finetune/secrets.py",  # what is hashed, and what is searched for
         "finetune/report/examples.py",  # what is shown
         "finetune/data/feature_cache.py",
+        "finetune/recipe/search.py",  # a label
         "finetune/data/leaks.py", "finetune/data/splits.py", "finetune/data/readers/delimited.py",
         "finetune/testing/laws.py", "finetune/testing/tokenizers.py", "plugins/finetune_samples/vocabularies.py",
         "plugins/finetune_samples/bases.py", "plugins/finetune_trl/chat/messages.py",

@@ -477,6 +477,8 @@ CALLS = [
     *((f"tune|{{p}}/recipe.yaml|--{name}|0", f"--{name}") for name in ("trials", "hours", "workers")),
     ("tune|{p}/recipe.yaml|--seeds|-1", "--seeds"),
     ("tune|{p}/recipe.yaml|--storage|", "--storage"),
+    ("curve|{p}/none.yaml", "none.yaml"),
+    ("curve|{p}/recipe.yaml|--seeds|0", "--seeds"),
     ("merge|{p}/run", "FullStrategy"),
     ("merge|{p}/run|--dtype|int3", "int3"),
     ("merge|{p}/run|--output|", "--output"),

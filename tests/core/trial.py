@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import shutil
 import sys
@@ -151,6 +152,9 @@ def forkserver_state() -> dict[str, Any]:
 def in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
     """Return what a function of a module returns in a process that has done nothing yet but import."""
     context = multiprocessing.get_context("forkserver")
+    server: Any = multiprocessing.forkserver._forkserver  # type: ignore[attr-defined]
+    if server._preload_modules != list(PRELOADED):
+        server._stop()  # another test may have started it, with other modules
     context.set_forkserver_preload(list(PRELOADED))
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_send_result, args=(theirs, function, arguments))
