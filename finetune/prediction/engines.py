@@ -160,7 +160,7 @@ def _work(load: Load, blocks: Blocks, connection: Connection, count: int, gpu: s
 
         torch.set_num_threads(processes.threads_each(count))
     predict: Predict | None = None
-    with ExitStack() as own, suppress(EOFError, BrokenPipeError):
+    with ExitStack() as own, suppress(EOFError, ConnectionError):  # the first process is gone
         if gpu is not None:
             own.enter_context(upstream.environment("CUDA_VISIBLE_DEVICES", gpu))
         while (number := connection.recv()) is not None:
