@@ -170,6 +170,8 @@ def _work(load: Load, blocks: Blocks, connection: Connection, count: int, gpu: s
             except Exception as error:  # noqa: BLE001, the first process shows it
                 answer = portable(error)
             connection.send_bytes(pickle.dumps(answer))
+        return
+    _end_with_parent(root)  # here too: at the end of the main thread, the other one would stop before it has deleted
 
 
 def _end_with_parent(root: str) -> None:
