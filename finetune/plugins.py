@@ -73,12 +73,11 @@ def _hidden(module_name: str) -> tuple[str, str] | None:
     first = module_name.partition(".")[0]
     if not _added or (origin := getattr(sys.modules.get(first), "__file__", None)) is None:
         return None
-    *earlier, latest = _added
+    *earlier, latest = ([Path(folder, f"{first}.py"), Path(folder, first, "__init__.py")] for folder in _added)
     found = Path(origin).resolve()
-    for own in (Path(latest, f"{first}.py"), Path(latest, first, "__init__.py")):
-        if own.is_file() and own != found and any(found.is_relative_to(folder) for folder in earlier):
-            return str(found), str(own)
-    return None
+    own = next((place for place in latest if place.is_file()), found)
+    is_of_another = any(found in places for places in earlier)  # an installed module may be below such a folder
+    return (str(found), str(own)) if own != found and is_of_another else None
 
 
 def resolve(target: Any) -> Any:

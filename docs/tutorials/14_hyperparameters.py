@@ -249,8 +249,8 @@ assert found.optimism_if_equal is not None and found.optimism_if_equal > 0.01
 #   We began with a rate that is a little low, so there is something to find.
 # * The second is the warning of the experiment above, computed for these trials
 #   and these rows.
-# * The third names trials that could not be told from the winner when they were
-#   paused. Do not read a reason into the values of the winner alone.
+# * The third names trials that did not differ clearly from the winner when they
+#   were paused. Do not read a reason into the values of the winner alone.
 # * **Importance** is what the scores depended on, within the spaces that were
 #   searched. A space without bad values makes any option look unimportant.
 #

@@ -122,6 +122,14 @@ def test_a_module_of_another_recipe_is_never_taken_for_the_one_of_this(package: 
     assert f"already imported {files[0]}, " in str(refused.value) and f"To use {files[1]}, start" in str(refused.value)
     add_recipe_folder(tmp_path / "first" / "recipe.yaml")
     assert resolve("beside_two:VALUE") == 0
+    installed = tmp_path / "first" / ".venv" / "beside_three.py"  # below a folder that was named, and not in it
+    installed.parent.mkdir()
+    installed.write_text("VALUE = 3\n")
+    (tmp_path / "second" / "beside_three.py").write_text("VALUE = 4\n")
+    sys.path.insert(0, str(installed.parent))
+    add_recipe_folder(tmp_path / "second" / "recipe.yaml")
+    assert resolve("beside_three:VALUE") == 3
+    add_recipe_folder(tmp_path / "first" / "recipe.yaml")
     with pytest.raises(UnknownName, match=rf"^'beside_two:VALU': {files[0]} has no 'VALU'\. Did you mean 'VALUE'\?"):
         resolve("beside_two:VALU")
 
