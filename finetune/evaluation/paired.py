@@ -138,10 +138,8 @@ def _by_resampling(
     seed: int,
 ) -> float:
     """Return the standard error of a difference from scores that are computed again for resampled units."""
-    members = bootstrap.members_of(np.arange(len(first[0])) if units is None else np.asarray(units))
-    rng, name, drawn = np.random.default_rng(seed), evaluator.primary, []
-    for _ in range(RESAMPLES):
-        chosen = np.concatenate([members[unit] for unit in rng.integers(len(members), size=len(members))])
+    name, drawn = evaluator.primary, []
+    for chosen in bootstrap.places(len(first[0]), units, seed=seed, resamples=RESAMPLES):
         values = []
         for own, theirs in zip(first, second, strict=True):
             ours = evaluator.scores([own[place] for place in chosen]).get(name, math.nan)
