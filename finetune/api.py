@@ -9,7 +9,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -29,9 +29,11 @@ from transformers import (
 
 from finetune import base as bases
 from finetune import data, front_door, models, prediction, run_seeds, trust
+from finetune import elsewhere as other_models
 from finetune import folder as run_folder
 from finetune import plan as plans
 from finetune import recipe as recipes
+from finetune import result as results
 from finetune import run as runs
 from finetune.checkpoint_folders import MANIFEST
 from finetune.data import Examples, features, storage
@@ -258,23 +260,33 @@ def train(
 def load(
     run: str | Path,
     *,
+    task: str | None = None,
     base: str | Path | None = None,
+    columns: Mapping[str, str] = {},
+    preprocessor: Mapping[str, Any] = {},
+    evaluator: Mapping[str, Any] = {},
     accept_changes: bool = False,
     trust_code: bool = False,
     plugins: Plugins | None = None,
 ) -> FineTuned:
-    """Load the model of a finished run, or of one of its checkpoints.
+    """Load the model of a finished run or of one of its checkpoints, or a model that another program trained.
 
     Examples:
         >>> model = finetune.load("runs/reviews")  # doctest: +SKIP
         >>> model.predict(text="A fine inn.")["prediction"]  # doctest: +SKIP
         'positive'
+        >>> squad = finetune.load("deepset/roberta-base-squad2", task="question-answering")  # doctest: +SKIP
 
     Args:
         run: The run folder; or a checkpoint in it, ``"runs/reviews/checkpoint-12"``, also of a run that
-            has not finished.
+            has not finished. Or a trained model of another program: a folder that transformers or PEFT wrote,
+            ``package:name/folder``, or an id of the Hub.
+        task: What the model of another program does, if its files do not say it; an id of the Hub needs it.
         base: Folder or Hub id of the base model, if it is no longer where it was when the run was
             trained.
+        columns: Name of a column in the rows → name that the task uses, for a model of another program.
+        preprocessor: Options of the task's preprocessor, for a model of another program.
+        evaluator: Options of the task's evaluator, for a model of another program.
         accept_changes: Load the run even if the base model, the saved model or the saved tokenizer has changed.
         trust_code: Run the Python code that the run folder names, such as your own evaluator. Without
             it, a run folder from somebody else runs no code.
@@ -282,20 +294,69 @@ def load(
 
     Raises:
         UntrustedCode: The run needs Python code that its folder names, and `trust_code` is not set.
-        BadRecipe: The folder holds no finished run, or its base model is gone.
+        BadRecipe: The folder holds no finished run and no model, or its base model is gone.
         BadCheckpoint: A file of a checkpoint is missing or damaged.
-        Incompatible: The base model, the saved model or the saved tokenizer has changed since the run was trained.
+        BadOptions: A run is given a task or options, which it has already.
+        Incompatible: The base model, the saved model or the saved tokenizer has changed since the run was trained; or
+            a model of another program was not trained for the task.
     """
+    elsewhere = Elsewhere(task=task, columns=columns, preprocessor=preprocessor, evaluator=evaluator)
     return _with_weights(
-        _opened(run, base=base, accept_changes=accept_changes, trust_code=trust_code, plugins=plugins), Path(run)
+        _opened(
+            run, base=base, elsewhere=elsewhere, accept_changes=accept_changes, trust_code=trust_code, plugins=plugins
+        ),
+        Path(run),
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """What the user says of a model that no run made; see `load`."""
+
+    task: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    preprocessor: Mapping[str, Any] = field(default_factory=dict)
+    evaluator: Mapping[str, Any] = field(default_factory=dict)
+
+    def require_nothing(self, run: Path) -> None:
+        """Check that nothing is said of a run, which knows it.
+
+        Raises:
+            BadOptions: Something is.
+        """
+        for each in fields(self):
+            if getattr(self, each.name):
+                raise BadOptions(
+                    f"{each.name}: {str(run)!r} is a run, which has its own {each.name}. The option is for models of "
+                    "other programs."
+                )
+
+
 def _opened(
-    run: str | Path, *, base: str | Path | None, accept_changes: bool, trust_code: bool, plugins: Plugins | None = None
+    run: str | Path,
+    *,
+    base: str | Path | None,
+    elsewhere: Elsewhere,
+    accept_changes: bool,
+    trust_code: bool,
+    plugins: Plugins | None = None,
 ) -> FineTuned:
-    """Return a finished run without the weights of its model; see `load`."""
+    """Return a finished run, or a model of another program, without the weights; see `load`."""
     plugins = plugins or discover()
+    if not (Path(run) / MANIFEST).is_file() and other_models.is_one(run):
+        found = other_models.find(
+            run,
+            task=elsewhere.task,
+            base=None if base is None else str(base),
+            columns=elsewhere.columns,
+            sections={"preprocessor": elsewhere.preprocessor, "evaluator": elsewhere.evaluator},
+            plugins=plugins,
+        )
+        return FineTuned(
+            plan=found.plan, result=found.result, tokenizer=found.tokenizer, model=None, is_run=False,
+            adapter=found.adapter,
+        )  # fmt: skip
+    elsewhere.require_nothing(Path(run))
     if (Path(run) / MANIFEST).is_file():
         return _opened_checkpoint(
             Path(run), base=base, accept_changes=accept_changes, trust_code=trust_code, plugins=plugins
@@ -369,37 +430,29 @@ def _opened_checkpoint(
                 f"model: {plan.model.path!r} is not the base model that the checkpoint was trained on. Put the right "
                 "one back, or name its place with base=…."
             )
-    result = _result_of_checkpoint(plan, checkpoint, step=manifest["step"])
+    finished = checkpoint.parent / RESULT
+    column_use = {}
+    if finished.is_file():
+        column_use = json.loads(finished.read_text(encoding="utf-8")).get("column_use", {})
+    result = results.bare(
+        recipe=plan.resolved(),
+        preprocessor=options.describe(plan.preprocessor),
+        evaluator=options.describe(plan.evaluator),
+        primary=plan.evaluator.primary,
+        greater_is_better=plan.evaluator.greater_is_better,
+        steps=manifest["step"],
+        column_use=column_use,
+        directory=str(checkpoint),
+    )
     return FineTuned(plan=plan, result=result, tokenizer=_saved_tokenizer(checkpoint, result), model=None)
 
 
-def _result_of_checkpoint(plan: Plan, checkpoint: Path, *, step: int) -> Result:
-    """Return the little that is known of the result of a run at one of its checkpoints: it has no scores."""
-    facts: dict[str, Any] = {
-        "recipe": plan.resolved(),
-        "preprocessor": options.describe(plan.preprocessor),
-        "evaluator": options.describe(plan.evaluator),
-        "primary": plan.evaluator.primary,
-        "greater_is_better": plan.evaluator.greater_is_better,
-        "selection_split": None,
-        "trainable_parameters": 0,
-        "total_parameters": 0,
-        "steps": step,
-        "directory": str(checkpoint),
-    }
-    for name in ("newly_initialized", "log", "phases"):
-        facts[name] = ()
-    for each in fields(Result):
-        if each.name not in facts and each.default is MISSING and each.default_factory is MISSING:
-            facts[each.name] = {}
-    finished = checkpoint.parent / RESULT
-    if finished.is_file():
-        facts["column_use"] = json.loads(finished.read_text(encoding="utf-8")).get("column_use", {})
-    return Result(**facts)
-
-
 def _with_weights(opened: FineTuned, run: Path) -> FineTuned:
-    """Load the weights of an opened run."""
+    """Load the weights of an opened run, or of a model of another program."""
+    if not opened.is_run:
+        with models.suppress_output():
+            model = other_models.load(opened.plan, opened.adapter, opened.tokenizer)
+        return replace(opened, model=model)
     verified = bool(opened.result.base.get("saved_model"))
     with models.suppress_output(), _explaining_damage(run, verified=verified):
         return replace(opened, model=runs.reload(opened.plan, run, opened.tokenizer))
@@ -442,21 +495,25 @@ def evaluate(
     engine: Literal["local", "ray"] = "local",
     address: str | None = None,
     overwrite: bool = False,
+    task: str | None = None,
     base: str | Path | None = None,
+    columns: Mapping[str, str] = {},
+    preprocessor: Mapping[str, Any] = {},
+    evaluator: Mapping[str, Any] = {},
     trust_code: bool = False,
     accept_changes: bool = False,
     plugins: Plugins | None = None,
     reporter: Reporter | None = None,
     cache: str | Path | None = None,
 ) -> dict[str, float]:
-    """Score the model of a finished run on examples with answers.
+    """Score the model of a finished run, or of another program, on examples with answers.
 
     With `output`, `processes` or the engine ``"ray"``, the examples are predicted in blocks, as `predict` does, and the
     scores are computed of the records of all blocks. The records must fit into memory. Where examples are packed, those
     of different blocks are not packed together.
 
     Args:
-        run: The run folder.
+        run: The run folder, or a model as `load` takes it.
         dataset: A path, the ``dataset`` section of a recipe, or rows as `train` takes them; None for the data of the
             run.
         split: The split to score; None for `test`, or for `validation` if there is no `test`. It has no effect if
@@ -471,7 +528,11 @@ def evaluate(
         engine: ``"local"`` for this machine, ``"ray"`` for a cluster of Ray.
         address: Where the cluster of Ray is; None to start one on this machine.
         overwrite: Predict all rows again, and replace what `output` holds.
+        task: What a model of another program does, as in `load`.
         base: Folder or Hub id of the base model, as in `load`.
+        columns: As in `load`.
+        preprocessor: As in `load`.
+        evaluator: As in `load`.
         trust_code: Run the Python code that the run folder names, as in `load`.
         accept_changes: As in `load`.
         plugins: Where names are looked up; None to discover the installed plugins.
@@ -489,8 +550,9 @@ def evaluate(
     """
     found = evaluation(
         run, dataset, split=split, output=output, on_bad=on_bad, block_rows=block_rows, processes=processes,
-        engine=engine, address=address, overwrite=overwrite, base=base, trust_code=trust_code,
-        accept_changes=accept_changes, plugins=plugins, reporter=reporter, cache=cache,
+        engine=engine, address=address, overwrite=overwrite, task=task, base=base, columns=columns,
+        preprocessor=preprocessor, evaluator=evaluator, trust_code=trust_code, accept_changes=accept_changes,
+        plugins=plugins, reporter=reporter, cache=cache,
     )  # fmt: skip
     return dict(found.scores)
 
@@ -507,7 +569,11 @@ def evaluation(
     engine: Literal["local", "ray"] = "local",
     address: str | None = None,
     overwrite: bool = False,
+    task: str | None = None,
     base: str | Path | None = None,
+    columns: Mapping[str, str] = {},
+    preprocessor: Mapping[str, Any] = {},
+    evaluator: Mapping[str, Any] = {},
     trust_code: bool = False,
     accept_changes: bool = False,
     plugins: Plugins | None = None,
@@ -527,11 +593,15 @@ def evaluation(
     in_blocks = folder is not None or processes not in (None, 1) or engine != "local"
     if in_blocks and cache is not None:
         raise BadOptions("cache has no effect with output, processes or Ray: each block makes its own features.")
-    loading = {"base": base, "accept_changes": accept_changes, "trust_code": trust_code, "plugins": plugins}
+    elsewhere = Elsewhere(task=task, columns=columns, preprocessor=preprocessor, evaluator=evaluator)
     asked = {"split": split, "on_bad": on_bad}
+    opened = _opened(
+        run, base=base, elsewhere=elsewhere, accept_changes=accept_changes, trust_code=trust_code, plugins=plugins
+    )
+    opened.say(reporter)
     if not in_blocks:
         with reporter.phase("load the model"):
-            model = load(run, **loading)  # type: ignore[arg-type]
+            model = _with_weights(opened, Path(run))
         found = model._evaluation(dataset, **asked, reporter=reporter, cache=cache)  # type: ignore[arg-type]
         if file is not None:
             found.write(file)
@@ -541,14 +611,16 @@ def evaluation(
             folder = storage.folder()
             stack.callback(shutil.rmtree, folder)
         prediction.check(folder)
-        opened = _opened(run, **loading)  # type: ignore[arg-type]
         stack.enter_context(run_folder.lock(folder))
         with reporter.phase("read and check the data"):
             to_score = opened._to_score(dataset, **asked, reporter=reporter)  # type: ignore[arg-type]
             blocks = Blocks(to_score.examples, rows=block_rows)
+        if not opened.is_run:  # it has learned how the rows write labels
+            elsewhere = replace(elsewhere, preprocessor=options.as_options(to_score.plan.preprocessor))
         again = _Loading(
-            run=Path(run).absolute(),
+            run=_absolute(run),
             base=None if base is None else str(base),
+            elsewhere=elsewhere,
             accept_changes=accept_changes,
             trust_code=trust_code,
             generation={},
@@ -581,12 +653,16 @@ def predict(
     engine: Literal["local", "ray"] = "local",
     address: str | None = None,
     overwrite: bool = False,
+    task: str | None = None,
     base: str | Path | None = None,
+    columns: Mapping[str, str] = {},
+    preprocessor: Mapping[str, Any] = {},
+    evaluator: Mapping[str, Any] = {},
     trust_code: bool = False,
     accept_changes: bool = False,
     reporter: Reporter | None = None,
 ) -> Written:
-    """Predict every row of a data set with the model of a finished run, and write a file or a folder.
+    """Predict every row of a data set with the model of a finished run or of another program; write a file or a folder.
 
     Each line has the ``place`` of its row, the columns of its ``input``, and the record. The rows are predicted in
     blocks. In a folder, each block becomes one file of JSON lines, ``part-00000.jsonl`` and so on, in the order of the
@@ -597,7 +673,7 @@ def predict(
     imports the script.
 
     Args:
-        run: The run folder.
+        run: The run folder, or a model as `load` takes it.
         data: A path in any format of a recipe, with the columns of the run's data or of the task; ``"-"`` for standard
             input; or a `Source`.
         output: A file that ends in ``.jsonl``, ``.csv`` or ``.parquet`` and does not exist; or a folder, which must not
@@ -614,7 +690,11 @@ def predict(
         engine: ``"local"`` for this machine, ``"ray"`` for a cluster of Ray.
         address: Where the cluster of Ray is; None to start one on this machine.
         overwrite: Predict all rows again, and replace what `output` holds.
+        task: What a model of another program does, as in `load`.
         base: Folder or Hub id of the base model, as in `load`.
+        columns: As in `load`.
+        preprocessor: As in `load`.
+        evaluator: As in `load`.
         trust_code: Run the Python code that the run folder names, as in `load`.
         accept_changes: As in `load`.
         reporter: Shows the progress.
@@ -630,7 +710,9 @@ def predict(
     if not isinstance(data, Source):
         target.refuse_inputs([str(data)])
     target.check(overwrite=overwrite)
-    opened = _opened(run, base=base, accept_changes=accept_changes, trust_code=trust_code)
+    elsewhere = Elsewhere(task=task, columns=columns, preprocessor=preprocessor, evaluator=evaluator)
+    opened = _opened(run, base=base, elsewhere=elsewhere, accept_changes=accept_changes, trust_code=trust_code)
+    opened.say(reporter)
     if generation:
         opened = opened.with_generation(**generation)
     asked = prediction.Asked(source=data) if isinstance(data, Source) else opened.asked(str(data))
@@ -641,8 +723,9 @@ def predict(
             blocks = opened._blocks(asked, rows=block_rows)
         target.refuse_inputs(blocks.files)
         loading = _Loading(
-            run=Path(run).absolute(),
+            run=_absolute(run),
             base=None if base is None else str(base),
+            elsewhere=elsewhere,
             accept_changes=accept_changes,
             trust_code=trust_code,
             generation=dict(generation),
@@ -676,7 +759,7 @@ def _write(
     """
     target = Output(
         folder,
-        model=opened._digest(loading.run),
+        model=opened._digest(Path(loading.run)),
         answers=loading.answers,
         input=blocks.input,
         block_rows=blocks.size,
@@ -701,8 +784,9 @@ def _write(
 class _Loading:
     """How a process loads the model, which may be another process than the one that read the data."""
 
-    run: Path
+    run: str
     base: str | None
+    elsewhere: Elsewhere
     accept_changes: bool
     trust_code: bool
     generation: Mapping[str, Any]
@@ -713,7 +797,16 @@ class _Loading:
     def __call__(self) -> Predict:
         for folder in trust.restore(self.trusted):
             add_folder(folder)
-        model = load(self.run, base=self.base, accept_changes=self.accept_changes, trust_code=self.trust_code)
+        model = load(
+            self.run,
+            base=self.base,
+            task=self.elsewhere.task,
+            columns=self.elsewhere.columns,
+            preprocessor=self.elsewhere.preprocessor,
+            evaluator=self.elsewhere.evaluator,
+            accept_changes=self.accept_changes,
+            trust_code=self.trust_code,
+        )
         if self.generation:
             model = model.with_generation(**self.generation)
         if self.answers:
@@ -748,6 +841,16 @@ class FineTuned:
     """The tokenizer that the run saved."""
     model: Any
     """The model of transformers, or PEFT's wrapper."""
+    is_run: bool = True
+    """Whether a run of finetune made the model. If not, it has no data of its own, and `result` has no scores."""
+    adapter: Path | None = None
+    """The folder of the adapter, if another program saved one."""
+
+    def say(self, reporter: Reporter) -> None:
+        """Show what a user must know of a model that no run made; nothing for a run."""
+        if not self.is_run:
+            for note in self.result.notes:
+                reporter.note(note)
 
     def with_generation(self, **generation: Any) -> FineTuned:
         """Return the same model with other generation options: ``model.with_generation(num_beams=4).predict(…)``.
@@ -984,7 +1087,8 @@ class FineTuned:
             kept = FeatureCache(Path(cache), plugins=self.plan.plugins, note=(reporter or Reporter()).note)
         (rows,) = to_score.examples.splits.values()
         (fingerprint,) = (to_score.examples.fingerprints[name] for name in to_score.examples.splits)
-        return self._predictor(answers=True, reporter=reporter, cache=kept, fingerprint=fingerprint)(rows, 0)
+        scoring_model = replace(self, plan=replace(self.plan, preprocessor=to_score.plan.preprocessor))
+        return scoring_model._predictor(answers=True, reporter=reporter, cache=kept, fingerprint=fingerprint)(rows, 0)
 
     def _scored(self, to_score: _ToScore, records: list[Record]) -> Evaluation:
         """Return the scores of records, and how far they can be trusted."""
@@ -1035,6 +1139,11 @@ class FineTuned:
             if on_bad is not None:
                 section = {**section, "on_bad": on_bad}
             recipe = recipes.from_mapping({**recipes.to_mapping(recipe), "dataset": section})
+        elif not self.is_run:
+            raise BadOptions(
+                f"dataset: no run of finetune made {self.result.directory!r}, so it has no data of its own. Give the "
+                "rows to score with --data (in Python: the first argument)."
+            )
         elif recipe.dataset.path == ROWS:
             raise BadRecipe("the run was trained on examples given in Python. Give the rows, or a path, to score.")
         elif on_bad is not None:
@@ -1045,6 +1154,7 @@ class FineTuned:
             "fit": dataset is None,
             "column_use": self.result.column_use,
             "tokenizer": lambda: self.tokenizer,
+            "learn_form": not self.is_run,
         }
         if rows is not None:
             found = data.from_rows(rows, self.plan.preprocessor, source=recipe.dataset, **options_of_data)
@@ -1064,6 +1174,8 @@ class FineTuned:
         dropped = [row for row in found.dropped if row["split"] == split]
         if dropped:
             reporter.note(data.left_out(dropped, rows=found.data_report[split]["read"]))
+        if not self.is_run:
+            plan = replace(plan, preprocessor=found.preprocessor)
         examples = replace(found, splits={split: chosen}, sizes={split: {None: len(chosen)}}, dropped=())
         named = dataset
         if rows is not None:
@@ -1254,6 +1366,11 @@ def _recipe(
         plain = recipes.to_mapping(made)
         made = recipes.from_mapping({**plain, "dataset": {**plain["dataset"], "columns": dict(columns)}})
     return made
+
+
+def _absolute(run: str | Path) -> str:
+    """Return the absolute path of a folder; an id of the Hub or a folder of a package as it is."""
+    return str(Path(run).absolute()) if Path(run).exists() else str(run)
 
 
 def _suffixes(path: Any) -> set[str]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
     from finetune.conversion import Conversion, Key
     from finetune.recipe import Recipe
@@ -298,6 +298,30 @@ class Preprocessor(ABC):
         """
         return self
 
+    def for_model(self, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> Self:
+        """Return a copy with what the configuration of a trained model says, in place of what `fit` learns.
+
+        It is called for models that no run of finetune made. Set the label names, and a length that the model takes.
+
+        Args:
+            config: The configuration of the model.
+            tokenizer: The tokenizer of the model.
+
+        Raises:
+            Incompatible: The configuration does not say enough, or the model was trained for something else.
+        """
+        return self
+
+    def learn_form(self, examples: Sequence[Row]) -> Self:
+        """Return a copy that knows how examples write the labels that `for_model` set: as names, or as ids.
+
+        It is called before `check`, with rows to score. It must accept bad rows.
+
+        Args:
+            examples: The rows to score.
+        """
+        return self
+
     def strata(self, example: Row) -> Collection[str]:
         """Return the labels of an example, which a random split and a limit spread evenly; none if no label is sound.
 
@@ -566,6 +590,15 @@ class Strategy(ABC):
         """Load the weights of a checkpoint into the model, and return True; False leaves it to the trainer."""
         return False
 
+    @classmethod
+    def loads_adapter(cls, settings: Mapping[str, Any]) -> bool:
+        """Return whether the strategy, with its default options, loads an adapter that another program saved.
+
+        Args:
+            settings: The content of the adapter's ``adapter_config.json``.
+        """
+        return False
+
     def loads_base(self) -> bool:
         """Return whether `load` reads the base model; by default, whether `load` is overridden.
 
@@ -706,6 +739,9 @@ class Task:
     """Name of the class of transformers: ``AutoModelForQuestionAnswering``."""
     peft_type: str | None
     """PEFT's ``TaskType``, or None."""
+    problem_type: str | None = None
+    """What ``problem_type`` is in the configuration of a model for this task, if other tasks have the same model
+    class."""
     features: frozenset[str]
     """Feature columns that the model takes, labels included."""
     labels: frozenset[str]

@@ -196,12 +196,22 @@ def _model(model: Model, plugins: Plugins, *, check: bool) -> Model:
     Raises:
         BadRecipe: No plugin provides the scheme of a path, or a check fails.
     """
+    model = without_schemes(model, plugins)
+    if check:
+        models.check(model)
+    return model
+
+
+def without_schemes(model: Model, plugins: Plugins) -> Model:
+    """Return a model with folders in place of the schemes of plugins.
+
+    Raises:
+        BadRecipe: No plugin provides the scheme of a path.
+    """
     model = dataclasses.replace(model, path=_without_scheme(model.path, plugins, section="model"))
     if model.tokenizer is not None:
         tokenizer = _without_scheme(model.tokenizer, plugins, section="model.tokenizer")
         model = dataclasses.replace(model, tokenizer=tokenizer)
-    if check:
-        models.check(model)
     return model
 
 

@@ -238,11 +238,11 @@ class Plugins:
             path: Where the class is defined; the plugin can offer it under another path.
         """
         package = path.partition(":")[0].partition(".")[0]
-        if hook == "strategies":  # a merged run has a strategy that no recipe can name
+        if hook == "strategies":  # a merged run, or a model of another program, has one that no recipe can name
             plugins = {
                 str(target).partition(":")[0].partition(".")[0] for target in self.catalogues[hook].targets.values()
             }
-            return package in plugins and is_strategy(resolve(path))
+            return package in {*plugins, "finetune"} and is_strategy(resolve(path))
         section = hook.removesuffix("s")
         targets = list(self.catalogues[hook].available.values())
         targets += [getattr(task, section, None) for task in self.catalogues["tasks"].available.values()]

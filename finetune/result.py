@@ -217,6 +217,20 @@ class Result:
         return self.scores[split][self.primary]
 
 
+def bare(**known: Any) -> Result:
+    """Return a result of which little is known, such as that of a checkpoint: it has no scores.
+
+    Args:
+        **known: Fields of the result.
+    """
+    facts: dict[str, Any] = {"selection_split": None, "trainable_parameters": 0, "total_parameters": 0, "steps": 0}
+    facts |= dict.fromkeys(("newly_initialized", "log", "phases"), ())
+    for each in fields(Result):
+        if each.default is MISSING and each.default_factory is MISSING:
+            facts.setdefault(each.name, {})
+    return Result(**{**facts, **known})
+
+
 def to_json(content: Any, *, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:
     """Return JSON that every program can read: numbers that are not finite, which JSON does not have, become null.
 

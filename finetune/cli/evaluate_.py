@@ -26,6 +26,7 @@ from finetune.cli import parameters
     help="What to do with bad rows of --data: stop, or leave them out. Default: as in the run.",
 )
 @parameters.cache
+@parameters.task
 @parameters.base
 @parameters.accept_changes
 @parameters.modules
@@ -47,15 +48,21 @@ def command(
     split: str | None,
     on_bad: Literal["error", "drop"] | None,
     cache: Path | None,
+    task: str | None,
     base: str | None,
     accept_changes: bool,
     as_json: bool,
     quiet: bool,
     **blocks: Any,
 ) -> None:
-    """Score the model of a finished RUN."""
-    if others:
-        raise click.UsageError(f"unexpected argument {others[0]!r}. Data to score is given as --data {others[0]}.")
+    """Score the model of a finished RUN, or a model that another program trained.
+
+    RUN can also be a folder that transformers or PEFT wrote, or an id of the Hub with --task. Such a model takes
+    options: `preprocessor.max_length=384`, and the names of the columns: `columns.review=text`.
+    """
+    sections, unknown = parameters.sections(others)
+    if unknown:
+        raise click.UsageError(f"unexpected argument {unknown[0]!r}. Data to score is given as --data {unknown[0]}.")
     options = parameters.chosen(blocks, need_output=("overwrite", "block_rows"))
     if on_bad is not None and dataset is None:
         raise click.UsageError("--on-bad has an effect with --data only.")
@@ -69,8 +76,10 @@ def command(
         dataset,
         split=split,
         on_bad=on_bad,
+        task=task,
         base=base,
         accept_changes=accept_changes,
+        **sections,
         reporter=output.reporter(quiet=quiet or as_json),
         cache=cache,
         **options,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
@@ -89,6 +89,14 @@ def loudness(command: Command) -> Command:
         command = option(command)
     return command
 
+
+task = click.option(
+    "--task",
+    callback=not_empty,
+    help="What a model of another program does: text-classification, question-answering, … Needed for an id of the "
+    "Hub, and where the files of a folder do not say it.",
+)
+"""The option `--task` of commands that take models of other programs; the argument is `task`."""
 
 base = click.option(
     "--base", callback=not_empty, help="Folder or Hub id of the base model, if it has moved since the run was trained."
@@ -179,7 +187,34 @@ cache = click.option(
 )
 """The option `--cache` of commands that make features; the argument is `cache`."""
 
+SECTIONS = ("columns", "preprocessor", "evaluator")
+"""What a model of another program can be given on the command line, with the names of the arguments of `load`."""
+
+
+def sections(words: Sequence[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return the options of `SECTIONS` among some words, ``preprocessor.max_length=384``, and the other words.
+
+    Raises:
+        click.UsageError: A value is missing.
+    """
+    from finetune import recipe
+
+    found: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    others = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        section, _, name = key.removeprefix("dataset.").partition(".")
+        if section not in SECTIONS or not name:
+            others.append(word)
+            continue
+        if not equals or not value:
+            raise click.UsageError(f"{word} needs a value: {key}=….")
+        found[section][name] = value if section == "columns" else recipe.load(value, name=word)
+    return found, others
+
+
 __all__ = [
+    "SECTIONS",
     "RecipePath",
     "RunPath",
     "accept_changes",
@@ -190,5 +225,7 @@ __all__ = [
     "loudness",
     "modules",
     "not_empty",
+    "sections",
+    "task",
     "trust_code",
 ]

@@ -22,6 +22,7 @@ GENERATION = "generation."
 @click.command("predict", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @click.argument("run", type=parameters.RunPath(file_okay=False))
 @click.argument("file", required=False)
+@parameters.task
 @parameters.base
 @parameters.accept_changes
 @parameters.modules
@@ -52,6 +53,7 @@ def command(
     /,
     run: str,
     file: str | None,
+    task: str | None,
     base: str | None,
     accept_changes: bool,
     on_bad: Literal["error", "drop"] | None,
@@ -59,7 +61,7 @@ def command(
     quiet: bool,
     **output: Any,
 ) -> None:
-    """Predict with the model of a finished RUN.
+    """Predict with the model of a finished RUN, or with a model that another program trained.
 
     One JSON object is printed for each row: its place, its columns and the prediction.
 
@@ -69,8 +71,12 @@ def command(
     For a single row, give its columns: `finetune predict RUN --question "Who?" --context "…"`. A
     column that holds a list or a mapping, such as a chat, is written as JSON: `--messages '[{"role":
     …}]'`. If the task generates text, `generation.num_beams=4` changes an option of the generation.
+
+    RUN can also be a folder that transformers or PEFT wrote, or an id of the Hub with --task. Such a model takes
+    options: `preprocessor.max_length=384`, and the names of the columns: `columns.review=text`.
     """
     words = [*([file] if file is not None else []), *ctx.args]
+    sections, words = parameters.sections(words)
     generation = [word for word in words if word.startswith(GENERATION)]
     columns, file = _columns([word for word in words if word not in generation], ctx)
     if columns and file is not None:
@@ -89,12 +95,13 @@ def command(
 
     reporter = shown.reporter(quiet=quiet, lasting=bool(options))
     changed = dict(_option(word) for word in generation)
-    how: dict[str, Any] = {"base": base, "accept_changes": accept_changes}
+    how: dict[str, Any] = {"task": task, "base": base, "accept_changes": accept_changes, **sections}
     if options:
         _write(run, str(file), changed, kind=kind, on_bad=on_bad, quiet=quiet, reporter=reporter, **how, **options)
         return
     with reporter.phase("load the model"):
         opened = api.load(run, **how)
+    opened.say(reporter)
     model = opened.with_generation(**changed) if changed else opened
     if columns:
         records = [_predict(model, _renamed(columns, model, ctx))]

@@ -98,6 +98,7 @@ def load(
     answers: bool = True,
     column_use: Mapping[str, str] | None = None,
     tokenizer: Callable[[], Any] | None = None,
+    learn_form: bool = False,
 ) -> Examples:
     """Return the checked examples of a source.
 
@@ -116,13 +117,17 @@ def load(
             `Examples.column_use`.
         tokenizer: Returns the tokenizer of the model, for the checks that need one; None to leave them
             out.
+        learn_form: Whether the preprocessor, which is not fitted, learns how the rows write the labels; see
+            `Preprocessor.learn_form`.
 
     Raises:
         BadData: A finding stops the run. The error holds the findings of all splits with their
             places.
     """
     gathered = gather(source, preprocessor, plugins=plugins, seed=seed, fit=fit, answers=answers)
-    return settle({"": gathered}, preprocessor, fit=fit, column_use=column_use, tokenizer=tokenizer)[""]
+    return settle(
+        {"": gathered}, preprocessor, fit=fit, column_use=column_use, tokenizer=tokenizer, learn_form=learn_form
+    )[""]
 
 
 def gather(
@@ -187,6 +192,7 @@ def from_rows(
     source: Source | None = None,
     column_use: Mapping[str, str] | None = None,
     tokenizer: Callable[[], Any] | None = None,
+    learn_form: bool = False,
 ) -> Examples:
     """Return the checked examples of rows that are given in Python.
 
@@ -203,6 +209,7 @@ def from_rows(
             is not read.
         column_use: See `load`.
         tokenizer: See `load`.
+        learn_form: See `load`.
 
     Raises:
         BadData: A finding stops the run.
@@ -221,7 +228,9 @@ def from_rows(
     gathered = _assemble(
         tables, source, preprocessor, report=report, seed=seed, fit=fit, answers=answers, found=list(splits)
     )
-    return settle({"": gathered}, preprocessor, fit=fit, column_use=column_use, tokenizer=tokenizer)[""]
+    return settle(
+        {"": gathered}, preprocessor, fit=fit, column_use=column_use, tokenizer=tokenizer, learn_form=learn_form
+    )[""]
 
 
 def _assemble(
@@ -398,6 +407,7 @@ def settle(
     fit: bool,
     column_use: Mapping[str, str] | None = None,
     tokenizer: Callable[[], Any] | None = None,
+    learn_form: bool = False,
 ) -> dict[str, Examples]:
     """Fit, check and drop until no more bad rows are found, because rows dropped from train can change the fit.
 
@@ -410,11 +420,14 @@ def settle(
         fit: Whether to fit the preprocessor.
         column_use: How train uses its columns, if nothing is fitted; see `Examples.column_use`.
         tokenizer: See `load`.
+        learn_form: See `load`.
 
     Raises:
         BadData: A finding stops the run.
     """
     use: Mapping[str, str] = column_use or {}
+    if learn_form:
+        preprocessor = preprocessor.learn_form(_any_rows(gathered))
     while True:
         fitted = preprocessor.fit(_together(gathered, "train").rows) if fit else preprocessor
         if fit:
@@ -445,6 +458,15 @@ def settle(
         if not again:
             _stop([one.report for one in gathered.values()])
             return {name: _accounted(one, fitted, use) for name, one in gathered.items()}
+
+
+def _any_rows(gathered: Mapping[str, Gathered]) -> Sequence[Row]:
+    """Return the rows of one split: of test if there is such a split."""
+    for role in reversed(ROLES):
+        together = _together(gathered, role)
+        if together.parts:
+            return together.rows
+    return ()
 
 
 def left_out(dropped: Sequence[Mapping[str, Any]], *, rows: int) -> str:

@@ -169,6 +169,7 @@ def load(
     answers: bool = True,
     column_use: Mapping[str, str] | None = None,
     tokenizer: Callable[[], Any] | None = None,
+    learn_form: bool = False,
 ) -> Examples:
     """Return the checked examples of a source, which can be a mixture; see `finetune.data.examples.load`.
 
@@ -187,12 +188,15 @@ def load(
             answers=answers,
             column_use=column_use,
             tokenizer=tokenizer,
+            learn_form=learn_form,
         )
     gathered = {
         name: examples.gather(part, preprocessor, plugins=plugins, seed=seed, fit=fit, answers=answers)
         for name, (part, _) in parts.items()
     }
-    loaded = examples.settle(gathered, preprocessor, fit=fit, column_use=column_use, tokenizer=tokenizer)
+    loaded = examples.settle(
+        gathered, preprocessor, fit=fit, column_use=column_use, tokenizer=tokenizer, learn_form=learn_form
+    )
     weights = {name: weight for name, (_, weight) in parts.items()}
     with suppress_progress_bars():
         return mixed(loaded, weights=weights, temperature=source.temperature, seed=seed)

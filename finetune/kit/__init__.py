@@ -43,7 +43,15 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.failures import newest_checkpoint
     from finetune.folder import lock as lock_folder
     from finetune.folder import make_readable, size_of_weights
-    from finetune.models import base_model_of, bf16_is_fast, config_of, finds_end_by_padding, locate, suppress_output
+    from finetune.models import (
+        base_model_of,
+        bf16_is_fast,
+        config_of,
+        context_length,
+        finds_end_by_padding,
+        locate,
+        suppress_output,
+    )
     from finetune.plan import Plan
     from finetune.plan import make as make_plan
     from finetune.plugins import Plugins, add_recipe_folder, discover, find_code, resolve
@@ -165,6 +173,7 @@ __all__ = [
     "cli_output",
     "cli_parameters",
     "config_of",
+    "context_length",
     "decay_parameter_names",
     "describe_saved",
     "describe_tokenizer",

@@ -74,6 +74,11 @@ class QLoraStrategy(PeftStrategy):
         """Return the ranks that `lora` searches."""
         return LoraStrategy().search_space()
 
+    @classmethod
+    def loads_adapter(cls, settings: Mapping[str, Any]) -> bool:
+        """Return False: `lora` loads adapters from elsewhere, whose settings do not say how the base was quantized."""
+        return False
+
     def load_options(self) -> dict[str, Any]:
         """Return how `from_pretrained` quantizes the base model."""
         options: dict[str, Any] = {"llm_int8_skip_modules": [*HEADS, *self.skip_modules]}

@@ -98,6 +98,11 @@ class PeftStrategy(Strategy):
             suffix = f" target_modules was {targets!r}." if targets else ""
             raise Incompatible(f"strategy: PEFT cannot wrap {type(model).__name__}: {error}{suffix}") from error
 
+    @classmethod
+    def loads_adapter(cls, settings: Mapping[str, Any]) -> bool:
+        """Return whether an adapter is of this method."""
+        return bool(settings.get("peft_type") == PeftType(cls.method().peft_type).value)
+
     def save(self, model: Any, directory: Path) -> None:
         """Write the adapter and the modules that train whole as `adapter_model.safetensors`."""
         # with gradients, an LSTM that makes virtual tokens gives other last bits

@@ -34,18 +34,21 @@ def tasks() -> Mapping[str, Task]:
             "One label for a text, or for a pair of texts",
             preprocessor="classification:TextClassificationPreprocessor",
             evaluator="classification_evaluator:TextClassificationEvaluator",
+            problem_type="single_label_classification",
             sample="sample:harbour-notices",
         ),
         "multi-label-classification": _task(
             "Any number of labels for a text",
             preprocessor="multi_label:MultiLabelPreprocessor",
             evaluator="multi_label_evaluator:MultiLabelEvaluator",
+            problem_type="multi_label_classification",
             sample="sample:harbour-topics",
         ),
         "text-regression": _task(
             "A number for a text, or for a pair of texts",
             preprocessor="regression:TextRegressionPreprocessor",
             evaluator="regression_evaluator:TextRegressionEvaluator",
+            problem_type="regression",
             sample="sample:harbour-ratings",
         ),
         "token-classification": replace(
@@ -67,11 +70,12 @@ def readers() -> Mapping[str, str]:
     }
 
 
-def _task(summary: str, *, preprocessor: str, evaluator: str, sample: str) -> Task:
+def _task(summary: str, *, preprocessor: str, evaluator: str, sample: str, problem_type: str | None = None) -> Task:
     return Task(
         summary=summary,
         model_class="AutoModelForSequenceClassification",
         peft_type="SEQ_CLS",
+        problem_type=problem_type,
         features=frozenset({"input_ids", "attention_mask", "token_type_ids", "labels"}),
         labels=frozenset({"labels"}),
         preprocessor=f"finetune_text.{preprocessor}",

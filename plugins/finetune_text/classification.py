@@ -15,7 +15,7 @@ from finetune_text.labels import LABEL, as_text
 from finetune_text.losses import CrossEntropy, check_focal_gamma
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,13 +89,22 @@ class TextClassificationPreprocessor(Preprocessor):
         counts = {names[position]: occurrences[text] for text, position in labels.ids_of(names, ids=ids).items()}
         return replace(self, labels=names, label_ids=ids, class_counts=counts)
 
+    def for_model(self, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> Self:
+        """Return a copy with the labels of a trained model, and with the length that it takes."""
+        longest = texts.longest_input(config, tokenizer, default=self.max_length)
+        return replace(self, labels=self.labels or labels.of_model(config), max_length=longest)
+
+    def learn_form(self, examples: Sequence[Row]) -> Self:
+        """Return a copy that knows whether the rows hold names of labels, or their ids."""
+        return replace(self.fit(examples), class_counts=None)
+
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
         """Yield what is wrong with one split.
 
         Findings about the label set as a whole belong to the training split, which is recognised by
         its label counts. Rows without any label are rows to predict.
         """
-        if self.labels is None or self.class_counts is None:
+        if self.labels is None:
             yield from self.fit(examples).check(examples)
             return
         if texts.has_values(examples, LABEL):

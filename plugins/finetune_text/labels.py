@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from finetune.errors import Incompatible
 from finetune.interfaces import Batch, Row
 
 LABEL = "label"
@@ -75,6 +76,22 @@ def learn(
     if ids is None:
         ids = class_label is not None or (given is not None and are_ids(texts, labels))
     return labels, ids
+
+
+def of_model(config: Any) -> tuple[str, ...]:
+    """Return the names of the labels of a trained model, in the order of their ids.
+
+    Raises:
+        Incompatible: The ids have gaps, or two labels have one name.
+    """
+    named = {int(position): str(name) for position, name in (config.id2label or {}).items()}
+    names = tuple(named[position] for position in sorted(named))
+    if sorted(named) != list(range(len(names))) or len(set(names)) != len(names):
+        raise Incompatible(
+            f"model: its configuration names the labels {named}. They must have different names and the ids 0, 1, 2 "
+            "and so on. Correct id2label in config.json, or set preprocessor.labels."
+        )
+    return names
 
 
 def ids_of(labels: Sequence[str], *, ids: bool) -> dict[str, int]:

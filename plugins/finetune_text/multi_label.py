@@ -18,7 +18,7 @@ from finetune_text.labels import LABEL
 from finetune_text.losses import BinaryCrossEntropy, check_focal_gamma
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 Form = Literal["names", "ids", "vector"]
 _BITS = frozenset({"0", "1"})
@@ -103,9 +103,18 @@ class MultiLabelPreprocessor(Preprocessor):
                     counts[names[position]] += 1
         return replace(fitted, class_counts=counts)
 
+    def for_model(self, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> Self:
+        """Return a copy with the labels of a trained model, and with the length that it takes."""
+        longest = texts.longest_input(config, tokenizer, default=self.max_length)
+        return replace(self, labels=self.labels or labels.of_model(config), max_length=longest)
+
+    def learn_form(self, examples: Sequence[Row]) -> Self:
+        """Return a copy that knows how the rows write labels."""
+        return replace(self.fit(examples), class_counts=None)
+
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
         """Yield what is wrong with one split; findings about the label set as a whole belong to the training split."""
-        if self.labels is None or self.class_counts is None:
+        if self.labels is None:
             yield from self.fit(examples).check(examples)
             return
         if texts.has_values(examples, LABEL):

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from finetune.errors import BadData
+from finetune.errors import BadData, Incompatible
 from finetune.interfaces import IGNORE_INDEX, LEARNED, Batch, Columns, DataForm, Finding, Preprocessor, Row, Values
 from finetune_text import label_checks, labels, texts
 from finetune_text.label_checks import label_finding
@@ -17,7 +17,7 @@ from finetune_text.labels import LABEL
 from finetune_text.losses import SquaredError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
@@ -51,6 +51,16 @@ class TextRegressionPreprocessor(Preprocessor):
             if value is not None:
                 values.add(value)
         return replace(self, label_range=(min(values), max(values)) if values else None)
+
+    def for_model(self, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> Self:
+        """Return a copy with the length that a trained model takes.
+
+        Raises:
+            Incompatible: The model gives several numbers.
+        """
+        if config.num_labels != 1:
+            raise Incompatible(f"model: it gives {config.num_labels} numbers for a text. A regression needs one.")
+        return replace(self, max_length=texts.longest_input(config, tokenizer, default=self.max_length))
 
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
         """Yield what is wrong with one split; rows without any label are rows to predict."""

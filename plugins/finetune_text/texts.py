@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.errors import BadOptions, Incompatible
 from finetune.interfaces import Batch, Columns, DataForm, Finding, Row, Values
-from finetune.kit import check_text, encode_truncated
+from finetune.kit import check_text, context_length, encode_truncated
 from finetune_text.labels import LABEL
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 TEXT, PAIR = "text", "text_pair"
 """The columns."""
+NO_LIMIT = 10**9
+"""Tokenizers without a limit state a number above this one."""
 TOKENS_LOST = "tokens_lost"
 """Helper column of the features: how many tokens `max_length` cut off."""
 
@@ -64,6 +66,22 @@ def check_texts(row: Row, number: int, columns: Sequence[str]) -> Iterator[Findi
     """Yield what is wrong with the texts of one row."""
     for column in columns:
         yield from check_text(row.get(column), row=number, column=column)
+
+
+def longest_input(config: Any, tokenizer: PreTrainedTokenizerBase, *, default: int) -> int:
+    """Return how many tokens a trained model takes, as its tokenizer or else its configuration says.
+
+    Families that count positions from the padding token, such as RoBERTa, state two more than a text can have.
+
+    Args:
+        config: The configuration of the model.
+        tokenizer: The tokenizer of the model.
+        default: The value if neither says it.
+    """
+    if tokenizer.model_max_length < NO_LIMIT:
+        return int(tokenizer.model_max_length)
+    stated = context_length(config)
+    return default if stated is None else stated - stated % 8
 
 
 def encode(examples: Batch, tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> dict[str, list[Any]]:

@@ -17,7 +17,7 @@ from finetune_text.token_checks import TAGS, is_list, tag_texts
 from finetune_text.words import NO_WORD, OWNER, SPACE_AFTER, TOKENS, WORD_IDS
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,13 +141,23 @@ class TokenClassificationPreprocessor(Preprocessor):
             return "IOB1"
         return scheme
 
+    def for_model(self, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> Self:
+        """Return a copy with the tags of a trained model, and with the length that it takes."""
+        longest = texts.longest_input(config, tokenizer, default=self.max_length)
+        return replace(self, labels=self.labels or labels.of_model(config), max_length=longest)
+
+    def learn_form(self, examples: Sequence[Row]) -> Self:
+        """Return a copy that knows whether the rows hold names of tags, or their ids, and in which scheme."""
+        model = replace(self, scheme=self.scheme or tags.scheme_of(self.labels or ()))
+        return replace(model.fit(examples), labels=self.labels, tag_counts=None)
+
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
         """Yield what is wrong with one split.
 
         Findings about the tags as a whole belong to the training split, which is recognised by its
         counts. Rows without any tags are rows to predict.
         """
-        if self.labels is None or self.tag_counts is None:
+        if self.labels is None:
             yield from self.fit(examples).check(examples)
             return
         tagged = texts.has_values(examples, TAGS)
