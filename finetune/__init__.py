@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from finetune.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from finetune.adoption import adopt
     from finetune.api import evaluate, load, predict, train
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "evaluate", "hookimpl", "load", "predict", "train"]
+__all__ = ["__version__", "adopt", "evaluate", "hookimpl", "load", "predict", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -25,4 +26,8 @@ def __getattr__(name: str) -> Any:
         from finetune import api
 
         return getattr(api, name)
+    if name == "adopt":
+        from finetune import adoption
+
+        return adoption.adopt
     raise AttributeError(f"module 'finetune' has no attribute {name!r}")

@@ -615,7 +615,7 @@ def evaluation(
         with reporter.phase("read and check the data"):
             to_score = opened._to_score(dataset, **asked, reporter=reporter)  # type: ignore[arg-type]
             blocks = Blocks(to_score.examples, rows=block_rows)
-        if not opened.is_run:  # it has learned how the rows write labels
+        if not opened.was_trained_here:  # it has learned how the rows write labels
             elsewhere = replace(elsewhere, preprocessor=options.as_options(to_score.plan.preprocessor))
         again = _Loading(
             run=_absolute(run),
@@ -845,6 +845,11 @@ class FineTuned:
     """Whether a run of finetune made the model. If not, it has no data of its own, and `result` has no scores."""
     adapter: Path | None = None
     """The folder of the adapter, if another program saved one."""
+
+    @property
+    def was_trained_here(self) -> bool:
+        """Whether a run of finetune trained the model, so that its training data are known."""
+        return self.is_run and self.result.adopted_from is None
 
     def say(self, reporter: Reporter) -> None:
         """Show what a user must know of a model that no run made; nothing for a run."""
@@ -1139,9 +1144,9 @@ class FineTuned:
             if on_bad is not None:
                 section = {**section, "on_bad": on_bad}
             recipe = recipes.from_mapping({**recipes.to_mapping(recipe), "dataset": section})
-        elif not self.is_run:
+        elif not self.was_trained_here and "test" not in self.result.scores:
             raise BadOptions(
-                f"dataset: no run of finetune made {self.result.directory!r}, so it has no data of its own. Give the "
+                f"dataset: another program trained {self.result.directory!r}, so it has no data of its own. Give the "
                 "rows to score with --data (in Python: the first argument)."
             )
         elif recipe.dataset.path == ROWS:
@@ -1151,10 +1156,10 @@ class FineTuned:
         options_of_data: dict[str, Any] = {
             "seed": recipe.data_seed,
             # The data of the run is fitted and split again, as in the run; other data is used as it is.
-            "fit": dataset is None,
+            "fit": dataset is None and self.was_trained_here,
             "column_use": self.result.column_use,
             "tokenizer": lambda: self.tokenizer,
-            "learn_form": not self.is_run,
+            "learn_form": not self.was_trained_here,
         }
         if rows is not None:
             found = data.from_rows(rows, self.plan.preprocessor, source=recipe.dataset, **options_of_data)
@@ -1174,7 +1179,7 @@ class FineTuned:
         dropped = [row for row in found.dropped if row["split"] == split]
         if dropped:
             reporter.note(data.left_out(dropped, rows=found.data_report[split]["read"]))
-        if not self.is_run:
+        if not self.was_trained_here:
             plan = replace(plan, preprocessor=found.preprocessor)
         examples = replace(found, splits={split: chosen}, sizes={split: {None: len(chosen)}}, dropped=())
         named = dataset

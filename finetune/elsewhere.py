@@ -20,7 +20,8 @@ from finetune.interfaces import Strategy, Task
 from finetune.plan import Plan
 from finetune.plugins import Plugins, class_path
 from finetune.python_objects import ROWS
-from finetune.recipe import Model, options
+from finetune.recipe import Model
+from finetune.recipe import options as object_options
 from finetune.result import RECIPE, Result, bare
 from finetune.user_code import first_line
 
@@ -68,7 +69,7 @@ def is_one(place: str | Path) -> bool:
     if not folder.exists():
         return not str(place).startswith(("/", ".", "~"))
     holds_one = any((folder / name).is_file() for name in (CONFIG, bases.ADAPTER))
-    return not (folder / RECIPE).is_file() and (holds_one or bool(_checkpoints(folder)))
+    return not (folder / RECIPE).is_file() and (holds_one or bool(checkpoints(folder)))
 
 
 def find(
@@ -103,27 +104,25 @@ def find(
             f"there is no folder {place!r}. For a model of the Hub with this name, say what it does: --task (in "
             "Python: task=…)."
         )
-    model, strategy = Model(path=place), f"{class_path(WholeModel)}"
+    model, strategy = Model(path=place), {"name": class_path(WholeModel)}
     if (folder / bases.ADAPTER).is_file():
         adapter = folder
-        settings = _read(folder / bases.ADAPTER)
+        settings = read_json(folder / bases.ADAPTER)
         strategy = _strategy_for(settings, folder, plugins)
         model = _base_of(settings, folder, base)
     elif base is not None:
         raise BadOptions(f"--base names the base model of an adapter, and {place!r} holds a whole model. Leave it out.")
+    config = _config(plans.without_schemes(model, plugins), adapter)
+    sections = {section: dict(given) for section, given in sections.items() if given}
     recipe = {
-        "task": task or "text-classification",  # until the configuration is read
+        "task": task or _task_of(config, adapter, place, plugins),
         "model": {"path": model.path, "revision": model.revision},
         "dataset": {"path": ROWS, "columns": dict(columns)},
         "strategy": strategy,
         "output": place,
+        **sections,
     }
-    located = replace(plans.without_schemes(model, plugins), sha256=None)
-    config = _config(located, adapter)
-    name = task or _task_of(config, adapter, place, plugins)
-    sections = {section: dict(given) for section, given in sections.items() if given}
-    made = recipes.from_mapping({**recipe, "task": name, **sections})
-    plan = plans.make(made, plugins, for_training=False)
+    plan = plans.make(recipes.from_mapping(recipe), plugins, for_training=False)
     _require_head(config, plan, adapter)
     tokenizer = _tokenizer(plan.model, adapter)
     preprocessor = plan.preprocessor.for_model(config, tokenizer)
@@ -135,8 +134,8 @@ def find(
         described |= bases.describe_saved(adapter)
     result = bare(
         recipe=plan.resolved(),
-        preprocessor=options.describe(plan.preprocessor),
-        evaluator=options.describe(plan.evaluator),
+        preprocessor=object_options.describe(plan.preprocessor),
+        evaluator=object_options.describe(plan.evaluator),
         primary=plan.evaluator.primary,
         greater_is_better=plan.evaluator.greater_is_better,
         directory=place,
@@ -183,7 +182,7 @@ def load(plan: Plan, adapter: Path | None, tokenizer: Any) -> Any:
     return model
 
 
-def _checkpoints(folder: Path) -> list[Path]:
+def checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints that `transformers.Trainer` wrote into a folder, in the order of their steps."""
     found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
     return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
@@ -195,12 +194,10 @@ def _refuse_checkpoints(folder: Path) -> None:
     Raises:
         BadRecipe: It does not.
     """
-    checkpoints = _checkpoints(folder)
-    if checkpoints and not any((folder / name).is_file() for name in (CONFIG, bases.ADAPTER)):
-        names = listed([path.name for path in checkpoints])
-        raise BadRecipe(
-            f"{str(folder)!r} holds no model itself, but checkpoints: {names}. Name one: {checkpoints[-1]}."
-        )
+    found = checkpoints(folder)
+    if found and not any((folder / name).is_file() for name in (CONFIG, bases.ADAPTER)):
+        names = listed([path.name for path in found])
+        raise BadRecipe(f"{str(folder)!r} holds no model itself, but checkpoints: {names}. Name one: {found[-1]}.")
 
 
 class _Reporting:
@@ -216,7 +213,7 @@ class _Reporting:
         return loaded
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file.
 
     Raises:
@@ -231,12 +228,13 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _strategy_for(settings: Mapping[str, Any], folder: Path, plugins: Plugins) -> str:
-    """Return the name of the strategy that loads an adapter."""
+def _strategy_for(settings: Mapping[str, Any], folder: Path, plugins: Plugins) -> dict[str, Any]:
+    """Return the strategy that loads an adapter, as its section of a recipe."""
     for name in sorted(plugins.catalogues["strategies"].available):
         cls = plugins.find("strategies", name)
-        if isinstance(cls, type) and issubclass(cls, Strategy) and cls.loads_adapter(settings):
-            return name
+        options = cls.for_adapter(settings) if isinstance(cls, type) and issubclass(cls, Strategy) else None
+        if options is not None:
+            return {"name": name, **options}
     kind = settings.get("peft_type")
     raise Incompatible(
         f"{str(folder)!r} holds an adapter of the kind {kind!r}, and no installed strategy loads it. Adapters of PEFT "
@@ -296,7 +294,7 @@ def _task_of(config: Any, adapter: Path | None, place: str, plugins: Plugins) ->
     """
     tasks = {name: plugins.find("tasks", name) for name in sorted(plugins.catalogues["tasks"].available)}
     if adapter is not None:
-        kind = _read(adapter / bases.ADAPTER).get("task_type")
+        kind = read_json(adapter / bases.ADAPTER).get("task_type")
         what = f"{bases.ADAPTER} has task_type {kind!r}"
         fitting = {name: task for name, task in tasks.items() if kind is not None and task.peft_type == kind}
     else:
@@ -367,4 +365,4 @@ def _notes(plan: Plan, adapter: Path | None, *, asked: bool) -> list[str]:
     return notes
 
 
-__all__ = ["Found", "WholeModel", "find", "is_one", "load"]
+__all__ = ["Found", "WholeModel", "checkpoints", "find", "is_one", "load", "read_json"]

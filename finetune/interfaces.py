@@ -591,13 +591,13 @@ class Strategy(ABC):
         return False
 
     @classmethod
-    def loads_adapter(cls, settings: Mapping[str, Any]) -> bool:
-        """Return whether the strategy, with its default options, loads an adapter that another program saved.
+    def for_adapter(cls, settings: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return the options with which the strategy loads an adapter of another program; None if it loads no such.
 
         Args:
             settings: The content of the adapter's ``adapter_config.json``.
         """
-        return False
+        return None
 
     def loads_base(self) -> bool:
         """Return whether `load` reads the base model; by default, whether `load` is overridden.

@@ -146,6 +146,9 @@ class Result:
     """Size of the saved weights: those of the whole model, or of an adapter alone."""
     notes: Sequence[str] = ()
     """What a reader of the result must know, such as skipped checkpoints."""
+    adopted_from: str | None = None
+    """Folder of the other program that trained the model, for a run made by `finetune adopt`: its training data are not
+    known."""
     resumed_from: str | None = None
     """Checkpoint from which the run resumed."""
     started: str = ""
@@ -182,6 +185,8 @@ class Result:
         except (FileNotFoundError, NotADirectoryError) as error:
             why = "it is not a run folder"
             _refuse_seeds(Path(directory))
+            if any((Path(directory) / name).is_file() for name in ("config.json", "adapter_config.json")):
+                why = "another program made this model. Make a run of it: finetune adopt FOLDER --output RUN"
             if (Path(directory) / RECIPE).is_file():
                 why = "the run did not finish. Wait until it ends, or continue it with `finetune train --resume`"
             raise BadRecipe(f"{str(directory)!r} has no {RESULT}: {why}.") from error

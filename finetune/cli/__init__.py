@@ -25,7 +25,7 @@ from finetune.user_code import failed
 GROUPS = {
     "data": ("Data and recipe", ("init", "import", "check")),
     "train": ("Train", ("plan", "train", "job", "clean")),
-    "judge": ("Judge", ("evaluate", "report", "compare")),
+    "judge": ("Judge", ("evaluate", "report", "compare", "adopt")),
     "use": ("Use", ("predict",)),
     "share": ("Share", ()),
     "learn": ("Learn", ("list", "show", "schema", "doctor", "plugin")),

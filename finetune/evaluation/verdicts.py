@@ -77,6 +77,9 @@ def report_split(result: Result | SeedsResult) -> str | None:
 def headline(result: Result) -> Iterator[str]:
     """Yield the primary score with its interval, then the comparison with the base model and each baseline."""
     split, name = report_split(result), result.primary
+    if split is None and result.adopted_from is not None:
+        yield f"Not scored: nothing shows how good the {name} is. Rows with answers can: finetune adopt … --data FILE."
+        return
     if split is None:
         yield (
             f"There are no validation or test rows. The {name} was measured on training "

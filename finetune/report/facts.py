@@ -55,9 +55,13 @@ def hyper_parameters(result: Result) -> Iterator[tuple[str, str]]:
         yield "Data", dataset["path"]
     rows = [f"{counts.get('kept', 0):,} {split}" for split, counts in result.data_report.items()]
     yield "Rows", ", ".join(rows)
-    yield "Strategy", _strategy(recipe["strategy"])
     trained, total = result.trainable_parameters, result.total_parameters
-    yield "Trained parameters", f"{trained:,} ({verdicts.format_percent(trained, total)})"
+    if result.adopted_from is None:
+        yield "Strategy", _strategy(recipe["strategy"])
+        yield "Trained parameters", f"{trained:,} ({verdicts.format_percent(trained, total)})"
+    else:
+        yield "Adopted from", result.adopted_from
+        yield "Parameters", f"{total:,}"
     for title, key in (("Learning rate", "learning_rate"), ("Schedule", "lr_scheduler_type")):
         if arguments.get(key) is not None:
             yield title, _plain(arguments[key])
@@ -68,6 +72,8 @@ def hyper_parameters(result: Result) -> Iterator[tuple[str, str]]:
         yield "Batch size", batch
     if arguments.get("weight_decay"):
         yield "Weight decay", _plain(arguments["weight_decay"])
+    if result.adopted_from is not None:
+        return
     yield "Seed", str(recipe.get("seed", ""))
     seconds = sum(phase.seconds for phase in result.phases)
     yield "Time", _duration(seconds)

@@ -175,7 +175,10 @@ def _opening(result: Result, facts: Facts) -> str:
     blocks = []
     if facts.fields.get("description"):
         blocks.append(plain_paragraphs(facts.fields["description"]))
-    blocks.append(f"{base}, fine-tuned for {task} with the strategy {strategy}.")
+    if result.adopted_from is None:
+        blocks.append(f"{base}, fine-tuned for {task} with the strategy {strategy}.")
+    else:
+        blocks.append(f"A model for {task} that another program trained.")
     blocks.append(bullets(map(plain_sentence, verdicts.headline(result))))
     return "\n\n".join(blocks)
 
@@ -232,6 +235,12 @@ def data(result: Result | SeedsResult, facts: Facts) -> str:
 
 
 def _training(result: Result) -> str:
+    rows = [[f"`{name}`", plain(result.arguments[name])] for name in _ARGUMENTS if name in result.arguments]
+    if result.adopted_from is not None:
+        facts = [*map(plain_sentence, verdicts.fit(result)), *(plain_paragraphs(f"{note}.") for note in result.notes)]
+        steps = f"\n\nThe log of the training has {result.steps:,} steps." if result.steps else ""
+        known = f"{bullets(facts)}{steps}"
+        return f"{known}\n\n{table(['option', 'value'], rows)}" if rows else known
     share = verdicts.format_percent(result.trainable_parameters, result.total_parameters)
     seconds = sum(phase.seconds for phase in result.phases if phase.name == "train")
     peak = max(phase.peak_memory_mb for phase in result.phases)
@@ -241,7 +250,6 @@ def _training(result: Result) -> str:
         *map(plain_sentence, verdicts.fit(result)),
         *map(plain_sentence, verdicts.forgetting(result)),
     ]
-    rows = [[f"`{name}`", plain(result.arguments[name])] for name in _ARGUMENTS if name in result.arguments]
     return f"{bullets(facts)}\n\n{table(['option', 'value'], rows)}"
 
 
@@ -317,7 +325,9 @@ def _passes_check(preprocessor: Preprocessor, columns: Sequence[str], example: M
 
 
 def reproduction(result: Result | SeedsResult, facts: Facts) -> str:
-    """Return the section with the recipe and the versions."""
+    """Return the section with the recipe and the versions; empty for a model that another program trained."""
+    if isinstance(result, Result) and result.adopted_from is not None:
+        return ""
     versions = ", ".join(f"{name} {version}" for name, version in result.environment["versions"].items())
     strategy = result.recipe["strategy"]
     model, command = dict(result.recipe["model"]), "`finetune train recipe.yaml` with this recipe"

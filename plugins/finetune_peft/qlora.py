@@ -75,9 +75,9 @@ class QLoraStrategy(PeftStrategy):
         return LoraStrategy().search_space()
 
     @classmethod
-    def loads_adapter(cls, settings: Mapping[str, Any]) -> bool:
-        """Return False: `lora` loads adapters from elsewhere, whose settings do not say how the base was quantized."""
-        return False
+    def for_adapter(cls, settings: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return None: `lora` loads adapters from elsewhere, whose settings do not say how the base was quantized."""
+        return None
 
     def load_options(self) -> dict[str, Any]:
         """Return how `from_pretrained` quantizes the base model."""

@@ -99,9 +99,12 @@ class PeftStrategy(Strategy):
             raise Incompatible(f"strategy: PEFT cannot wrap {type(model).__name__}: {error}{suffix}") from error
 
     @classmethod
-    def loads_adapter(cls, settings: Mapping[str, Any]) -> bool:
-        """Return whether an adapter is of this method."""
-        return bool(settings.get("peft_type") == PeftType(cls.method().peft_type).value)
+    def for_adapter(cls, settings: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return those settings of an adapter of this method that are options of the strategy; None for another."""
+        if settings.get("peft_type") != PeftType(cls.method().peft_type).value:
+            return None
+        own = {f.name for f in fields(cls)} - {"config"}  # type: ignore[arg-type]  # a subclass is a dataclass
+        return {name: value for name, value in settings.items() if name in own and value is not None}
 
     def save(self, model: Any, directory: Path) -> None:
         """Write the adapter and the modules that train whole as `adapter_model.safetensors`."""

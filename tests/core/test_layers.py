@@ -57,10 +57,10 @@ LAYERS = (
     ("evaluation",),
     ("report",),
     ("tracking",),
-    ("run", "run_seeds", "cleaning", "jobs", "prediction", "planning", "inspection"),
+    ("run", "run_seeds", "elsewhere", "cleaning", "jobs", "prediction", "planning", "inspection"),
     ("cli.output", "cli.meant", "cli.parameters"),
     ("kit",),
-    ("front_door", "api"),
+    ("front_door", "api", "adoption"),
     ("testing", "cli"),
 )
 """A module imports from the layers before its own, or from its own layer."""
