@@ -143,12 +143,13 @@ def _say_choice(
     for name, match in best.matches.items():
         others = f" (or {', '.join(match.others)})" if match.others else ""
         _say(f"  {match.column} → {name}: {match.why}{others}")
+    for option, group in best.groups.items():
+        _say(f"  {', '.join(group.columns)} → preprocessor.{option}: {group.why}")
     for name in best.missing:
         values = best.form.columns[name] if best.form else None
         what = f" ({values.what})" if values else ""
         _say(f"  No column looks like {name!r}{what}. Name it under dataset.columns: {{NAME: {name}}}.")
-    used = {match.column for match in best.matches.values()}
-    rest = [column.name for column in seen.columns if column.name not in used]
+    rest = [column.name for column in seen.columns if column.name not in best.used]
     if rest:
         _say(f"  Not read: {', '.join(rest)}.")
     if best.bad and best.checked:
@@ -171,7 +172,10 @@ def _say_rest(chosen: Chosen, why: str, note: str, seen: Look) -> None:
 
 
 def _used(proposal: Proposal) -> str:
-    return ", ".join(f"{match.column} as {name}" for name, match in proposal.matches.items())
+    used = [f"{match.column} as {name}" for name, match in proposal.matches.items()]
+    for option, group in proposal.groups.items():
+        used.append(f"{', '.join(group.columns)} as {option}")
+    return ", ".join(used)
 
 
 def _listed(seen: Look) -> str:
