@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from finetune.errors import listed
 from finetune.inspection.columns import Column
 from finetune.inspection.names import is_id, words
 from finetune.interfaces import Values
@@ -88,5 +87,5 @@ def _alike(values: Values, columns: Sequence[Column]) -> Group | None:
         return None
     names = tuple(column.name for column in found)
     score = 0.75 if len(found) > _LEAST else 0.6
-    why = f"{len(found)} columns with {found[0].fit(values.kind).why}: {listed(names, most=6)}"
+    why = f"{len(found)} columns with {found[0].fit(values.kind).why}"
     return Group(columns=names, score=score, by_name=False, why=why)
