@@ -233,9 +233,9 @@ class Values:
     kind: str = "any"
     """What `finetune init` looks for in the values of a file: ``text``, ``phrase`` (a short text), ``summary`` (one
     text or several), ``label``, ``labels`` (several in one cell), ``number``, ``boolean``, ``offset``, ``words``,
-    ``tags``, ``messages``, ``turns`` (messages in the form of ShareGPT), ``texts`` (a list), ``answers`` (as in SQuAD),
-    ``index`` (a position, from 0), ``letter``, or ``pair`` (a mapping with two texts). With ``any``, a column is found
-    by its name only."""
+    ``tags``, ``messages``, ``turns`` (messages in the form of ShareGPT), ``texts`` (a list, or one under ``text`` of a
+    mapping), ``answers`` (as in SQuAD), ``index`` (a position, from 0), ``ordinal`` (from 1), ``letter``, ``bit`` (0 or
+    1), or ``pair`` (a mapping with two texts). With ``any``, a column is found by its name only."""
     names: tuple[str, ...] = ()
     """Other names that data sets give the column, the most usual first."""
 
@@ -250,6 +250,9 @@ class DataForm:
     """Columns that are read if they exist."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the preprocessor: ``{"flat": True}``."""
+    groups: Mapping[str, Values] = field(default_factory=dict)
+    """Options that name several columns, and what each of these columns holds. ``names`` are then the beginnings of a
+    series such as `choice1`, `choice2` or `A`, `B`; without ``names``, all columns with such values are taken."""
     learned: Mapping[str, str] = field(default_factory=dict)
     """Options whose value depends on the file: name → what `finetune init` finds out, such as ``separator``."""
     weight: float = 1.0

@@ -32,9 +32,11 @@ def command(runs: tuple[str, ...], yes: bool, keep_weights: bool, everything: bo
     """
     from pathlib import Path
 
-    from finetune import cleaning
     from finetune.cli import output
     from finetune.errors import FinetuneError
+
+    with output.loading():
+        from finetune import cleaning
 
     options = {"keep_weights": keep_weights, "everything": everything}
     found: dict[Path, Examined] = {}

@@ -29,7 +29,10 @@ NOT_BETTER = 3
     help="Write the comparison as an HTML page to this file.",
 )
 @click.option("--require-better", is_flag=True, help="Exit with 3 unless the last run is better than the first.")
-def command(runs: tuple[str, ...], split: str | None, as_json: bool, html: str | None, require_better: bool) -> None:
+@parameters.loudness
+def command(
+    runs: tuple[str, ...], split: str | None, as_json: bool, html: str | None, require_better: bool, quiet: bool
+) -> None:
     """Compare finished runs with the first of them, row by row.
 
     RUN can also be the folder of several seeds: their mean is compared.
@@ -44,11 +47,12 @@ def command(runs: tuple[str, ...], split: str | None, as_json: bool, html: str |
 
     if len(runs) < 2:
         raise click.UsageError("name at least two run folders.")
-    with output.loading():
+    with output.loading(quiet=quiet):
         from finetune.evaluation import comparison
         from finetune.report import comparison_page
 
-    found = comparison.compare(runs, split=split)
+    with output.loading("Comparing", quiet=quiet):
+        found = comparison.compare(runs, split=split)
     if html:
         output.page(Path(html), comparison_page(found))
     if as_json:

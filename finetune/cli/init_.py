@@ -46,11 +46,14 @@ def command(
 
     Example: finetune init --data reviews.csv > recipe.yaml
     """
-    from finetune.cli import meant, quick
-    from finetune.errors import BadData, BadOptions
-    from finetune.plugins import discover
-    from finetune.recipe import gallery, starter
-    from finetune.recipe.short import Chosen
+    from finetune.cli import output as shown
+
+    with shown.loading():
+        from finetune.cli import meant, quick
+        from finetune.errors import BadData, BadOptions
+        from finetune.plugins import discover
+        from finetune.recipe import gallery, starter
+        from finetune.recipe.short import Chosen
 
     if ready is not None:
         if task is not None or strategy is not None or model is not None or full:
@@ -76,5 +79,6 @@ def command(
         chosen = Chosen(dataset=sample, model=model)
     assert task is not None
     folder = output or f"runs/{task}"
-    text = starter.write(task, plugins, strategy=strategy or "full", output=folder, chosen=chosen, full=full)
+    with shown.loading():
+        text = starter.write(task, plugins, strategy=strategy or "full", output=folder, chosen=chosen, full=full)
     click.echo(text, nl=False)

@@ -34,12 +34,17 @@ MOST_LABELS = 10
 
 
 @contextmanager
-def loading(*, quiet: bool = False) -> Iterator[None]:
-    """Say on a terminal that libraries are loaded during a `with` block, which takes some seconds."""
+def loading(what: str = "Loading libraries", *, quiet: bool = False) -> Iterator[None]:
+    """Say on a terminal what happens during a `with` block, which takes some seconds.
+
+    Args:
+        what: What happens.
+        quiet: Whether to say nothing.
+    """
     if quiet or not sys.stderr.isatty():
         yield
         return
-    click.secho("Loading libraries …", dim=True, nl=False, err=True)
+    click.secho(f"{what} …", dim=True, nl=False, err=True)
     try:
         yield
     finally:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 @click.option("--gpus", type=click.IntRange(min=1), help="How many of them.  [default: 1]")
 @parameters.trust_code
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-def command(call: recipes.Call, gpu: str | None, gpus: int | None, as_json: bool) -> None:
+@parameters.loudness
+def command(call: recipes.Call, gpu: str | None, gpus: int | None, as_json: bool, quiet: bool) -> None:
     """Say how long RECIPE trains and how much memory it needs, before it trains.
 
     Without --gpu, a few real steps are measured on this machine. With --gpu, the memory on such a
@@ -28,17 +29,19 @@ def command(call: recipes.Call, gpu: str | None, gpus: int | None, as_json: bool
     if gpus is not None and gpu is None:
         raise click.UsageError("--gpus has an effect with --gpu only.")
 
-    from finetune import planning
     from finetune.cli import output
     from finetune.plugins import add_recipe_folder
+
+    quiet = quiet or as_json
 
     given = call.read()
     read = given.recipe
     given.say_where("plan")
     add_recipe_folder(given.path)
-    with output.loading():
+    with output.loading(quiet=quiet):
+        from finetune import planning
         from finetune.data import preparation  # noqa: F401, what takes seconds to import
-    planned = planning.plan(read, gpu=gpu, gpus=gpus or 1, quiet=as_json)
+    planned = planning.plan(read, gpu=gpu, gpus=gpus or 1, quiet=quiet)
     if as_json:
         output.as_json({**planning.as_json(planned), "runs": max(len(read.seeds), 1)})
         return

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from finetune import processes
-from finetune.errors import BadData, BadOptions
+from finetune.errors import BadData, BadOptions, listed
 
 if TYPE_CHECKING:
     from finetune.inspection import Look, Proposal
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 SHOWN = 3
 """Most other tasks that are named."""
+MOST_COLUMNS = 8
+"""Most columns of a group that are named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,18 +57,19 @@ def settle(
         BadData: The data cannot be read, or no task fits.
         UnknownName: The task does not exist.
     """
-    from finetune import inspection, trust
+    from pathlib import Path
+
     from finetune.cli import output
     from finetune.plugins import add_folder
 
-    if task is not None:
-        plugins.find("tasks", task)  # before the data are read
-    trust.allow({"path": data})
-    if ":" in data:
-        from pathlib import Path
-
-        add_folder(Path())
     with output.loading():
+        from finetune import inspection, trust
+    with output.loading():
+        if task is not None:
+            plugins.find("tasks", task)  # before the data are read
+        trust.allow({"path": data})
+        if ":" in data:
+            add_folder(Path())
         seen = inspection.look(data, plugins)
         _require_rows(seen, data)
         proposals = inspection.propose(seen, plugins, task=task, given=columns)
@@ -143,12 +146,13 @@ def _say_choice(
     for name, match in best.matches.items():
         others = f" (or {', '.join(match.others)})" if match.others else ""
         _say(f"  {match.column} → {name}: {match.why}{others}")
+    for option, group in best.groups.items():
+        _say(f"  {listed(group.columns, most=MOST_COLUMNS)} → preprocessor.{option}: {group.why}")
     for name in best.missing:
         values = best.form.columns[name] if best.form else None
         what = f" ({values.what})" if values else ""
         _say(f"  No column looks like {name!r}{what}. Name it under dataset.columns: {{NAME: {name}}}.")
-    used = {match.column for match in best.matches.values()}
-    rest = [column.name for column in seen.columns if column.name not in used]
+    rest = [column.name for column in seen.columns if column.name not in best.used]
     if rest:
         _say(f"  Not read: {', '.join(rest)}.")
     if best.bad and best.checked:
@@ -171,12 +175,13 @@ def _say_rest(chosen: Chosen, why: str, note: str, seen: Look) -> None:
 
 
 def _used(proposal: Proposal) -> str:
-    return ", ".join(f"{match.column} as {name}" for name, match in proposal.matches.items())
+    used = [f"{match.column} as {name}" for name, match in proposal.matches.items()]
+    for option, group in proposal.groups.items():
+        used.append(f"{listed(group.columns, most=MOST_COLUMNS)} as {option}")
+    return ", ".join(used)
 
 
 def _listed(seen: Look) -> str:
-    from finetune.errors import listed
-
     return listed([column.name for column in seen.columns])
 
 

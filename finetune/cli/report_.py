@@ -16,17 +16,21 @@ from finetune.cli.parameters import not_empty
     callback=not_empty,
     help="File to write. Default: report.html in the run folder.",
 )
-def command(run: str, output: str | None) -> None:
+@parameters.loudness
+def command(run: str, output: str | None, quiet: bool) -> None:
     """Write the HTML report of a finished RUN, or of the folder of several seeds.
 
     It is made of `result.json` alone.
     """
     from pathlib import Path
 
-    from finetune import report
+    from finetune.cli.output import loading
     from finetune.cli.output import page as write_page
-    from finetune.report import seeds_page
-    from finetune.seeds_result import SeedsResult, load_any
+
+    with loading(quiet=quiet):
+        from finetune import report
+        from finetune.report import seeds_page
+        from finetune.seeds_result import SeedsResult, load_any
 
     result = load_any(run)
     if output:

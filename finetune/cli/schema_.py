@@ -16,8 +16,9 @@ def command() -> None:
     """
     from finetune.cli import output
     from finetune.plugins import discover
-    from finetune.recipe.schema import schema
 
     with output.loading():
+        from finetune.recipe.schema import schema
+
         made = schema(discover())
     output.as_json(made)

@@ -207,9 +207,14 @@ def _columns(preprocessor: Preprocessor) -> dict[str, dict[str, str]]:
         columns = {}
         for name, values in form.columns.items():
             columns[name] = f"required{', except to predict' if name in hidden else ''}: {values.what}"
+        for name, values in form.groups.items():
+            columns[f"columns listed in {name}"] = f"required: {values.what}"
         for name, values in form.optional.items():
             columns[name] = f"optional: {values.what}"
-        options = ", ".join(f"{name}: {value}" for name, value in form.options.items() if value is not None)
+        options = ", ".join(
+            [f"{name}: […]" for name in form.groups]
+            + [f"{name}: {value}" for name, value in form.options.items() if value is not None]
+        )
         title = "Columns" if not shown else f"Or these columns: {', '.join(form.columns)}"
         shown[f"{title}, with preprocessor: {{{options}}}" if options else title] = columns
     return shown

@@ -48,7 +48,6 @@ CODES: dict[str, str] = {
     "bare-carriage-return": "there is a carriage return outside quotes that does not end a line",
     "bad-column-name": "the name of a column holds a control character, such as NUL",
     "duplicate-column": "two columns have the same name",
-    "empty-column-name": "a column has no name",
     "no-header": "the first line of a csv or tsv file holds values instead of the names of the columns",
     "other-delimiter": "the first line of a csv file has no comma; another delimiter is used (warning)",
     "wrong-delimiter": "the delimiter of the file is not that of the format, or is unclear",

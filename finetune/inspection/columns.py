@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from finetune.data.cells import parse_cell
 from finetune.errors import listed
 
 MOST_CHARACTERS = 2_000
@@ -21,6 +20,16 @@ MOST_LABELS = 200
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
 _TAG = re.compile(r"O|[BIESLU]-\S+|[A-Z]{1,6}[$.,:'`]*|-?LRB-|-?RRB-|\d+|[.,:'`$#]+")
+_LETTER = re.compile("[A-Za-z]")
+_ONES = frozenset({"1", "1.0", "true"})
+_BITS = _ONES | {"0", "0.0", "false"}
+_NO_PROSE = re.compile(
+    r"https?://\S+|\S+@\S+\.\w+|\d{4}-\d\d-\d\d.*|\d{1,2}[/.]\d{1,2}[/.]\d{2,4}.*|[0-9a-f-]{16,}|"
+    r"(mon|tue|wed|thu|fri|sat|sun)[a-z]*,? .*\d{4}|"
+    r"\d{1,2} (jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]* \d{4}.*",
+    re.IGNORECASE,
+)
+"""Addresses, dates and digests."""
 _WORDS_TRUE = frozenset({"true", "false", "0", "1", "yes", "no"})
 _SEPARATORS = ("|", ";", ",")
 _MOST = 0.9
@@ -82,14 +91,11 @@ def _parsed(value: Any) -> Any:
     """Return what a cell holds as JSON or as a Python literal, if it is a list or a mapping."""
     if not isinstance(value, str) or value.strip()[:1] not in ("[", "{") or len(value) > 100_000:
         return value
-    for read in (json.loads, ast.literal_eval):
-        try:
-            found = read(value)
-        except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
-            continue
-        if isinstance(found, list | dict):
-            return found
-    return value
+    try:
+        found = parse_cell(value)
+    except ValueError:
+        return value
+    return found if isinstance(found, list | dict) else value
 
 
 def is_number(value: Any) -> bool:
@@ -134,6 +140,8 @@ def _any(column: Column) -> Fit:
 
 def _text(column: Column) -> Fit:
     if column.share(lambda value: isinstance(value, str) and not is_number(value)) < _MOST:
+        return NO
+    if column.share(lambda value: _NO_PROSE.fullmatch(value.strip()) is not None) >= _MOST:
         return NO
     words = _mean_words(column)
     different = len(set(column.texts)) / len(column.values)
@@ -212,11 +220,31 @@ def _index(column: Column) -> Fit:
     return Fit(1.0 if 0 in numbers else 0.4, f"positions from {min(numbers)} to {max(numbers)}")
 
 
-def _letter(column: Column) -> Fit:
-    letters = {str(value).strip() for value in column.values}
-    if not all(re.fullmatch("[A-Za-z]", letter) for letter in letters):
+def _ordinal(column: Column) -> Fit:
+    if column.share(_is_whole) < 1:
         return NO
-    return Fit(1.0, f"letters: {', '.join(sorted(letters))}")
+    numbers = {int(float(value)) for value in column.values}
+    if min(numbers) < 1 or max(numbers) > 26:
+        return NO
+    return Fit(1.0, f"positions from {min(numbers)} to {max(numbers)}")
+
+
+def _letter(column: Column) -> Fit:
+    def is_letter(value: Any) -> bool:
+        return _LETTER.fullmatch(str(value).strip()) is not None
+
+    if column.share(is_letter) < _MOST:
+        return NO
+    letters = sorted({str(value).strip() for value in column.values if is_letter(value)})
+    return Fit(1.0, f"letters: {', '.join(letters)}")
+
+
+def _bit(column: Column) -> Fit:
+    found = {str(value).strip().casefold() for value in column.values}
+    is_whole = len(column.values) >= _MOST * column.rows
+    if not is_whole or not found <= _BITS or len({value in _ONES for value in found}) < 2:
+        return NO
+    return Fit(1.0, f"{' and '.join(sorted(found))}")
 
 
 def _labels(column: Column) -> Fit:
@@ -288,9 +316,14 @@ def _answers(column: Column) -> Fit:
 
 
 def _lists(column: Column) -> Fit:
-    if column.share(_is_list_of(str)) < _MOST:
+    lists: list[list[str]] = []
+    for value in column.values:
+        texts = value.get("text") if isinstance(value, dict) else value
+        if isinstance(texts, list | tuple) and _is_list_of(str)(texts):
+            lists.append(list(texts))
+    if len(lists) < _MOST * len(column.values):
         return NO
-    sizes = Counter(len(value) for value in column.values if isinstance(value, list | tuple))
+    sizes = Counter(map(len, lists))
     usual, times = sizes.most_common(1)[0]
     if usual < 2:
         return NO
@@ -317,6 +350,8 @@ _KINDS: dict[str, Callable[[Column], Fit]] = {
     "boolean": _boolean,
     "offset": _offset,
     "index": _index,
+    "ordinal": _ordinal,
+    "bit": _bit,
     "letter": _letter,
     "words": _of_words,
     "tags": _tags,

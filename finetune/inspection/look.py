@@ -13,6 +13,8 @@ from finetune.data.findings import Report, UnreadableError
 from finetune.data.readers import binary
 from finetune.data.readers.delimited import CsvReader, DelimitedReader
 from finetune.data.readers.formats import Formats
+from finetune.data.readers.json_array import JsonArrayReader
+from finetune.data.readers.json_lines import JsonLinesReader
 from finetune.data.readers.text import Text, likely, lines
 from finetune.data.sources import ROLES, Files
 from finetune.errors import BadData, listed
@@ -271,6 +273,9 @@ class _File:
             if error.finding.code != "unknown-format":
                 raise _bad(error) from error
             return self._guessed(head, error)
+        is_broken = isinstance(reader, JsonArrayReader) and self._read(reader).share == 0
+        if is_broken and self._read(JsonLinesReader()).share == 1:
+            return JsonLinesReader(), "jsonl", "each line of the file is an object"
         if isinstance(reader, DelimitedReader):
             if not isinstance(reader, CsvReader) and self._read(reader).share == 0 and self._is_table():
                 return CsvReader(), "csv", "its columns are not separated by tabs"
@@ -348,7 +353,7 @@ class _File:
         """Return names for the columns if the file has no header; an empty list if it has one."""
         sample = self._read(reader)
         refused = {finding.code for finding in sample.findings if finding.level == "error"}
-        if refused & {"duplicate-column", "empty-column-name"}:
+        if "duplicate-column" in refused:
             width = self._width(reader)
             if width < 2:
                 return []

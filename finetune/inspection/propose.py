@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from finetune.errors import BadData, BrokenPlugin, FinetuneError, MissingLibrary, UnknownName, did_you_mean, listed
 from finetune.inspection.columns import Column, Fit
+from finetune.inspection.groups import Group, group
 from finetune.inspection.look import Look
+from finetune.inspection.names import is_id, similarity
 from finetune.interfaces import DataForm, Finding, Preprocessor, Row, Task, Values
 from finetune.plugins import Plugins, resolve
 from finetune.recipe.options import build
 
 CHECKED = 1_000
 """Most rows that are checked as a task checks them."""
-COMPARED = 8
+COMPARED = 10
 """Most proposals whose rows are checked."""
+FORMS = 3
+"""Most forms of one task among them."""
 CLOSE = 0.9
 """Share of the best score from which another task is as likely."""
 LISTED = 0.75
@@ -26,10 +30,12 @@ _UNUSED = 0.12
 """What a column costs that the task does not read, and that is more than the name of a row."""
 _BY_NAME = 0.7
 """Score from which a column is found by its name."""
-_IDS = frozenset(
-    {"id", "ids", "idx", "index", "uuid", "guid", "key", "row", "number", "no", "url", "link", "date", "time"}
-)
-"""Words in the names of columns that identify a row, and say nothing about it."""
+_DECLARED = 0.5
+"""Share of its score that a task keeps if its columns have the right names, and every row is bad."""
+_NAMED = frozenset({"any", "offset", "boolean", "index", "ordinal", "letter"})
+"""Kinds whose columns are found by their names only."""
+_ALONE = 0.15
+"""What it costs to read one column alone, and no answer, where the data have more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +58,8 @@ class Proposal:
     task: str
     matches: Mapping[str, Match]
     """Column of the task → column of the data."""
+    groups: Mapping[str, Group] = field(default_factory=dict)
+    """Option of the preprocessor → the columns that it names."""
     options: Mapping[str, Any]
     """Options of the preprocessor."""
     score: float
@@ -64,6 +72,21 @@ class Proposal:
     form: DataForm | None = None
     missing: Sequence[str] = field(default_factory=tuple)
     """Columns of the task that are not found; only if the task was given."""
+
+    @property
+    def used(self) -> set[str]:
+        """Columns of the data that the task reads."""
+        found = {match.column for match in self.matches.values()}
+        for each in self.groups.values():
+            found.update(each.columns)
+        return found
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether several columns have just the names that the task gives them, and none is missing."""
+        wanted = self.form.columns if self.form is not None else {}
+        exact = [name for name in wanted if name in self.matches and self.matches[name].column == name]
+        return len(exact) == len(wanted) > 1
 
     @property
     def columns(self) -> dict[str, str]:
@@ -99,7 +122,13 @@ def propose(
             if proposal is not None:
                 found.append(proposal)
     found.sort(key=lambda proposal: -proposal.score)
-    checked = [_checked(proposal, seen, plugins) for proposal in found[:COMPARED]]
+    forms: Counter[str] = Counter()
+    likely = []
+    for proposal in found:
+        forms[proposal.task] += 1
+        if forms[proposal.task] <= FORMS:
+            likely.append(proposal)
+    checked = [_checked(proposal, seen, plugins) for proposal in likely[:COMPARED]]
     best: dict[str, Proposal] = {}
     for proposal in sorted(checked, key=lambda proposal: -proposal.score):
         best.setdefault(proposal.task, proposal)
@@ -149,6 +178,43 @@ def _matched(
         if not lenient:
             return None
         wanted |= {name: Values(what="") for name in given}
+    free = [column for column in columns if column.name not in given.values()]
+    groups: dict[str, Group] = {}
+    for option, values in form.groups.items():
+        found = group(values, free)
+        if found is None:
+            return None
+        groups[option] = found
+    grouped = {name for each in groups.values() for name in each.columns}
+    pairs = _pairs(wanted, [column for column in columns if column.name not in grouped], form, given)
+    matches, facts = _assigned(pairs)
+    missing = tuple(name for name in form.columns if name not in matches)
+    if missing and not lenient:
+        return None
+    options = {**form.options, **{option: facts[fact] for option, fact in form.learned.items() if fact in facts}}
+    options |= {option: list(each.columns) for option, each in groups.items()}
+    in_order = {name: matches[name] for name in wanted if name in matches}
+    proposal = Proposal(
+        task=task, matches=in_order, groups=groups, options=options, score=0.0, form=form, missing=missing
+    )  # fmt: skip
+    return replace(proposal, score=max(_score(proposal, form, columns), 0.01))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pair:
+    """A column of the data that can be a column of a task."""
+
+    name: str
+    """The column of the task."""
+    position: int
+    match: Match
+    facts: Mapping[str, str]
+
+
+def _pairs(
+    wanted: Mapping[str, Values], columns: Sequence[Column], form: DataForm, given: Mapping[str, str]
+) -> list[_Pair]:
+    """Return which columns of the data can be which of the task, the best first."""
     pairs = []
     for name, values in wanted.items():
         for position, column in enumerate(columns):
@@ -156,82 +222,61 @@ def _matched(
                 continue
             match, fit = _pair(name, values, column, given=name in given)
             if match is not None and (name in form.columns or match.by_name):
-                pairs.append((match.score, -position, name, match, fit))
-    pairs.sort(key=lambda pair: (-pair[0], -pair[1]))
+                pairs.append(_Pair(name=name, position=position, match=match, facts=fit.facts))
+    return sorted(pairs, key=lambda pair: (-pair.match.score, pair.position))
+
+
+def _assigned(pairs: Sequence[_Pair]) -> tuple[dict[str, Match], dict[str, str]]:
+    """Return the best column for each of the task, with those that are as likely, and what else was found out."""
     matches: dict[str, Match] = {}
     facts: dict[str, str] = {}
     used: set[str] = set()
-    for _, _, name, match, fit in pairs:
-        if name not in matches and match.column not in used:
-            matches[name] = match
-            used.add(match.column)
-            facts |= fit.facts
+    for pair in pairs:
+        if pair.name not in matches and pair.match.column not in used:
+            matches[pair.name] = pair.match
+            used.add(pair.match.column)
+            facts |= pair.facts
     for name, match in matches.items():
-        near = [
-            pair[3].column
-            for pair in pairs
-            if pair[2] == name and pair[3].column not in used and pair[0] >= CLOSE * match.score
-        ]
-        if near and not match.by_name:
-            matches[name] = replace(match, others=tuple(near))
-    missing = tuple(name for name in form.columns if name not in matches)
-    if missing and not lenient:
-        return None
-    found = [matches[name] for name in form.columns if name in matches]
-    mean = sum(match.score for match in found) / max(1, len(form.columns))
-    named = sum(0.15 if match.column == name else 0.1 for name, match in matches.items() if match.by_name)
-    unused = [column for column in columns if column.name not in used and not _is_id(column.name)]
-    score = mean * form.weight + named + 0.05 * len(found) - _UNUSED * min(len(unused), 3) - len(missing)
-    options = {**form.options, **{option: facts[fact] for option, fact in form.learned.items() if fact in facts}}
-    in_order = {name: matches[name] for name in wanted if name in matches}
-    return Proposal(
-        task=task, matches=in_order, options=options, score=max(score, 0.01), form=form, missing=missing
-    )  # fmt: skip
+        near = [pair.match for pair in pairs if pair.name == name and pair.match.column not in used]
+        others = tuple(other.column for other in near if other.score >= CLOSE * match.score)
+        if others and not match.by_name:
+            matches[name] = replace(match, others=others)
+    return matches, facts
+
+
+def _score(proposal: Proposal, form: DataForm, columns: Sequence[Column]) -> float:
+    """Return how well the columns of the data fit those of a form."""
+    found: list[Match | Group] = [proposal.matches[name] for name in form.columns if name in proposal.matches]
+    found += proposal.groups.values()
+    wanted = len(form.columns) + len(form.groups)
+    mean = sum(each.score for each in found) / max(1, wanted)
+    named = 0.1 * sum(each.by_name for each in proposal.groups.values())
+    for name, match in proposal.matches.items():
+        if match.by_name:
+            named += 0.15 if match.column == name else 0.1
+    unused = [each for each in columns if each.values and each.name not in proposal.used and not is_id(each.name)]
+    cost = _UNUSED * min(len(unused), 3)
+    if wanted == 1 and unused:
+        cost += _ALONE
+    return mean * form.weight + named + 0.05 * len(found) - cost - len(proposal.missing)
 
 
 def _pair(name: str, values: Values, column: Column, *, given: bool) -> tuple[Match | None, Fit]:
     """Return a column of the data as a column of a task, or None if it cannot be that."""
     fit = column.fit(values.kind)
-    similar = 1.0 if given else _similarity(column.name, name, values.names)
+    similar = 1.0 if given else similarity(column.name, name, values.names)
     if given and not fit.score:
         fit = Fit(0.05, column.fit("any").why)
     by_name = similar >= _BY_NAME
     if not fit.score:
         return None, fit
-    if not by_name and (values.kind in ("any", "offset", "boolean", "index", "letter") or _is_id(column.name)):
+    if not by_name and (values.kind in _NAMED or (is_id(column.name) and not similar)):
         return None, fit
     score = max(fit.score, 0.2) if by_name else fit.score
     if not by_name and score <= 0.05:
         return None, fit
     match = Match(column=column.name, score=0.5 * similar + 0.5 * score, by_name=by_name, why=fit.why)
     return match, fit
-
-
-def _similarity(theirs: str, name: str, others: Sequence[str]) -> float:
-    """Return how much the name of a column says that it is a column of a task: 1 if it is the same.
-
-    >>> _similarity("Review Text", "text", ()), _similarity("stars", "label", ("stars",)), _similarity("x", "label", ())
-    (0.5, 0.9, 0.0)
-    """
-    written = _plain(theirs)
-    if written == _plain(name):
-        return 1.0
-    for position, other in enumerate(others):
-        if written == _plain(other):
-            return 0.9 - 0.01 * position
-    words = set(written.split("_"))
-    if any(_plain(other) in words for other in (name, *others)):
-        return 0.5
-    return 0.0
-
-
-def _plain(name: str) -> str:
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip())
-    return re.sub(r"[^0-9a-z]+", "_", spaced.casefold()).strip("_") or name.strip().casefold()
-
-
-def _is_id(name: str) -> bool:
-    return bool(_IDS & set(_plain(name).split("_")))
 
 
 def _checked(proposal: Proposal, seen: Look, plugins: Plugins) -> Proposal:
@@ -244,14 +289,16 @@ def _checked(proposal: Proposal, seen: Look, plugins: Plugins) -> Proposal:
         fitted = build(resolve(task.preprocessor), proposal.options, where="preprocessor").fit(rows)
         findings = list(fitted.check(rows))
     except BadData as error:
-        return replace(proposal, bad=len(rows), checked=len(rows), first=str(error), score=0.0)
+        score = proposal.score * _DECLARED if proposal.is_declared else 0.0
+        return replace(proposal, bad=len(rows), checked=len(rows), first=str(error), score=score)
     except FinetuneError as error:  # it needs an option that only the user can give
         return replace(proposal, first=str(error))
     bad = {finding.row for finding in findings if finding.level == "row"}
     errors = [finding for finding in findings if finding.level == "error"]
     first = _first([*errors, *(finding for finding in findings if finding.level == "row")])
     share = 0.5 if errors and len(bad) < len(rows) else 1.0
-    score = proposal.score * share * (1 - len(bad) / max(1, len(rows)))
+    share *= max(1 - len(bad) / max(1, len(rows)), _DECLARED if proposal.is_declared else 0.0)
+    score = proposal.score * share
     return replace(proposal, bad=len(bad), checked=len(rows), first=first, score=score)
 
 

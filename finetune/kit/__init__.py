@@ -24,8 +24,10 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.cli import parameters as cli_parameters
     from finetune.conversion import Conversion, Key, handled, mapped, missing, unneeded
     from finetune.data import from_rows
+    from finetune.data.cells import parse_cell
     from finetune.data.findings import blank_line
     from finetune.data.preparation import prepare
+    from finetune.data.readers.delimited import CsvReader
     from finetune.data.readers.json_array import JsonArrayReader
     from finetune.data.readers.json_lines import JsonLinesReader
     from finetune.data.readers.text import LONGEST, lines, too_long
@@ -130,6 +132,7 @@ __all__ = [
     "AxisPoint",
     "Console",
     "Conversion",
+    "CsvReader",
     "DuplicateCounter",
     "JsonArrayReader",
     "JsonLinesReader",
@@ -213,6 +216,7 @@ __all__ = [
     "pad_mask",
     "padding_side",
     "paired_difference",
+    "parse_cell",
     "parse_search",
     "predict",
     "prepare",

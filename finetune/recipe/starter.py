@@ -124,6 +124,8 @@ def columns(task: Task) -> list[str]:
     found: list[str] = []
     for form in forms:
         text = f"Columns: {', '.join(form.columns)}"
+        for option, values in form.groups.items():
+            text += f"; several under preprocessor.{option} ({values.what})"
         text += f"; optional: {', '.join(form.optional)}" if form.optional else ""
         found.append(f"{text}." if found == [] else f"Or: {text.removeprefix('Columns: ')}.")
     return found

@@ -10,15 +10,22 @@ from typing import TYPE_CHECKING, Any, Self
 from finetune.errors import BadData, BadOptions, Incompatible
 from finetune.interfaces import Batch, Columns, DataForm, Finding, Preprocessor, Row, Values
 from finetune.kit import DuplicateCounter, PadLeft, PadRight, TextWarnings, check_text, encode_truncated, padding_side
-from finetune_choice.answers import WRITTEN, LabelForm, choices_of, position_of
+from finetune_choice.answers import WRITTEN, LabelForm, choices_of, names_of, position_of
 from finetune_choice.collator import PadChoices, cross_entropy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-_RIGHT = ("answer", "answerKey", "answer_key", "correct", "gold", "target")
+_RIGHT = (
+    "answer", "answer_key", "correct_answer", "correct", "correct_option", "answer_idx", "answer_index", "cop", "gold",
+    "gold_label", "target", "key",
+)  # fmt: skip
 """Names that data sets give the right choice."""
+_SERIES = (
+    "choice", "option", "answer", "ending", "opt", "op", "sol", "solution", "ans", "alternative", "candidate", "",
+)  # fmt: skip
+"""How the names of columns begin that hold one choice each: `choice1`, `Option B`, or `A` alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +44,8 @@ class MultipleChoicePreprocessor(Preprocessor):
     choice_columns: tuple[str, ...] | None = None
     """Columns that hold one choice each, in order; if not given, the column `choices` holds a list."""
     label_form: LabelForm = "index"
-    """How `label` names the right choice: `index` (a whole number from 0), `letter` (from A) or `text`."""
+    """How `label` names the right choice: `index` (a whole number from 0), `number` (from 1), `letter` (from A, or
+    one of the names in `choices`, which ARC holds as `{text: [...], label: [...]}`) or `text`."""
     num_choices: int | None = None
     """Choices of each question; learned from train if not given."""
 
@@ -52,21 +60,43 @@ class MultipleChoicePreprocessor(Preprocessor):
         return Columns(required=(*given, *choices), answers=("label",), group="context" if self.context else None)
 
     def forms(self) -> Sequence[DataForm]:
-        """Return the forms of the data: the right choice as a position, a letter or a text, with a context or not."""
-        context = Values(what="the text that the question is about", kind="text", names=("article", "passage", "text"))
-        question = Values(what="a question", kind="text", names=("query", "q", "sentence", "prompt"))
-        choices = Values(what="the choices: a list of texts", kind="texts", names=("options", "answers", "endings"))
+        """Return the forms of the data.
+
+        The right choice is a position, a letter or a text; the choices are a list or columns; there is a context or
+        not.
+        """
+        context = Values(  # by its name only: another text can be the explanation of the answer
+            what="the text that the question is about", names=("article", "passage", "paragraph", "text", "premise")
+        )
+        question = Values(
+            what="a question", kind="text",
+            names=("query", "q", "question_text", "prompt", "sentence", "stem", "ctx", "context", "goal", "sent1"),
+        )  # fmt: skip
+        choices = Values(
+            what='the choices: a list of texts, or {"text": […], "label": […]}', kind="texts",
+            names=("options", "answers", "endings"),
+        )  # fmt: skip
+        columns = Values(what="one choice each", kind="phrase", names=_SERIES)
         labels: dict[LabelForm, Values] = {
             "index": Values(what="the position of the right choice, from 0", kind="index", names=_RIGHT),
+            "number": Values(what="the position of the right choice, from 1", kind="ordinal", names=_RIGHT),
             "letter": Values(what="the letter of the right choice, from A", kind="letter", names=_RIGHT),
             "text": Values(what="the right choice", kind="phrase", names=_RIGHT),
         }
         found = []
         for label_form, label in labels.items():
             options = {} if label_form == "index" else {"label_form": label_form}
-            columns = {"question": question, "choices": choices, "label": label}
-            found.append(DataForm(columns={"context": context, **columns}, options=options))
-            found.append(DataForm(columns=columns, options={"context": False, **options}, weight=0.97))
+            asked = {"question": question, "choices": choices, "label": label}
+            found.append(DataForm(columns={"context": context, **asked}, options=options))
+            found.append(DataForm(columns=asked, options={"context": False, **options}, weight=0.97))
+        for label_form, label in labels.items():
+            options = {} if label_form == "index" else {"label_form": label_form}
+            asked = {"question": question, "label": label}
+            groups = {"choice_columns": columns}
+            found.append(DataForm(columns={"context": context, **asked}, options=options, groups=groups))
+            found.append(
+                DataForm(columns=asked, options={"context": False, **options}, groups=groups, weight=0.97)
+            )  # fmt: skip
         return found
 
     def fit(self, train: Sequence[Row]) -> Self:
@@ -111,7 +141,7 @@ class MultipleChoicePreprocessor(Preprocessor):
         columns = self.choice_columns or tuple(f"choices[{place}]" for place in range(len(choices)))
         problems = list(self._check_choices(choices, columns, number))
         yield from problems
-        if labelled and not problems and position_of(row.get("label"), choices, self.label_form) is None:
+        if labelled and not problems and self._position(row, choices) is None:
             yield Finding(
                 code="label-names-no-choice",
                 message=f"expected {WRITTEN[self.label_form]}, for {len(choices)} choices.",
@@ -139,8 +169,11 @@ class MultipleChoicePreprocessor(Preprocessor):
         """Return the question, its choices as a list, and the position of the right one; None if it is not known."""
         choices = choices_of(example, self.choice_columns) or []
         label = example.get("label")
-        position = None if label is None else position_of(label, choices, self.label_form)
+        position = None if label is None else self._position(example, choices)
         return {"question": example.get("question"), "choices": choices, "label": position}
+
+    def _position(self, row: Row, choices: Sequence[Any]) -> int | None:
+        return position_of(row.get("label"), choices, self.label_form, names_of(row))
 
     def features(self, examples: Batch, tokenizer: PreTrainedTokenizerBase) -> Batch:
         """Return the tokens of each choice after its question, and the position of the right choice.

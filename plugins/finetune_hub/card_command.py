@@ -20,11 +20,14 @@ def command(run: str, fields: tuple[str, ...]) -> None:
     """
     from pathlib import Path
 
-    from finetune.kit import Result, SeedsResult, load_result
-    from finetune_hub import seeds_card
-    from finetune_hub.card import set_fields, write
-    from finetune_hub.facts import facts_of
-    from finetune_hub.hub_rules import card_problems
+    from finetune.kit import cli_output
+
+    with cli_output.loading():
+        from finetune.kit import Result, SeedsResult, load_result
+        from finetune_hub import seeds_card
+        from finetune_hub.card import set_fields, write
+        from finetune_hub.facts import facts_of
+        from finetune_hub.hub_rules import card_problems
 
     given, result = dict(_split(field) for field in fields), load_result(run)
     if isinstance(result, SeedsResult):

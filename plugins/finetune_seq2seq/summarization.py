@@ -33,7 +33,7 @@ class SummarizationPreprocessor(Seq2SeqPreprocessor):
     def forms(self) -> Sequence[DataForm]:
         """Return the form of the data: a long text and a short one."""
         long = ("dialogue", "article", "text", "content", "body", "transcript", "report", "maintext")
-        short = ("highlights", "abstract", "headline", "tldr", "tl_dr", "summary1", "title", "target")
+        short = ("highlights", "abstract", "headline", "headlines", "tldr", "tl_dr", "summary1", "title", "target")
         return (
             DataForm(
                 columns={

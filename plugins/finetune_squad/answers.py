@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -12,6 +10,7 @@ from typing import Any
 
 from finetune.errors import BadData
 from finetune.interfaces import Batch, Finding, Row
+from finetune.kit import parse_cell
 from finetune_squad import offsets
 
 NESTED = "answers"
@@ -264,31 +263,8 @@ def _parsed(text: str) -> Any:
     if not stripped.startswith(("{", "[", "(")):
         return text
     try:
-        return json.loads(stripped)
-    except (ValueError, RecursionError):
-        pass  # a Python literal?
-    try:
-        return _literal(ast.parse(stripped, mode="eval").body)
-    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        return parse_cell(stripped)
+    except ValueError as error:
         if stripped.startswith("("):
             return text  # an answer in brackets
-        message = "the cell is neither JSON nor a Python literal."
-        raise MalformedAnswers("answers-malformed", message, _FORM, text) from error
-
-
-def _literal(node: ast.expr) -> Any:
-    """Return the value of a Python literal; ``array([…])``, as numpy prints a list, is a list.
-
-    Raises:
-        ValueError: It is not a literal.
-    """
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "array" and node.args:
-        return _literal(node.args[0])
-    if isinstance(node, ast.Dict):
-        keys = [None if key is None else _literal(key) for key in node.keys]
-        return dict(zip(keys, map(_literal, node.values), strict=True))
-    if isinstance(node, ast.List | ast.Tuple):
-        return [_literal(element) for element in node.elts]
-    if isinstance(node, ast.Name) and node.id == "nan":
-        return math.nan
-    return ast.literal_eval(node)
+        raise MalformedAnswers("answers-malformed", str(error), _FORM, text) from error

@@ -67,6 +67,7 @@ def readers() -> Mapping[str, str]:
         "conll": "finetune_text.conll:ConllReader",
         "fasttext": "finetune_text.fasttext:FastTextReader",
         "spans": "finetune_text.span_files:SpansReader",
+        "word-table": "finetune_text.word_table:WordTableReader",
     }
 
 

@@ -74,6 +74,7 @@ class TextClassificationPreprocessor(Preprocessor):
             "intent",
             "topic",
             "y",
+            "score",
         )
         return (texts.form(Values(what="the label: a name or a whole number", kind="label", names=names)),)
 

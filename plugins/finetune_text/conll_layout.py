@@ -256,13 +256,14 @@ def _is_header(names: Sequence[str], rows: Sequence[Sequence[str]], wanted: Sequ
     if any(name.casefold() in folded for name in wanted):
         return True
     word = next((position for position, name in enumerate(folded) if name in _WORD_NAMES), None)
-    tag = next((position for position, name in enumerate(folded) if _names_tags(name)), None)
+    tag = next((position for position, name in enumerate(folded) if names_tags(name)), None)
     if word is None or tag is None:
         return False
     return sum(len(fields) > tag and fields[tag] == names[tag] for fields in rows) == 1
 
 
-def _names_tags(name: str) -> bool:
+def names_tags(name: str) -> bool:
+    """Return whether a column with this name, in small letters, holds tags."""
     return name in _TAG_NAMES or name.startswith(("ne-", "ner-", "ner_"))
 
 
@@ -365,7 +366,7 @@ def _guess_by_name(layout: Layout, strong: Sequence[int]) -> tuple[Layout, str, 
     """Return what `_guess` does for a file that names its columns."""
     folded = [name.casefold() for name in layout.names]
     word = next((position for position, name in enumerate(folded) if name in _WORD_NAMES), None)
-    tags = [position for position, name in enumerate(folded) if _names_tags(name) and position != word]
+    tags = [position for position, name in enumerate(folded) if names_tags(name) and position != word]
     best = [position for position in tags if position in strong] or tags
     why = f"the file names its columns {', '.join(layout.names)}"
     if word is None:

@@ -315,19 +315,22 @@ def _differ_in_one_letter(one: str, other: str) -> bool:
     return short[start:] == long[start + 1 :]
 
 
-def check_counts(counts: Mapping[str, int], *, rows: int, majority: bool = True) -> Iterator[Finding]:
+def check_counts(
+    counts: Mapping[str, int], *, rows: int, majority: bool = True, option: str = "labels"
+) -> Iterator[Finding]:
     """Yield what is wrong with how many training rows each label has.
 
     Args:
         counts: Label → how many rows have it.
         rows: How many rows there are.
         majority: Whether to warn if one label has far more rows than another.
+        option: The option that lists the labels.
     """
     for name, count in counts.items():
         if count == 0:
             yield label_finding(
                 "class-without-rows", "no training row has this label.", value=name, level="error",
-                fix="Take the label out of the option `labels`, or add rows with it.",
+                fix=f"Take the label out of the option `{option}`, or add rows with it.",
             )  # fmt: skip
         elif count == 1:
             yield label_finding(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from finetune.errors import BadData, listed
 from finetune.interfaces import IGNORE_INDEX, LEARNED, Batch, Columns, DataForm, Finding, Preprocessor, Row, Values
-from finetune_text import label_checks, labels, texts
+from finetune_text import bit_columns, label_checks, labels, texts
 from finetune_text.label_checks import label_finding
 from finetune_text.labels import LABEL
 from finetune_text.losses import BinaryCrossEntropy, check_focal_gamma
@@ -37,7 +37,7 @@ class MultiLabelPreprocessor(Preprocessor):
 
     The label column holds a list of names (``[weather, market]``), text that joins them
     (``weather|market``; empty for none), positions in a list of names, or one 0 or 1 for every
-    label (``[0, 1, 1]``).
+    label (``[0, 1, 1]``). Instead, each label can have its own column of 0 and 1: see `label_columns`.
     """
 
     max_length: int = 256
@@ -46,6 +46,9 @@ class MultiLabelPreprocessor(Preprocessor):
     """Names of the labels in order of their ids; learned from train when not given."""
     separator: str = "|"
     """What separates labels where the column holds text."""
+    label_columns: tuple[str, ...] | None = None
+    """Columns that hold 0 or 1 for one label each, as in Jigsaw: `[toxic, insult]`. The labels get the names of the
+    columns. If not given, the column `label` holds the labels."""
     label_form: Form | None = None
     """How the column writes labels: `names`, `ids` (positions in `labels`) or `vector` (a 0 or 1
     for each); learned when not given."""
@@ -58,37 +61,54 @@ class MultiLabelPreprocessor(Preprocessor):
     def __post_init__(self) -> None:
         if not self.separator.strip():
             raise ValueError("separator must be a visible character, such as '|'")
+        if self.label_columns is not None:
+            self._check_label_columns(self.label_columns)
         check_focal_gamma(self.focal_gamma)
+
+    def _check_label_columns(self, columns: Sequence[str]) -> None:
+        if len(set(columns)) < max(2, len(columns)) or not {texts.TEXT, texts.PAIR}.isdisjoint(columns):
+            raise ValueError("label_columns must name at least two columns, all different, and none of the texts")
+        if self.labels is not None and tuple(self.labels) != tuple(columns):
+            raise ValueError("label_columns gives the labels their names, so remove labels")
+        if self.label_form not in (None, "vector"):
+            raise ValueError("label_columns hold 0 and 1, so remove label_form")
 
     def needs(self) -> Columns:
         """Return the columns that are read."""
-        return texts.columns()
+        return texts.columns(self.label_columns or (LABEL,))
 
     def strata(self, example: Row) -> Collection[str]:
         """Return the labels of an example, or the positions of a list that can be a vector."""
+        if self.label_columns:
+            bits = bit_columns.vector(example, self.label_columns) or []
+            return [name for name, bit in zip(self.label_columns, bits, strict=False) if bit == "1"]
         split = self._split(example.get(LABEL)) or []
         if len(split) > 1 and all(map(_is_bit, split)):
             return [str(position) for position, part in enumerate(split) if part == "1"]
         return sorted(set(split) - _NOT_LABELS)
 
     def forms(self) -> Sequence[DataForm]:
-        """Return the form of the data: a text with any number of labels."""
+        """Return the forms of the data: a text with any number of labels, in one column or in one for each label."""
         what = "the labels: a list, or a text such as weather|market"
         names = ("labels", "tags", "topics", "categories", "genres", "emotions", "keywords")
+        columns = Values(what="0 or 1 for one label each", kind="bit")
         return (
             texts.form(Values(what=what, kind="labels", names=names), weight=0.9, learned={"separator": "separator"}),
+            texts.form(None, groups={"label_columns": columns}, weight=0.95),
         )
 
     def fit(self, train: Sequence[Row]) -> Self:
         """Return a copy that knows the label names, how the data write them, and how often each occurs."""
         rows = []
-        for row in train:
+        for row in self._with_labels(train):
             split = self._split(row.get(LABEL))
             if split is not None:
                 rows.append(split)
-        class_label = labels.class_label_names(train)
+        class_label = None if self.label_columns else labels.class_label_names(train)
         form: Form = self.label_form or ("ids" if class_label else _form(rows, self.labels))
-        if self.labels:
+        if self.label_columns:
+            names, form = self.label_columns, "vector"
+        elif self.labels:
             names = self.labels
         elif form == "vector":
             names = tuple(map(str, range(max(map(len, rows), default=0))))
@@ -117,6 +137,21 @@ class MultiLabelPreprocessor(Preprocessor):
         if self.labels is None:
             yield from self.fit(examples).check(examples)
             return
+        for finding in self._checked(self._with_labels(examples)):
+            yield replace(finding, column=self._column_of(finding))
+
+    def _with_labels(self, examples: Sequence[Row]) -> Sequence[Row]:
+        """Return the rows with their labels in the label column."""
+        return bit_columns.WithVectors(examples, self.label_columns) if self.label_columns else examples
+
+    def _column_of(self, finding: Finding) -> str | None:
+        """Return the column of the data that a finding is about."""
+        if not self.label_columns or finding.column != LABEL:
+            return finding.column
+        return finding.value if finding.value in self.label_columns else self.label_columns[0]
+
+    def _checked(self, examples: Sequence[Row]) -> Iterator[Finding]:
+        assert self.labels is not None
         if texts.has_values(examples, LABEL):
             yield from label_checks.check_order(examples, self.labels)
         found = yield from label_checks.check_rows(examples, self._read)
@@ -135,7 +170,8 @@ class MultiLabelPreprocessor(Preprocessor):
             return
         yield from self._check_constants(rows)
         if self.label_form == "vector":
-            yield from label_checks.check_counts(counts, rows=rows, majority=False)
+            option = "label_columns" if self.label_columns else "labels"
+            yield from label_checks.check_counts(counts, rows=rows, majority=False, option=option)
             return
         yield from label_checks.check_names(self.labels or ())
         yield from self._check_joined()
@@ -188,6 +224,8 @@ class MultiLabelPreprocessor(Preprocessor):
             Incompatible: The tokenizer cannot pad.
         """
         encoded = texts.encode(examples, tokenizer, max_length=self.max_length)
+        if self.label_columns:
+            examples = {**examples, LABEL: bit_columns.vectors(examples, self.label_columns)}
         given = labels.given_labels(examples)
         if given is None:
             return encoded
@@ -247,6 +285,8 @@ class MultiLabelPreprocessor(Preprocessor):
         wrong = self._first_wrong(split)
         if wrong is None:
             return self._positions(split)
+        if self.label_columns:
+            return self._wrong_bit(wrong, split, row)
         if wrong in _NOT_LABELS or (self.label_form == "vector" and wrong in _UNKNOWN_BITS):
             what = wrong or "nothing"
             return label_finding(
@@ -259,6 +299,18 @@ class MultiLabelPreprocessor(Preprocessor):
                 level="error", fix="Correct the vector, or drop the row.",
             )  # fmt: skip
         return label_checks.unseen_label(wrong, row, self._ids)
+
+    def _wrong_bit(self, wrong: str, split: Sequence[str], row: int) -> Finding:
+        """Return the finding for a row of which a label column holds something other than 0 and 1."""
+        column = (self.label_columns or ())[list(split).index(wrong)]
+        if wrong in _UNKNOWN_BITS:
+            message = f"expected 0 or 1, found {wrong or 'nothing'}: it is unknown whether the label applies."
+            fix = "Write what is known, or drop the row: there is no value for an unknown label."
+            return Finding(code="label-sentinel", message=message, fix=fix, row=row, column=column, value=wrong)
+        return Finding(
+            code="label-vector", message="expected 0 or 1.", row=row, column=column, value=wrong, level="error",
+            fix="Correct the cell, or take the column out of the option `label_columns`.",
+        )  # fmt: skip
 
     def counts(self, features: Batch) -> Mapping[str, int]:
         """Return how many texts were truncated, and how many tokens were lost."""

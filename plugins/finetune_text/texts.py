@@ -21,17 +21,24 @@ TOKENS_LOST = "tokens_lost"
 """Helper column of the features: how many tokens `max_length` cut off."""
 
 
-def columns() -> Columns:
-    """Return the columns that are read: a text, perhaps a second one, and a label."""
-    return Columns(required=(TEXT,), optional=(PAIR,), consistent=(PAIR,), answers=(LABEL,))
+def columns(answers: Sequence[str] = (LABEL,)) -> Columns:
+    """Return the columns that are read: a text, perhaps a second one, and a label, or several columns with labels."""
+    return Columns(required=(TEXT,), optional=(PAIR,), consistent=(PAIR,), answers=tuple(answers))
 
 
-def form(label: Values, *, weight: float = 1.0, learned: Mapping[str, str] = {}) -> DataForm:
+def form(
+    label: Values | None,
+    *,
+    weight: float = 1.0,
+    groups: Mapping[str, Values] = {},
+    learned: Mapping[str, str] = {},
+) -> DataForm:
     """Return the form of data with a text, perhaps a second one, and what is to be predicted.
 
     Args:
-        label: The values of the label column.
+        label: The values of the label column; None if there is none.
         weight: How likely the task is for such data.
+        groups: As in `DataForm`.
         learned: As in `DataForm`.
     """
     return DataForm(
@@ -39,17 +46,19 @@ def form(label: Values, *, weight: float = 1.0, learned: Mapping[str, str] = {})
             TEXT: Values(
                 what="a text",
                 kind="text",
-                names=("sentence", "review", "content", "body", "comment", "message", "tweet", "document", "utterance",
-                       "premise", "sentence1", "text1", "question1", "headline", "title", "description"),
+                names=("sentence", "review", "review_text", "comment_text", "full_text", "content", "body", "comment",
+                       "message", "tweet", "document", "utterance", "article", "abstract", "description", "premise",
+                       "sentence1", "sentence_a", "text1", "text_a", "question1", "headline", "title"),
             ),
-            LABEL: label,
+            **({} if label is None else {LABEL: label}),
         },
         optional={
             PAIR: Values(
                 what="a second text, of which the label depends too",
-                names=("hypothesis", "sentence2", "text2", "question2"),
+                names=("hypothesis", "sentence2", "sentence_b", "text2", "text_b", "question2"),
             )
         },
+        groups=groups,
         weight=weight,
         learned=learned,
     )  # fmt: skip

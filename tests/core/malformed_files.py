@@ -105,7 +105,6 @@ CSV = [
     Case("old Mac", b"text,label\rfine,1\rfine,0\r", "bare-carriage-return", 1, level="error", says="Mac"),
     Case("duplicate column", b"text,label,text\n", "duplicate-column", 1, level="error", column="text"),
     Case("duplicate after blank", b"\ntext,label,text\n", "duplicate-column", 2, level="error", column="text"),
-    Case("unnamed column", b",text,label\n0,fine,1\n", "empty-column-name", 1, level="error", says="index=False"),
     Case(
         "two delimiters",
         b"text;label|1\nfine;1|1\n",

@@ -568,7 +568,6 @@ FILES: dict[str, Text] = {
     "bare-carriage-return": Text("csv", CSV + "d\rd,fog\n", 6),
     "bad-column-name": Text("csv", "\ntext,te\0xt\na,b\n", 2),
     "duplicate-column": Text("csv", "\ntext,text\na,b\n", 2),
-    "empty-column-name": Text("csv", "\n,text\na,b\n", 2),
     "other-delimiter": Text("csv", "\ntext;label\na;fog\n", 2),
     "wrong-delimiter": Text("tsv", "\ntext,label\na,fog\n", 2),
     "bad-json": Text("jsonl", '{"text": "a", "label": "fog"}\n\n{"text": "b", "label"}\n', 3),

@@ -87,6 +87,13 @@ FILES: dict[str, Callable[[], str]] = {
     "sentence-pairs-tsv": lambda: written(
         lambda: f"{text()}\t{text()}\t{pick('entailment', 'neutral')}", "premise\thypothesis\tlabel\n"
     ),
+    "toxic-comments-csv": lambda: written(
+        lambda: f"{text()},{pick(0, 1)},{pick(0, 1)},{pick(0, 1)}",
+        "comment_text,toxic,obscene,insult\n",
+    ),
+    "exam-csv": lambda: written(
+        lambda: f"{text()},{text(2)},{text(3)},{text(4)},{pick('A', 'B', 'C')}", "question,A,B,C,answer\n"
+    ),
     "topics-csv": lambda: written(lambda: f"{text()},{pick('market', 'market|weather', '')}", "text,topics\n"),
     "similarity-csv": lambda: written(lambda: f"{text()},{text()},{RNG.random():.2f}", "sentence1,sentence2,score\n"),
     "entities-conll": lambda: "\n".join(sentence() for _ in range(ROWS)),

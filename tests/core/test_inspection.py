@@ -2,56 +2,28 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from shapes import RNG, SHAPES, Case, lines, pick, table, text, times
 
 from finetune import data, inspection
 from finetune.errors import BadData
 from finetune.inspection import recommend
 from finetune.interfaces import Batch, Columns, Preprocessor, Task
-from finetune.plugins import Catalogue, Plugins, discover
+from finetune.plugins import Catalogue, Plugins, discover, resolve
 from finetune.recipe import Source, parse, starter
-from finetune.recipe.options import document
-
-STEMS = ("room", "cold", "bed", "hard", "soup", "warm", "staff", "kind", "view", "boat", "late", "deck", "wet", "crew")
-WORDS = [f"{stem}{ending}" for stem in STEMS for ending in ("", "s", "er", "ish", "ly", "less", "ful")]
-RNG = random.Random(7)
+from finetune.recipe.options import build, document
 
 
 @pytest.fixture(scope="module")
 def plugins() -> Plugins:
     return discover()
-
-
-def text(words: int = 12) -> str:
-    return " ".join(RNG.sample(WORDS, words)).capitalize() + "."
-
-
-def table(rows: Sequence[Mapping[str, Any]], *, delimiter: str = ",", header: bool = True, end: str = "\n") -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, delimiter=delimiter, lineterminator=end)
-    if header:
-        writer.writerow(rows[0])
-    writer.writerows(row.values() for row in rows)
-    return out.getvalue()
-
-
-def lines(rows: Sequence[Mapping[str, Any]]) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
-
-
-def times(make: Callable[[], Mapping[str, Any]], count: int = 60) -> list[Mapping[str, Any]]:
-    return [make() for _ in range(count)]
 
 
 def asked() -> dict[str, Any]:
@@ -76,116 +48,101 @@ def sentence() -> dict[str, Any]:
     return {"tokens": words, "ner_tags": [RNG.choice(["O", "O", "B-LOC"]) for _ in words]}
 
 
-@dataclass(frozen=True)
-class Case:
-    name: str
-    content: str
-    task: str
-    columns: Mapping[str, str]
-    """Column of the task → column of the file."""
-    options: Mapping[str, Any] | None = None
-    """Options of the preprocessor."""
-    dataset: Mapping[str, Any] | None = None
-    """Other keys of the section."""
-
-
-def pick(*values: Any) -> Any:
-    return RNG.choice(values)
-
-
 CASES = [
-    Case("reviews.csv", table(times(lambda: {"id": text(1), "review": text(), "stars": RNG.randint(1, 5)})),
+    Case("reviews.csv", table(times(lambda n: {"id": text(1), "review": text(), "stars": RNG.randint(1, 5)})),
          "text-classification", {"text": "review", "label": "stars"}),
-    Case("named.csv", table(times(lambda: {"Bewertung": text(), "Note": pick("gut", "schlecht")}), delimiter=";"),
+    Case("named.csv", table(times(lambda n: {"Bewertung": text(), "Note": pick("gut", "schlecht")}), delimiter=";"),
          "text-classification", {"text": "Bewertung", "label": "Note"}, None, {"options": {"delimiter": ";"}}),
-    Case("pairs.tsv", table(times(lambda: {"premise": text(), "hypothesis": text(5), "label": pick("a", "b", "c")}),
+    Case("pairs.tsv", table(times(lambda n: {"premise": text(), "hypothesis": text(5), "label": pick("a", "b", "c")}),
                             delimiter="\t"),
          "text-classification", {"text": "premise", "label": "label", "text_pair": "hypothesis"}),
-    Case("bare.csv", table(times(lambda: {"x": pick("1", "2"), "y": text()}), header=False),
+    Case("bare.csv", table(times(lambda n: {"x": pick("1", "2"), "y": text()}), header=False),
          "text-classification", {"text": "column_2", "label": "column_1"}, None,
          {"options": {"names": ["column_1", "column_2"]}}),
-    Case("bare.txt", table(times(lambda: {"x": text(), "y": pick("pos", "neg")}), header=False, delimiter="\t"),
+    Case("bare.txt", table(times(lambda n: {"x": text(), "y": pick("pos", "neg")}), header=False, delimiter="\t"),
          "text-classification", {"text": "column_1", "label": "column_2"}, None,
          {"format": "csv", "options": {"delimiter": "\t", "names": ["column_1", "column_2"]}}),
-    Case("rows.dat", table(times(lambda: {"text": text(), "label": pick("a", "b")})),
+    Case("rows.dat", table(times(lambda n: {"text": text(), "label": pick("a", "b")})),
          "text-classification", {"text": "text", "label": "label"}, None, {"format": "csv"}),
-    Case("rows", lines(times(lambda: {"text": text(), "label": pick("a", "b")})),
+    Case("rows", lines(times(lambda n: {"text": text(), "label": pick("a", "b")})),
          "text-classification", {"text": "text", "label": "label"}, None, {"format": "jsonl"}),
     Case("labels.txt", "".join(f"__label__{pick('a', 'b')} {text()}\n" for _ in range(40)),
          "text-classification", {"text": "text", "label": "label"}),
     Case("several.txt", "".join(f"__label__c __label__{pick('a', 'b')} {text()}\n" for _ in range(40)),
          "multi-label-classification", {"text": "text", "label": "label"}, None, {"options": {"multi_label": True}}),
-    Case("sts.csv", table(times(lambda: {"sentence1": text(), "sentence2": text(4), "score": RNG.random()})),
+    Case("sts.csv", table(times(lambda n: {"sentence1": text(), "sentence2": text(4), "score": RNG.random()})),
          "text-regression", {"text": "sentence1", "label": "score", "text_pair": "sentence2"}),
-    Case("topics.csv", table(times(lambda: {"text": text(), "topics": ";".join(RNG.sample(["a", "b", "c"], 2))})),
+    Case("topics.csv", table(times(lambda n: {"text": text(), "topics": ";".join(RNG.sample(["a", "b", "c"], 2))})),
          "multi-label-classification", {"text": "text", "label": "topics"}, {"separator": ";"}),
-    Case("topics.jsonl", lines(times(lambda: {"text": text(), "labels": RNG.sample(["a", "b", "c"], 2)})),
+    Case("topics.jsonl", lines(times(lambda n: {"text": text(), "labels": RNG.sample(["a", "b", "c"], 2)})),
          "multi-label-classification", {"text": "text", "label": "labels"}),
-    Case("words.jsonl", lines(times(sentence)), "token-classification", {"tokens": "tokens", "ner_tags": "ner_tags"}),
+    Case("words.jsonl", lines(times(lambda n: sentence())), "token-classification",
+         {"tokens": "tokens", "ner_tags": "ner_tags"}),
     Case("words.conll", "\n".join("".join(f"{word} {pick('O', 'B-LOC')}\n" for word in text().split())
                                   for _ in range(40)),
          "token-classification", {"tokens": "tokens", "ner_tags": "ner_tags"}),
-    Case("squad.jsonl", lines(times(squad)), "question-answering",
+    Case("squad.jsonl", lines(times(lambda n: squad())), "question-answering",
          {"question": "question", "context": "context", "answers": "answers", "id": "id"}),
-    Case("flat.csv", table(times(asked)), "question-answering",
+    Case("flat.csv", table(times(lambda n: asked())), "question-answering",
          {"question": "question", "context": "context", "answer_text": "answer", "answer_start": "start"},
          {"flat": True}),
     Case("without_start.csv", table([{key: row[key] for key in ("question", "context", "answer")}
-                                     for row in times(asked)]),
+                                     for row in times(lambda n: asked())]),
          "question-answering", {"question": "question", "context": "context", "answer_text": "answer"},
          {"flat": True, "fix_offsets": True}),
-    Case("choice.jsonl", lines(times(lambda: {"question": text(), "options": [text(2) for _ in range(4)],
+    Case("choice.jsonl", lines(times(lambda n: {"question": text(), "options": [text(2) for _ in range(4)],
                                               "answer": pick(*"ABCD")})),
          "multiple-choice", {"question": "question", "choices": "options", "label": "answer"},
          {"context": False, "label_form": "letter"}),
-    Case("news.jsonl", lines(times(lambda: {"article": text(60), "highlights": text(8)})),
+    Case("news.jsonl", lines(times(lambda n: {"article": text(60), "highlights": text(8)})),
          "summarization", {"document": "article", "summary": "highlights"}),
-    Case("en_de.csv", table(times(lambda: {"en": text(), "de": text()})),
+    Case("en_de.csv", table(times(lambda n: {"en": text(), "de": text()})),
          "translation", {"source": "en", "target": "de"}),
-    Case("opus.jsonl", lines(times(lambda: {"translation": {"en": text(), "de": text()}})),
+    Case("opus.jsonl", lines(times(lambda n: {"translation": {"en": text(), "de": text()}})),
          "translation", {"translation": "translation"}, {"source_lang": "en", "target_lang": "de"}),
     Case("notes.txt", "".join(f"{text()}\n" for _ in range(40)), "causal-language-modeling", {"text": "text"}),
-    Case("chat.jsonl", lines(times(lambda: {"messages": [{"role": "user", "content": text()},
+    Case("chat.jsonl", lines(times(lambda n: {"messages": [{"role": "user", "content": text()},
                                                          {"role": "assistant", "content": text()}]})),
          "sft", {"messages": "messages"}),
-    Case("shared.jsonl", lines(times(lambda: {"conversations": [{"from": "human", "value": text()},
+    Case("shared.jsonl", lines(times(lambda n: {"conversations": [{"from": "human", "value": text()},
                                                                 {"from": "gpt", "value": text()}]})),
          "sft", {"conversations": "conversations"}, {"converter": "sharegpt"}),
-    Case("alpaca.json", json.dumps(times(lambda: {"instruction": text(), "input": "", "output": text()})),
+    Case("alpaca.json", json.dumps(times(lambda n: {"instruction": text(), "input": "", "output": text()})),
          "sft", {"instruction": "instruction", "output": "output"}, {"converter": "alpaca"}),
-    Case("dpo.jsonl", lines(times(lambda: {"prompt": text(), "chosen": text(), "rejected": text()})),
+    Case("dpo.jsonl", lines(times(lambda n: {"prompt": text(), "chosen": text(), "rejected": text()})),
          "dpo", {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}),
-    Case("shared_dpo.jsonl", lines(times(lambda: {"conversations": [{"from": "human", "value": text()}],
+    Case("shared_dpo.jsonl", lines(times(lambda n: {"conversations": [{"from": "human", "value": text()}],
                                                   "chosen": {"from": "gpt", "value": text()},
                                                   "rejected": {"from": "gpt", "value": text()}})),
          "dpo", {"conversations": "conversations", "chosen": "chosen", "rejected": "rejected"},
          {"converter": "sharegpt"}),
-    Case("shifted.jsonl", lines(times(lambda: shifted(squad()))), "question-answering",
+    Case("shifted.jsonl", lines(times(lambda n: shifted(squad()))), "question-answering",
          {"question": "question", "context": "context", "answers": "answers", "id": "id"}, {"fix_offsets": True}),
-    Case("kto.jsonl", lines(times(lambda: {"prompt": text(), "completion": text(), "label": pick(True, False)})),
+    Case("kto.jsonl", lines(times(lambda n: {"prompt": text(), "completion": text(), "label": pick(True, False)})),
          "kto", {"prompt": "prompt", "completion": "completion", "label": "label"}),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*CASES, *SHAPES], ids=lambda case: case.name)
 def test_a_file_is_read_and_understood(case: Case, tmp_path: Path, plugins: Plugins) -> None:
     path = tmp_path / case.name
-    path.write_text(case.content)
+    path.write_text(case.content, encoding=case.encoding)
     seen = inspection.look(str(path), plugins)
     assert seen.dataset == {"path": str(path), **(case.dataset or {})}
-    best = inspection.propose(seen, plugins)[0]
+    proposals = inspection.propose(seen, plugins)
+    best = proposals[0]
     assert best.task == case.task
     assert {name: match.column for name, match in best.matches.items()} == case.columns
     wanted = case.options or {}
     assert {name: value for name, value in best.options.items() if value is not None and name in wanted} == wanted
-    assert (best.bad, best.first) == (0, "")
+    assert set(case.others) <= {other.task for other in inspection.alternatives(proposals)}
+    assert (best.bad, bool(best.first)) == (case.bad, case.bad > 0)
+    if case.bad:
+        return
     chosen, _ = inspection.chosen(seen, best, plugins)
     content = starter.content_of(case.task, plugins, strategy="full", output="run", chosen=chosen)
     recipe = parse(content)
     built = plugins.find("tasks", case.task)
-    from finetune.plugins import resolve
-    from finetune.recipe.options import build
-
     given = recipe.preprocessor.options if recipe.preprocessor else {}
     preprocessor = build(resolve(built.preprocessor), given, where="preprocessor")
     read = data.load(recipe.dataset, preprocessor, plugins=plugins, seed=1)
@@ -252,7 +209,7 @@ def test_a_stranger_s_task_is_found_by_the_names_of_its_columns(tmp_path: Path, 
     both = replace(plugins)
     both.__dict__["catalogues"] = {**plugins.catalogues, "tasks": more}
     path = tmp_path / "poems.csv"
-    path.write_text(table(times(lambda: {"Verse": text(), "rhyme": text(1), "poet": pick("A", "B")})))
+    path.write_text(table(times(lambda n: {"Verse": text(), "rhyme": text(1), "poet": pick("A", "B")})))
     seen = inspection.look(str(path), both)
     best = inspection.propose(seen, both)[0]
     assert (best.task, best.columns) == ("rhymes", {"Verse": "verse"})
@@ -261,7 +218,7 @@ def test_a_stranger_s_task_is_found_by_the_names_of_its_columns(tmp_path: Path, 
 
 def test_a_folder_gives_its_splits_the_names_of_a_run(tmp_path: Path, plugins: Plugins) -> None:
     for name in ("train", "dev", "test"):
-        (tmp_path / f"{name}.csv").write_text(table(times(lambda: {"text": text(), "label": pick("a", "b")})))
+        (tmp_path / f"{name}.csv").write_text(table(times(lambda n: {"text": text(), "label": pick("a", "b")})))
     seen = inspection.look(str(tmp_path), plugins)
     assert seen.dataset == {"path": str(tmp_path), "splits": {"validation": "dev"}}
     assert {role: len(rows) for role, rows in seen.rows.items()} == {"train": 60, "validation": 60, "test": 60}
@@ -274,7 +231,7 @@ def test_a_folder_gives_its_splits_the_names_of_a_run(tmp_path: Path, plugins: P
 
 def test_a_given_task_says_which_columns_are_missing(tmp_path: Path, plugins: Plugins) -> None:
     path = tmp_path / "faq.csv"
-    path.write_text(table(times(lambda: {"q": text(), "a": text()})))
+    path.write_text(table(times(lambda n: {"q": text(), "a": text()})))
     seen = inspection.look(str(path), plugins)
     (best,) = inspection.propose(seen, plugins, task="token-classification")
     assert "ner_tags" in best.missing
@@ -306,8 +263,6 @@ def test_the_model_is_one_that_can_be_had(
 
 
 def test_options_that_are_always_learned_are_marked_and_are_in_no_recipe(plugins: Plugins) -> None:
-    from finetune.plugins import resolve
-
     marked = 0
     for name, task in plugins.catalogues["tasks"].available.items():
         written = starter.write(name, plugins, strategy="full", output="run", full=True)
@@ -336,7 +291,7 @@ def test_the_short_recipe_has_the_values_of_the_long_one(plugins: Plugins) -> No
 
 def test_a_recipe_for_data_has_nothing_of_the_sample(tmp_path: Path, plugins: Plugins) -> None:
     path = tmp_path / "en_de.csv"
-    path.write_text(table(times(lambda: {"en": text(), "de": text()})))
+    path.write_text(table(times(lambda n: {"en": text(), "de": text()})))
     seen = inspection.look(str(path), plugins)
     (best,) = inspection.propose(seen, plugins, task="translation")
     chosen, _ = inspection.chosen(seen, best, plugins)
@@ -361,7 +316,7 @@ def test_few_rows_are_trained_for_more_epochs_if_there_is_a_new_head(
     path = tmp_path / "rows.csv"
     columns = ("text", "label") if task == "text-classification" else ("en", "de")
     label = (lambda: pick("good", "bad")) if task == "text-classification" else text
-    path.write_text(table(times(lambda: dict(zip(columns, (text(5), label()), strict=True)), count=rows)))
+    path.write_text(table(times(lambda n: dict(zip(columns, (text(5), label()), strict=True)), count=rows)))
     seen = inspection.look(str(path), plugins)
     chosen, _ = inspection.chosen(seen, inspection.propose(seen, plugins, task=task)[0], plugins)
     content = starter.content_of(task, plugins, strategy="full", output="r", chosen=chosen)

@@ -5,7 +5,8 @@ hold commas and line ends, which are kept. Another delimiter can take the place 
 tsv has no quoting: every tab separates two fields, every line is a row, and a quote is an ordinary
 character. In both, ``\n`` and ``\r\n`` end a line. A lone ``\r`` is data inside quotes and in tsv;
 outside quotes in csv it is a finding. A first line such as ``sep=;``, which Excel reads, names the
-delimiter of a csv file.
+delimiter of a csv file. A column without a name in the header gets the name that pandas gives it,
+`Unnamed: 0`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import re
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import ClassVar
@@ -108,9 +109,10 @@ class DelimitedReader(Reader):
             if isinstance(record, Finding):
                 yield replace(record, level="error", message=f"in the header, {record.message}")
                 return []
-            problems = list(self._problems(*record))
+            names = with_names(record[1])
+            problems = list(self._problems(record[0], names))
             yield from problems
-            return [] if problems else record[1]
+            return [] if problems else names
         return []
 
     def _problems(self, line: int, names: list[str]) -> Iterator[Finding]:
@@ -124,15 +126,7 @@ class DelimitedReader(Reader):
         if any("\r" in name for name in names):
             yield _error(line, "bare-carriage-return", "the name of a column contains a carriage return.", fix=_OLD_MAC)
         for name, times in Counter(names).items():
-            if not name.strip():
-                where = names.index(name) + 1
-                yield _error(
-                    line,
-                    "empty-column-name",
-                    f"column {where} has no name.",
-                    fix="If pandas wrote the file, use index=False." if where == 1 else "Give it a name.",
-                )
-            elif times > 1:
+            if times > 1:
                 message = f"{times} columns have the name {name!r}."
                 yield _error(line, "duplicate-column", message, fix="Give them different names.", column=name)
 
@@ -332,6 +326,23 @@ class _Quoted:
             line=self.first,
             value=self.line,
         )
+
+
+def with_names(header: Sequence[str]) -> list[str]:
+    """Return the names of a header, in which a column without a name gets the one that pandas gives it.
+
+    >>> with_names(["", "text", " "])
+    ['Unnamed: 0', 'text', 'Unnamed: 2']
+
+    pandas writes the index of its rows as a first column without a name, and a spreadsheet writes empty columns at the
+    end.
+    """
+    names = list(header)
+    for position, name in enumerate(header):
+        if not name.strip():
+            given = f"Unnamed: {position}"
+            names[position] = f"{given}.1" if given in header else given
+    return names
 
 
 def _in_yaml(delimiter: str) -> str:

@@ -48,7 +48,7 @@ class PairwisePreprocessor(AnswersPreprocessor):
         }
         return (
             DataForm(columns={PROMPT: prompt, **columns}, weight=self.weight),
-            DataForm(columns=columns, weight=self.weight * 0.97),
+            DataForm(columns=columns, options={"conversational": None}, weight=self.weight * 0.97),
             DataForm(columns=turns, options={"converter": "sharegpt"}, weight=self.weight),
         )
 

@@ -125,7 +125,10 @@ class SFTPreprocessor(Preprocessor):
         prompt = Values(what="a question: a text, or messages", kind="text", names=("question", "query", "input"))
         answer = Values(what="the answer", kind="text", names=("response", "answer", "output"))
         tools = {TOOLS: Values(what="the functions that the model may call")}
-        more = {"input": Values(what="what the instruction is about"), "system": Values(what="a system message")}
+        more = {
+            "input": Values(what="what the instruction is about", names=("context",)),
+            "system": Values(what="a system message"),
+        }
         return (
             DataForm(columns={"messages": messages}, optional=tools),
             DataForm(columns={"conversations": turns}, options={"converter": "sharegpt"}),

@@ -54,8 +54,11 @@ def test_without_context_the_choice_follows_the_question() -> None:
     assert WORDS.decode(made["input_ids"][0][1]).replace(" ", "") == "[CLS]whatcame?[SEP]fog[SEP]"
 
 
-@pytest.mark.parametrize(("form", "label"), [("index", 1), ("index", "1"), ("letter", "B"), ("text", "Fog")])
-def test_a_label_is_an_index_a_letter_or_a_text(form: Any, label: Any) -> None:
+@pytest.mark.parametrize(
+    ("form", "label"),
+    [("index", 1), ("index", "1"), ("index", 1.0), ("number", "2"), ("letter", "B"), ("letter", "b"), ("text", "Fog")],
+)
+def test_a_label_is_an_index_a_number_a_letter_or_a_text(form: Any, label: Any) -> None:
     preprocessor = MultipleChoicePreprocessor(label_form=form)
     row = {**ROW, "label": label}
     assert preprocessor.features(batch(row), WORDS)["labels"] == [1]
@@ -69,6 +72,30 @@ def test_a_label_that_is_no_letter_of_the_alphabet_is_found() -> None:
         assert codes(preprocessor, row) == ["label-names-no-choice"], label
         with pytest.raises(BadData, match=r"names none of the choices .*Correct the label"):
             preprocessor.features(batch(row), WORDS)
+
+
+def test_a_number_from_1_is_no_position_from_0() -> None:
+    preprocessor = MultipleChoicePreprocessor(label_form="number")
+    assert [codes(preprocessor, {**ROW, "label": label}) for label in (0, 3, 4)] == [
+        ["label-names-no-choice"], [], ["label-names-no-choice"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        '["Rain", "Fog", "Snow"]', "['Rain', 'Fog', 'Snow']", "['Rain' 'Fog'\n 'Snow']",
+        {"text": ["Rain", "Fog", "Snow"], "label": ["1", "2", "3"]},
+        "{'text': array(['Rain', 'Fog', 'Snow'], dtype=object), 'label': array(['1', '2', '3'], dtype=object)}",
+    ],
+)  # fmt: skip
+def test_choices_are_read_as_pandas_and_arc_write_them(written: Any) -> None:
+    is_named = "label" in written
+    preprocessor = MultipleChoicePreprocessor(label_form="letter" if is_named else "index")
+    row = {**ROW, "choices": written, "label": "2" if is_named else 1}
+    assert codes(preprocessor, row) == []
+    assert preprocessor.canonical(row) == {"question": "What came?", "choices": ["Rain", "Fog", "Snow"], "label": 1}
+    assert preprocessor.features(batch(row), WORDS) == MultipleChoicePreprocessor().features(batch(ROW), WORDS)
 
 
 def test_choices_may_stand_in_columns_as_in_a_csv() -> None:
