@@ -264,11 +264,10 @@ def summarize(recipe: Recipe, parts: Sequence[Part], results: Sequence[Result]) 
     count = len(parts) // len(sizes)
     scores = np.array([result.scores[split].get(name, np.nan) for result in results]).reshape(len(sizes), count)
     records = [records_of(result.directory, split) for result in results]
-    drawn = resampled_scores(
-        [evaluator_of(result) for result in results], records, units=units_of(first, split), seed=recipe.seed
-    )
-    resampled = drawn.reshape(len(drawn), len(sizes), count).mean(axis=2)
-    found = extrapolate(sizes, scores, resampled, seed=recipe.seed)
+    evaluators = [evaluator_of(result) for result in results]
+    resampled = resampled_scores(evaluators, records, units_of(first, split), seed=recipe.seed).get(name)
+    drawn = np.full((1, len(results)), np.nan) if resampled is None else resampled.drawn
+    found = extrapolate(sizes, scores, drawn.reshape(-1, len(sizes), count).mean(axis=2), seed=recipe.seed)
     factor, unit = scale_of(first, name)
     steps = np.array([result.steps for result in results]).reshape(len(sizes), count)
     return {

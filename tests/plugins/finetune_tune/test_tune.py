@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,11 @@ import optuna
 import pytest
 import studies
 import yaml
+from click.testing import CliRunner
 from safetensors.torch import load_file
 
 import finetune
+from finetune.cli import main
 from finetune.errors import BadOptions, BadRecipe, OutputExists
 from finetune.evaluation.comparison import compare
 from finetune_tune import worker
@@ -22,6 +26,12 @@ from finetune_tune.worker import TooManyFailed
 
 def weights(directory: Path) -> dict[str, Any]:
     return {name: tensor.tolist() for name, tensor in load_file(directory / "model.safetensors").items()}
+
+
+def folder_of_winner(study: Tuned) -> Path:
+    claim = study.conclusion.claim
+    assert claim is not None
+    return Path(claim.folders[0])
 
 
 def test_a_study_ends_each_trial_and_completes_one(study: Tuned) -> None:
@@ -48,13 +58,40 @@ def test_no_trial_reads_the_test_split(study: Tuned) -> None:
 def test_the_winner_and_the_recipe_are_trained_with_the_same_new_seeds(study: Tuned) -> None:
     claim = study.conclusion.claim
     assert claim is not None and list(claim.seeds) == [43, 44]
-    for name in ("winner", "as-written"):
-        for seed, score in zip(claim.seeds, claim.winner if name == "winner" else claim.as_written, strict=True):
-            result = json.loads((study.output / name / f"seed-{seed}" / "result.json").read_text())
+    winner = f"winner-{study.trials[study.conclusion.winner].name}"
+    assert claim.folders == [str(study.output / winner), str(study.output / "as-written")]
+    for folder, scores in zip(claim.folders, (claim.winner, claim.as_written), strict=True):
+        for seed, score in zip(claim.seeds, scores, strict=True):
+            result = json.loads((Path(folder) / f"seed-{seed}" / "result.json").read_text())
             assert result["scores"]["test"]["accuracy"] == score and result["recipe"]["seed"] == seed
-    mean = sum(claim.winner) / 2 - sum(claim.as_written) / 2
-    assert claim.difference == pytest.approx(mean)
-    assert claim.low <= claim.difference <= claim.high
+
+
+def test_compare_says_the_same_as_the_study(study: Tuned) -> None:
+    claim = study.conclusion.claim
+    assert claim is not None
+    winner, written = claim.folders
+    call = CliRunner(catch_exceptions=False).invoke(main, ["compare", written, winner, "--json"])
+    found = json.loads(call.output)["runs"][1]
+    assert found["difference"] == {"value": claim.difference, "low": claim.low, "high": claim.high}
+    assert found["verdict"] == claim.verdict and found["seeds"] == claim.seeds
+    assert found["basis"] == "The difference is paired over the rows and over the seeds 43 and 44."
+
+
+def test_seeds_can_be_added_at_the_end_and_not_left_out(study: Tuned, tmp_path: Path) -> None:
+    copied = shutil.copytree(study.output.parent, tmp_path / "copy")
+    override = f"output={copied / 'study'}"
+    storage = copied / "study" / "study.db"
+    with sqlite3.connect(storage) as database:
+        database.execute("UPDATE studies SET study_name = ?", [str(copied / "study")])
+    more = tune(copied / "recipe.yaml", [override], trials=4, seeds=3)
+    first, claim = study.conclusion.claim, more.conclusion.claim
+    assert first is not None and claim is not None
+    assert claim.winner[:2] == list(first.winner) and list(claim.seeds) == [43, 44, 45]
+    with pytest.raises(OutputExists, match=r"trained with 3 seeds at its end, and --seeds is 2.*Use --seeds 3"):
+        tune(copied / "recipe.yaml", [override], trials=4, seeds=2)
+    alone = tune(copied / "recipe.yaml", [override], trials=4, seeds=1).conclusion.claim
+    assert alone is not None and alone.winner == [first.winner[0]]
+    assert alone.folders[1] == str(copied / "study" / "as-written-seed-43")
 
 
 def test_a_trial_that_has_ended_keeps_no_checkpoint(study: Tuned) -> None:
@@ -66,7 +103,7 @@ def test_best_yaml_is_the_recipe_of_the_winner(study: Tuned) -> None:
     best = yaml.safe_load((study.output / "best.yaml").read_text())
     assert best["training"]["learning_rate"] == study.trials[study.conclusion.winner].chosen["training.learning_rate"]
     assert best["dataset"]["splits"] == {} and "search" not in best
-    trained = json.loads((study.output / "winner" / "seed-43" / "result.json").read_text())["recipe"]
+    trained = json.loads((folder_of_winner(study) / "seed-43" / "result.json").read_text())["recipe"]
     for key in ("training", "strategy", "dataset"):
         assert set(best[key]) <= set(trained[key])
         assert all(trained[key][name] == value for name, value in best[key].items() if value is not None)
@@ -83,7 +120,7 @@ def test_optuna_reads_the_storage(study: Tuned) -> None:
 
 def test_complete_trials_are_ordinary_runs(study: Tuned) -> None:
     winner = study.output / "trials" / study.trials[study.conclusion.winner].name
-    found = compare([winner, study.output / "winner" / "seed-44"], split="validation")
+    found = compare([winner, folder_of_winner(study) / "seed-44"], split="validation")
     assert found.size == 30 and found.recipes["seed"] == [42, 44]
 
 
@@ -186,7 +223,7 @@ def test_the_runs_at_the_end_have_the_rows_of_the_trials(toy_base: Path, tmp_pat
     assert found.conclusion.claim is not None and found.conclusion.claim.rows == 20
     results = [
         json.loads((found.output / run / "result.json").read_text())
-        for run in ("trials/0000", "winner/seed-43", "winner/seed-44", "as-written/seed-43")
+        for run in ("trials/0000", "winner-0000/seed-43", "winner-0000/seed-44", "as-written/seed-43")
     ]
     assert len({each["fingerprints"]["train"] for each in results}) == 1
     assert {each["recipe"]["seed"] for each in results} == {42, 43, 44}
