@@ -48,6 +48,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.plan import Plan
     from finetune.plan import make as make_plan
     from finetune.plugins import Plugins, add_recipe_folder, discover, find_code, resolve
+    from finetune.processes import count as count_processes
     from finetune.progress import Console, Reporter, suppress_progress_bars
     from finetune.python_objects import PythonObjects
     from finetune.recipe import Recipe, seed_folder
@@ -167,6 +168,7 @@ __all__ = [
     "cli_parameters",
     "compare_runs",
     "config_of",
+    "count_processes",
     "decay_parameter_names",
     "describe_saved",
     "describe_tokenizer",

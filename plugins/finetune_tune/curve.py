@@ -41,6 +41,7 @@ from finetune.kit import (
     write_atomically,
 )
 from finetune_tune.extrapolation import Extrapolation, extrapolate
+from finetune_tune.one_process import require_one_process
 
 CURVE = "curve.json"
 SETTINGS = "curve-settings.json"
@@ -85,6 +86,7 @@ def curve(recipe: Recipe, plugins: Plugins, *, seeds: int = 3, reporter: Reporte
         OutputExists: The output holds something else.
         FinetuneError: A run is refused or fails. The runs that have finished are kept.
     """
+    require_one_process("curve")
     _refuse(recipe)
     reporter = reporter or Reporter()
     output = Path(recipe.output)
@@ -148,10 +150,6 @@ def _refuse(recipe: Recipe) -> None:
         )
     if recipe.python:
         raise BadOptions(f"python: the recipe needs objects that no file holds: {', '.join(recipe.python)}.")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise BadOptions(
-            "a learning curve makes its runs one after another, in one process. Start it without torchrun."
-        )
 
 
 def _require_place(output: Path) -> None:

@@ -86,14 +86,33 @@ def _optimism(found: Conclusion, trials: Sequence[Trial], settings: Settings) ->
     direction = "high" if settings.greater_is_better else "low"
     yield (
         f"The score of the winner on validation is {verdicts.format_score(found.score)}. The best of {scored} trials "
-        f"on {found.rows:,} rows is expected to look {points(found.optimism)} too {direction}, and "
-        f"{points(found.optimism_if_equal)} if all were equally good. Do not report it."
+        f"on {found.rows:,} rows is expected to look too {direction} by "
+        f"{bias(found.optimism, found.optimism_if_equal)}. Do not report it."
     )
 
 
-def points(value: float) -> str:
-    """Return a difference of scores in words."""
-    return verdicts.format_score(value)
+def bias(expected: float, if_equal: float) -> str:
+    """Return a selection bias in words, also one that is smaller than what is shown.
+
+    >>> bias(0.012, 0.034)
+    '0.012, and by 0.034 if all were equally good'
+    >>> bias(0.0001, 0.034)
+    'less than 0.001, and by 0.034 if all were equally good'
+    >>> bias(0.0001, 0.0004)
+    'less than 0.001, even if all were equally good'
+    """
+    shown, shown_if_equal = _magnitude(expected), _magnitude(if_equal)
+    if shown == shown_if_equal == _LESS:
+        return f"{_LESS}, even if all were equally good"
+    return f"{shown}, and by {shown_if_equal} if all were equally good"
+
+
+_LESS = "less than 0.001"
+
+
+def _magnitude(value: float) -> str:
+    shown = verdicts.format_score(value)
+    return _LESS if shown == verdicts.format_score(0.0) else shown
 
 
 def _not_worse(found: Conclusion) -> Iterator[str]:

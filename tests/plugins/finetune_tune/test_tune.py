@@ -236,6 +236,20 @@ def test_a_study_whose_trials_fail_is_stopped(toy_base: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
+    ("command", "advice"), [("tune", "For several GPUs, give --workers"), ("curve", "Call `finetune curve` without it")]
+)
+def test_processes_of_torchrun_are_refused_in_one_line(
+    command: str, advice: str, toy_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = studies.recipe(tmp_path, toy_base)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    call = CliRunner(catch_exceptions=False).invoke(main, [command, str(path), "-q"])
+    assert call.exit_code == 2
+    assert f"error: finetune {command} makes its runs one after another" in call.stderr and advice in call.stderr
+    assert len(call.stderr.splitlines()) == 1 and not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"search": {"training.lerning_rate": [1.0]}}, "'lerning_rate' is not an option of TrainingArguments"),
