@@ -10,6 +10,7 @@ from typing import Any
 
 from finetune.errors import BadData, OutputExists, TrainingFailed
 from finetune.kit import (
+    RESULT,
     Reporter,
     Result,
     choose_rate,
@@ -84,8 +85,12 @@ class Conclusion:
     """Searched key → its share of what the scores at the first rung depend on."""
     steps: int
     """Steps that the trials made."""
+    repeated: int
+    """How many of them were made again, by trials that had ended before the study got more trials or hours."""
     full_steps: int
     """Steps that the same trials would have made without pauses."""
+    earlier: Sequence[int]
+    """Trials that won before the study got more trials, and were scored on test, too."""
     claim: Claim | None
     """None if there is no test split, or no seed to train again with."""
 
@@ -235,7 +240,7 @@ def _described(study: Study, trials: Sequence[Trial], winner: Trial, claim: Clai
             probability = races.compare(trial, winner, len(trial.rungs) - 1)
             if probability is not None and probability >= LEVEL:
                 alike[trial.state].append(trial.number)
-    steps = sum(trial.rungs[-1].step for trial in trials if trial.rungs)
+    steps = sum(trial.rungs[-1].step + trial.repeated for trial in trials if trial.rungs)
     full = [each.steps for each in last.values() if each is not None]
     return Conclusion(
         winner=winner.number,
@@ -247,6 +252,16 @@ def _described(study: Study, trials: Sequence[Trial], winner: Trial, claim: Clai
         not_continued=alike["stopped"],
         importance=sampling.importances(study.space.parameters, trials, settings),
         steps=steps,
+        repeated=sum(trial.repeated for trial in trials),
         full_steps=sum(full),
+        earlier=_earlier(study, winner) if claim else (),
         claim=claim,
     )
+
+
+def _earlier(study: Study, winner: Trial) -> list[int]:
+    """Return the trials that were scored on test as winners, when the study had fewer trials."""
+    found = set()
+    for path in study.output.glob(f"{WINNER}-*/{RESULT}"):
+        found.add(int(path.parent.name.split("-")[1]))
+    return sorted(found - {winner.number})

@@ -44,10 +44,13 @@ def sentences(found: Conclusion, trials: Sequence[Trial], settings: Settings) ->
         shares = [f"{key} {value:.0%}" for key, value in found.importance.items()]
         yield f"What the scores at the first rung depend on (PED-ANOVA): {', '.join(shares)}."
     if found.full_steps:
-        yield (
+        text = (
             f"The trials made {found.steps:,} steps; without pauses they would have made {found.full_steps:,} "
             f"({found.steps / found.full_steps:.0%})."
         )
+        if found.repeated:
+            text += f" {found.repeated:,} of the steps were repeated when the study was continued."
+        yield text
     failed = [trial for trial in trials if trial.state == "failed"]
     for trial in failed:
         yield f"Trial {trial.number} failed: {trial.reason}"
@@ -77,6 +80,11 @@ def _claim(found: Conclusion, settings: Settings) -> Iterator[str]:
     yield f"{says}: {change} {where}."
     if len(claim.seeds) == 1:
         yield "One seed does not show how much the difference depends on the seed. Use --seeds 3."
+    if found.earlier:
+        yield (
+            f"Before the study was continued, {_named(found.earlier)} won and was scored on the same rows of test. "
+            "Each further look at test makes a false claim more probable."
+        )
 
 
 def _optimism(found: Conclusion, trials: Sequence[Trial], settings: Settings) -> Iterator[str]:

@@ -20,6 +20,7 @@ from finetune.cli import main
 from finetune.errors import BadOptions, BadRecipe, OutputExists
 from finetune.evaluation.comparison import compare
 from finetune_tune import worker
+from finetune_tune.summary import sentences
 from finetune_tune.tune import Tuned, tune
 from finetune_tune.worker import TooManyFailed
 
@@ -83,7 +84,10 @@ def test_seeds_can_be_added_at_the_end_and_not_left_out(study: Tuned, tmp_path: 
     storage = copied / "study" / "study.db"
     with sqlite3.connect(storage) as database:
         database.execute("UPDATE studies SET study_name = ?", [str(copied / "study")])
+    shutil.copytree(folder_of_winner(study), copied / "study" / "winner-0009")  # as if another trial had won before
     more = tune(copied / "recipe.yaml", [override], trials=4, seeds=3)
+    assert more.conclusion.earlier == [9]
+    assert "trial 9 won and was scored on" in " ".join(sentences(more.conclusion, more.trials, more.settings))
     first, claim = study.conclusion.claim, more.conclusion.claim
     assert first is not None and claim is not None
     assert claim.winner[:2] == list(first.winner) and list(claim.seeds) == [43, 44, 45]
@@ -195,6 +199,27 @@ def test_a_finished_study_is_only_shown(study: Tuned, monkeypatch: pytest.Monkey
     monkeypatch.setattr(worker, "run", never)
     again = tune(study.output.parent / "recipe.yaml", trials=4, seeds=2)
     assert again.conclusion == study.conclusion
+
+
+def test_more_trials_continue_those_that_had_ended(toy_base: Path, tmp_path: Path) -> None:
+    """Rates so small leave all scores equal, and of equal trials the first continues."""
+    space = {"training.learning_rate": {"low": 1e-9, "high": 1e-8, "log": True}}
+    path = studies.recipe(tmp_path, toy_base, training={"learning_rate": 1e-9}, search=space)
+    first = tune(path, trials=2, seeds=0)
+    assert [trial.state for trial in first.trials] == ["complete", "stopped"]
+    assert len(first.trials[1].rungs) == 1 and not list((first.output / "trials").glob("*/checkpoint-*"))
+    (evaluation,) = (first.output / "evaluations" / "0001").glob("*.json")
+    before, written = evaluation.read_text(), evaluation.stat().st_mtime_ns
+    more = tune(path, trials=4, seeds=0)
+    assert [len(trial.rungs) for trial in more.trials] == [3, 2, 1, 1]
+    assert [trial.repeated for trial in more.trials] == [0, 1, 0, 0]
+    assert [[rung.step for rung in trial.rungs] for trial in more.trials[:2]] == [[1, 3, 9], [1, 3]]
+    assert evaluation.read_text() == before and evaluation.stat().st_mtime_ns > written
+    assert more.conclusion.steps == 9 + 3 + 1 + 1 + 1
+    assert "1 of the steps were repeated" in " ".join(sentences(more.conclusion, more.trials, more.settings))
+    loaded = optuna.load_study(study_name=None, storage=f"sqlite:///{more.output / 'study.db'}")
+    assert [trial.user_attrs.get("continues") for trial in loaded.trials] == [None, None, None, None, 1]
+    assert not [trial for trial in loaded.trials if trial.state.name == "RUNNING"]
 
 
 def test_another_space_is_another_study(study: Tuned) -> None:
