@@ -177,10 +177,10 @@ def _train_again(study: Study, recipes: Mapping[str, Mapping[str, Any]], *, repo
                 continue
             seeds = seeds_at_end(study.settings)
             reporter.note(f"{name}: {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}")
-            _train(study, recipes[name], folder_of(study, name), seeds)
+            train(study, recipes[name], folder_of(study, name), seeds)
 
 
-def _train(study: Study, content: Mapping[str, Any], output: Path, seeds: Sequence[int]) -> None:
+def train(study: Study, content: Mapping[str, Any], output: Path, seeds: Sequence[int]) -> None:
     """Train a recipe with each seed on the rows of the trials, or continue what an earlier call has begun."""
     recipe = recipe_from_mapping(content, name=output.name)
     if len(seeds) == 1:
