@@ -58,7 +58,7 @@ from finetune.user_code import described, place_of
 
 @overload
 def train(
-    recipe: str | Path | Mapping[str, Any] | Recipe | None = None, *, task: str | Task | None = None,
+    recipe: None = None, *, task: str | Task | None = None,
     model: str | Path | Mapping[str, Any] | Model | PreTrainedModel | None = None, dataset: Any = None,
     strategy: str | Mapping[str, Any] | Choice | Strategy | None = None, output: str | Path | None = None,
     preprocessor: str | Mapping[str, Any] | Choice | Preprocessor | None = None,
@@ -74,6 +74,26 @@ def train(
     accept_changes: bool = False, overwrite: bool = False, trust_code: bool = False, plugins: Plugins | None = None,
     reporter: Reporter | None = None, cache: str | Path | None = None,
 ) -> Trained: ...  # fmt: skip
+
+
+@overload
+def train(
+    recipe: str | Path | Mapping[str, Any] | Recipe, *, task: str | Task | None = None,
+    model: str | Path | Mapping[str, Any] | Model | PreTrainedModel | None = None, dataset: Any = None,
+    strategy: str | Mapping[str, Any] | Choice | Strategy | None = None, output: str | Path | None = None,
+    preprocessor: str | Mapping[str, Any] | Choice | Preprocessor | None = None,
+    evaluator: str | Mapping[str, Any] | Choice | Evaluator | None = None,
+    metrics: Sequence[str | Callable[..., Any]] | None = None,
+    training: Mapping[str, Any] | TrainingArguments | None = None, generation: Mapping[str, Any] | None = None,
+    seed: int | None = None, seeds: None = None, score_base_model: bool | None = None,
+    general_text: str | Path | None = None, slices: Sequence[str] | None = None, card: Mapping[str, Any] | None = None,
+    columns: Mapping[str, str] | None = None, tokenizer: str | Path | PreTrainedTokenizerBase | None = None,
+    callbacks: Sequence[TrainerCallback | type[TrainerCallback]] | None = None,
+    data_collator: Callable[..., Any] | None = None,
+    compute_metrics: Callable[[EvalPrediction], Mapping[str, float]] | None = None, resume: bool = False,
+    accept_changes: bool = False, overwrite: bool = False, trust_code: bool = False, plugins: Plugins | None = None,
+    reporter: Reporter | None = None, cache: str | Path | None = None,
+) -> Trained | Any: ...  # a `SeedsResult` if the recipe has `seeds`, which types cannot know  # fmt: skip
 
 
 @overload
@@ -191,7 +211,8 @@ def train(
 
     Returns:
         The result, which can also predict: ``result.predict("A fine inn.")``; or, with `seeds` here or in `recipe`, the
-        `SeedsResult`. Load one of its runs to predict: ``finetune.load("runs/reviews/seed-0")``.
+        `SeedsResult`. Load one of its runs to predict: ``finetune.load("runs/reviews/seed-0")``. A type checker cannot
+        know what a recipe holds: if it can have `seeds`, ask with `isinstance`.
 
     Raises:
         FinetuneError: The run is refused or fails. The message says what is wrong, where, and what

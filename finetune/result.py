@@ -217,6 +217,11 @@ class Result:
         """Peak memory of the process over all phases, in MiB."""
         return max((phase.peak_memory_mb for phase in self.phases), default=0.0)
 
+    @property
+    def training_seconds(self) -> float:
+        """Seconds that the run trained."""
+        return sum(phase.seconds for phase in self.phases if phase.name == "train")
+
     def score(self, split: str) -> float:
         """Return the primary score of a split."""
         return self.scores[split][self.primary]

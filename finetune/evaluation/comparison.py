@@ -115,7 +115,6 @@ def _compare_with_first(first: Side, side: Side, rows: _Rows) -> Compared:
     if difference is not None:
         verdict = verdicts.verdict(difference, greater_is_better=run.greater_is_better)
     shown = whole or run
-    seconds = [sum(phase.seconds for phase in each.phases if phase.name == "train") for each in side.results]
     return Compared(
         run=side.directory,
         score=shown.scores[rows.split].get(run.primary, math.nan),
@@ -124,8 +123,8 @@ def _compare_with_first(first: Side, side: Side, rows: _Rows) -> Compared:
         verdict=verdict,
         trainable_parameters=run.trainable_parameters,
         total_parameters=run.total_parameters,
-        training_seconds=mean(seconds),
-        peak_memory_mb=max(phase.peak_memory_mb for each in side.results for phase in each.phases),
+        training_seconds=mean(each.training_seconds for each in side.results),
+        peak_memory_mb=max(each.peak_memory_mb for each in side.results),
         steps=run.steps,
         seeds=side.seeds,
         deviation=whole.deviations[rows.split].get(run.primary) if whole else None,
@@ -198,7 +197,21 @@ def records_of(directory: str | Path, split: str) -> list[Record]:
 
 def lines_of(directory: str | Path, split: str) -> Iterator[dict[str, Any]]:
     """Yield the lines of `predictions.jsonl` that belong to one split."""
-    path, number = Path(directory) / PREDICTIONS, 0
+    return read_lines(Path(directory) / PREDICTIONS, split, written_by="A run")
+
+
+def read_lines(path: Path, split: str, *, written_by: str) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a file of records that belong to one split, with the numbers that JSON has not.
+
+    Args:
+        path: The file.
+        split: The split.
+        written_by: What writes the file, for the message if it is not there.
+
+    Raises:
+        BadData: The file does not exist, or is damaged.
+    """
+    number = 0
     try:
         with path.open(encoding="utf-8") as file:
             for line in file:
@@ -208,7 +221,7 @@ def lines_of(directory: str | Path, split: str) -> Iterator[dict[str, Any]]:
                 if content["split"] == split:
                     yield content
     except OSError as error:
-        raise BadData(f"{path} cannot be read: {error}. A run writes it at its end.") from error
+        raise BadData(f"{path} cannot be read: {error}. {written_by} writes it at its end.") from error
     except (ValueError, LookupError, TypeError) as error:
         raise BadData(
             f"{path}:{number}: the line is damaged: {error}. Restore the file as the run wrote it."

@@ -97,6 +97,9 @@ class Crossed:
     """Variance of the mean that rows explain."""
     variance_of_seeds: float
     """What seeds add to it."""
+    probability_of_less: float
+    """The p-value of the hypothesis that the mean is at least 0: small if it is less. It is below 0.025 only if `both`
+    ends below 0."""
 
 
 def sampled(
@@ -216,6 +219,7 @@ def combine(first: Sampled, second: Sampled | None = None) -> Crossed | None:
         deviation=float(np.std(first.points, ddof=1)) if second is None and parts else None,
         variance_of_rows=of_rows,
         variance_of_seeds=of_seeds,
+        probability_of_less=_probability_of_less(value, rows, total, of_seeds, degrees=degrees),
     )
 
 
@@ -268,6 +272,19 @@ def _widened(
     below, above = max(value - rows.low, 0.0) / normal, max(rows.high - value, 0.0) / normal
     low, high = value - reach * np.hypot(below, of_seeds**0.5), value + reach * np.hypot(above, of_seeds**0.5)
     return _within(float(low), float(high), limits)
+
+
+def _probability_of_less(value: float, rows: Interval, total: float, of_seeds: float, *, degrees: float) -> float:
+    """Return the p-value of the hypothesis that a mean is at least 0.
+
+    The error is that of the upper side of the interval, and at least the root of the variance: a few rows can have an
+    upper end at the mean itself.
+    """
+    above = max(rows.high - value, 0.0) / stats.norm.ppf((1 + CONFIDENCE) / 2)
+    error = max(float(np.hypot(above, of_seeds**0.5)), total**0.5)
+    if error == 0:
+        return 1.0 if value >= 0 else 0.0
+    return float(stats.t.cdf(value / error, degrees))
 
 
 def _of_seeds(value: float, parts: Sequence[_Part], *, limits: tuple[float, float] | None) -> Interval:

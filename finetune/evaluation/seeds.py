@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,13 +9,12 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from finetune.errors import BadData
 from finetune.evaluation import comparison, crossed, sides, verdicts
 from finetune.evaluation.crossed import Crossed, Sampled
 from finetune.evaluation.scoring import Scored
 from finetune.interfaces import Evaluator, Record
 from finetune.recipe import seed_folder
-from finetune.result import BASE_MODEL, NON_FINITE, Result, find_non_finite, restore_non_finite, to_json
+from finetune.result import BASE_MODEL, NON_FINITE, Result, find_non_finite, to_json
 from finetune.result import write_atomically as write
 from finetune.seed_folders import BASELINES
 from finetune.seeds_result import SeedsResult
@@ -76,7 +74,7 @@ def collect(recipe: Mapping[str, Any], directory: Path) -> SeedsResult:
         trainable_parameters=first.trainable_parameters,
         total_parameters=first.total_parameters,
         steps=[run.steps for run in runs],
-        training_seconds=[sum(phase.seconds for phase in run.phases if phase.name == "train") for run in runs],
+        training_seconds=[run.training_seconds for run in runs],
         peak_memory_mb=max(run.peak_memory_mb for run in runs),
         environment=last.environment,
         scales=first.scales,
@@ -198,27 +196,15 @@ def _lines(scored: Scored, base: Scored | None) -> Iterator[dict[str, Any]]:
         for name, records in others.items():
             for index, record in enumerate(records if len(records) == len(own) else ()):
                 line = {"split": split, "predictor": name, "index": index, "record": record}
-                if found := find_non_finite(record):
+                if found := find_non_finite(line):
                     line[NON_FINITE] = found
                 yield line
 
 
 def _others_of(directory: str, split: str) -> Iterable[tuple[str, list[Record]]]:
     """Return the records of the base model and of each baseline on a split: (name, records)."""
-    path, number = Path(directory) / BASELINES, 0
+    path = Path(directory) / BASELINES
     found: dict[str, list[Record]] = {}
-    try:
-        with path.open(encoding="utf-8") as file:
-            for line in file:
-                number += 1
-                content = json.loads(line)
-                restore_non_finite(content["record"], content.get(NON_FINITE, ()))
-                if content["split"] == split:
-                    found.setdefault(content["predictor"], []).append(content["record"])
-    except OSError as error:
-        raise BadData(f"{path} cannot be read: {error}. The run of a seed writes it at its end.") from error
-    except (ValueError, LookupError, TypeError) as error:
-        raise BadData(
-            f"{path}:{number}: the line is damaged: {error}. Restore the file as the run wrote it."
-        ) from error
+    for line in comparison.read_lines(path, split, written_by="The run of a seed"):
+        found.setdefault(line["predictor"], []).append(line["record"])
     return found.items()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.evaluation import crossed
-from finetune.evaluation.crossed import Sampled
+from finetune.evaluation.crossed import Crossed, Sampled
 from finetune.interfaces import Evaluator, Record
 from finetune.recipe import seed_folder
 from finetune.result import Result
@@ -87,6 +87,35 @@ def sampled(
         limits = each.limits or limits_of(scales.get(name, ""))
         found[name] = replace(each, limits=limits)
     return found
+
+
+def difference(
+    evaluator: Evaluator,
+    first: Sequence[Sequence[Record]],
+    second: Sequence[Sequence[Record]],
+    *,
+    units: Any = None,
+    seed: int = 0,
+) -> Crossed | None:
+    """Return first − second of the primary score, paired over rows and seeds; None if it cannot be computed.
+
+    Args:
+        evaluator: Scores the records.
+        first: For each seed, one record for each example.
+        second: For the same seeds, records of the same examples in the same order.
+        units: The independent unit of each example, numbered from 0; None if each example is independent.
+        seed: Seed of the resamples.
+    """
+    found = []
+    for models in (first, second):
+        scores = sampled([evaluator] * len(models), models, units, seed=seed)
+        if evaluator.primary not in scores:
+            return None
+        found.append(scores[evaluator.primary])
+    left, right = found
+    if len(left.drawn) != len(right.drawn):  # one of them has no tallies
+        return None
+    return crossed.combine(left.minus(right))
 
 
 def limits_of(scale: str) -> tuple[float, float] | None:

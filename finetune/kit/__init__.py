@@ -36,12 +36,13 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.data.truncation import MODEL_INPUTS, encode_truncated
     from finetune.evaluation import seed_verdicts, verdicts
     from finetune.evaluation.bootstrap import intervals, ratios, safe_divide
+    from finetune.evaluation.comparison import compare as compare_runs
     from finetune.evaluation.comparison import evaluator_of, records_of, units_of
     from finetune.evaluation.evidence import units_of_examples
-    from finetune.evaluation.paired import Paired, optimism
-    from finetune.evaluation.paired import difference as paired_difference
+    from finetune.evaluation.optimism import optimism
     from finetune.evaluation.required import check_primary, require_key
-    from finetune.evaluation.resamples import resampled_scores
+    from finetune.evaluation.sides import difference as paired_difference
+    from finetune.evaluation.sides import sampled as resampled_scores
     from finetune.failures import newest_checkpoint
     from finetune.folder import lock as lock_folder
     from finetune.folder import make_readable, size_of_weights
@@ -57,9 +58,10 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.plan import Plan
     from finetune.plan import make as make_plan
     from finetune.plugins import Plugins, add_recipe_folder, discover, find_code, resolve
+    from finetune.processes import count as count_processes
     from finetune.progress import Console, Reporter, suppress_progress_bars
     from finetune.python_objects import PythonObjects
-    from finetune.recipe import Recipe
+    from finetune.recipe import Recipe, seed_folder
     from finetune.recipe import dump as dump_yaml
     from finetune.recipe import from_mapping as recipe_from_mapping
     from finetune.recipe import read as read_recipe
@@ -87,8 +89,9 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
         write_atomically,
     )
     from finetune.run import reload, run
+    from finetune.run_seeds import run as run_seeds
     from finetune.secrets import refuse as refuse_credentials
-    from finetune.seed_folders import BASELINES
+    from finetune.seed_folders import BASELINES, seeds_of
     from finetune.seeds_result import SeedsResult
     from finetune.seeds_result import load_any as load_result
     from finetune.tracking import Tracked, tracked
@@ -139,7 +142,6 @@ __all__ = [
     "Key",
     "PadLeft",
     "PadRight",
-    "Paired",
     "Parameter",
     "PatchedTrainer",
     "PauseAfter",
@@ -175,8 +177,10 @@ __all__ = [
     "choose_rate",
     "cli_output",
     "cli_parameters",
+    "compare_runs",
     "config_of",
     "context_length",
+    "count_processes",
     "decay_parameter_names",
     "describe_saved",
     "describe_tokenizer",
@@ -237,9 +241,12 @@ __all__ = [
     "resolve",
     "restore_non_finite",
     "run",
+    "run_seeds",
     "safe_divide",
     "search_label",
+    "seed_folder",
     "seed_verdicts",
+    "seeds_of",
     "size_of_weights",
     "special_token_in",
     "suppress_output",

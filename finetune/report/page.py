@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +60,7 @@ def page(result: Result, *, links: str = "") -> str:
             split=split,
             name=facts.name_of(result),
             started=facts.started(result),
-            headline=_headline(result, split) if split else None,
+            headline=_headline(result, split) if split and result.primary in result.scores[split] else None,
             sentences=list(verdicts.headline(result)),
             warnings=[
                 *verdicts.beyond_limits(result),
@@ -197,20 +197,32 @@ def named(other: str) -> str:
     return "base model" if other == BASE_MODEL else f"baseline: {other}"
 
 
-def _headline(result: Result, split: str) -> Mapping[str, Any] | None:
-    """Return the primary score with its scale, and a panel with those of the base model and of each baseline."""
-    name = result.primary
-    value = result.scores[split].get(name)
-    if value is None:
-        return None
-    bounds = result.intervals.get(split, {}).get(name)
-    points = [axes.Point(name="fine-tuned", value=value, bounds=bounds, tone="main")]
+def _headline(result: Result, split: str) -> Mapping[str, Any]:
+    """Return the headline of a run."""
+    bounds = result.intervals.get(split, {}).get(result.primary)
+    value = result.scores[split][result.primary]
+    return headline(result, split, [axes.Point(name="fine-tuned", value=value, bounds=bounds, tone="main")])
+
+
+def headline(result: Result | SeedsResult, split: str, points: Sequence[axes.Point]) -> Mapping[str, Any]:
+    """Return the primary score with its scale, and a panel with those of the base model and of each baseline.
+
+    Args:
+        result: The result; it has the primary score.
+        split: The split that represents it.
+        points: What the panel shows of the score, before the others.
+    """
+    name, shown = result.primary, list(points)
     for other, scores in verdicts.others(result, split).items():
         if name in scores:
-            points.append(axes.Point(name=named(other), value=scores[name]))
-    size = result.data_report.get(split, {}).get("kept", result.units.get(split, {}).get("size", 0))
-    scale = facts.scale_of(result, name)
-    return {"value": value, "bounds": bounds, "panel": axes.panel(points), "scale": scale, "size": size}
+            shown.append(axes.Point(name=named(other), value=scores[name]))
+    return {
+        "value": result.scores[split][name],
+        "bounds": result.intervals.get(split, {}).get(name),
+        "panel": axes.panel(shown),
+        "scale": facts.scale_of(result, name),
+        "size": result.data_report.get(split, {}).get("kept", result.units.get(split, {}).get("size", 0)),
+    }
 
 
 def _in_order(result: Result, split: str | None) -> list[str]:

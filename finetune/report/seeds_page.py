@@ -9,7 +9,7 @@ from typing import Any
 from finetune import recipe as recipes
 from finetune.evaluation import seed_verdicts, verdicts
 from finetune.report import axes, facts
-from finetune.report.page import REPORT, data_report, differences, named, templates
+from finetune.report.page import REPORT, data_report, differences, headline, templates
 from finetune.result import RECIPE, RESULT, write_atomically
 from finetune.seeds_result import SeedsResult
 
@@ -61,18 +61,7 @@ def _headline(result: SeedsResult, split: str) -> Mapping[str, Any]:
     for title, bounds in (("rows alone", result.row_intervals), ("seeds alone", result.seed_intervals)):
         if name in bounds.get(split, {}):
             points.append(axes.Point(name=title, value=value, bounds=bounds[split][name]))
-    for other, scores in verdicts.others(result, split).items():
-        if name in scores:
-            points.append(axes.Point(name=named(other), value=scores[name]))
-    size = result.data_report.get(split, {}).get("kept", result.units.get(split, {}).get("size", 0))
-    return {
-        "value": value,
-        "bounds": both,
-        "deviation": result.deviations[split][name],
-        "panel": axes.panel(points),
-        "scale": facts.scale_of(result, name),
-        "size": size,
-    }
+    return {**headline(result, split, points), "deviation": result.deviations[split][name]}
 
 
 def _panel_of_seeds(result: SeedsResult, split: str) -> Mapping[str, Any] | None:

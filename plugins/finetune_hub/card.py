@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from huggingface_hub import EvalResult, ModelCardData
 
@@ -30,6 +30,8 @@ from finetune_hub.facts import Facts, facts_of
 from finetune_hub.hub_rules import is_hub_id, languages
 from finetune_hub.markdown import bullets, fenced, plain, plain_paragraphs, plain_sentence, table
 from finetune_hub.portable import without_paths
+
+R = TypeVar("R", Result, SeedsResult)
 
 CARD = "README.md"
 LICENSE_UNKNOWN = "**Unknown.** The base model's card does not state one. State it: `finetune card RUN license=…`."
@@ -82,11 +84,17 @@ def card(result: Result, directory: Path, *, repo: str | None = None) -> str:
     ]
     for title, text in _plugin_sections(result, directory):
         sections.append((plain(title), text))
-    blocks = [f"---\n{metadata(result, facts, name=name).to_yaml()}\n---", f"# {plain(name)}", _opening(result, facts)]
+    header = f"---\n{metadata(result, facts, name=name).to_yaml()}\n---"
+    return document([header, f"# {plain(name)}", *_opening(result, facts)], sections)
+
+
+def document(blocks: Sequence[str], sections: Sequence[tuple[str, str]]) -> str:
+    """Return a card: its first blocks, then the sections (title, text) that have a text."""
+    parts = [*blocks]
     for title, text in sections:
         if text:
-            blocks.append(f"## {title}\n\n{text}")
-    return "\n\n".join(blocks) + "\n"
+            parts.append(f"## {title}\n\n{text}")
+    return "\n\n".join(parts) + "\n"
 
 
 def write_again(directory: Path) -> Path:
@@ -101,13 +109,32 @@ def set_fields(directory: Path, fields: Mapping[str, str]) -> None:
         BadOptions: A field is unknown.
         BadRecipe: A field holds a credential.
     """
+    save_with_recipe(with_fields(Result.load(directory), directory, fields), directory)
+
+
+def with_fields(result: R, run: Path, fields: Mapping[str, str]) -> R:
+    """Return a result with fields of the `card` section set; write nothing.
+
+    Args:
+        result: The result of a run, or of several seeds.
+        run: The run folder, or that of the first seed.
+        fields: The fields.
+
+    Raises:
+        BadOptions: A field is unknown.
+        BadRecipe: A field holds a credential.
+    """
     refuse_credentials({"card": fields})
-    result = Result.load(directory)
     section = {**(result.recipe.get("card") or {}), **fields}
     changed = replace(result, recipe={**result.recipe, "card": section})
-    facts_of(changed, directory)  # refuses unknown fields before anything is written
-    changed.save(directory)
-    write_atomically(directory / RECIPE, dump_yaml(changed.recipe))
+    facts_of(changed, run)  # refuses unknown fields
+    return changed
+
+
+def save_with_recipe(result: Result | SeedsResult, directory: Path) -> None:
+    """Write `result.json` and `recipe.yaml` of a result whose recipe has changed."""
+    result.save(directory)
+    write_atomically(directory / RECIPE, dump_yaml(dict(result.recipe)))
 
 
 def metadata(result: Result, facts: Facts, *, name: str) -> ModelCardData:
@@ -141,7 +168,7 @@ def tags(result: Result) -> list[str]:
     return [name for name in names if ":" not in name]
 
 
-def strategy_of(result: Result) -> str:
+def strategy_of(result: Result | SeedsResult) -> str:
     """Return the name of the strategy that trained a run; a merged model has it under `trained_by`."""
     section = result.recipe["strategy"]
     return str(section.get("trained_by", section)["name"])
@@ -169,18 +196,30 @@ def eval_results(result: Result) -> Iterator[EvalResult]:
         )
 
 
-def _opening(result: Result, facts: Facts) -> str:
+def _opening(result: Result, facts: Facts) -> list[str]:
+    return opening(result, facts, verdicts.headline(result))
+
+
+def opening(result: Result | SeedsResult, facts: Facts, sentences: Iterable[str], *, how: str = "") -> list[str]:
+    """Return what a card begins with: what was trained, and what came of it.
+
+    Args:
+        result: The result of a run, or of several seeds.
+        facts: What is known beyond the result.
+        sentences: What came of it.
+        how: What the sentence on the training ends with.
+    """
     base = plain(facts.base_model or result.recipe["model"]["path"])
     task, strategy = plain(result.recipe["task"]), plain(strategy_of(result))
     blocks = []
     if facts.fields.get("description"):
         blocks.append(plain_paragraphs(facts.fields["description"]))
-    if result.adopted_from is None:
-        blocks.append(f"{base}, fine-tuned for {task} with the strategy {strategy}.")
-    else:
+    if isinstance(result, Result) and result.adopted_from is not None:
         blocks.append(f"A model for {task} that another program trained.")
-    blocks.append(bullets(map(plain_sentence, verdicts.headline(result))))
-    return "\n\n".join(blocks)
+    else:
+        blocks.append(f"{base}, fine-tuned for {task} with the strategy {strategy}{how}.")
+    blocks.append(bullets(map(plain_sentence, sentences)))
+    return blocks
 
 
 def _scores(result: Result) -> str:
@@ -191,11 +230,7 @@ def _scores(result: Result) -> str:
     others = {name: scores for name, scores in others.items() if scores}
     rows = []
     for name, value in verdicts.shown(result.scores[split], primary=result.primary).items():
-        bounds = result.intervals.get(split, {}).get(name)
-        interval = ""
-        if bounds:
-            interval = f"{verdicts.format_score(bounds['low'])} to {verdicts.format_score(bounds['high'])}"
-        row = [plain(name), verdicts.format_score(value), interval]
+        row = [plain(name), verdicts.format_score(value), interval_of(result, split, name)]
         for scores in others.values():
             row.append(verdicts.format_score(scores[name]) if name in scores else "")
         rows.append(row)
@@ -206,6 +241,14 @@ def _scores(result: Result) -> str:
         "of the base model before training, and of baselines that need no model."
         f"{_signatures(result, split)}"
     )
+
+
+def interval_of(result: Result | SeedsResult, split: str, name: str) -> str:
+    """Return the interval of a score as text; empty if it has none."""
+    bounds = result.intervals.get(split, {}).get(name)
+    if not bounds:
+        return ""
+    return f"{verdicts.format_score(bounds['low'])} to {verdicts.format_score(bounds['high'])}"
 
 
 def _signatures(result: Result, split: str) -> str:
@@ -242,11 +285,10 @@ def _training(result: Result) -> str:
         known = f"{bullets(facts)}{steps}"
         return f"{known}\n\n{table(['option', 'value'], rows)}" if rows else known
     share = verdicts.format_percent(result.trainable_parameters, result.total_parameters)
-    seconds = sum(phase.seconds for phase in result.phases if phase.name == "train")
-    peak = max(phase.peak_memory_mb for phase in result.phases)
     facts = [
         f"{result.trainable_parameters:,} of {result.total_parameters:,} parameters trained ({share}).",
-        f"{result.steps:,} optimizer steps in {seconds:,.0f} s; peak memory {peak:,.0f} MiB.",
+        f"{result.steps:,} optimizer steps in {result.training_seconds:,.0f} s; peak memory "
+        f"{result.peak_memory_mb:,.0f} MiB.",
         *map(plain_sentence, verdicts.fit(result)),
         *map(plain_sentence, verdicts.forgetting(result)),
     ]

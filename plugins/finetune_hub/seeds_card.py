@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
-from finetune.kit import RECIPE, SeedsResult, dump_yaml, refuse_credentials, seed_verdicts, verdicts, write_atomically
+from finetune.kit import SeedsResult, seed_verdicts, verdicts, write_atomically
 from finetune_hub import card
 from finetune_hub.card import CARD
-from finetune_hub.facts import Facts, facts_of
-from finetune_hub.markdown import bullets, fenced, plain, plain_paragraphs, plain_sentence, table
+from finetune_hub.facts import facts_of
+from finetune_hub.markdown import bullets, fenced, plain, plain_sentence, table
 
 
 def write(result: SeedsResult, directory: Path) -> Path:
@@ -40,9 +39,9 @@ def text(result: SeedsResult, directory: Path) -> str:
         ("How to reproduce", card.reproduction(result, facts)),
         ("Licence", card.license_text(facts)),
     ]
-    blocks = [f"# {plain(directory.absolute().name)}", _opening(result, facts)]
-    blocks += [f"## {title}\n\n{content}" for title, content in sections if content]
-    return "\n\n".join(blocks) + "\n"
+    how = f", with {len(result.seeds)} seeds: {', '.join(map(str, result.seeds))}"
+    opening = card.opening(result, facts, seed_verdicts.headline(result), how=how)
+    return card.document([f"# {plain(directory.absolute().name)}", *opening], sections)
 
 
 def set_fields(result: SeedsResult, directory: Path, fields: Mapping[str, str]) -> SeedsResult:
@@ -52,27 +51,12 @@ def set_fields(result: SeedsResult, directory: Path, fields: Mapping[str, str]) 
         BadOptions: A field is unknown.
         BadRecipe: A field holds a credential, or a run is damaged.
     """
-    refuse_credentials({"card": fields})
-    section = {**(result.recipe.get("card") or {}), **fields}
-    changed = replace(result, recipe={**result.recipe, "card": section})
-    facts_of(changed, directory / result.runs[0])  # refuses unknown fields before anything is written
+    changed = card.with_fields(result, directory / result.runs[0], fields)
     for run in result.runs:
         card.set_fields(directory / run, fields)
         card.write_again(directory / run)
-    changed.save(directory)
-    write_atomically(directory / RECIPE, dump_yaml(dict(changed.recipe)))
+    card.save_with_recipe(changed, directory)
     return changed
-
-
-def _opening(result: SeedsResult, facts: Facts) -> str:
-    base = plain(facts.base_model or result.recipe["model"]["path"])
-    task, strategy = plain(result.recipe["task"]), plain(result.recipe["strategy"]["name"])
-    seeds = ", ".join(map(str, result.seeds))
-    blocks = [f"{base}, fine-tuned for {task} with the strategy {strategy}, with {len(result.seeds)} seeds: {seeds}."]
-    if facts.fields.get("description"):
-        blocks.insert(0, plain_paragraphs(facts.fields["description"]))
-    blocks.append(bullets(map(plain_sentence, seed_verdicts.headline(result))))
-    return "\n\n".join(blocks)
 
 
 def _scores(result: SeedsResult) -> str:
@@ -81,12 +65,9 @@ def _scores(result: SeedsResult) -> str:
         return "No rows were held out, so there is no score."
     rows = []
     for name, value in verdicts.shown(result.scores[split], primary=result.primary).items():
-        bounds = result.intervals.get(split, {}).get(name)
-        interval = ""
-        if bounds:
-            interval = f"{verdicts.format_score(bounds['low'])} to {verdicts.format_score(bounds['high'])}"
         numbers = [result.deviations[split][name], *result.seed_scores[split][name]]
-        rows.append([plain(name), verdicts.format_score(value), interval, *map(verdicts.format_score, numbers)])
+        first = [plain(name), verdicts.format_score(value), card.interval_of(result, split, name)]
+        rows.append([*first, *map(verdicts.format_score, numbers)])
     headers = [split, "mean", "95% interval", "between seeds", *(f"seed {seed}" for seed in result.seeds)]
     return (
         f"On {plain_sentence(verdicts.describe_split(result, split))}.\n\n{table(headers, rows)}\n\n"

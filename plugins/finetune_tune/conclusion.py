@@ -8,27 +8,29 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from finetune.errors import BadData, TrainingFailed
+from finetune.errors import BadData, OutputExists, TrainingFailed
 from finetune.kit import (
+    RESULT,
     Reporter,
     Result,
     choose_rate,
+    compare_runs,
     dump_yaml,
-    evaluator_of,
+    load_result,
     make_plan,
     optimism,
-    paired_difference,
     recipe_from_mapping,
     recipe_to_mapping,
-    records_of,
     run,
-    units_of,
+    run_seeds,
+    seed_folder,
+    seeds_of,
     write_atomically,
 )
 from finetune_tune import sampling
 from finetune_tune.space import searched
 from finetune_tune.study import AS_WRITTEN, BEST, WINNER, Study, ended_well
-from finetune_tune.trial import Trial
+from finetune_tune.trial import Settings, Trial
 from finetune_tune.worker import POLL
 
 TEST = "test"
@@ -54,13 +56,11 @@ class Claim:
     """Winner − recipe as it is written, the mean over the seeds."""
     low: float
     high: float
-    """The end of the 95% interval of the difference, for other rows and other seeds."""
-    rows_error: float
-    """Standard error from the rows."""
-    seeds_error: float
-    """Standard error from the seeds; 0 if there is one."""
+    """The ends of the 95% interval of the difference: for other rows, and with several seeds for other seeds."""
     verdict: str
     """``better``, ``worse`` or ``inconclusive``."""
+    folders: Sequence[str]
+    """The folders of the winner and of the recipe as it is written. `finetune compare` says the same of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +85,12 @@ class Conclusion:
     """Searched key → its share of what the scores at the first rung depend on."""
     steps: int
     """Steps that the trials made."""
+    repeated: int
+    """How many of them were made again, by trials that had ended before the study got more trials or hours."""
     full_steps: int
     """Steps that the same trials would have made without pauses."""
+    earlier: Sequence[int]
+    """Trials that won before the study got more trials, and were scored on test, too."""
     claim: Claim | None
     """None if there is no test split, or no seed to train again with."""
 
@@ -112,89 +116,116 @@ def conclude(study: Study, *, has_test: bool, reporter: Reporter) -> Conclusion:
     write_atomically(study.output / BEST, dump_yaml(best))
     claim = None
     if study.settings.seeds and has_test:
-        _train_again(study, best, reporter=reporter)
-        claim = claimed(study)
+        written = recipe_to_mapping(study.plan.recipe)
+        written.pop("search", None)
+        name = f"{WINNER}-{winner.name}"
+        _train_again(study, {name: best, AS_WRITTEN: written}, reporter=reporter)
+        claim = claimed(study, name)
     return _described(study, trials, winner, claim)
 
 
 def best_recipe(study: Study, winner: Trial) -> dict[str, Any]:
     """Return the recipe of the winner as plain mappings; a learning rate that finetune chose is written out."""
     content = searched(study.plan.recipe, study.space, winner.chosen)
-    content["output"] = str(study.output / WINNER / "run")
+    content["output"] = str(study.output / Path(BEST).stem)
     plan = make_plan(recipe_from_mapping(content, name=BEST), study.plan.plugins)
     if chosen := choose_rate(plan.recipe, plan.task, plan.strategy, folder=plan.model.path):
         content["training"] |= chosen.training
     return {key: value for key, value in content.items() if value is not None}
 
 
-def seeds_of(study: Study) -> list[int]:
+def seeds_at_end(settings: Settings) -> list[int]:
     """Return the seeds of the runs at the end: none of them is that of the trials."""
-    return [study.settings.seed + 1 + number for number in range(study.settings.seeds)]
+    return [settings.seed + 1 + number for number in range(settings.seeds)]
 
 
-def folder_of(study: Study, name: str, seed: int) -> Path:
-    """Return the folder of a run at the end."""
-    return study.output / name / f"seed-{seed}"
+def folder_of(study: Study, name: str) -> Path:
+    """Return the folder of the runs at the end: one of several seeds, or an ordinary run folder for one seed."""
+    seeds = seeds_at_end(study.settings)
+    return study.output / (name if len(seeds) > 1 else f"{name}-{seed_folder(seeds[0])}")
 
 
-def _train_again(study: Study, best: Mapping[str, Any], *, reporter: Reporter) -> None:
-    """Train the winner and the recipe as it is written with each seed; several workers share the runs."""
-    written = recipe_to_mapping(study.plan.recipe)
-    written.pop("search", None)
-    left = [(name, seed) for seed in seeds_of(study) for name in (WINNER, AS_WRITTEN)]
-    while left:
-        name, seed = left.pop(0)
-        output = folder_of(study, name, seed)
-        with study.claim(f"{name}-{seed}") as is_mine:
-            if not is_mine:
-                left.append((name, seed))
-                time.sleep(POLL)
-                continue
-            recipe = recipe_from_mapping(best if name == WINNER else written, name=name)
-            recipe = replace(recipe.with_seed(seed), output=str(output))  # with the rows of the trials
-            reporter.note(f"{name.replace('-', ' ')}, seed {seed}")
-            run(make_plan(recipe, study.plan.plugins), auto_resume=True, reporter=Reporter())
-
-
-def claimed(study: Study) -> Claim:
-    """Compare the runs at the end on the test split, row by row.
+def require_enough_seeds(study: Study) -> None:
+    """Check that the runs at the end of an earlier call have no more seeds than this call wants.
 
     Raises:
-        BadData: They were scored on different rows.
+        OutputExists: They have.
     """
-    seeds = seeds_of(study)
-    results = {name: [Result.load(folder_of(study, name, seed)) for seed in seeds] for name in (WINNER, AS_WRITTEN)}
-    first = results[WINNER][0]
-    for result in [*results[WINNER], *results[AS_WRITTEN]]:
-        if result.fingerprints.get(TEST) != first.fingerprints.get(TEST):
-            raise BadData(
-                f"{first.directory} and {result.directory} have different rows of test. Give the test split a file of "
-                "its own, and no limit."
-            )
-    records = {name: [records_of(each.directory, TEST) for each in found] for name, found in results.items()}
-    found = paired_difference(
-        evaluator_of(first), records[WINNER], records[AS_WRITTEN], units=units_of(first, TEST), seed=study.settings.seed
-    )
-    if found is None:
+    known, wanted = len(seeds_of(study.output / AS_WRITTEN)), study.settings.seeds
+    if 1 < wanted < known:
+        raise OutputExists(
+            f"--seeds: the study in {str(study.output)!r} has trained with {known} seeds at its end, and --seeds is "
+            f"{wanted}. Leaving out some of them would choose seeds by their scores. Use --seeds {known} or more."
+        )
+
+
+def _train_again(study: Study, recipes: Mapping[str, Mapping[str, Any]], *, reporter: Reporter) -> None:
+    """Train recipes with the new seeds; several workers share them.
+
+    Args:
+        study: The study.
+        recipes: Name of the folder → recipe.
+        reporter: Shows the progress.
+    """
+    left = list(recipes)
+    while left:
+        name = left.pop(0)
+        with study.claim(name) as is_mine:
+            if not is_mine:
+                left.append(name)
+                time.sleep(POLL)
+                continue
+            seeds = seeds_at_end(study.settings)
+            reporter.note(f"{name}: {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}")
+            train(study, recipes[name], folder_of(study, name), seeds)
+
+
+def train(study: Study, content: Mapping[str, Any], output: Path, seeds: Sequence[int]) -> None:
+    """Train a recipe with each seed on the rows of the trials, or continue what an earlier call has begun."""
+    recipe = recipe_from_mapping(content, name=output.name)
+    if len(seeds) == 1:
+        alone = replace(recipe.with_seed(seeds[0]), output=str(output))
+        run(make_plan(alone, study.plan.plugins), auto_resume=True, reporter=Reporter())
+        return
+    dataset = replace(recipe.dataset, seed=recipe.data_seed)
+    several = replace(recipe, dataset=dataset, seeds=tuple(seeds), output=str(output))
+    run_seeds(make_plan(several, study.plan.plugins), auto_resume=True, reporter=Reporter())
+
+
+def claimed(study: Study, winner: str) -> Claim:
+    """Compare the runs at the end on the test split, as `finetune compare` does.
+
+    Args:
+        study: The study.
+        winner: Name of the folder of the winner.
+
+    Raises:
+        BadData: They were scored on different rows, or the score is not defined.
+    """
+    folders = [folder_of(study, name) for name in (AS_WRITTEN, winner)]
+    comparison = compare_runs(folders, split=TEST)
+    written, found = comparison.runs
+    if found.difference is None:
         raise BadData(f"test: {study.settings.primary} is not defined on its rows, so nothing can be compared.")
-    low, high = found.interval()
-    sign = study.settings.sign
-    verdict = "inconclusive"
-    if low > 0 or high < 0:
-        verdict = "better" if sign * found.value > 0 else "worse"
-    scores = {name: [each.scores[TEST][study.settings.primary] for each in runs] for name, runs in results.items()}
     return Claim(
-        rows=len(records[WINNER][0]),
-        seeds=seeds,
-        winner=scores[WINNER],
-        as_written=scores[AS_WRITTEN],
-        difference=found.value,
-        low=low,
-        high=high,
-        rows_error=found.rows_error,
-        seeds_error=found.seeds_error,
-        verdict=verdict,
+        rows=comparison.size,
+        seeds=seeds_at_end(study.settings),
+        winner=_scores(folders[1], study.settings),
+        as_written=_scores(folders[0], study.settings),
+        difference=found.difference["value"],
+        low=found.difference["low"],
+        high=found.difference["high"],
+        verdict=found.verdict,
+        folders=[found.run, written.run],
     )
+
+
+def _scores(folder: Path, settings: Settings) -> list[float]:
+    """Return the primary score of test of each seed."""
+    result = load_result(folder)
+    if isinstance(result, Result):
+        return [result.scores[TEST][settings.primary]]
+    return list(result.seed_scores[TEST][settings.primary])
 
 
 def _described(study: Study, trials: Sequence[Trial], winner: Trial, claim: Claim | None) -> Conclusion:
@@ -209,7 +240,7 @@ def _described(study: Study, trials: Sequence[Trial], winner: Trial, claim: Clai
             probability = races.compare(trial, winner, len(trial.rungs) - 1)
             if probability is not None and probability >= LEVEL:
                 alike[trial.state].append(trial.number)
-    steps = sum(trial.rungs[-1].step for trial in trials if trial.rungs)
+    steps = sum(trial.rungs[-1].step + trial.repeated for trial in trials if trial.rungs)
     full = [each.steps for each in last.values() if each is not None]
     return Conclusion(
         winner=winner.number,
@@ -221,6 +252,16 @@ def _described(study: Study, trials: Sequence[Trial], winner: Trial, claim: Clai
         not_continued=alike["stopped"],
         importance=sampling.importances(study.space.parameters, trials, settings),
         steps=steps,
+        repeated=sum(trial.repeated for trial in trials),
         full_steps=sum(full),
+        earlier=_earlier(study, winner) if claim else (),
         claim=claim,
     )
+
+
+def _earlier(study: Study, winner: Trial) -> list[int]:
+    """Return the trials that were scored on test as winners, when the study had fewer trials."""
+    found = set()
+    for path in study.output.glob(f"{WINNER}-*/{RESULT}"):
+        found.add(int(path.parent.name.split("-")[1]))
+    return sorted(found - {winner.number})

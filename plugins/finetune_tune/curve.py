@@ -41,6 +41,7 @@ from finetune.kit import (
     write_atomically,
 )
 from finetune_tune.extrapolation import Extrapolation, extrapolate
+from finetune_tune.one_process import require_one_process
 
 CURVE = "curve.json"
 SETTINGS = "curve-settings.json"
@@ -85,6 +86,7 @@ def curve(recipe: Recipe, plugins: Plugins, *, seeds: int = 3, reporter: Reporte
         OutputExists: The output holds something else.
         FinetuneError: A run is refused or fails. The runs that have finished are kept.
     """
+    require_one_process("curve")
     _refuse(recipe)
     reporter = reporter or Reporter()
     output = Path(recipe.output)
@@ -148,10 +150,6 @@ def _refuse(recipe: Recipe) -> None:
         )
     if recipe.python:
         raise BadOptions(f"python: the recipe needs objects that no file holds: {', '.join(recipe.python)}.")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise BadOptions(
-            "a learning curve makes its runs one after another, in one process. Start it without torchrun."
-        )
 
 
 def _require_place(output: Path) -> None:
@@ -264,11 +262,10 @@ def summarize(recipe: Recipe, parts: Sequence[Part], results: Sequence[Result]) 
     count = len(parts) // len(sizes)
     scores = np.array([result.scores[split].get(name, np.nan) for result in results]).reshape(len(sizes), count)
     records = [records_of(result.directory, split) for result in results]
-    drawn = resampled_scores(
-        [evaluator_of(result) for result in results], records, units=units_of(first, split), seed=recipe.seed
-    )
-    resampled = drawn.reshape(len(drawn), len(sizes), count).mean(axis=2)
-    found = extrapolate(sizes, scores, resampled, seed=recipe.seed)
+    evaluators = [evaluator_of(result) for result in results]
+    resampled = resampled_scores(evaluators, records, units_of(first, split), seed=recipe.seed).get(name)
+    drawn = np.full((1, len(results)), np.nan) if resampled is None else resampled.drawn
+    found = extrapolate(sizes, scores, drawn.reshape(-1, len(sizes), count).mean(axis=2), seed=recipe.seed)
     factor, unit = scale_of(first, name)
     steps = np.array([result.steps for result in results]).reshape(len(sizes), count)
     return {

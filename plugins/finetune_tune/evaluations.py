@@ -148,4 +148,4 @@ class Races:
         if not self.settings.greater_is_better:
             first, second = second, first  # a greater score is worse
         found = paired_difference(self.evaluator, [first], [second], units=ours.units, seed=self.settings.seed)
-        return None if found is None else found.probability_of_less()
+        return None if found is None else found.probability_of_less

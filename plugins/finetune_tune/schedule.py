@@ -6,6 +6,10 @@ Two rules decide. *Halving*: of the trials at a rung, the best third continues, 
 successive halving, Li et al. 2020). *Racing*: from a third of its steps on, a trial is dropped for good when the paired
 test on the rows of validation says that it is worse than the best at its rung. Halving saves time and claims nothing;
 racing claims that a trial is worse, so its error is bounded, see `level`.
+
+A study that is over can get more trials or hours. Then all trials are ranked together: one that was stopped continues
+if it is among the best third now. One that was dropped does so, too, if its test is not significant at the level of the
+larger number of trials; else more trials would raise the probability of a false drop.
 """
 
 from __future__ import annotations
@@ -39,7 +43,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Continue:
-    """Continue a paused trial to a rung."""
+    """Continue a trial to a rung: one that is paused, or one that had ended before the study got more trials."""
 
     trial: Trial
     rung: int
@@ -97,7 +101,7 @@ def decide(trials: Sequence[Trial], settings: Settings, compare: Compare, *, tim
     worse = _worse(trials, settings, compare)
     if worse is not None:
         return worse
-    promoted = _promoted(trials, settings, last=False)
+    promoted = _promoted(trials, settings, compare, last=False)
     if promoted is not None and not time_is_up:
         return promoted
     if len(trials) < settings.trials and not time_is_up:
@@ -105,7 +109,7 @@ def decide(trials: Sequence[Trial], settings: Settings, compare: Compare, *, tim
     if any(trial.state == "running" for trial in trials):
         return Wait()
     if not time_is_up or not any(trial.state == "complete" for trial in trials):
-        promoted = _promoted(trials, settings, last=True)
+        promoted = _promoted(trials, settings, compare, last=True)
         if promoted is not None:
             return promoted
     for trial in trials:
@@ -123,26 +127,43 @@ def ranked(trials: Sequence[Trial], rung: int, settings: Settings) -> list[Trial
 def _worse(trials: Sequence[Trial], settings: Settings, compare: Compare) -> Drop | None:
     """Return a paused trial that is worse than the best at its rung by the paired test, if there is one."""
     for trial in trials:
-        if trial.state != "paused":
-            continue
-        rung = len(trial.rungs) - 1
-        if settings.shares[rung] < RACED_FROM:
-            continue
-        best = ranked(trials, rung, settings)[0]
-        if best.number == trial.number:
-            continue
-        probability = compare(trial, best, rung)
-        if probability is not None and probability < level(settings):
-            return Drop(trial, best, probability)
+        if trial.state == "paused" and (found := _raced(trial, trials, settings, compare)):
+            return found
     return None
 
 
-def _promoted(trials: Sequence[Trial], settings: Settings, *, last: bool) -> Continue | None:
+def _raced(trial: Trial, trials: Sequence[Trial], settings: Settings, compare: Compare) -> Drop | None:
+    """Return that a trial is worse than the best at its rung, if the paired test says so."""
+    rung = len(trial.rungs) - 1
+    best = ranked(trials, rung, settings)[0]
+    if settings.shares[rung] < RACED_FROM or best.number == trial.number:
+        return None
+    probability = compare(trial, best, rung)
+    if probability is None or probability >= level(settings):
+        return None
+    return Drop(trial, best, probability)
+
+
+def _can_continue(trial: Trial, trials: Sequence[Trial], settings: Settings, compare: Compare) -> bool:
+    """Return whether a trial that was scored at a rung can go on to the next."""
+    if trial.state == "paused":
+        return True
+    if trial.state == "dropped" and trial.worse_than is not None:
+        probability = compare(trial, trials[trial.worse_than], len(trial.rungs) - 1)
+        if probability is not None and probability < level(settings):
+            return False
+    elif trial.state != "stopped":
+        return False
+    return _raced(trial, trials, settings, compare) is None
+
+
+def _promoted(trials: Sequence[Trial], settings: Settings, compare: Compare, *, last: bool) -> Continue | None:
     """Return the trial that continues next, from the highest rung that has one.
 
     Args:
         trials: All trials.
         settings: Those of the study.
+        compare: The paired test.
         last: Whether nothing else is left to do. Then a part of a third counts as one, so that some trial ends.
     """
     for rung in reversed(range(len(settings.shares) - 1)):
@@ -150,6 +171,6 @@ def _promoted(trials: Sequence[Trial], settings: Settings, *, last: bool) -> Con
         share = len(found) / FACTOR
         quota = math.ceil(share) if last else math.floor(share)
         for trial in found[:quota]:
-            if trial.state == "paused" and len(trial.rungs) == rung + 1:
+            if len(trial.rungs) == rung + 1 and _can_continue(trial, trials, settings, compare):
                 return Continue(trial, rung + 1)
     return None

@@ -1,7 +1,8 @@
 """The trials of a study in an Optuna storage, which `optuna-dashboard` opens.
 
-Optuna cannot continue a trial that it has ended, so a trial stays ``RUNNING`` there until it has. Its user attribute
-``finetune`` holds what `finetune_tune.trial` describes.
+Optuna cannot continue a trial that it has ended, so a trial stays ``RUNNING`` there until it has. If a trial continues
+after its end, because the study got more trials, Optuna gets another trial for it, whose user attribute ``continues``
+is our number of the trial. The user attribute ``finetune`` holds what `finetune_tune.trial` describes.
 """
 
 from __future__ import annotations
@@ -107,14 +108,20 @@ class Trials:
 
     def all(self) -> list[Trial]:
         """Return the trials in the order of their numbers."""
-        found = []
+        newest = self._newest()
+        return [from_mapping(newest[number].user_attrs[RECORD]) for number in sorted(newest)]
+
+    def _newest(self) -> dict[int, FrozenTrial]:
+        """Return the number of each trial, and the newest trial of Optuna for it."""
+        found = {}
         for frozen in self.storage.get_all_trials(self.study_id, deepcopy=False):
             if RECORD in frozen.user_attrs:
-                found.append(from_mapping(frozen.user_attrs[RECORD]))
-        return sorted(found, key=lambda trial: trial.number)
+                found[int(frozen.user_attrs[RECORD]["number"])] = frozen
+        return found
 
     def add(self, trial: Trial) -> None:
-        """Record a new trial, in one transaction."""
+        """Record a new trial, or one that continues after its end, in one transaction."""
+        continues = {"continues": trial.number} if trial.rungs else {}
         parameters = {parameter.key: parameter for parameter in self.space}
         frozen = FrozenTrial(
             number=-1,
@@ -124,24 +131,24 @@ class Trials:
             datetime_complete=None,
             params=dict(trial.chosen),
             distributions={key: distribution_of(parameters[key]) for key in trial.chosen},
-            user_attrs={RECORD: as_mapping(trial)},
+            user_attrs={**continues, RECORD: as_mapping(trial)},
             system_attrs={},
-            intermediate_values={},
+            intermediate_values={place: rung.score for place, rung in enumerate(trial.rungs)},
             trial_id=-1,
         )
         self.storage.create_new_trial(self.study_id, template_trial=frozen)
 
     def update(self, trial: Trial) -> None:
         """Record how a trial stands; if it has ended, Optuna learns that, too."""
-        number = self.storage.get_trial_id_from_study_id_trial_number(self.study_id, trial.number)
+        identity = self._newest()[trial.number]._trial_id
         for place, rung in enumerate(trial.rungs):
-            self.storage.set_trial_intermediate_value(number, place, rung.score)
+            self.storage.set_trial_intermediate_value(identity, place, rung.score)
         if trial.reason:
-            self.storage.set_trial_user_attr(number, "reason", trial.reason)
-        self.storage.set_trial_user_attr(number, RECORD, as_mapping(trial))
+            self.storage.set_trial_user_attr(identity, "reason", trial.reason)
+        self.storage.set_trial_user_attr(identity, RECORD, as_mapping(trial))
         if trial.state in ENDED:
             values = [trial.rungs[-1].score] if trial.rungs and trial.state != "failed" else None
-            self.storage.set_trial_state_values(number, _STATES[trial.state], values)
+            self.storage.set_trial_state_values(identity, _STATES[trial.state], values)
 
 
 def distribution_of(parameter: Parameter) -> BaseDistribution:

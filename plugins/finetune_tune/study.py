@@ -22,7 +22,8 @@ STUDY = "study.json"
 TRIALS, EVALUATIONS, CLAIMS = "trials", "evaluations", "claims"
 """Folders of a study: run folders of the trials, their evaluations, and locks of workers."""
 WINNER, AS_WRITTEN = "winner", "as-written"
-"""Folders of the runs at the end: the recipe of the winner, and the recipe as it is written."""
+"""Folders of the runs at the end: the recipe of the winner, with the number of its trial, and the recipe as it is
+written."""
 BEST = "best.yaml"
 FORMAT = 1
 """Number of the format of `study.json` and of what the storage holds."""

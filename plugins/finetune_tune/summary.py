@@ -44,10 +44,13 @@ def sentences(found: Conclusion, trials: Sequence[Trial], settings: Settings) ->
         shares = [f"{key} {value:.0%}" for key, value in found.importance.items()]
         yield f"What the scores at the first rung depend on (PED-ANOVA): {', '.join(shares)}."
     if found.full_steps:
-        yield (
+        text = (
             f"The trials made {found.steps:,} steps; without pauses they would have made {found.full_steps:,} "
             f"({found.steps / found.full_steps:.0%})."
         )
+        if found.repeated:
+            text += f" {found.repeated:,} of the steps were repeated when the study was continued."
+        yield text
     failed = [trial for trial in trials if trial.state == "failed"]
     for trial in failed:
         yield f"Trial {trial.number} failed: {trial.reason}"
@@ -77,6 +80,11 @@ def _claim(found: Conclusion, settings: Settings) -> Iterator[str]:
     yield f"{says}: {change} {where}."
     if len(claim.seeds) == 1:
         yield "One seed does not show how much the difference depends on the seed. Use --seeds 3."
+    if found.earlier:
+        yield (
+            f"Before the study was continued, {_named(found.earlier)} won and was scored on the same rows of test. "
+            "Each further look at test makes a false claim more probable."
+        )
 
 
 def _optimism(found: Conclusion, trials: Sequence[Trial], settings: Settings) -> Iterator[str]:
@@ -86,14 +94,33 @@ def _optimism(found: Conclusion, trials: Sequence[Trial], settings: Settings) ->
     direction = "high" if settings.greater_is_better else "low"
     yield (
         f"The score of the winner on validation is {verdicts.format_score(found.score)}. The best of {scored} trials "
-        f"on {found.rows:,} rows is expected to look {points(found.optimism)} too {direction}, and "
-        f"{points(found.optimism_if_equal)} if all were equally good. Do not report it."
+        f"on {found.rows:,} rows is expected to look too {direction} by "
+        f"{bias(found.optimism, found.optimism_if_equal)}. Do not report it."
     )
 
 
-def points(value: float) -> str:
-    """Return a difference of scores in words."""
-    return verdicts.format_score(value)
+def bias(expected: float, if_equal: float) -> str:
+    """Return a selection bias in words, also one that is smaller than what is shown.
+
+    >>> bias(0.012, 0.034)
+    '0.012, and by 0.034 if all were equally good'
+    >>> bias(0.0001, 0.034)
+    'less than 0.001, and by 0.034 if all were equally good'
+    >>> bias(0.0001, 0.0004)
+    'less than 0.001, even if all were equally good'
+    """
+    shown, shown_if_equal = _magnitude(expected), _magnitude(if_equal)
+    if shown == shown_if_equal == _LESS:
+        return f"{_LESS}, even if all were equally good"
+    return f"{shown}, and by {shown_if_equal} if all were equally good"
+
+
+_LESS = "less than 0.001"
+
+
+def _magnitude(value: float) -> str:
+    shown = verdicts.format_score(value)
+    return _LESS if shown == verdicts.format_score(0.0) else shown
 
 
 def _not_worse(found: Conclusion) -> Iterator[str]:

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 State = Literal["running", "paused", "complete", "dropped", "stopped", "incompatible", "failed"]
 """``running`` and ``paused`` trials can continue. The others have ended: ``dropped`` by the paired test, ``stopped``
-because better ones were continued, ``incompatible`` before the first step, ``failed`` by an error."""
+because better ones were continued, ``incompatible`` before the first step, ``failed`` by an error. If the study gets
+more trials or hours, ``stopped`` and ``dropped`` trials can continue, too; see `finetune_tune.schedule`."""
 
 ENDED = ("complete", "dropped", "stopped", "incompatible", "failed")
 
@@ -48,6 +49,10 @@ class Trial:
     rungs: tuple[Rung, ...] = ()
     reason: str = ""
     """Why it ended, or why it is not compared."""
+    worse_than: int | None = None
+    """For a dropped trial, the number of the trial than which the paired test says that it is worse."""
+    repeated: int = 0
+    """Steps that were made again, because the trial had ended without a checkpoint when the study was continued."""
 
     @property
     def name(self) -> str:

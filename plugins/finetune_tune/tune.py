@@ -9,7 +9,8 @@ from pathlib import Path
 from finetune.errors import BadRecipe, Interrupted
 from finetune.kit import Plan, Reporter, add_recipe_folder, discover, make_plan, prepare, read_recipe
 from finetune_tune import report
-from finetune_tune.conclusion import Conclusion, conclude
+from finetune_tune.conclusion import Conclusion, conclude, require_enough_seeds
+from finetune_tune.one_process import require_one_process
 from finetune_tune.space import check_space, space_of, with_evaluations
 from finetune_tune.study import STUDY, open_study
 from finetune_tune.trial import Settings, Trial
@@ -55,6 +56,7 @@ def tune(
     Raises:
         FinetuneError: The recipe or its space is wrong, too many trials fail, or a signal stops the study.
     """
+    require_one_process("tune", "For several GPUs, give --workers: each has a GPU and trains trials of its own.")
     reporter = reporter or Reporter()
     read = read_recipe(recipe, tuple(overrides))
     add_recipe_folder(recipe)
@@ -75,6 +77,7 @@ def tune(
         reporter.note(f"cannot be combined: {values}: {reason}")
     has_test = _check_data(plan, reporter=reporter)
     study = open_study(plan, space, settings, storage=storage)
+    require_enough_seeds(study)
     reporter.note(f"searched: {', '.join(each.key for each in space.parameters)} ({space.source})")
     if workers > 1:
         options = {"trials": trials, "hours": hours, "seeds": seeds, "storage": storage}

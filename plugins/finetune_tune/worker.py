@@ -95,16 +95,25 @@ def _begun(study: Study, trials: list[Trial], step: schedule.Step, held: ExitSta
         study.trials.add(trial)
         return trial
     if isinstance(step, schedule.Continue):
-        trial = replace(step.trial, state="running", target=step.rung)
+        trial = replace(step.trial, state="running", target=step.rung, reason="", worse_than=None)
         held.enter_context(study.claimed(trial.name))
-        study.trials.update(trial)
+        if step.trial.state == "paused":
+            study.trials.update(trial)
+            return trial
+        steps = trial.rungs[-1].step
+        trial = replace(trial, repeated=trial.repeated + steps)
+        reporter.note(
+            f"trial {trial.number} had ended ({step.trial.state}) and continues, because the study has more trials or "
+            f"hours now. Its checkpoint is gone, so its first {steps} steps are repeated"
+        )
+        study.trials.add(trial)
         return trial
     if isinstance(step, schedule.Drop):
         reason = (
             f"worse than trial {step.better.number} at rung {len(step.trial.rungs)}: paired test on the rows of "
             f"validation, p = {step.probability:.2g}"
         )
-        study.trials.update(replace(step.trial, state="dropped", reason=reason))
+        study.trials.update(replace(step.trial, state="dropped", reason=reason, worse_than=step.better.number))
         remove_checkpoints(study.folder_of(step.trial))
         reporter.note(f"trial {step.trial.number} is dropped: {reason}")
     if isinstance(step, schedule.Stop):
@@ -187,23 +196,43 @@ def train(study: Study, trial: Trial, *, reporter: Reporter) -> tuple[list[Evalu
     Returns:
         Its evaluations, and whether it has made all its steps.
     """
-    output, share = study.folder_of(trial), study.settings.shares[trial.target]
-    evaluations = study.output / EVALUATIONS / trial.name
+    output, shares = study.folder_of(trial), study.settings.shares
+    share, evaluations = shares[trial.target], study.output / EVALUATIONS / trial.name
     if (step := _paused_before(output, evaluations, share)) is not None:
         return read_all(evaluations, until=step), False
     if output.is_dir() and not (output / "recipe.yaml").is_file():
         shutil.rmtree(output)  # killed before it wrote anything
+    for earlier, rung in zip(shares, trial.rungs, strict=False):
+        if _newest_step(output) < rung.step:  # it had ended, so its checkpoint is gone
+            _train_to(study, trial, earlier)
+    complete = _train_to(study, trial, share)
+    return read_all(evaluations), complete
+
+
+def _train_to(study: Study, trial: Trial, share: float) -> bool:
+    """Train a trial to a share of its steps, and return whether it has made all of them."""
+    output, evaluations = study.folder_of(trial), study.output / EVALUATIONS / trial.name
     recipe = recipe_of_trial(study.plan.recipe, study.space, trial.chosen, output=str(output))
     callbacks: list[Any] = [WriteEvaluations(evaluations, study.settings)]
     if share < 1:
         callbacks.append(PauseAfter(share))
     plan = make_plan(recipe, study.plan.plugins, objects=PythonObjects(callbacks=callbacks))
-    quiet = Reporter()
     try:
-        run(plan, auto_resume=True, reporter=quiet)
+        run(plan, auto_resume=True, reporter=Reporter())
     except Paused:
-        return read_all(evaluations), False
-    return read_all(evaluations), True
+        return False
+    return True
+
+
+def _newest_step(output: Path) -> int:
+    """Return the step of the newest checkpoint; 0 without one."""
+    newest = newest_checkpoint(output)
+    return _state_of(output / newest)["global_step"] if newest else 0
+
+
+def _state_of(checkpoint: Path) -> dict[str, int]:
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    return {name: int(state[name]) for name in ("global_step", "max_steps")}
 
 
 def _paused_before(output: Path, evaluations: Path, share: float) -> int | None:
@@ -211,8 +240,8 @@ def _paused_before(output: Path, evaluations: Path, share: float) -> int | None:
     newest = newest_checkpoint(output)
     if newest is None or share >= 1:
         return None
-    state = json.loads((output / newest / "trainer_state.json").read_text(encoding="utf-8"))
-    step = int(state["global_step"])
+    state = _state_of(output / newest)
+    step = state["global_step"]
     made = any(each.step == step for each in read_all(evaluations))
     reached = share * state["max_steps"] <= step < state["max_steps"]
     return step if made and reached else None

@@ -2,7 +2,8 @@
 
 Each trial has a true accuracy at each rung. Its answers on the rows of validation and test are drawn, with rows that
 are hard for all trials, so that the trials are correlated as real ones are. The code that decides is that of
-`finetune tune`: `schedule.decide`, the paired test of `evaluations.Races`, and the interval of the conclusion.
+`finetune tune`: `schedule.decide`, the paired test of `evaluations.Races`, and the interval of `finetune compare`,
+which the conclusion repeats.
 
     python tests/benchmarks/tune_simulation.py --studies 1000
 """
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune.evaluation import paired
+from finetune.evaluation import evidence, sides
 from finetune.evaluation.bootstrap import ratios
 from finetune.interfaces import Evaluator, Tallies
 from finetune_tune import schedule
@@ -43,7 +44,7 @@ class Accuracy(Evaluator):
         return {"accuracy": float(np.mean(records))}
 
     def tallies(self, records: Any) -> Tallies:
-        """Return sums, for the jackknife."""
+        """Return sums, for the resamples."""
         return ratios({"accuracy": (records, np.ones(len(records)))}, most={"accuracy": 1.0})
 
 
@@ -129,8 +130,8 @@ def searched(settings: Settings, records: dict[tuple[int, int], Any]) -> tuple[l
     def compare(trial: Trial, other: Trial, rung: int) -> float | None:
         key = (trial.number, other.number, rung)
         if key not in known:
-            found = paired.difference(evaluator, [records[trial.number, rung]], [records[other.number, rung]])
-            known[key] = None if found is None else found.probability_of_less()
+            found = sides.difference(evaluator, [records[trial.number, rung]], [records[other.number, rung]])
+            known[key] = None if found is None else found.probability_of_less
         return known[key]
 
     trials: list[Trial] = []
@@ -162,8 +163,11 @@ def claims(world: World, winner: float, written: float, rng: np.random.Generator
     for accuracy in (winner, written):
         noise = world.seed_noise * rng.standard_normal(world.seeds)
         runs.append([answers(accuracy + each, hardness, rng) for each in noise])
-    found = paired.difference(Accuracy(), runs[0], runs[1])
-    return found is not None and found.interval()[0] > 0
+    if world.seeds == 1:
+        single = evidence.compare(Accuracy(), runs[0][0], runs[1][0]).get("accuracy")
+        return single is not None and single["low"] > 0
+    found = sides.difference(Accuracy(), runs[0], runs[1])
+    return found is not None and found.both.low > 0
 
 
 def rates(found: Sequence[Found]) -> dict[str, float]:

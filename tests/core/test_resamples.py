@@ -9,7 +9,7 @@ import pytest
 import toy
 
 from finetune.evaluation.bootstrap import ratios
-from finetune.evaluation.resamples import resampled_scores
+from finetune.evaluation.sides import sampled
 from finetune.interfaces import Tallies
 
 
@@ -31,7 +31,7 @@ RUNS = [records(right) for right in RIGHT]
 
 @pytest.mark.parametrize("evaluator", [WithTallies(), toy.Accuracy()])
 def test_resamples_have_the_mean_and_the_spread_of_the_score(evaluator: Any) -> None:
-    drawn = resampled_scores([evaluator, evaluator], RUNS, seed=1)
+    drawn = sampled([evaluator, evaluator], RUNS, None, seed=1)["accuracy"].drawn
     scores = RIGHT.mean(axis=1)
     assert drawn.mean(axis=0) == pytest.approx(scores, abs=0.01)
     assert drawn.std(axis=0) == pytest.approx(np.sqrt(scores * (1 - scores) / 200), rel=0.15)
@@ -39,7 +39,7 @@ def test_resamples_have_the_mean_and_the_spread_of_the_score(evaluator: Any) -> 
 
 @pytest.mark.parametrize("evaluator", [WithTallies(), toy.Accuracy()])
 def test_each_resample_draws_the_same_rows_for_all_runs(evaluator: Any) -> None:
-    drawn = resampled_scores([evaluator, evaluator], [RUNS[0], RUNS[0]], seed=1)
+    drawn = sampled([evaluator, evaluator], [RUNS[0], RUNS[0]], None, seed=1)["accuracy"].drawn
     assert (drawn[:, 0] == drawn[:, 1]).all()
     assert drawn[:, 0].std() > 0
 
@@ -47,7 +47,7 @@ def test_each_resample_draws_the_same_rows_for_all_runs(evaluator: Any) -> None:
 @pytest.mark.parametrize("evaluator", [WithTallies(), toy.Accuracy()])
 def test_units_are_drawn_whole(evaluator: Any) -> None:
     units = np.arange(200) // 100  # two units, so three different scores at most
-    drawn = resampled_scores([evaluator], RUNS[:1], units=units, seed=1)
+    drawn = sampled([evaluator], RUNS[:1], units, seed=1)["accuracy"].drawn
     halves = RIGHT[0].reshape(2, 100).mean(axis=1)
     possible = sorted({halves[0], halves[1], halves.mean()})
     assert np.unique(drawn.round(9)) == pytest.approx(possible)

@@ -312,12 +312,17 @@ def test_seeds_are_given_in_python_with_callbacks_and_rows(folder: Path, tmp_pat
     assert "With two seeds, the interval of the mean is too narrow" in (tmp_path / "run" / "README.md").read_text()
 
 
-def test_both_signatures_of_train_are_those_of_the_function() -> None:
+def test_all_signatures_of_train_are_those_of_the_function() -> None:
+    """Without a recipe, the type of the result follows from `seeds`. A recipe can have `seeds` itself."""
     whole = typing.get_type_hints(api.train)
-    for other in typing.get_overloads(api.train):
-        hints = typing.get_type_hints(other)
+    alone, with_recipe, with_seeds = (typing.get_type_hints(each) for each in typing.get_overloads(api.train))
+    for hints in (alone, with_recipe, with_seeds):
         assert list(hints) == list(whole)
-        assert {name for name in hints if hints[name] != whole[name]} == {"seeds", "return"}
+        assert {name for name in hints if hints[name] != whole[name]} <= {"recipe", "seeds", "return"}
+    assert (alone["recipe"], alone["seeds"], alone["return"]) == (type(None), type(None), api.Trained)
+    assert (with_recipe["seeds"], with_recipe["return"]) == (type(None), api.Trained | Any)
+    assert with_recipe["recipe"] | None == whole["recipe"]
+    assert (with_seeds["recipe"], with_seeds["return"]) == (whole["recipe"], SeedsResult)
 
 
 @pytest.mark.parametrize(

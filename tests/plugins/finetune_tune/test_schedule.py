@@ -66,6 +66,33 @@ def test_the_levels_of_all_tests_of_a_trial_add_up_to_five_percent() -> None:
     assert schedule.level(replace(SETTINGS, trials=27)) * others * raced == pytest.approx(0.05)
 
 
+def test_a_stopped_trial_continues_if_more_trials_make_room() -> None:
+    over = [trial(0, 0.9, 0.9, 0.9, state="complete"), trial(1, 0.8, state="stopped"), trial(2, 0.7, state="stopped")]
+    assert decide(over, replace(SETTINGS, trials=3), equal) == Finish()
+    more = [*over, trial(3, 0.1), trial(4, 0.2), trial(5, 0.3)]
+    assert decide(more, replace(SETTINGS, trials=6), equal) == Continue(over[1], 1)
+    assert decide(more, replace(SETTINGS, trials=9), equal, time_is_up=True) == Stop(more[3])
+
+
+def test_a_dropped_trial_continues_if_its_test_is_too_weak_for_more_trials() -> None:
+    dropped = replace(trial(1, 0.8, 0.8, state="dropped"), worse_than=0)
+    trials = [trial(0, 0.9, 0.9, 0.9, state="complete"), dropped]
+    trials += [trial(number, 0.1, 0.1, state="stopped") for number in range(2, 6)]
+    few, many = replace(SETTINGS, trials=6), replace(SETTINGS, trials=60)
+    weak = 0.9 * schedule.level(few)
+    assert weak > schedule.level(many)
+    assert decide(trials, few, lambda *_: weak) == Finish()
+    assert decide(trials, many, lambda *_: weak) == Continue(dropped, 2)
+    assert decide(trials, many, lambda *_: 0.9 * schedule.level(many)) == Start(6)
+
+
+def test_a_stopped_trial_that_is_worse_than_a_new_one_does_not_continue() -> None:
+    trials = [trial(0, 0.9, 0.9, 0.9, state="complete"), trial(1, 0.8, 0.8, state="stopped")]
+    trials += [trial(number, 0.1, 0.1, state="stopped") for number in range(2, 6)]
+    assert decide(trials, replace(SETTINGS, trials=6), equal) == Continue(trials[1], 2)
+    assert decide(trials, replace(SETTINGS, trials=6), lambda *_: 0.0) == Finish()
+
+
 def test_a_failed_trial_takes_no_place_of_a_third() -> None:
     trials = [trial(0, 0.9, state="failed"), trial(1, 0.5), trial(2, 0.4), trial(3, 0.3)]
     assert decide(trials, SETTINGS, equal) == Continue(trials[1], 1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +12,27 @@ import optuna
 import pytest
 import studies
 import yaml
+from click.testing import CliRunner
 from safetensors.torch import load_file
 
 import finetune
+from finetune.cli import main
 from finetune.errors import BadOptions, BadRecipe, OutputExists
 from finetune.evaluation.comparison import compare
 from finetune_tune import worker
+from finetune_tune.summary import sentences
 from finetune_tune.tune import Tuned, tune
 from finetune_tune.worker import TooManyFailed
 
 
 def weights(directory: Path) -> dict[str, Any]:
     return {name: tensor.tolist() for name, tensor in load_file(directory / "model.safetensors").items()}
+
+
+def folder_of_winner(study: Tuned) -> Path:
+    claim = study.conclusion.claim
+    assert claim is not None
+    return Path(claim.folders[0])
 
 
 def test_a_study_ends_each_trial_and_completes_one(study: Tuned) -> None:
@@ -48,13 +59,43 @@ def test_no_trial_reads_the_test_split(study: Tuned) -> None:
 def test_the_winner_and_the_recipe_are_trained_with_the_same_new_seeds(study: Tuned) -> None:
     claim = study.conclusion.claim
     assert claim is not None and list(claim.seeds) == [43, 44]
-    for name in ("winner", "as-written"):
-        for seed, score in zip(claim.seeds, claim.winner if name == "winner" else claim.as_written, strict=True):
-            result = json.loads((study.output / name / f"seed-{seed}" / "result.json").read_text())
+    winner = f"winner-{study.trials[study.conclusion.winner].name}"
+    assert claim.folders == [str(study.output / winner), str(study.output / "as-written")]
+    for folder, scores in zip(claim.folders, (claim.winner, claim.as_written), strict=True):
+        for seed, score in zip(claim.seeds, scores, strict=True):
+            result = json.loads((Path(folder) / f"seed-{seed}" / "result.json").read_text())
             assert result["scores"]["test"]["accuracy"] == score and result["recipe"]["seed"] == seed
-    mean = sum(claim.winner) / 2 - sum(claim.as_written) / 2
-    assert claim.difference == pytest.approx(mean)
-    assert claim.low <= claim.difference <= claim.high
+
+
+def test_compare_says_the_same_as_the_study(study: Tuned) -> None:
+    claim = study.conclusion.claim
+    assert claim is not None
+    winner, written = claim.folders
+    call = CliRunner(catch_exceptions=False).invoke(main, ["compare", written, winner, "--json"])
+    found = json.loads(call.output)["runs"][1]
+    assert found["difference"] == {"value": claim.difference, "low": claim.low, "high": claim.high}
+    assert found["verdict"] == claim.verdict and found["seeds"] == claim.seeds
+    assert found["basis"] == "The difference is paired over the rows and over the seeds 43 and 44."
+
+
+def test_seeds_can_be_added_at_the_end_and_not_left_out(study: Tuned, tmp_path: Path) -> None:
+    copied = shutil.copytree(study.output.parent, tmp_path / "copy")
+    override = f"output={copied / 'study'}"
+    storage = copied / "study" / "study.db"
+    with sqlite3.connect(storage) as database:
+        database.execute("UPDATE studies SET study_name = ?", [str(copied / "study")])
+    shutil.copytree(folder_of_winner(study), copied / "study" / "winner-0009")  # as if another trial had won before
+    more = tune(copied / "recipe.yaml", [override], trials=4, seeds=3)
+    assert more.conclusion.earlier == [9]
+    assert "trial 9 won and was scored on" in " ".join(sentences(more.conclusion, more.trials, more.settings))
+    first, claim = study.conclusion.claim, more.conclusion.claim
+    assert first is not None and claim is not None
+    assert claim.winner[:2] == list(first.winner) and list(claim.seeds) == [43, 44, 45]
+    with pytest.raises(OutputExists, match=r"trained with 3 seeds at its end, and --seeds is 2.*Use --seeds 3"):
+        tune(copied / "recipe.yaml", [override], trials=4, seeds=2)
+    alone = tune(copied / "recipe.yaml", [override], trials=4, seeds=1).conclusion.claim
+    assert alone is not None and alone.winner == [first.winner[0]]
+    assert alone.folders[1] == str(copied / "study" / "as-written-seed-43")
 
 
 def test_a_trial_that_has_ended_keeps_no_checkpoint(study: Tuned) -> None:
@@ -66,7 +107,7 @@ def test_best_yaml_is_the_recipe_of_the_winner(study: Tuned) -> None:
     best = yaml.safe_load((study.output / "best.yaml").read_text())
     assert best["training"]["learning_rate"] == study.trials[study.conclusion.winner].chosen["training.learning_rate"]
     assert best["dataset"]["splits"] == {} and "search" not in best
-    trained = json.loads((study.output / "winner" / "seed-43" / "result.json").read_text())["recipe"]
+    trained = json.loads((folder_of_winner(study) / "seed-43" / "result.json").read_text())["recipe"]
     for key in ("training", "strategy", "dataset"):
         assert set(best[key]) <= set(trained[key])
         assert all(trained[key][name] == value for name, value in best[key].items() if value is not None)
@@ -83,7 +124,7 @@ def test_optuna_reads_the_storage(study: Tuned) -> None:
 
 def test_complete_trials_are_ordinary_runs(study: Tuned) -> None:
     winner = study.output / "trials" / study.trials[study.conclusion.winner].name
-    found = compare([winner, study.output / "winner" / "seed-44"], split="validation")
+    found = compare([winner, folder_of_winner(study) / "seed-44"], split="validation")
     assert found.size == 30 and found.recipes["seed"] == [42, 44]
 
 
@@ -160,6 +201,27 @@ def test_a_finished_study_is_only_shown(study: Tuned, monkeypatch: pytest.Monkey
     assert again.conclusion == study.conclusion
 
 
+def test_more_trials_continue_those_that_had_ended(toy_base: Path, tmp_path: Path) -> None:
+    """Rates so small leave all scores equal, and of equal trials the first continues."""
+    space = {"training.learning_rate": {"low": 1e-9, "high": 1e-8, "log": True}}
+    path = studies.recipe(tmp_path, toy_base, training={"learning_rate": 1e-9}, search=space)
+    first = tune(path, trials=2, seeds=0)
+    assert [trial.state for trial in first.trials] == ["complete", "stopped"]
+    assert len(first.trials[1].rungs) == 1 and not list((first.output / "trials").glob("*/checkpoint-*"))
+    (evaluation,) = (first.output / "evaluations" / "0001").glob("*.json")
+    before, written = evaluation.read_text(), evaluation.stat().st_mtime_ns
+    more = tune(path, trials=4, seeds=0)
+    assert [len(trial.rungs) for trial in more.trials] == [3, 2, 1, 1]
+    assert [trial.repeated for trial in more.trials] == [0, 1, 0, 0]
+    assert [[rung.step for rung in trial.rungs] for trial in more.trials[:2]] == [[1, 3, 9], [1, 3]]
+    assert evaluation.read_text() == before and evaluation.stat().st_mtime_ns > written
+    assert more.conclusion.steps == 9 + 3 + 1 + 1 + 1
+    assert "1 of the steps were repeated" in " ".join(sentences(more.conclusion, more.trials, more.settings))
+    loaded = optuna.load_study(study_name=None, storage=f"sqlite:///{more.output / 'study.db'}")
+    assert [trial.user_attrs.get("continues") for trial in loaded.trials] == [None, None, None, None, 1]
+    assert not [trial for trial in loaded.trials if trial.state.name == "RUNNING"]
+
+
 def test_another_space_is_another_study(study: Tuned) -> None:
     path = study.output.parent / "recipe.yaml"
     wider = "search={training.learning_rate: {low: 1e-4, high: 1e-1, log: true}}"
@@ -186,7 +248,7 @@ def test_the_runs_at_the_end_have_the_rows_of_the_trials(toy_base: Path, tmp_pat
     assert found.conclusion.claim is not None and found.conclusion.claim.rows == 20
     results = [
         json.loads((found.output / run / "result.json").read_text())
-        for run in ("trials/0000", "winner/seed-43", "winner/seed-44", "as-written/seed-43")
+        for run in ("trials/0000", "winner-0000/seed-43", "winner-0000/seed-44", "as-written/seed-43")
     ]
     assert len({each["fingerprints"]["train"] for each in results}) == 1
     assert {each["recipe"]["seed"] for each in results} == {42, 43, 44}
@@ -196,6 +258,20 @@ def test_a_study_whose_trials_fail_is_stopped(toy_base: Path, tmp_path: Path) ->
     path = studies.recipe(tmp_path, toy_base, search={"preprocessor.poison": [1, 2]}, training={"max_steps": 2})
     with pytest.raises(TooManyFailed, match=r"4 of \d trials failed.*\n  Diverged: step"):
         tune(path, trials=9, seeds=0)
+
+
+@pytest.mark.parametrize(
+    ("command", "advice"), [("tune", "For several GPUs, give --workers"), ("curve", "Call `finetune curve` without it")]
+)
+def test_processes_of_torchrun_are_refused_in_one_line(
+    command: str, advice: str, toy_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = studies.recipe(tmp_path, toy_base)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    call = CliRunner(catch_exceptions=False).invoke(main, [command, str(path), "-q"])
+    assert call.exit_code == 2
+    assert f"error: finetune {command} makes its runs one after another" in call.stderr and advice in call.stderr
+    assert len(call.stderr.splitlines()) == 1 and not (tmp_path / "study").exists()
 
 
 @pytest.mark.parametrize(
