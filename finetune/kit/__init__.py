@@ -47,6 +47,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.plan import Plan
     from finetune.plan import make as make_plan
     from finetune.plugins import Plugins, add_recipe_folder, discover, find_code, resolve
+    from finetune.prediction import EncodedRow, Predictor
     from finetune.progress import Console, Reporter, suppress_progress_bars
     from finetune.python_objects import PythonObjects
     from finetune.recipe import Recipe
@@ -123,6 +124,7 @@ __all__ = [
     "Console",
     "Conversion",
     "DuplicateCounter",
+    "EncodedRow",
     "JsonArrayReader",
     "JsonLinesReader",
     "Key",
@@ -134,6 +136,7 @@ __all__ = [
     "PauseAfter",
     "Plan",
     "Plugins",
+    "Predictor",
     "PythonObjects",
     "Recipe",
     "RecordsCallback",

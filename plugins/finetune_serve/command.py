@@ -1,0 +1,96 @@
+"""`finetune serve`."""
+
+from __future__ import annotations
+
+import click
+
+from finetune.kit import cli_parameters
+
+
+@click.command("serve")
+@click.argument("model", type=cli_parameters.RunPath(file_okay=False))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address; 0.0.0.0 for all networks.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 for a free one.")
+@click.option(
+    "--max-body-mb",
+    type=click.FloatRange(min=0, min_open=True),
+    default=4,
+    show_default=True,
+    help="Most megabytes of the body of a request.",
+)
+@click.option(
+    "--max-characters",
+    type=click.IntRange(min=1),
+    default=100_000,
+    show_default=True,
+    help="Most characters of all texts of a row.",
+)
+@click.option(
+    "--max-requests",
+    type=click.IntRange(min=1),
+    default=256,
+    show_default=True,
+    help="Most requests that wait for the model; the next one is refused.",
+)
+@click.option(
+    "--batch-tokens",
+    type=click.IntRange(min=1),
+    default=16_384,
+    show_default=True,
+    help="Most tokens that the model gets at once.",
+)
+@click.option(
+    "--max-wait-ms",
+    type=click.FloatRange(min=0),
+    default=2,
+    show_default=True,
+    help="How long a request waits for others, so that the model gets them together.",
+)
+@cli_parameters.base
+@cli_parameters.accept_changes
+@cli_parameters.modules
+@cli_parameters.trust_code
+@cli_parameters.loudness
+def command(
+    model: str,
+    host: str,
+    port: int,
+    max_body_mb: float,
+    max_characters: int,
+    max_requests: int,
+    batch_tokens: int,
+    max_wait_ms: float,
+    base: str | None,
+    accept_changes: bool,
+    quiet: bool,
+) -> None:
+    """Serve the MODEL of a finished run over HTTP.
+
+    POST /predict answers rows as `finetune predict` does: `{"column": value}` for one, `{"rows": [{…}, {…}]}` for
+    several. GET /info names the columns, /docs lists all paths, /metrics is for Prometheus, /health for load balancers.
+    Ctrl-C or SIGTERM stops the server after the requests that it has taken.
+
+    There is no password. Anyone who can reach the address can use the model; by default that is this machine alone.
+    """  # fmt: skip
+    from finetune.kit import cli_output
+
+    with cli_output.loading(quiet=quiet):
+        import finetune
+        from finetune_serve import server
+        from finetune_serve.app import build
+        from finetune_serve.limits import Limits
+
+    limits = Limits(
+        body_bytes=int(max_body_mb * (1 << 20)),
+        characters=max_characters,
+        requests=max_requests,
+        batch_tokens=batch_tokens,
+        wait_seconds=max_wait_ms / 1000,
+    )
+    listener = server.listen(host, port)
+    with cli_output.reporter(quiet=quiet).phase("load the model"):
+        loaded = finetune.load(model, base=base, accept_changes=accept_changes)
+    app = build(loaded, limits)
+    if not quiet:
+        click.echo(f"Serving {loaded.plan.recipe.task} at {server.address_of(listener, host)} (Ctrl-C stops)", err=True)
+    server.serve(app, listener, seconds=limits.read_seconds)
