@@ -13,13 +13,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import finetune
 from finetune.kit import to_json
-from finetune_serve import info
+from finetune_serve import chat_paths, info
 from finetune_serve.body import ReadBody
 from finetune_serve.limits import Limits
 from finetune_serve.metrics import Metrics
 from finetune_serve.refusals import Refused
 from finetune_serve.rows import parse, rows_of
 from finetune_serve.worker import Worker
+from finetune_serve.writing import can_chat
 
 if TYPE_CHECKING:
     from finetune.api import FineTuned
@@ -73,7 +74,10 @@ def build(model: FineTuned, limits: Limits) -> FastAPI:
     app.state.worker, app.state.metrics = worker, metrics
     app.add_exception_handler(Refused, _refuse)
     _add_predict(app, model, worker, limits)
-    _add_facts(app, model, worker, limits)
+    chats = can_chat(model)
+    if chats:
+        chat_paths.add(app, model, worker, limits)
+    _add_facts(app, worker, info.info(model, limits, chats=chats))
     _add_pages(app)
     app.add_middleware(ReadBody, limits=limits, refused=metrics.count_refusal)
     app.add_middleware(Counted, metrics=metrics)
@@ -157,9 +161,7 @@ def _add_predict(app: FastAPI, model: FineTuned, worker: Worker, limits: Limits)
         return _json(answers[0] if asked.is_single else {"rows": answers}, status)
 
 
-def _add_facts(app: FastAPI, model: FineTuned, worker: Worker, limits: Limits) -> None:
-    facts = info.info(model, limits, chats=False)
-
+def _add_facts(app: FastAPI, worker: Worker, facts: dict[str, Any]) -> None:
     @app.get("/health", response_class=Response, tags=["server"])
     async def health() -> Response:
         """Say whether requests are answered: status 200, or 503 while the server stops."""

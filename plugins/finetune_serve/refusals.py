@@ -18,6 +18,8 @@ CODES: dict[str, tuple[int, str]] = {
     "not-an-object": (422, "the body, or a row, is not a JSON object"),
     "no-rows": (422, "the body has no rows"),
     "bad-row": (422, "the task cannot use the row; the message says why"),
+    "bad-parameter": (422, "a parameter of a chat is unknown, or has a value that it cannot have"),
+    "prompt-too-long": (422, "the messages of a chat leave no room for an answer"),
     "too-many-requests": (429, "more requests wait than `--max-requests` allows; send it again later"),
     "prediction-failed": (500, "the model failed on the row; the log of the server says why"),
     "stopping": (503, "the server is stopping"),
