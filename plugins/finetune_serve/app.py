@@ -181,7 +181,7 @@ def _add_facts(app: FastAPI, worker: Worker, facts: dict[str, Any]) -> None:
 
 
 def _add_pages(app: FastAPI) -> None:
-    for path, name in {"/docs": "docs.html"}.items():
+    for path, name in {"/": "index.html", "/docs": "docs.html"}.items():
         text = files("finetune_serve").joinpath(name).read_text(encoding="utf-8")
 
         def page(text: str = text) -> Response:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
 import click
 
 from finetune.kit import cli_parameters
@@ -46,6 +49,20 @@ from finetune.kit import cli_parameters
     show_default=True,
     help="How long a request waits for others, so that the model gets them together.",
 )
+@click.option(
+    "--dockerfile",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    callback=cli_parameters.not_empty,
+    help="Serve nothing; write a Dockerfile, compose.yaml and requirements.txt into this folder.",
+)
+@click.option(
+    "--with",
+    "engine",
+    type=click.Choice(["vllm", "transformers"]),
+    help="Print the command with which this engine serves the merged model, and run it if it is installed here.",
+)
+@click.option("--dry-run", is_flag=True, help="With --with: print the commands only.")
 @cli_parameters.base
 @cli_parameters.accept_changes
 @cli_parameters.modules
@@ -60,6 +77,9 @@ def command(
     max_requests: int,
     batch_tokens: int,
     max_wait_ms: float,
+    dockerfile: str | None,
+    engine: str | None,
+    dry_run: bool,
     base: str | None,
     accept_changes: bool,
     quiet: bool,
@@ -72,6 +92,14 @@ def command(
 
     There is no password. Anyone who can reach the address can use the model; by default that is this machine alone.
     """  # fmt: skip
+    if dry_run and engine is None:
+        raise click.UsageError("--dry-run has an effect with --with only.")
+    if dockerfile is not None:
+        _write_container(Path(dockerfile), Path(model))
+        return
+    if engine is not None:
+        _use_engine(Path(model), engine, host=host, port=port, dry_run=dry_run)
+        return
     from finetune.kit import cli_output
 
     with cli_output.loading(quiet=quiet):
@@ -94,3 +122,28 @@ def command(
     if not quiet:
         click.echo(f"Serving {loaded.plan.recipe.task} at {server.address_of(listener, host)} (Ctrl-C stops)", err=True)
     server.serve(app, listener, seconds=limits.read_seconds)
+
+
+def _write_container(folder: Path, run: Path) -> None:
+    """Write the files of a container, and say how to use them."""
+    from finetune_serve import container
+
+    given = click.get_current_context()
+    options = {}
+    for name in ("max_body_mb", "max_characters", "max_requests", "batch_tokens", "max_wait_ms"):
+        if given.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            options[f"--{name.replace('_', '-')}"] = f"{given.params[name]:g}"
+    container.write(folder, run, options=options)
+    click.echo(f"Wrote {', '.join(container.NAMES)} into {folder}.")
+    click.echo(f"docker compose --file {shlex.quote(str(folder / 'compose.yaml'))} up --build")
+
+
+def _use_engine(run: Path, engine: str, *, host: str, port: int, dry_run: bool) -> None:
+    """Print the commands with which another engine serves a run, and run them."""
+    from finetune_serve import engines
+
+    planned = engines.plan(run, engine, host=host, port=port)
+    for line in engines.lines(planned):
+        click.echo(line)
+    if not dry_run:
+        engines.start(planned)

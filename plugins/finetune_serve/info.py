@@ -35,6 +35,7 @@ TYPES: Mapping[str, Mapping[str, Any]] = {
 def columns(model: FineTuned) -> list[dict[str, Any]]:
     """Return the columns that the task reads: name, kind, what it holds, and whether each row must have it.
 
+    A column that changes what the model reads, and that no row of train has, is left out: no row may have it.
     ``also`` is the name that the column has in the data of the run, if it is another one: rows can use either.
 
     Args:
@@ -46,10 +47,12 @@ def columns(model: FineTuned) -> list[dict[str, Any]]:
     theirs = {ours: name for name, ours in source.columns.items()}
     found = []
     for name in needs.inputs:
+        use = model.result.column_use.get(name) if name in needs.consistent else None
+        if use == "none":
+            continue
         values = known.get(name, Values(what=""))
         must = name in needs.required and name not in source.constants
-        if name in needs.consistent:
-            must = model.result.column_use.get(name) == "all"
+        must = must or use == "all"
         column = {"name": name, "kind": values.kind, "what": values.what, "required": must}
         if name in theirs:
             column["also"] = theirs[name]

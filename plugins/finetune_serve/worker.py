@@ -229,7 +229,7 @@ class Worker:
         records = self._predictor.predict([row.encoded for row in batch])
         for row, record in zip(batch, records, strict=True):
             if taken := OURS & record.keys():
-                raise BadOptions(f"evaluator: a record has the key {taken.pop()!r}, which an answer needs.")
+                raise BadOptions(f"evaluator: a record has the key {min(taken)!r}, which an answer needs.")
             answer = {**record, "tokens_lost": row.encoded.tokens_lost}
             if row.request.asked.highlights:
                 answer["highlights"] = self._predictor.highlights(row.encoded, record)

@@ -97,7 +97,7 @@ class Text:
         return held
 
 
-class _Pieces(BaseStreamer):  # type: ignore[misc]
+class _Pieces(BaseStreamer):
     """Gets the tokens from ``generate``; the first call has the prompt."""
 
     def __init__(self, text: Text, emit: Callable[[str], None]) -> None:
