@@ -50,6 +50,7 @@ def plan(run: Path, engine: str, *, host: str, port: int) -> Plan:
         merged = run.with_name(f"{run.name}-merged")
         merge = ("finetune", "merge", str(run), "--output", str(merged))
     name = run.absolute().name
+    serve: tuple[str, ...]
     if engine == "vllm":
         serve = ("vllm", "serve", str(merged), "--served-model-name", name, "--host", host, "--port", str(port))
     else:
