@@ -53,12 +53,7 @@ class Refused(Exception):
 
 
 def error_of(error: BadData) -> dict[str, Any]:
-    """Return what is wrong with a row: the first finding that makes it bad, and all findings.
-
-    >>> found = Finding(code="text-empty", message="the text is empty.", fix="Add it.", column="text")
-    >>> error_of(BadData("1 finding", findings=[found]))["code"]
-    'text-empty'
-    """
+    """Return what is wrong with a row: the first finding that makes it bad, and all findings."""
     bad = [finding for finding in error.findings if finding.level != "warning"]
     if not bad:
         return {"code": "bad-row", "message": str(error), "fix": ""}

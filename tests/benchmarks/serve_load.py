@@ -78,7 +78,7 @@ def texts(count: int, seed: int) -> list[str]:
 
 
 def ask(connection: http.client.HTTPConnection, row: Any) -> tuple[int, Any]:
-    connection.request("POST", "/predict", json.dumps(row))
+    connection.request("POST", "/predict", json.dumps(row), {"content-type": "application/json"})
     answer = connection.getresponse()
     return answer.status, json.loads(answer.read())
 
