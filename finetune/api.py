@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 import sys
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -18,14 +17,8 @@ from finetune.training import upstream
 
 upstream.import_bitsandbytes()  # before anything else imports transformers, which would import it with a warning
 
-from transformers import (
-    EvalPrediction,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    TrainerCallback,
-    TrainingArguments,
-    set_seed,
-)
+from datasets import Dataset
+from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
 from finetune import base as bases
 from finetune import data, front_door, models, prediction, run_seeds, trust
@@ -36,7 +29,7 @@ from finetune import recipe as recipes
 from finetune import result as results
 from finetune import run as runs
 from finetune.checkpoint_folders import MANIFEST
-from finetune.data import Examples, features, storage
+from finetune.data import Examples, storage
 from finetune.data.feature_cache import FeatureCache
 from finetune.errors import BadData, BadOptions, BadRecipe, FinetuneError, Incompatible, OutputExists
 from finetune.evaluation import scoring
@@ -44,16 +37,18 @@ from finetune.evaluation.summary import FILE, Evaluation, intervals_and_units
 from finetune.interfaces import Evaluator, Job, Preprocessor, Record, Row, Strategy, Task
 from finetune.plan import Plan
 from finetune.plugins import Plugins, add_folder, discover, resolve
-from finetune.prediction import BLOCK_ROWS, Asked, Blocks, Output, Predict, Written
+from finetune.prediction import BLOCK_ROWS, Asked, Blocks, Inference, Output, Predict, Predictor, Written
 from finetune.progress import Console, Reporter
 from finetune.python_objects import ROWS, PythonObjects
 from finetune.recipe import Choice, Model, Recipe, Source, options
 from finetune.result import RECIPE, RESULT, Result, as_plain
 from finetune.seeds_result import SeedsResult
 from finetune.training import callbacks, checkpoints
-from finetune.training import trainer as training
 from finetune.training.arguments import LIMITS, check_generation, device_arguments
 from finetune.user_code import described, place_of
+
+IN_MEMORY = 10_000
+"""Most rows given in Python that are predicted without a file."""
 
 
 @overload
@@ -926,23 +921,34 @@ class FineTuned:
         return self._predict_rows([rows])[0] if isinstance(rows, Mapping) else self._predict_rows(rows)
 
     def _predict_rows(self, examples: Iterable[Row]) -> list[Record]:
-        constants = self._constants()
-        rows = [{**constants, **row} for row in examples]
+        rows = list(examples)
         if not rows:
             return []
+        records = self._for_inference()._records(self._checked(rows), answers=False)
+        return [as_plain(record) for record in records]
+
+    def _checked(self, examples: Sequence[Any]) -> Dataset:
+        """Return rows to predict with the column names of the task.
+
+        Raises:
+            BadData: A row is bad.
+        """
+        constants = self._constants()
+        given = front_door.examples_of(list(examples), self.plan.preprocessor.needs())
+        rows = [{**constants, **row} for row in given]
         inputs = self.plan.preprocessor.needs().inputs
         columns = {theirs: ours for theirs, ours in self.plan.recipe.dataset.columns.items() if ours in inputs}
         found = data.from_rows(
             {"test": rows},
             self.plan.preprocessor,
-            columns=front_door.renames_of(columns, {"test": rows}),
+            columns={theirs: ours for theirs, ours in columns.items() if any(theirs in row for row in rows)},
             fit=False,
             answers=False,
             column_use=self.result.column_use,
             tokenizer=lambda: self.tokenizer,
+            in_memory=len(rows) <= IN_MEMORY,
         )
-        records = self._for_inference()._records(found.splits["test"], answers=False)
-        return [as_plain(record) for record in records]
+        return found.splits["test"]
 
     def _for_inference(self) -> FineTuned:
         """Return the same model with a preprocessor that does not pack examples."""
@@ -1242,13 +1248,26 @@ class FineTuned:
             cache: Keeps the features; None for none.
             fingerprint: That of all examples, if there is a cache.
         """
+        inference = self._inference(reporter=reporter)
+
+        def predict(examples: Any, number: int) -> list[Record]:
+            made = inference.features(
+                examples, answers=answers, reporter=reporter, cache=cache, fingerprint=fingerprint
+            )
+            if made.from_cache and reporter is not None:
+                reporter.note("the features come from the cache")
+            return inference.records(made, number=number)
+
+        return predict
+
+    def _inference(self, *, reporter: Reporter | None = None) -> Inference:
+        """Return what makes features and records, with the task's trainer."""
         known = prediction_options(self.plan.task)
         given = {name: value for name, value in self.plan.recipe.training.items() if name in known}
-        scratch = storage.folder()  # a trainer needs one, and writes nothing
         job = Job(
             task=self.plan.task,
             recipe=self.plan.recipe,
-            output=scratch,
+            output=storage.folder(),  # a trainer needs one, and writes nothing
             seed=self.plan.recipe.seed,
             model=self.model,
             tokenizer=self.tokenizer,
@@ -1269,31 +1288,19 @@ class FineTuned:
             base=self._load_base,
             callbacks=[callbacks.ShowPredictionProgress(reporter or Reporter())],
         )
-        trainer: Any = None
+        return Inference(job)
 
-        def predict(examples: Any, number: int) -> list[Record]:
-            nonlocal trainer
-            made = features.make(
-                examples,
-                preprocessor=self.plan.preprocessor,
-                tokenizer=self.tokenizer,
-                task=self.plan.task,
-                split="test",
-                answers=answers,
-                reporter=reporter,
-                cache=cache,
-                fingerprint=fingerprint,
-            )
-            if made.from_cache and reporter is not None:
-                reporter.note("the features come from the cache")
-            if trainer is None:
-                trainer = resolve(self.plan.task.trainer)(job)
-            set_seed(job.seed + number)  # sampled text must not depend on which blocks were predicted before
-            predictions = training.predict(trainer, examples=made.examples, features=made.features, job=job)
-            return training.records_of(self.plan.evaluator, predictions)
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of everything that a prediction depends on, except the rows: model, tokenizer, options."""
+        return self._digest(Path(self.result.directory))
 
-        weakref.finalize(predict, shutil.rmtree, scratch, ignore_errors=True)
-        return predict
+    def predictor(self) -> Predictor:
+        """Return an object that predicts rows which arrive one by one, as a server gets them.
+
+        It gives the same records as `predict`, builds its trainer once, keeps everything in memory, and has an error
+        for each bad row where `predict` raises one for all rows.
+        """
+        return Predictor(self._for_inference()._inference(), self._checked)
 
 
 class Trained(Result):

@@ -24,7 +24,7 @@ from finetune.data.sources import ROLES, Files
 from finetune.data.splits import BadRows, Split
 from finetune.data.streaming import StreamedBadRows, StreamedSplit
 from finetune.data.streams import Survey
-from finetune.data.table import PythonRows, Table, Tabulator
+from finetune.data.table import MemoryWriter, PythonRows, Table, Tabulator, Writer
 from finetune.errors import BadData, did_you_mean, listed
 from finetune.interfaces import Finding, Preprocessor, Row
 from finetune.plugins import Plugins
@@ -193,6 +193,7 @@ def from_rows(
     column_use: Mapping[str, str] | None = None,
     tokenizer: Callable[[], Any] | None = None,
     learn_form: bool = False,
+    in_memory: bool = False,
 ) -> Examples:
     """Return the checked examples of rows that are given in Python.
 
@@ -210,6 +211,7 @@ def from_rows(
         column_use: See `load`.
         tokenizer: See `load`.
         learn_form: See `load`.
+        in_memory: Whether the rows stay in memory. Else they lie in a file until the process ends.
 
     Raises:
         BadData: A finding stops the run.
@@ -224,7 +226,8 @@ def from_rows(
     used = _used(preprocessor, source.columns, needed=needed, answers=answers)
     tables = {}
     for role, content in parts.items():
-        tables[role] = _table(content, split=role, needed=needed, used=used, report=report)
+        writer = MemoryWriter() if in_memory else None
+        tables[role] = _table(content, split=role, needed=needed, used=used, report=report, writer=writer)
     gathered = _assemble(
         tables, source, preprocessor, report=report, seed=seed, fit=fit, answers=answers, found=list(splits)
     )
@@ -752,11 +755,19 @@ def _sizes(table: Table) -> dict[str | None, int]:
     return dict(zip(table.files, table.sizes, strict=True)) if table.files else {None: table.read}
 
 
-def _table(content: Any, *, split: str, needed: Iterable[str], used: frozenset[str] | None, report: Report) -> Table:
+def _table(
+    content: Any,
+    *,
+    split: str,
+    needed: Iterable[str],
+    used: frozenset[str] | None,
+    report: Report,
+    writer: Writer | None = None,
+) -> Table:
     """Return rows that are given in Python as a table."""
     if isinstance(content, Dataset):
         return Table(rows=content, read=len(content))
-    tabulator = Tabulator(split=split, report=report, needed=frozenset(needed), used=used)
+    tabulator = Tabulator(split=split, report=report, needed=frozenset(needed), used=used, writer=writer)
     rows = PythonRows(content)
     tabulator.read(rows, measured=rows, file=None, header=False)
     return tabulator.finish()

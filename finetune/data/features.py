@@ -46,7 +46,14 @@ class Features:
         """
         if size >= len(self.examples):
             return self
-        chosen = sorted(default_rng(seed).choice(len(self.examples), size=size, replace=False).tolist())
+        return self.select(sorted(default_rng(seed).choice(len(self.examples), size=size, replace=False).tolist()))
+
+    def select(self, chosen: Sequence[int]) -> Features:
+        """Return some of the examples with their features; the counts stay those of all.
+
+        Args:
+            chosen: Positions of the examples, in order.
+        """
         place = {example: position for position, example in enumerate(chosen)}
         owners = self.features[EXAMPLE]
         features = self.features.select([row for row, owner in enumerate(owners) if owner in place])

@@ -14,7 +14,7 @@ from datasets import Dataset
 
 from finetune.data.fingerprints import content
 from finetune.data.splits import Split
-from finetune.data.table import PlaceFile
+from finetune.data.table import StoredPlaces
 
 Place = dict[str, Any]
 
@@ -33,7 +33,7 @@ class Places(Sequence[Place]):
     files: tuple[str, ...]
     sizes: tuple[int, ...]
     """Number of rows of each file, if `stored` is None."""
-    stored: PlaceFile | None
+    stored: StoredPlaces | None
     """The place of each row of the table; None if it is the position of the row."""
     positions: np.ndarray[Any, Any] | None
     """Positions of the rows in the table; None for all."""

@@ -34,7 +34,7 @@ class Writer(Protocol):
     def finish(self, schema: pa.Schema) -> Dataset | None:
         """Return the rows that were kept, with the final types; None without rows."""
 
-    def places(self) -> PlaceFile | None:
+    def places(self) -> StoredPlaces | None:
         """Return the places of all rows, if they were kept."""
 
 
@@ -53,15 +53,30 @@ class Measured(Protocol):
     characters: int
 
 
+class StoredPlaces(Protocol):
+    """File, line, row and path of each row of a table; ``file`` is a position in `Table.files`."""
+
+    @property
+    def table(self) -> pa.Table:
+        """The places."""
+
+
+@dataclass(frozen=True)
+class HeldPlaces:
+    """Places in memory."""
+
+    table: pa.Table
+
+
 @dataclass(frozen=True)
 class PlaceFile:
-    """File, line, row and path of each row of a table, in a file; another process gets the path of the file."""
+    """Places in a file; another process gets the path of the file."""
 
     path: Path
 
     @cached_property
     def table(self) -> pa.Table:
-        """The places, memory-mapped; ``file`` is a position in `Table.files`."""
+        """The places, memory-mapped."""
         return pa.ipc.open_stream(pa.memory_map(str(self.path))).read_all()
 
     def __reduce__(self) -> Any:
@@ -74,7 +89,7 @@ class Table:
 
     rows: Dataset | None
     """None if no row could be read."""
-    places: PlaceFile | None = None
+    places: StoredPlaces | None = None
     """Where each row is; None if the place of a row is its position in its file."""
     files: tuple[str, ...] = ()
     """Files that the rows come from."""
@@ -413,6 +428,33 @@ class TableWriter:
     def _close(self) -> None:
         if self._stream is not None:
             self._stream.close()
+
+
+class MemoryWriter:
+    """Keeps blocks in memory, so that a process that predicts a few rows again and again writes no files."""
+
+    def __init__(self) -> None:
+        self._batches: list[pa.RecordBatch] = []
+        self._places: list[pa.RecordBatch] = []
+
+    def write(self, batch: pa.RecordBatch, places: Sequence[Any]) -> None:
+        """Add a block with the places of its rows."""
+        self._batches.append(batch)
+        self._places.append(pa.record_batch(places, schema=_PLACES))
+
+    def finish(self, schema: pa.Schema) -> Dataset | None:
+        """Return all rows.
+
+        Raises:
+            pyarrow.ArrowInvalid: A column of numbers cannot hold an integer exactly.
+        """
+        if not self._batches:
+            return None
+        return Dataset(pa.Table.from_batches([widened(batch, schema) for batch in self._batches]))
+
+    def places(self) -> HeldPlaces:
+        """Return the places of all rows."""
+        return HeldPlaces(pa.Table.from_batches(self._places, _PLACES))
 
 
 def widened(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

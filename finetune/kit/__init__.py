@@ -58,6 +58,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.plan import Plan
     from finetune.plan import make as make_plan
     from finetune.plugins import Plugins, add_recipe_folder, discover, find_code, resolve
+    from finetune.prediction import EncodedRow, Predictor
     from finetune.processes import count as count_processes
     from finetune.progress import Console, Reporter, suppress_progress_bars
     from finetune.python_objects import PythonObjects
@@ -137,6 +138,7 @@ __all__ = [
     "Conversion",
     "CsvReader",
     "DuplicateCounter",
+    "EncodedRow",
     "JsonArrayReader",
     "JsonLinesReader",
     "Key",
@@ -147,6 +149,7 @@ __all__ = [
     "PauseAfter",
     "Plan",
     "Plugins",
+    "Predictor",
     "PythonObjects",
     "Recipe",
     "RecordsCallback",

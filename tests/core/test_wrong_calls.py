@@ -401,6 +401,8 @@ CALLS = [
     ("evaluate|{p}/run|preprocessor.max_length", "preprocessor.max_length"),
     ("evaluate|{p}/run|columns.review=text", "which has its own columns"),
     ("evaluate|no/model|--task|qa|--data|{p}/rows.csv", "no/model"),
+    ("serve|{p}/run|--task|text-classification", "which has its own task"),
+    ("serve|{p}/run|{p}/rows.csv", "POST /predict"),
     ("adopt", "FOLDER"),
     ("adopt|{p}/none|--output|{p}/new", "none"),
     ("adopt|{p}/run|--output|{p}/new", "run already"),

@@ -1,0 +1,77 @@
+"""Examples → features → records, with a trainer that is built once."""
+
+from __future__ import annotations
+
+import shutil
+import weakref
+from typing import Any
+
+from finetune.training import upstream
+
+upstream.import_bitsandbytes()  # the next import would import it too, with a warning
+
+from datasets import Dataset
+from transformers import Trainer, set_seed
+
+from finetune.data import features
+from finetune.data.feature_cache import FeatureCache
+from finetune.data.features import Features
+from finetune.interfaces import Job, Record
+from finetune.plugins import resolve
+from finetune.progress import Reporter
+from finetune.training import trainer as training
+
+
+class Inference:
+    """Makes the records of checked examples with the trainer of the task.
+
+    Args:
+        job: The model and what belongs to it. Its output folder is deleted with this object.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._trainer: Trainer | None = None
+        weakref.finalize(self, shutil.rmtree, job.output, ignore_errors=True)
+
+    @property
+    def trainer(self) -> Trainer:
+        """The trainer, which is built when it is first used."""
+        if self._trainer is None:
+            self._trainer = resolve(self.job.task.trainer)(self.job)
+        assert self._trainer is not None
+        return self._trainer
+
+    def features(
+        self,
+        examples: Dataset,
+        *,
+        answers: bool,
+        reporter: Reporter | None = None,
+        cache: FeatureCache | None = None,
+        fingerprint: str = "",
+    ) -> Features:
+        """Return the features of checked examples; see `finetune.data.features.make`."""
+        return features.make(
+            examples,
+            preprocessor=self.job.preprocessor,
+            tokenizer=self.job.tokenizer,
+            task=self.job.task,
+            split="test",
+            answers=answers,
+            reporter=reporter,
+            cache=cache,
+            fingerprint=fingerprint,
+        )
+
+    def records(self, made: Features, *, number: int = 0) -> list[Record]:
+        """Return the record of each example.
+
+        Args:
+            made: The examples with their features.
+            number: It is added to the seed: sampled text must not depend on which blocks were predicted before.
+        """
+        built: Any = self.trainer
+        set_seed(self.job.seed + number)
+        predictions = training.predict(built, examples=made.examples, features=made.features, job=self.job)
+        return training.records_of(self.job.evaluator, predictions)

@@ -1,0 +1,139 @@
+"""The files with which a model is served in a container."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
+
+from finetune.errors import BadOptions, OutputExists
+from finetune.kit import RESULT, discover, write_atomically
+
+NAMES = ("Dockerfile", "compose.yaml", ".dockerignore", "requirements.txt")
+"""The files."""
+ADAPTER = "adapter_config.json"
+"""A file of a run that holds only an adapter."""
+_LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "peft", "trl", "fastapi", "uvicorn")
+"""Libraries whose versions are those of this machine, where the model was tried."""
+_EXTRA = re.compile(r"\[(\w+)\]")
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+"""Where PyTorch is without the libraries of GPUs, which are several gigabytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What was written."""
+
+    folder: Path
+    model: str
+    """The run, as the container finds it: a path relative to the folder of the build."""
+    context: Path
+    """The folder of the build, which holds the run and the folder of the files."""
+
+
+def write(folder: Path, run: Path, *, overwrite: bool = False, options: Mapping[str, str] | None = None) -> Written:
+    """Write the files of a container that serves a run.
+
+    Args:
+        folder: Where they go.
+        run: The run folder, which is copied into the image.
+        overwrite: Whether to replace the files.
+        options: Options of `finetune serve`: ``{"--max-requests": "64"}``.
+
+    Raises:
+        OutputExists: A file exists.
+        BadOptions: The run is not in the same tree as the folder, or its base model is not in the run.
+    """
+    if not overwrite:
+        for name in NAMES:
+            if (folder / name).exists():
+                raise OutputExists(f"--dockerfile: {str(folder / name)!r} exists. Name another folder.")
+    _require_whole(run)
+    context = _common(folder.absolute(), run.absolute())
+    model = run.absolute().relative_to(context).as_posix()
+    own = folder.absolute().relative_to(context).as_posix()
+    values = {
+        "PYTHON": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "MODEL": _quoted(model),
+        "FILES": _quoted(own),
+        "INDEX": CPU_INDEX,
+        "OPTIONS": "".join(f', "{name}", "{value}"' for name, value in (options or {}).items()),
+        "CONTEXT": _quoted(Path(*[".."] * len(Path(own).parts)).as_posix() if own != "." else "."),
+        "DOCKERFILE": _quoted(f"{own}/Dockerfile" if own != "." else "Dockerfile"),
+        "NAME": "".join(sign if sign.isalnum() else "-" for sign in run.absolute().name.lower()).strip("-") or "model",
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "Dockerfile", _filled("dockerfile.txt", values))
+    write_atomically(folder / "compose.yaml", _filled("compose.txt", values))
+    write_atomically(folder / ".dockerignore", _filled("dockerignore.txt", values))
+    write_atomically(folder / "requirements.txt", requirements(run))
+    return Written(folder=folder, model=model, context=context)
+
+
+def _common(folder: Path, run: Path) -> Path:
+    """Return the deepest folder that holds both.
+
+    Raises:
+        BadOptions: That is the root of the file system, which a build would read as a whole.
+    """
+    for parent in (folder, *folder.parents):
+        if run.is_relative_to(parent) and parent != Path(parent.anchor):
+            return parent
+    raise BadOptions(
+        f"--dockerfile: {str(folder)!r} and the run {str(run)!r} are in no common folder, and a build reads all files "
+        "of one folder. Name a folder next to the run."
+    )
+
+
+def _quoted(path: str) -> str:
+    if any(sign in path for sign in '"\\\n\r$'):
+        raise BadOptions(f"--dockerfile: the path {path!r} has a sign that a Dockerfile cannot hold. Rename it.")
+    return path
+
+
+def _require_whole(run: Path) -> None:
+    if (run / ADAPTER).is_file():
+        raise BadOptions(
+            f"--dockerfile: {str(run)!r} holds an adapter without its base model. Merge them: finetune merge {run}"
+        )
+    if not any(run.glob("*.safetensors")):
+        raise BadOptions(f"--dockerfile: {str(run)!r} holds no weights (*.safetensors). Name a finished run.")
+
+
+def requirements(run: Path) -> str:
+    """Return the packages of the image, with the versions of this machine."""
+    lines = []
+    for name in _LIBRARIES:
+        try:
+            lines.append(f"{name}=={version(name).partition('+')[0]}")
+        except PackageNotFoundError:
+            continue
+    return "\n".join([f"finetune-kit[{','.join(extras(run))}]=={version('finetune-kit')}", *lines]) + "\n"
+
+
+def extras(run: Path) -> list[str]:
+    """Return the extras that the task and the strategy of a run need, and that of the server."""
+    file = run / RESULT
+    recipe = json.loads(file.read_text(encoding="utf-8"))["recipe"] if file.is_file() else {}
+    plugins = discover()
+    found = {"serve"}
+    for hook, name in (("tasks", recipe.get("task")), ("strategies", (recipe.get("strategy") or {}).get("name"))):
+        target = plugins.catalogues[hook].targets.get(str(name))
+        place = str(getattr(target, "preprocessor", target)).partition(":")[0].partition(".")[0]
+        for plugin, declared in plugins.requirements.items():
+            if getattr(plugins.manager.get_plugin(plugin), "__name__", None) == place:
+                needed = {**declared.get("*", {}), **declared.get(str(name), {})}
+                found |= {part for package in needed.values() for part in _EXTRA.findall(package)}
+    return sorted(found)
+
+
+def _filled(name: str, values: Mapping[str, str]) -> str:
+    text = files("finetune_serve").joinpath(name).read_text(encoding="utf-8")
+    for key, value in values.items():
+        text = text.replace(f"@{key}@", value)
+    return text
