@@ -180,7 +180,7 @@ def adopt(
     if output.resolve() == place.resolve():
         raise BadOptions(f"output: {str(output)!r} is the folder of the other program. Name a new folder.")
     folder.check(output, resume=False, overwrite=False)
-    said = {"columns": columns, "preprocessor": preprocessor, "evaluator": evaluator}
+    said: dict[str, Any] = {"columns": columns, "preprocessor": preprocessor, "evaluator": evaluator}
     with reporter.phase("load the model"):
         loaded = api.load(model, task=task, base=base, plugins=plugins, **said)
     history = history_of(place, model)

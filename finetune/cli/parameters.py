@@ -191,7 +191,7 @@ SECTIONS = ("columns", "preprocessor", "evaluator")
 """What a model of another program can be given on the command line, with the names of the arguments of `load`."""
 
 
-def sections(words: Sequence[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+def sections(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """Return the options of `SECTIONS` among some words, ``preprocessor.max_length=384``, and the other words.
 
     Raises:

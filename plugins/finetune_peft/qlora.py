@@ -17,7 +17,7 @@ from finetune.errors import Incompatible
 from finetune.interfaces import Base, Suggestion, Task
 from finetune.kit import replaced, require_upstream
 from finetune_peft.lora import LoraStrategy
-from finetune_peft.rates import ten_times
+from finetune_peft.rates import MEASURED, SMALL, ten_times
 from finetune_peft.strategy import PeftStrategy
 
 HEADS = (
@@ -67,8 +67,12 @@ class QLoraStrategy(PeftStrategy):
     """Further fields of `peft.LoraConfig`, verbatim."""
 
     def suggest(self, task: Task, base: Base) -> Suggestion:
-        """Return ten times the learning rate of full fine-tuning."""
-        return ten_times(base)
+        """Return the learning rate of `lora`; a third of it for small models, which the whole one throws off course."""
+        suggested = ten_times(base)
+        if base.parameters >= SMALL:
+            return suggested
+        rate = float(f"{suggested.training['learning_rate'] / 3:.2g}")
+        return Suggestion(training={"learning_rate": rate}, source=f"a third of that of lora: {MEASURED}")
 
     def search_space(self) -> Mapping[str, Any]:
         """Return the ranks that `lora` searches."""

@@ -113,7 +113,7 @@ def line(strategy: str, data: str, found: dict[float, float], *, printed: float)
     own = found[printed]
     low, high = (found[float(f"{printed * factor:.1e}")] for factor in (1 / 3, 3.0))
     below = 100 * (max(found.values()) - own)
-    met = "met" if below <= GOAL else "missed"
+    met = "met" if round(below, 1) <= GOAL else "missed"
     accuracies = " | ".join(f"{100 * score:.1f}" for score in (own, low, high))
     return f"| `{strategy}` | {data} | {printed:g} | {accuracies} | {below:.1f} | {met} |"
 
