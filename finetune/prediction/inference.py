@@ -73,5 +73,10 @@ class Inference:
         """
         built: Any = self.trainer
         set_seed(self.job.seed + number)
-        predictions = training.predict(built, examples=made.examples, features=made.features, job=self.job)
+        loaders = built.accelerator._dataloaders
+        kept = len(loaders)
+        try:
+            predictions = training.predict(built, examples=made.examples, features=made.features, job=self.job)
+        finally:
+            del loaders[kept:]  # accelerate 1.15 keeps each loader, and with it the rows, as long as it lives
         return training.records_of(self.job.evaluator, predictions)

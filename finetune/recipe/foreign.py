@@ -45,6 +45,12 @@ def read(path: Path, *, programs: Collection[str] = ()) -> Foreign:
     """
     if what := not_a_file(path):
         raise BadRecipe(f"cannot read {str(path)!r}: it is {what}, not a file.")
+    if path.suffix == ".py":
+        raise BadRecipe(
+            f"{str(path)!r} is Python, which is neither run nor read. Write its settings into a JSON file, "
+            '{"model_name_or_path": …, "train_file": …, "learning_rate": …}, and import that. Or give its objects to '
+            "finetune.train: training=TrainingArguments(…), dataset=…, model=…."
+        )
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

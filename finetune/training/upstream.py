@@ -88,6 +88,7 @@ def _assume(owners: str, attributes: str, *, to: str, by: str, kind: Kind = "att
 
 _HERE = "finetune/training/upstream.py"
 _CORE = "finetune/training/trainer.py"
+_INFERENCE = "finetune/prediction/inference.py"
 _SHARDING = "finetune/training/sharding.py"
 _RL = "plugins/finetune_trl/reinforcement/trainer.py"
 _SFT = "plugins/finetune_trl/sft/trainer.py"
@@ -117,6 +118,8 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
              to="train one model in several processes after the base model was scored"),
     *_assume("accelerate.accelerator", "_is_accelerate_prepared", by=_CORE, kind="text",
              to="train one model in several processes after the base model was scored"),
+    *_assume("accelerate.accelerator", "_dataloaders", by=_INFERENCE, kind="text",
+             to="forget the rows that it has predicted, so that a server does not keep all of them"),
     *_assume("transformers.Trainer", "create_accelerator_and_postprocess", by=_CORE,
              to="divide the weights among the processes on CPUs, too"),
     *_assume("transformers.TrainingArguments", "fsdp_plugin_args", by=_SHARDING, kind="instance",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import socket
 from collections.abc import Iterator
@@ -107,13 +106,13 @@ def serve(app: Any, listener: socket.socket, *, seconds: float) -> None:
         listener: The socket.
         seconds: How long the head of a request can take to arrive.
     """
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     config = uvicorn.Config(
         app,
         http=protocol(seconds),
         ws="none",
         lifespan="on",
         log_config=None,
+        log_level="warning",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=SECONDS_TO_STOP,

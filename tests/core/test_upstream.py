@@ -37,6 +37,7 @@ ROOT = Path(__file__).parents[2]
 FILES = sorted([*(ROOT / "finetune").rglob("*.py"), *(ROOT / "plugins").rglob("*.py")])
 FOREIGN = ("transformers", "trl", "peft", "bitsandbytes", "accelerate")
 PROMISED = {
+    "put", "end", "connection_made", "data_received", "connection_lost",
     "__init__", "train", "evaluate", "predict", "evaluation_loop", "prediction_step", "get_eval_dataloader",
     "get_test_dataloader", "get_train_dataloader", "create_model_card", "training_step", "state", "log",
     "create_accelerator_and_postprocess", "setup",

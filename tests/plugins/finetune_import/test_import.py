@@ -20,6 +20,7 @@ from finetune.cli import main
 from finetune.conversion import EMPTY, Conversion
 from finetune.errors import BadRecipe
 from finetune.plugins import discover
+from finetune.recipe import foreign
 from finetune.training.arguments import arguments
 from finetune_import import axolotl, llama_factory, texts, trainer_scripts, trl_command
 
@@ -583,3 +584,10 @@ def test_an_alias_bomb_is_refused(tmp_path: Path) -> None:
     path.write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(BadRecipe, match="at most 50,000 keys and values"):
         importing.convert(path, discover())
+
+
+def test_a_python_script_is_answered_with_what_can_be_read(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text("args = TrainingArguments(output_dir='out', learning_rate=1e-4)\n")
+    with pytest.raises(BadRecipe, match="is Python, which is neither run nor read"):
+        foreign.read(script)

@@ -132,3 +132,20 @@ def test_a_process_that_predicts_again_and_again_writes_no_files(model: FineTune
         predictor.predict([row for row in predictor.encode([{"text": "a ship"}]) if not isinstance(row, Exception)])
         model.predict(text="a ship")
     assert files() == before
+
+
+def test_a_process_that_predicts_again_and_again_keeps_no_rows(model: FineTuned) -> None:
+    """accelerate keeps each loader of a trainer, and with it the rows, unless it is told not to."""
+    import gc
+
+    from datasets import Dataset
+
+    predictor = model.predictor()
+
+    def held() -> int:
+        predictor.predict([row for row in predictor.encode(["a ship"]) if not isinstance(row, Exception)])
+        gc.collect()
+        return sum(type(each) is Dataset for each in gc.get_objects())
+
+    first = held()
+    assert [held() for _ in range(3)] == [first] * 3
