@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from finetune.plugins import Plugins, class_path
 from finetune.python_objects import ROWS
 from finetune.recipe import Model
 from finetune.recipe import options as object_options
-from finetune.result import RECIPE, Result, bare
+from finetune.result import RECIPE, RESULT, Result, bare
 from finetune.user_code import first_line
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -69,7 +70,8 @@ def is_one(place: str | Path) -> bool:
     if not folder.exists():
         return not str(place).startswith(("/", ".", "~"))
     holds_one = any((folder / name).is_file() for name in (CONFIG, bases.ADAPTER))
-    return not (folder / RECIPE).is_file() and (holds_one or bool(checkpoints(folder)))
+    is_run = any(os.path.lexists(folder / name) for name in (RECIPE, RESULT))  # also one with damaged files
+    return not is_run and (holds_one or bool(checkpoints(folder)))
 
 
 def find(

@@ -54,7 +54,8 @@ def result_of(*errors: dict[str, Any], **changed: Any) -> Result:
         "trainable_parameters": 10, "total_parameters": 100, "newly_initialized": [], "steps": 8,
         "log": [{"step": n, "loss": 1 / n, "learning_rate": 1e-4, "grad_norm": 1.0} for n in range(1, 9)],
         "phases": [Phase(name="train", seconds=75.0, peak_memory_mb=900.0)],
-        "saved_bytes": 0, "notes": [], "resumed_from": None, "started": "2026-01-02T03:04:05+00:00", "directory": "",
+        "saved_bytes": 0, "notes": [], "resumed_from": None, "adopted_from": None,
+        "started": "2026-01-02T03:04:05+00:00", "directory": "",
         "format": 3,
     }  # fmt: skip
     return Result(**{**content, **changed})
