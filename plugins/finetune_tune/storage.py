@@ -140,7 +140,8 @@ class Trials:
 
     def update(self, trial: Trial) -> None:
         """Record how a trial stands; if it has ended, Optuna learns that, too."""
-        identity = self._newest()[trial.number]._trial_id
+        number = self._newest()[trial.number].number
+        identity = self.storage.get_trial_id_from_study_id_trial_number(self.study_id, number)
         for place, rung in enumerate(trial.rungs):
             self.storage.set_trial_intermediate_value(identity, place, rung.score)
         if trial.reason:
