@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -125,14 +126,16 @@ def command(
         batch_tokens=batch_tokens,
         wait_seconds=max_wait_ms / 1000,
     )
-    listener = server.listen(host, port)
-    with cli_output.reporter(quiet=quiet).phase("load the model"):
-        loaded = finetune.load(model, task=task, base=base, accept_changes=accept_changes, **sections)
-    loaded.say(cli_output.reporter(quiet=quiet))
-    app = build(loaded, limits)
-    if not quiet:
-        click.echo(f"Serving {loaded.plan.recipe.task} at {server.address_of(listener, host)} (Ctrl-C stops)", err=True)
-    server.serve(app, listener, seconds=limits.read_seconds)
+    reporter = cli_output.reporter(quiet=quiet)
+    with closing(server.listen(host, port)) as listener:  # a port that is in use is named before the model is loaded
+        with reporter.phase("load the model"):
+            loaded = finetune.load(model, task=task, base=base, accept_changes=accept_changes, **sections)
+        loaded.say(reporter)
+        app = build(loaded, limits)
+        if not quiet:
+            address = server.address_of(listener, host)
+            click.echo(f"Serving {loaded.plan.recipe.task} at {address} (Ctrl-C stops)", err=True)
+        server.serve(app, listener, seconds=limits.read_seconds)
 
 
 def _write_container(folder: Path, run: Path) -> None:
