@@ -24,7 +24,7 @@ _LETTER = re.compile("[A-Za-z]")
 _ONES = frozenset({"1", "1.0", "true"})
 _BITS = _ONES | {"0", "0.0", "false"}
 _NO_PROSE = re.compile(
-    r"https?://\S+|\S+@\S+\.\w+|\d{4}-\d\d-\d\d.*|\d{1,2}[/.]\d{1,2}[/.]\d{2,4}.*|[0-9a-f-]{16,}|"
+    r"\S+@\S+\.\w+|https?://\S+|\d{4}-\d\d-\d\d.*|\d{1,2}[/.]\d{1,2}[/.]\d{2,4}.*|[0-9a-f-]{16,}|"
     r"(mon|tue|wed|thu|fri|sat|sun)[a-z]*,? .*\d{4}|"
     r"\d{1,2} (jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]* \d{4}.*",
     re.IGNORECASE,
