@@ -156,7 +156,7 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(name: str, bases: An
     os.kill(calls[1].pid, signal.Signals[name])
     ended = [call.wait(60) for call in calls]
     code = 128 + signal.Signals[name]
-    assert [each.exit_code for each in ended] == [code, code]
+    assert [each.exit_code for each in ended] == [code, code], [each.output[-1500:] for each in ended]
     assert f"stopped by {name} at step" in ended[0].output and ended[1].output.count("error") == 0
 
 

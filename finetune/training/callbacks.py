@@ -369,8 +369,7 @@ class StopOnSignal(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Save if a process of the run received a signal."""
-        self._agree()
-        if self.received:
+        if self._agree():  # a signal that came after the processes agreed is for the next step
             self.saving = True
             control.should_save = True
 
@@ -405,11 +404,12 @@ class StopOnSignal(TrainerCallback):
                 signal=int(self.received),
             )
 
-    def _agree(self) -> None:
-        """Take the signal that any process of the run received."""
+    def _agree(self) -> bool:
+        """Take the signal that any process of the run received; return whether there is one, in each process alike."""
         received = processes.any_of(int(self.received or 0))
         if received:
             self.received = signal.Signals(received)
+        return bool(received)
 
     def restore(self) -> None:
         """Restore the earlier signal handlers."""
