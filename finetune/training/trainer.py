@@ -339,7 +339,7 @@ class PatchedTrainer(Trainer):
     def _determine_best_metric(self, *args: Any, **kwargs: Any) -> bool:
         """Return whether to save with ``save_strategy: best``: also if the run stops on a signal."""
         is_best: bool = super()._determine_best_metric(*args, **kwargs)
-        stops = [each for each in self.callback_handler.callbacks if isinstance(each, StopOnSignal) and each.received]
+        stops = [each for each in self.callback_handler.callbacks if isinstance(each, StopOnSignal) and each.saving]
         return is_best or bool(stops)
 
     def prediction_step(self, *args: Any, **kwargs: Any) -> Any:
