@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from finetune import api, elsewhere, folder, models, recipe, report
 from finetune import base as bases
-from finetune import elsewhere, folder, models, recipe, report
 from finetune import result as results
 from finetune.data import features
 from finetune.data.preparation import Prepared
@@ -172,8 +172,6 @@ def adopt(
         Incompatible: The model was not trained for the task.
         OutputExists: `output` holds something.
     """
-    from finetune import api  # it imports this module
-
     reporter, started = reporter or Reporter(), datetime.now(UTC).isoformat(timespec="seconds")
     place, output = Path(place).expanduser(), Path(output).expanduser()
     model, why = model_of(place)

@@ -25,7 +25,7 @@ class ReadBody:
     Args:
         app: The application.
         limits: What a body can be.
-        refused: Is told of each refusal.
+        refused: Called with each refusal.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits, refused: Callable[[Refused], None]) -> None:

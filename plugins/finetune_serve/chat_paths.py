@@ -128,7 +128,7 @@ def add(app: FastAPI, model: FineTuned, worker: Worker, limits: Limits) -> None:
         while not isinstance(part, Written | None):
             part = await _next(running, request)
         if part is None:
-            return Response(status_code=499)  # nobody reads it
+            return Response(status_code=499)  # the client is gone
         metrics.generated.inc(part.completion_tokens)
         return _json(form.whole(part.text, reason=part.reason, usage=part.usage))
 

@@ -135,7 +135,7 @@ def test_a_process_that_predicts_again_and_again_writes_no_files(model: FineTune
 
 
 def test_a_process_that_predicts_again_and_again_keeps_no_rows(model: FineTuned) -> None:
-    """accelerate keeps each loader of a trainer, and with it the rows, unless it is told not to."""
+    """accelerate keeps each loader of a trainer, and with it the rows, unless an option says otherwise."""
     import gc
 
     from datasets import Dataset
