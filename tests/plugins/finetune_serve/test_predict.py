@@ -43,6 +43,12 @@ def test_served_answers_are_those_of_predict(
     assert all(map(same, map(record, found), expected))
 
 
+@pytest.mark.parametrize("rows", [[{}], [{}, {"text": "the ship"}]])
+def test_an_empty_row_is_named_as_one(client: TestClient, rows: list[dict[str, Any]]) -> None:
+    error = client.post("/predict", json={"rows": rows}).json()["rows"][0]["error"]
+    assert (error["code"], error["message"]) == ("not-an-object", "the object has no keys.")
+
+
 def test_requests_at_once_get_their_own_answers(client: TestClient, model: FineTuned) -> None:
     rows = [{"text": " ".join([row["text"]] * (1 + place % 3))} for place, row in enumerate(toy.rows(40, seed=5))]
     expected = model.predict(rows)
