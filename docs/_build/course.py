@@ -65,7 +65,7 @@ def _exercise(exercise: Exercise) -> str:
     task = "".join(f"{line}\n" for line in exercise.task.strip().splitlines())
     return (
         f"\n**Exercise {exercise.name}: {exercise.title}.** {task}\n"
-        f'??? success "A solution of {exercise.name}"\n\n    ```{{ .python }}\n{code}    ```\n'
+        f'??? success "A solution of {exercise.name}"\n\n    ```text\n{code}    ```\n'
     )
 
 

@@ -68,12 +68,13 @@ def start(exercise: str, output: str | None) -> None:
 
 
 @command.command("check")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@click.argument("file", type=click.Path())
 @click.option("--exercise", help="Its name, if the file is not called exercise_NAME.py.")
 def check(file: str, exercise: str | None) -> None:
     """Run your answer in FILE, and say whether it is right; exits with 1 if it is not."""
-    name = exercise or Path(file).stem.removeprefix("exercise_")
-    found = find_exercise(name)
+    found = find_exercise(exercise or Path(file).stem.removeprefix("exercise_"))
+    if not Path(file).is_file():
+        raise BadOptions(f"{file!r} is not there. Write the starter with: finetune learn start {found.name}")
     from finetune_learn import checking
 
     code = Path(file).read_text(encoding="utf-8")
