@@ -88,7 +88,8 @@ def _beats_baselines(result: Result, split: str | None) -> Criterion:
     sign = 1 if result.greater_is_better else -1
     others: Mapping[str, Any] = verdicts.others(result, split) if split else {}
     differences = result.differences.get(split or "", {})
-    beaten, not_beaten = [], []
+    beaten: list[str] = []
+    not_beaten: list[str] = []
     for other in others:
         found = differences.get(other, {}).get(result.primary)
         is_better = found is not None and min(sign * found["low"], sign * found["high"]) > 0
