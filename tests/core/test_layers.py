@@ -193,7 +193,7 @@ def test_core_names_no_plugin() -> None:
     }
     # `full` is the default of `finetune init --strategy`, `demo` an extra, `prompt` a column and `reward` a key of
     # records, which the report shows as chats; the others are words
-    words = {"full", "demo", "card", "lines", "text", "samples", "hub", "prefix", "prompt", "reward"}
+    words = {"full", "demo", "card", "lines", "text", "samples", "hub", "prefix", "prompt", "reward", "learn"}
     named = names & set(literals) - words
     assert not named, {name: literals[name] for name in named}
 
