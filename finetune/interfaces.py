@@ -776,6 +776,10 @@ class Evaluator(ABC):
         """
         return None
 
+    def true_label(self, record: Record) -> Any:
+        """Return the right one of `label_probabilities`; by default, the reference of the record."""
+        return record["reference"]
+
     def files(self, records: Sequence[Record]) -> Mapping[str, Any]:
         """Return files to write, such as the one that a benchmark's own script reads: name → content for JSON."""
         return {}

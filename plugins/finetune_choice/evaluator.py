@@ -64,6 +64,10 @@ class MultipleChoiceEvaluator(Evaluator):
         """Return the probability of each choice, by its position."""
         return dict(enumerate(record["probabilities"]))
 
+    def true_label(self, record: Record) -> int:
+        """Return the position of the right choice."""
+        return int(record["right"])
+
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
         """Return the share of questions whose most probable choice is the right one."""
         if not records:
