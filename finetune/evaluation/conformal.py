@@ -65,21 +65,16 @@ def least_probability(sets: Mapping[str, Any], coverage: float) -> float:
     rows = int(sets["rows"])
     rank = math.ceil((rows + 1) * coverage - 1e-9)  # 0.9 * 10 can be 9.000000000000002
     if rank > rows:
-        needed = least_rows(coverage)
-        raise BadData(
-            "no set of labels has this coverage.",
-            findings=[
-                Finding(
-                    code=CODE,
-                    level="error",
-                    message=f"a coverage of {coverage:g} needs {needed:,} rows of validation with answers, and the run "
-                    f"had {rows:,}.",
-                    fix=f"Ask for a coverage of at most {math.floor(1000 * rows / (rows + 1)) / 1000:g}, or train with "
-                    "more rows of validation.",
-                    value=f"{coverage:g}",
-                )
-            ],
+        finding = Finding(
+            code=CODE,
+            level="error",
+            message=f"a coverage of {coverage:g} needs {least_rows(coverage):,} rows of validation with answers, and "
+            f"the run had {rows:,}.",
+            fix=f"Ask for a coverage of at most {math.floor(1000 * rows / (rows + 1)) / 1000:g}, or train with more "
+            "rows of validation.",
+            value=f"{coverage:g}",
         )
+        raise BadData(f"coverage: {finding.message} {finding.fix}", findings=[finding])
     place = int(np.searchsorted(np.asarray(sets["ranks"]), rank))
     return 1 - float(sets["scores"][place])
 

@@ -51,9 +51,7 @@ def records_of(logits: Any, answers: Any) -> list[Record]:
     records = []
     for row, answer in zip(powers / powers.sum(axis=1, keepdims=True), answers, strict=True):
         shares = dict(zip(LABELS, row.tolist(), strict=True))
-        records.append(
-            {"prediction": LABELS[int(row.argmax())], "probabilities": shares, "reference": LABELS[answer]}
-        )
+        records.append({"prediction": LABELS[int(row.argmax())], "probabilities": shares, "reference": LABELS[answer]})
     return records
 
 
