@@ -117,7 +117,7 @@ class Answering:
         found: dict[str, Any] = {}
         if self.abstain_below is not None:
             sure = np.array([_is_sure(evaluator, record, self.abstain_below) for record in records])
-            chosen = np.flatnonzero(sure)
+            chosen = np.flatnonzero(sure).tolist()
             found["answered"] = {
                 "abstain_below": self.abstain_below,
                 "coverage": _share(sure, units, seed=seed),

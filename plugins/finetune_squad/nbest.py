@@ -123,7 +123,7 @@ def search(
         start_logit=start_logit,
         end_logit=end_logit,
         score=score,
-        probability=_softmax(score / np.float32(temperature), example, pointer),
+        probability=_softmax(np.divide(score, temperature, dtype=np.float32), example, pointer),
         best=best,
         null_score=total,
         null_odds=(total - at(start_logit, best)) - at(end_logit, best),

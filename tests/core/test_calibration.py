@@ -11,7 +11,7 @@ from scipy.stats import binom
 from test_temperature import drawn
 
 from finetune.errors import BadData, BadOptions
-from finetune.evaluation import calibration, conformal, verdicts
+from finetune.evaluation import calibration, conformal
 from finetune.evaluation.answering import Answering
 from finetune.interfaces import Decisions, Evaluator, Predictions, Record
 from finetune.kit import decisions_of, ratios
@@ -56,7 +56,7 @@ def records_of(logits: Any, answers: Any) -> list[Record]:
 
 
 def calibrate(evaluator: Evaluator, units: Any = None, **splits: Any) -> Any:
-    return calibration.calibrate(evaluator, splits, units={split: units for split in splits}, seed=1)
+    return calibration.calibrate(evaluator, splits, units=dict.fromkeys(splits, units), seed=1)
 
 
 def test_logits_that_are_too_large_get_a_temperature_and_better_probabilities_on_test() -> None:
