@@ -193,6 +193,30 @@ class Tallies:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Decisions:
+    """What a model decided for examples with answers, with the scores of all options; see `Evaluator.decisions`.
+
+    A decision is one choice among options: the label of a text, the tag of a word, whether a text has one of several
+    labels. ``softmax(scores / temperature)`` is the probability of each option.
+    """
+
+    scores: Any
+    """The score of each option, such as its logit or the logarithm of its probability; −∞ where a decision has fewer
+    options than others: an array (N, K)."""
+    predicted: Any
+    """Which options are the prediction; several can be, such as one answer that two windows found: an array of bool
+    (N, K)."""
+    true: Any
+    """Which options can be true: the right one, or, if that is not among the options, all that are not the
+    prediction: an array of bool (N, K)."""
+    rows: Any = None
+    """The position of the example of each decision, an array (N,); None if each example has one decision."""
+    one_is_true: bool = True
+    """Whether the options are all there are, so that one of them is true. Else it is only known whether the prediction
+    is right."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Columns:
     """The columns of the data that a preprocessor reads."""
 
@@ -635,6 +659,10 @@ class Evaluator(ABC):
 
     primary: str
     """The score that represents the others: a class attribute or an option."""
+    temperature: float | None = None
+    """What the scores of options are divided by before they become probabilities. An evaluator that gives
+    `decisions` has a field with this name; None in it lets a run fit the temperature on validation. A temperature must
+    not change a prediction."""
 
     @property
     def greater_is_better(self) -> bool:
@@ -722,6 +750,35 @@ class Evaluator(ABC):
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return results that are not a single number, such as a confusion matrix, as JSON can hold them."""
         return {}
+
+    def decisions(self, predictions: Predictions) -> Decisions | None:
+        """Return what the model decided for the examples with answers, with scores that no temperature has divided.
+
+        A run fits the temperature of the evaluator to the decisions on validation. By default there are none, because
+        the task gives no probabilities.
+
+        Args:
+            predictions: As for `records`.
+        """
+        return None
+
+    def confidence(self, record: Record) -> float | None:
+        """Return the probability that the prediction of a record is right; None if there is none for a whole record.
+
+        A prediction that is less probable than ``--abstain-below`` is withheld.
+        """
+        return None
+
+    def label_probabilities(self, record: Record) -> Mapping[Any, float] | None:
+        """Return the probability of each label that a record could have; None if the task has no fixed set of them.
+
+        ``--coverage`` makes sets of these labels.
+        """
+        return None
+
+    def true_label(self, record: Record) -> Any:
+        """Return the right one of `label_probabilities`; by default, the reference of the record."""
+        return record["reference"]
 
     def files(self, records: Sequence[Record]) -> Mapping[str, Any]:
         """Return files to write, such as the one that a benchmark's own script reads: name → content for JSON."""

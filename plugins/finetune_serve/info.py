@@ -94,6 +94,8 @@ def info(model: FineTuned, limits: Limits, *, chats: bool) -> dict[str, Any]:
         "labels": [str(name) for name in names.values()],
         "generates": model.plan.task.generates,
         "chats": chats,
+        "temperature": model.plan.evaluator.temperature,
+        "answering": asdict(model.opening.answering),
         "generation": dict(recipe.generation),
         "device": str(model.model.device),
         "scores": {split: {result.primary: scores.get(result.primary)} for split, scores in result.scores.items()},
