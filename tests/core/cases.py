@@ -83,6 +83,15 @@ def choices(features: Any, preprocessor: Preprocessor, draw: np.random.Generator
     return draw.normal(size=(len(features), len(features["input_ids"][0]))).astype(np.float32)
 
 
+def decided(features: Any, preprocessor: Preprocessor, draw: np.random.Generator) -> Any:
+    """Return random logits of every option, and −∞ where a question has fewer."""
+    width = max(map(len, features["option_ids"]))
+    found = draw.normal(size=(len(features), width)).astype(np.float32)
+    for row, ids in zip(found, features["option_ids"], strict=True):
+        row[len(ids) :] = -np.inf
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """How one task is tried on a tiny model."""
@@ -163,6 +172,13 @@ CASES: Mapping[str, Case] = {
         training={"learning_rate": 2e-2, "per_device_train_batch_size": 16, "per_device_eval_batch_size": 32},
         generation={"max_new_tokens": 4},
         outputs=replies,
+    ),
+    "decision": Case(
+        family="llama",
+        words="gpt2",  # its letters are single tokens
+        preprocessor={"max_length": 512, "labels": {"noul": ("Y", "N")}},
+        training={"learning_rate": 2e-2, "per_device_train_batch_size": 16, "per_device_eval_batch_size": 32},
+        outputs=decided,
     ),
     "dpo": Case(**_DECODER, outputs=preferences),
     "kto": Case(**_DECODER, outputs=opinions),

@@ -1,0 +1,40 @@
+"""`decision.json` and `decision_template.jinja`: with them, transformers loads a run as a decision model."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from transformers import AutoTokenizer
+from transformers.decision import DecisionConfig
+
+from finetune.kit import Result, write_atomically
+from finetune_decision.prompts import config_of
+
+FILE = "decision.json"
+
+
+def write(result: Result, directory: Path) -> None:
+    """Write the settings of a finished run into its folder: labels, temperatures, and the prompt if it is not theirs.
+
+    A folder that has such settings already is a model of another program, whose settings stay.
+    """
+    if (directory / FILE).exists():
+        return
+    with tempfile.TemporaryDirectory(dir=directory, prefix=".decision-") as folder:
+        settings(result, directory).save_pretrained(folder)
+        for path in sorted(Path(folder).iterdir()):
+            write_atomically(directory / path.name, path.read_text(encoding="utf-8"))
+
+
+def settings(result: Result, directory: Path) -> DecisionConfig:
+    """Return the settings of a run.
+
+    Args:
+        result: Holds the labels and the fitted temperatures.
+        directory: Holds the tokenizer.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    config = config_of(tokenizer, result.preprocessor["options"].get("labels") or {})
+    config.temperature = dict(result.evaluator["options"].get("temperature") or {})
+    return config
