@@ -812,7 +812,12 @@ class Task:
     generates: bool = False
     """Whether the model generates text, so that the recipe can have a ``generation`` section."""
     apis: Mapping[str, str] = field(default_factory=dict)
-    """Published HTTP APIs that `finetune serve` answers besides its own: path → subclass of `Api`."""
+    """Published HTTP APIs that `finetune serve` answers besides its own: path → subclass of `Api`. A model of such a
+    task answers no chats."""
+    plain_code: str | None = None
+    """Function that returns the code with which transformers alone uses a model of the task, for its card. It takes the
+    folder or the id of the model, and whether the folder holds an adapter as the keyword ``adapter``. By default the
+    code depends on `model_class`."""
     starter: Mapping[str, Any] = field(default_factory=dict)
     """Sections of the recipe that `finetune init` writes: a sample data set, a model, training
     options. A learning rate is that of full fine-tuning with this model; leave it out to get the usual one of the

@@ -28,6 +28,7 @@ def tasks() -> Mapping[str, Task]:
             preprocessor="finetune_decision.preprocessor:DecisionPreprocessor",
             evaluator="finetune_decision.evaluator:DecisionEvaluator",
             trainer="finetune_decision.training:decision_trainer",
+            plain_code="finetune_decision.configuration:plain_code",
             apis={"/v1/systemone": "finetune_decision.systemone:SystemOne"},
             streams=True,
             starter={

@@ -8,7 +8,7 @@ from jinja2 import TemplateError
 from transformers.decision import DecisionConfig, Question
 
 from finetune.interfaces import Finding, Row
-from finetune.kit import DuplicateCounter, TextWarnings, check_text, is_blank
+from finetune.kit import DuplicateCounter, TextWarnings, check_text
 from finetune_decision.prompts import Prompts
 from finetune_decision.questions import (
     NAME,
@@ -36,7 +36,7 @@ def check_rows(examples: Sequence[Row], config: DecisionConfig) -> Iterator[Find
             warnings.add(number, column, row.get(column))
         problems = list(check_text(row.get("state"), row=number, column="state", name="state"))
         instructions = row.get("instructions")
-        if not is_blank(instructions):
+        if instructions not in (None, ""):
             problems += check_text(instructions, row=number, column="instructions", name="instructions")
         question = _question(row, number, config, problems)
         if question is not None and labelled:

@@ -27,6 +27,25 @@ def write(result: Result, directory: Path) -> None:
             write_atomically(directory / path.name, path.read_text(encoding="utf-8"))
 
 
+def plain_code(place: str, *, adapter: bool) -> str:
+    """Return the code that asks a model with transformers alone.
+
+    With an adapter, transformers 5.23 reads the settings of the base model unless it is told where they are.
+
+    Args:
+        place: The folder or Hub id of the model.
+        adapter: Whether it holds an adapter of another model.
+    """
+    given = f"model={place!r}"
+    if adapter:
+        given += f", tokenizer={place!r}, decision_config={place!r}"
+    return (
+        f"from transformers import pipeline\n\ndecide = pipeline('decision', {given})\n"
+        "question = {'type': 'noul', 'instructions': 'Does the letter name a day?'}\n"
+        "print(decide({'state': 'The ferry sails on Monday.', 'questions': {'day': question}}))"
+    )
+
+
 def settings(result: Result, directory: Path) -> DecisionConfig:
     """Return the settings of a run.
 

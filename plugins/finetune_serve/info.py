@@ -94,6 +94,7 @@ def info(model: FineTuned, limits: Limits, *, chats: bool) -> dict[str, Any]:
         "labels": [str(name) for name in names.values()],
         "generates": model.plan.task.generates,
         "chats": chats,
+        "apis": sorted(model.plan.task.apis),
         "generation": dict(recipe.generation),
         "device": str(model.model.device),
         "scores": {split: {result.primary: scores.get(result.primary)} for split, scores in result.scores.items()},
