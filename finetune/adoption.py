@@ -210,7 +210,7 @@ def adopt(
 
 
 def _write(
-    loaded: Any,
+    loaded: api.FineTuned,
     model: Path,
     written: dict[str, Any],
     dataset: Any,
@@ -251,15 +251,21 @@ def _copy(model: Path, output: Path) -> None:
 
 
 def _score(
-    loaded: Any, dataset: Any, *, split: str | None, output: Path, reporter: Reporter, written: Mapping[str, Any]
+    loaded: api.FineTuned,
+    dataset: Any,
+    *,
+    split: str | None,
+    output: Path,
+    reporter: Reporter,
+    written: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Score the model on rows, write the predictions, and return the fields of the result."""
     with reporter.phase("read and check the data"):
-        to_score = loaded._to_score(dataset, split=split, reporter=reporter)
+        to_score = loaded.to_score(dataset, split=split, reporter=reporter)
     plan = to_score.plan
     ((name, rows),) = to_score.examples.splits.items()
     with reporter.phase("score"):
-        records: list[Record] = loaded._records_to_score(to_score, reporter=reporter, cache=None)
+        records: list[Record] = loaded.records_to_score(to_score, reporter=reporter, cache=None)
     made = features.make(
         rows, preprocessor=plan.preprocessor, tokenizer=loaded.tokenizer, task=plan.task, split="test", answers=True
     )

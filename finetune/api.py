@@ -1,15 +1,13 @@
-"""The public functions of `import finetune`: `train`, `load` and `evaluate`."""
+"""The public functions of `import finetune`: `train`, `load`, `evaluate` and `predict`."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, fields, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -17,38 +15,26 @@ from finetune.training import upstream
 
 upstream.import_bitsandbytes()  # before anything else imports transformers, which would import it with a warning
 
-from datasets import Dataset
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
-from finetune import base as bases
-from finetune import data, front_door, models, prediction, run_seeds, trust
-from finetune import elsewhere as other_models
 from finetune import folder as run_folder
+from finetune import front_door, prediction, run_seeds, trust
 from finetune import plan as plans
 from finetune import recipe as recipes
-from finetune import result as results
 from finetune import run as runs
-from finetune.checkpoint_folders import MANIFEST
-from finetune.data import Examples, storage
-from finetune.data.feature_cache import FeatureCache
-from finetune.errors import BadData, BadOptions, BadRecipe, FinetuneError, Incompatible, OutputExists
-from finetune.evaluation import scoring
-from finetune.evaluation.summary import FILE, Evaluation, intervals_and_units
-from finetune.interfaces import Evaluator, Job, Preprocessor, Record, Row, Strategy, Task
-from finetune.plan import Plan
-from finetune.plugins import Plugins, add_folder, discover, resolve
-from finetune.prediction import BLOCK_ROWS, Asked, Blocks, Inference, Output, Predict, Predictor, Written
+from finetune.data import storage
+from finetune.errors import BadOptions, OutputExists
+from finetune.evaluation.summary import FILE, Evaluation
+from finetune.fine_tuned import FineTuned, Opening
+from finetune.interfaces import Evaluator, Preprocessor, Record, Row, Strategy, Task
+from finetune.opening import open_without_weights, with_weights
+from finetune.plugins import Plugins, add_folder, discover
+from finetune.prediction import BLOCK_ROWS, Blocks, Output, Predict, Written
 from finetune.progress import Console, Reporter
-from finetune.python_objects import ROWS, PythonObjects
+from finetune.python_objects import PythonObjects
 from finetune.recipe import Choice, Model, Recipe, Source, options
-from finetune.result import RECIPE, RESULT, Result, as_plain
+from finetune.result import Result
 from finetune.seeds_result import SeedsResult
-from finetune.training import callbacks, checkpoints
-from finetune.training.arguments import LIMITS, check_generation, device_arguments
-from finetune.user_code import described, place_of
-
-IN_MEMORY = 10_000
-"""Most rows given in Python that are predicted without a file."""
 
 
 @overload
@@ -316,191 +302,20 @@ def load(
         Incompatible: The base model, the saved model or the saved tokenizer has changed since the run was trained; or
             a model of another program was not trained for the task.
     """
-    elsewhere = Elsewhere(task=task, columns=columns, preprocessor=preprocessor, evaluator=evaluator)
-    return _with_weights(
-        _opened(
-            run, base=base, elsewhere=elsewhere, accept_changes=accept_changes, trust_code=trust_code, plugins=plugins
-        ),
-        Path(run),
+    opening = Opening(
+        task=task,
+        base=None if base is None else str(base),
+        columns=columns,
+        preprocessor=preprocessor,
+        evaluator=evaluator,
+        accept_changes=accept_changes,
+        trust_code=trust_code,
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Elsewhere:
-    """What the user says of a model that no run made; see `load`."""
-
-    task: str | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)
-    preprocessor: Mapping[str, Any] = field(default_factory=dict)
-    evaluator: Mapping[str, Any] = field(default_factory=dict)
-
-    def require_nothing(self, run: Path) -> None:
-        """Check that nothing is said of a run, which knows it.
-
-        Raises:
-            BadOptions: Something is.
-        """
-        for each in fields(self):
-            if getattr(self, each.name):
-                raise BadOptions(
-                    f"{each.name}: {str(run)!r} is a run, which has its own {each.name}. The option is for models of "
-                    "other programs."
-                )
-
-
-def _opened(
-    run: str | Path,
-    *,
-    base: str | Path | None,
-    elsewhere: Elsewhere,
-    accept_changes: bool,
-    trust_code: bool,
-    plugins: Plugins | None = None,
-) -> FineTuned:
-    """Return a finished run, or a model of another program, without the weights; see `load`."""
-    plugins = plugins or discover()
-    if not (Path(run) / MANIFEST).is_file() and other_models.is_one(run):
-        found = other_models.find(
-            run,
-            task=elsewhere.task,
-            base=None if base is None else str(base),
-            columns=elsewhere.columns,
-            sections={"preprocessor": elsewhere.preprocessor, "evaluator": elsewhere.evaluator},
-            plugins=plugins,
-        )
-        return FineTuned(
-            plan=found.plan, result=found.result, tokenizer=found.tokenizer, model=None, is_run=False,
-            adapter=found.adapter,
-        )  # fmt: skip
-    elsewhere.require_nothing(Path(run))
-    if (Path(run) / MANIFEST).is_file():
-        return _opened_checkpoint(
-            Path(run), base=base, accept_changes=accept_changes, trust_code=trust_code, plugins=plugins
-        )
-    result = Result.load(run, trust_code=trust_code)
-    recipe = recipes.from_mapping(result.recipe, name=str(Path(run) / RECIPE))
-    if base is not None:
-        recipe = replace(recipe, model=replace(recipe.model, path=str(base)))
-    # Use the fitted classes of the run: in a later version, the default of a recipe may be another
-    # class.
-    plan = plans.make(replace(recipe, preprocessor=None, evaluator=None, metrics=()), plugins, for_training=False)
-    plan = replace(
-        plan,
-        # Further metrics can be code that is not installed here, so they are loaded only when
-        # something is scored.
-        recipe=replace(plan.recipe, metrics=recipe.metrics),
-        preprocessor=options.rebuild(result.preprocessor, where="preprocessor", plugins=plugins),
-        evaluator=options.rebuild(result.evaluator, where="evaluator", plugins=plugins),
-    )
-    if base is not None or plan.strategy.loads_base():
-        bases.check_place(plan.model)
-    if accept_changes:
-        result = replace(result, base={})
-    if plan.strategy.loads_base():
-        bases.check_content(result.base, plan.model)
-    bases.check_saved(result.base, Path(run))
-    return FineTuned(plan=plan, result=result, tokenizer=_saved_tokenizer(Path(run), result), model=None)
-
-
-def _saved_tokenizer(run: Path, result: Result) -> Any:
-    """Load the tokenizer that a run saved."""
-    from transformers import AutoTokenizer
-
-    with models.suppress_output(), _explaining_damage(run, verified=bool(result.base.get("saved_model"))):
-        return AutoTokenizer.from_pretrained(run, trust_remote_code=False)
-
-
-def _opened_checkpoint(
-    checkpoint: Path, *, base: str | Path | None, accept_changes: bool, trust_code: bool, plugins: Plugins
-) -> FineTuned:
-    """Return a checkpoint of a run, finished or not, without the weights of its model; see `load`.
-
-    Its preprocessor is that of the run. Its evaluator is not fitted, because a run fits it at its end.
-
-    Raises:
-        BadCheckpoint: A file is missing or damaged.
-        BadRecipe: The recipe of the run is not there, or the weights are divided among files of processes.
-        Incompatible: The base model has changed.
-    """
-    manifest = checkpoints.verify(checkpoint)
-    file = checkpoint.parent / RECIPE
-    if not file.is_file():
-        raise BadRecipe(
-            f"{str(checkpoint)!r} is a checkpoint, and the {RECIPE} of its run is not in the folder above. Put it back."
-        )
-    if not any(checkpoint.glob("*.safetensors")):
-        raise BadRecipe(
-            f"{str(checkpoint)!r} has its weights in parts, one for each process. Continue the run with --resume; its "
-            "end writes the whole model."
-        )
-    recipe = recipes.read(file, trust_code=trust_code)
-    if base is not None:
-        recipe = replace(recipe, model=replace(recipe.model, path=str(base)))
-    plan = plans.make(replace(recipe, metrics=()), plugins, for_training=False)
-    plan = replace(plan, recipe=replace(plan.recipe, metrics=recipe.metrics))
-    if plan.strategy.loads_base():
-        bases.check_place(plan.model)
-        then = (manifest["identity"].get(checkpoints.BASE) or {}).get("files")
-        if then and not accept_changes and bases.facts(bases.describe(plan.model))["files"] != then:
-            raise Incompatible(
-                f"model: {plan.model.path!r} is not the base model that the checkpoint was trained on. Put the right "
-                "one back, or name its place with base=…."
-            )
-    finished = checkpoint.parent / RESULT
-    column_use = {}
-    if finished.is_file():
-        column_use = json.loads(finished.read_text(encoding="utf-8")).get("column_use", {})
-    result = results.bare(
-        recipe=plan.resolved(),
-        preprocessor=options.describe(plan.preprocessor),
-        evaluator=options.describe(plan.evaluator),
-        primary=plan.evaluator.primary,
-        greater_is_better=plan.evaluator.greater_is_better,
-        steps=manifest["step"],
-        column_use=column_use,
-        directory=str(checkpoint),
-    )
-    return FineTuned(plan=plan, result=result, tokenizer=_saved_tokenizer(checkpoint, result), model=None)
-
-
-def _with_weights(opened: FineTuned, run: Path) -> FineTuned:
-    """Load the weights of an opened run, or of a model of another program."""
-    if not opened.is_run:
-        with models.suppress_output():
-            model = other_models.load(opened.plan, opened.adapter, opened.tokenizer)
-        return replace(opened, model=model)
-    verified = bool(opened.result.base.get("saved_model"))
-    with models.suppress_output(), _explaining_damage(run, verified=verified):
-        return replace(opened, model=runs.reload(opened.plan, run, opened.tokenizer))
-
-
-@contextmanager
-def _explaining_damage(run: Path, *, verified: bool) -> Iterator[None]:
-    """Turn an error of a library that loads the files of a run into one sentence.
-
-    Args:
-        run: The run folder.
-        verified: Whether the files are those that the run saved. Then an error is not theirs.
-
-    Raises:
-        BadRecipe: A file is damaged, or the files do not belong together.
-    """
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, MemoryError) or place_of(error):
-            raise
-        problem = bases.unreadable(run)
-        if not problem and (verified or isinstance(error, FinetuneError)):
-            raise
-        raise BadRecipe(
-            f"the model in {str(run)!r} cannot be loaded: {problem or described(error)}. Restore the files as the run "
-            "wrote them, or train again."
-        ) from error
+    return with_weights(open_without_weights(run, opening, plugins=plugins))
 
 
 def evaluate(
-    run: str | Path,
+    model: str | Path | FineTuned,
     dataset: Any = None,
     *,
     split: str | None = None,
@@ -511,14 +326,6 @@ def evaluate(
     engine: Literal["local", "ray"] = "local",
     address: str | None = None,
     overwrite: bool = False,
-    task: str | None = None,
-    base: str | Path | None = None,
-    columns: Mapping[str, str] = {},
-    preprocessor: Mapping[str, Any] = {},
-    evaluator: Mapping[str, Any] = {},
-    trust_code: bool = False,
-    accept_changes: bool = False,
-    plugins: Plugins | None = None,
     reporter: Reporter | None = None,
     cache: str | Path | None = None,
 ) -> dict[str, float]:
@@ -529,7 +336,7 @@ def evaluate(
     of different blocks are not packed together.
 
     Args:
-        run: The run folder, or a model as `load` takes it.
+        model: The run folder; or a model that `load` returned, if it needs options: ``load("folder", task="…")``.
         dataset: A path, the ``dataset`` section of a recipe, or rows as `train` takes them; None for the data of the
             run.
         split: The split to score; None for `test`, or for `validation` if there is no `test`. It has no effect if
@@ -544,14 +351,6 @@ def evaluate(
         engine: ``"local"`` for this machine, ``"ray"`` for a cluster of Ray.
         address: Where the cluster of Ray is; None to start one on this machine.
         overwrite: Predict all rows again, and replace what `output` holds.
-        task: What a model of another program does, as in `load`.
-        base: Folder or Hub id of the base model, as in `load`.
-        columns: As in `load`.
-        preprocessor: As in `load`.
-        evaluator: As in `load`.
-        trust_code: Run the Python code that the run folder names, as in `load`.
-        accept_changes: As in `load`.
-        plugins: Where names are looked up; None to discover the installed plugins.
         reporter: Shows the progress.
         cache: As in `train`.
 
@@ -565,16 +364,14 @@ def evaluate(
         ProcessFailed: A process was killed.
     """
     found = evaluation(
-        run, dataset, split=split, output=output, on_bad=on_bad, block_rows=block_rows, processes=processes,
-        engine=engine, address=address, overwrite=overwrite, task=task, base=base, columns=columns,
-        preprocessor=preprocessor, evaluator=evaluator, trust_code=trust_code, accept_changes=accept_changes,
-        plugins=plugins, reporter=reporter, cache=cache,
+        model, dataset, split=split, output=output, on_bad=on_bad, block_rows=block_rows, processes=processes,
+        engine=engine, address=address, overwrite=overwrite, reporter=reporter, cache=cache,
     )  # fmt: skip
     return dict(found.scores)
 
 
 def evaluation(
-    run: str | Path,
+    model: str | Path | FineTuned,
     dataset: Any = None,
     *,
     split: str | None = None,
@@ -585,40 +382,21 @@ def evaluation(
     engine: Literal["local", "ray"] = "local",
     address: str | None = None,
     overwrite: bool = False,
-    task: str | None = None,
-    base: str | Path | None = None,
-    columns: Mapping[str, str] = {},
-    preprocessor: Mapping[str, Any] = {},
-    evaluator: Mapping[str, Any] = {},
-    trust_code: bool = False,
-    accept_changes: bool = False,
-    plugins: Plugins | None = None,
     reporter: Reporter | None = None,
     cache: str | Path | None = None,
 ) -> Evaluation:
-    """Score the model of a finished run as `evaluate` does; return the scores with their intervals."""
+    """Score a model as `evaluate` does; return the scores with their intervals."""
     reporter = reporter or Reporter()
-    file = Path(output) if output is not None and Path(output).suffix.lower() == ".json" else None
-    folder = Path(output) if output is not None and file is None else None
-    if folder is not None and folder.suffix.lower() in (".jsonl", ".csv", ".parquet") and not folder.is_dir():
-        raise BadOptions(f"output: {str(folder)!r}: name a folder, or a .json file for the scores alone.")
-    if file is not None and file.exists() and not overwrite:
-        raise OutputExists(f"output: {str(file)!r} exists. Name another file, or replace this one with --overwrite.")
-    if file is not None and not file.parent.is_dir():
-        raise BadOptions(f"output: the folder {str(file.parent)!r} does not exist. Make it first.")
+    file, folder = _places(output, overwrite=overwrite)
     in_blocks = folder is not None or processes not in (None, 1) or engine != "local"
     if in_blocks and cache is not None:
         raise BadOptions("cache has no effect with output, processes or Ray: each block makes its own features.")
-    elsewhere = Elsewhere(task=task, columns=columns, preprocessor=preprocessor, evaluator=evaluator)
-    asked = {"split": split, "on_bad": on_bad}
-    opened = _opened(
-        run, base=base, elsewhere=elsewhere, accept_changes=accept_changes, trust_code=trust_code, plugins=plugins
-    )
+    opened = _opened(model)
     opened.say(reporter)
     if not in_blocks:
         with reporter.phase("load the model"):
-            model = _with_weights(opened, Path(run))
-        found = model._evaluation(dataset, **asked, reporter=reporter, cache=cache)  # type: ignore[arg-type]
+            loaded = with_weights(opened)
+        found = loaded.evaluation(dataset, split=split, on_bad=on_bad, reporter=reporter, cache=cache)
         if file is not None:
             found.write(file)
         return found
@@ -629,25 +407,21 @@ def evaluation(
         prediction.check(folder)
         stack.enter_context(run_folder.lock(folder))
         with reporter.phase("read and check the data"):
-            to_score = opened._to_score(dataset, **asked, reporter=reporter)  # type: ignore[arg-type]
+            to_score = opened.to_score(dataset, split=split, on_bad=on_bad, reporter=reporter)
             blocks = Blocks(to_score.examples, rows=block_rows)
+        with_form = opened
         if not opened.was_trained_here:  # it has learned how the rows write labels
-            elsewhere = replace(elsewhere, preprocessor=options.as_options(to_score.plan.preprocessor))
-        again = _Loading(
-            run=_absolute(run),
-            base=None if base is None else str(base),
-            elsewhere=elsewhere,
-            accept_changes=accept_changes,
-            trust_code=trust_code,
-            generation={},
-            answers=True,
-            trusted=trust.state(),
-        )
+            learned = to_score.plan.preprocessor
+            with_form = replace(
+                opened,
+                plan=replace(opened.plan, preprocessor=learned),
+                opening=replace(opened.opening, preprocessor=options.as_options(learned)),
+            )
         target, made = _write(
-            opened, again, blocks, folder, processes=processes, engine=engine, address=address, overwrite=overwrite,
-            reporter=reporter,
+            with_form, blocks, folder, answers=True, processes=processes, engine=engine,
+            address=address, overwrite=overwrite, reporter=reporter,
         )  # fmt: skip
-        found = opened._scored(to_score, target.records())
+        found = opened.scored(to_score, target.records())
         if output is not None and file is None:
             found = replace(found, files=len(blocks), reused=len(blocks) - made, output=str(output))
             found.write(folder / FILE)
@@ -656,26 +430,39 @@ def evaluation(
         return found
 
 
+def _places(output: str | Path | None, *, overwrite: bool) -> tuple[Path | None, Path | None]:
+    """Return the file for the scores alone, and the folder for records and scores, of which one is None.
+
+    Raises:
+        BadOptions: The name is neither, or the folder of the file does not exist.
+        OutputExists: The file exists.
+    """
+    if output is None:
+        return None, None
+    place = Path(output)
+    if place.suffix.lower() != ".json":
+        if place.suffix.lower() in (".jsonl", ".csv", ".parquet") and not place.is_dir():
+            raise BadOptions(f"output: {str(place)!r}: name a folder, or a .json file for the scores alone.")
+        return None, place
+    if place.exists() and not overwrite:
+        raise OutputExists(f"output: {str(place)!r} exists. Name another file, or replace this one with --overwrite.")
+    if not place.parent.is_dir():
+        raise BadOptions(f"output: the folder {str(place.parent)!r} does not exist. Make it first.")
+    return place, None
+
+
 def predict(
-    run: str | Path,
+    model: str | Path | FineTuned,
     data: str | Path | Source,
     output: str | Path,
     *,
     format: Literal["jsonl", "csv", "parquet"] | None = None,  # noqa: A002, the word of the command
     on_bad: Literal["error", "drop"] | None = None,
-    generation: Mapping[str, Any] = {},
     block_rows: int = BLOCK_ROWS,
     processes: int | None = None,
     engine: Literal["local", "ray"] = "local",
     address: str | None = None,
     overwrite: bool = False,
-    task: str | None = None,
-    base: str | Path | None = None,
-    columns: Mapping[str, str] = {},
-    preprocessor: Mapping[str, Any] = {},
-    evaluator: Mapping[str, Any] = {},
-    trust_code: bool = False,
-    accept_changes: bool = False,
     reporter: Reporter | None = None,
 ) -> Written:
     """Predict every row of a data set with the model of a finished run or of another program; write a file or a folder.
@@ -689,7 +476,7 @@ def predict(
     imports the script.
 
     Args:
-        run: The run folder, or a model as `load` takes it.
+        model: The run folder; or a model that `load` returned, if it needs options: ``load("folder", task="…")``.
         data: A path in any format of a recipe, with the columns of the run's data or of the task; ``"-"`` for standard
             input; or a `Source`.
         output: A file that ends in ``.jsonl``, ``.csv`` or ``.parquet`` and does not exist; or a folder, which must not
@@ -698,7 +485,6 @@ def predict(
         format: The format of the file; None for that of its suffix.
         on_bad: What to do with bad rows: ``"error"``, or ``"drop"`` for a record without a prediction;
             None for what the run did.
-        generation: Options of text generation that replace those of the run.
         block_rows: Rows of a block. With fewer, less is lost when the call is stopped; with more,
             there are fewer files.
         processes: How many processes predict, each with its own copy of the model; None for one, and
@@ -706,13 +492,6 @@ def predict(
         engine: ``"local"`` for this machine, ``"ray"`` for a cluster of Ray.
         address: Where the cluster of Ray is; None to start one on this machine.
         overwrite: Predict all rows again, and replace what `output` holds.
-        task: What a model of another program does, as in `load`.
-        base: Folder or Hub id of the base model, as in `load`.
-        columns: As in `load`.
-        preprocessor: As in `load`.
-        evaluator: As in `load`.
-        trust_code: Run the Python code that the run folder names, as in `load`.
-        accept_changes: As in `load`.
         reporter: Shows the progress.
 
     Raises:
@@ -726,42 +505,34 @@ def predict(
     if not isinstance(data, Source):
         target.refuse_inputs([str(data)])
     target.check(overwrite=overwrite)
-    elsewhere = Elsewhere(task=task, columns=columns, preprocessor=preprocessor, evaluator=evaluator)
-    opened = _opened(run, base=base, elsewhere=elsewhere, accept_changes=accept_changes, trust_code=trust_code)
+    opened = _opened(model)
     opened.say(reporter)
-    if generation:
-        opened = opened.with_generation(**generation)
     asked = prediction.Asked(source=data) if isinstance(data, Source) else opened.asked(str(data))
     if on_bad is not None:
         asked = replace(asked, source=replace(asked.source, on_bad=on_bad))
     with run_folder.lock(target.folder):
         with reporter.phase("read and check the data"):
-            blocks = opened._blocks(asked, rows=block_rows)
+            blocks = opened.blocks(asked, rows=block_rows)
         target.refuse_inputs(blocks.files)
-        loading = _Loading(
-            run=_absolute(run),
-            base=None if base is None else str(base),
-            elsewhere=elsewhere,
-            accept_changes=accept_changes,
-            trust_code=trust_code,
-            generation=dict(generation),
-            answers=False,
-            trusted=trust.state(),
-        )
         written, made = _write(
-            opened, loading, blocks, target.folder, processes=processes, engine=engine, address=address,
+            opened, blocks, target.folder, answers=False, processes=processes, engine=engine, address=address,
             overwrite=overwrite, reporter=reporter,
         )  # fmt: skip
         target.finish(written)
     return Written(output=target.path, rows=blocks.rows, parts=len(blocks), made=made, dropped=blocks.dropped)
 
 
+def _opened(model: str | Path | FineTuned) -> FineTuned:
+    """Return a model as it is, or the model of a folder without its weights."""
+    return model if isinstance(model, FineTuned) else open_without_weights(model, Opening())
+
+
 def _write(
     opened: FineTuned,
-    loading: _Loading,
     blocks: Blocks,
     folder: Path,
     *,
+    answers: bool,
     processes: int | None,
     engine: str,
     address: str | None,
@@ -773,10 +544,15 @@ def _write(
     Returns:
         The folder, and how many blocks were predicted.
     """
+    loading: Callable[[], Predict] = _Loading(
+        place=opened.place, opening=opened.opening, answers=answers, trusted=trust.state()
+    )
+    if opened.model is not None and engine == "local" and processes in (None, 1):
+        loading = partial(opened.block_function, answers=answers)  # it is loaded already
     target = Output(
         folder,
-        model=opened._digest(Path(loading.run)),
-        answers=loading.answers,
+        model=opened.fingerprint(),
+        answers=answers,
         input=blocks.input,
         block_rows=blocks.size,
         blocks=len(blocks),
@@ -800,12 +576,8 @@ def _write(
 class _Loading:
     """How a process loads the model, which may be another process than the one that read the data."""
 
-    run: str
-    base: str | None
-    elsewhere: Elsewhere
-    accept_changes: bool
-    trust_code: bool
-    generation: Mapping[str, Any]
+    place: str
+    opening: Opening
     answers: bool
     """Whether the rows have answers, which become part of the records."""
     trusted: trust.State
@@ -813,494 +585,7 @@ class _Loading:
     def __call__(self) -> Predict:
         for folder in trust.restore(self.trusted):
             add_folder(folder)
-        model = load(
-            self.run,
-            base=self.base,
-            task=self.elsewhere.task,
-            columns=self.elsewhere.columns,
-            preprocessor=self.elsewhere.preprocessor,
-            evaluator=self.elsewhere.evaluator,
-            accept_changes=self.accept_changes,
-            trust_code=self.trust_code,
-        )
-        if self.generation:
-            model = model.with_generation(**self.generation)
-        if self.answers:
-            return model._predictor(answers=True)
-        return model._for_inference()._predictor(answers=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _ToScore:
-    """The good rows of one split, which are scored."""
-
-    plan: Plan
-    """With the metrics of the run."""
-    examples: Examples
-    dropped: int
-    """Number of bad rows of the split that were left out."""
-    data: str | None
-    """The data that they come from; None for those of the run."""
-    is_whole: bool
-    """Whether the data have no other split."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FineTuned:
-    """A fine-tuned model with everything needed to use it."""
-
-    plan: Plan
-    """The recipe of the run, with the objects built from it."""
-    result: Result
-    """The result of the run."""
-    tokenizer: Any
-    """The tokenizer that the run saved."""
-    model: Any
-    """The model of transformers, or PEFT's wrapper."""
-    is_run: bool = True
-    """Whether a run of finetune made the model. If not, it has no data of its own, and `result` has no scores."""
-    adapter: Path | None = None
-    """The folder of the adapter, if another program saved one."""
-
-    @property
-    def was_trained_here(self) -> bool:
-        """Whether a run of finetune trained the model, so that its training data are known."""
-        return self.is_run and self.result.adopted_from is None
-
-    def say(self, reporter: Reporter) -> None:
-        """Show what a user must know of a model that no run made; nothing for a run."""
-        if not self.is_run:
-            for note in self.result.notes:
-                reporter.note(note)
-
-    def with_generation(self, **generation: Any) -> FineTuned:
-        """Return the same model with other generation options: ``model.with_generation(num_beams=4).predict(…)``.
-
-        Args:
-            **generation: Options of `transformers.GenerationConfig`. They replace those of the run;
-                a new limit, such as ``max_new_tokens``, replaces all limits of the run.
-
-        Raises:
-            BadOptions: The task does not generate text, or an option is unknown or contradicts
-                another.
-        """
-        given = dict(self.plan.recipe.generation)
-        if generation.keys() & LIMITS:
-            given = {name: value for name, value in given.items() if name not in LIMITS}
-        recipe = replace(self.plan.recipe, generation={**given, **generation})
-        check_generation(self.plan.task, recipe)
-        return replace(self, plan=replace(self.plan, recipe=recipe))
-
-    @overload
-    def predict(self, examples: str | Row | None = None, **columns: Any) -> Record: ...
-
-    @overload
-    def predict(self, examples: Iterable[Row] | list[str] | tuple[str, ...]) -> list[Record]: ...
-
-    def predict(
-        self, examples: str | Row | Iterable[Row] | list[str] | tuple[str, ...] | None = None, **columns: Any
-    ) -> Record | list[Record]:
-        """Predict one example or many.
-
-        Args:
-            examples: One example as a mapping, or several as a list, a `datasets.Dataset` or a data
-                frame. If the task reads a single text, an example can be that text.
-            **columns: One example by its columns: ``question="Who?", context="…"``.
-
-        Returns:
-            The record of one example, or a list of records.
-
-        Raises:
-            BadData: A column is missing or cannot be used.
-        """
-        if examples is not None and columns:
-            raise BadData(f"give examples or the columns of one example ({', '.join(columns)}), not both.")
-        if examples is None:
-            return self._predict_rows([columns])[0]
-        rows = front_door.examples_of(examples, self.plan.preprocessor.needs())
-        return self._predict_rows([rows])[0] if isinstance(rows, Mapping) else self._predict_rows(rows)
-
-    def _predict_rows(self, examples: Iterable[Row]) -> list[Record]:
-        rows = list(examples)
-        if not rows:
-            return []
-        records = self._for_inference()._records(self._checked(rows), answers=False)
-        return [as_plain(record) for record in records]
-
-    def _checked(self, examples: Sequence[Any]) -> Dataset:
-        """Return rows to predict with the column names of the task.
-
-        Raises:
-            BadData: A row is bad.
-        """
-        constants = self._constants()
-        given = front_door.examples_of(list(examples), self.plan.preprocessor.needs())
-        rows = [{**constants, **row} for row in given]
-        inputs = self.plan.preprocessor.needs().inputs
-        columns = {theirs: ours for theirs, ours in self.plan.recipe.dataset.columns.items() if ours in inputs}
-        found = data.from_rows(
-            {"test": rows},
-            self.plan.preprocessor,
-            columns={theirs: ours for theirs, ours in columns.items() if any(theirs in row for row in rows)},
-            fit=False,
-            answers=False,
-            column_use=self.result.column_use,
-            tokenizer=lambda: self.tokenizer,
-            in_memory=len(rows) <= IN_MEMORY,
-        )
-        return found.splits["test"]
-
-    def _for_inference(self) -> FineTuned:
-        """Return the same model with a preprocessor that does not pack examples."""
-        return replace(self, plan=replace(self.plan, preprocessor=self.plan.preprocessor.for_inference()))
-
-    def _constants(self) -> dict[str, str]:
-        """Return the constant columns of the run that the task reads when it predicts."""
-        inputs = self.plan.preprocessor.needs().inputs
-        return {name: text for name, text in self.plan.recipe.dataset.constants.items() if name in inputs}
-
-    def predict_source(self, source: Source) -> tuple[list[Record], Sequence[Mapping[str, Any]]]:
-        """Predict every row in all splits of a source.
-
-        Each record has the ``place`` of its row and the columns of its ``input`` before the prediction. The columns of
-        the answers are not read. If `Source.on_bad` is ``drop``, a bad row gets a record without a prediction:
-        ``{'place': {'file': 'new.csv', 'line': 3, 'row': 1}, 'input': {'text': ''}, 'prediction': None, 'left_out':
-        'the row has no text.'}``.
-
-        Args:
-            source: The data, without a limit.
-
-        Returns:
-            One record for each row, in order, and the bad rows as `dropped.jsonl` holds them.
-
-        Raises:
-            BadData: The data cannot be used, or a row is bad and `Source.on_bad` is ``error``.
-        """
-        blocks = self._blocks(prediction.Asked(source=source))
-        return list(self._each(blocks)), blocks.dropped
-
-    def _each(self, blocks: Blocks, reporter: Reporter | None = None) -> Iterator[Record]:
-        """Yield the record of each row, block by block."""
-        predict = self._for_inference()._predictor(answers=False, reporter=reporter if len(blocks) == 1 else None)
-        for block in blocks:
-            for record in block.records(predict):
-                yield as_plain(record)
-            if reporter is not None and len(blocks) > 1:
-                reporter.step(block.number + 1, len(blocks))
-
-    def _blocks(self, asked: Asked, *, rows: int = BLOCK_ROWS) -> Blocks:
-        """Read and check the rows of a source for a prediction."""
-        with prediction.naming(asked.names):
-            found = data.load(
-                asked.source,
-                self.plan.preprocessor,
-                plugins=self.plan.plugins,
-                seed=0,
-                fit=False,
-                answers=False,
-                column_use=self.result.column_use,
-                tokenizer=lambda: self.tokenizer,
-            )
-        return Blocks(found, rows=rows, names=asked.names)
-
-    def _digest(self, run: Path) -> str:
-        """Return the SHA-256 of everything that a prediction depends on, except the rows."""
-        recipe = self.plan.recipe
-        saved = self.result.base if self.result.base.get("saved_model") else bases.describe_saved(run)
-        files = {name: saved[name] for name in ("saved_model", "saved_tokenizer") if name in saved}
-        if "files" in self.result.base:
-            files["base"] = self.result.base["files"]
-        elif self.plan.strategy.loads_base():
-            files["base"] = bases.describe(self.plan.model)["files"]
-        known = prediction_options(self.plan.task)
-        content = {
-            "task": recipe.task,
-            "strategy": recipes.to_mapping(recipe)["strategy"],
-            "preprocessor": self.result.preprocessor,
-            "evaluator": self.result.evaluator,
-            "training": {name: value for name, value in recipe.training.items() if name in known},
-            "generation": recipe.generation,
-            "seed": recipe.seed,
-            "files": {
-                kind: {name: entry["sha256"] for name, entry in described.items()} for kind, described in files.items()
-            },
-        }
-        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
-
-    def asked(self, path: str) -> Asked:
-        """Return the rows to predict of a file, or of standard input: as `source_like` does, without what only answers
-        need.
-
-        Lines of text are rows if the task reads one column.
-        """
-        own = bool(_suffixes(path) & _suffixes(self.plan.recipe.dataset.path))
-        return prediction.asked(path, self.source_like(path), self.plan.preprocessor.needs(), has_own_format=own)
-
-    def source_like(self, path: str, **changes: Any) -> Source:
-        """Return another file as a data set with the columns and constants of the run's data set.
-
-        If the run read files with the same suffix, format and options are the same, too.
-
-        Args:
-            path: What `Source.path` takes.
-            **changes: Other keys of `Source`.
-
-        Raises:
-            BadRecipe: The run mixes data sets whose columns or constants differ, so the right ones
-                are not known.
-        """
-        source = self.plan.recipe.dataset
-        if source.mixture:
-            parts = [part for part, _ in recipes.parts(source).values()]
-            if any((part.columns, part.constants) != (parts[0].columns, parts[0].constants) for part in parts):
-                raise BadRecipe(
-                    f"the run mixes data sets whose columns or constants differ. Give those of {path} in a dataset "
-                    "section: {path: …, columns: …, constants: …}."
-                )
-            source = parts[0]
-        same = {name: getattr(source, name) for name in ("columns", "constants", "encoding", "on_bad")}
-        if _suffixes(path) & _suffixes(source.path):
-            same |= {"format": source.format, "options": source.options}
-        return Source(path=path, validation_size=0, **{**same, **changes})
-
-    def evaluate(
-        self,
-        dataset: Any = None,
-        *,
-        split: str | None = None,
-        reporter: Reporter | None = None,
-        cache: str | Path | None = None,
-    ) -> dict[str, float]:
-        """Score the model on examples with answers.
-
-        Args:
-            dataset: A path, the ``dataset`` section of a recipe, or rows as `train` takes them; None for
-                the data of the run.
-            split: The split to score; None for `test`, or for `validation` if there is no `test`. It has no effect if
-                `dataset` has a single split: that one is scored.
-            reporter: Shows the progress.
-            cache: As in `train`.
-
-        Returns:
-            Score → number.
-
-        Raises:
-            BadData: The data cannot be read, or has no such split.
-            BadRecipe: `dataset` is None, and the run was trained on examples that were given in
-                Python.
-        """
-        to_score = self._to_score(dataset, split=split, reporter=reporter or Reporter())
-        records = self._records_to_score(to_score, reporter=reporter, cache=cache)
-        (rows,) = to_score.examples.splits.values()
-        return scoring.all_scores(to_score.plan.evaluator, to_score.plan, records, examples=rows)
-
-    def _evaluation(
-        self,
-        dataset: str | Path | Mapping[str, Any] | None,
-        *,
-        split: str | None,
-        on_bad: Literal["error", "drop"] | None,
-        reporter: Reporter,
-        cache: str | Path | None,
-    ) -> Evaluation:
-        """Score the model as `evaluate` does; return the scores with their intervals."""
-        with reporter.phase("read and check the data"):
-            to_score = self._to_score(dataset, split=split, on_bad=on_bad, reporter=reporter)
-        with reporter.phase("predict"):
-            records = self._records_to_score(to_score, reporter=reporter, cache=cache)
-        return self._scored(to_score, records)
-
-    def _records_to_score(
-        self, to_score: _ToScore, *, reporter: Reporter | None, cache: str | Path | None
-    ) -> list[Record]:
-        """Predict the rows to score, with their answers."""
-        kept = None
-        if cache is not None:
-            kept = FeatureCache(Path(cache), plugins=self.plan.plugins, note=(reporter or Reporter()).note)
-        (rows,) = to_score.examples.splits.values()
-        (fingerprint,) = (to_score.examples.fingerprints[name] for name in to_score.examples.splits)
-        scoring_model = replace(self, plan=replace(self.plan, preprocessor=to_score.plan.preprocessor))
-        return scoring_model._predictor(answers=True, reporter=reporter, cache=kept, fingerprint=fingerprint)(rows, 0)
-
-    def _scored(self, to_score: _ToScore, records: list[Record]) -> Evaluation:
-        """Return the scores of records, and how far they can be trusted."""
-        ((split, rows),) = to_score.examples.splits.items()
-        evaluator = to_score.plan.evaluator
-        scores = scoring.all_scores(evaluator, to_score.plan, records, examples=rows)
-        column = self.plan.preprocessor.needs().group
-        seed = self.plan.recipe.seed
-        intervals, units = intervals_and_units(evaluator, records, examples=rows, column=column, seed=seed)
-        return Evaluation(
-            run=str(self.result.directory),
-            data=to_score.data,
-            split=None if to_score.is_whole else split,
-            rows=len(rows),
-            dropped=to_score.dropped,
-            primary=evaluator.primary,
-            greater_is_better=evaluator.greater_is_better,
-            scores=scores,
-            intervals=intervals,
-            units=units,
-            details=scoring.details_of(evaluator, records),
-        )
-
-    def _to_score(
-        self,
-        dataset: Any,
-        *,
-        split: str | None,
-        on_bad: Literal["error", "drop"] | None = None,
-        reporter: Reporter,
-    ) -> _ToScore:
-        """Return the good rows of the split to score, and the plan with the metrics of the run; see `evaluate`."""
-        recipe = self.plan.recipe
-        plan = replace(self.plan, metrics=plans.find_metrics(recipe, self.plan.plugins))
-        section, rows = front_door.dataset_section(dataset)
-        if rows is not None:
-            source = replace(self.source_like(ROWS), path=ROWS, format=None, options={})
-            source = replace(source, columns=front_door.renames_of(source.columns, rows))
-            if on_bad is not None:
-                section = {**section, "on_bad": on_bad}
-            recipe = recipes.from_mapping({**recipes.to_mapping(recipe), "dataset": {**asdict(source), **section}})
-        elif dataset is not None:
-            trust.allow(_without_paths(dataset))
-            # A path is another file with the same columns.
-            section = (
-                _without_paths(dataset) if isinstance(dataset, Mapping) else asdict(self.source_like(str(dataset)))
-            )
-            if on_bad is not None:
-                section = {**section, "on_bad": on_bad}
-            recipe = recipes.from_mapping({**recipes.to_mapping(recipe), "dataset": section})
-        elif not self.was_trained_here and "test" not in self.result.scores:
-            raise BadOptions(
-                f"dataset: another program trained {self.result.directory!r}, so it has no data of its own. Give the "
-                "rows to score with --data (in Python: the first argument)."
-            )
-        elif recipe.dataset.path == ROWS:
-            raise BadRecipe("the run was trained on examples given in Python. Give the rows, or a path, to score.")
-        elif on_bad is not None:
-            raise BadOptions("on_bad has an effect with other data only: that of the run was checked by the run.")
-        options_of_data: dict[str, Any] = {
-            "seed": recipe.data_seed,
-            # The data of the run is fitted and split again, as in the run; other data is used as it is.
-            "fit": dataset is None and self.was_trained_here,
-            "column_use": self.result.column_use,
-            "tokenizer": lambda: self.tokenizer,
-            "learn_form": not self.was_trained_here,
-        }
-        if rows is not None:
-            found = data.from_rows(rows, self.plan.preprocessor, source=recipe.dataset, **options_of_data)
-        else:
-            found = data.load(recipe.dataset, self.plan.preprocessor, plugins=self.plan.plugins, **options_of_data)
-        splits = dict(found.splits)
-        if dataset is not None and len(splits) == 1:
-            split = next(iter(splits))
-        elif split is None:
-            split = "test" if "test" in splits or "validation" not in splits else "validation"
-            if split == "validation":
-                chosen_on = ", on which the model was selected" if self.result.selection_split == split else ""
-                reporter.note(f"there is no test split, so validation is scored{chosen_on if dataset is None else ''}")
-        chosen = splits.get(split)
-        if chosen is None:
-            raise BadData(f"the data has no split {split!r}. It has: {', '.join(splits)}. Set `split` to one of these.")
-        dropped = [row for row in found.dropped if row["split"] == split]
-        if dropped:
-            reporter.note(data.left_out(dropped, rows=found.data_report[split]["read"]))
-        if not self.was_trained_here:
-            plan = replace(plan, preprocessor=found.preprocessor)
-        examples = replace(found, splits={split: chosen}, sizes={split: {None: len(chosen)}}, dropped=())
-        named = dataset
-        if rows is not None:
-            named = "rows given in Python"
-        elif isinstance(dataset, Mapping):
-            named = dataset.get("path")
-        return _ToScore(
-            plan=plan,
-            examples=examples,
-            dropped=len(dropped),
-            data=None if named is None else str(named),
-            is_whole=named is not None and len(splits) == 1,
-        )
-
-    def _load_base(self) -> Any:
-        """Load the base model, which preference tasks compare with, after a check of its content."""
-        bases.check_place(self.plan.model)
-        bases.check_content(self.result.base, self.plan.model)
-        return runs.load_base(self.plan).model
-
-    def _records(self, examples: Any, *, answers: bool = True, reporter: Reporter | None = None) -> list[Record]:
-        """Predict examples with the task's trainer."""
-        return self._predictor(answers=answers, reporter=reporter)(examples, 0)
-
-    def _predictor(
-        self,
-        *,
-        answers: bool,
-        reporter: Reporter | None = None,
-        cache: FeatureCache | None = None,
-        fingerprint: str = "",
-    ) -> Predict:
-        """Return a function that predicts examples with the task's trainer, which is built once.
-
-        Args:
-            answers: Whether the examples have answers.
-            reporter: Shows the progress.
-            cache: Keeps the features; None for none.
-            fingerprint: That of all examples, if there is a cache.
-        """
-        inference = self._inference(reporter=reporter)
-
-        def predict(examples: Any, number: int) -> list[Record]:
-            made = inference.features(
-                examples, answers=answers, reporter=reporter, cache=cache, fingerprint=fingerprint
-            )
-            if made.from_cache and reporter is not None:
-                reporter.note("the features come from the cache")
-            return inference.records(made, number=number)
-
-        return predict
-
-    def _inference(self, *, reporter: Reporter | None = None) -> Inference:
-        """Return what makes features and records, with the task's trainer."""
-        known = prediction_options(self.plan.task)
-        given = {name: value for name, value in self.plan.recipe.training.items() if name in known}
-        job = Job(
-            task=self.plan.task,
-            recipe=self.plan.recipe,
-            output=storage.folder(),  # a trainer needs one, and writes nothing
-            seed=self.plan.recipe.seed,
-            model=self.model,
-            tokenizer=self.tokenizer,
-            preprocessor=self.plan.preprocessor,
-            strategy=self.plan.strategy,
-            evaluator=self.plan.evaluator,
-            train=None,
-            validation=None,
-            validation_examples=None,
-            arguments={
-                **self.plan.task.training,
-                **given,
-                **device_arguments(),
-                "report_to": "none",
-                "disable_tqdm": True,
-            },
-            generation=self.plan.recipe.generation,
-            base=self._load_base,
-            callbacks=[callbacks.ShowPredictionProgress(reporter or Reporter())],
-        )
-        return Inference(job)
-
-    def fingerprint(self) -> str:
-        """Return the SHA-256 of everything that a prediction depends on, except the rows: model, tokenizer, options."""
-        return self._digest(Path(self.result.directory))
-
-    def predictor(self) -> Predictor:
-        """Return an object that predicts rows which arrive one by one, as a server gets them.
-
-        It gives the same records as `predict`, builds its trainer once, keeps everything in memory, and has an error
-        for each bad row where `predict` raises one for all rows.
-        """
-        return Predictor(self._for_inference()._inference(), self._checked)
+        return with_weights(open_without_weights(self.place, self.opening)).block_function(answers=self.answers)
 
 
 class Trained(Result):
@@ -1343,17 +628,6 @@ class Trained(Result):
         return self.finetuned.evaluate(dataset, split=split)
 
 
-def prediction_options(task: Task) -> set[str]:
-    """Return the names of the training options that change predictions.
-
-    They include the options that TRL's classes add: DPO's ``beta`` scales the rewards, and GRPO's
-    ``max_completion_length`` limits the answers that are rewarded.
-    """
-    arguments = resolve(task.arguments)
-    own = {f.name for f in fields(arguments)} - {f.name for f in fields(TrainingArguments)}
-    return {*own, "per_device_eval_batch_size", "bf16", "bf16_full_eval", "fp16"}
-
-
 def _recipe(
     recipe: str | Path | Mapping[str, Any] | Recipe | None,
     keys: Mapping[str, Any],
@@ -1373,7 +647,7 @@ def _recipe(
         python: Objects that no file can hold, as `Recipe.python` describes them.
         trust_code: As in `train`.
     """
-    given = {name: _without_paths(value) for name, value in keys.items()}
+    given = {name: front_door.without_paths(value) for name, value in keys.items()}
     trust.allow(given)
     content: dict[str, Any] = {}
     if isinstance(recipe, Recipe):
@@ -1382,7 +656,7 @@ def _recipe(
             trust.allow(content)
         trust.allow_object(content)  # `read` may have made it from a run folder
     elif isinstance(recipe, Mapping):
-        content = {str(name): _without_paths(value) for name, value in recipe.items()}
+        content = {str(name): front_door.without_paths(value) for name, value in recipe.items()}
         trust.allow(content)
     elif recipe is not None:
         content = recipes.to_mapping(recipes.read(recipe, trust_code=trust_code))
@@ -1401,32 +675,15 @@ def _recipe(
     return made
 
 
-def _absolute(run: str | Path) -> str:
-    """Return the absolute path of a folder; an id of the Hub or a folder of a package as it is."""
-    return str(Path(run).absolute()) if Path(run).exists() else str(run)
-
-
-def _suffixes(path: Any) -> set[str]:
-    """Return the suffixes of the files that a `Source.path` names.
-
-    >>> _suffixes({"train": ["a.conll", "b.conll"], "test": "c.txt"}) == {".conll", ".txt"}
-    True
-    """
-    if isinstance(path, Mapping):
-        return set().union(*map(_suffixes, path.values()))
-    if isinstance(path, list | tuple):
-        return set().union(*map(_suffixes, path))
-    suffix = Path(path).suffix
-    return {suffix.lower()} if suffix else set()
-
-
-def _without_paths(value: Any) -> Any:
-    """Return a value of a recipe with text for every `Path`."""
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {name: _without_paths(each) for name, each in value.items()}
-    return [_without_paths(each) for each in value] if isinstance(value, list) else value
-
-
-__all__ = ["FineTuned", "SeedsResult", "Trained", "evaluate", "load", "predict", "train"]
+__all__ = [
+    "FineTuned",
+    "Opening",
+    "SeedsResult",
+    "Trained",
+    "evaluate",
+    "load",
+    "open_without_weights",
+    "predict",
+    "train",
+    "with_weights",
+]

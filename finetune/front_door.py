@@ -379,6 +379,15 @@ def _plain_option(value: Any) -> Any:
     return value
 
 
+def without_paths(value: Any) -> Any:
+    """Return a value of a recipe with text for every `Path`."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {name: without_paths(each) for name, each in value.items()}
+    return [without_paths(each) for each in value] if isinstance(value, list) else value
+
+
 def trainer_callbacks(given: Any) -> tuple[list[TrainerCallback], dict[str, Any]]:
     """Return callbacks as objects, and the training options that stand for `EarlyStoppingCallback`.
 

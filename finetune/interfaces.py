@@ -193,6 +193,30 @@ class Tallies:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Decisions:
+    """What a model decided for examples with answers, with the scores of all options; see `Evaluator.decisions`.
+
+    A decision is one choice among options: the label of a text, the tag of a word, whether a text has one of several
+    labels. ``softmax(scores / temperature)`` is the probability of each option.
+    """
+
+    scores: Any
+    """The score of each option, such as its logit or the logarithm of its probability; −∞ where a decision has fewer
+    options than others: an array (N, K)."""
+    predicted: Any
+    """Which options are the prediction; several can be, such as one answer that two windows found: an array of bool
+    (N, K)."""
+    true: Any
+    """Which options can be true: the right one, or, if that is not among the options, all that are not the
+    prediction: an array of bool (N, K)."""
+    rows: Any = None
+    """The position of the example of each decision, an array (N,); None if each example has one decision."""
+    one_is_true: bool = True
+    """Whether the options are all there are, so that one of them is true. Else it is only known whether the prediction
+    is right."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Columns:
     """The columns of the data that a preprocessor reads."""
 

@@ -80,6 +80,18 @@ def test_scores_do_not_depend_on_how_the_rows_write_labels(classifier: Path, for
         assert found["accuracy"] == pytest.approx(wanted)
 
 
+def test_a_loaded_model_with_options_predicts_files_and_scores_them(classifier: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("review,label\nfog,good\nquay,bad\n", encoding="utf-8")
+    model = finetune.load(classifier, columns={"review": "text"})
+    finetune.predict(model, tmp_path / "rows.csv", tmp_path / "out.jsonl")
+    lines = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    wanted = model.predict(["fog", "quay"])
+    assert [json.loads(line)["probabilities"] for line in lines] == [record["probabilities"] for record in wanted]
+    assert finetune.evaluate(model, tmp_path / "rows.csv") == model.evaluate(tmp_path / "rows.csv")
+    with pytest.raises(finetune.errors.BadData, match="text"):
+        finetune.predict(classifier, tmp_path / "rows.csv", tmp_path / "other.jsonl")
+
+
 def test_other_names_than_those_of_the_model_are_refused(classifier: Path) -> None:
     rows = [{"text": "fog", "label": "terrible"}, {"text": "quay", "label": "good"}]
     with pytest.raises(finetune.errors.BadData, match="terrible"):

@@ -71,15 +71,12 @@ def command(
     with output.loading(quiet=quiet or as_json):
         from finetune import api
 
+    opening = api.Opening(task=task, base=base, accept_changes=accept_changes, **sections)
     found = api.evaluation(
-        run,
+        api.open_without_weights(run, opening),
         dataset,
         split=split,
         on_bad=on_bad,
-        task=task,
-        base=base,
-        accept_changes=accept_changes,
-        **sections,
         reporter=output.reporter(quiet=quiet or as_json),
         cache=cache,
         **options,

@@ -95,14 +95,14 @@ def command(
 
     reporter = shown.reporter(quiet=quiet, lasting=bool(options))
     changed = dict(_option(word) for word in generation)
-    how: dict[str, Any] = {"task": task, "base": base, "accept_changes": accept_changes, **sections}
+    opening = api.Opening(task=task, base=base, accept_changes=accept_changes, generation=changed, **sections)
+    opened = api.open_without_weights(run, opening)
     if options:
-        _write(run, str(file), changed, kind=kind, on_bad=on_bad, quiet=quiet, reporter=reporter, **how, **options)
+        _write(opened, str(file), kind=kind, on_bad=on_bad, quiet=quiet, reporter=reporter, **options)
         return
     with reporter.phase("load the model"):
-        opened = api.load(run, **how)
-    opened.say(reporter)
-    model = opened.with_generation(**changed) if changed else opened
+        model = api.with_weights(opened)
+    model.say(reporter)
     if columns:
         records = [_predict(model, _renamed(columns, model, ctx))]
         shown.lines(_text(records, kind))
@@ -111,9 +111,9 @@ def command(
     if on_bad is not None:
         asked = replace(asked, source=replace(asked.source, on_bad=on_bad))
     with reporter.phase("read and check the data"):
-        blocks = model._blocks(asked)
+        blocks = model.blocks(asked)
     with reporter.phase("predict"):
-        shown.lines(_text(model._each(blocks, reporter), kind))
+        shown.lines(_text(model.each_record(blocks, reporter), kind))
     if blocks.dropped and not quiet:
         click.echo(data.left_out(blocks.dropped, rows=blocks.rows), err=True)
 
@@ -131,13 +131,11 @@ def _text(records: Iterable[Record], kind: str | None) -> Iterator[str]:
         yield line.removesuffix("\n")
 
 
-def _write(
-    run: str, file: str, generation: dict[str, Any], *, output: str, kind: str | None, quiet: bool, **options: Any
-) -> None:
+def _write(model: FineTuned, file: str, *, output: str, kind: str | None, quiet: bool, **options: Any) -> None:
     """Predict the rows of a file into a file or a folder, and say how many there are."""
     from finetune import api, data
 
-    written = api.predict(run, file, output, format=kind, generation=generation, **options)  # type: ignore[arg-type]
+    written = api.predict(model, file, output, format=kind, **options)  # type: ignore[arg-type]
     if quiet:
         return
     if written.dropped:

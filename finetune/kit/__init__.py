@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.evaluation.required import check_primary, require_key
     from finetune.evaluation.sides import difference as paired_difference
     from finetune.evaluation.sides import sampled as resampled_scores
+    from finetune.evaluation.temperature import decisions_of, fit_temperature
     from finetune.failures import newest_checkpoint
     from finetune.folder import lock as lock_folder
     from finetune.folder import make_readable, size_of_weights
@@ -185,6 +186,7 @@ __all__ = [
     "context_length",
     "count_processes",
     "decay_parameter_names",
+    "decisions_of",
     "describe_saved",
     "describe_tokenizer",
     "discover",
@@ -195,6 +197,7 @@ __all__ = [
     "find_code",
     "find_non_finite",
     "finds_end_by_padding",
+    "fit_temperature",
     "from_rows",
     "generate",
     "generation_options",

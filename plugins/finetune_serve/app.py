@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
@@ -83,6 +84,16 @@ def build(model: FineTuned, limits: Limits) -> FastAPI:
     app.add_middleware(ReadBody, limits=limits, refused=metrics.count_refusal)
     app.add_middleware(Counted, metrics=metrics, paths=(*PATHS, *model.plan.task.apis))
     return app
+
+
+def application(model: str | Path, **limits: Any) -> FastAPI:
+    """Load a model and return its application, for any server of ASGI applications.
+
+    Args:
+        model: The run folder, or a model as `finetune.load` takes it.
+        **limits: Fields of `Limits`.
+    """
+    return build(finetune.load(model), Limits(**limits))
 
 
 def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

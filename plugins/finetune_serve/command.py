@@ -5,10 +5,14 @@ from __future__ import annotations
 import shlex
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from finetune.kit import cli_parameters
+
+if TYPE_CHECKING:
+    from finetune_serve.limits import Limits
 
 
 @click.command("serve")
@@ -59,6 +63,14 @@ from finetune.kit import cli_parameters
     help="Serve nothing; write a Dockerfile, compose.yaml and requirements.txt into this folder.",
 )
 @click.option(
+    "--ray",
+    "ray_file",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    callback=cli_parameters.not_empty,
+    help="Serve nothing; write an application for Ray Serve into this Python file.",
+)
+@click.option(
     "--with",
     "engine",
     type=click.Choice(["vllm", "transformers"]),
@@ -82,6 +94,7 @@ def command(
     batch_tokens: int,
     max_wait_ms: float,
     dockerfile: str | None,
+    ray_file: str | None,
     engine: str | None,
     dry_run: bool,
     task: str | None,
@@ -108,6 +121,18 @@ def command(
     if dockerfile is not None:
         _write_container(Path(dockerfile), Path(model))
         return
+    from finetune_serve.limits import Limits
+
+    limits = Limits(
+        body_bytes=int(max_body_mb * (1 << 20)),
+        characters=max_characters,
+        requests=max_requests,
+        batch_tokens=batch_tokens,
+        wait_seconds=max_wait_ms / 1000,
+    )
+    if ray_file is not None:
+        _write_ray_application(Path(ray_file), model, limits)
+        return
     if engine is not None:
         _use_engine(Path(model), engine, host=host, port=port, dry_run=dry_run)
         return
@@ -117,15 +142,7 @@ def command(
         import finetune
         from finetune_serve import server
         from finetune_serve.app import build
-        from finetune_serve.limits import Limits
 
-    limits = Limits(
-        body_bytes=int(max_body_mb * (1 << 20)),
-        characters=max_characters,
-        requests=max_requests,
-        batch_tokens=batch_tokens,
-        wait_seconds=max_wait_ms / 1000,
-    )
     reporter = cli_output.reporter(quiet=quiet)
     with closing(server.listen(host, port)) as listener:  # a port that is in use is named before the model is loaded
         with reporter.phase("load the model"):
@@ -150,6 +167,15 @@ def _write_container(folder: Path, run: Path) -> None:
     container.write(folder, run, options=options)
     click.echo(f"Wrote {', '.join(container.NAMES)} into {folder}.")
     click.echo(f"docker compose --file {shlex.quote(str(folder / 'compose.yaml'))} up --build")
+
+
+def _write_ray_application(file: Path, model: str, limits: Limits) -> None:
+    """Write an application for Ray Serve, and say how to use it."""
+    from finetune_serve import ray_application
+
+    ray_application.write(file, model, ray_application.changed(limits))
+    click.echo(f"Wrote {file}.")
+    click.echo(f"cd {shlex.quote(str(file.parent))} && serve run {file.stem}:app")
 
 
 def _use_engine(run: Path, engine: str, *, host: str, port: int, dry_run: bool) -> None:

@@ -60,7 +60,7 @@ LAYERS = (
     ("run", "run_seeds", "elsewhere", "cleaning", "jobs", "prediction", "planning", "inspection"),
     ("cli.output", "cli.meant", "cli.parameters"),
     ("kit",),
-    ("front_door", "api", "adoption"),
+    ("front_door", "fine_tuned", "opening", "api", "adoption"),
     ("testing", "cli"),
 )
 """A module imports from the layers before its own, or from its own layer."""

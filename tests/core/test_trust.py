@@ -202,7 +202,7 @@ def test_python_needs_the_argument(stranger: Path) -> None:
         finetune.evaluate(stranger / "run", split="train")
     with pytest.raises(UntrustedCode, match="'canary:sing'"):
         finetune.train(stranger / "run" / "recipe.yaml", output=stranger / "again")
-    finetune.evaluate(stranger / "run", split="train", trust_code=True)
+    finetune.load(stranger / "run", trust_code=True).evaluate(split="train")
     assert (stranger / "sung").exists()
 
 

@@ -411,6 +411,7 @@ CALLS = [
     ("serve|{p}/run|--batch-tokens|0", "--batch-tokens"),
     ("serve|{p}/run|--max-wait-ms|-1", "--max-wait-ms"),
     ("serve|{p}/run|--dockerfile|", "--dockerfile"),
+    ("serve|{p}/run|--ray|my-app.py", "my-app.py"),
     ("serve|{p}/run|--with|tgi", "tgi"),
     ("serve|{p}/run|--dry-run", "--with"),
     ("serve|{p}/run|--base|", "--base"),
