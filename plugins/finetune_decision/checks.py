@@ -104,13 +104,13 @@ def check_prompts(examples: Sequence[Row], prompts: Prompts, *, max_length: int)
         split, same = prompts.bad_labels(question)
         if split:
             yield Finding(
-                code="label-not-a-token", message=f"the labels {', '.join(split)} are no single tokens of the model.",
+                code="label-not-a-token", message=f"not a single token of the model: {', '.join(split)}.",
                 fix="Set preprocessor.labels to labels that are single tokens.", row=number, column="type",
                 value=question.type,
             )  # fmt: skip
         if same:
             yield Finding(
-                code="labels-share-a-token", message=f"the labels {', '.join(same)} have the same token.",
+                code="labels-share-a-token", message=f"labels with the same token: {', '.join(same)}.",
                 fix="Set preprocessor.labels to labels with a token each.", row=number, column="type",
                 value=question.type,
             )  # fmt: skip

@@ -57,7 +57,7 @@ class DecisionEvaluator(Evaluator):
 
     def scales(self) -> dict[str, str]:
         """Return the scales of the scores."""
-        found = {"log_loss": "nats", "accuracy": "0 to 1", "f1_macro": "0 to 1", "mae": "levels", "brier": "0 to 2"}
+        found = {"log_loss": "nats", "accuracy": "0 to 1", "f1_macro": "0 to 1", "mae": "levels", "brier": "0 to 1"}
         found["ece"] = "0 to 1"
         for name in ("log_loss", "brier", "ece"):
             found[f"{name}{scores.UNCALIBRATED}"] = found[name]

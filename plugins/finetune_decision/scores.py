@@ -36,7 +36,8 @@ def tallies_of(records: Sequence[Record]) -> Tallies:
     - ``f1_macro``: mean F1 of the options of choices and yes/no questions; an option of another question is another
       class.
     - ``mae``: mean distance between the expected and the right level of scores, in levels.
-    - ``brier``: mean squared distance between the probabilities and the right answer, from 0 to 2. Source: Brier 1950.
+    - ``brier``: half the sum of the squared distances between the probabilities of all options and 1 for the right one or
+      0 for another, on average. Source: Brier 1950.
     - ``ece``: expected calibration error of the most probable option, in ten ranges. Source: Guo et al. 2017, eq. 3.
 
     The names that end in `UNCALIBRATED` are those of temperature 1.
@@ -49,7 +50,7 @@ def tallies_of(records: Sequence[Record]) -> Tallies:
         parts = [_sums(record, calibrated), _of_probabilities(calibrated, record), _of_probabilities(raw, record)]
         rows.append(np.concatenate([*parts, _of_classes(record, classes)]))
     names = list(classes)
-    most = {"accuracy": 1.0, "brier": 2.0, f"brier{UNCALIBRATED}": 2.0}
+    most = {"accuracy": 1.0, "brier": 1.0, f"brier{UNCALIBRATED}": 1.0}
     return Tallies(values=np.stack(rows), scores=partial(_scores, classes=len(names)), most=most)
 
 
@@ -70,7 +71,7 @@ def _of_probabilities(probabilities: Array, record: Record) -> Array:
     best = int(probabilities.argmax())
     bin_ = min(int(probabilities[best] * BINS), BINS - 1)
     confidence[bin_], hits[bin_] = probabilities[best], float(best == right)
-    return np.concatenate([[nll, ((probabilities - truth) ** 2).sum()], confidence, hits])
+    return np.concatenate([[nll, ((probabilities - truth) ** 2).sum() / 2], confidence, hits])
 
 
 def _classes(records: Sequence[Record]) -> dict[tuple[str, str], int]:
