@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers.decision import DecisionConfig
 
-from finetune.errors import BadData, Incompatible
+from finetune.errors import BadData
 from finetune.interfaces import Batch, Columns, DataForm, Finding, Preprocessor, Row, Values
 from finetune.kit import PadRight
 from finetune_decision import checks
@@ -121,18 +121,8 @@ class DecisionPreprocessor(Preprocessor):
         return f"{tokenizer.decode(feature['input_ids'])}\n→ {' | '.join(labels)}"
 
     def collator(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> PadDecisions:
-        """Return a collator that pads on the right, whatever side the tokenizer pads for generation.
-
-        Raises:
-            Incompatible: The model reads a text from both sides, or writes after an encoder.
-        """
-        if model.config.is_encoder_decoder:
-            raise Incompatible(
-                f"model: {type(model).__name__} has an encoder, and typed decisions are read from a causal model. Name "
-                "a decoder."
-            )
-        pad = PadRight(pad_token_id=tokenizer.pad_token_id or 0)
-        return PadDecisions(pad=pad)
+        """Return a collator that pads on the right, whatever side the tokenizer pads for generation."""
+        return PadDecisions(pad=PadRight(pad_token_id=tokenizer.pad_token_id or 0))
 
     def loss(self) -> Callable[..., Any]:
         """Return the cross entropy over the options."""
