@@ -57,9 +57,13 @@ def _question(row: Row, number: int, config: DecisionConfig, problems: list[Find
     if kind not in TYPES:
         problems.append(
             Finding(
-                code="question-type-unknown", message=f"the type must be one of {', '.join(TYPES)}.",
-                fix="Correct the type; `noul` is a yes/no question.", row=number, column="type", value=str(kind),
-            )  # fmt: skip
+                code="question-type-unknown",
+                message=f"the type must be one of {', '.join(TYPES)}.",
+                fix="Correct the type; `noul` is a yes/no question.",
+                row=number,
+                column="type",
+                value=str(kind),
+            )
         )
         return None
     try:
@@ -68,10 +72,13 @@ def _question(row: Row, number: int, config: DecisionConfig, problems: list[Find
         text = " ".join(str(error).split()).removeprefix(f"Question {NAME!r}: ").rstrip(".")
         problems.append(
             Finding(
-                code="question-not-valid", message=f"{text}.",
-                fix="Correct the criteria, or drop the row.", row=number, column="criteria",
+                code="question-not-valid",
+                message=f"{text}.",
+                fix="Correct the criteria, or drop the row.",
+                row=number,
+                column="criteria",
                 value=str(row.get("criteria")),
-            )  # fmt: skip
+            )
         )
     return None
 

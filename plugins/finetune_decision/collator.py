@@ -51,7 +51,9 @@ def option_logits(logits: torch.Tensor, attention_mask: torch.Tensor, option_ids
         option_ids: (B, C).
     """
     lengths = attention_mask.sum(dim=1)
-    from_end = lengths - 1 - attention_mask.shape[1]  # negative: counted from the end, so what comes before is no matter
+    from_end = (
+        lengths - 1 - attention_mask.shape[1]
+    )  # negative: counted from the end, so what comes before is no matter
     rows = torch.arange(len(logits), device=logits.device)
     answers = logits[rows, from_end].float()  # (B, V)
     found = answers.gather(1, option_ids.clamp(min=0))

@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 BINS = 10
 """Ranges of confidence for the expected calibration error."""
 MOST_CLASSES = 100
-"""With more pairs of a question and an option than this, there is no `f1_macro`: the questions have no fixed options."""
+"""With more pairs of a question and an option than this, there is no `f1_macro`: the questions differ too much."""
 UNCALIBRATED = "_uncalibrated"
 """End of the names of scores at temperature 1."""
 NAMES = ("log_loss", "accuracy", "f1_macro", "mae", "brier", "ece")
@@ -36,8 +36,8 @@ def tallies_of(records: Sequence[Record]) -> Tallies:
     - ``f1_macro``: mean F1 of the options of choices and yes/no questions; an option of another question is another
       class.
     - ``mae``: mean distance between the expected and the right level of scores, in levels.
-    - ``brier``: half the sum of the squared distances between the probabilities of all options and 1 for the right one or
-      0 for another, on average. Source: Brier 1950.
+    - ``brier``: half the sum, over the options, of the squared distance between the probability and 1 for the right
+      option or 0 for another, on average. Source: Brier 1950.
     - ``ece``: expected calibration error of the most probable option, in ten ranges. Source: Guo et al. 2017, eq. 3.
 
     The names that end in `UNCALIBRATED` are those of temperature 1.

@@ -136,7 +136,8 @@ class Counted:
         try:
             await self._app(scope, receive, watch)
         finally:
-            path = scope["path"] if scope["path"] in self._paths else "other"  # each path of a client would be a new counter
+            # each path of a client would be a new counter
+            path = scope["path"] if scope["path"] in self._paths else "other"
             self._metrics.requests.labels(path=path, method=_method(scope), status=str(status)).inc()
             self._metrics.seconds.labels(path=path).observe(time.perf_counter() - started)
 

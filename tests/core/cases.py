@@ -100,6 +100,8 @@ class Case:
     """Of `finetune.testing.models.ARCHITECTURES`."""
     words: str = "bert"
     """Family of the tokenizer: of `finetune.testing.tokenizers.FAMILIES`."""
+    positions: int = 128
+    """How many positions the model has."""
     preprocessor: Mapping[str, Any] = field(default_factory=lambda: {"max_length": 96})
     training: Mapping[str, Any] = field(default_factory=dict)
     """Beside those of the composition test."""
@@ -176,7 +178,8 @@ CASES: Mapping[str, Case] = {
     "decision": Case(
         family="llama",
         words="gpt2",  # its letters are single tokens
-        preprocessor={"max_length": 512, "labels": {"noul": ("Y", "N")}},
+        positions=640,  # nothing of a prompt is cut off
+        preprocessor={"max_length": 600, "labels": {"noul": ("Y", "N")}},
         training={"learning_rate": 2e-2, "per_device_train_batch_size": 16, "per_device_eval_batch_size": 32},
         outputs=decided,
     ),

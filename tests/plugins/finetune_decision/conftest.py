@@ -15,6 +15,7 @@ from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer
 from finetune_samples.catalogue import load
 
+
 @pytest.fixture(scope="session")
 def rows() -> dict[str, Rows]:
     """Return the splits of a small sample."""

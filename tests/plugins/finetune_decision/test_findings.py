@@ -104,6 +104,15 @@ def test_a_prompt_that_is_too_long_is_named_and_not_truncated(words: Any) -> Non
     assert finding.code == "prompt-too-long" and f"{length:,} tokens" in finding.message
 
 
+def test_a_chat_template_that_refuses_the_prompt_is_named(words: Any) -> None:
+    prompts = Prompts(words, {})
+    prompts.config.chat_template = None
+    prompts.tokenizer.chat_template = "{{ raise_exception('No user, no chat') }}"
+    (finding,) = check_prompts([NOUL], prompts, max_length=999)
+    assert finding.code == "prompt-not-rendered" and "No user, no chat" in finding.message
+    check_finding(finding)
+
+
 def test_a_finding_names_the_file_and_the_line(base: Path, tmp_path: Path) -> None:
     file = tmp_path / "letters.jsonl"
     rows = [CHOICE, {**NOUL, "answer": "perhaps"}, {**SCORE, "state": "Fog. " * 400}, SCORE]

@@ -63,9 +63,7 @@ def test_a_merged_adapter_opens_from_its_folder(lora: Path, rows: Any, tmp_path:
 def test_a_model_with_a_chat_template_and_labels_of_its_own(words: Any, rows: Any, tmp_path: Path) -> None:
     words = AutoTokenizer.from_pretrained(words.save_pretrained(tmp_path / "words")[0].rpartition("/")[0])
     words.chat_template = CHATML
-    base = tiny_model(
-        "gpt2", words, tmp_path / "base", model_class="AutoModelForCausalLM", n_positions=512
-    )
+    base = tiny_model("gpt2", words, tmp_path / "base", model_class="AutoModelForCausalLM", n_positions=512)
     labels = {"choice": ["1", "2", "3", "4", "5"], "noul": ["T", "F"]}
     run = train(base, tmp_path / "run", rows, preprocessor={"max_length": 512, "labels": labels})
     assert not (run / "decision_template.jinja").exists()

@@ -60,9 +60,7 @@ def same(ours: Any, theirs: Any, place: str = "") -> None:
         assert ours == theirs and type(ours) is type(theirs), place
 
 
-def test_answers_are_those_of_transformers_serve(
-    client: TestClient, theirs: TestClient, full: Path, rows: Any
-) -> None:
+def test_answers_are_those_of_transformers_serve(client: TestClient, theirs: TestClient, full: Path, rows: Any) -> None:
     for asked in [REQUEST, *map(request_of, rows["test"][:6])]:
         request = {**asked, "model": str(full)}  # it serves no other
         expected = theirs.post(PATH, json=request)
