@@ -27,23 +27,33 @@ def write(result: Result, directory: Path) -> None:
             write_atomically(directory / path.name, path.read_text(encoding="utf-8"))
 
 
-def plain_code(place: str, *, adapter: bool) -> str:
-    """Return the code that asks a model with transformers alone.
+_WHOLE = """from transformers import pipeline
 
-    With an adapter, transformers 5.23 reads the settings of the base model unless it is told where they are.
+decide = pipeline("decision", model={place!r})
+"""
+_ADAPTER = """from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer, pipeline
+
+folder = {place!r}
+model = AutoPeftModelForCausalLM.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder)
+decide = pipeline("decision", model=model, tokenizer=tokenizer, decision_config=folder)
+"""
+_ASK = """question = {"type": "noul", "instructions": "Does the letter name a day?"}
+print(decide({"state": "The ferry sails on Monday.", "questions": {"day": question}}))"""
+
+
+def plain_code(place: str, *, adapter: bool) -> str:
+    """Return the code that asks a model with transformers alone, or with PEFT.
+
+    PEFT loads an adapter, because the loader of transformers 5.23 drops the magnitudes of DoRA. The settings are named,
+    because transformers reads those of the base model otherwise.
 
     Args:
         place: The folder or Hub id of the model.
         adapter: Whether it holds an adapter of another model.
     """
-    given = f"model={place!r}"
-    if adapter:
-        given += f", tokenizer={place!r}, decision_config={place!r}"
-    return (
-        f"from transformers import pipeline\n\ndecide = pipeline('decision', {given})\n"
-        "question = {'type': 'noul', 'instructions': 'Does the letter name a day?'}\n"
-        "print(decide({'state': 'The ferry sails on Monday.', 'questions': {'day': question}}))"
-    )
+    return (_ADAPTER if adapter else _WHOLE).format(place=place) + _ASK
 
 
 def settings(result: Result, directory: Path) -> DecisionConfig:

@@ -41,6 +41,8 @@ def plain_code(result: Result, directory: Path, *, place: str) -> str | None:
     if known is None or not (_is_whole(directory) if adapter is None else computes_the_same(adapter)):
         return None
     if known.plain_code is not None:
+        if adapter is not None and adapter.get("peft_type") in BEFORE_THE_TEXT:
+            return None  # the place that is read moves with the tokens before the text
         return str(resolve(known.plain_code)(place, adapter=adapter is not None))
     model_class = known.model_class
     preprocessor = rebuild(result.preprocessor, where="preprocessor")

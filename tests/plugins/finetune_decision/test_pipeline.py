@@ -13,7 +13,10 @@ from transformers.decision import DecisionConfig
 
 import finetune
 from finetune.testing.models import tiny_model
+from finetune_decision.configuration import plain_code
 from finetune_peft.merging import merge
+
+PEFT_WARNS = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 CHATML = (
     "{% for message in messages %}<{{ message['role'] }}>{{ message['content'] }}</>{% endfor %}"
@@ -46,8 +49,8 @@ def test_a_whole_model_opens_from_its_folder(full: Path, rows: Any) -> None:
 
 
 def test_an_adapter_opens_with_its_settings(lora: Path, base: Path, rows: Any) -> None:
-    decide = pipeline("decision", model=str(lora), tokenizer=str(lora), decision_config=str(lora))
-    compare(lora, rows["test"][:6], decide)
+    given = {"tokenizer": str(lora), "decision_config": str(lora)}
+    compare(lora, rows["test"][:6], pipeline("decision", model=str(lora), **given))
     # why the settings must be named: transformers 5.23 reads those of the base model
     alone = pipeline("decision", model=str(lora))
     assert alone.model.name_or_path == str(base) and alone.decision_config == DecisionConfig()
@@ -72,10 +75,32 @@ def test_a_model_with_a_chat_template_and_labels_of_its_own(words: Any, rows: An
     compare(run, rows["test"][:3], pipeline("decision", model=str(run)))
 
 
+@PEFT_WARNS
 def test_the_card_shows_code_that_runs(full: Path, lora: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for run in (full, lora):
         card = (run / "README.md").read_text(encoding="utf-8")
         code = card.partition("alone:\n\n```python\n")[2].partition("```")[0]
-        assert "pipeline('decision'" in code
+        assert 'pipeline("decision"' in code
         exec(code, {})
         assert "{'type': 'noul', 'noul': 0." in capsys.readouterr().out
+
+
+@PEFT_WARNS
+@pytest.mark.filterwarnings("ignore:Unsupported layer type .*Norm:UserWarning")
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "strategy", [{"name": "lora", "use_dora": True}, {"name": "ia3"}, {"name": "layernorm"}, {"name": "prefix"}]
+)
+def test_the_code_of_the_card_gives_the_probabilities_of_every_adapter(
+    strategy: dict[str, Any], base: Path, rows: Any, tmp_path: Path
+) -> None:
+    run = train(base, tmp_path / "run", rows, strategy=strategy)
+    found: dict[str, Any] = {}
+    exec(plain_code(str(run), adapter=True), found)
+    compare(run, rows["test"][:6], found["decide"])
+
+
+@pytest.mark.slow
+def test_virtual_tokens_before_the_text_have_no_such_code(base: Path, rows: Any, tmp_path: Path) -> None:
+    run = train(base, tmp_path / "run", rows, strategy="prompt")
+    assert 'pipeline("decision"' not in (run / "README.md").read_text(encoding="utf-8")
