@@ -95,7 +95,10 @@ class Prompts:
 
     def bad_labels(self, question: Question) -> tuple[list[str], list[str]]:
         """Return the labels of a question that are no single token, and those that share a token with another."""
-        unknown, seen, split, same = self.tokenizer.unk_token_id, {}, [], []
+        unknown = self.tokenizer.unk_token_id
+        seen: dict[int, str] = {}
+        split: list[str] = []
+        same: list[str] = []
         for label in question.labels:
             ids = self.tokenizer([label], add_special_tokens=False)["input_ids"][0]
             if len(ids) != 1 or ids[0] == unknown:

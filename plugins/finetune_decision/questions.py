@@ -96,7 +96,7 @@ def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _options(options: Sequence[Any]) -> dict[str, None]:
-    found = {}
+    found: dict[str, None] = {}
     for option in options:
         if not isinstance(option, str):
             raise ValueError(f"the option {option!r} of the criteria is no text.")

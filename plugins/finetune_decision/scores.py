@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -66,7 +67,7 @@ def _of_probabilities(probabilities: Array, record: Record) -> Array:
     right = record["right"]
     truth = np.zeros(len(probabilities))
     truth[right] = 1.0
-    nll = -np.log(max(probabilities[right], 1e-300))
+    nll = -math.log(max(float(probabilities[right]), 1e-300))
     confidence, hits = np.zeros(BINS), np.zeros(BINS)
     best = int(probabilities.argmax())
     bin_ = min(int(probabilities[best] * BINS), BINS - 1)

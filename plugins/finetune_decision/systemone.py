@@ -62,7 +62,7 @@ class SystemOne(Api):
             parse_questions(content["questions"], self._config)
         except ValueError as error:
             raise BadData(f"questions: {error}") from error
-        rows = []
+        rows: list[Row] = []
         for question in content["questions"].values():
             row = {"state": _text(content["state"]), "type": question["type"]}
             if question.get("instructions") is not None:

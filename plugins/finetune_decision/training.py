@@ -27,14 +27,18 @@ class DecisionTrainer(PatchedTrainer):
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the loss of a batch and, if asked, the logits of the options."""
-        return super().compute_loss(partial(self._read, model), dict(inputs), *args, **kwargs)
+        reads: Any = partial(self._read, model)
+        return super().compute_loss(reads, dict(inputs), *args, **kwargs)
 
     def prediction_step(
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[Any, Any, Any]:
         """Predict one batch."""
-        reads = model if "labels" in inputs else partial(self._read, model)  # with labels, it calls `compute_loss`
-        return super().prediction_step(reads, inputs, prediction_loss_only, ignore_keys)
+        reads: Any = model  # with labels, `compute_loss` is called
+        if "labels" not in inputs:
+            reads = partial(self._read, model)
+        predicted: tuple[Any, Any, Any] = super().prediction_step(reads, inputs, prediction_loss_only, ignore_keys)
+        return predicted
 
     def _read(
         self,

@@ -71,7 +71,7 @@ def _letter(rng: Random, world: World) -> list[dict[str, Any]]:
     )
     rows = []
     for type_, instructions, criteria, answer in asked:
-        row = {"state": text, "type": type_, "instructions": instructions}
-        row["criteria"] = None if criteria is None else json.dumps(criteria)
-        rows.append({**row, "answer": answer})
+        written = None if criteria is None else json.dumps(criteria)
+        asked_about = {"state": text, "type": type_, "instructions": instructions}
+        rows.append({**asked_about, "criteria": written, "answer": answer})
     return rows
