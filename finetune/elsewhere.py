@@ -112,8 +112,6 @@ def find(
         settings = read_json(folder / bases.ADAPTER)
         strategy = _strategy_for(settings, folder, plugins)
         model = _base_of(settings, folder, base)
-    elif base is not None:
-        raise BadOptions(f"--base names the base model of an adapter, and {place!r} holds a whole model. Leave it out.")
     config = _config(plans.without_schemes(model, plugins), adapter)
     sections = {section: dict(given) for section, given in sections.items() if given}
     recipe = {
@@ -125,6 +123,8 @@ def find(
         **sections,
     }
     plan = plans.make(recipes.from_mapping(recipe), plugins, for_training=False)
+    if base is not None and adapter is None and not plan.task.compares_with_base:
+        raise BadOptions(f"--base names the base model of an adapter, and {place!r} holds a whole model. Leave it out.")
     _require_head(config, plan, adapter)
     tokenizer = _tokenizer(plan.model, adapter)
     preprocessor = plan.preprocessor.for_model(config, tokenizer)

@@ -19,7 +19,7 @@ from finetune import recipe as recipes
 from finetune import run as runs
 from finetune.data import Examples, storage
 from finetune.data.feature_cache import FeatureCache
-from finetune.errors import BadData, BadOptions, BadRecipe
+from finetune.errors import BadData, BadOptions, BadRecipe, Incompatible
 from finetune.evaluation import scoring
 from finetune.evaluation.summary import Evaluation, intervals_and_units
 from finetune.interfaces import Job, Record, Row, Task
@@ -28,7 +28,7 @@ from finetune.plugins import resolve
 from finetune.prediction import BLOCK_ROWS, Asked, Blocks, Inference, Predict, Predictor
 from finetune.progress import Reporter
 from finetune.python_objects import ROWS
-from finetune.recipe import Source
+from finetune.recipe import Model, Source
 from finetune.result import Result, as_plain
 from finetune.training import callbacks
 from finetune.training.arguments import LIMITS, check_generation, device_arguments
@@ -442,7 +442,19 @@ class FineTuned:
         )
 
     def _load_base(self) -> Any:
-        """Load the base model, which preference tasks compare with, after a check of its content."""
+        """Load the base model, which preference tasks compare with, after a check of its content.
+
+        Raises:
+            Incompatible: Another program trained the model, which does not say from what.
+        """
+        if not self.was_trained_here and not self.plan.strategy.loads_base():
+            if self.opening.base is None:
+                raise Incompatible(
+                    f"model: the task {self.plan.recipe.task} compares the model with the one that its training began "
+                    f"with, and {self.place!r}, which another program wrote, does not name it. Name its folder or id "
+                    "with --base (in Python: base=…)."
+                )
+            return runs.load_base(replace(self.plan, model=Model(path=self.opening.base))).model
         bases.check_place(self.plan.model)
         bases.check_content(self.result.base, self.plan.model)
         return runs.load_base(self.plan).model

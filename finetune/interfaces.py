@@ -833,6 +833,8 @@ class Task:
     streams: bool = False
     """Whether `trainer` can train on a stream: it takes the batches that its `get_train_dataloader` gives, and needs
     nothing else of the training rows."""
+    compares_with_base: bool = False
+    """Whether its trainer asks for the base model, `Job.base`, to compare the model with."""
     generates: bool = False
     """Whether the model generates text, so that the recipe can have a ``generation`` section."""
     apis: Mapping[str, str] = field(default_factory=dict)

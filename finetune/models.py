@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -9,11 +10,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from finetune import trust
 from finetune.errors import BadRecipe, Incompatible
 from finetune.folder import file_sha256
+from finetune.interfaces import Preprocessor
 from finetune.recipe import Model
 from finetune.training.upstream import environment, replaced
 from finetune.user_code import first_line
@@ -516,6 +518,29 @@ def context_length(config: Any) -> int | None:
         if original == stated:
             lengths.append(int(original * (scaling.get("factor") or 1)))
     return max(lengths)
+
+
+PreprocessorT = TypeVar("PreprocessorT", bound=Preprocessor)
+
+_LENGTHS = ("max_length", "max_source_length", "max_target_length")
+
+
+def within_context(preprocessor: PreprocessorT, config: Any) -> PreprocessorT:
+    """Return a preprocessor whose lengths are those of a trained model, if it was made for shorter texts.
+
+    `Preprocessor.for_model` of a task without labels needs nothing else.
+
+    Args:
+        preprocessor: A dataclass with options such as ``max_length``.
+        config: The configuration of the model.
+    """
+    stated = context_length(config)
+    if stated is None:
+        return preprocessor
+    longest = stated - stated % 8  # RoBERTa and others state two positions more than a text can have
+    names = [each.name for each in dataclasses.fields(preprocessor) if each.name in _LENGTHS]  # type: ignore[arg-type]
+    lengths = {name: min(getattr(preprocessor, name), longest) for name in names}
+    return dataclasses.replace(preprocessor, **lengths)  # type: ignore[type-var]
 
 
 def _rope_scalings(parameters: Any) -> Iterator[Mapping[str, Any]]:

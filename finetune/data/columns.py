@@ -94,7 +94,7 @@ class ColumnTypes:
         """Return findings of the rows whose keys differ from those of the first row; new keys become columns."""
         found: Found = {}
         for i, row in enumerate(rows[:1] if header else rows):
-            if row.keys() == self.first.keys():
+            if row and row.keys() == self.first.keys():
                 continue
             findings = list(self._new_keys(row))
             if all(finding.level == "warning" for finding in findings):

@@ -340,7 +340,8 @@ def _split(
     if table.rows is None or len(table.rows) == 0:
         if table.sound:
             file = table.files[0] if table.files else None
-            fix = f"All of its {table.bad:,} rows are bad." if table.bad else "Check that it is the right file."
+            bad = "Its only row is bad." if table.bad == 1 else f"All of its {table.bad:,} rows are bad."
+            fix = bad if table.bad else "Check that it is the right file."
             who = role if fit or file is None else "the file"
             report.error("no-rows", f"{who} has no rows.", fix=fix, split=role, file=file)
         return None

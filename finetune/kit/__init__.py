@@ -55,6 +55,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
         finds_end_by_padding,
         locate,
         suppress_output,
+        within_context,
     )
     from finetune.plan import Plan
     from finetune.plan import make as make_plan
@@ -267,6 +268,7 @@ __all__ = [
     "upstream_changed",
     "verdicts",
     "visible",
+    "within_context",
     "write_atomically",
 ]
 

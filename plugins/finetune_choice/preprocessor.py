@@ -9,12 +9,21 @@ from typing import TYPE_CHECKING, Any, Self
 
 from finetune.errors import BadData, BadOptions, Incompatible
 from finetune.interfaces import Batch, Columns, DataForm, Finding, Preprocessor, Row, Values
-from finetune.kit import DuplicateCounter, PadLeft, PadRight, TextWarnings, check_text, encode_truncated, padding_side
+from finetune.kit import (
+    DuplicateCounter,
+    PadLeft,
+    PadRight,
+    TextWarnings,
+    check_text,
+    encode_truncated,
+    padding_side,
+    within_context,
+)
 from finetune_choice.answers import WRITTEN, LabelForm, choices_of, names_of, position_of
 from finetune_choice.collator import PadChoices, cross_entropy
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 _RIGHT = (
@@ -106,6 +115,14 @@ class MultipleChoicePreprocessor(Preprocessor):
         found = (choices_of(row, self.choice_columns) for row in train)
         counts = Counter(len(choices) for choices in found if choices is not None)
         return replace(self, num_choices=counts.most_common(1)[0][0] if counts else None)
+
+    def for_model(self, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> Self:
+        """Return a copy with the length that a trained model takes."""
+        return within_context(self, config)
+
+    def learn_form(self, examples: Sequence[Row]) -> Self:
+        """Return a copy that knows how many choices a question has."""
+        return self.fit(examples)
 
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
         """Yield what is wrong with one split."""

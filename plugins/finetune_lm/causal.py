@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 
 from finetune.interfaces import IGNORE_INDEX, Batch, Columns, DataForm, Finding, Preprocessor, Row
-from finetune.kit import PadRight, TokenCrossEntropy, pad, pad_mask
+from finetune.kit import PadRight, TokenCrossEntropy, pad, pad_mask, within_context
 from finetune_lm import texts
 from finetune_lm.packing import Segment, split_into_blocks
 from finetune_lm.special_tokens import DocumentTokens, document_tokens
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 PROMPT, PROMPT_MASK = "prompt_ids", "prompt_mask"
 """The tokens that a prediction continues, and their attention mask."""
@@ -49,6 +49,10 @@ class CausalLMPreprocessor(Preprocessor):
     def forms(self) -> Sequence[DataForm]:
         """Return the form of the data: a text."""
         return (texts.form(weight=1.0),)
+
+    def for_model(self, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> Self:
+        """Return a copy with the length that a trained model takes."""
+        return within_context(self, config)
 
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
         """Yield what is wrong with the texts of one split."""

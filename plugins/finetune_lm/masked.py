@@ -10,7 +10,7 @@ import numpy as np
 
 from finetune.errors import BadOptions
 from finetune.interfaces import IGNORE_INDEX, Batch, Columns, DataForm, Finding, Preprocessor, Row
-from finetune.kit import PadRight, TokenCrossEntropy
+from finetune.kit import PadRight, TokenCrossEntropy, within_context
 from finetune_lm import texts
 from finetune_lm.collate import MaskAndPad
 from finetune_lm.masking import Replacement
@@ -19,7 +19,7 @@ from finetune_lm.special_tokens import SpecialTokens, document_separator, specia
 from finetune_lm.texts import NO_WORD, Encoded
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +65,10 @@ class MaskedLMPreprocessor(Preprocessor):
     def forms(self) -> Sequence[DataForm]:
         """Return the form of the data: a text."""
         return (texts.form(weight=0.97),)
+
+    def for_model(self, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> Self:
+        """Return a copy with the length that a trained model takes."""
+        return within_context(self, config)
 
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
         """Yield what is wrong with the texts of one split."""

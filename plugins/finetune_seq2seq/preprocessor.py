@@ -5,18 +5,18 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from finetune.errors import BadData
 from finetune.interfaces import Batch, Finding, Preprocessor, Row, Values
-from finetune.kit import TokenCrossEntropy
+from finetune.kit import TokenCrossEntropy, within_context
 from finetune_seq2seq import languages
 from finetune_seq2seq.collator import Seq2SeqCollator
 from finetune_seq2seq.encoding import encode, special_ids
 from finetune_seq2seq.findings import PairWarnings, check_source, check_target, first_target
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 SOURCE, TARGET, PREFIX = "source", "target", "prefix"
 """The keys of `Seq2SeqPreprocessor.canonical`, and the column that replaces the option."""
@@ -52,6 +52,10 @@ class Seq2SeqPreprocessor(Preprocessor):
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
             raise ValueError("label_smoothing must be at least 0 and less than 1")
+
+    def for_model(self, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> Self:
+        """Return a copy with the lengths that a trained model takes."""
+        return within_context(self, config)
 
     @abstractmethod
     def canonical(self, example: Row) -> Row:

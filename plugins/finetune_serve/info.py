@@ -86,7 +86,7 @@ def info(model: FineTuned, limits: Limits, *, chats: bool) -> dict[str, Any]:
     return {
         "task": recipe.task,
         "summary": model.plan.task.summary,
-        "strategy": recipe.strategy.name if recipe.strategy else None,
+        "strategy": recipe.strategy.name if recipe.strategy and model.was_trained_here else None,
         "base_model": recipe.model.path,
         "fingerprint": model.fingerprint(),
         "seed": recipe.seed,

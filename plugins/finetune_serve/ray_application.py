@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib.resources import files
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import finetune
 from finetune.errors import BadOptions, OutputExists
-from finetune.kit import write_atomically
+from finetune.kit import to_json, write_atomically
 from finetune_serve.limits import Limits
 
 
@@ -38,7 +37,7 @@ def write(file: Path, run: str, limits: Mapping[str, float]) -> None:
         "NAME": Path(run).name,
         "MODULE": file.stem,
         "VERSION": finetune.__version__,
-        "RUN": json.dumps(place, ensure_ascii=False),
+        "RUN": to_json(place),
         "LIMITS": "".join(f", {name}={value!r}" for name, value in limits.items()),
         "REQUESTS": str(2 * requests),  # so that the application itself refuses with 429 when it has too many
     }

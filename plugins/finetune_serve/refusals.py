@@ -56,6 +56,7 @@ class Refused(Exception):
 def error_of(error: BadData) -> dict[str, Any]:
     """Return what is wrong with a row: the first finding that makes it bad, and all findings."""
     bad = [finding for finding in error.findings if finding.level != "warning"]
+    bad = [finding for finding in bad if finding.row is not None] or bad  # that no row is left is no news
     if not bad:
         return {"code": "bad-row", "message": str(error), "fix": ""}
     return {**_described(bad[0]), "findings": _all(bad)}

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from finetune.interfaces import Batch, Columns, DataForm, Finding, Preprocessor, Row, Values
-from finetune.kit import PadRight
+from finetune.kit import PadRight, within_context
 from finetune_squad import answers as answer
 from finetune_squad import checks
 from finetune_squad.layout import Layout, Shape, encode_without_specials, layout, spread
 from finetune_squad.spans import Ints, Tokens, pointer_of, touching
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 NO_ANSWER, EXACT, WIDENED, NARROWED, LOST, UNSEEN = range(6)
 """Status of an example's answer, in the column `answer_status` of its first window (0 in the
@@ -114,6 +117,11 @@ class SquadPreprocessor(Preprocessor):
                 weight=0.95,
             ),
         )
+
+    def for_model(self, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> Self:
+        """Return a copy with windows that a trained model takes."""
+        shorter = within_context(replace(self, stride=0), config)
+        return replace(shorter, stride=min(self.stride, shorter.max_length // 3))
 
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
         """Yield what is wrong with questions, contexts and answers; see `finetune_squad.checks`."""

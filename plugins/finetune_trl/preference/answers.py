@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Self
 
 from finetune.errors import BadData
 from finetune.interfaces import Finding, Preprocessor, Row
+from finetune.kit import within_context
 from finetune_trl.chat.converters import MessageFormat
 from finetune_trl.chat.rows import PromptCompletion
 from finetune_trl.chat.template_checks import TemplateChecker
@@ -16,7 +17,7 @@ from finetune_trl.chat.templates import TemplateInputs, set_template
 from finetune_trl.preference.pairs import PreferencePair, dialogues_of
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 MAX_SPOILED = 0.2
 """Share of training rows with the same issue from which training is refused."""
@@ -37,6 +38,17 @@ class AnswersPreprocessor(Preprocessor):
     conversational: bool | None = None
     """Whether the answers are turns of a chat. True makes turns of text, for a model that was trained on chats; None
     decides by the training data."""
+
+    def for_model(self, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> Self:
+        """Return a copy with the length that a trained model takes, for chats if its tokenizer has a template."""
+        chats = self.conversational
+        if chats is None:
+            chats = bool(self.chat_template or tokenizer.chat_template)
+        return replace(within_context(self, config), conversational=chats)
+
+    def learn_form(self, examples: Sequence[Row]) -> Self:
+        """Return a copy that knows whether the rows are chats, and which labels they have."""
+        return self.fit(examples)
 
     @abstractmethod
     def reader(self, rows: Sequence[Row]) -> Callable[[Row], PreferencePair | PromptCompletion]:

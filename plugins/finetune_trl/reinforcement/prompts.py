@@ -38,7 +38,7 @@ from finetune_trl.chat.tokens import encode_prompts, ensure_pad_token
 from finetune_trl.reinforcement.functions import find_columns, is_function
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 GIVEN = "given"
 """Feature column: the values of a row's `reward_columns`."""
@@ -104,6 +104,17 @@ class RLPreprocessor(Preprocessor):
             conversational=chats,
             reward_columns=tuple(columns),
         )
+
+    def for_model(self, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> Self:
+        """Return a copy for chats if its tokenizer has a template."""
+        chats = self.conversational
+        if chats is None:
+            chats = bool(self.chat_template or tokenizer.chat_template)
+        return replace(self, conversational=chats)
+
+    def learn_form(self, examples: Sequence[Row]) -> Self:
+        """Return a copy that knows the columns of its rewards."""
+        return self.fit(examples)
 
     def check(self, examples: Sequence[Row]) -> Iterator[Finding]:
         """Yield what is wrong with the prompts of one split."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from finetune.errors import BadData, BadOptions
 from finetune.interfaces import IGNORE_INDEX, LEARNED, Batch, Columns, DataForm, Finding, Preprocessor, Row, Values
-from finetune.kit import check_text
+from finetune.kit import check_text, within_context
 from finetune_trl.chat import templates
 from finetune_trl.chat.columns import check_unread
 from finetune_trl.chat.converters import CONVERTERS, text_to_turn
@@ -46,7 +46,7 @@ from finetune_trl.sft.collate import PadLabelled
 from finetune_trl.sft.labels import LossOn, RowIssue, explain_other_prompt, label
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 COUNTED_ISSUES = {
     "prompt_not_prefix": RowIssue.NOT_A_PREFIX,
@@ -162,6 +162,17 @@ class SFTPreprocessor(Preprocessor):
                 break
         template = templates.load_template(self.chat_template)
         return replace(self, form=form, conversational=conversational, chat_template=template)
+
+    def for_model(self, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> Self:
+        """Return a copy with the length that a trained model takes, for chats if its tokenizer has a template."""
+        chats = bool(self.chat_template or tokenizer.chat_template)
+        form: Form = "messages" if chats else "prompt-completion"
+        return replace(within_context(self, config), form=form, conversational=chats)
+
+    def learn_form(self, examples: Sequence[Row]) -> Self:
+        """Return a copy that knows the form of the rows; the same if none has an answer."""
+        fitted = self.fit(examples)
+        return self if fitted.form is None else fitted
 
     # --- checks -------------------------------------------------------------------------------------------------------
 

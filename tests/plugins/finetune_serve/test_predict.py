@@ -13,6 +13,8 @@ from starlette.testclient import TestClient
 
 import finetune
 from finetune.api import FineTuned
+from finetune.testing.models import tiny_model
+from finetune.testing.tokenizers import tokenizer
 from finetune_serve.app import build
 from finetune_serve.limits import Limits
 
@@ -41,6 +43,12 @@ def test_served_answers_are_those_of_predict(
         found = client.post("/predict", json={"rows": rows}).json()["rows"]
     assert len(found) == len(rows)
     assert all(map(same, map(record, found), expected))
+
+
+@pytest.mark.parametrize("rows", [[{}], [{}, {"text": "the ship"}]])
+def test_an_empty_row_is_named_as_one(client: TestClient, rows: list[dict[str, Any]]) -> None:
+    error = client.post("/predict", json={"rows": rows}).json()["rows"][0]["error"]
+    assert (error["code"], error["message"]) == ("not-an-object", "the object has no keys.")
 
 
 def test_requests_at_once_get_their_own_answers(client: TestClient, model: FineTuned) -> None:
@@ -149,3 +157,15 @@ def test_a_process_that_predicts_again_and_again_keeps_no_rows(model: FineTuned)
 
     first = held()
     assert [held() for _ in range(3)] == [first] * 3
+
+
+def test_a_model_of_another_program_is_served_with_its_labels(tmp_path: Path) -> None:
+    names = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
+    head = "AutoModelForSequenceClassification"
+    place = tiny_model("bert", tokenizer("bert"), tmp_path / "model", model_class=head, **names)
+    loaded = finetune.load(place)
+    with TestClient(build(loaded, Limits())) as client:
+        about = client.get("/info").json()
+        served = client.post("/predict", json={"text": "fog"}).json()
+    assert (about["labels"], about["strategy"], about["scores"]) == (["bad", "good"], None, {})
+    assert same(record(served), loaded.predict("fog"))
