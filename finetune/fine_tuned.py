@@ -21,7 +21,9 @@ from finetune.data import Examples, storage
 from finetune.data.feature_cache import FeatureCache
 from finetune.errors import BadData, BadOptions, BadRecipe, Incompatible
 from finetune.evaluation import scoring
+from finetune.evaluation.answering import Answering
 from finetune.evaluation.summary import Evaluation, intervals_and_units
+from finetune.evaluation.units import units_of_examples
 from finetune.interfaces import Job, Record, Row, Task
 from finetune.plan import Plan
 from finetune.plugins import resolve
@@ -50,6 +52,8 @@ class Opening:
     trust_code: bool = False
     generation: Mapping[str, Any] = field(default_factory=dict)
     """What `FineTuned.with_generation` was given."""
+    answering: Answering = field(default_factory=Answering)
+    """What `FineTuned.with_answering` was given."""
 
     def refuse_for_runs(self, run: Path) -> None:
         """Check that no option is given that is for models of other programs, because a run knows the answer.
@@ -127,6 +131,26 @@ class FineTuned:
         check_generation(self.plan.task, recipe)
         opening = replace(self.opening, generation=_replaced(self.opening.generation, generation))
         return replace(self, plan=replace(self.plan, recipe=recipe), opening=opening)
+
+    def with_answering(self, *, abstain_below: float | None = None, coverage: float | None = None) -> FineTuned:
+        """Return the same model, which withholds unsure predictions, or adds sets of labels to them.
+
+        It changes what `predict` returns, and what an evaluation says; the scores of all rows stay.
+
+        Args:
+            abstain_below: A prediction with a smaller probability is withheld: ``prediction`` is None, ``abstained`` is
+                true, and ``withheld`` is what it would have been. None to answer all.
+            coverage: Add a ``set`` of labels to each record that holds the right one in at least this share of all
+                cases. None for no sets.
+
+        Raises:
+            BadOptions: The task gives no probabilities, a value is not between 0 and 1, or the run stored nothing that
+                sets can be made from.
+            BadData: The run had too few rows of validation for the coverage.
+        """
+        answering = Answering(abstain_below=abstain_below, coverage=coverage)
+        answering.least(self.plan.evaluator, self.result.calibration)
+        return replace(self, opening=replace(self.opening, answering=answering))
 
     @overload
     def predict(self, examples: str | Row | None = None, **columns: Any) -> Record: ...
@@ -347,6 +371,13 @@ class FineTuned:
         column = self.plan.preprocessor.needs().group
         seed = self.plan.recipe.seed
         intervals, units = intervals_and_units(evaluator, records, examples=rows, column=column, seed=seed)
+        answers = self.opening.answering.measure(
+            evaluator,
+            records,
+            self.result.calibration,
+            units=units_of_examples(self.plan.preprocessor, rows),
+            seed=seed,
+        )
         return Evaluation(
             run=str(self.result.directory),
             data=to_score.data,
@@ -359,6 +390,7 @@ class FineTuned:
             intervals=intervals,
             units=units,
             details=scoring.details_of(evaluator, records),
+            **answers,
         )
 
     def to_score(
@@ -497,7 +529,7 @@ class FineTuned:
             )
             if made.from_cache and reporter is not None:
                 reporter.note("the features come from the cache")
-            return inference.records(made, number=number)
+            return inference.records(made, number=number) if answers else inference.answers(made, number=number)
 
         return predict
 
@@ -529,7 +561,10 @@ class FineTuned:
             base=self._load_base,
             callbacks=[callbacks.ShowPredictionProgress(reporter or Reporter())],
         )
-        return Inference(job)
+        answering = self.opening.answering
+        if answering.is_plain:
+            return Inference(job)
+        return Inference(job, answering.answer(self.plan.evaluator, self.result.calibration))
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of everything that a prediction depends on, except the rows: model, tokenizer, options."""
@@ -553,6 +588,8 @@ class FineTuned:
                 kind: {name: entry["sha256"] for name, entry in described.items()} for kind, described in files.items()
             },
         }
+        if not self.opening.answering.is_plain:
+            content["answering"] = {**asdict(self.opening.answering), "calibration": self.result.calibration}
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
     def predictor(self) -> Predictor:

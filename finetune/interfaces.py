@@ -659,6 +659,10 @@ class Evaluator(ABC):
 
     primary: str
     """The score that represents the others: a class attribute or an option."""
+    temperature: float | None = None
+    """What the scores of options are divided by before they become probabilities. An evaluator that gives
+    `decisions` has a field with this name; None in it lets a run fit the temperature on validation. A temperature must
+    not change a prediction."""
 
     @property
     def greater_is_better(self) -> bool:
@@ -746,6 +750,35 @@ class Evaluator(ABC):
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return results that are not a single number, such as a confusion matrix, as JSON can hold them."""
         return {}
+
+    def decisions(self, predictions: Predictions) -> Decisions | None:
+        """Return what the model decided for the examples with answers, with scores that no temperature has divided.
+
+        A run fits the temperature of the evaluator to the decisions on validation. By default there are none, because
+        the task gives no probabilities.
+
+        Args:
+            predictions: As for `records`.
+        """
+        return None
+
+    def confidence(self, record: Record) -> float | None:
+        """Return the probability that the prediction of a record is right; None if there is none for a whole record.
+
+        A prediction that is less probable than ``--abstain-below`` is withheld.
+        """
+        return None
+
+    def label_probabilities(self, record: Record) -> Mapping[Any, float] | None:
+        """Return the probability of each label that a record could have; None if the task has no fixed set of them.
+
+        ``--coverage`` makes sets of these labels.
+        """
+        return None
+
+    def true_label(self, record: Record) -> Any:
+        """Return the right one of `label_probabilities`; by default, the reference of the record."""
+        return record["reference"]
 
     def files(self, records: Sequence[Record]) -> Mapping[str, Any]:
         """Return files to write, such as the one that a benchmark's own script reads: name → content for JSON."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,9 @@ def open_without_weights(run: str | Path, opening: Opening, *, plugins: Plugins 
         opened = _opened_elsewhere(run, opening, plugins=plugins)
     else:
         opened = _opened_run(folder, opening, plugins=plugins)
-    return opened.with_generation(**opening.generation) if opening.generation else opened
+    if opening.generation:
+        opened = opened.with_generation(**opening.generation)
+    return opened.with_answering(**asdict(opening.answering))
 
 
 def with_weights(opened: FineTuned) -> FineTuned:

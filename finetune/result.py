@@ -139,6 +139,9 @@ class Result:
     limits: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     """Split → for each ``option`` that limits how long an answer can be: its ``value``, how many ``answers`` there are
     and how many are ``too_long``, and which value is ``enough`` for all and ``enough_for_99`` percent."""
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    """The temperature of the probabilities, and how good they are with and without it; see
+    `finetune.evaluation.calibration.Calibration`. Empty if the task gives no probabilities."""
     early_stopping: Mapping[str, Any] = field(default_factory=dict)
     """What early stopping did: ``patience`` and ``threshold``, the ``score`` that it read, whether the run ``stopped``
     at ``step`` of ``max_steps``, and the ``best_step`` with its ``best`` score; empty if the run had none."""

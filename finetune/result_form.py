@@ -105,6 +105,63 @@ class Calibration(TypedDict):
     ece: float
 
 
+class Measure(TypedDict):
+    """A score of probabilities, with its interval if it has one."""
+
+    value: float
+    low: NotRequired[float]
+    high: NotRequired[float]
+
+
+class Probabilities(TypedDict):
+    """How good probabilities are."""
+
+    nll: Measure
+    ece: Measure
+    brier: Measure
+    bins: Sequence[Bin]
+
+
+class Answered(TypedDict):
+    """The surest predictions, and the share of them that is right."""
+
+    coverage: float
+    probability: float
+    right: float
+    low: NotRequired[float]
+    high: NotRequired[float]
+
+
+class CalibratedSplit(TypedDict):
+    """The probabilities of a split, without the temperature and with it."""
+
+    decisions: int
+    before: Probabilities
+    after: Probabilities
+    answered: NotRequired[Sequence[Answered]]
+
+
+class Sets(TypedDict, total=False):
+    """What sets of labels are made from."""
+
+    method: str
+    rows: int
+    ranks: Sequence[int]
+    scores: Sequence[float]
+
+
+class Temperature(TypedDict, total=False):
+    """The temperature of a run."""
+
+    temperature: float
+    fitted: float | None
+    reason: str
+    rows: int
+    improvement: Difference | None
+    splits: Mapping[str, CalibratedSplit]
+    sets: Sets
+
+
 class Details(TypedDict, total=False):
     """What an evaluator computes besides scores; it can hold more."""
 
@@ -220,6 +277,7 @@ FORMS: Mapping[str, Any] = {
     "worst": Mapping[str, Sequence[Mistake]],
     "forgetting": NotMeasured | Forgetting,
     "details": Mapping[str, Details],
+    "calibration": Temperature,
     "leakage": Mapping[str, Leak],
     "data_report": Mapping[str, Mapping[str, float]],
     "limits": Mapping[str, Sequence[Limit]],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from finetune.data.feature_stream import FeatureStream
 from finetune.data.findings import one_line
 from finetune.data.preparation import Prepared, prepare
 from finetune.errors import Incompatible, OutputExists
-from finetune.evaluation import forgetting, seeds
+from finetune.evaluation import calibration, forgetting, seeds
 from finetune.evaluation.analysis import analyse, score_examples, split_into_slices
 from finetune.evaluation.evidence import Evidence, compute_evidence
 from finetune.evaluation.scoring import (
@@ -322,7 +322,7 @@ def finish(
 ) -> Result:
     """Compute the evidence, and write predictions, result and report."""
     plan, output = prepared.plan, Path(prepared.plan.recipe.output)
-    for note in [*without_best(trainer), *without_primary(scored)]:
+    for note in notes_of(trainer, scored):
         reporter.note(note)
     with reporter.phase("compute intervals, slices and forgetting"):
         evidence = compute_evidence(prepared, scored, base)
@@ -340,6 +340,14 @@ def finish(
     report.write(result, output)
     result.save(output)  # last: a run without it can be resumed
     return result
+
+
+def notes_of(trainer: Any, scored: Scored) -> list[str]:
+    """Return what a user must know of the end of a run."""
+    notes = [*without_best(trainer), *without_primary(scored)]
+    if scored.calibration is not None and (note := calibration.note_of(scored.calibration)):
+        notes.append(note)
+    return notes
 
 
 def prepare_training(prepared: Prepared, reporter: Reporter) -> tuple[TrainingSetup, checkpoints.Identity]:
@@ -634,7 +642,8 @@ def record(
 ) -> Result:
     """Return the result of the run."""
     plan, found, evaluator = prepared.plan, prepared.examples, scored.evaluator
-    chose = trainer.args.load_best_model_at_end or evaluator != plan.evaluator
+    before = calibration.with_temperature(evaluator, plan.evaluator.temperature)  # a temperature changes no prediction
+    chose = trainer.args.load_best_model_at_end or before != plan.evaluator
     return Result(
         recipe=resolved(plan, ready.job),
         scores=scored.scores,
@@ -642,6 +651,7 @@ def record(
         **vars(evidence),
         **facts,
         details=scored.details,
+        calibration=asdict(scored.calibration) if scored.calibration is not None else {},
         primary=evaluator.primary,
         greater_is_better=evaluator.greater_is_better,
         scales=dict(evaluator.scales()),
@@ -663,7 +673,7 @@ def record(
         log=trainer.state.log_history,
         arguments=public_arguments(trainer.args),
         environment=results.environment(),
-        notes=[*ready.notes, *without_best(trainer), *without_primary(scored)],
+        notes=[*ready.notes, *notes_of(trainer, scored)],
         base={**ready.base, **bases.describe_saved(Path(plan.recipe.output))},
         resumed_from=Path(ready.checkpoint).name if ready.checkpoint else None,
         directory=plan.recipe.output,

@@ -38,6 +38,7 @@ from finetune.cli import parameters
     help="Folder for the predictions with their answers, in files of --block-rows rows, and for the scores in "
     "evaluation.json; or a .json file for the scores alone. After a stop, the same call predicts what is missing.",
 )
+@parameters.answering
 @parameters.blocks
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 @parameters.loudness
@@ -51,6 +52,8 @@ def command(
     task: str | None,
     base: str | None,
     accept_changes: bool,
+    abstain_below: float | None,
+    coverage: float | None,
     as_json: bool,
     quiet: bool,
     **blocks: Any,
@@ -71,7 +74,13 @@ def command(
     with output.loading(quiet=quiet or as_json):
         from finetune import api
 
-    opening = api.Opening(task=task, base=base, accept_changes=accept_changes, **sections)
+    opening = api.Opening(
+        task=task,
+        base=base,
+        accept_changes=accept_changes,
+        answering=api.Answering(abstain_below=abstain_below, coverage=coverage),
+        **sections,
+    )
     found = api.evaluation(
         api.open_without_weights(run, opening),
         dataset,

@@ -213,6 +213,8 @@ def evaluated(found: Evaluation) -> None:
     _confusion(found.details)
     click.echo()
     say(found.sentence())
+    for sentence in found.answers():
+        say(sentence)
     if found.units.get("column"):
         say(f"The intervals resample the {found.units['size']:,} different values of {found.units['column']}.")
     if found.output is not None:

@@ -126,6 +126,30 @@ trust_code = click.option(
 )
 """The option `--trust-code` of commands that read a run folder; it has no argument."""
 
+_ANSWERING = (
+    click.option(
+        "--abstain-below",
+        type=click.FloatRange(min=0, max=1, min_open=True, max_open=True),
+        metavar="P",
+        help="Withhold predictions with a probability below P: the prediction is null, and `withheld` is what it would "
+        "have been.",
+    ),
+    click.option(
+        "--coverage",
+        type=click.FloatRange(min=0, max=1, min_open=True, max_open=True),
+        metavar="P",
+        help="Add a set of labels that holds the right one in at least this share of all cases.",
+    ),
+)
+
+
+def answering(command: Command) -> Command:
+    """Add `--abstain-below` and `--coverage`, which are the arguments of `FineTuned.with_answering`."""
+    for option in reversed(_ANSWERING):
+        command = option(command)
+    return command
+
+
 ENGINES = ("local", "ray")
 """As in `finetune.prediction`, which needs libraries that the help does not."""
 
@@ -218,6 +242,7 @@ __all__ = [
     "RecipePath",
     "RunPath",
     "accept_changes",
+    "answering",
     "base",
     "blocks",
     "cache",

@@ -45,6 +45,7 @@ GENERATION = "generation."
     type=click.Choice(["jsonl", "csv", "parquet"]),
     help="Format of the lines that are printed, or of the file. Default: jsonl, or what --output ends in.",
 )
+@parameters.answering
 @parameters.blocks
 @parameters.loudness
 @click.pass_context
@@ -58,6 +59,8 @@ def command(
     accept_changes: bool,
     on_bad: Literal["error", "drop"] | None,
     kind: str | None,
+    abstain_below: float | None,
+    coverage: float | None,
     quiet: bool,
     **output: Any,
 ) -> None:
@@ -95,7 +98,14 @@ def command(
 
     reporter = shown.reporter(quiet=quiet, lasting=bool(options))
     changed = dict(_option(word) for word in generation)
-    opening = api.Opening(task=task, base=base, accept_changes=accept_changes, generation=changed, **sections)
+    opening = api.Opening(
+        task=task,
+        base=base,
+        accept_changes=accept_changes,
+        generation=changed,
+        answering=api.Answering(abstain_below=abstain_below, coverage=coverage),
+        **sections,
+    )
     opened = api.open_without_weights(run, opening)
     if options:
         _write(opened, str(file), kind=kind, on_bad=on_bad, quiet=quiet, reporter=reporter, **options)

@@ -13,8 +13,9 @@ import numpy as np
 from finetune.data.preparation import Prepared
 from finetune.errors import BadData, BadOptions
 from finetune.evaluation import bootstrap
-from finetune.evaluation.evidence import intervals_of, unit_ids
+from finetune.evaluation.evidence import intervals_of
 from finetune.evaluation.scoring import Scored
+from finetune.evaluation.units import unit_ids
 from finetune.interfaces import Evaluator, Record
 
 WORST = 20

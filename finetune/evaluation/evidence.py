@@ -10,7 +10,8 @@ from finetune.data.preparation import Prepared
 from finetune.evaluation import bootstrap
 from finetune.evaluation.bootstrap import Interval
 from finetune.evaluation.scoring import Scored, by_data_set
-from finetune.interfaces import Evaluator, Preprocessor, Record, Tallies
+from finetune.evaluation.units import unit_ids
+from finetune.interfaces import Evaluator, Record, Tallies
 from finetune.result import BASE_MODEL
 
 
@@ -130,14 +131,3 @@ def _primary(
     """Return the difference of the primary scores of some examples; empty if either score cannot be computed."""
     one, other = (evaluator.scores([records[place] for place in places]) for records in (first, second))
     return {name: one[name] - other[name] for name in (evaluator.primary,) if name in one and name in other}
-
-
-def unit_ids(prepared: Prepared, split: str) -> Any:
-    """Return the independent unit of each example, numbered from 0; None if each example is independent."""
-    return units_of_examples(prepared.plan.preprocessor, prepared.features[split].examples)
-
-
-def units_of_examples(preprocessor: Preprocessor, examples: Any) -> Any:
-    """Return the independent unit of each example, numbered from 0; None if each example is independent."""
-    column = preprocessor.needs().group
-    return bootstrap.as_unit_ids(examples[column]) if column in examples.column_names else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -47,3 +48,13 @@ def check_primary(name: str, scores: Collection[str], per_group: Collection[str]
         f"primary: {name!r} is not a score of this evaluator.{did_you_mean(name, scores)} "
         f"Choose from: {', '.join(known)}."
     )
+
+
+def check_temperature(temperature: float | None) -> None:
+    """Check the option `temperature` of an evaluator: a positive number, or None.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if temperature is not None and not 0 < temperature < math.inf:
+        raise ValueError(f"temperature={temperature} must be greater than 0, and finite")

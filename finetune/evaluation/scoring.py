@@ -13,6 +13,9 @@ from finetune.data import NAME, features
 from finetune.data.features import Features
 from finetune.data.preparation import Prepared
 from finetune.errors import BadOptions, did_you_mean
+from finetune.evaluation import calibration
+from finetune.evaluation.calibration import Calibration
+from finetune.evaluation.units import unit_ids
 from finetune.interfaces import Evaluator, Job, Predictions, Record
 from finetune.plan import Plan
 from finetune.result import as_plain, json_problem
@@ -39,6 +42,8 @@ class Scored:
     """Split → baseline → its records."""
     details: Mapping[str, dict[str, Any]]
     """Split → what is not a single number."""
+    calibration: Calibration | None = None
+    """What is known of the probabilities; None if the task gives none, or if they were not measured."""
 
 
 def score(prepared: Prepared, job: Job, trainer: Any, *, held_out_only: bool = False) -> Scored:
@@ -48,7 +53,7 @@ def score(prepared: Prepared, job: Job, trainer: Any, *, held_out_only: bool = F
         prepared: Data and features.
         job: Holds the model and the evaluator.
         trainer: Makes the predictions.
-        held_out_only: Whether to leave out the training examples and the baselines.
+        held_out_only: Whether to leave out the training examples, the baselines and the temperature.
     """
     evaluator = job.evaluator
     parts = {split: part for split, part in prepared.features.items() if split != "train"}
@@ -60,6 +65,12 @@ def score(prepared: Prepared, job: Job, trainer: Any, *, held_out_only: bool = F
     }
     if "validation" in predictions:
         evaluator = evaluator.fit(training.records_of(evaluator, predictions["validation"]))
+    calibrated = None
+    if not held_out_only:
+        held_out = {split: predicted for split, predicted in predictions.items() if split != "train"}
+        units = {split: unit_ids(prepared, split) for split in held_out}
+        seed = prepared.plan.recipe.seed
+        evaluator, calibrated = calibration.calibrate(evaluator, held_out, units=units, seed=seed)
     records = {split: training.records_of(evaluator, predicted) for split, predicted in predictions.items()}
     scores = {
         split: all_scores(evaluator, prepared.plan, part, examples=predictions[split].examples)
@@ -74,7 +85,14 @@ def score(prepared: Prepared, job: Job, trainer: Any, *, held_out_only: bool = F
         for split, predicted in predictions.items():
             if split != "train":
                 baselines[split] = evaluator.baselines(predicted, train=train)
-    return Scored(evaluator=evaluator, records=records, scores=scores, baselines=baselines, details=details)
+    return Scored(
+        evaluator=evaluator,
+        records=records,
+        scores=scores,
+        baselines=baselines,
+        details=details,
+        calibration=calibrated,
+    )
 
 
 def _training_examples(prepared: Prepared, job: Job) -> Predictions:

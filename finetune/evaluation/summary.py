@@ -41,6 +41,10 @@ class Evaluation:
     """Number (``size``) of independent units, and the ``column`` whose equal values form one; None for rows."""
     details: Mapping[str, Any] = field(default_factory=dict)
     """What is not a single number, such as a confusion matrix."""
+    answered: Mapping[str, Any] | None = None
+    """The rows that are answered if unsure predictions are withheld; see `Answering.measure`."""
+    sets: Mapping[str, Any] | None = None
+    """How often sets of labels hold the right one; see `Answering.measure`."""
     files: int | None = None
     """Number of files with predictions; None if none were written."""
     reused: int = 0
@@ -69,6 +73,35 @@ class Evaluation:
             low, high = (verdicts.format_score(bounds[end]) for end in ("low", "high"))
             interval = f" (95% interval {low} to {high})"
         return f"{name} {verdicts.format_score(self.scores[self.primary])}{interval} on {rows}."
+
+    def answers(self) -> list[str]:
+        """Return a sentence about the rows that are answered, and one about sets of labels, if they were asked for."""
+        sentences = []
+        if self.answered is not None:
+            found = self.answered
+            score = f"no {self.primary} of them can be computed"
+            if found["score"] is not None:
+                score = f"{self.primary} {_with_interval(found['score'])} on them"
+            sentences.append(
+                f"Answered: {found['rows']:,} of {self.rows:,} rows, a share of {_with_interval(found['coverage'])}, "
+                f"with a probability of at least {found['abstain_below']:g}; {score}."
+            )
+        if self.sets is not None:
+            found = self.sets
+            empty = f"; {100 * found['empty']:.1f}% of the sets are empty" if found["empty"] else ""
+            sentences.append(
+                f"Sets: the right label is in a share of {_with_interval(found['measured'])}; at least "
+                f"{found['coverage']:g} was asked for. A set has {found['size']:.2f} labels on average{empty}."
+            )
+        return sentences
+
+
+def _with_interval(found: Mapping[str, float]) -> str:
+    """Return a number with its interval in words."""
+    value = verdicts.format_score(found["value"])
+    if "low" not in found:
+        return value
+    return f"{value} ({verdicts.format_score(found['low'])} to {verdicts.format_score(found['high'])})"
 
 
 def intervals_and_units(

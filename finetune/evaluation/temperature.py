@@ -48,22 +48,35 @@ def fit_temperature(scores: Sequence[Sequence[float]] | Any, answers: Sequence[i
 
 def decisions_of(scores: Sequence[Sequence[float]] | Any, answers: Sequence[int] | Any) -> Decisions:
     """Return decisions from the scores of their options and the positions of the right ones; see `fit_temperature`."""
-    rows = [np.asarray(row, dtype=np.float64) for row in scores]
     right = np.asarray(answers, dtype=np.int64)
-    if not rows or len(rows) != len(right):
-        raise ValueError(f"there are {len(rows):,} rows of scores and {len(right):,} answers. Give one answer each.")
-    table = np.full((len(rows), max(len(row) for row in rows)), -np.inf)
-    for number, (row, answer) in enumerate(zip(rows, right.tolist(), strict=True)):
-        if not 0 <= answer < len(row):
-            raise ValueError(f"row {number} has {len(row)} options, and the answer is number {answer} from 0.")
-        if np.isnan(row).any() or np.isposinf(row).any():
-            raise ValueError(f"row {number} holds a score that is not a number, or infinite: {row.tolist()}.")
-        if not np.isfinite(row[answer]):
-            raise ValueError(f"row {number}: the score of the right answer is not finite: {row.tolist()}.")
-        table[number, : len(row)] = row
+    if not len(scores) or len(scores) != len(right):
+        raise ValueError(f"there are {len(scores):,} rows of scores and {len(right):,} answers. Give one answer each.")
+    sizes = np.array([len(row) for row in scores])
+    table = np.full((len(sizes), sizes.max()), -np.inf)
+    for number, row in enumerate(scores):
+        table[number, : sizes[number]] = row
+    _require_scores(table, sizes, right)
     options = np.arange(table.shape[1])
     predicted = options == table.argmax(axis=1)[:, None]
     return Decisions(scores=table, predicted=predicted, true=options == right[:, None])
+
+
+def _require_scores(table: Any, sizes: Any, right: Any) -> None:
+    """Check that scores are numbers, and that each answer is an option with a finite score.
+
+    Raises:
+        ValueError: They are not.
+    """
+    outside = np.flatnonzero((right < 0) | (right >= sizes))
+    if len(outside):
+        row = outside[0]
+        raise ValueError(f"row {row} has {sizes[row]} options, and the answer is number {right[row]} from 0.")
+    bad = np.flatnonzero((np.isnan(table) | np.isposinf(table)).any(axis=1))
+    if len(bad):
+        raise ValueError(f"row {bad[0]} holds a score that is not a number, or infinite: {table[bad[0]].tolist()}.")
+    bad = np.flatnonzero(~np.isfinite(table[np.arange(len(table)), right]))
+    if len(bad):
+        raise ValueError(f"row {bad[0]}: the score of the right answer is not finite: {table[bad[0]].tolist()}.")
 
 
 def fit(decisions: Decisions) -> float:

@@ -295,6 +295,44 @@ def forgetting(result: Result) -> Iterator[str]:
         )
 
 
+def calibration(result: Result) -> Iterator[str]:
+    """Yield which temperature the probabilities have and why, how far off they are, and what abstaining would give."""
+    found, split = result.calibration, report_split(result)
+    if not found or split not in found["splits"]:
+        return
+    measured = found["splits"][split]
+    after = _measured(measured["after"]["ece"])
+    if found["temperature"] == 1:
+        yield (
+            f"The probabilities are those of the model, with a temperature of 1. {found['reason']} Their expected "
+            f"calibration error on {split} is {after}."
+        )
+    else:
+        source = "set by the recipe" if found["improvement"] is None else f"fitted on {found['rows']:,} validation rows"
+        surer = "less sure" if found["temperature"] > 1 else "surer"
+        yield (
+            f"A temperature of {found['temperature']:.2f}, {source}, makes the probabilities {surer}. Their expected "
+            f"calibration error on {split} is {after}; without it, {_measured(measured['before']['ece'])}."
+        )
+    if split == "validation" and found["improvement"] is not None:
+        yield "Validation fitted the temperature, so its errors on other rows can be greater."
+    answered = measured.get("answered", ())
+    for part in answered:
+        if part["coverage"] < 0.85:
+            everything = answered[0]
+            yield (
+                f"Of the {format_percent(part['coverage'], 1)} of {split} with a probability of at least "
+                f"{part['probability']:.2f}, {format_percent(part['right'], 1)} are right; of all rows, "
+                f"{format_percent(everything['right'], 1)}."
+            )
+            return
+
+
+def _measured(found: Mapping[str, float]) -> str:
+    """Return a number with its interval."""
+    return f"{format_score(found['value'])}{interval_text(found if 'low' in found else None)}"
+
+
 def leaks(leakage: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Yield a sentence for each split with rows that train also holds, or in which near duplicates were not searched.
 

@@ -38,12 +38,12 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.evaluation.bootstrap import intervals, ratios, safe_divide
     from finetune.evaluation.comparison import compare as compare_runs
     from finetune.evaluation.comparison import evaluator_of, records_of, units_of
-    from finetune.evaluation.evidence import units_of_examples
     from finetune.evaluation.optimism import optimism
-    from finetune.evaluation.required import check_primary, require_key
+    from finetune.evaluation.required import check_primary, check_temperature, require_key
     from finetune.evaluation.sides import difference as paired_difference
     from finetune.evaluation.sides import sampled as resampled_scores
     from finetune.evaluation.temperature import decisions_of, fit_temperature
+    from finetune.evaluation.units import units_of_examples
     from finetune.failures import newest_checkpoint
     from finetune.folder import lock as lock_folder
     from finetune.folder import make_readable, size_of_weights
@@ -178,6 +178,7 @@ __all__ = [
     "check_choice",
     "check_primary",
     "check_saved",
+    "check_temperature",
     "check_text",
     "choose_rate",
     "cli_output",

@@ -16,6 +16,7 @@ from transformers import Trainer, set_seed
 from finetune.data import features
 from finetune.data.feature_cache import FeatureCache
 from finetune.data.features import Features
+from finetune.evaluation.answering import Answer
 from finetune.interfaces import Job, Record
 from finetune.plugins import resolve
 from finetune.progress import Reporter
@@ -27,10 +28,12 @@ class Inference:
 
     Args:
         job: The model and what belongs to it. Its output folder is deleted with this object.
+        answer: Makes the answer of the record of a row whose right answer is not known; None for the record.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, answer: Answer | None = None) -> None:
         self.job = job
+        self._answer = answer
         self._trainer: Trainer | None = None
         weakref.finalize(self, shutil.rmtree, job.output, ignore_errors=True)
 
@@ -80,3 +83,8 @@ class Inference:
         finally:
             del loaders[kept:]  # accelerate 1.15 keeps each loader, and with it the rows, as long as it lives
         return training.records_of(self.job.evaluator, predictions)
+
+    def answers(self, made: Features, *, number: int = 0) -> list[Record]:
+        """Return the answer to each example, which is its record unless predictions can be withheld; see `records`."""
+        records = self.records(made, number=number)
+        return records if self._answer is None else [self._answer(record) for record in records]

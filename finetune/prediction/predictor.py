@@ -146,7 +146,7 @@ class Predictor:
             made = rows[numbers[0]].made
             chosen = [rows[number].position for number in numbers]
             part = made if len(chosen) == len(made.examples) else made.select(chosen)
-            for number, record in zip(numbers, self._inference.records(part), strict=True):
+            for number, record in zip(numbers, self._inference.answers(part), strict=True):
                 records[number] = as_plain(record)
         return records
 

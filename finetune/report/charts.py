@@ -114,8 +114,13 @@ def _curve(title: str, lines: Mapping[str, list[tuple[int, float]]]) -> Markup:
     return drawing.svg
 
 
-def calibration(bins: Sequence[Mapping[str, Any]]) -> Markup:
-    """Draw how often predictions of a probability are right; a larger point stands for more predictions."""
+def calibration(bins: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any]] | None = None) -> Markup:
+    """Draw how often predictions of a probability are right; a larger point stands for more predictions.
+
+    Args:
+        bins: Predictions of about the same probability.
+        before: The same without the temperature; None if there is none.
+    """
     spoken = [f"{part['confidence']:.2f}: {part['accuracy']:.2f}" for part in bins]
     with _figure(f"Share right by predicted probability. {'; '.join(spoken)}.", 4.6, 3.4) as drawing:
         drawing.axes.plot([0, 1], [0, 1], color=_SECOND, linestyle="--", linewidth=1.2, label="perfect")
@@ -123,6 +128,9 @@ def calibration(bins: Sequence[Mapping[str, Any]]) -> Markup:
         accuracy = [part["accuracy"] for part in bins]
         most = max((part.get("size", 1) for part in bins), default=1)
         sizes = [25 + 150 * part.get("size", 1) / most for part in bins]
+        if before is not None:
+            places = [[part[name] for part in before] for name in ("confidence", "accuracy")]
+            drawing.axes.plot(*places, color=_SECOND, marker="x", linewidth=1.2, label="without the temperature")
         drawing.axes.plot(confidence, accuracy, color=_FIRST)
         drawing.axes.scatter(confidence, accuracy, s=sizes, color=_FIRST, label="this model", zorder=3)
         drawing.axes.set(xlim=(0, 1.03), ylim=(0, 1.05), xlabel="predicted probability", ylabel="share right")

@@ -48,10 +48,12 @@ def page(result: Result, *, links: str = "") -> str:
     """
     split = verdicts.report_split(result)
     details = result.details.get(split, {}) if split else {}
-    calibrated = details.get("calibration")
     no_charts = charts.missing()
     curves = [] if no_charts else charts.curves(result.log, primary=result.primary)[:MOST_CURVES]
-    calibration = charts.calibration(calibrated["bins"]) if calibrated and not no_charts else None
+    calibrated = _calibrated(result, split, details)
+    calibration = None
+    if calibrated and not no_charts:
+        calibration = charts.calibration(calibrated["bins"], calibrated["bins_before"])
     return (
         templates()
         .get_template("report.html")
@@ -87,6 +89,37 @@ def page(result: Result, *, links: str = "") -> str:
             longest=max((phase.seconds for phase in result.phases), default=0.0) or 1.0,
         )
     )
+
+
+CALIBRATION = {
+    "ece": "expected calibration error",
+    "brier": "Brier score",
+    "nll": "negative log-likelihood",
+}
+"""Score of probabilities → its name in a report."""
+
+
+def _calibrated(result: Result, split: str | None, details: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return how good the probabilities of a split are; None if nothing is known of them."""
+    found = result.calibration.get("splits", {}).get(split)
+    if found is None:
+        known = details.get("calibration")  # of a run without a temperature, or of another evaluator
+        if not known:
+            return None
+        sentences = [f"The expected calibration error is {verdicts.format_score(known['ece'])}."]
+        return {"sentences": sentences, "bins": known["bins"], "bins_before": None, "rows": [], "answered": []}
+    changed = result.calibration["temperature"] != 1
+    rows = []
+    for name, title in CALIBRATION.items():
+        values = {"before": found["before"][name], "after": found["after"][name]}
+        rows.append({"title": title, **(values if changed else {"after": values["after"]})})
+    return {
+        "sentences": list(verdicts.calibration(result)),
+        "bins": found["after"]["bins"],
+        "bins_before": found["before"]["bins"] if changed else None,
+        "rows": rows,
+        "answered": found.get("answered", []),
+    }
 
 
 def path_to(directory: Path, page: Path) -> str:

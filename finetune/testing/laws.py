@@ -18,6 +18,8 @@ import numpy as np
 import torch
 
 from finetune.data.features import OVERFLOW
+from finetune.evaluation import temperature
+from finetune.evaluation.calibration import with_temperature
 from finetune.interfaces import Evaluator, Finding, Predictions, Preprocessor, Record, Row, Strategy, Task
 from finetune.recipe.options import document
 from finetune.result import to_json
@@ -194,6 +196,9 @@ def check_evaluator(evaluator: Evaluator, *, predictions: Predictions) -> None:
     * `losses` and `slices` have one value for each record. Losses are not negative, and slices are
       texts.
     * A baseline has one record for each example, and can be scored.
+    * If it gives `decisions`, it has the option ``temperature``, which changes no prediction and no decision;
+      `confidence` is the probability of the prediction at each temperature; and `label_probabilities` add up to 1 and
+      hold the `true_label`.
 
     Args:
         evaluator: The one to check, not fitted.
@@ -220,6 +225,7 @@ def check_evaluator(evaluator: Evaluator, *, predictions: Predictions) -> None:
         assert score == score and abs(score) != float("inf"), f"score {name!r} is {score}"
     json.dumps([evaluator.details(records), dict(evaluator.files(records))])
     _check_tallies(evaluator, records, scores)
+    _check_probabilities(evaluator, predictions)
     losses = evaluator.losses(records)
     assert len(losses) == len(records), f"losses() returns {len(losses)} numbers for {len(records)} records"
     assert all(loss >= 0 for loss in losses), "losses() returns a negative number"
@@ -229,6 +235,41 @@ def check_evaluator(evaluator: Evaluator, *, predictions: Predictions) -> None:
     for name, guesses in evaluator.baselines(predictions, train=dataclasses.replace(predictions, outputs=None)).items():
         assert len(guesses) == len(records), f"baseline {name!r} has {len(guesses)} records for {len(records)} examples"
         assert evaluator.scores(json.loads(to_json(guesses))), f"baseline {name!r} has no score"
+
+
+def _check_probabilities(evaluator: Evaluator, predictions: Predictions) -> None:
+    decisions = evaluator.decisions(predictions)
+    if decisions is None:
+        return
+    shape = np.shape(decisions.scores)
+    assert np.shape(decisions.predicted) == np.shape(decisions.true) == shape, "arrays of decisions differ in shape"
+    rows = np.arange(shape[0]) if decisions.rows is None else np.asarray(decisions.rows)
+    assert len(rows) == shape[0], f"decisions have {len(rows)} rows for {shape[0]} decisions"
+    assert np.isfinite(temperature.losses(decisions, 1.0)).all(), "a decision has nothing that can be true"
+    plain = [_without_scores(record["prediction"]) for record in evaluator.records(predictions)]
+    for value in (0.5, 1.0, 3.0):
+        changed = with_temperature(evaluator, value)
+        records = changed.records(predictions)
+        again = changed.decisions(predictions)
+        predicted = [_without_scores(record["prediction"]) for record in records]
+        assert predicted == plain, "a temperature changes predictions"
+        assert again is not None and np.array_equal(again.scores, decisions.scores), "a temperature changes decisions"
+        expected = temperature.confidence(decisions, value)
+        for row, sure in zip(rows.tolist(), expected.tolist(), strict=True):
+            found = changed.confidence(records[row])
+            assert found is None or abs(found - sure) < 1e-5, f"confidence() is {found}, and decisions() give {sure}"
+        for record in records:
+            shares = changed.label_probabilities(record)
+            if shares is not None:
+                assert abs(sum(shares.values()) - 1) < 1e-6, f"label_probabilities() add up to {sum(shares.values())}"
+                assert changed.true_label(record) in shares, "label_probabilities() lack the true label"
+
+
+def _without_scores(prediction: Any) -> Any:
+    """Return a prediction without numbers that are no whole numbers, such as the probability of an entity."""
+    if isinstance(prediction, Mapping):
+        return {key: _without_scores(value) for key, value in prediction.items() if not isinstance(value, float)}
+    return [_without_scores(each) for each in prediction] if isinstance(prediction, list) else prediction
 
 
 def _check_tallies(evaluator: Evaluator, records: Sequence[Record], scores: Mapping[str, float]) -> None:

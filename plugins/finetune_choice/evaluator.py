@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from scipy.special import softmax
 
 from finetune.errors import BadData, TrainingFailed
-from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
-from finetune.kit import ratios, require_key
+from finetune.interfaces import Decisions, Evaluator, Predictions, Record, Row, Tallies
+from finetune.kit import check_temperature, decisions_of, ratios, require_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,12 @@ class MultipleChoiceEvaluator(Evaluator):
 
     primary: Literal["accuracy"] = "accuracy"
     """The score that models are chosen by."""
+    temperature: float | None = None
+    """What logits are divided by before they become probabilities. None: a run fits it on validation. 1 leaves the
+    probabilities as they are."""
+
+    def __post_init__(self) -> None:
+        check_temperature(self.temperature)
 
     def scales(self) -> dict[str, str]:
         """Return the scales of the scores."""
@@ -35,10 +41,32 @@ class MultipleChoiceEvaluator(Evaluator):
         questions = _questions(predictions)
         records = []
         for logits, question in zip(_logits(predictions), questions, strict=True):
-            choices = question["choices"]
-            probabilities = softmax(logits[: len(choices)])
-            records.append(_record(question, int(probabilities.argmax()), probabilities.tolist()))
+            own = logits[: len(question["choices"])]
+            probabilities = softmax(own / (self.temperature or 1.0))
+            records.append(_record(question, int(own.argmax()), probabilities.tolist()))
         return records
+
+    def decisions(self, predictions: Predictions) -> Decisions | None:
+        """Return the logits of the choices of each question that has an answer."""
+        rows, scores, answers = [], [], []
+        for row, (logits, question) in enumerate(zip(_logits(predictions), _questions(predictions), strict=True)):
+            if question["label"] is not None:
+                rows.append(row)
+                scores.append(logits[: len(question["choices"])])
+                answers.append(question["label"])
+        return replace(decisions_of(scores, answers), rows=np.array(rows)) if rows else None
+
+    def confidence(self, record: Record) -> float:
+        """Return the probability of the predicted choice."""
+        return float(record["probabilities"][record["choice"]])
+
+    def label_probabilities(self, record: Record) -> Mapping[int, float]:
+        """Return the probability of each choice, by its position."""
+        return dict(enumerate(record["probabilities"]))
+
+    def true_label(self, record: Record) -> int:
+        """Return the position of the right choice."""
+        return int(record["right"])
 
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
         """Return the share of questions whose most probable choice is the right one."""

@@ -65,5 +65,5 @@ def settings(result: Result, directory: Path) -> DecisionConfig:
     """
     tokenizer = AutoTokenizer.from_pretrained(directory)
     config = config_of(tokenizer, result.preprocessor["options"].get("labels") or {})
-    config.temperature = dict(result.evaluator["options"].get("temperature") or {})
+    config.temperature = dict(result.evaluator["options"].get("temperatures") or {})
     return config

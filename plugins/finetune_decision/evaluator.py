@@ -33,16 +33,16 @@ class DecisionEvaluator(Evaluator):
     primary: str = "log_loss"
     """The score that models are chosen by: `log_loss`, which counts wrong and overconfident answers of all types, or
     `accuracy`, `f1_macro`, `mae`, `brier`, `ece`."""
-    temperature: Mapping[str, float] | None = None
+    temperatures: Mapping[str, float] | None = None
     """Temperature per question type. None fits those of types with at least 20 validation questions."""
 
     def __post_init__(self) -> None:
         check_primary(self.primary, scores.NAMES)
-        for kind, value in (self.temperature or {}).items():
+        for kind, value in (self.temperatures or {}).items():
             if kind not in TYPES:
-                raise ValueError(f"temperature: {kind!r} is no question type; the types are {', '.join(TYPES)}")
+                raise ValueError(f"temperatures: {kind!r} is no question type; the types are {', '.join(TYPES)}")
             if value <= 0:
-                raise ValueError(f"temperature: {value} of {kind!r} must be greater than 0")
+                raise ValueError(f"temperatures: {value} of {kind!r} must be greater than 0")
 
     @property
     def greater_is_better(self) -> bool:
@@ -51,9 +51,9 @@ class DecisionEvaluator(Evaluator):
 
     def fit(self, records: Sequence[Record]) -> Self:
         """Return a copy with the temperatures that fit the validation records best."""
-        if self.temperature is not None:
+        if self.temperatures is not None:
             return self
-        return replace(self, temperature=temperature.fit(records))
+        return replace(self, temperatures=temperature.fit(records))
 
     def scales(self) -> dict[str, str]:
         """Return the scales of the scores."""
@@ -81,7 +81,7 @@ class DecisionEvaluator(Evaluator):
         question: Question = known["question"]
         if not np.isfinite(logits).all():
             raise TrainingFailed("the model's outputs are not finite: the training has diverged. Lower learning_rate.")
-        warmth = (self.temperature or {}).get(question.type, 1.0)
+        warmth = (self.temperatures or {}).get(question.type, 1.0)
         probabilities = softmax(np.array(logits) / warmth).tolist()
         answer = question.answer(probabilities)
         by_option = dict(zip(question.options, probabilities, strict=True))
@@ -125,7 +125,7 @@ class DecisionEvaluator(Evaluator):
         counts: dict[str, Counter[int]] = {}
         for known in _questions(train):
             counts.setdefault(identity_of(known["question"]), Counter())[known["label"]] += 1
-        uncalibrated = replace(self, temperature=None)
+        uncalibrated = replace(self, temperatures=None)
         records = []
         for known in _questions(predictions):
             question: Question = known["question"]
@@ -152,7 +152,7 @@ class DecisionEvaluator(Evaluator):
 
     def details(self, records: Sequence[Record]) -> dict[str, Any]:
         """Return the temperatures, and how often predictions of a probability are right."""
-        return {"temperature": dict(self.temperature or {}), "calibration": scores.calibration(records)}
+        return {"temperatures": dict(self.temperatures or {}), "calibration": scores.calibration(records)}
 
 
 def _questions(predictions: Predictions) -> list[Mapping[str, Any]]:

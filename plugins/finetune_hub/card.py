@@ -303,6 +303,7 @@ def _limits(result: Result, facts: Facts) -> str:
     max_length = result.preprocessor["options"].get("max_length")
     if max_length:
         measured.append(f"Texts longer than {max_length:,} tokens are truncated or split, as in training.")
+    measured += map(plain_sentence, verdicts.calibration(result))
     for sentence in verdicts.weak_slices(result):
         measured.append(f"Weak slice: {plain_sentence(sentence)}")
     if not stated:

@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     help="Print the command with which this engine serves the merged model, and run it if it is installed here.",
 )
 @click.option("--dry-run", is_flag=True, help="With --with: print the commands only.")
+@cli_parameters.answering
 @cli_parameters.task
 @cli_parameters.base
 @cli_parameters.accept_changes
@@ -97,6 +98,8 @@ def command(
     ray_file: str | None,
     engine: str | None,
     dry_run: bool,
+    abstain_below: float | None,
+    coverage: float | None,
     task: str | None,
     base: str | None,
     accept_changes: bool,
@@ -147,6 +150,7 @@ def command(
     with closing(server.listen(host, port)) as listener:  # a port that is in use is named before the model is loaded
         with reporter.phase("load the model"):
             loaded = finetune.load(model, task=task, base=base, accept_changes=accept_changes, **sections)
+            loaded = loaded.with_answering(abstain_below=abstain_below, coverage=coverage)
         loaded.say(reporter)
         app = build(loaded, limits)
         if not quiet:
@@ -161,7 +165,9 @@ def _write_container(folder: Path, run: Path) -> None:
 
     given = click.get_current_context()
     options = {}
-    for name in ("max_body_mb", "max_characters", "max_requests", "batch_tokens", "max_wait_ms"):
+    for name in (
+        "max_body_mb", "max_characters", "max_requests", "batch_tokens", "max_wait_ms", "abstain_below", "coverage",
+    ):  # fmt: skip
         if given.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
             options[f"--{name.replace('_', '-')}"] = f"{given.params[name]:g}"
     container.write(folder, run, options=options)

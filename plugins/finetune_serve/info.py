@@ -95,6 +95,8 @@ def info(model: FineTuned, limits: Limits, *, chats: bool) -> dict[str, Any]:
         "generates": model.plan.task.generates,
         "chats": chats,
         "apis": sorted(model.plan.task.apis),
+        "temperature": model.plan.evaluator.temperature,
+        "answering": asdict(model.opening.answering),
         "generation": dict(recipe.generation),
         "device": str(model.model.device),
         "scores": {split: {result.primary: scores.get(result.primary)} for split, scores in result.scores.items()},

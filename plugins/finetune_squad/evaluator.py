@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune.errors import BadOptions
-from finetune.interfaces import Evaluator, Limit, Predictions, Record, Row, Tallies
-from finetune.kit import ratios
+from finetune.interfaces import Decisions, Evaluator, Limit, Predictions, Record, Row, Tallies
+from finetune.kit import check_temperature, ratios
 from finetune_squad import error_types, nbest, scores
 from finetune_squad.answers import Written, references_of
 
@@ -43,8 +43,12 @@ class SquadEvaluator(Evaluator):
     is unanswerable; before validation, if none of the given questions is."""
     primary: Literal["f1", "exact"] = "f1"
     """The score that models are chosen by; the threshold is tuned for it."""
+    temperature: float | None = None
+    """What the scores of an n-best list are divided by before they become probabilities. None: a run fits it on
+    validation. 1 leaves the probabilities as they are."""
 
     def __post_init__(self) -> None:
+        check_temperature(self.temperature)
         for name in ("n_best_size", "max_answer_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
@@ -87,11 +91,20 @@ class SquadEvaluator(Evaluator):
             BadOptions: The outputs or the features do not fit the examples.
             TrainingFailed: A logit is not a number.
         """
+        windows, found, references = self._search(predictions)
+        count = len(predictions.examples)
+        tokens = np.zeros(count, np.int64)
+        np.maximum.at(tokens, windows.example, windows.answer_tokens)
+        sizes = np.bincount(windows.example, minlength=count)
+        answered = self._answered(found, references)
+        return _records(predictions.examples, references, found, answered, tokens, sizes)
+
+    def _search(self, predictions: Predictions) -> tuple[nbest.Windows, nbest.Answers, list[Written | None]]:
+        """Return the windows of the examples, the n-best lists, and the right answers where they are known."""
         windows = nbest.windows_of(predictions)
         start_logits, end_logits = predictions.outputs[:2]
         count = len(predictions.examples)
         references = [references_of(row) for row in map(predictions.preprocessor.canonical, predictions.examples)]
-        always = self._always([{"reference": answers} for answers in references])
         _check_shapes(windows, start_logits, count)
         found = nbest.search(
             windows,
@@ -100,13 +113,54 @@ class SquadEvaluator(Evaluator):
             examples=count,
             n_best_size=self.n_best_size,
             max_answer_length=self.max_answer_length,
-            null=not always,
+            null=not self._always_of(references),
+            temperature=self.temperature or 1.0,
         )
-        answered = (found.best >= 0) & (always | ~(found.null_odds > self._threshold))
-        tokens = np.zeros(count, np.int64)
-        np.maximum.at(tokens, windows.example, windows.answer_tokens)
-        sizes = np.bincount(windows.example, minlength=count)
-        return _records(predictions.examples, references, found, answered, tokens, sizes)
+        return windows, found, references
+
+    def _always_of(self, references: Sequence[Written | None]) -> bool:
+        return self._always([{"reference": answers} for answers in references])
+
+    def _answered(self, found: nbest.Answers, references: Sequence[Written | None]) -> Any:
+        """Return which questions get an answer: an array of bool."""
+        return (found.best >= 0) & (self._always_of(references) | ~(found.null_odds > self._threshold))
+
+    def decisions(self, predictions: Predictions) -> Decisions | None:
+        """Return the n-best list of each question whose right answer is known.
+
+        The right answer need not be in the list, so it is only known whether the prediction is right: whether it is an
+        exact match. A list that holds nothing but the prediction decides nothing and is left out.
+        """
+        _, found, references = self._search(predictions)
+        owner, column = nbest.listed(found)
+        start, end = _places(found, self._answered(found, references))
+        shape = len(references), int(column.max(initial=0)) + 1
+        table, predicted = np.full(shape, -np.inf), np.zeros(shape, bool)
+        table[owner, column] = found.score
+        predicted[owner, column] = (found.start_char == start[owner]) & (found.end_char == end[owner])
+        others = np.isfinite(table) & ~predicted
+        rows = []
+        is_right = np.zeros(len(references), bool)
+        for row, (example, answers) in enumerate(zip(predictions.examples, references, strict=True)):
+            if answers is None or not predicted[row].any() or not others[row].any():
+                continue
+            answer = example["context"][start[row] : end[row]] if start[row] >= 0 else ""
+            is_right[row] = bool(scores.exact(answer, [text for text, _ in answers]))
+            rows.append(row)
+        if not rows:
+            return None
+        true = np.where(is_right[:, None], predicted, others)
+        return Decisions(
+            scores=table[rows],
+            predicted=predicted[rows],
+            true=true[rows],
+            rows=np.array(rows, dtype=np.int64),
+            one_is_true=False,
+        )
+
+    def confidence(self, record: Record) -> float:
+        """Return the probability of the prediction, which is an answer or "no answer"."""
+        return float(record["probability"])
 
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
         """Return exact match and F1 in percent, over all questions and over those with and without an answer.
@@ -239,8 +293,7 @@ def _records(
     tokens: Any,
     windows: Any,
 ) -> list[Record]:
-    start = np.where(answered, nbest.at(found.start_char, found.best), -1)
-    end = np.where(answered, nbest.at(found.end_char, found.best), -1)
+    start, end = _places(found, answered)
     # Sum up the shares of all entries of an n-best list that have the place of the prediction.
     owner = np.repeat(np.arange(len(rows)), np.diff(found.pointer))
     same = (found.start_char == start[owner]) & (found.end_char == end[owner])
@@ -275,6 +328,12 @@ def _records(
             record["reference_start"] = [start for _, start in reference]
         records.append(record)
     return records
+
+
+def _places(found: nbest.Answers, answered: Any) -> tuple[Any, Any]:
+    """Return the first character and the end of each prediction; −1 for "no answer"."""
+    start = np.where(answered, nbest.at(found.start_char, found.best), -1)
+    return start, np.where(answered, nbest.at(found.end_char, found.best), -1)
 
 
 def _entry(context: str, start: int, end: int, start_logit: float, end_logit: float, share: float) -> dict[str, Any]:

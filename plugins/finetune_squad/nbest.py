@@ -65,7 +65,7 @@ class Answers:
     end_logit: Floats
     score: Floats
     probability: Any
-    """Softmax of the scores of a list."""
+    """Softmax of the scores of a list, divided by the temperature."""
     best: Ints
     """Index of each example's best answer other than "no answer"; −1 if there is none.  # (E,)"""
     null_score: Floats
@@ -83,6 +83,7 @@ def search(
     n_best_size: int,
     max_answer_length: int,
     null: bool = True,
+    temperature: float = 1.0,
 ) -> Answers:
     """Return the n best answers of every example.
 
@@ -95,6 +96,7 @@ def search(
         n_best_size: How many starts, ends and answers are kept.
         max_answer_length: Longest answer, in tokens, both ends included.
         null: Whether "no answer" is among the answers.
+        temperature: What scores are divided by before they become probabilities.
 
     Raises:
         TrainingFailed: A logit is not a number.
@@ -121,11 +123,18 @@ def search(
         start_logit=start_logit,
         end_logit=end_logit,
         score=score,
-        probability=_softmax(score, example, pointer),
+        probability=_softmax(np.divide(score, temperature, dtype=np.float32), example, pointer),
         best=best,
         null_score=total,
         null_odds=(total - at(start_logit, best)) - at(end_logit, best),
     )
+
+
+def listed(answers: Answers) -> tuple[Ints, Ints]:
+    """Return the row and the column of each entry in a table with a row for each list."""
+    sizes = np.diff(answers.pointer)
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    return owner, np.arange(len(owner)) - answers.pointer[owner]
 
 
 def at(values: Any, indices: Ints) -> Any:

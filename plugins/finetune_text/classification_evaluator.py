@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,11 +19,12 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from finetune.interfaces import Evaluator, Predictions, Record, Row, Tallies
-from finetune.kit import check_primary, safe_divide
+from finetune.interfaces import Decisions, Evaluator, Predictions, Record, Row, Tallies
+from finetune.kit import check_primary, check_temperature, decisions_of, safe_divide
 from finetune_text.labels import ids_of
 from finetune_text.outputs import (
     label_names,
+    labelled,
     logits_of,
     probabilities_of,
     probability_table,
@@ -49,9 +50,13 @@ class TextClassificationEvaluator(Evaluator):
 
     primary: str = "accuracy"
     """The score that models are chosen by: `accuracy`, `balanced_accuracy`, `f1_macro`, `mcc`, `f1/<label>`, …"""
+    temperature: float | None = None
+    """What logits are divided by before they become probabilities. None: a run fits it on validation. 1 leaves the
+    probabilities as they are."""
 
     def __post_init__(self) -> None:
         check_primary(self.primary, SCORES, PER_LABEL)
+        check_temperature(self.temperature)
 
     def scales(self) -> dict[str, str]:
         """Return the scales of the scores."""
@@ -64,8 +69,9 @@ class TextClassificationEvaluator(Evaluator):
         'reference': 'pos'}``
         """
         names = label_names(predictions)
-        probabilities = softmax(logits_of(predictions, width=len(names)), axis=-1)  # (N, L)
-        best = probabilities.argmax(axis=-1)
+        logits = logits_of(predictions, width=len(names))  # (N, L)
+        probabilities = softmax(logits / (self.temperature or 1.0), axis=-1)
+        best = logits.argmax(axis=-1)
         records: list[Record] = []
         rows = probabilities_of(names, probabilities)
         for row, position, reference in zip(rows, best, references(predictions), strict=True):
@@ -78,6 +84,23 @@ class TextClassificationEvaluator(Evaluator):
                 record["reference"] = names[reference]
             records.append(record)
         return records
+
+    def decisions(self, predictions: Predictions) -> Decisions | None:
+        """Return the logits of each example that has a label."""
+        rows, answers = labelled(predictions)
+        if not answers:
+            return None
+        logits = logits_of(predictions, width=len(label_names(predictions)))
+        return replace(decisions_of(logits[rows], answers), rows=rows)
+
+    def confidence(self, record: Record) -> float:
+        """Return the probability of the predicted label."""
+        return float(record["probability"])
+
+    def label_probabilities(self, record: Record) -> Mapping[str, float]:
+        """Return the probability of every label."""
+        probabilities: Mapping[str, float] = record["probabilities"]
+        return probabilities
 
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
         """Return the scores of all classes together and of each class.

@@ -17,11 +17,12 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from finetune.interfaces import Evaluator, Predictions, Record, Tallies
-from finetune.kit import check_primary, safe_divide
+from finetune.interfaces import Decisions, Evaluator, Predictions, Record, Tallies
+from finetune.kit import check_primary, check_temperature, safe_divide
 from finetune_text.labels import ids_of
 from finetune_text.outputs import (
     label_names,
+    labelled,
     logits_of,
     probabilities_of,
     probability_table,
@@ -44,10 +45,14 @@ class MultiLabelEvaluator(Evaluator):
     primary: str = "f1_micro"
     """The score that models are chosen by: `f1_micro`, `f1_macro`, `subset_accuracy`, `f1/<label>`, …"""
     threshold: float = 0.5
-    """Least probability at which a label is predicted."""
+    """Least probability at which a label is predicted, before the temperature changes the probability."""
+    temperature: float | None = None
+    """What logits are divided by before they become probabilities. None: a run fits it on validation. 1 leaves the
+    probabilities as they are."""
 
     def __post_init__(self) -> None:
         check_primary(self.primary, SCORES, PER_LABEL)
+        check_temperature(self.temperature)
         if not 0 <= self.threshold <= 1:
             raise ValueError("threshold must be between 0 and 1")
 
@@ -67,17 +72,35 @@ class MultiLabelEvaluator(Evaluator):
         ['pos']}``
         """
         names = label_names(predictions)
-        probabilities = expit(logits_of(predictions, width=len(names)))  # (N, L)
+        logits = logits_of(predictions, width=len(names))  # (N, L)
+        predicted = self._predicted(logits)
+        probabilities = expit(logits / (self.temperature or 1.0))
         records: list[Record] = []
-        for row, reference in zip(probabilities_of(names, probabilities), references(predictions), strict=True):
-            record: Record = {
-                "prediction": _chosen(names, row.row >= self.threshold),
-                "probabilities": row,
-            }
+        rows = probabilities_of(names, probabilities)
+        for row, chosen, reference in zip(rows, predicted, references(predictions), strict=True):
+            record: Record = {"prediction": _chosen(names, chosen), "probabilities": row}
             if reference is not None:
                 record["reference"] = _chosen(names, reference)
             records.append(record)
         return records
+
+    def _predicted(self, logits: Any) -> Any:
+        """Return which labels are predicted: an array of bool (N, L)."""
+        return expit(logits) >= self.threshold
+
+    def decisions(self, predictions: Predictions) -> Decisions | None:
+        """Return two options for each label of each example: that the example does not have it, and that it has it."""
+        rows, answers = labelled(predictions)
+        if not answers:
+            return None
+        logits = logits_of(predictions, width=len(label_names(predictions)))[rows]
+        predicted, true = self._predicted(logits).ravel(), np.array(answers, dtype=bool).ravel()
+        return Decisions(
+            scores=np.stack([np.zeros(logits.size), logits.ravel()], axis=1),
+            predicted=np.stack([~predicted, predicted], axis=1),
+            true=np.stack([~true, true], axis=1),
+            rows=np.repeat(rows, logits.shape[1]),
+        )
 
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
         """Return the scores of all labels and of each; a score whose divisor is 0 is 0.

@@ -31,6 +31,13 @@ def first_output(predictions: Predictions) -> Any:
     return outputs[0] if isinstance(outputs, tuple | list) else outputs
 
 
+def labelled(predictions: Predictions) -> tuple[Any, Any]:
+    """Return the positions of the examples that have ``labels``, as an array, and the labels, as a list."""
+    known = references(predictions)
+    rows = [position for position, reference in enumerate(known) if reference is not None]
+    return np.array(rows, dtype=np.int64), [known[position] for position in rows]
+
+
 def require_shape(logits: Any, shape: tuple[int, ...]) -> None:
     """Refuse outputs of another shape than a head for these labels gives."""
     if logits.shape != shape:

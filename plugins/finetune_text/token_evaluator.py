@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import softmax
 
 from finetune.errors import TrainingFailed
-from finetune.interfaces import Evaluator, Predictions, Preprocessor, Record, Row, Tallies
-from finetune.kit import check_primary, require_key, safe_divide
+from finetune.interfaces import Decisions, Evaluator, Predictions, Preprocessor, Record, Row, Tallies
+from finetune.kit import check_primary, check_temperature, decisions_of, require_key, safe_divide
 from finetune_text import tags
 from finetune_text.outputs import (
     first_output,
@@ -48,9 +48,13 @@ class TokenClassificationEvaluator(Evaluator):
 
     primary: str = "f1"
     """The score that models are chosen by: `f1`, `f1_macro`, `accuracy`, `f1/<type>`, …"""
+    temperature: float | None = None
+    """What logits are divided by before they become probabilities. None: a run fits it on validation. 1 leaves the
+    probabilities as they are."""
 
     def __post_init__(self) -> None:
         check_primary(self.primary, SCORES, PER_TYPE)
+        check_temperature(self.temperature)
 
     def scales(self) -> dict[str, str]:
         """Return the scales of the scores."""
@@ -75,16 +79,24 @@ class TokenClassificationEvaluator(Evaluator):
             TrainingFailed: The outputs are not finite, or do not have one row of logits for each
                 token.
         """
-        windows = _windows(predictions)
-        labelled = {window.owner for window in windows if window.labelled}
-        sentences = []
-        for index, sentence in enumerate(_sentences(predictions)):
-            if sentence.tags is None and index in labelled:
-                canonical = predictions.preprocessor.canonical(predictions.examples[index])
-                require_key(canonical, "tags", predictions.preprocessor, method="canonical()", remedy=_REMEDY)
-            sentences.append(sentence)
-        guesses, scores = _tag_words(predictions, windows, sentences)
+        sentences = _checked_sentences(predictions)
+        tagged = _tagged(predictions)
+        guesses, scores = _tag_words(tagged, sentences, temperature=self.temperature or 1.0)
         return [_record(*row) for row in zip(sentences, guesses, scores, strict=True)]
+
+    def decisions(self, predictions: Predictions) -> Decisions | None:
+        """Return the logits of each word that has a token and a tag."""
+        sentences, tagged = _checked_sentences(predictions), _tagged(predictions)
+        ids = {name: position for position, name in enumerate(tagged.names)}
+        places, answers = [], []
+        for place, (owner, word) in enumerate(zip(tagged.owners, tagged.words, strict=True)):
+            truth = sentences[owner].tags
+            if truth is not None and truth[word] in ids:
+                places.append(place)
+                answers.append(ids[truth[word]])
+        if not answers:
+            return None
+        return replace(decisions_of(tagged.logits[places], answers), rows=np.array(tagged.owners)[places])
 
     def scores(self, records: Sequence[Record]) -> dict[str, float]:
         """Return precision, recall and F1 of all entities, of each type, and the mean over the types.
@@ -219,11 +231,33 @@ def _windows(predictions: Predictions) -> list[_Window]:
     return windows
 
 
-def _tag_words(
-    predictions: Predictions, windows: Sequence[_Window], sentences: Sequence[_Sentence]
-) -> tuple[list[list[str | None]], list[list[float]]]:
-    """Return the most probable tag of every word, by its first token, and its probability."""
-    names = label_names(predictions)
+class _Tagged(NamedTuple):
+    """The words that have a token, with the logits of their tags."""
+
+    names: Sequence[str]
+    logits: Any
+    """An array (words, tags)."""
+    owners: list[int]
+    """The example of each word."""
+    words: list[int]
+    """Its position there."""
+
+
+def _checked_sentences(predictions: Predictions) -> list[_Sentence]:
+    """Return the examples, after a check that those with labels have tags."""
+    labelled = {window.owner for window in _windows(predictions) if window.labelled}
+    sentences = []
+    for index, sentence in enumerate(_sentences(predictions)):
+        if sentence.tags is None and index in labelled:
+            canonical = predictions.preprocessor.canonical(predictions.examples[index])
+            require_key(canonical, "tags", predictions.preprocessor, method="canonical()", remedy=_REMEDY)
+        sentences.append(sentence)
+    return sentences
+
+
+def _tagged(predictions: Predictions) -> _Tagged:
+    """Return the logits of every word, by its first token."""
+    windows, names = _windows(predictions), label_names(predictions)
     logits = np.asarray(first_output(predictions))
     # More tokens would be virtual ones before the others, and shift every tag.
     longest = max(len(window.word_ids) for window in windows)
@@ -235,17 +269,24 @@ def _tag_words(
         firsts.append(logits[number, places])
         owners += [window.owner] * len(places)
         words += ids[places].tolist()
-    of_words = np.concatenate(firsts).astype(np.float64)  # (words, tags)
+    of_words = np.concatenate(firsts).astype(np.float64)
     if not np.isfinite(of_words).all():
         raise TrainingFailed(
             "the model's outputs are not finite for some words. The training has diverged: lower learning_rate."
         )
-    best = of_words.argmax(axis=-1).tolist()
-    probabilities = softmax(of_words, axis=-1).max(axis=-1).tolist()
+    return _Tagged(names, of_words, owners, words)
+
+
+def _tag_words(
+    tagged: _Tagged, sentences: Sequence[_Sentence], *, temperature: float
+) -> tuple[list[list[str | None]], list[list[float]]]:
+    """Return the most probable tag of every word, and its probability."""
+    best = tagged.logits.argmax(axis=-1).tolist()
+    probabilities = softmax(tagged.logits / temperature, axis=-1).max(axis=-1).tolist()
     guesses: list[list[str | None]] = [[None] * len(sentence.words) for sentence in sentences]
     scores = [[0.0] * len(sentence.words) for sentence in sentences]
-    for owner, word, tag, probability in zip(owners, words, best, probabilities, strict=True):
-        guesses[owner][word] = names[tag]
+    for owner, word, tag, probability in zip(tagged.owners, tagged.words, best, probabilities, strict=True):
+        guesses[owner][word] = tagged.names[tag]
         scores[owner][word] = probability
     return guesses, scores
 

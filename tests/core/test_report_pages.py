@@ -324,11 +324,23 @@ def every_page() -> dict[str, str]:
     )
     calibrated = {"bins": [{"confidence": 0.8, "accuracy": 0.7, "size": 3}], "ece": 0.1}
     details = {"test": {**result_of().details["test"], "calibration": calibrated}}
+    measure = {"value": 0.1, "low": 0.05, "high": 0.2}
+    quality = {"nll": {"value": 0.4}, "ece": measure, "brier": measure, "bins": calibrated["bins"]}
+    answered = [
+        {"coverage": 1.0, "probability": 0.5, "right": 0.7},
+        {"coverage": 0.7, "probability": 0.9, "right": 0.9},
+    ]
+    temperature = {
+        "temperature": 1.5, "fitted": 1.5, "reason": "It helps.", "rows": 40, "improvement": measure, "sets": {},
+        "splits": {"test": {"decisions": 40, "before": quality, "after": quality, "answered": answered}},
+    }  # fmt: skip
     leaked = {"rows": 40, "exact": 0, "normalized": 0, "near": 1, "columns": ["text"],
               "pairs": [{"similarity": 0.9, "text": "a", "train": "b"}]}  # fmt: skip
     return {
         "report": report.page(
-            result_of(*errors, details=details, leakage={"test": leaked}, findings={"ragged-row": 2})
+            result_of(
+                *errors, details=details, calibration=temperature, leakage={"test": leaked}, findings={"ragged-row": 2}
+            )
         ),
         "bare": report.page(result_of(scores={}, worst={}, slices={}, differences={}, details={}, log=[])),
         "comparison": report.comparison_page(compared),

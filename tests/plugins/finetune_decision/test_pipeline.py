@@ -42,7 +42,7 @@ def compare(run: Path, rows: Any, decide: Any) -> None:
 
 def test_a_whole_model_opens_from_its_folder(full: Path, rows: Any) -> None:
     decide = pipeline("decision", model=str(full))
-    fitted = finetune.load(full).result.evaluator["options"]["temperature"]
+    fitted = finetune.load(full).result.evaluator["options"]["temperatures"]
     assert decide.decision_config.temperature == fitted and set(fitted) == {"choice", "noul", "score"}
     assert all(value != 1 for value in fitted.values())
     compare(full, rows["test"][:6], decide)

@@ -92,9 +92,9 @@ def test_a_temperature_undoes_what_made_the_model_too_sure() -> None:
     rows, logits = drawn(1200, sharpness=3.0)
     raw = DecisionEvaluator().records(predictions(rows, logits))
     fitted = DecisionEvaluator().fit(raw)
-    assert fitted.temperature is not None
+    assert fitted.temperatures is not None
     for kind in ("choice", "noul", "score"):
-        assert fitted.temperature[kind] == pytest.approx(3.0, rel=0.25)
+        assert fitted.temperatures[kind] == pytest.approx(3.0, rel=0.25)
     records = fitted.records(predictions(rows, logits))
     assert [max(r["probabilities"], key=r["probabilities"].get) for r in records] == [
         max(r["probabilities"], key=r["probabilities"].get) for r in raw
@@ -108,11 +108,11 @@ def test_a_temperature_undoes_what_made_the_model_too_sure() -> None:
 
 def test_a_temperature_needs_enough_rows_and_a_mistake() -> None:
     rows, logits = drawn(57)  # 19 of each type
-    assert DecisionEvaluator().fit(DecisionEvaluator().records(predictions(rows, logits))).temperature == {}
+    assert DecisionEvaluator().fit(DecisionEvaluator().records(predictions(rows, logits))).temperatures == {}
     sure = [row("noul", "true")] * 40
     records = DecisionEvaluator().records(predictions(sure, [[2.0, 0.0]] * 40))
-    assert DecisionEvaluator().fit(records).temperature == {}
-    given = DecisionEvaluator(temperature={"noul": 2.0})
+    assert DecisionEvaluator().fit(records).temperatures == {}
+    given = DecisionEvaluator(temperatures={"noul": 2.0})
     assert given.fit(records) is given
 
 
@@ -151,8 +151,8 @@ def test_what_cannot_be_scored_is_refused() -> None:
     ("options", "message"),
     [
         ({"primary": "acuracy"}, "accuracy"),
-        ({"temperature": {"bool": 1.0}}, "'bool' is no question type"),
-        ({"temperature": {"noul": 0.0}}, "greater than 0"),
+        ({"temperatures": {"bool": 1.0}}, "'bool' is no question type"),
+        ({"temperatures": {"noul": 0.0}}, "greater than 0"),
     ],
 )
 def test_options_are_checked(options: dict[str, Any], message: str) -> None:
