@@ -785,6 +785,47 @@ class Evaluator(ABC):
         return {}
 
 
+class Api(ABC):
+    """An HTTP API that others have published, which `finetune serve` answers with a model of a task.
+
+    The server reads the body, checks it against its limits, and predicts the rows together with those of other
+    requests.
+    """
+
+    schema: ClassVar[Mapping[str, Any]]
+    """JSON schema of the body, for the page of the server."""
+
+    def __init__(self, preprocessor: Preprocessor) -> None:
+        """Make it for a model.
+
+        Args:
+            preprocessor: The fitted preprocessor of the model.
+        """
+        self.preprocessor = preprocessor
+
+    @abstractmethod
+    def rows(self, content: Any) -> Sequence[Row]:
+        """Return the rows that a body asks about.
+
+        Args:
+            content: The body, parsed.
+
+        Raises:
+            BadData: The body is not what the API describes. The message says where.
+        """
+
+    @abstractmethod
+    def answer(self, content: Any, records: Sequence[Record], *, model: str, tokens: int) -> Mapping[str, Any]:
+        """Return the body of the answer.
+
+        Args:
+            content: The body, parsed.
+            records: One record for each row.
+            model: The name of the model.
+            tokens: Tokens that the model read for all rows.
+        """
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """What a model learns: a model class with its preprocessor, evaluator and trainer.
@@ -829,6 +870,13 @@ class Task:
     """Whether its trainer asks for the base model, `Job.base`, to compare the model with."""
     generates: bool = False
     """Whether the model generates text, so that the recipe can have a ``generation`` section."""
+    apis: Mapping[str, str] = field(default_factory=dict)
+    """Published HTTP APIs that `finetune serve` answers besides its own: path → subclass of `Api`. A model of such a
+    task answers no chats."""
+    plain_code: str | None = None
+    """Function that returns the code with which transformers alone uses a model of the task, for its card. It takes the
+    folder or the id of the model, and whether the folder holds an adapter as the keyword ``adapter``. By default the
+    code depends on `model_class`."""
     starter: Mapping[str, Any] = field(default_factory=dict)
     """Sections of the recipe that `finetune init` writes: a sample data set, a model, training
     options. A learning rate is that of full fine-tuning with this model; leave it out to get the usual one of the

@@ -136,19 +136,20 @@ def page() -> dict[Cell, str]:
 
 
 @pytest.fixture(scope="session")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Return what writes, once, a tiny model of a family: encoders without a head and, for BERT, without a pooler."""
     folder = tmp_path_factory.mktemp("bases")
 
     @cache
-    def base(family: str, words: str) -> Path:
+    def base(family: str, words: str, positions: int = 128) -> Path:
         heads = {"bert": "AutoModelForMaskedLM", "gpt2": "AutoModelForCausalLM", "llama": "AutoModelForCausalLM",
                  "t5": "AutoModelForSeq2SeqLM", "bart": "AutoModelForSeq2SeqLM"}  # fmt: skip
         made = tokenizer(words, vocab_size=600)
         # the dropout of these is louder than what ten steps of a few parameters teach
         still = {"bart": {"dropout": 0.0}, "distilbert": {"dropout": 0.0, "seq_classif_dropout": 0.0}}.get(family, {})
-        where = folder / f"{family}-{words}"
-        return tiny_model(family, made, where, model_class=heads.get(family, "AutoModel"), **still)
+        room = {} if positions == 128 else {"max_position_embeddings": positions}
+        where = folder / f"{family}-{words}-{positions}"
+        return tiny_model(family, made, where, model_class=heads.get(family, "AutoModel"), **still, **room)
 
     return base
 
@@ -203,7 +204,7 @@ def test_what_once_was_wrong_and_every_task_and_strategy_are_as_the_page_says(
     task: str, variant: str, bases: Any, tmp_path: Path
 ) -> None:
     of = case(task)
-    seen = outcome((task, variant), bases(of.family, of.words), tmp_path)
+    seen = outcome((task, variant), bases(of.family, of.words, of.positions), tmp_path)
     assert compatibility.as_written(seen) == page()[task, variant]
 
 
@@ -250,7 +251,7 @@ OUTCOMES: dict[Cell, str] = {}
 def test_every_task_trains_by_every_strategy(task: str, variant: str, bases: Any, tmp_path: Path) -> None:
     of = case(task)
     OUTCOMES[task, variant] = FAILS
-    OUTCOMES[task, variant] = outcome((task, variant), bases(of.family, of.words), tmp_path)
+    OUTCOMES[task, variant] = outcome((task, variant), bases(of.family, of.words, of.positions), tmp_path)
 
 
 @pytest.mark.slow

@@ -115,14 +115,19 @@ def _card_of_base(result: Result | SeedsResult) -> dict[str, Any]:
         return {}
 
 
-def model_class_of(result: Result | SeedsResult) -> str | None:
-    """Return the ``AutoModelFor…`` class of a run's task; None if the task is not installed here."""
-    name = str(result.recipe["task"])
+def task_of(result: Result | SeedsResult) -> Task | None:
+    """Return the task of a run; None if it is not installed here."""
     try:
-        task: Task = discover().find("tasks", name)
+        task: Task = discover().find("tasks", str(result.recipe["task"]))
     except FinetuneError:
         return None
-    return task.model_class
+    return task
+
+
+def model_class_of(result: Result | SeedsResult) -> str | None:
+    """Return the ``AutoModelFor…`` class of a run's task; None if the task is not installed here."""
+    task = task_of(result)
+    return None if task is None else task.model_class
 
 
 def _pipeline_tag(result: Result | SeedsResult) -> str | None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from finetune.kit import Result, rebuild
-from finetune_hub.facts import model_class_of
+from finetune.kit import Result, rebuild, resolve
+from finetune_hub.facts import task_of
 from finetune_hub.hub_rules import read_adapter
 
 PIPELINE = {
@@ -36,10 +36,15 @@ def plain_code(result: Result, directory: Path, *, place: str) -> str | None:
     Returns:
         None if transformers and PEFT cannot load what the strategy saved, or compute something else with it.
     """
-    model_class = model_class_of(result)
+    known = task_of(result)
     adapter = read_adapter(directory)
-    if model_class is None or not (_is_whole(directory) if adapter is None else computes_the_same(adapter)):
+    if known is None or not (_is_whole(directory) if adapter is None else computes_the_same(adapter)):
         return None
+    if known.plain_code is not None:
+        if adapter is not None and adapter.get("peft_type") in BEFORE_THE_TEXT:
+            return None  # the place that is read moves with the tokens before the text
+        return str(resolve(known.plain_code)(place, adapter=adapter is not None))
+    model_class = known.model_class
     preprocessor = rebuild(result.preprocessor, where="preprocessor")
     options = preprocessor.model_options()
     labels = {name: options[name] for name in LABELS if name in options}

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from finetune.errors import BadOptions, UnknownName, did_you_mean
 from finetune_samples import (
     choices,
+    decisions,
     dialogues,
     documents,
     entities,
@@ -50,6 +51,9 @@ SAMPLES: dict[str, Sample] = {
     ),
     "harbour-choices": Sample(
         choices.choices, choices.SIZES, "Passages with questions and four answers each, of which one is right"
+    ),
+    "harbour-decisions": Sample(
+        decisions.decisions, decisions.SIZES, "Letters with a choice, a yes/no question and a score for each"
     ),
     "harbour-entities": Sample(
         entities.entities, entities.SIZES, "Words with BIO tags of people, ships, places, trades and dates"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import finetune
 from finetune.kit import to_json
-from finetune_serve import chat_paths, info
+from finetune_serve import api_paths, chat_paths, info
 from finetune_serve.body import ReadBody
 from finetune_serve.limits import Limits
 from finetune_serve.metrics import Metrics
@@ -37,7 +37,7 @@ PATHS = (
     "/v1/models",
     "/v1/chat/completions",
 )
-"""What metrics count by its own name."""
+"""What metrics count by its own name, besides the paths of the task."""
 
 _SAFE = {
     "content-security-policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -78,10 +78,11 @@ def build(model: FineTuned, limits: Limits) -> FastAPI:
     chats = can_chat(model)
     if chats:
         chat_paths.add(app, model, worker, limits)
+    api_paths.add(app, model, worker, limits)
     _add_facts(app, worker, info.info(model, limits, chats=chats))
     _add_pages(app)
     app.add_middleware(ReadBody, limits=limits, refused=metrics.count_refusal)
-    app.add_middleware(Counted, metrics=metrics)
+    app.add_middleware(Counted, metrics=metrics, paths=(*PATHS, *model.plan.task.apis))
     return app
 
 
@@ -111,11 +112,13 @@ class Counted:
     Args:
         app: The application.
         metrics: The counters.
+        paths: What is counted by its own name.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, paths: Collection[str]) -> None:
         self._app = app
         self._metrics = metrics
+        self._paths = frozenset(paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and count it at its end."""
@@ -133,7 +136,8 @@ class Counted:
         try:
             await self._app(scope, receive, watch)
         finally:
-            path = scope["path"] if scope["path"] in PATHS else "other"  # each path of a client would be a new counter
+            # each path of a client would be a new counter
+            path = scope["path"] if scope["path"] in self._paths else "other"
             self._metrics.requests.labels(path=path, method=_method(scope), status=str(status)).inc()
             self._metrics.seconds.labels(path=path).observe(time.perf_counter() - started)
 

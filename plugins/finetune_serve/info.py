@@ -94,6 +94,7 @@ def info(model: FineTuned, limits: Limits, *, chats: bool) -> dict[str, Any]:
         "labels": [str(name) for name in names.values()],
         "generates": model.plan.task.generates,
         "chats": chats,
+        "apis": sorted(model.plan.task.apis),
         "temperature": model.plan.evaluator.temperature,
         "answering": asdict(model.opening.answering),
         "generation": dict(recipe.generation),

@@ -17,6 +17,7 @@ CODES: dict[str, tuple[int, str]] = {
     "too-many-rows": (413, "a request has more rows than the server takes at once"),
     "not-an-object": (422, "the body, or a row, is not a JSON object"),
     "no-rows": (422, "the body has no rows"),
+    "bad-request": (422, "the body is not what the API of the path describes; the message says where"),
     "bad-row": (422, "the task cannot use the row; the message says why"),
     "bad-parameter": (422, "a parameter of a chat is unknown, or has a value that it cannot have"),
     "prompt-too-long": (422, "the messages of a chat leave no room for an answer"),

@@ -26,6 +26,8 @@ class Asked:
     """Whether to say which parts of the texts to highlight."""
     characters: int
     """Characters of all rows."""
+    tokens: bool = False
+    """Whether each answer says how many tokens the model read."""
 
 
 def parse(body: bytes, limits: Limits) -> Any:

@@ -23,7 +23,7 @@ logger = logging.getLogger("finetune.serve")
 
 CHARACTERS_PER_TOKEN = 3
 """A low estimate, with which the worker guesses when it has gathered enough rows."""
-OURS = frozenset({"tokens_lost", "highlights", "error"})
+OURS = frozenset({"tokens_lost", "tokens_read", "highlights", "error"})
 """Keys of an answer that are not those of its record."""
 MOST_ROWS = 512
 """Most rows that are gathered at once, so that a late request does not wait for many others."""
@@ -231,6 +231,8 @@ class Worker:
             if taken := OURS & record.keys():
                 raise BadOptions(f"evaluator: a record has the key {min(taken)!r}, which an answer needs.")
             answer = {**record, "tokens_lost": row.encoded.tokens_lost}
+            if row.request.asked.tokens:
+                answer["tokens_read"] = row.encoded.tokens
             if row.request.asked.highlights:
                 answer["highlights"] = self._predictor.highlights(row.encoded, record)
             answers.append(answer)

@@ -43,7 +43,9 @@ class Written:
 
 
 def can_chat(model: FineTuned) -> bool:
-    """Return whether a model is a decoder with a chat template."""
+    """Return whether a model is a decoder with a chat template, of a task without an API of its own."""
+    if model.plan.task.apis:
+        return False
     return model.plan.task.model_class == "AutoModelForCausalLM" and bool(model.tokenizer.chat_template)
 
 

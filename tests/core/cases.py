@@ -83,6 +83,15 @@ def choices(features: Any, preprocessor: Preprocessor, draw: np.random.Generator
     return draw.normal(size=(len(features), len(features["input_ids"][0]))).astype(np.float32)
 
 
+def decided(features: Any, preprocessor: Preprocessor, draw: np.random.Generator) -> Any:
+    """Return random logits of every option, and −∞ where a question has fewer."""
+    width = max(map(len, features["option_ids"]))
+    found = draw.normal(size=(len(features), width)).astype(np.float32)
+    for row, ids in zip(found, features["option_ids"], strict=True):
+        row[len(ids) :] = -np.inf
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """How one task is tried on a tiny model."""
@@ -91,6 +100,8 @@ class Case:
     """Of `finetune.testing.models.ARCHITECTURES`."""
     words: str = "bert"
     """Family of the tokenizer: of `finetune.testing.tokenizers.FAMILIES`."""
+    positions: int = 128
+    """How many positions the model has."""
     preprocessor: Mapping[str, Any] = field(default_factory=lambda: {"max_length": 96})
     training: Mapping[str, Any] = field(default_factory=dict)
     """Beside those of the composition test."""
@@ -163,6 +174,14 @@ CASES: Mapping[str, Case] = {
         training={"learning_rate": 2e-2, "per_device_train_batch_size": 16, "per_device_eval_batch_size": 32},
         generation={"max_new_tokens": 4},
         outputs=replies,
+    ),
+    "decision": Case(
+        family="llama",
+        words="gpt2",  # its letters are single tokens
+        positions=640,  # nothing of a prompt is cut off
+        preprocessor={"max_length": 600, "labels": {"noul": ("Y", "N")}},
+        training={"learning_rate": 2e-2, "per_device_train_batch_size": 16, "per_device_eval_batch_size": 32},
+        outputs=decided,
     ),
     "dpo": Case(**_DECODER, outputs=preferences),
     "kto": Case(**_DECODER, outputs=opinions),

@@ -25,6 +25,7 @@ from finetune.interfaces import Finding, Preprocessor
 from finetune.plugins import discover
 from finetune.recipe import Source
 from finetune_choice.preprocessor import MultipleChoicePreprocessor
+from finetune_decision.preprocessor import DecisionPreprocessor
 from finetune_lm.causal import CausalLMPreprocessor
 from finetune_seq2seq.text_to_text import TextToTextPreprocessor
 from finetune_seq2seq.translation import TranslationPreprocessor
@@ -120,6 +121,16 @@ TASKS = {
         MultipleChoicePreprocessor(context=False, num_choices=2),
         lambda i: {"question": f"Who is at pier {i}?", "choices": [NAMES[i], "nobody"], "label": 0},
     ),
+    "decision": Task(
+        DecisionPreprocessor(),
+        lambda i: {
+            "state": f"{NAMES[i]} sails.",
+            "type": "score",
+            "instructions": "How far?",
+            "criteria": ["near", "far"],
+            "answer": "near",
+        },
+    ),
     "text": Task(CausalLMPreprocessor(), lambda i: {"text": f"{NAMES[i]} sails home,\nat noon"}),
     "pair": Task(TextToTextPreprocessor(), lambda i: {"source": f"{NAMES[i]} sails,", "target": f"home, {i}"}),
     "translation": Task(
@@ -207,6 +218,14 @@ ROWS: dict[str, list[Fault]] = {
     "choice-missing": [Fault("choice", {"a": None})],
     "choice-empty": [Fault("choice", {"a": " "})],
     "label-names-no-choice": [Fault("choice", {"label": 5})],
+    # typed decisions
+    "state-missing": [Fault("decision", {"state": None})],
+    "state-empty": [Fault("decision", {"state": " "})],
+    "instructions-empty": [Fault("decision", {"instructions": " "})],
+    "question-type-unknown": [Fault("decision", {"type": "yes/no"})],
+    "question-not-valid": [Fault("decision", {"criteria": None})],
+    "answer-not-an-option": [Fault("decision", {"answer": "nowhere"})],
+    "answer-ambiguous": [Fault("decision", {"criteria": ["1", "2"], "answer": "1"})],
     # question answering
     "question-missing": [Fault("qa", {"question": None})],
     "question-empty": [Fault("qa", {"question": " "}), Fault("choice", {"question": " "})],
@@ -353,6 +372,7 @@ ROWS: dict[str, list[Fault]] = {
 EVERY_ROW = {
     "answer-start-not-integer", "content-not-text", "label-not-boolean", "message-not-an-object",
     "neither-text-nor-messages", "no-prompt-for-turns", "source-not-text", "target-not-text",
+    "state-not-text", "instructions-not-text",
     "question-not-text", "context-not-text", "choice-not-text", "text-not-text", "label-not-single",
     "label-not-a-number", "label-list-as-text", "tokens-not-list", "token-not-text", "tags-not-list", "tag-not-text",
     "messages-not-a-list",
@@ -362,10 +382,12 @@ EVERY_ROW = {
 
 PYTHON = {
     "unsupported-type", "text-surrogate", "question-surrogate", "context-surrogate", "answer-surrogate",
-    "choice-surrogate", "content-surrogate", "prompt-surrogate", "completion-surrogate",
+    "choice-surrogate", "state-surrogate", "instructions-surrogate", "content-surrogate", "prompt-surrogate",
+    "completion-surrogate",
 }  # fmt: skip
 """Faults that only rows of Python code can have; in a file, half of a surrogate pair is `lone-surrogate`."""
 TEMPLATES = "tests/plugins/finetune_trl/test_template_findings.py"
+DECISIONS = "tests/plugins/finetune_decision/test_findings.py"
 ELSEWHERE = {
     "template-refuses": TEMPLATES,
     "template-leaves-out": TEMPLATES,
@@ -373,6 +395,10 @@ ELSEWHERE = {
     "unread-keys": TEMPLATES,
     "bad-margin": TEMPLATES,
     "negative-margin": TEMPLATES,
+    "label-not-a-token": DECISIONS,
+    "labels-share-a-token": DECISIONS,
+    "prompt-not-rendered": DECISIONS,
+    "prompt-too-long": DECISIONS,
     "input-differs": "tests/core/test_consistency.py",
     "annotations-differ": "tests/plugins/finetune_text/test_span_files.py",
     "last-not-user": "tests/plugins/finetune_trl/test_rl.py",

@@ -58,6 +58,11 @@ def chat() -> dict[str, Any]:
     return {"messages": [{"role": role, "content": said} for role, said in turns]}
 
 
+def decision() -> dict[str, Any]:
+    asked = {"state": text(), "type": pick("choice", "score"), "instructions": text(4), "criteria": ["fair", "foul"]}
+    return {**asked, "answer": "fair"}
+
+
 def entity() -> dict[str, Any]:
     words = text().split()
     return {"tokens": words, "ner_tags": ["B-PER", *["O"] * (len(words) - 1)]}
@@ -100,6 +105,7 @@ FILES: dict[str, Callable[[], str]] = {
     "entities-jsonl": lambda: jsonl(entity),
     "questions-squad": lambda: json.dumps({"version": "1.1", "data": [article() for _ in range(ROWS)]}),
     "questions-csv": lambda: written(question, "question,context,answer\n"),
+    "decisions-jsonl": lambda: jsonl(decision),
     "exam-jsonl": lambda: jsonl(lambda: {"question": text(), "choices": [text(2), text(3)], "answer": pick("A", "B")}),
     "domain-texts-masked": lambda: written(text),
     "domain-texts-causal": lambda: written(lambda: f"{text()}\n{text()}\n"),

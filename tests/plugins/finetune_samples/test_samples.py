@@ -22,12 +22,13 @@ from finetune_samples.voice import Voice
 from finetune_samples.world import SEED, world
 
 sample = cache(load)
+DAYS = ("Mon", "Tues", "Wednes", "Thurs", "Fri", "Satur", "Sun")
 
 
 def inputs(row):
     """What a model sees of a row."""
     columns = ("text", "text_pair", "context", "question", "choices", "tokens", "dialogue", "translation", "messages",
-               "prompt")  # fmt: skip
+               "prompt", "state", "type")  # fmt: skip
     return tuple(value if isinstance(value, str) else repr(value) for value in map(row.get, columns) if value)
 
 
@@ -35,6 +36,8 @@ def written(row):
     """Every text of a row."""
     if isinstance(row, str):
         return [row]
+    if isinstance(row, dict) and isinstance(row.get("criteria"), str):
+        row = {**row, "criteria": json.loads(row["criteria"])}
     values = row.values() if isinstance(row, dict) else row if isinstance(row, list) else ()
     return [text for value in values for text in written(value)]
 
@@ -181,6 +184,20 @@ def test_neither_position_nor_length_gives_the_right_choice_away():
     assert max(positions.values()) / len(rows) < 0.3
     longest = sum(max(row["choices"], key=len) == row["choices"][row["label"]] for row in rows)
     assert longest / len(rows) < 0.3
+
+
+def test_each_letter_has_a_question_of_each_type_with_one_of_its_options():
+    letters = {}
+    for split, rows in sample("harbour-decisions").items():
+        for row in rows:
+            letters.setdefault((row["state"], split), []).append(row["type"])
+            criteria = json.loads(row["criteria"] or "null")
+            options = {"choice": criteria, "noul": ["true", "false"]}.get(row["type"], map(str, range(5)))
+            assert row["answer"] in list(options)
+            if row["type"] == "noul":
+                assert row["answer"] == str(any(f"{day}day" in row["state"] for day in DAYS)).lower()
+    assert set(map(tuple, letters.values())) == {("choice", "noul", "score")}
+    assert len({state for state, _ in letters}) == len(letters)  # no letter is in two splits
 
 
 def test_ids_are_distinct():
