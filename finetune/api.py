@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -459,8 +459,6 @@ def predict(
     *,
     format: Literal["jsonl", "csv", "parquet"] | None = None,  # noqa: A002, the word of the command
     on_bad: Literal["error", "drop"] | None = None,
-    abstain_below: float | None = None,
-    coverage: float | None = None,
     block_rows: int = BLOCK_ROWS,
     processes: int | None = None,
     engine: Literal["local", "ray"] = "local",
@@ -488,8 +486,6 @@ def predict(
         format: The format of the file; None for that of its suffix.
         on_bad: What to do with bad rows: ``"error"``, or ``"drop"`` for a record without a prediction;
             None for what the run did.
-        abstain_below: As in `FineTuned.with_answering`; None for what the model does.
-        coverage: As in `FineTuned.with_answering`; None for what the model does.
         block_rows: Rows of a block. With fewer, less is lost when the call is stopped; with more,
             there are fewer files.
         processes: How many processes predict, each with its own copy of the model; None for one, and
@@ -501,7 +497,6 @@ def predict(
 
     Raises:
         BadData: The data cannot be used, or a row is bad and `on_bad` is ``error``.
-        BadOptions: The task gives no probabilities for `abstain_below` or `coverage`.
         OutputExists: `output` holds something else, or another call writes into it.
         MissingLibrary: Ray is not installed.
         ProcessFailed: A process was killed.
@@ -512,10 +507,6 @@ def predict(
         target.refuse_inputs([str(data)])
     target.check(overwrite=overwrite)
     opened = _opened(model)
-    asked_for = {"abstain_below": abstain_below, "coverage": coverage}
-    given = {name: value for name, value in asked_for.items() if value is not None}
-    if given:
-        opened = opened.with_answering(**{**asdict(opened.opening.answering), **given})
     opened.say(reporter)
     asked = prediction.Asked(source=data) if isinstance(data, Source) else opened.asked(str(data))
     if on_bad is not None:

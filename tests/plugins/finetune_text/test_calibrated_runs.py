@@ -130,7 +130,7 @@ def test_unsure_predictions_are_withheld_in_every_form(run: Path, tmp_path: Path
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     printed = invoke("predict", str(run), str(file), "--abstain-below", repr(middle), "--quiet").stdout
     assert [json.loads(line)["abstained"] for line in printed.splitlines()] == expected
-    finetune.predict(run, file, tmp_path / "out.csv", abstain_below=middle)
+    finetune.predict(abstaining, file, tmp_path / "out.csv")
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as table:
         cells = [row["prediction"] for row in csv.DictReader(table)]
     assert [not cell for cell in cells] == expected
@@ -142,10 +142,11 @@ def test_unsure_predictions_are_withheld_in_every_form(run: Path, tmp_path: Path
 def test_predictions_in_a_folder_are_not_continued_with_another_threshold(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text('{"text": "a ship"}\n', encoding="utf-8")
-    finetune.predict(run, file, tmp_path / "out", abstain_below=0.9)
-    assert finetune.predict(run, file, tmp_path / "out", abstain_below=0.9).made == 0
+    model = finetune.load(run)
+    finetune.predict(model.with_answering(abstain_below=0.9), file, tmp_path / "out")
+    assert finetune.predict(model.with_answering(abstain_below=0.9), file, tmp_path / "out").made == 0
     with pytest.raises(OutputExists, match="holds predictions of another model"):
-        finetune.predict(run, file, tmp_path / "out", abstain_below=0.8)
+        finetune.predict(model.with_answering(abstain_below=0.8), file, tmp_path / "out")
 
 
 def test_sets_are_added_and_their_coverage_is_measured(run: Path, result: Result) -> None:
