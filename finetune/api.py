@@ -33,7 +33,7 @@ from finetune.plugins import Plugins, add_folder, discover
 from finetune.prediction import BLOCK_ROWS, Blocks, Output, Predict, Written
 from finetune.progress import Console, Reporter
 from finetune.python_objects import PythonObjects
-from finetune.recipe import Choice, Model, Recipe, Source, options
+from finetune.recipe import Choice, Model, Recipe, Source, Teacher, options
 from finetune.result import Result
 from finetune.seeds_result import SeedsResult
 
@@ -49,6 +49,7 @@ def train(
     training: Mapping[str, Any] | TrainingArguments | None = None, generation: Mapping[str, Any] | None = None,
     seed: int | None = None, seeds: None = None, score_base_model: bool | None = None,
     general_text: str | Path | None = None, slices: Sequence[str] | None = None, card: Mapping[str, Any] | None = None,
+    teacher: str | Path | Mapping[str, Any] | Teacher | None = None,
     columns: Mapping[str, str] | None = None, tokenizer: str | Path | PreTrainedTokenizerBase | None = None,
     callbacks: Sequence[TrainerCallback | type[TrainerCallback]] | None = None,
     data_collator: Callable[..., Any] | None = None,
@@ -69,6 +70,7 @@ def train(
     training: Mapping[str, Any] | TrainingArguments | None = None, generation: Mapping[str, Any] | None = None,
     seed: int | None = None, seeds: None = None, score_base_model: bool | None = None,
     general_text: str | Path | None = None, slices: Sequence[str] | None = None, card: Mapping[str, Any] | None = None,
+    teacher: str | Path | Mapping[str, Any] | Teacher | None = None,
     columns: Mapping[str, str] | None = None, tokenizer: str | Path | PreTrainedTokenizerBase | None = None,
     callbacks: Sequence[TrainerCallback | type[TrainerCallback]] | None = None,
     data_collator: Callable[..., Any] | None = None,
@@ -89,6 +91,7 @@ def train(
     training: Mapping[str, Any] | TrainingArguments | None = None, generation: Mapping[str, Any] | None = None,
     seed: int | None = None, seeds: Sequence[int], score_base_model: bool | None = None,
     general_text: str | Path | None = None, slices: Sequence[str] | None = None, card: Mapping[str, Any] | None = None,
+    teacher: str | Path | Mapping[str, Any] | Teacher | None = None,
     columns: Mapping[str, str] | None = None, tokenizer: str | Path | PreTrainedTokenizerBase | None = None,
     callbacks: Sequence[TrainerCallback | type[TrainerCallback]] | None = None,
     data_collator: Callable[..., Any] | None = None,
@@ -117,6 +120,7 @@ def train(
     general_text: str | Path | None = None,
     slices: Sequence[str] | None = None,
     card: Mapping[str, Any] | None = None,
+    teacher: str | Path | Mapping[str, Any] | Teacher | None = None,
     columns: Mapping[str, str] | None = None,
     tokenizer: str | Path | PreTrainedTokenizerBase | None = None,
     callbacks: Sequence[TrainerCallback | type[TrainerCallback]] | None = None,
@@ -132,7 +136,7 @@ def train(
 ) -> Trained | SeedsResult:
     """Fine-tune a model, and write the run folder.
 
-    The arguments from `task` to `card` are the keys of a recipe. A key that is given replaces the
+    The arguments from `task` to `teacher` are the keys of a recipe. A key that is given replaces the
     key of `recipe`; a key that is None has the value of `recipe`, or else its default.
 
     What is given as an object becomes a key of `recipe.yaml` where that is possible. A callback, a
@@ -172,6 +176,7 @@ def train(
             file, or ``"none"``.
         slices: Columns of the data by whose values the scores are also computed.
         card: Facts for the model card that only you know, such as ``license`` and ``language``.
+        teacher: A trained model to learn from as well: its folder, or a mapping with the options of `Teacher`.
         columns: Name of a column in the data → name that the task uses, ``{"review": "text"}``; it
             replaces ``columns`` of the ``dataset`` section.
         tokenizer: The tokenizer, if it is not that of the model: a name, a folder, or a loaded one.
@@ -216,6 +221,7 @@ def train(
         "general_text": general_text,
         "slices": slices,
         "card": card,
+        "teacher": teacher,
     }
     objects = PythonObjects(data_collator=data_collator, compute_metrics=compute_metrics)
     front_door.require_callable("data_collator", data_collator)

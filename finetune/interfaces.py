@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from finetune.conversion import Conversion, Key
     from finetune.recipe import Recipe
+    from finetune.training.distillation import Distillation
 
 IGNORE_INDEX = -100
 """The label that `torch.nn.CrossEntropyLoss` skips."""
@@ -922,6 +923,8 @@ class Job:
     base: Callable[[], Any] | None = None
     """Loads the base model again, without the strategy: the reference model of preference
     learning."""
+    distillation: Distillation | None = None
+    """The teacher from which the model learns besides the labels, for `finetune.kit.PatchedTrainer`."""
     callbacks: Sequence[TrainerCallback] = ()
     """Callbacks of the strategy and of the run."""
     stream: Any = None

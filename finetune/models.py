@@ -8,11 +8,11 @@ import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from finetune import trust
+from finetune import kept_layers, trust
 from finetune.errors import BadRecipe, Incompatible
 from finetune.folder import file_sha256
 from finetune.interfaces import Preprocessor
@@ -65,13 +65,16 @@ class Loaded:
     model: Any
     newly_initialized: frozenset[str]
     """Names of the modules whose weights the base model lacks. They must train, and must be saved."""
+    kept_layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Which layers of the base model it has; see `Result.kept_layers`. Empty for all of them."""
 
 
 def check(model: Model) -> None:
     """Check a model as far as possible without loading it.
 
     Raises:
-        BadRecipe: The folder does not exist, holds an adapter, or holds weights with another digest than the recipe's.
+        BadRecipe: The folder does not exist, holds an adapter, or holds weights with another digest than the recipe's;
+            or the layers to keep are no layers.
     """
     path = Path(locate(model))
     if (path / "adapter_config.json").is_file():
@@ -85,6 +88,8 @@ def check(model: Model) -> None:
             f"model.options: with attention_type: {SPARSE_ATTENTION}, outputs depend on the length of the batch. "
             "Leave it out: the model then computes full attention."
         )
+    if model.layers is not None:
+        kept_layers.check(model.layers)
     require_no_code(model)
     if model.sha256:
         _verify(path / WEIGHTS, model.sha256)
@@ -256,7 +261,7 @@ def load(model: Model, model_class: Any, options: Mapping[str, Any]) -> Loaded:
 
     Raises:
         BadRecipe: The model cannot be loaded, or has pickled weights only.
-        Incompatible: The model has a head of another size.
+        Incompatible: The model has a head of another size, or not the layers that are to be kept.
     """
     path = locate(model)
     arguments = from_pretrained_options(model, options)
@@ -285,8 +290,11 @@ def load(model: Model, model_class: Any, options: Mapping[str, Any]) -> Loaded:
     parameters = set(info["missing_keys"])
     parameters.update(key for key, *_ in info.get("mismatched_keys", ()))
     _initialize_rest(loaded, parameters)
-    modules = {parameter.rpartition(".")[0] for parameter in parameters}
-    return Loaded(model=loaded, newly_initialized=frozenset(modules))
+    modules = frozenset(parameter.rpartition(".")[0] for parameter in parameters)
+    if model.layers is None:
+        return Loaded(model=loaded, newly_initialized=modules)
+    smaller = kept_layers.keep(loaded, model.layers, model_class=model_class, newly_initialized=modules)
+    return Loaded(model=smaller.model, newly_initialized=smaller.newly_initialized, kept_layers=smaller.described)
 
 
 def cannot_load(path: str, error: Exception) -> BadRecipe:

@@ -6,15 +6,16 @@ import dataclasses
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from finetune import models, python_objects, secrets, trust
-from finetune.errors import BadRecipe, FinetuneError, did_you_mean
+from finetune.errors import BadRecipe, FinetuneError, Incompatible, did_you_mean
 from finetune.interfaces import Evaluator, Preprocessor, Record, Strategy, Task
 from finetune.plugins import Plugins, class_path, resolve
 from finetune.python_objects import PythonObjects
 from finetune.recipe import Choice, Model, Recipe, options, to_mapping
-from finetune.training import auto_batch, early_stopping, sharding_options
+from finetune.training import auto_batch, averaging, early_stopping, sharding_options
 from finetune.training.arguments import check_arguments, check_generation, check_installed, check_streaming
 
 T = TypeVar("T")
@@ -86,7 +87,11 @@ def make(
     strategy = attempt(lambda: _chosen(plugins, "strategies", recipe.strategy, Strategy))
     if strategy is not None:
         attempt(lambda: sharding_options.refuse(recipe.training, strategy))
+        attempt(lambda: _check_layers(recipe, strategy))
     metrics = attempt(lambda: find_metrics(recipe, plugins))
+    teacher = recipe.teacher
+    if for_training and teacher is not None:
+        attempt(lambda: _check_teacher(teacher.path))
     model = attempt(lambda: _model(recipe.model, plugins, check=for_training))
     preprocessor = evaluator = None
     if task is not None:
@@ -138,12 +143,36 @@ def _check_model_class(task: Task, name: str) -> None:
         )
 
 
+def _check_layers(recipe: Recipe, strategy: Strategy) -> None:
+    """Check that a smaller model is saved whole.
+
+    Raises:
+        Incompatible: The strategy saves an adapter alone, which would be loaded into the whole base model.
+    """
+    if recipe.model.layers is not None and strategy.loads_base():
+        raise Incompatible(
+            f"model.layers: the strategy {recipe.strategy.name!r} saves its own weights alone, for a base model that "
+            "no folder holds. Train the smaller model with a strategy that saves the whole model, such as full."
+        )
+
+
+def _check_teacher(path: str) -> None:
+    """Check that the folder of a teacher exists; an id of the Hub is left to transformers.
+
+    Raises:
+        BadRecipe: It does not.
+    """
+    if path.startswith(("/", ".", "~")) and not Path(path).expanduser().is_dir():
+        raise BadRecipe(f"teacher: {path!r} is not a folder. Name a finished run, or another trained model.")
+
+
 def _check_training(task: Task, recipe: Recipe, *, installed: bool) -> None:
     """Check the training options of a recipe, and the libraries that they need if wanted."""
     training = recipe.training
     check_arguments(resolve(task.arguments), training)
     auto_batch.check(training, task, streaming=recipe.dataset.streaming)
     early_stopping.check(training, task.training)
+    averaging.check(training)
     if task.check_training is not None:
         resolve(task.check_training)(task, training)
     if installed:

@@ -145,6 +145,18 @@ class Result:
     early_stopping: Mapping[str, Any] = field(default_factory=dict)
     """What early stopping did: ``patience`` and ``threshold``, the ``score`` that it read, whether the run ``stopped``
     at ``step`` of ``max_steps``, and the ``best_step`` with its ``best`` score; empty if the run had none."""
+    kept_layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Which layers of the base model the model has, if the recipe has ``model.layers``: side (``model``, ``encoder`` or
+    ``decoder``) → ``kept``, their numbers, and ``of``, how many there were. Empty for all layers."""
+    teacher: Mapping[str, Any] = field(default_factory=dict)
+    """The teacher, if the recipe has one: its ``path``, ``task``, ``parameters`` and ``files``, the ``temperature`` and
+    ``alpha`` of the loss, and how many held-out rows it was trained on (``seen``: split → counts as in `leakage`, or
+    ``not_known`` with the reason)."""
+    average: Mapping[str, Any] = field(default_factory=dict)
+    """What ``training.average`` did: the ``score`` that it read; the ``best_step`` with its ``best`` score; for each
+    other checkpoint that was ``tried`` its ``step`` and ``score``, the score of the mean ``with_it``, and whether it
+    was ``kept``; the ``steps`` whose mean the weights are, the best alone if no mean was better, and its ``value``; and
+    why checkpoints were ``left_out``. Empty if the run had none."""
     saved_bytes: int = 0
     """Size of the saved weights: those of the whole model, or of an adapter alone."""
     notes: Sequence[str] = ()

@@ -258,6 +258,44 @@ class SavedFile(TypedDict):
     state: str
 
 
+class KeptLayers(TypedDict):
+    """Which layers of a base model a smaller one has."""
+
+    kept: Sequence[int]
+    of: int
+
+
+class Taught(TypedDict, total=False):
+    """The teacher."""
+
+    path: str
+    task: str
+    parameters: int
+    temperature: float
+    alpha: float
+    seen: Mapping[str, Any]
+
+
+class Tried(TypedDict):
+    """A checkpoint that was tried for an average."""
+
+    step: int
+    score: float
+    with_it: float
+    kept: bool
+
+
+class Average(TypedDict, total=False):
+    """Which checkpoints were averaged."""
+
+    score: str
+    best_step: int
+    best: float
+    tried: Sequence[Tried]
+    steps: Sequence[int]
+    value: float
+
+
 class Base(TypedDict, total=False):
     """The base model as it was, and what the run saved."""
 
@@ -282,6 +320,9 @@ FORMS: Mapping[str, Any] = {
     "data_report": Mapping[str, Mapping[str, float]],
     "limits": Mapping[str, Sequence[Limit]],
     "early_stopping": EarlyStop,
+    "kept_layers": Mapping[str, KeptLayers],
+    "teacher": Taught,
+    "average": Average,
     "preprocessor": Described,
     "evaluator": Described,
     "environment": Environment,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import transformers
 from transformers import EarlyStoppingCallback, set_seed
 
 from finetune import base as bases
-from finetune import failures, folder, models, processes, report, secrets, seed_folders, tracking
+from finetune import failures, folder, kept_layers, models, processes, report, secrets, seed_folders, teachers, tracking
 from finetune import result as results
 from finetune.data import feature_stream, lengths
 from finetune.data.feature_stream import FeatureStream
@@ -45,12 +45,14 @@ from finetune.result import Result
 from finetune.training import arguments as training_arguments
 from finetune.training import (
     auto_batch,
+    averaging,
     callbacks,
     checkpoints,
     checks,
     early_stopping,
     rates,
     sharding_options,
+    soup,
     streaming,
     upstream,
 )
@@ -71,6 +73,12 @@ class TrainingSetup:
     notes: Sequence[str]
     base: Mapping[str, Any]
     """The content of the base model, as `bases.describe` returns it."""
+    kept_layers: Mapping[str, Mapping[str, Any]]
+    """Which of its layers the model has; empty for all of them."""
+    teacher: Mapping[str, Any]
+    """The teacher; empty if there is none."""
+    average: Mapping[str, Any] = field(default_factory=dict)
+    """Which checkpoints were averaged, once the model is trained; empty if none should be."""
 
 
 def run(
@@ -195,6 +203,7 @@ def _run(
         trainer = resolve(plan.task.trainer)(trackers.job)
         parts = {split: part.features for split, part in prepared.features.items()}
         training.try_forward(trainer, parts, ready.job)
+        training.try_teacher(trainer, ready.job)
         check_best_metric(prepared, ready.job, trainer)
         training.divide(trainer)
         base = None
@@ -208,6 +217,10 @@ def _run(
             with training_arguments.upstream_refusals(trainer):
                 trainer.train(resume_from_checkpoint=ready.checkpoint)
         callbacks.raise_if_paused(trainer)
+        averaged: Mapping[str, Any] = {}
+        if averaging.is_on(ready.job.arguments):
+            with reporter.phase("average the best checkpoints"):
+                averaged = soup.greedy(trainer, ready.job)
         with reporter.phase("save, reload and compare"):
             whole = training.whole(trainer, ready.job)
             with processes.agreed():
@@ -217,7 +230,13 @@ def _run(
             scored = score(prepared, ready.job, trainer)
         result = processes.from_main(
             lambda: finish(
-                prepared, replace(ready, job=whole), trainer, base, scored=scored, reporter=reporter, started=started
+                prepared,
+                replace(ready, job=whole, average=averaged),
+                trainer,
+                base,
+                scored=scored,
+                reporter=reporter,
+                started=started,
             )
         )
         trackers.finish(result, output)
@@ -244,6 +263,8 @@ def require_same_recipe(finished: Result, plan: Plan) -> None:
     for key in ("path", "tokenizer"):
         place = given["model"][key]
         given["model"][key] = models.absolute(place) if place else place
+    if given.get("teacher"):
+        given["teacher"]["path"] = models.absolute(given["teacher"]["path"])
     changes = []
     for name, now, then in _pairs(given, finished.recipe):
         if now != then and name not in NOT_COMPARED and name.removeprefix("training.") not in checkpoints.HARMLESS:
@@ -357,12 +378,16 @@ def prepare_training(prepared: Prepared, reporter: Reporter) -> tuple[TrainingSe
     set_seed(plan.recipe.seed)  # a new head is initialized here
     loaded = load_model(prepared)
     job = make_job(prepared, loaded, reporter)
+    teacher = teachers.load(prepared, job.model, longest_target=longest_target(prepared))
+    job = teachers.with_teacher(job, teacher)
     trainable, total = checks.something_trains(job.model, newly_initialized=loaded.newly_initialized)
     described = bases.describe(plan.model)
-    identity = identify(prepared, job, described)
+    identity = identify(prepared, job, described, teacher=None if teacher is None else teacher.identity)
     notes = [*upstream.unsupported(), *feature_stream.notes(prepared.examples, plan.recipe.dataset)]
     if chosen := rates.choose(plan.recipe, plan.task, plan.strategy, folder=plan.model.path):
         notes.append(f"learning rate {chosen.training['learning_rate']:g}: {chosen.source}")
+    notes += kept_layers.sentences(loaded.kept_layers)
+    notes += teacher.notes if teacher is not None else ()
     notes += plan.strategy.notes(job.model)
     notes += plan.objects.notes
     for argument, names in plan.recipe.python.items():
@@ -391,7 +416,7 @@ def prepare_training(prepared: Prepared, reporter: Reporter) -> tuple[TrainingSe
             job,
             callbacks=[
                 *job.callbacks,
-                checkpoints.WriteManifest(identity),
+                checkpoints.WriteManifest(identity, averages=averaging.is_on(job.arguments)),
                 callbacks.CheckRoom(room(job.model, job.arguments)["model"]),
             ],
         ),
@@ -401,6 +426,8 @@ def prepare_training(prepared: Prepared, reporter: Reporter) -> tuple[TrainingSe
         checkpoint=None,
         notes=notes,
         base=described,
+        kept_layers=loaded.kept_layers,
+        teacher={} if teacher is None else teacher.described,
     )
     return ready, identity
 
@@ -558,10 +585,14 @@ def resolved(plan: Plan, job: Job) -> dict[str, Any]:
     for key in ("path", "tokenizer"):
         place = content["model"][key]
         content["model"][key] = models.absolute(place) if place else place
+    if content.get("teacher"):
+        content["teacher"]["path"] = models.absolute(content["teacher"]["path"])
     return content
 
 
-def identify(prepared: Prepared, job: Job, described: Mapping[str, Any]) -> checkpoints.Identity:
+def identify(
+    prepared: Prepared, job: Job, described: Mapping[str, Any], *, teacher: Mapping[str, Any] | None = None
+) -> checkpoints.Identity:
     """Return what must not change between a run and its continuation."""
     plan = prepared.plan
     content, environment = resolved(plan, job), results.environment()
@@ -569,12 +600,15 @@ def identify(prepared: Prepared, job: Job, described: Mapping[str, Any]) -> chec
     if scores_choose_weights(job):
         sections += ["evaluator", "generation"]
         harmless -= checkpoints.EVALUATION
+    if averaging.is_on(job.arguments):
+        harmless -= {"save_total_limit"}  # it says which checkpoints can be averaged
     facts = {
         **{section: content[section] for section in sections},
         **{f"training.{key}": value for key, value in content["training"].items() if key not in harmless},
         **{f"data.{split}": digest for split, digest in prepared.examples.fingerprints.items()},
         **({"stream": job.stream.identity} if job.stream is not None else {}),
         **({"python": plan.recipe.python} if plan.recipe.python else {}),
+        **({"teacher": teacher} if teacher is not None else {}),
         "processes": environment["processes"],
         checkpoints.BASE: bases.facts(described),
     }
@@ -675,6 +709,9 @@ def record(
         environment=results.environment(),
         notes=[*ready.notes, *notes_of(trainer, scored)],
         base={**ready.base, **bases.describe_saved(Path(plan.recipe.output))},
+        kept_layers=ready.kept_layers,
+        teacher=ready.teacher,
+        average=ready.average,
         resumed_from=Path(ready.checkpoint).name if ready.checkpoint else None,
         directory=plan.recipe.output,
     )

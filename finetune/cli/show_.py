@@ -88,7 +88,7 @@ def _entries(ctx: click.Context, name: str) -> Iterator[Entry]:
     from finetune.errors import UnknownName, did_you_mean
     from finetune.plugins import discover
 
-    sections = {cls.__name__: cls for cls in (recipe.Recipe, recipe.Model, recipe.Source)}
+    sections = {cls.__name__: cls for cls in (recipe.Recipe, recipe.Model, recipe.Source, recipe.Teacher)}
     found = discover()
     if name in sections:
         yield _of_class(name, sections[name])

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from finetune import limits
+from finetune import kept_layers, limits
 from finetune.result import BASE_MODEL
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def verdict(difference: Mapping[str, float], *, greater_is_better: bool) -> str:
 def fit(result: Result) -> Iterator[str]:
     """Yield signs of overfitting and underfitting in the scores and the loss curves."""
     overfitted = [*_gap(result), *_risen(result)]
-    stopped = list(early_stop(result))
+    stopped = [*early_stop(result), *averaged(result)]
     yield from stopped
     # Training longer makes overfitting worse, so a loss that still falls is reported only without
     # it.
@@ -176,7 +176,7 @@ def early_stop(result: Result) -> Iterator[str]:
         return
     name, best_step, best = found["score"], found["best_step"], found["best"]
     kept = ""
-    if best_step is not None and _finite(best):
+    if best_step is not None and _finite(best) and not result.average:
         kept = f"The weights are those of step {best_step:,} ({name} {format_score(best)} on validation)."
     if not found["stopped"]:
         yield f"Early stopping did not end the run: it made all {found['max_steps']:,} steps. {kept}".strip()
@@ -186,6 +186,70 @@ def early_stop(result: Result) -> Iterator[str]:
     yield (
         f"Stopped early after step {found['step']:,} of {found['max_steps']:,}: {name} did not improve{least} in "
         f"{times}. {kept}".strip()
+    )
+
+
+def origin(result: Result) -> Iterator[str]:
+    """Yield of which layers a smaller model was made, and from which teacher it learned."""
+    for sentence in kept_layers.sentences(result.kept_layers):
+        yield f"{sentence[0].upper()}{sentence[1:]}."
+    found = result.teacher
+    if not found:
+        return
+    alpha, path = found["alpha"], str(found["path"])
+    name = path.rstrip("/").rpartition("/")[2] if path.startswith("/") else path
+    yield (
+        f"Knowledge distillation: the teacher is {name} ({found['parameters']:,} parameters), and the loss {alpha:g} × "
+        f"the distance to its outputs at temperature {found['temperature']:g} + {1 - alpha:g} × the loss of the task."
+    )
+    yield f"{seen_by_teacher(found['seen'], result.leakage)}."
+
+
+def seen_by_teacher(seen: Mapping[str, Any], leakage: Mapping[str, Any]) -> str:
+    """Return which held-out rows a teacher was trained on, as a sentence without its period.
+
+    Args:
+        seen: As in `Result.teacher`.
+        leakage: As in `Result.leakage`: what is said of the training rows of the run itself.
+    """
+    if "not_known" in seen:
+        return (
+            f"Nothing shows whether the teacher was trained on held-out rows of this run ({seen['not_known']}); if it "
+            "was, the scores are optimistic"
+        )
+    parts = []
+    for split, facts in seen.items():
+        if _same_rows(facts) > _same_rows(leakage.get(split, {})):
+            parts.append(f"{_same_rows(facts)} of {facts['rows']} rows of {split}")
+    if not parts:
+        return "The teacher was trained on no held-out rows that this run is not trained on as well"
+    return (
+        f"The teacher was trained on {' and '.join(parts)}, or on near duplicates, so these scores are optimistic. Use "
+        "a teacher that was trained on the same split"
+    )
+
+
+def _same_rows(facts: Mapping[str, Any]) -> int:
+    """Return how many rows of a split are also in train, in any of the ways that `Result.leakage` counts."""
+    return sum(facts.get(name) or 0 for name in ("exact", "normalized", "near"))
+
+
+def averaged(result: Result) -> Iterator[str]:
+    """Yield which checkpoints the weights are the mean of, and what that gave on validation."""
+    found = result.average
+    if not found:
+        return
+    name, best, tried = found["score"], format_score(found["best"]), len(found["tried"]) + 1
+    if len(found["steps"]) > 1:
+        steps = ", ".join(f"{step:,}" for step in found["steps"])
+        yield (
+            f"The weights are the mean of those of steps {steps}: {name} {format_score(found['value'])} on validation, "
+            f"and {best} with the best of them alone. {tried} checkpoints were tried."
+        )
+        return
+    yield (
+        f"No mean of checkpoints was better than the best one: the weights are those of step {found['best_step']:,} "
+        f"({name} {best} on validation). {tried} checkpoints were tried."
     )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from transformers import set_seed
 
-from finetune import failures, models, processes
+from finetune import failures, models, processes, teachers
 from finetune import run as runs
 from finetune.data import storage
 from finetune.data.preparation import Prepared
@@ -189,6 +189,8 @@ def _train(prepared: Prepared, *, size: int, rows: int, output: Path) -> None:
     settled = replace(settled, plan=replace(plan, recipe=replace(plan.recipe, output=str(output))))
     set_seed(plan.recipe.seed)
     job = runs.make_job(settled, runs.load_model(settled), Reporter())
+    loaded = teachers.load(settled, job.model, longest_target=runs.longest_target(settled))
+    job = teachers.with_teacher(job, loaded)
     accumulated = min(rows // size, 2)  # the second batch of a step finds the gradients of the first
     options = {**job.arguments, "report_to": "none", "dataloader_num_workers": 0}
     # Without the callbacks of the strategy all that it may unfreeze later trains, which needs the most memory.

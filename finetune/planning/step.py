@@ -12,7 +12,7 @@ import torch
 import transformers
 from accelerate.utils import convert_to_fp32
 
-from finetune import models
+from finetune import kept_layers, models
 from finetune import run as runs
 from finetune.data import storage
 from finetune.data.preparation import Prepared
@@ -76,6 +76,11 @@ class StepModel:
             Incompatible: The model or its trainer needs the numbers of the weights.
         """
         plan = prepared.plan
+        if plan.recipe.teacher is not None:
+            raise Incompatible(
+                "teacher: the memory of a run with a teacher is not computed. Plan without --gpu, which loads both "
+                "models and measures."
+            )
         if strategy is not None:
             plan = replace(plan, strategy=strategy)
         training_options = {**plan.recipe.training, **arguments}
@@ -233,6 +238,8 @@ def base_model(prepared: Prepared) -> Any:
             quantizer.preprocess_model(model, device_map=None)
         model.hf_quantizer = quantizer
         model.is_loaded_in_4bit = bool(getattr(quantization, "load_in_4bit", False))
+    if plan.model.layers is not None:
+        model = kept_layers.keep(model, plan.model.layers, model_class=model_class).model
     models.set_pad_token(model, prepared.tokenizer)
     return model
 

@@ -87,6 +87,25 @@ class Model:
     """More arguments of `from_pretrained`: `{attn_implementation: eager}`."""
     tokenizer: str | None = None
     """Path or id of the tokenizer, if it is not in the folder of the model."""
+    layers: int | tuple[int, ...] | Mapping[str, int | tuple[int, ...]] | None = None
+    """Make a smaller model of some of the layers: `3` keeps three of them, evenly spaced, the first and the last among
+    them; `[0, 2, 5]` keeps these, counted from 0. A model with an encoder and a decoder keeps as many in both, or what
+    `{encoder: 6, decoder: 3}` says. By default all layers stay."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """A trained model from whose outputs the model learns, besides the labels: knowledge distillation."""
+
+    path: str
+    """A run folder, or any other trained model that `finetune.load` takes. It must have been trained for the same task,
+    with the same labels and the same vocabulary."""
+    temperature: float = 2.0
+    """What the logits of both models are divided by before they are compared: a higher one gives the less likely
+    answers more weight. The task `text-regression` has none."""
+    alpha: float = 0.5
+    """Weight of the teacher in the loss, from 0 to 1: `alpha` × the distance to the teacher + (1 - `alpha`) × the loss
+    of the task."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +166,8 @@ class Recipe:
     card: Mapping[str, Any] = field(default_factory=dict)
     """Facts for the model card that only you know: `license`, `language`, `description`,
     `intended_use`, `limits`, `dataset_license`."""
+    teacher: Teacher | None = None
+    """A trained model to learn from as well; a string is its path."""
     search: Mapping[str, Any] = field(default_factory=dict)
     """Which keys `finetune tune` changes, and to which values: `{training.learning_rate: {low: 1e-5, high: 1e-3, log:
     true}, strategy.r: [4, 8, 16]}`. `finetune train` trains the recipe as it is written."""
@@ -173,6 +194,9 @@ def seed_folder(seed: int) -> str:
     """
     return f"{SEED_FOLDER}{seed}"
 
+
+SHORT = ("model", "dataset", "teacher")
+"""Sections that can be a string, their `path`."""
 
 SEED_FOLDER = "seed-"
 """How the name of the folder of one of several seeds begins."""
@@ -233,7 +257,7 @@ def from_mapping(content: Mapping[str, Any], *, name: str = "recipe") -> Recipe:
     """
     content = dict(content)
     _refuse_long_integers(content, where=name)
-    for section in ("model", "dataset"):
+    for section in SHORT:
         if isinstance(content.get(section), str):
             content[section] = {"path": content[section]}
     if _is_files(content.get("dataset"), where=f"{name}: dataset"):
@@ -241,7 +265,7 @@ def from_mapping(content: Mapping[str, Any], *, name: str = "recipe") -> Recipe:
     for section, needs_name in (("strategy", True), ("preprocessor", False), ("evaluator", False)):
         if content.get(section) is not None:
             content[section] = _choice(content[section], where=f"{name}: {section}", needs_name=needs_name)
-    sections: dict[str, type] = {"model": Model, "dataset": Source}
+    sections: dict[str, type] = {"model": Model, "dataset": Source, "teacher": Teacher}
     try:
         for section, cls in sections.items():
             if isinstance(content.get(section), Mapping):
@@ -250,6 +274,7 @@ def from_mapping(content: Mapping[str, Any], *, name: str = "recipe") -> Recipe:
         recipe = options.build(Recipe, content, where=name)
         parts(recipe.dataset, where=f"{name}: dataset")
         search.parse(recipe.search, where=f"{name}: search")
+        _check_teacher(recipe.teacher, where=f"{name}: teacher")
         _check_paths(recipe, where=name)
         return recipe
     except BadOptions as error:
@@ -339,11 +364,29 @@ def to_mapping(recipe: Recipe) -> dict[str, Any]:
         if content[section] is not None:
             name = content[section]["name"]
             content[section] = {**({"name": name} if name else {}), **content[section]["options"]}
-    for name in ("search", "python"):
+    for name in ("search", "python", "teacher"):
         if not content[name]:
             del content[name]
+    if content["model"]["layers"] is None:
+        del content["model"]["layers"]
     del content["seed" if content["seeds"] else "seeds"]
     return {key: list(value) if isinstance(value, tuple) else value for key, value in content.items()}
+
+
+def _check_teacher(teacher: Teacher | None, *, where: str) -> None:
+    """Check the numbers of distillation.
+
+    Raises:
+        BadRecipe: One is out of its range.
+    """
+    if teacher is None:
+        return
+    if not teacher.path:
+        raise BadRecipe(f"{where}: name a finished run, or another trained model.")
+    if not 0 < teacher.temperature < float("inf"):
+        raise BadRecipe(f"{where}.temperature: must be a number greater than 0, not {teacher.temperature}.")
+    if not 0 <= teacher.alpha <= 1:
+        raise BadRecipe(f"{where}.alpha: must be from 0 (no teacher) to 1 (no labels), not {teacher.alpha}.")
 
 
 def _check_seeds(content: Mapping[str, Any], *, where: str) -> None:
@@ -418,6 +461,7 @@ def _check_paths(recipe: Recipe, *, where: str) -> None:
         files += [given] if isinstance(given, str) else given
     paths = {"output": [recipe.output], "general_text": [recipe.general_text], "dataset.path": files}
     paths["model"] = [recipe.model.path, recipe.model.tokenizer or ""]
+    paths["teacher"] = [] if recipe.teacher is None else [recipe.teacher.path]
     for key, names in paths.items():
         for name in names:
             longest = max(len(part.encode("utf-8", "surrogatepass")) for part in name.split("/"))
@@ -474,7 +518,7 @@ def _override(content: dict[str, Any], override: str) -> None:
     for section in sections:
         below = content.get(section)
         if isinstance(below, str):  # the short form
-            below = {"path" if section in {"model", "dataset"} else "name": below}
+            below = {"path" if section in SHORT else "name": below}
         content[section] = below = dict(below or {})
         content = below
     content[last] = load(text, name=f"override {override!r}")

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from finetune.interfaces import Task
 from finetune.plugins import Plugins, resolve
-from finetune.recipe import Model, Recipe, Source, options
+from finetune.recipe import Model, Recipe, Source, Teacher, options
 from finetune.recipe.search import SEARCHABLE
 from finetune.training.arguments import OUR_OPTIONS, OURS
 
@@ -40,6 +40,7 @@ def schema(plugins: Plugins) -> dict[str, Any]:
         "general_text": {"type": "string"},
         "slices": {"type": "array", "items": {"type": "string"}},
         "card": {"type": "object"},
+        "teacher": {"anyOf": [{"type": "string"}, of_class(Teacher)]},
         "search": _search(),
         "output": {"type": "string"},
     }

@@ -14,7 +14,7 @@ from typing import Any
 from finetune.errors import BadRecipe, did_you_mean, listed
 
 _KEYS = ("low", "high", "log", "step", "values", "when")
-SEARCHABLE = ("model", "strategy", "preprocessor", "training", "generation")
+SEARCHABLE = ("model", "strategy", "preprocessor", "training", "generation", "teacher")
 """Sections whose keys can be searched."""
 _NOT_SEARCHABLE: Mapping[str, str] = {
     "seed": "a seed that is chosen by its score is luck; `finetune tune --seeds` trains the winner with several",

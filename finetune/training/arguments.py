@@ -18,8 +18,9 @@ from finetune.errors import BadOptions, MissingLibrary, did_you_mean
 from finetune.interfaces import Evaluator, Job, Task
 from finetune.plugins import resolve
 from finetune.recipe import Recipe
-from finetune.training import auto_batch, early_stopping, sharding_options
+from finetune.training import auto_batch, averaging, early_stopping, sharding_options
 from finetune.training.auto_batch import AutoBatch
+from finetune.training.averaging import Averaging
 from finetune.training.early_stopping import EarlyStopping
 from finetune.user_code import one_line, place_of
 
@@ -39,7 +40,7 @@ OURS: Mapping[str, str] = {
 }
 """Training arguments that a recipe may not set, and why."""
 
-OUR_OPTIONS = (EarlyStopping, AutoBatch)
+OUR_OPTIONS = (EarlyStopping, AutoBatch, Averaging)
 """Classes with the training options that are not upstream's."""
 
 _PUSHED = "a run is never pushed while it trains; use `finetune push`"
@@ -312,10 +313,11 @@ def arguments(recipe: Recipe, task: Task, *, evaluator: Evaluator, validation: b
     """
     epochs = recipe.training.get("num_train_epochs", 3)
     best: dict[str, Any] = {}
-    stops_early = early_stopping.is_on(recipe.training)
-    if recipe.training.get("load_best_model_at_end") or stops_early:
+    stops_early, averages = early_stopping.is_on(recipe.training), averaging.is_on(recipe.training)
+    if recipe.training.get("load_best_model_at_end") or stops_early or averages:
         if not validation:
-            option = early_stopping.PATIENCE if stops_early else "load_best_model_at_end"
+            option = averaging.OPTION if averages else "load_best_model_at_end"
+            option = early_stopping.PATIENCE if stops_early else option
             raise BadOptions(
                 f"training: {option!r} needs a validation split to choose by. Set dataset.validation_size, or give one."
             )
@@ -340,7 +342,7 @@ def arguments(recipe: Recipe, task: Task, *, evaluator: Evaluator, validation: b
         "eval_strategy": "epoch" if validation and (epochs > 1 or best) else "no",
         "save_strategy": "epoch",
         # 1 would leave nothing to resume from while the next one is being written
-        "save_total_limit": 2,
+        "save_total_limit": averaging.CHECKPOINTS if averages else 2,
         "report_to": "none",
         "disable_tqdm": True,
     }
@@ -478,7 +480,8 @@ def build_arguments(job: Job) -> Any:
         BadOptions: The arguments contradict each other, or the machine does not support them.
     """
     try:
-        given = deepcopy(early_stopping.without(job.arguments))  # transformers writes its defaults into `fsdp_config`
+        given = averaging.without(early_stopping.without(job.arguments))
+        given = deepcopy(given)  # transformers writes its defaults into `fsdp_config`
         return resolve(job.task.arguments)(**{"output_dir": str(job.output), "seed": job.seed, **given})
     except (ValueError, TypeError, ImportError) as error:
         raise BadOptions(f"training: {one_line(error)}") from error

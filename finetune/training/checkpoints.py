@@ -36,6 +36,7 @@ from finetune.folder import file_sha256, make_readable
 from finetune.models import absolute
 from finetune.recipe.options import adapter
 from finetune.result import SCRATCH, to_json, write_atomically
+from finetune.training import averaging
 
 OWN = "sha256"
 """Key of a manifest that holds the digest of all its other keys, so that a damaged manifest is noticed."""
@@ -204,8 +205,14 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 class WriteManifest(TrainerCallback):
     """Writes the manifest of every checkpoint after the trainer has written its files, then deletes older ones."""
 
-    def __init__(self, identity: Identity) -> None:
-        self.identity = identity
+    def __init__(self, identity: Identity, *, averages: bool = False) -> None:
+        """Keep what identifies the run.
+
+        Args:
+            identity: What must not change when the run is resumed.
+            averages: Whether the best checkpoints stay, to be averaged.
+        """
+        self.identity, self.averages = identity, averages
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Write the manifest of the newest checkpoint."""
@@ -218,7 +225,10 @@ class WriteManifest(TrainerCallback):
         make_readable(directory)
         seal(directory, identity=self.identity, step=state.global_step)
         best = Path(state.best_model_checkpoint).name if state.best_model_checkpoint else ""
-        delete_old(output, limit=args.save_total_limit, keep=(directory.name, best))
+        keep = {directory.name, best} - {""}
+        if self.averages:
+            keep.update(averaging.kept_names(args, state, always=keep))
+        delete_old(output, limit=args.save_total_limit, keep=keep)
 
 
 def delete_old(output: Path, *, limit: int | None, keep: Collection[str]) -> None:

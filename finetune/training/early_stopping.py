@@ -54,12 +54,7 @@ def check(training: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
             raise BadOptions(f"training: {THRESHOLD!r} has an effect with {PATIENCE!r} only. Set that too.")
         return
     where = f"training: {PATIENCE!r}"
-    if training.get("load_best_model_at_end") is False:
-        raise BadOptions(f"{where} ends with the best weights, so 'load_best_model_at_end' cannot be false. Remove it.")
-    for name, what in (("eval_strategy", "evaluations"), ("save_strategy", "checkpoints")):
-        if training.get(name) == "no":
-            raise BadOptions(f"{where} needs {what}, so {name!r} cannot be 'no'. Remove it, or write epoch or steps.")
-    _check_moments(training, where)
+    check_checkpoints(training, where)
     evaluations = _evaluations({**defaults, **training})
     patience = training[PATIENCE]
     if evaluations is not None and evaluations < patience + 2:
@@ -68,6 +63,24 @@ def check(training: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
             f"Set num_train_epochs or max_steps to the most that you allow, such as {patience + 7} epochs; or evaluate "
             "more often, with eval_strategy: steps and eval_steps."
         )
+
+
+def check_checkpoints(training: Mapping[str, Any], where: str) -> None:
+    """Check that a run has a checkpoint of each evaluation, from which it takes its last weights.
+
+    Args:
+        training: The options of the recipe.
+        where: The option that needs it, for the message.
+
+    Raises:
+        BadOptions: It has not.
+    """
+    if training.get("load_best_model_at_end") is False:
+        raise BadOptions(f"{where} ends with the best weights, so 'load_best_model_at_end' cannot be false. Remove it.")
+    for name, what in (("eval_strategy", "evaluations"), ("save_strategy", "checkpoints")):
+        if training.get(name) == "no":
+            raise BadOptions(f"{where} needs {what}, so {name!r} cannot be 'no'. Remove it, or write epoch or steps.")
+    _check_moments(training, where)
 
 
 def _check_moments(training: Mapping[str, Any], where: str) -> None:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -22,11 +22,12 @@ from finetune.errors import BadCheckpoint, BadOptions, FinetuneError, Incompatib
 from finetune.interfaces import Evaluator, Job, Predictions, Record, Strategy
 from finetune.models import base_model_of
 from finetune.result import json_problem
-from finetune.training import checkpoints, checks, sharding, upstream
+from finetune.training import checkpoints, checks, distillation, sharding, upstream
 from finetune.training.arguments import build_arguments
 from finetune.training.callbacks import RecordsCallback, StopOnNaN, StopOnSignal, describe_longest
 from finetune.training.checks import evaluation_mode
 from finetune.training.collate import padded_by_tokenizer
+from finetune.training.distillation import Distillation
 from finetune.training.resume import CatchUp, ResumePoint, places_of_states, stored_states
 from finetune.training.streaming import StreamLoader
 from finetune.user_code import calling, first_line
@@ -99,6 +100,7 @@ def build_trainer(job: Job, cls: Callable[..., T], **more: Any) -> T:
     if isinstance(built, PatchedTrainer):
         built.strategy, built.generates = job.strategy, job.task.generates
         built.stream = job.stream
+        built.distillation = job.distillation
     return built
 
 
@@ -170,6 +172,10 @@ class PatchedTrainer(Trainer):
     """Whether the weights are divided among the processes."""
     copied: Any = None
     """If so, a copy of the model without its weights."""
+    distillation: Distillation | None = None
+    """The teacher to learn from, besides the labels."""
+    learns_from_logits: ClassVar[bool] = True
+    """Whether the loss is one of the model's logits and the labels, so that a teacher's logits can be compared."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         upstream.require_bases(type(self))
@@ -330,6 +336,32 @@ class PatchedTrainer(Trainer):
                 callback.check_loss(loss, inputs, self.state.global_step + 1)
         return loss
 
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None, **more: Any
+    ) -> Any:
+        """Return the loss of a batch; while the model trains, mixed with the distance to the teacher if it has one."""
+        if self.distillation is None or not model.training:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch, **more)
+        batch = dict(inputs)  # upstream removes the labels
+        own, outputs = super().compute_loss(model, inputs, True, num_items_in_batch, **more)
+        with self.accelerator.autocast():
+            loss = self.distillation.loss(
+                own,
+                outputs,
+                batch,
+                student=self.model,
+                items=num_items_in_batch,
+                scale=self._loss_scale(num_items_in_batch),
+            )
+        return (loss, outputs) if return_outputs else loss
+
+    def _loss_scale(self, items: Any) -> int:
+        """Return by what upstream multiplies a loss that is divided by the items of all processes."""
+        divides = self.model_accepts_loss_kwargs or self.compute_loss_func is not None
+        if items is None or not divides or not self.args.average_tokens_across_devices:
+            return 1
+        return int(self.accelerator.num_processes) if self.args.n_gpu <= 1 else self.args.n_gpu
+
     def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
         if skip_scheduler and self.resume_point.checkpoint is not None:
             return {}  # ``eval_on_start``, and the run has started before
@@ -408,6 +440,14 @@ class PatchedTrainer(Trainer):
         if self.strategy is None or not self.strategy.read_checkpoint(self.model, best):
             with _naming_checkpoint(str(best)):
                 super()._load_best_model()
+
+    def load_weights(self, checkpoint: Path) -> None:
+        """Give the model the weights of a checkpoint of this run."""
+        kept, self.state.best_model_checkpoint = self.state.best_model_checkpoint, str(checkpoint)
+        try:
+            self._load_best_model()
+        finally:
+            self.state.best_model_checkpoint = kept
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate, and restore the state of each random number generator."""
@@ -522,6 +562,36 @@ def try_forward(built: Trainer, parts: Mapping[str, Any], job: Job) -> None:
             checks.can_read(job.model, example_batch(built, parts["train"], job, size=2))
             for split, features in parts.items():
                 _can_read_shortest(built, features, job, split=split)
+    finally:
+        job.model.train(was_training)
+
+
+def try_teacher(built: Trainer, job: Job) -> None:
+    """Compute the loss of two rows with the teacher, so that one that does not fit fails before the first step.
+
+    Raises:
+        BadOptions: An option of the teacher has no effect.
+        Incompatible: The loss of the task is none of logits and labels; the outputs of teacher and student differ in
+            shape; or the weights are divided among the processes.
+    """
+    if job.distillation is None:
+        return
+    if not isinstance(built, PatchedTrainer) or not built.learns_from_logits:
+        raise Incompatible(
+            f"teacher: the loss of {type(built).__name__} is none of logits and labels, which a teacher could be "
+            "compared with. Leave out the teacher."
+        )
+    if built.is_fsdp_enabled:
+        raise Incompatible("teacher: it cannot be used with weights that are divided (training.fsdp). Leave out one.")
+    features: Any = job.train
+    rows = model_columns(features.select(range(min(2, len(features)))), job)
+    was_training = job.model.training
+    job.model.train()
+    try:
+        with preserve_rng_state(), torch.no_grad():
+            batch: Any = built._prepare_inputs(built.data_collator(list(rows)))
+            distillation.check(job.distillation, batch, student=job.model)
+            built.compute_loss(job.model, batch)
     finally:
         job.model.train(was_training)
 

@@ -289,6 +289,7 @@ def _training(result: Result) -> str:
         f"{result.trainable_parameters:,} of {result.total_parameters:,} parameters trained ({share}).",
         f"{result.steps:,} optimizer steps in {result.training_seconds:,.0f} s; peak memory "
         f"{result.peak_memory_mb:,.0f} MiB.",
+        *map(plain_sentence, verdicts.origin(result)),
         *map(plain_sentence, verdicts.fit(result)),
         *map(plain_sentence, verdicts.forgetting(result)),
     ]

@@ -34,6 +34,8 @@ class PatchedTRLTrainer(PatchedTrainer):
     `UpstreamChanged` before the trainer is built.
     """
 
+    learns_from_logits = False  # from log-probabilities of whole answers, or without a table of logits
+
     def __init__(
         self,
         *args: Any,

@@ -15,7 +15,7 @@ import finetune
 from finetune import kit
 from finetune.interfaces import Evaluator, Importer, Preprocessor, Reader, Strategy, Task
 from finetune.plugins import discover, resolve
-from finetune.recipe import Choice, Model, Recipe, Source
+from finetune.recipe import Choice, Model, Recipe, Source, Teacher
 from finetune.recipe.options import document
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +48,7 @@ LAYERS = (
         "checkpoint_folders",
         "folder",
         "failures",
+        "kept_layers",
         "models",
         "base",
     ),
@@ -57,7 +58,7 @@ LAYERS = (
     ("evaluation",),
     ("report",),
     ("tracking",),
-    ("run", "run_seeds", "elsewhere", "cleaning", "jobs", "prediction", "planning", "inspection"),
+    ("run", "run_seeds", "teachers", "elsewhere", "cleaning", "jobs", "prediction", "planning", "inspection"),
     ("cli.output", "cli.meant", "cli.parameters"),
     ("kit",),
     ("front_door", "fine_tuned", "opening", "api", "adoption"),
@@ -221,7 +222,7 @@ def classes() -> list[type]:
     targets = [resolve(target) for hook in BASES for target in found.catalogues[hook].targets.values()]
     for task in found.catalogues["tasks"].targets.values():
         targets += [resolve(task.preprocessor), resolve(task.evaluator)]
-    return [*dict.fromkeys(targets), Recipe, Model, Source, Choice]
+    return [*dict.fromkeys(targets), Recipe, Model, Source, Choice, Teacher]
 
 
 def test_every_target_is_of_the_right_kind() -> None:

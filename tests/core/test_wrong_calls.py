@@ -274,6 +274,13 @@ OVERRIDES = [
     ("python=3", "python"),
     ("python={callbacks: [Watch]}", "callbacks: Watch"),
     ("training.early_stopping_patience=0", "early_stopping_patience"),
+    ("training.average=mean", "average"),
+    ("model.layers=0", "layers"),
+    ("model.layers=[2, 1]", "layers"),
+    ("teacher=3", "teacher"),
+    ("teacher={p}/none", "none"),
+    ("teacher={{path: x, alpha: 2}}", "alpha"),
+    ("teacher={{path: x, temprature: 2}}", "temperature"),
     ("output=", "output"),
     ("output=3", "output"),
 ]

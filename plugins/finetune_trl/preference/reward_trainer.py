@@ -28,8 +28,7 @@ class PatchedRewardTrainer(PatchedTRLTrainer, RewardTrainer):
         paired = inputs.pop("paired", True)
         with torch.no_grad(), self.compute_loss_context_manager():
             needs_loss = paired and (prediction_loss_only or self.compute_metrics is not None)
-            # TRL does not annotate compute_loss
-            loss = self.compute_loss(model, dict(inputs)).detach() if needs_loss else None  # type: ignore[no-untyped-call]
+            loss = self.compute_loss(model, dict(inputs)).detach() if needs_loss else None
             if prediction_loss_only:
                 return loss, None, None
             inputs.pop(MARGIN, None)
