@@ -87,6 +87,8 @@ CODES: dict[str, str] = {
     "label-left-out": "`dataset.limit` leaves train no row with a label, so the held-out rows with it are left out "
     "(warning)",
     "too-much-held-out": "more than 100,000 rows are split off from a stream",
+    # predictions
+    "too-few-rows-for-coverage": "`--coverage` asks for a share that the run had too few rows of validation for",
 }
 """Every code of the core and its meaning; preprocessors add more."""
 
