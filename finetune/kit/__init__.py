@@ -39,9 +39,11 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.evaluation.comparison import compare as compare_runs
     from finetune.evaluation.comparison import evaluator_of, records_of, units_of
     from finetune.evaluation.evidence import units_of_examples
+    from finetune.evaluation.held_out import describe as describe_split
     from finetune.evaluation.optimism import optimism
     from finetune.evaluation.required import check_primary, require_key
     from finetune.evaluation.sides import difference as paired_difference
+    from finetune.evaluation.sides import limits_of
     from finetune.evaluation.sides import sampled as resampled_scores
     from finetune.failures import newest_checkpoint
     from finetune.folder import lock as lock_folder
@@ -74,6 +76,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.recipe.search import label as search_label
     from finetune.recipe.search import parse as parse_search
     from finetune.report import render_page
+    from finetune.report import write as write_report
     from finetune.report.axes import Point as AxisPoint
     from finetune.report.axes import panel as axis_panel
     from finetune.report.axes import ticks as axis_ticks
@@ -91,6 +94,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     )
     from finetune.run import reload, run
     from finetune.run_seeds import run as run_seeds
+    from finetune.runtimes import RuntimeStrategy
     from finetune.secrets import refuse as refuse_credentials
     from finetune.seed_folders import BASELINES, seeds_of
     from finetune.seeds_result import SeedsResult
@@ -117,9 +121,16 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
         preserve_rng_state,
         trainer,
     )
-    from finetune.training.upstream import CACHE_OUTPUTS, decay_parameter_names, keep_generation_options, replaced
+    from finetune.training.upstream import (
+        CACHE_OUTPUTS,
+        decay_parameter_names,
+        environment,
+        keep_generation_options,
+        replaced,
+    )
     from finetune.training.upstream import changed as upstream_changed
     from finetune.training.upstream import require as require_upstream
+    from finetune.trust import require as require_trust
     from finetune.user_code import calling
 
 __all__ = [
@@ -155,6 +166,7 @@ __all__ = [
     "RecordsCallback",
     "Reporter",
     "Result",
+    "RuntimeStrategy",
     "SeedsResult",
     "TextWarnings",
     "TokenCrossEntropy",
@@ -186,10 +198,12 @@ __all__ = [
     "count_processes",
     "decay_parameter_names",
     "describe_saved",
+    "describe_split",
     "describe_tokenizer",
     "discover",
     "dump_yaml",
     "encode_truncated",
+    "environment",
     "evaluation_mode",
     "evaluator_of",
     "find_code",
@@ -202,6 +216,7 @@ __all__ = [
     "intervals",
     "is_blank",
     "keep_generation_options",
+    "limits_of",
     "lines",
     "load_result",
     "locate",
@@ -239,6 +254,7 @@ __all__ = [
     "render_page",
     "replaced",
     "require_key",
+    "require_trust",
     "require_upstream",
     "resampled_scores",
     "resolve",
@@ -265,6 +281,7 @@ __all__ = [
     "verdicts",
     "visible",
     "write_atomically",
+    "write_report",
 ]
 
 

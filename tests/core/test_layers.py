@@ -57,7 +57,7 @@ LAYERS = (
     ("evaluation",),
     ("report",),
     ("tracking",),
-    ("run", "run_seeds", "elsewhere", "cleaning", "jobs", "prediction", "planning", "inspection"),
+    ("run", "run_seeds", "elsewhere", "runtimes", "cleaning", "jobs", "prediction", "planning", "inspection"),
     ("cli.output", "cli.meant", "cli.parameters"),
     ("kit",),
     ("front_door", "fine_tuned", "opening", "api", "adoption"),
