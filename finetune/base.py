@@ -159,10 +159,14 @@ def _check_saved(what: str, recorded: Files, found: Mapping[str, Path], director
         )
 
 
-def unreadable(directory: Path) -> str:
+def unreadable(directory: Path, *, weights: bool = True) -> str:
     """Return what is wrong with the files of a model in a run folder, as far as they show it; an empty text if nothing.
 
     Results of older versions have no digests, so the form of the files is all that can be checked.
+
+    Args:
+        directory: The run folder.
+        weights: Whether it must hold weights as safetensors; a runtime reads other files.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -175,7 +179,7 @@ def unreadable(directory: Path) -> str:
                     pass
         except (OSError, ValueError, RecursionError, SafetensorError) as error:
             return f"{name} is damaged: {first_line(error)}"
-    return "" if any(directory.glob(SAVED[0])) else f"it has no weights ({SAVED[0]})"
+    return "" if not weights or any(directory.glob(SAVED[0])) else f"it has no weights ({SAVED[0]})"
 
 
 def check_place(model: Model) -> None:

@@ -26,6 +26,8 @@ class RuntimeStrategy(Strategy):
     """The strategy section of the recipe that trained the run."""
     trained_on: Mapping[str, Any] = field(default_factory=dict)
     """The model section of that recipe."""
+    unpickles: str | None = None
+    """What the runtime reads with pickle, which can run code, as ``pickle:SHA-256``: the user must trust the folder."""
 
     def prepare(self, model: Any, task: Task, *, newly_initialized: Collection[str] = ()) -> Any:
         """Refuse to train.

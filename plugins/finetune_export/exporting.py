@@ -39,6 +39,7 @@ from finetune.kit import (
 from finetune_export import formats, proof, speed
 from finetune_export.formats import Format, Source
 from finetune_export.proof import Proof
+from finetune_export.runtime import PT2, pickle_name
 from finetune_export.speed import Speed
 
 PROOF = "proof.json"
@@ -192,6 +193,7 @@ def _write(source: Any, exported_from: Source, chosen: Format, place: Path) -> N
         "runtime": chosen.runtime,
         "trained_by": dict(recipe["strategy"]),
         "trained_on": dict(recipe["model"]),
+        "unpickles": pickle_name(place / PT2) if PT2 in files else None,
     }
     recipe |= {"strategy": strategy}
     write_atomically(place / RECIPE, dump_yaml(recipe))
@@ -275,7 +277,7 @@ class _Proved:
         return {
             **summary,
             "files": files,
-            "source": {"place": self.source.place, "fingerprint": self.source.fingerprint()},
+            "source": {"name": Path(self.source.place).name, "fingerprint": self.source.fingerprint()},
             "versions": _versions(),
             "exported": datetime.now(UTC).isoformat(timespec="seconds"),
         }

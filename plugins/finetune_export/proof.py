@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 
+from finetune.errors import listed
 from finetune.interfaces import Evaluator, Record
 from finetune.kit import limits_of, paired_difference, verdicts
 
-ROUNDING = 1e-3
-"""Greatest change of an output by rounding, of the greatest output, for a format that stores every weight as it is."""
+ROUNDING = 1e-4
+"""Greatest change of an output by rounding, of the greatest output, for a format that stores every weight as it is.
+Runtimes that compute in float32 stay a hundred times below it; computing in bfloat16 changes ten times as much."""
 ROUNDING_OF_LOW_PRECISION = 0.05
 """The same if the source computes in 16 bits and the exported model in 32."""
 TIES = 1000
@@ -22,6 +24,8 @@ SAME = 1e-3
 COMPARED = 256
 """Most features on which outputs are compared."""
 BATCH = 8
+TOKENIZER = ("model_input_names", "padding_side", "truncation_side", "all_special_ids", "pad_token_id")
+"""Settings of a tokenizer that change what a model reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +49,8 @@ class Inputs:
     """Features that the tokenizer in the folder makes in another way."""
     compared: int
     """Features whose outputs were compared."""
-    output_change: float
-    """Greatest change of an output, of the greatest output."""
+    output_change: float | None
+    """Greatest change of an output, of the greatest output; None for a model that writes texts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +71,8 @@ class Proof:
     """How much of the score is one point: a hundredth of a score that goes to 1."""
     flips: Sequence[Flip]
     inputs: Inputs
-    labels: tuple[Sequence[str], Sequence[str]] | None
-    """The labels of source and exported model if they differ."""
+    settings: Mapping[str, tuple[Any, Any]]
+    """What differs between the labels and the tokenizers: setting → that of the source, and that of the folder."""
 
     @property
     def lost(self) -> float:
@@ -96,7 +100,6 @@ def prove(
     difference = None
     if found is not None:
         difference = {"value": found.value, "low": found.rows.low, "high": found.rows.high}
-    one, two = (dict(each.model.config.id2label or {}) for each in (source, exported))
     return Proof(
         split=split,
         rows=len(rows),
@@ -108,8 +111,24 @@ def prove(
         point=point_of(evaluator),
         flips=flips_of(evaluator, *records),
         inputs=compare_inputs(source.inference(), exported.inference(), rows),
-        labels=None if one == two else (list(one.values()), list(two.values())),
+        settings=settings_that_differ(source, exported),
     )
+
+
+def settings_that_differ(source: Any, exported: Any) -> dict[str, tuple[Any, Any]]:
+    """Return the labels and the settings of the tokenizer that differ between two models.
+
+    finetune itself pads as the model needs it, and knows the labels from the run. Other programs read both here.
+    """
+    found = {}
+    one, two = (list((each.model.config.id2label or {}).values()) for each in (source, exported))
+    if one != two:
+        found["labels"] = (one, two)
+    for name in TOKENIZER:
+        one, two = (getattr(each.tokenizer, name) for each in (source, exported))
+        if one != two:
+            found[f"the tokenizer's {name}"] = (one, two)
+    return found
 
 
 def point_of(evaluator: Evaluator) -> float:
@@ -155,18 +174,21 @@ def compare_inputs(source: Any, exported: Any, rows: Any) -> Inputs:
     """
     one, two = (each.features(rows, answers=False) for each in (source, exported))
     changed, compared, change, greatest = abs(len(one.features) - len(two.features)), 0, 0.0, 0.0
+    has_numbers = False
     for left, right in zip(source.batches(one, size=BATCH), exported.batches(two, size=BATCH), strict=False):
         changed += rows_that_differ(left, right)
         if compared >= COMPARED:
             continue
         compared += len(left["input_ids"])
         for then, now in zip(*(_tensors(model.answer(left)) for model in (source, exported)), strict=True):
+            has_numbers = True
             greatest = max(greatest, float(then.abs().max()) if then.numel() else 0.0)
             same_shape = then.shape == now.shape
             change = max(change, float((then - now).abs().max()) if same_shape and then.numel() else 0.0)
             if not same_shape:
                 change = float("inf")
-    return Inputs(changed=changed, compared=compared, output_change=change / greatest if greatest else change)
+    relative = (change / greatest if greatest else change) if has_numbers else None
+    return Inputs(changed=changed, compared=compared, output_change=relative)
 
 
 def rows_that_differ(left: Mapping[str, Any], right: Mapping[str, Any]) -> int:
@@ -189,18 +211,18 @@ def _tensors(outputs: Any) -> list[torch.Tensor]:
 def problems(proof: Proof, *, is_exact: bool, low_precision: bool, tolerance: float | None) -> list[str]:
     """Return why an exported model must not be used, each as a sentence; empty if nothing speaks against it."""
     found = []
-    if proof.labels is not None:
-        one, two = (", ".join(map(str, names)) for names in proof.labels)
-        found.append(f"its labels are {two}, and those of the source are {one}.")
+    for name, (one, two) in proof.settings.items():
+        found.append(f"{name} differ: {_shown(two)} in the folder, and {_shown(one)} in the source.")
     if proof.inputs.changed:
         found.append(
             f"its tokenizer reads the rows in another way: {proof.inputs.changed:,} of the features differ from those "
             "of the source."
         )
     limit = ROUNDING_OF_LOW_PRECISION if low_precision else ROUNDING
-    if is_exact and not proof.inputs.output_change <= limit:
+    change = proof.inputs.output_change
+    if is_exact and change is not None and not change <= limit:
         found.append(
-            f"its outputs differ by up to {proof.inputs.output_change:.2g} of the greatest, and the format stores "
+            f"its outputs differ by up to {change:.2g} of the greatest, and the format stores "
             f"every weight as it is: rounding explains at most {limit:g}."
         )
     if is_exact and len(proof.flips) > max(1, proof.rows // TIES):
@@ -210,14 +232,16 @@ def problems(proof: Proof, *, is_exact: bool, low_precision: bool, tolerance: fl
     return found
 
 
+def _shown(value: Any) -> str:
+    return listed(value) if isinstance(value, list | tuple) else str(value)
+
+
 def verdict(proof: Proof, *, tolerance: float | None = None) -> str:
     """Return what the export changed, in words."""
-    changed = len(proof.flips)
+    changed, change = len(proof.flips), proof.inputs.output_change
     if not changed:
-        return (
-            f"The same predictions on all {proof.rows:,} rows of {proof.split}. Outputs differ by at most "
-            f"{proof.inputs.output_change:.2g} of the greatest."
-        )
+        same = f"The same predictions on all {proof.rows:,} rows of {proof.split}."
+        return same if change is None else f"{same} Outputs differ by at most {change:.2g} of the greatest."
     scores = f"{verdicts.format_score(proof.source)} → {verdicts.format_score(proof.exported)}"
     text = f"{verdicts.capitalize(proof.primary)} {scores}: {_in_points(proof)}."
     worse = sum(flip.worse > 0 for flip in proof.flips)

@@ -7,6 +7,7 @@ what it finds in the source, and a model that writes texts has the methods of tr
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping
@@ -28,6 +29,8 @@ FLAGS = frozenset({"use_cache", "return_dict", "output_attentions", "output_hidd
 """Arguments that change what a model returns; an exported model returns what it was exported with."""
 MODEL, ENCODER, DECODER = "model", "encoder", "decoder"
 """Names of the graphs in a folder."""
+PT2 = "model.pt2"
+"""The file of a program of `torch.export`."""
 MANIFEST = "export.json"
 """The file in which transformers describes the graphs of a folder."""
 
@@ -57,8 +60,14 @@ def load_pt2(directory: Path, model_class: Any) -> PreTrainedModel:
     Raises:
         UntrustedCode: The file comes from somebody else, perhaps: torch reads it with pickle, which can run code.
     """
-    require_trust(f"pickle:{directory.name}", where="a pt2 file can hold code. It")
+    require_trust(pickle_name(directory / PT2), where=f"{PT2}, which torch reads with pickle")
     return _load(directory, "dynamo", device=None)
+
+
+def pickle_name(path: Path) -> str:
+    """Return how a recipe names a file that is read with pickle: by its content, so that trust in one is not in all."""
+    with path.open("rb") as file:
+        return f"pickle:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def load_safetensors(directory: Path, model_class: Any) -> PreTrainedModel:
