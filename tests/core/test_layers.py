@@ -83,6 +83,10 @@ PLUGIN_ONLY = {
     "evaluate": "finetune_evaluate",
     "huggingface_hub": "finetune_hub",
     "optuna": "finetune_tune",
+    "onnx": "finetune_export",
+    "onnxruntime": "finetune_export",
+    "openvino": "finetune_export",
+    "nncf": "finetune_export",
 }
 
 

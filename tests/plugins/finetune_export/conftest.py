@@ -24,13 +24,13 @@ def _few_calls() -> Any:
     speed.CALLS = before
 
 
-def lines(path: Path, rows: Any) -> str:
+def _lines(path: Path, rows: Any) -> str:
     """Write rows as JSON lines, and return the path."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return str(path)
 
 
-def train(folder: Path, *, strategy: Any = "full", **recipe: Any) -> Path:
+def _train(folder: Path, *, strategy: Any = "full", **recipe: Any) -> Path:
     """Train for a few steps, and return the run folder."""
     training = {"max_steps": 40, "per_device_train_batch_size": 8, "learning_rate": 3e-3, "save_strategy": "no"}
     finetune.train(
@@ -40,15 +40,15 @@ def train(folder: Path, *, strategy: Any = "full", **recipe: Any) -> Path:
     return folder / "run"
 
 
-def classification(folder: Path, **changes: Any) -> Path:
+def _classification(folder: Path, **changes: Any) -> Path:
     """Return a run that tells sea from land, with a model of one layer."""
     words = tokenizer("bert", [row["text"] for row in toy.rows(50)], vocab_size=200)
     base = tiny_model("bert", words, folder / "base", model_class="AutoModelForMaskedLM", num_hidden_layers=1)
     path = {
-        "train": lines(folder / "train.jsonl", toy.rows(64)),
-        "test": lines(folder / "test.jsonl", toy.rows(30, seed=2)),
+        "train": _lines(folder / "train.jsonl", toy.rows(64)),
+        "test": _lines(folder / "test.jsonl", toy.rows(30, seed=2)),
     }
-    return train(
+    return _train(
         folder,
         task="text-classification",
         model=base,
@@ -58,10 +58,28 @@ def classification(folder: Path, **changes: Any) -> Path:
     )
 
 
+@pytest.fixture
+def lines() -> Any:
+    """Return what writes rows as JSON lines."""
+    return _lines
+
+
+@pytest.fixture
+def train() -> Any:
+    """Return what trains for a few steps."""
+    return _train
+
+
+@pytest.fixture
+def classification() -> Any:
+    """Return what trains a model that tells sea from land."""
+    return _classification
+
+
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the run. Tests must not change it."""
-    return classification(tmp_path_factory.mktemp("run"))
+    return _classification(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from click.testing import CliRunner
 
 import finetune
-from conftest import classification, lines, train  # type: ignore[import-not-found]
 from finetune.cli import main
 from finetune.testing.models import tiny_model
 from finetune.testing.tokenizers import tokenizer
@@ -18,7 +16,7 @@ from finetune_export import runtime
 from finetune_export.exporting import Refused, export
 
 
-def test_an_adapter_is_merged(tmp_path: Path) -> None:
+def test_an_adapter_is_merged(classification: Any, tmp_path: Path) -> None:
     found = export(classification(tmp_path, strategy="lora"), tmp_path / "out", format="safetensors", tolerance=0)
     assert not found.proof.flips and found.proof.inputs.output_change < 1e-5
     assert not list((tmp_path / "out").glob("adapter*"))
@@ -55,18 +53,16 @@ def test_weights_in_8_bits_are_smaller_and_close(run: Path, tmp_path: Path, kind
 
 
 @pytest.mark.slow
-def test_pt2_needs_trust(run: Path, tmp_path: Path) -> None:
+def test_pt2_is_used_by_who_trusts_it(run: Path, tmp_path: Path) -> None:
     export(run, tmp_path / "out", format="pt2", tolerance=0)
-    refused = CliRunner().invoke(main, ["evaluate", str(tmp_path / "out")])
     trusted = CliRunner().invoke(main, ["evaluate", str(tmp_path / "out"), "--trust-code"])
     assert trusted.exit_code == 0, trusted.output
-    assert refused.exit_code in (0, 2)  # this process wrote the file, so it trusts its content
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["token-classification", "question-answering", "text-regression"])
 @pytest.mark.parametrize("kind", ["onnx", "openvino"])
-def test_other_tasks(tiny_bert: Path, tmp_path: Path, task: str, kind: str) -> None:
+def test_other_tasks(train: Any, tiny_bert: Path, tmp_path: Path, task: str, kind: str) -> None:
     sample = {"token-classification": "entities", "question-answering": "qa", "text-regression": "ratings"}[task]
     dataset = {"path": f"sample:harbour-{sample}", "options": {"size": 24}}
     trained = train(tmp_path, task=task, model=tiny_bert, dataset=dataset, preprocessor={"max_length": 64})
@@ -76,7 +72,7 @@ def test_other_tasks(tiny_bert: Path, tmp_path: Path, task: str, kind: str) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize(("family", "words"), [("t5", "xlm-roberta"), ("bart", "roberta")])
 @pytest.mark.parametrize("kind", ["onnx", "openvino"])
-def test_models_that_write_texts(tmp_path: Path, family: str, words: str, kind: str) -> None:
+def test_models_that_write_texts(train: Any, lines: Any, tmp_path: Path, family: str, words: str, kind: str) -> None:
     rows = [{"source": "the ship lands", "target": "sea"}, {"source": "a tree on the hill", "target": "land"}] * 8
     made = tokenizer(words, [row["source"] for row in rows], vocab_size=300)
     path = {split: lines(tmp_path / f"{split}.jsonl", rows) for split in ("train", "test")}
@@ -89,10 +85,8 @@ def test_models_that_write_texts(tmp_path: Path, family: str, words: str, kind: 
         generation={"max_new_tokens": 6, "num_beams": 2},
     )
     assert not export(trained, tmp_path / "out", format=kind).proof.flips
-    row = {"source": "the ship lands"}
-    assert (
-        finetune.load(tmp_path / "out").predict(row)["prediction"] == finetune.load(trained).predict(row)["prediction"]
-    )
+    one, two = (finetune.load(place).predict(source="the ship lands") for place in (tmp_path / "out", trained))
+    assert one["prediction"] == two["prediction"]
 
 
 @pytest.mark.slow
@@ -103,4 +97,4 @@ def test_a_model_of_another_program(run: Path, tmp_path: Path) -> None:
     rows = str(run.parent / "test.jsonl")
     found = export(tmp_path / "plain", tmp_path / "out", format="onnx", data=rows, tolerance=0)
     assert found.proof.rows == 30 and not found.proof.flips
-    assert torch.is_tensor(torch.tensor(finetune.evaluate(tmp_path / "out", rows)["accuracy"]))
+    assert finetune.evaluate(tmp_path / "out", rows)["accuracy"] == found.proof.source

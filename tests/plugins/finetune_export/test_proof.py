@@ -54,7 +54,7 @@ def test_the_verdict_says_what_is_shown_and_what_is_not() -> None:
             {"inputs": Inputs(changed=0, compared=9, output_change=float("nan"))},
             True,
             None,
-            "outputs differ by up to nan",
+            "differ by up to nan",
         ),
         ({"inputs": Inputs(changed=0, compared=9, output_change=1e-6)}, True, None, None),
         ({"inputs": Inputs(changed=3, compared=9, output_change=0.0)}, False, None, "3 of the features differ"),
