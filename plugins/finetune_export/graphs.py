@@ -30,7 +30,14 @@ def onnx_int8(source: Source, directory: Path) -> Sequence[str]:
     The activations have 8 bits too: with a scale that is computed of each batch, or of the calibration batches.
     """
     if source.calibration:
-        settings = _upstream("OnnxRuntimeStaticConfig")(per_channel=True, op_types_to_quantize=["MatMul", "Gemm"])
+        from onnxruntime.quantization import QuantType
+
+        settings = _upstream("OnnxRuntimeStaticConfig")(
+            per_channel=True,
+            op_types_to_quantize=["MatMul", "Gemm", "Gather"],
+            activation_type=QuantType.QUInt8,  # with signed activations, x86 processors gain nothing
+            weight_type=QuantType.QInt8,
+        )
     else:
         settings = _upstream("OnnxRuntimeDynamicConfig")(per_channel=True)
     quantizer = _upstream("OnnxRuntimeQuantizer")(settings, calibration_dataset=list(source.calibration) or None)

@@ -39,7 +39,7 @@ def recipes(data: Path) -> Mapping[str, dict[str, Any]]:
             "dataset": {
                 "path": sst2,
                 "columns": {"sentence": "text"},
-                "limit": {"train": 800, "test": 500},
+                "limit": {"train": 800, "test": 1000},
                 "validation_size": 0,
             },
             "preprocessor": {"max_length": 64},
@@ -47,8 +47,8 @@ def recipes(data: Path) -> Mapping[str, dict[str, Any]]:
         },
         "question-answering": {
             "model": MINILM,
-            "dataset": {"path": squad, "limit": {"train": 800, "test": 100}},
-            "preprocessor": {"max_length": 192, "stride": 64},
+            "dataset": {"path": squad, "limit": {"train": 400, "test": 80}},
+            "preprocessor": {"max_length": 160, "stride": 64},
             "training": {"num_train_epochs": 2, "per_device_train_batch_size": 16, "learning_rate": 2e-4},
         },
         "token-classification": {
@@ -59,7 +59,7 @@ def recipes(data: Path) -> Mapping[str, dict[str, Any]]:
         },
         "translation": {
             "model": "sample:seq2seq",
-            "dataset": {"path": "sample:harbour-translation", "options": {"size": 800}, "limit": {"test": 50}},
+            "dataset": {"path": "sample:harbour-translation", "options": {"size": 600}, "limit": {"test": 40}},
             "training": {"num_train_epochs": 4, "per_device_train_batch_size": 16, "learning_rate": 1e-3},
         },
     }
