@@ -123,6 +123,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     )
     from finetune.training.upstream import (
         CACHE_OUTPUTS,
+        at_level,
         decay_parameter_names,
         environment,
         keep_generation_options,
@@ -175,6 +176,7 @@ __all__ = [
     "align_logits",
     "align_memory",
     "apply_search",
+    "at_level",
     "axis_panel",
     "axis_ticks",
     "base_model_of",

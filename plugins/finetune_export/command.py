@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.argument("model", type=cli_parameters.RunPath(file_okay=False))
 @click.argument("output", type=click.Path(file_okay=False), callback=cli_parameters.not_empty)
 @click.argument("options", nargs=-1, metavar="")
-@click.option("--format", "format_", type=click.Choice(list(FORMATS)), required=True, help="What to write.")
+@click.option("--format", "format_", type=click.Choice(list(FORMATS)), help="What to write; it has no default.")
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
@@ -48,7 +48,7 @@ def command(
     model: str,
     output: str,
     options: tuple[str, ...],
-    format_: str,
+    format_: str | None,
     tolerance: float | None,
     calibrate: int | None,
     data: str | None,
@@ -70,6 +70,8 @@ def command(
     sections, unknown = cli_parameters.sections(options)
     if unknown:
         raise click.UsageError(f"unexpected argument {unknown[0]!r}. Rows to compare on are given as --data.")
+    if format_ is None:
+        raise click.UsageError(f"say what to write: --format {'|'.join(FORMATS)}.")
     from finetune.kit import cli_output
 
     with cli_output.loading(quiet=quiet or as_json):

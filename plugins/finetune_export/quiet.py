@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from io import StringIO
 
-from finetune.kit import environment, suppress_output
+from finetune.kit import at_level, environment, suppress_output
 
 TELEMETRY = {"CI": "true", "NNCF_CI": "1"}
 """Variables with which OpenVINO and NNCF do not report their use to their makers. They read them at import."""
@@ -30,15 +30,5 @@ def quiet() -> Iterator[None]:
         warnings.simplefilter("ignore")
         stack.enter_context(redirect_stdout(StringIO()))  # torch.onnx reports each step there
         for name in LOGGERS:
-            stack.enter_context(_at_level(logging.getLogger(name), logging.ERROR))
+            stack.enter_context(at_level(name, logging.ERROR))
         yield
-
-
-@contextmanager
-def _at_level(logger: logging.Logger, level: int) -> Iterator[None]:
-    before = logger.level
-    logger.setLevel(level)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
