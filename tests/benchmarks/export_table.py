@@ -111,14 +111,15 @@ def table(lines: list[dict[str, Any]]) -> str:
     parts = []
     for task in dict.fromkeys(line["task"] for line in lines):
         own = [line for line in lines if line["task"] == task and "found" in line]
-        first = own[0]["found"]
-        proof = first["proof"]
+        proof = own[0]["found"]["proof"]
         parts += [
-            f"**`{task}`**: {capitalize(proof['primary'])} {format_score(proof['source'])} on {proof['rows']:,} rows.",
+            f"**`{task}`**: {capitalize(proof['primary'])} {format_score(proof['source'])} on {proof['rows']:,} rows. "
+            f"The weights of the source take {own[0]['found']['bytes']['source'] / 1e6:.1f} MB. Times are of the "
+            "export, and of its source in parentheses.",
             "",
-            "| format | points lost (95% interval) | changed predictions | MB | 1 row: p50, p99 | 32 rows: p50, p99 |",
-            "|---|---|---|---|---|---|",
-            _row("source", first["bytes"]["source"], first["speed"]["source"], "", ""),
+            "| format | points lost (95% interval) | changed predictions | MB | 1 row, p50 ms | p99 | "
+            "32 rows, p50 ms | p99 |",
+            "|---|---|---|---|---|---|---|---|",
         ]
         for line in own:
             found, proof = line["found"], line["found"]["proof"]
@@ -126,19 +127,17 @@ def table(lines: list[dict[str, Any]]) -> str:
             shown = f"`{name}`" + (f", {rows} rows" if rows else "")
             low, high = (-proof["difference"][end] / proof["point"] for end in ("high", "low"))
             lost = f"{_points(proof['lost'])} ({_points(low)} to {_points(high)})" if proof["flips"] else "0"
-            flips = f"{proof['flips']:,}"
-            parts.append(_row(shown, found["bytes"]["exported"], found["speed"]["exported"], lost, flips))
+            times = []
+            for own_time, of_source in zip(found["speed"]["exported"], found["speed"]["source"], strict=True):
+                times += [f"{own_time[name]:,.0f} ({of_source[name]:,.0f})" for name in ("p50_ms", "p99_ms")]
+            size = f"{found['bytes']['exported'] / 1e6:.1f}"
+            parts.append(f"| {' | '.join([shown, lost, str(proof['flips']), size, *times])} |")
         parts.append("")
     return "\n".join(parts)
 
 
 def _points(value: float) -> str:
     return f"{'−' if value < 0 else ''}{abs(value):.1f}"
-
-
-def _row(name: str, size: int, speed: list[dict[str, Any]], lost: str, flips: str) -> str:
-    times = " | ".join(f"{each['p50_ms']:.1f}, {each['p99_ms']:.1f} ms" for each in speed)
-    return f"| {name} | {lost} | {flips} | {size / 1e6:.1f} | {times} |"
 
 
 def main() -> None:

@@ -70,21 +70,19 @@ def test_other_tasks(train: Any, tiny_bert: Path, tmp_path: Path, task: str, kin
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("family", "words"), [("t5", "xlm-roberta"), ("bart", "roberta")])
-@pytest.mark.parametrize("kind", ["onnx", "openvino"])
-def test_models_that_write_texts(train: Any, lines: Any, tmp_path: Path, family: str, words: str, kind: str) -> None:
+def test_models_that_write_texts(train: Any, lines: Any, tmp_path: Path) -> None:
     rows = [{"source": "the ship lands", "target": "sea"}, {"source": "a tree on the hill", "target": "land"}] * 8
-    made = tokenizer(words, [row["source"] for row in rows], vocab_size=300)
+    made = tokenizer("xlm-roberta", [row["source"] for row in rows], vocab_size=300)
     path = {split: lines(tmp_path / f"{split}.jsonl", rows) for split in ("train", "test")}
     trained = train(
         tmp_path,
         task="text-to-text",
-        model=tiny_model(family, made, tmp_path / "base", model_class="AutoModelForSeq2SeqLM"),
+        model=tiny_model("t5", made, tmp_path / "base", model_class="AutoModelForSeq2SeqLM"),
         dataset={"path": path, "validation_size": 0},
         preprocessor={"max_source_length": 32, "max_target_length": 8},
         generation={"max_new_tokens": 6, "num_beams": 2},
     )
-    assert not export(trained, tmp_path / "out", format=kind).proof.flips
+    assert not export(trained, tmp_path / "out", format="onnx").proof.flips
     one, two = (finetune.load(place).predict(source="the ship lands") for place in (tmp_path / "out", trained))
     assert one["prediction"] == two["prediction"]
 
