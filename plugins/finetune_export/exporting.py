@@ -147,6 +147,7 @@ def _plain(source: Any, model: str | Path, opening: Mapping[str, Any]) -> Any:
     Raises:
         Incompatible: The model has no form that can be exported.
     """
+    plain: Any
     if base_model_of(source.model) is not source.model:
         copy = finetune.load(model, **opening)  # merging changes the model, and the source is still compared
         plain = copy.plan.strategy.whole(copy.model)

@@ -92,7 +92,8 @@ def _load(directory: Path, export_format: str, **options: Any) -> PreTrainedMode
     with quiet():
         exported = require_upstream("transformers.exporters", "ExportedModel").from_pretrained(directory, **options)
     config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
-    generation = exported.generation_config or GenerationConfig()
+    unset: Any = GenerationConfig  # upstream leaves it without types
+    generation = exported.generation_config or unset()
     graphs = {name: _Graph(name, runner, _inputs(described, name)) for name, runner in exported.runners.items()}
     return build(config, generation, graphs)
 
