@@ -12,12 +12,8 @@ from typing import Any
 from finetune import api, elsewhere, folder, models, recipe, report
 from finetune import base as bases
 from finetune import result as results
-from finetune.data import features
-from finetune.data.preparation import Prepared
 from finetune.errors import BadOptions, BadRecipe
-from finetune.evaluation.analysis import analyse, score_examples, split_into_slices
-from finetune.evaluation.evidence import compute_evidence
-from finetune.evaluation.scoring import Scored, all_scores, details_of, write_predictions
+from finetune.evaluation import held_out
 from finetune.interfaces import Record
 from finetune.plugins import Plugins
 from finetune.progress import Reporter
@@ -266,38 +262,14 @@ def _score(
     ((name, rows),) = to_score.examples.splits.items()
     with reporter.phase("score"):
         records: list[Record] = loaded.records_to_score(to_score, reporter=reporter, cache=None)
-    made = features.make(
-        rows, preprocessor=plan.preprocessor, tokenizer=loaded.tokenizer, task=plan.task, split="test", answers=True
-    )
     examples = replace(
         to_score.examples,
         splits={"test": rows},
         places={"test": to_score.examples.places[name]},
         data_report={"test": to_score.examples.data_report[name]},
-    )
-    prepared = Prepared(
-        plan=plan, examples=examples, leakage={}, tokenizer=loaded.tokenizer, features={"test": made},
-        limits={"test": ()},
-    )  # fmt: skip
-    scored = Scored(
-        evaluator=plan.evaluator,
-        records={"test": records},
-        scores={"test": all_scores(plan.evaluator, plan, records, examples=rows)},
-        baselines={},
-        details={"test": details_of(plan.evaluator, records)},
+        fingerprints={"test": to_score.examples.fingerprints[name]},
     )
     with reporter.phase("compute intervals and slices"):
-        evidence = compute_evidence(prepared, scored, None)
-        slices = split_into_slices(prepared, scored)
-        analysis = analyse(prepared, scored, slices)
-    write_predictions(output, prepared, scored, score_examples(scored, slices))
-    return {
-        "scores": scored.scores,
-        "details": scored.details,
-        **vars(evidence),
-        **vars(analysis),
-        "data_report": {**written["data_report"], **prepared.data_report},
-        "findings": to_score.examples.counts,
-        "fingerprints": {"test": to_score.examples.fingerprints[name]},
-        "preprocessor": options.describe(plan.preprocessor),
-    }
+        found = held_out.describe(plan, examples, records, tokenizer=loaded.tokenizer, output=output)
+    found["data_report"] = {**written["data_report"], **found["data_report"]}
+    return {**found, "preprocessor": options.describe(plan.preprocessor)}

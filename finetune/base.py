@@ -62,9 +62,15 @@ def describe_tokenizer(directory: Path) -> dict[str, Any]:
     return _digests(_existing(TOKENIZER, str(directory), None))
 
 
-def describe_saved(directory: Path) -> dict[str, Any]:
-    """Return the files of the model and of the tokenizer in a run folder, with their digests."""
-    return {"saved_tokenizer": describe_tokenizer(directory), "saved_model": _digests(_saved_files(directory))}
+def describe_saved(directory: Path, *, others: Iterable[str] = ()) -> dict[str, Any]:
+    """Return the files of the model and of the tokenizer in a run folder, with their digests.
+
+    Args:
+        directory: The run folder.
+        others: Names of further files from which the model is loaded, such as those of a runtime.
+    """
+    files = {**_saved_files(directory), **{name: directory / name for name in others}}
+    return {"saved_tokenizer": describe_tokenizer(directory), "saved_model": _digests(files)}
 
 
 def facts(described: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,7 +126,9 @@ def check_saved(recorded: Mapping[str, Any], directory: Path) -> None:
         Incompatible: A file is damaged, missing or new.
     """
     check_tokenizer(recorded.get("saved_tokenizer", {}), directory)
-    _check_saved("model", recorded.get("saved_model", {}), _saved_files(directory), directory)
+    then: Files = recorded.get("saved_model", {})
+    others = {name: directory / name for name in then if (directory / name).is_file()}  # those of a runtime
+    _check_saved("model", then, {**others, **_saved_files(directory)}, directory)
 
 
 def lost(recorded: Mapping[str, Any], directory: Path) -> list[str]:
@@ -151,10 +159,14 @@ def _check_saved(what: str, recorded: Files, found: Mapping[str, Path], director
         )
 
 
-def unreadable(directory: Path) -> str:
+def unreadable(directory: Path, *, weights: bool = True) -> str:
     """Return what is wrong with the files of a model in a run folder, as far as they show it; an empty text if nothing.
 
     Results of older versions have no digests, so the form of the files is all that can be checked.
+
+    Args:
+        directory: The run folder.
+        weights: Whether it must hold weights as safetensors; a runtime reads other files.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -167,7 +179,7 @@ def unreadable(directory: Path) -> str:
                     pass
         except (OSError, ValueError, RecursionError, SafetensorError) as error:
             return f"{name} is damaged: {first_line(error)}"
-    return "" if any(directory.glob(SAVED[0])) else f"it has no weights ({SAVED[0]})"
+    return "" if not weights or any(directory.glob(SAVED[0])) else f"it has no weights ({SAVED[0]})"
 
 
 def check_place(model: Model) -> None:

@@ -598,7 +598,11 @@ class FineTuned:
         It gives the same records as `predict`, builds its trainer once, keeps everything in memory, and has an error
         for each bad row where `predict` raises one for all rows.
         """
-        return Predictor(self._for_inference()._inference(), self._checked)
+        return Predictor(self.inference(), self._checked)
+
+    def inference(self) -> Inference:
+        """Return what makes features, batches and records of checked examples without answers."""
+        return self._for_inference()._inference()
 
 
 def _replaced(given: Mapping[str, Any], generation: Mapping[str, Any]) -> dict[str, Any]:

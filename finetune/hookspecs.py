@@ -150,6 +150,20 @@ def models() -> Mapping[str, str]:  # type: ignore[empty-body]
 
 
 @hookspec
+def runtimes() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Return your runtimes of exported models: name → function from a folder and a class of transformers to a model.
+
+    The folder of an exported model names its runtime; see `finetune.runtimes`. The model that the function returns must
+    behave as one of the class: with its ``config``, ``device`` and ``dtype``, and the same outputs for the same inputs.
+
+    Examples:
+        >>> @hookimpl
+        ... def runtimes():
+        ...     return {"tensorrt": "my_plugin.tensorrt:load"}
+    """
+
+
+@hookspec
 def commands() -> Mapping[str, str | Command]:  # type: ignore[empty-body]
     """Return your subcommands of ``finetune``: name → Click command.
 
@@ -249,6 +263,7 @@ COLLECTING: dict[str, str] = {
     "importers": "importer",
     "sources": "source",
     "models": "model scheme",
+    "runtimes": "runtime",
     "commands": "command",
     "card_sections": "card section",
 }

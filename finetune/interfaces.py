@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+from finetune.errors import Incompatible
+
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
@@ -634,6 +636,23 @@ class Strategy(ABC):
         was trained.
         """
         return type(self).load is not Strategy.load
+
+    def whole(self, model: Any) -> PreTrainedModel:
+        """Return the trained model as a plain model of transformers, which computes the same.
+
+        `finetune export` needs it. By default, it is the model itself. A strategy that wraps the model puts what it
+        trained into the weights; the model that is given may be changed.
+
+        Raises:
+            Incompatible: No weights can hold what the strategy trained. The message says what to do.
+        """
+        if hasattr(model, "get_base_model"):
+            raise Incompatible(
+                f"strategy: {type(self).__name__} wraps the model, and does not say how it becomes a plain model of "
+                "transformers. Use the run as it is."
+            )
+        plain: PreTrainedModel = model
+        return plain
 
     def save(self, model: Any, directory: Path) -> None:
         """Write the trained model to a folder, as safetensors."""

@@ -21,6 +21,7 @@ from finetune.fine_tuned import FineTuned, Opening
 from finetune.plugins import Plugins, discover
 from finetune.recipe import options
 from finetune.result import RECIPE, RESULT, Result
+from finetune.runtimes import RuntimeStrategy
 from finetune.training import checkpoints
 from finetune.user_code import described, place_of
 
@@ -49,7 +50,8 @@ def with_weights(opened: FineTuned) -> FineTuned:
             return replace(opened, model=elsewhere.load(opened.plan, opened.adapter, opened.tokenizer))
     run = Path(opened.place)
     verified = bool(opened.result.base.get("saved_model"))
-    with models.suppress_output(), _explaining_damage(run, verified=verified):
+    weights = not isinstance(opened.plan.strategy, RuntimeStrategy)
+    with models.suppress_output(), _explaining_damage(run, verified=verified, weights=weights):
         return replace(opened, model=runs.reload(opened.plan, run, opened.tokenizer))
 
 
@@ -178,12 +180,13 @@ def _opened_checkpoint(checkpoint: Path, opening: Opening, *, plugins: Plugins) 
 
 
 @contextmanager
-def _explaining_damage(run: Path, *, verified: bool) -> Iterator[None]:
+def _explaining_damage(run: Path, *, verified: bool, weights: bool = True) -> Iterator[None]:
     """Turn an error of a library that loads the files of a run into one sentence.
 
     Args:
         run: The run folder.
         verified: Whether the files are those that the run saved. Then an error is not theirs.
+        weights: Whether the folder must hold weights as safetensors.
 
     Raises:
         BadRecipe: A file is damaged, or the files do not belong together.
@@ -193,7 +196,7 @@ def _explaining_damage(run: Path, *, verified: bool) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, MemoryError) or place_of(error):
             raise
-        problem = bases.unreadable(run)
+        problem = bases.unreadable(run, weights=weights)
         if not problem and (verified or isinstance(error, FinetuneError)):
             raise
         raise BadRecipe(

@@ -38,9 +38,11 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.evaluation.bootstrap import intervals, ratios, safe_divide
     from finetune.evaluation.comparison import compare as compare_runs
     from finetune.evaluation.comparison import evaluator_of, records_of, units_of
+    from finetune.evaluation.held_out import describe as describe_split
     from finetune.evaluation.optimism import optimism
     from finetune.evaluation.required import check_primary, check_temperature, require_key
     from finetune.evaluation.sides import difference as paired_difference
+    from finetune.evaluation.sides import limits_of
     from finetune.evaluation.sides import sampled as resampled_scores
     from finetune.evaluation.temperature import decisions_of, fit_temperature
     from finetune.evaluation.units import units_of_examples
@@ -76,6 +78,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.recipe.search import label as search_label
     from finetune.recipe.search import parse as parse_search
     from finetune.report import render_page
+    from finetune.report import write as write_report
     from finetune.report.axes import Point as AxisPoint
     from finetune.report.axes import panel as axis_panel
     from finetune.report.axes import ticks as axis_ticks
@@ -93,6 +96,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     )
     from finetune.run import reload, run
     from finetune.run_seeds import run as run_seeds
+    from finetune.runtimes import RuntimeStrategy
     from finetune.secrets import refuse as refuse_credentials
     from finetune.seed_folders import BASELINES, seeds_of
     from finetune.seeds_result import SeedsResult
@@ -119,9 +123,17 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
         preserve_rng_state,
         trainer,
     )
-    from finetune.training.upstream import CACHE_OUTPUTS, decay_parameter_names, keep_generation_options, replaced
+    from finetune.training.upstream import (
+        CACHE_OUTPUTS,
+        at_level,
+        decay_parameter_names,
+        environment,
+        keep_generation_options,
+        replaced,
+    )
     from finetune.training.upstream import changed as upstream_changed
     from finetune.training.upstream import require as require_upstream
+    from finetune.trust import require as require_trust
     from finetune.user_code import calling
 
 __all__ = [
@@ -157,6 +169,7 @@ __all__ = [
     "RecordsCallback",
     "Reporter",
     "Result",
+    "RuntimeStrategy",
     "SeedsResult",
     "TextWarnings",
     "TokenCrossEntropy",
@@ -165,6 +178,7 @@ __all__ = [
     "align_logits",
     "align_memory",
     "apply_search",
+    "at_level",
     "axis_panel",
     "axis_ticks",
     "base_model_of",
@@ -190,10 +204,12 @@ __all__ = [
     "decay_parameter_names",
     "decisions_of",
     "describe_saved",
+    "describe_split",
     "describe_tokenizer",
     "discover",
     "dump_yaml",
     "encode_truncated",
+    "environment",
     "evaluation_mode",
     "evaluator_of",
     "find_code",
@@ -207,6 +223,7 @@ __all__ = [
     "intervals",
     "is_blank",
     "keep_generation_options",
+    "limits_of",
     "lines",
     "load_result",
     "locate",
@@ -244,6 +261,7 @@ __all__ = [
     "render_page",
     "replaced",
     "require_key",
+    "require_trust",
     "require_upstream",
     "resampled_scores",
     "resolve",
@@ -271,6 +289,7 @@ __all__ = [
     "visible",
     "within_context",
     "write_atomically",
+    "write_report",
 ]
 
 

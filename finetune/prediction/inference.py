@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import weakref
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from finetune.training import upstream
@@ -66,6 +67,29 @@ class Inference:
             cache=cache,
             fingerprint=fingerprint,
         )
+
+    def batches(self, made: Features, *, size: int) -> Iterator[dict[str, Any]]:
+        """Yield features as the model gets them: padded, in their order, without answers.
+
+        Args:
+            made: The examples with their features.
+            size: Features in a batch; the last one can have fewer.
+        """
+        columns: Any = training.model_columns(made.features, self.job)
+        for first in range(0, len(columns), size):
+            rows = list(columns.select(range(first, min(first + size, len(columns)))))
+            collated = self.trainer.data_collator(rows)
+            yield {name: value for name, value in collated.items() if name not in self.job.task.labels}
+
+    def answer(self, batch: Mapping[str, Any]) -> Any:
+        """Return what the model answers for a batch, as `records` computes it before it makes records.
+
+        Args:
+            batch: One of `batches`.
+        """
+        trainer: Any = self.trainer
+        _, outputs, _ = trainer.prediction_step(trainer.model, dict(batch), False, ignore_keys=[*training.UNREAD])
+        return outputs
 
     def records(self, made: Features, *, number: int = 0) -> list[Record]:
         """Return the record of each example.

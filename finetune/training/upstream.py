@@ -93,6 +93,8 @@ _SHARDING = "finetune/training/sharding.py"
 _RL = "plugins/finetune_trl/reinforcement/trainer.py"
 _SFT = "plugins/finetune_trl/sft/trainer.py"
 _PATCHED = "plugins/finetune_trl/patched.py"
+_EXPORT = "plugins/finetune_export/graphs.py"
+_RUNTIME = "plugins/finetune_export/runtime.py"
 _OFFLINE = "trl.SFTTrainer trl.DPOTrainer trl.KTOTrainer trl.RewardTrainer"
 _ONLINE = "trl.GRPOTrainer trl.RLOOTrainer"
 _TRAINERS = " ".join(f"trl.trainer.{name}_trainer" for name in ("sft", "dpo", "kto", "reward", "grpo", "rloo"))
@@ -212,6 +214,15 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
              to="take a fused head off a model before the next trainer adds its own"),
     *_assume(_TRAINERS, 'getattr(model, "is_loaded_in_4bit", False)', by="plugins/finetune_peft/qlora.py", kind="text",
              to="keep TRL from casting the trained weights next to a quantized base model to bfloat16"),
+    # transformers: exporters, which it calls experimental
+    *_assume("transformers.exporters", "ExportedModel OnnxExporter OnnxConfig OpenVINOExporter OpenVINOConfig "
+             "DynamoExporter DynamoConfig OnnxRuntimeQuantizer OnnxRuntimeDynamicConfig OnnxRuntimeStaticConfig "
+             "NNCFOpenVINOQuantizer NNCFQuantizationConfig NNCFWeightCompressionConfig", by=_EXPORT,
+             to="export a model for another runtime"),
+    *_assume("transformers.exporters.base", 'EXPORT_MANIFEST_FILE = "export.json"', by=_RUNTIME, kind="text",
+             to="read which inputs an exported graph has"),
+    *_assume("transformers.exporters.HfExporter", "export program_files", by=_EXPORT,
+             to="export a model for another runtime"),
     # PEFT
     *_assume("peft.PeftModel", "_adjust_prompt_learning_kwargs", by="plugins/finetune_peft/virtual.py",
              to="drop positions without a warning at each text that is written"),

@@ -17,7 +17,7 @@ from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
 
 from finetune.errors import BadOptions, BadRecipe, Incompatible, did_you_mean
 from finetune.interfaces import Strategy, Task
-from finetune.kit import evaluation_mode
+from finetune.kit import base_model_of, evaluation_mode
 from finetune_peft.heads import newly_initialized_modules
 from finetune_peft.names import check_names
 
@@ -105,6 +105,21 @@ class PeftStrategy(Strategy):
             return None
         own = {f.name for f in fields(cls)} - {"config"}  # type: ignore[arg-type]  # a subclass is a dataclass
         return {name: value for name, value in settings.items() if name in own and value is not None}
+
+    def whole(self, model: Any) -> Any:
+        """Return the base model with the adapter merged into its weights, in float32.
+
+        Raises:
+            Incompatible: The adapter cannot be merged, or its base model is quantized.
+        """
+        from finetune_peft import merging  # it also needs what loads merged models
+
+        merging.check_mergeable(self, model)
+        if merging.is_quantized(base_model_of(model)):
+            raise Incompatible(
+                "strategy: the base model is quantized. Merge first (finetune merge RUN), and take the merged folder."
+            )
+        return merging.merge_adapter(model.float())
 
     def save(self, model: Any, directory: Path) -> None:
         """Write the adapter and the modules that train whole as `adapter_model.safetensors`."""

@@ -58,7 +58,18 @@ LAYERS = (
     ("evaluation",),
     ("report",),
     ("tracking",),
-    ("run", "run_seeds", "teachers", "elsewhere", "cleaning", "jobs", "prediction", "planning", "inspection"),
+    (
+        "run",
+        "run_seeds",
+        "teachers",
+        "elsewhere",
+        "runtimes",
+        "cleaning",
+        "jobs",
+        "prediction",
+        "planning",
+        "inspection",
+    ),
     ("cli.output", "cli.meant", "cli.parameters"),
     ("kit",),
     ("front_door", "fine_tuned", "opening", "api", "adoption"),
@@ -84,6 +95,10 @@ PLUGIN_ONLY = {
     "evaluate": "finetune_evaluate",
     "huggingface_hub": "finetune_hub",
     "optuna": "finetune_tune",
+    "onnx": "finetune_export",
+    "onnxruntime": "finetune_export",
+    "openvino": "finetune_export",
+    "nncf": "finetune_export",
 }
 
 

@@ -326,6 +326,7 @@ OF_RUNS = {
     "push": ["push", "RUN", "me/model"],
     "push --check": ["push", "RUN", "me/model", "--check"],
     "merge": ["merge", "RUN", "--output", "{p}/merged"],
+    "export": ["export", "RUN", "{p}/exported", "--format", "safetensors"],
 }
 
 CALLS = [
@@ -538,6 +539,15 @@ CALLS = [
     ("merge|{p}/run|--output|{p}/file", "file"),
     ("merge|{p}/run|--base|{p}/none", "none"),
     ("merge|{p}/run|--modules|{p}/none", "none"),
+    ("export|{p}/run", "OUTPUT"),
+    ("export|{p}/run|{p}/out", "--format"),
+    ("export|{p}/run|{p}/out|--format|onxx", "onxx"),
+    ("export|{p}/run|{p}/file|--format|onnx", "file"),
+    ("export|{p}/run||--format|onnx", "OUTPUT"),
+    ("export|{p}/run|{p}/out|--format|onnx|--calibrate|8", "--calibrate"),
+    ("export|{p}/run|{p}/out|--format|onnx|--tolerance|-1", "--tolerance"),
+    ("export|{p}/run|{p}/out|x|--format|onnx", "'x'"),
+    ("export|{p}/run|{p}/out|--format|safetensors|--split|none", "none"),
     ("demo|x", "x"),
     ("demo|--output|{p}/file", "file"),
     ("demo|--predictions|x", "'x'"),
