@@ -18,7 +18,12 @@ NAMES = ("Dockerfile", "compose.yaml", ".dockerignore", "requirements.txt")
 """The files."""
 ADAPTER = "adapter_config.json"
 """A file of a run that holds only an adapter."""
+EXPORTED = "export.json"
+"""A file of a folder that `finetune export` wrote for another runtime."""
+WEIGHTS = ("*.safetensors", "*.onnx", "*.xml", "*.pt2")
+"""Files that hold weights, one kind for each runtime."""
 _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "peft", "trl", "fastapi", "uvicorn")
+_RUNTIMES = ("onnx", "onnxruntime", "openvino")
 """Libraries whose versions are those of this machine, where the model was tried."""
 _EXTRA = re.compile(r"\[(\w+)\]")
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -101,14 +106,14 @@ def _require_whole(run: Path) -> None:
         raise BadOptions(
             f"--dockerfile: {str(run)!r} holds an adapter without its base model. Merge them: finetune merge {run}"
         )
-    if not any(run.glob("*.safetensors")):
-        raise BadOptions(f"--dockerfile: {str(run)!r} holds no weights (*.safetensors). Name a finished run.")
+    if not any(any(run.glob(pattern)) for pattern in WEIGHTS):
+        raise BadOptions(f"--dockerfile: {str(run)!r} holds no weights ({', '.join(WEIGHTS)}). Name a finished run.")
 
 
 def requirements(run: Path) -> str:
     """Return the packages of the image, with the versions of this machine."""
     lines = []
-    for name in _LIBRARIES:
+    for name in (*_LIBRARIES, *(_RUNTIMES if (run / EXPORTED).is_file() else ())):
         try:
             lines.append(f"{name}=={version(name).partition('+')[0]}")
         except PackageNotFoundError:
@@ -121,7 +126,7 @@ def extras(run: Path) -> list[str]:
     file = run / RESULT
     recipe = json.loads(file.read_text(encoding="utf-8"))["recipe"] if file.is_file() else {}
     plugins = discover()
-    found = {"serve"}
+    found = {"serve", "export"} if (run / EXPORTED).is_file() else {"serve"}
     for hook, name in (("tasks", recipe.get("task")), ("strategies", (recipe.get("strategy") or {}).get("name"))):
         target = plugins.catalogues[hook].targets.get(str(name))
         place = str(getattr(target, "preprocessor", target)).partition(":")[0].partition(".")[0]

@@ -84,7 +84,8 @@ def test_init_writes_a_complete_recipe_that_checks(
 ) -> None:
     text = finetune("init", task, "--strategy", "lora", "--full").output
     content = recipes.load(text)
-    without = {"python", "seeds", "search"}  # a file holds no objects; the others are shown as comments
+    # a file holds no objects, a teacher is a run that exists already, and the others are shown as comments
+    without = {"python", "teacher", "seeds", "search"}
     assert "# seeds: [0, 1, 2]" in text and "\n# search: {" in text
     if not discover().find("tasks", task).generates:
         without.add("generation")

@@ -72,6 +72,17 @@ def test_packages_have_the_versions_of_this_machine_and_the_extras_of_the_run(ru
     assert container.extras(chats) == ["llm", "serve"]
 
 
+def test_an_exported_model_is_served_with_its_runtime(tmp_path: Path) -> None:
+    exported = tmp_path / "news"
+    exported.mkdir()
+    for name in ("export.json", "model.onnx"):
+        (exported / name).write_text("{}")
+    container.write(tmp_path / "deploy", exported)
+    lines = (tmp_path / "deploy" / "requirements.txt").read_text().splitlines()
+    assert lines[0].startswith("finetune-kit[export,serve]==")
+    assert any(line.startswith("onnxruntime==") for line in lines)
+
+
 def test_files_are_not_replaced(run: Path, tmp_path: Path) -> None:
     serve(run, "--dockerfile", tmp_path / "deploy")
     (tmp_path / "deploy" / "Dockerfile").write_text("mine")
