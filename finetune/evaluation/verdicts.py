@@ -366,14 +366,14 @@ def calibration(result: Result) -> Iterator[str]:
         return
     measured = found["splits"][split]
     after = _measured(measured["after"]["ece"])
-    if found["temperature"] == 1:
+    if found.get("temperature", 1.0) == 1:
         yield (
             f"The probabilities are those of the model, with a temperature of 1. {found['reason']} Their expected "
             f"calibration error on {split} is {after}."
         )
     else:
         source = "set by the recipe" if found["improvement"] is None else f"fitted on {found['rows']:,} validation rows"
-        surer = "less sure" if found["temperature"] > 1 else "surer"
+        surer = "less sure" if found.get("temperature", 1.0) > 1 else "surer"
         yield (
             f"A temperature of {found['temperature']:.2f}, {source}, makes the probabilities {surer}. Their expected "
             f"calibration error on {split} is {after}; without it, {_measured(measured['before']['ece'])}."

@@ -108,7 +108,7 @@ def _calibrated(result: Result, split: str | None, details: Mapping[str, Any]) -
             return None
         sentences = [f"The expected calibration error is {verdicts.format_score(known['ece'])}."]
         return {"sentences": sentences, "bins": known["bins"], "bins_before": None, "rows": [], "answered": []}
-    changed = result.calibration["temperature"] != 1
+    changed = result.calibration.get("temperature", 1) != 1
     rows = []
     for name, title in CALIBRATION.items():
         values = {"before": found["before"][name], "after": found["after"][name]}

@@ -22,6 +22,8 @@ def decision_trainer(job: Job) -> Trainer:
 class DecisionTrainer(PatchedTrainer):
     """A trainer whose outputs are the logits of the options of each question, (B, C)."""
 
+    learns_from_logits = False  # from those of the options, at one place of each row
+
     def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
         return dataset  # the core has selected the columns that the collator takes; the model takes fewer
 

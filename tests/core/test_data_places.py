@@ -410,7 +410,7 @@ NO_ROW = {
     "no-such-file", "not-a-file", "unreadable-file", "same-file", "unknown-format", "mixed-formats", "columns-differ",
     "unknown-split", "unused-split", "unlabelled-split", "source-failed", "truncated-gzip", "corrupt-gzip", "not-gzip",
     "unnamed-gzip", "record-too-long", "corrupt-file", "no-rows", "blank-line", "no-header", "not-an-array",
-    "folder-left-out", "no-such-column", "too-many-keys", "too-many-columns",
+    "folder-left-out", "no-such-column", "too-few-rows-for-coverage", "too-many-keys", "too-many-columns",
     # columns and splits
     "too-much-held-out", "not-all-compared",
     "unknown-rename", "rename-clash", "constant-exists", "missing-column", "unknown-tokens", "answers-over-limit",

@@ -36,7 +36,7 @@ LEARNS = (
     "question-answering", "multiple-choice", "masked-language-modeling", "causal-language-modeling",
     "summarization", "translation", "text-to-text",
 )  # fmt: skip
-REFUSED = ("sft", "dpo", "kto", "reward", "rloo", "grpo")
+REFUSED = ("sft", "dpo", "kto", "reward", "rloo", "grpo", "decision")
 
 
 def softmax(row: list[float], temperature: float) -> list[float]:

@@ -39,7 +39,7 @@ FOREIGN = ("transformers", "trl", "peft", "bitsandbytes", "accelerate")
 PROMISED = {
     "put", "end", "connection_made", "data_received", "connection_lost",
     "__init__", "train", "evaluate", "predict", "evaluation_loop", "prediction_step", "get_eval_dataloader",
-    "get_test_dataloader", "get_train_dataloader", "create_model_card", "training_step", "state", "log",
+    "get_test_dataloader", "get_train_dataloader", "create_model_card", "training_step", "compute_loss", "state", "log",
     "create_accelerator_and_postprocess", "setup",
 }  # fmt: skip
 """Public methods of other libraries' trainers that finetune overrides on purpose; callbacks' begin with `on_`, and

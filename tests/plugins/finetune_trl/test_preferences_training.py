@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from trl import DPOConfig, GRPOConfig, KTOConfig, RewardConfig, RLOOConfig
 
 import finetune
+from finetune import data
 from finetune.errors import BadData, BadOptions, Incompatible
 from finetune_trl.preference.collate import PadKTO
 from finetune_trl.preference.kto import KTOPreprocessor
@@ -80,7 +81,7 @@ def test_a_run_learns_and_its_folder_gives_the_same_scores(task: str, strategy: 
     assert losses[-1] < losses[0]
     model = finetune.load(folder)
     assert model.plan.recipe.training.get("beta") == (None if task == "reward" else BETA)
-    records = model._records(finetune.api.data.from_rows({"test": ROWS[task][12:]}, model.plan.preprocessor,
+    records = model._records(data.from_rows({"test": ROWS[task][12:]}, model.plan.preprocessor,
                                                          fit=False).splits["test"])  # fmt: skip
     scores = model.plan.evaluator.scores(records)
     assert scores == pytest.approx(result.scores["test"], rel=1e-5, abs=1e-6)
@@ -165,9 +166,13 @@ def test_scores_of_kto_are_those_of_the_models_own_logits(base: Path, runs: Any)
     assert scores["auc"] == sum(a > b for a, b in pairs) / len(pairs)
 
 
-@torch.no_grad()
 def test_a_reward_model_scores_what_a_user_would_score_with_it(runs: Any) -> None:
     folder, result = runs("reward", "full")
+    with torch.no_grad():
+        compare_with_the_users_own_code(folder, result)
+
+
+def compare_with_the_users_own_code(folder: Path, result: Any) -> None:
     words = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     margins = []
