@@ -47,7 +47,7 @@ def notices(place: Path, strategy: Any) -> list[str]:
         preprocessor={"max_length": 16},
         strategy=strategy,
     )
-    return [record["prediction"] for record in model.predict(TEXTS)]
+    return [f"{record['prediction']} {record['probability']:.4f}" for record in model.predict(TEXTS)]
 
 
 def words(place: Path) -> list[str]:
@@ -103,8 +103,12 @@ def encoder(place: Path) -> Path:
     return tiny_model("bert", tokenizer("bert"), place.parent / "base")
 
 
+def labels_of(lines: list[str]) -> list[str]:
+    return [line.split()[0] for line in lines]
+
+
 def exported(place: Path) -> list[str]:
-    predicted = notices(place.parent / "run", "full")
+    predicted = labels_of(notices(place.parent / "run", "full"))
     export(place.parent / "run", place, format="onnx", data=toy.rows(8))
     return predicted
 
@@ -116,7 +120,7 @@ MADE: dict[str, Callable[[Path], list[str]]] = {
     "summarise.py": summaries,
     "chat.py": chats,
     "onnx.py": exported,
-    "adapter.py": lambda place: notices(place, {"name": "lora", "r": 2}),
+    "adapter.py": lambda place: labels_of(notices(place, {"name": "lora", "r": 2})),
 }
 
 

@@ -162,11 +162,12 @@ def fit(result: Result) -> Iterator[str]:
     for other in result.baselines.get(split, {}):
         difference = result.differences.get(split, {}).get(other, {}).get(name)
         if difference and verdict(difference, greater_is_better=result.greater_is_better) != "better":
+            told = f"on {split}, the {name} is not clearly better than that of the {_named(other)}."
+            if overfitted:
+                yield f"Not shown to help: {told} More held-out rows can show more; `finetune check` looks at the data."
+                continue
             longer = "Use" if result.early_stopping.get("stopped") else "Train longer, use"
-            yield (
-                f"Underfitted: on {split}, the {name} is not clearly better than that of the {_named(other)}. "
-                f"{longer} a higher learning rate, or check the data with `finetune check`."
-            )
+            yield f"Underfitted: {told} {longer} a higher learning rate, or check the data with `finetune check`."
 
 
 def early_stop(result: Result) -> Iterator[str]:
@@ -222,7 +223,8 @@ def seen_by_teacher(seen: Mapping[str, Any], leakage: Mapping[str, Any]) -> str:
         if _same_rows(facts) > _same_rows(leakage.get(split, {})):
             parts.append(f"{_same_rows(facts)} of {facts['rows']} rows of {split}")
     if not parts:
-        return "The teacher was trained on no held-out rows that this run is not trained on as well"
+        rows = sum(facts["rows"] for facts in seen.values())
+        return f"The teacher was not trained on any of the {rows:,} held-out rows that are not in train here, too"
     return (
         f"The teacher was trained on {' and '.join(parts)}, or on near duplicates, so these scores are optimistic. Use "
         "a teacher that was trained on the same split"

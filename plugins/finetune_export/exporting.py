@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 
@@ -125,7 +125,8 @@ def export(
         ((_, rows),) = to_score.examples.splits.items()
         exported_from = Source(model=plain, batch=_sample(source, rows), calibration=calibration)
         output.parent.mkdir(parents=True, exist_ok=True)
-        place = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+        place = output.parent / f".{output.name}-{uuid4().hex[:8]}"
+        place.mkdir()  # with the mode of other folders, which `tempfile` would not give
     try:
         with reporter.phase(f"write {format}"):
             _write(source, exported_from, chosen, place)
@@ -248,6 +249,7 @@ class _Proved:
             self.result,
             **found,
             base_model_scores={},
+            calibration={},  # what was measured of the source; its temperature is an option of the evaluator
             leakage={name: value for name, value in self.result.leakage.items() if name in found["scores"]},
             limits={},
             saved_bytes=self.bytes["exported"],

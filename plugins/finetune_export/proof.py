@@ -241,20 +241,24 @@ def verdict(proof: Proof, *, tolerance: float | None = None) -> str:
     changed, change = len(proof.flips), proof.inputs.output_change
     if not changed:
         same = f"The same predictions on all {proof.rows:,} rows of {proof.split}."
-        return same if change is None else f"{same} Outputs differ by at most {change:.2g} of the greatest."
+        text = same if change is None else f"{same} Outputs differ by at most {change:.2g} of the greatest."
+        is_same = change is not None and change <= ROUNDING
+        return text if is_same else text + _too_few(proof, tolerance)
     scores = f"{verdicts.format_score(proof.source)} → {verdicts.format_score(proof.exported)}"
     text = f"{verdicts.capitalize(proof.primary)} {scores}: {_in_points(proof)}."
     worse = sum(flip.worse > 0 for flip in proof.flips)
     better = sum(flip.worse < 0 for flip in proof.flips)
     kinds = f", {worse:,} for the worse and {better:,} for the better" if worse or better else ""
     text += f" {changed:,} of {proof.rows:,} predictions changed{kinds}."
-    if tolerance is not None and proof.difference is not None:
-        most = _loss_at_most(proof)
-        if most > tolerance:
-            text += (
-                f" The rows are too few to show that it loses at most {tolerance:g} points: the loss can be {most:.2f}."
-            )
-    return text
+    return text + _too_few(proof, tolerance)
+
+
+def _too_few(proof: Proof, tolerance: float | None) -> str:
+    """Return how much can be lost if the rows are too few to show that no more than the tolerance is."""
+    if tolerance is None or proof.difference is None or _loss_at_most(proof) <= tolerance:
+        return ""
+    most = _loss_at_most(proof)
+    return f" The rows are too few to show that it loses at most {tolerance:g} points: the loss can be {most:.2f}."
 
 
 def _in_points(proof: Proof) -> str:

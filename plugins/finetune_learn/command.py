@@ -148,6 +148,7 @@ def grade(run: str, as_json: bool) -> None:
         cli_output.table(
             ["", "points", "why"], [[each.name, f"{each.points} of {each.of}", each.why] for each in found]
         )
-        click.secho(f"\n{points} of {of} points: {'passed' if is_passed else 'not yet'}.", bold=True)
+        share = f"{points} of {of} points ({points / of:.0%}; {grading.PASSED:.0%} passes)"
+        click.secho(f"\n{share}: {'passed' if is_passed else 'not yet'}.", bold=True)
     if not is_passed:
         raise SystemExit(1)

@@ -94,8 +94,8 @@ def find_lesson(number: str) -> Lesson:
     for lesson in lessons():
         if number in (lesson.number, lesson.number.lstrip("0"), lesson.name):
             return lesson
-    known = [lesson.number for lesson in lessons()]
-    raise UnknownName(f"there is no lesson {number!r}. The lessons are {known[0]} to {known[-1]}.")
+    known = ", ".join(lesson.number for lesson in lessons())
+    raise UnknownName(f"there is no lesson {number!r}. The lessons are {known}.")
 
 
 def find_exercise(name: str) -> Exercise:

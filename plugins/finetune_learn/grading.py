@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from finetune.errors import listed
 from finetune.kit import Result, verdicts
 
 PASSED = 0.8
@@ -52,9 +53,11 @@ def _judged(result: Result) -> Iterator[Criterion]:
     )
     yield Criterion(
         name="test split not used to select",
-        points=0 if result.selection_split == "test" else 2,
+        points=2 if split == "test" and result.selection_split != "test" else 0,
         of=2,
-        why="test selected a checkpoint or a threshold, so its scores are too good"
+        why="there is no test split"
+        if split != "test"
+        else "test selected a checkpoint or a threshold, so its scores are too good"
         if result.selection_split == "test"
         else "nothing was selected on test",
     )
@@ -97,9 +100,10 @@ def _beats_baselines(result: Result, split: str | None) -> Criterion:
     if not others:
         return Criterion(name="better than a baseline", points=0, of=4, why="there is none to compare with")
     points = 4 if not not_beaten else 2 if beaten else 0
-    why = f"better than {', '.join(beaten) or 'none'}"
+    named = [f"better than {listed(beaten)}"] if beaten else []
     if not_beaten:
-        why += f"; not told apart from, or worse than, {', '.join(not_beaten)}"
+        named.append(f"not shown to be better than {listed(not_beaten)}")
+    why = "; ".join(named)
     return Criterion(name="better than a baseline", points=points, of=4, why=why)
 
 

@@ -149,7 +149,8 @@ def test_every_file_is_written_without_nan() -> None:
         "finetune/report/examples.py",  # what is shown
         "finetune/data/feature_cache.py",
         "finetune/recipe/search.py",  # a label
-        "plugins/finetune_decision/systemone.py", "plugins/finetune_decision/questions.py", "plugins/finetune_decision/scores.py",
+        "plugins/finetune_decision/systemone.py", "plugins/finetune_decision/questions.py",
+        "plugins/finetune_decision/scores.py", "plugins/finetune_samples/decisions.py",
         "finetune/data/leaks.py", "finetune/data/splits.py", "finetune/data/readers/delimited.py",
         "finetune/testing/laws.py", "finetune/testing/tokenizers.py", "plugins/finetune_samples/vocabularies.py",
         "plugins/finetune_samples/bases.py", "plugins/finetune_trl/chat/messages.py",
