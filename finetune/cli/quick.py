@@ -171,7 +171,7 @@ def _say_rest(chosen: Chosen, why: str, note: str, seen: Look) -> None:
         value = chosen.dataset[key]
         _say(f"dataset.{key}: {_in_yaml(value)}, because {reason}.")
     if "validation" not in seen.rows:
-        _say("There is no validation split: a tenth of train becomes validation.")
+        _say("There is no validation split: part of train becomes it (dataset.validation_size, a tenth by default).")
 
 
 def _used(proposal: Proposal) -> str:

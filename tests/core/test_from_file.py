@@ -56,7 +56,7 @@ def test_init_prints_a_short_recipe_for_a_file_and_says_why() -> None:
     }
     assert len(result.stdout.splitlines()) < 40
     assert "# 2 different values: land, sea." in result.stdout
-    for part in ("60 rows", "Kommentar → text", "Not read: id", "semicolons separate", "a tenth of train"):
+    for part in ("60 rows", "Kommentar → text", "Not read: id", "semicolons separate", "part of train becomes it"):
         assert part in result.stderr
 
 
