@@ -101,6 +101,8 @@ def test_init_writes_a_complete_recipe_that_checks(
     else:  # on the Hub, and this is a test without a network
         of, folder = case(task), tmp_path_factory.mktemp("base")
         overrides.append(f"model.path={tiny_model(of.family, tokenizer(of.words, vocab_size=600), folder)}")
+        if "labels" in of.preprocessor:  # its tokenizer has letters, and not every word
+            overrides.append("preprocessor.labels={noul: ['Y', 'N']}")
         if "chat_template" in content["preprocessor"]:  # the chat model on the Hub has one
             overrides.append("preprocessor.chat_template=plain")
     data_report = json.loads(finetune("check", str(recipe), *overrides, "--json").stdout)
