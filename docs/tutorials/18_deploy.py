@@ -102,7 +102,7 @@ for flip in int8.proof.flips[:3]:
 # %%
 # ## Refuse what is too bad
 #
-# In a pipeline nobody reads verdicts. `--tolerance` says how many points may be
+# In a pipeline no one reads verdicts. `--tolerance` says how many points may be
 # lost; beyond it, nothing is written, and the command exits with status 3:
 #
 # ```bash

@@ -162,12 +162,12 @@ def fit(result: Result) -> Iterator[str]:
     for other in result.baselines.get(split, {}):
         difference = result.differences.get(split, {}).get(other, {}).get(name)
         if difference and verdict(difference, greater_is_better=result.greater_is_better) != "better":
-            told = f"on {split}, the {name} is not clearly better than that of the {_named(other)}."
+            fact = f"on {split}, the {name} is not clearly better than that of the {_named(other)}."
             if overfitted:
-                yield f"Not shown to help: {told} More held-out rows can show more; `finetune check` looks at the data."
+                yield f"Not shown to help: {fact} More held-out rows can show more; `finetune check` looks at the data."
                 continue
             longer = "Use" if result.early_stopping.get("stopped") else "Train longer, use"
-            yield f"Underfitted: {told} {longer} a higher learning rate, or check the data with `finetune check`."
+            yield f"Underfitted: {fact} {longer} a higher learning rate, or check the data with `finetune check`."
 
 
 def early_stop(result: Result) -> Iterator[str]:

@@ -120,7 +120,7 @@ def export(
     with reporter.phase("read and check the data"):
         to_score = source.to_score(data, split=split, reporter=reporter)
         calibration = _calibration(source, calibrate, reporter) if calibrate else []
-    with reporter.phase(f"write {format}"):
+    with reporter.phase("prepare the model"):
         plain = _plain(source, model, opening)
         ((_, rows),) = to_score.examples.splits.items()
         exported_from = Source(model=plain, batch=_sample(source, rows), calibration=calibration)

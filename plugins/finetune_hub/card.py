@@ -328,6 +328,9 @@ def _usage(result: Result, facts: Facts, directory: Path, repo: str | None) -> s
     if plain_code is not None:
         libraries = "transformers and PEFT" if facts.relation == "adapter" else "transformers"
         blocks.append(f"With {libraries} alone:\n\n{fenced(plain_code, 'python')}")
+        temperature = result.evaluator["options"].get("temperature")
+        if temperature not in (None, 1.0):
+            blocks.append(f"Its probabilities are not divided by the temperature of the run, {temperature:.2f}.")
     if facts.relation == "adapter" and facts.base_model is None:
         path = plain(result.recipe["model"]["path"])
         blocks.append(

@@ -53,14 +53,16 @@ def plain_code(result: Result, directory: Path, *, place: str) -> str | None:
     task = PIPELINE.get(model_class)
     if task == "text-classification" and columns != ["text"]:
         task = None
+    longest = getattr(preprocessor, "max_length", None) if task == "text-classification" else None
+    call = f"use({TEXT!r})" if longest is None else f"use({TEXT!r}, truncation=True, max_length={longest})"
     if adapter is None and task is not None:
-        return f"from transformers import pipeline\n\nuse = pipeline({task!r}, model={place!r})\nprint(use({TEXT!r}))"
+        return f"from transformers import pipeline\n\nuse = pipeline({task!r}, model={place!r})\nprint({call})"
     code = loading_code(model_class, adapter, labels=labels, place=place)
     if task is None:
         return code
     return (
         f"{code.replace('AutoTokenizer', 'AutoTokenizer, pipeline', 1)}\n"
-        f"use = pipeline({task!r}, model=model, tokenizer=tokenizer)\nprint(use({TEXT!r}))"
+        f"use = pipeline({task!r}, model=model, tokenizer=tokenizer)\nprint({call})"
     )
 
 

@@ -77,12 +77,13 @@ def _judged(result: Result) -> Iterator[Criterion]:
         of=2,
         why=overfitted[0] if overfitted else "the curves and scores show none",
     )
-    reason = str(result.forgetting.get("not_measured") or "measured")
+    reason = result.forgetting.get("not_measured")
+    was_refused = result.recipe.get("general_text") == "none"  # else the base has no head to measure with
     yield Criterion(
         name="forgetting",
-        points=1 if result.forgetting else 0,
-        of=1,
-        why=reason if result.forgetting else "leave general_text at its default",
+        points=0 if reason else 1,
+        of=1 if was_refused or not reason else 0,
+        why=f"{reason}: leave general_text at its default" if was_refused else str(reason or "measured"),
     )
 
 

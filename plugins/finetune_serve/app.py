@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -86,14 +86,19 @@ def build(model: FineTuned, limits: Limits) -> FastAPI:
     return app
 
 
-def application(model: str | Path, **limits: Any) -> FastAPI:
+def application(
+    model: str | Path, *, limits: Mapping[str, Any] = {}, answering: Mapping[str, Any] = {}, **opening: Any
+) -> FastAPI:
     """Load a model and return its application, for any server of ASGI applications.
 
     Args:
         model: The run folder, or a model as `finetune.load` takes it.
-        **limits: Fields of `Limits`.
+        limits: Fields of `Limits`.
+        answering: Arguments of `FineTuned.with_answering`.
+        **opening: Further arguments of `finetune.load`.
     """
-    return build(finetune.load(model), Limits(**limits))
+    loaded = finetune.load(model, **opening)
+    return build(loaded.with_answering(**answering) if answering else loaded, Limits(**limits))
 
 
 def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -122,6 +123,8 @@ def command(
     if dry_run and engine is None:
         raise click.UsageError("--dry-run has an effect with --with only.")
     if dockerfile is not None:
+        if said := [name for name, value in {"--task": task, "--base": base, **sections}.items() if value]:
+            raise click.UsageError(f"{said[0]} has no effect on --dockerfile: it takes a run, which knows it.")
         _write_container(Path(dockerfile), Path(model))
         return
     from finetune_serve.limits import Limits
@@ -134,7 +137,15 @@ def command(
         wait_seconds=max_wait_ms / 1000,
     )
     if ray_file is not None:
-        _write_ray_application(Path(ray_file), model, limits)
+        answering = {"abstain_below": abstain_below, "coverage": coverage}
+        more = {
+            "answering": {name: value for name, value in answering.items() if value is not None},
+            "task": task,
+            "base": base,
+            "accept_changes": accept_changes,
+            **sections,
+        }
+        _write_ray_application(Path(ray_file), model, limits, more)
         return
     if engine is not None:
         _use_engine(Path(model), engine, host=host, port=port, dry_run=dry_run)
@@ -175,11 +186,11 @@ def _write_container(folder: Path, run: Path) -> None:
     click.echo(f"docker compose --file {shlex.quote(str(folder / 'compose.yaml'))} up --build")
 
 
-def _write_ray_application(file: Path, model: str, limits: Limits) -> None:
+def _write_ray_application(file: Path, model: str, limits: Limits, options: Mapping[str, Any]) -> None:
     """Write an application for Ray Serve, and say how to use it."""
     from finetune_serve import ray_application
 
-    ray_application.write(file, model, ray_application.changed(limits))
+    ray_application.write(file, model, limits, options)
     click.echo(f"Wrote {file}.")
     click.echo(f"cd {shlex.quote(str(file.parent))} && serve run {file.stem}:app")
 

@@ -69,8 +69,8 @@ def test_a_learner_goes_through_a_lesson(tmp_path: Path, monkeypatch: pytest.Mon
     assert "Next: read lesson 01" in run.invoke(main, ["learn"]).output
     right = "".join(f"{question.right + 1}\n" for question in lessons()[0].questions)
     assert "4 of 4 right" in run.invoke(main, ["learn", "quiz", "1"], input=right).output
-    wrong = run.invoke(main, ["learn", "quiz", "01"], input="1\n1\n1\n1\n").output
-    assert "Read lesson 01 again" in wrong or "Next" in wrong
+    wrong = "".join(f"{(question.right + 1) % 4 + 1}\n" for question in lessons()[0].questions)
+    assert "Read lesson 01 again" in run.invoke(main, ["learn", "quiz", "01"], input=wrong).output
     assert json.loads(Path(FILE).read_text())["quizzes"] == {"01": 4}  # the best result stays
     assert "Wrote exercise_01a.py" in run.invoke(main, ["learn", "start", "01a"]).output
     not_yet = run.invoke(main, ["learn", "check", "exercise_01a.py"])
@@ -125,8 +125,14 @@ def test_a_run_is_graded_by_what_its_folder_says(project: Path) -> None:
     assert found["an interval"].points == 1
     assert found["card: licence, language, base model"].points < 3
     assert found["recipe"].points == 1
+    assert (found["forgetting"].points, found["forgetting"].of) == forgetting_by_hand(result)
     assert found["better than a baseline"].points == expected_for_baselines(result)
     assert by_name(grade(result, project.parent))["recipe"].points == 0
+
+
+def forgetting_by_hand(result: Result) -> tuple[int, int]:
+    """Return the points for forgetting, and how many there are: none for a base that cannot be measured."""
+    return (0, 0) if "not_measured" in result.forgetting else (1, 1)
 
 
 def expected_for_baselines(result: Result) -> int:
@@ -150,6 +156,11 @@ def test_faults_cost_points(project: Path) -> None:
     worse = {other: {result.primary: {"value": -0.1, "low": -0.2, "high": 0.1}} for other in result.differences["test"]}
     beaten = by_name(grade(replace(result, differences={"test": worse}), project))
     assert beaten["better than a baseline"].points == 0
+    not_asked = replace(result, forgetting={"not_measured": "none"}, recipe={**result.recipe, "general_text": "none"})
+    asked_nothing = by_name(grade(not_asked, project))["forgetting"]
+    assert (asked_nothing.points, asked_nothing.of) == (0, 1)
+    no_head = replace(result, forgetting={"not_measured": "the base has no head"})
+    assert by_name(grade(no_head, project))["forgetting"].of == 0
     held = replace(result, scores={"train": result.scores["train"]} if "train" in result.scores else {}, intervals={})
     assert by_name(grade(held, project))["an interval"].points == 0
 

@@ -72,6 +72,16 @@ def test_the_file_builds_the_application_of_the_run(
     ]
 
 
+def test_what_opens_a_model_and_how_it_answers_is_in_the_file(notices: Path, tmp_path: Path) -> None:
+    file = tmp_path / "application.py"
+    write(notices, file, "--task", "text-classification", "--abstain-below", "0.8", "columns.review=text")
+    text = file.read_text(encoding="utf-8")
+    assert "answering={'abstain_below': 0.8}" in text
+    assert "task='text-classification', columns={'review': 'text'}" in text
+    with TestClient(application(notices, answering={"abstain_below": 0.9999})) as client:
+        assert client.post("/predict", json=ROWS[0]).json()["abstained"] is True
+
+
 def test_a_file_is_not_replaced_and_has_a_name_that_python_imports(notices: Path, tmp_path: Path) -> None:
     file = tmp_path / "application.py"
     file.write_text("")
@@ -81,7 +91,7 @@ def test_a_file_is_not_replaced_and_has_a_name_that_python_imports(notices: Path
 
 
 def test_any_server_can_load_the_application(notices: Path) -> None:
-    with TestClient(application(notices, rows=1)) as client:
+    with TestClient(application(notices, limits={"rows": 1})) as client:
         assert client.post("/predict", json={"rows": ROWS}).status_code == 413
 
 
