@@ -67,7 +67,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.processes import count as count_processes
     from finetune.progress import Console, Reporter, suppress_progress_bars
     from finetune.python_objects import PythonObjects
-    from finetune.recipe import Recipe, seed_folder
+    from finetune.recipe import Recipe, as_trained, seed_folder
     from finetune.recipe import dump as dump_yaml
     from finetune.recipe import from_mapping as recipe_from_mapping
     from finetune.recipe import read as read_recipe
@@ -181,6 +181,7 @@ __all__ = [
     "align_logits",
     "align_memory",
     "apply_search",
+    "as_trained",
     "at_level",
     "axis_panel",
     "axis_ticks",
