@@ -97,6 +97,7 @@ _EXPORT = "plugins/finetune_export/graphs.py"
 _RUNTIME = "plugins/finetune_export/runtime.py"
 _OFFLINE = "trl.SFTTrainer trl.DPOTrainer trl.KTOTrainer trl.RewardTrainer"
 _ONLINE = "trl.GRPOTrainer trl.RLOOTrainer"
+_GGUF = "finetune/gguf.py"
 _TRAINERS = " ".join(f"trl.trainer.{name}_trainer" for name in ("sft", "dpo", "kto", "reward", "grpo", "rloo"))
 _MAPPINGS = "transformers.models.auto.modeling_auto"
 
@@ -162,6 +163,14 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
              to="know how a family of models was pretrained"),
     *_assume(_MAPPINGS, "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES", by="finetune/evaluation/forgetting.py",
              to="know how a family of models was pretrained"),
+    *_assume("transformers.integrations.gguf", "GgufHeader read_gguf_metadata GGUF_CONFIG_ARCHS", by=_GGUF,
+             to="check a GGUF file before it is converted"),
+    *_assume("transformers.integrations.gguf.gguf_tokenizer_mapping", "GGUF_PRE_TOKENIZER_SPLITS", by=_GGUF,
+             to="split texts as the GGUF file of a model says"),
+    *_assume("transformers.modeling_gguf_pytorch_utils", "GGUF_SUPPORTED_ARCHITECTURES tqdm", by=_GGUF,
+             to="name the architectures of GGUF files that can be converted, and show no bar meanwhile"),
+    *_assume("transformers.utils.chat_template_utils", "_compile_jinja_template", by=_GGUF,
+             to="check the chat template of a GGUF file"),
     *_assume("transformers.modeling_utils", "DISABLE_SAFETENSORS_CONVERSION", by="finetune/models.py", kind="text",
              to="keep transformers from asking a web service to convert pickled weights, and from loading the answer"),
     *_assume("transformers.initialization", "zeros_", by="finetune/models.py",
