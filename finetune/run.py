@@ -229,6 +229,7 @@ def _run(
             with training_arguments.upstream_refusals(trainer):
                 trainer.train(resume_from_checkpoint=ready.checkpoint)
         callbacks.raise_if_paused(trainer)
+        training.settle(trainer)
         averaged: Mapping[str, Any] = {}
         if averaging.is_on(ready.job.arguments):
             with reporter.phase("average the best checkpoints"):
