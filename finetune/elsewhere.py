@@ -242,7 +242,7 @@ def _strategy_for(settings: Mapping[str, Any], folder: Path, plugins: Plugins) -
     kind = settings.get("peft_type")
     raise Incompatible(
         f"{str(folder)!r} holds an adapter of the kind {kind!r}, and no installed strategy loads it. Adapters of PEFT "
-        "need finetune-kit[peft]; of these, LORA, IA3, LN_TUNING, PREFIX_TUNING, PROMPT_TUNING and P_TUNING are known."
+        "need finetune-kit[peft]; the page “PEFT's types” has those that are known."
     )
 
 
