@@ -65,6 +65,7 @@ LAYERS = (
         "teachers",
         "elsewhere",
         "runtimes",
+        "wheels",
         "cleaning",
         "jobs",
         "prediction",
