@@ -336,6 +336,14 @@ class PatchedTrainer(Trainer):
                 callback.check_loss(loss, inputs, self.state.global_step + 1)
         return loss
 
+    def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
+        norm = super()._get_grad_norm(*args, **kwargs)  # type: ignore[no-untyped-call]
+        callbacks = self.callback_handler.callbacks
+        for callback in callbacks:
+            if isinstance(callback, StopOnNaN):
+                callback.take_norm(norm, callbacks)
+        return norm
+
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None, **more: Any
     ) -> Any:
