@@ -15,12 +15,13 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from finetune.errors import BadOptions, MissingLibrary, did_you_mean
-from finetune.interfaces import Evaluator, Job, Task
+from finetune.interfaces import Evaluator, Job, Strategy, Task
 from finetune.plugins import resolve
 from finetune.recipe import Recipe
 from finetune.training import auto_batch, averaging, early_stopping, sharding_options
 from finetune.training.auto_batch import AutoBatch
 from finetune.training.averaging import Averaging
+from finetune.training.device_defaults import device_defaults, this_device
 from finetune.training.early_stopping import EarlyStopping
 from finetune.user_code import one_line, place_of
 
@@ -302,8 +303,10 @@ def check_installed(training: Mapping[str, Any]) -> None:
             )
 
 
-def arguments(recipe: Recipe, task: Task, *, evaluator: Evaluator, validation: bool) -> dict[str, Any]:
-    """Return the training options of a recipe, with the defaults of finetune and of the task.
+def arguments(
+    recipe: Recipe, task: Task, strategy: Strategy, *, evaluator: Evaluator, validation: bool
+) -> dict[str, Any]:
+    """Return the training options of a recipe, with the defaults of finetune, of the task and of the device.
 
     The run's `recipe.yaml` holds them, and what the configuration of accelerate says about FSDP.
 
@@ -352,7 +355,8 @@ def arguments(recipe: Recipe, task: Task, *, evaluator: Evaluator, validation: b
         steps = {"save_strategy": "steps", "save_steps": SHARE_OF_STEPS}
         if validation:
             steps = {**steps, "eval_strategy": "steps", "eval_steps": SHARE_OF_STEPS}
-    values = {**defaults, **task.training, **divided, **steps, **auto_batch.without(recipe.training)}
+    on_device = device_defaults(task, strategy, recipe.training, device=this_device(recipe.training))
+    values = {**defaults, **task.training, **on_device, **divided, **steps, **auto_batch.without(recipe.training)}
     return {**values, **early_stopping.aligned(values, recipe.training)} if best else values
 
 
