@@ -26,6 +26,7 @@ def command(call: recipes.Call, samples: int, cache: Path | None, as_json: bool,
     """
     from dataclasses import asdict
 
+    from finetune import early
     from finetune.cli import output
     from finetune.errors import BadData
     from finetune.plugins import add_recipe_folder, discover
@@ -35,14 +36,15 @@ def command(call: recipes.Call, samples: int, cache: Path | None, as_json: bool,
     given.say_where("check")
     add_recipe_folder(given.path)
     quiet = quiet or as_json
-    with output.loading(quiet=quiet):
-        from finetune import plan as plans
-        from finetune.data import feature_stream, preparation
-        from finetune.evaluation import verdicts
-        from finetune.evaluation.forgetting import require_general_text
-        from finetune.recipe.options import describe
-
     try:
+        early.check(read, discover())
+        with output.loading(quiet=quiet):
+            from finetune import plan as plans
+            from finetune.data import feature_stream, preparation
+            from finetune.evaluation import verdicts
+            from finetune.evaluation.forgetting import require_general_text
+            from finetune.recipe.options import describe
+
         plan = plans.make(read, discover())
         require_general_text(read.general_text)
         prepared = preparation.prepare(plan, reporter=output.reporter(quiet=quiet), cache=cache)

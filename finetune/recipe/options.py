@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
 from itertools import pairwise
@@ -40,12 +40,7 @@ def build(cls: type[T], options: Mapping[str, Any], *, where: str) -> T:
         missing = ", ".join(sorted(vars(cls)["__abstractmethods__"]))
         raise BadOptions(f"{where}: {class_path(cls)} must define {missing}.")
     known = [f.name for f in fields(cls) if f.init] if is_dataclass(cls) else []
-    for name in options:
-        if name not in known:
-            takes = f"Its options are: {', '.join(known)}." if known else "It has no options."
-            raise BadOptions(
-                f"{where}: {name!r} is not an option of {cls.__name__}.{did_you_mean(name, known)} {takes}"
-            )
+    refuse_unknown(options, known=known, of=cls.__name__, where=where)
     if not is_dataclass(cls):
         return cls()
     try:
@@ -57,6 +52,24 @@ def build(cls: type[T], options: Mapping[str, Any], *, where: str) -> T:
         shown = "; ".join(problems[:MOST_PROBLEMS]) + more
         raise BadOptions(f"{where}: {shown}. See `finetune show {cls.__module__}:{cls.__qualname__}`.") from error
     return built
+
+
+def refuse_unknown(options: Iterable[str], *, known: Collection[str], of: str, where: str) -> None:
+    """Check the names of options.
+
+    Args:
+        options: The names.
+        known: Those that exist.
+        of: The class that takes them, for the message.
+        where: The section that the options belong to.
+
+    Raises:
+        BadOptions: One does not exist.
+    """
+    for name in options:
+        if name not in known:
+            takes = f"Its options are: {', '.join(known)}." if known else "It has no options."
+            raise BadOptions(f"{where}: {name!r} is not an option of {of}.{did_you_mean(name, known)} {takes}")
 
 
 def as_options(built: Any) -> dict[str, Any]:

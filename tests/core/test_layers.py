@@ -27,7 +27,7 @@ LAYERS = (
     ("training.upstream", "conversion"),
     ("interfaces",),
     ("hookspecs",),
-    ("descriptions", "plugins"),
+    ("descriptions", "static_classes", "plugins"),
     (
         "recipe.strict_yaml",
         "recipe.options",
@@ -54,7 +54,7 @@ LAYERS = (
     ),
     ("training",),
     ("recipe.schema", "recipe.short", "recipe.starter", "python_objects", "plan", "importing"),
-    ("data",),
+    ("data", "early"),
     ("evaluation",),
     ("report",),
     ("tracking",),
