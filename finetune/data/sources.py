@@ -91,6 +91,11 @@ def missing(source: Source, *, formats: Formats) -> list[str]:
     return absent
 
 
+def _is_one_file(name: str, plugins: Plugins) -> bool:
+    """Return whether ``dataset.path`` names a file or a pattern, and neither a folder nor a source of another kind."""
+    return ":" not in name and not Path(name).expanduser().is_dir() and _names_files(name, Formats(plugins))
+
+
 def refuse_missing(source: Source, *, plugins: Plugins) -> None:
     """Check that the files which ``dataset.path`` names exist, and read none of them.
 
@@ -101,9 +106,8 @@ def refuse_missing(source: Source, *, plugins: Plugins) -> None:
     if isinstance(source.path, Mapping):
         for split, given in source.path.items():
             _expanded([given] if isinstance(given, str) else list(given), split=split, report=report)
-    elif ":" not in source.path and not Path(source.path).expanduser().is_dir():
-        if _names_files(source.path, Formats(plugins)):
-            _expanded([source.path], split=None, report=report)
+    elif _is_one_file(source.path, plugins):
+        _expanded([source.path], split=None, report=report)
     if report.levels["error"]:
         report.stop()
 

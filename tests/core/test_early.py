@@ -136,15 +136,8 @@ def test_a_missing_file_is_reported_as_when_it_is_read(
 def test_what_exists_or_is_no_file_is_left_to_the_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.csv").write_text("text,label\na,b\n")
-    for path in (
-        "rows.csv",
-        "*.csv",
-        ".",
-        "user/name",
-        "sample:harbour-notices",
-        "module:function",
-        {"test": "rows.csv"},
-    ):
+    others = (".", "user/name", "sample:harbour-notices", "module:function")
+    for path in ("rows.csv", "*.csv", {"test": "rows.csv"}, *others):
         early.check(recipe(dataset={"path": path}), FOUND)
 
 
@@ -172,13 +165,8 @@ print(json.dumps([code, sorted(heavy & sys.modules.keys())]))
     ("command", "changes"), [("check", {}), ("train", {}), ("plan", {"training": {"learning_rat": 1}})]
 )
 def test_a_command_refuses_before_it_imports_a_heavy_library(command: str, changes: Any, tmp_path: Path) -> None:
-    content = {
-        "task": "text-classification",
-        "model": "x",
-        "strategy": "lora",
-        "dataset": "absent.csv",
-        "output": "run",
-    }
+    content = {"task": "text-classification", "model": "x", "strategy": "lora", "output": "run"}
+    content |= {"dataset": "absent.csv"}
     (tmp_path / "recipe.yaml").write_text(json.dumps({**content, **changes}))
     ended = subprocess.run(
         [sys.executable, "-c", COMMAND, command, str(tmp_path / "recipe.yaml")],
