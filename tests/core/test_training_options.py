@@ -13,7 +13,8 @@ from transformers import TrainingArguments
 
 from finetune.errors import BadOptions
 from finetune.plugins import discover, resolve
-from finetune.training.arguments import ABOVE_ZERO, LEAST, NEUTRAL, OURS, check_arguments
+from finetune.training.arguments import ABOVE_ZERO, LEAST, NEUTRAL, check_arguments
+from finetune.training.training_names import OURS
 
 FOUND = discover()
 
