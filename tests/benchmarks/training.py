@@ -16,6 +16,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))
 
 import transformers
-from ratios import Seconds, compare
+from ratios import Ratio, Seconds, compare
 
 from finetune import models, plan, recipe
 from finetune.data.preparation import prepare
@@ -116,6 +117,25 @@ def _trained(trainer: Any, seed: int) -> tuple[Seconds, list[float]]:
     return Seconds(took), [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
+def lines(repeats: int, *, only: str = "sst2,squad", steps: int = 20) -> Iterator[Ratio]:
+    """Yield every comparison."""
+    works = {
+        "sst2": (sst2, "train on SST-2, batches of 16", 1),
+        "squad": (squad, "train on SQuAD 2.0, batches of 8", 5),
+    }
+    for name in only.split(","):
+        make, work, fewer = works[name]
+        made = max(steps // fewer, 1)
+        with tempfile.TemporaryDirectory() as folder:
+            ready = prepared(make(Path(folder), made), Path(folder), made)
+            yield compare(
+                lambda ready=ready: ours(ready), lambda ready=ready: stock(ready),
+                repeats=repeats, same=lambda one, other: one == other, work=f"{work}, {made} steps",
+                reference="stock Trainer, equal settings", goal=1.0,
+                limit="the same loop, with guards and log", command=f"training.py --only {name}",
+            )  # fmt: skip
+
+
 def main() -> None:
     """Print a line for each task."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -123,27 +143,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=5)
     given = parser.parse_args()
-    works = {
-        "sst2": (sst2, "train on SST-2, batches of 16", 1),
-        "squad": (squad, "train on SQuAD 2.0, batches of 8", 5),
-    }
-    for name in given.only.split(","):
-        make, work, fewer = works[name]
-        steps = max(given.steps // fewer, 1)
-        with tempfile.TemporaryDirectory() as folder:
-            ready = prepared(make(Path(folder), steps), Path(folder), steps)
-            line = compare(
-                lambda ready=ready: ours(ready),
-                lambda ready=ready: stock(ready),
-                repeats=given.repeats,
-                same=lambda one, other: one == other,
-                work=f"{work}, {steps} steps",
-                reference="stock Trainer, equal settings",
-                goal=1.0,
-                limit="the same loop",
-                command=f"training.py --only {name}",
-            )
-        print(line)
+    for line in lines(given.repeats, only=given.only, steps=given.steps):
+        print(line, flush=True)
 
 
 if __name__ == "__main__":
