@@ -49,6 +49,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.failures import newest_checkpoint
     from finetune.folder import lock as lock_folder
     from finetune.folder import make_readable, size_of_weights
+    from finetune.jobs.needs import packages as packages_of
     from finetune.models import (
         base_model_of,
         bf16_is_fast,
@@ -67,7 +68,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.processes import count as count_processes
     from finetune.progress import Console, Reporter, suppress_progress_bars
     from finetune.python_objects import PythonObjects
-    from finetune.recipe import Recipe, seed_folder
+    from finetune.recipe import Recipe, as_trained, seed_folder
     from finetune.recipe import dump as dump_yaml
     from finetune.recipe import from_mapping as recipe_from_mapping
     from finetune.recipe import read as read_recipe
@@ -136,6 +137,8 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.training.upstream import require as require_upstream
     from finetune.trust import require as require_trust
     from finetune.user_code import calling
+    from finetune.wheels import is_local as is_local_package
+    from finetune.wheels import wheel as wheel_of
 
 __all__ = [
     "BASELINES",
@@ -179,6 +182,7 @@ __all__ = [
     "align_logits",
     "align_memory",
     "apply_search",
+    "as_trained",
     "at_level",
     "axis_panel",
     "axis_ticks",
@@ -224,6 +228,7 @@ __all__ = [
     "handled",
     "intervals",
     "is_blank",
+    "is_local_package",
     "keep_generation_options",
     "limits_of",
     "lines",
@@ -243,6 +248,7 @@ __all__ = [
     "nested_subsets",
     "newest_checkpoint",
     "optimism",
+    "packages_of",
     "pad",
     "pad_mask",
     "padding_side",
@@ -289,6 +295,7 @@ __all__ = [
     "upstream_changed",
     "verdicts",
     "visible",
+    "wheel_of",
     "within_context",
     "write_atomically",
     "write_report",
