@@ -87,7 +87,10 @@ class MeanLoss:
 
     def value(self, accelerator: Any) -> float:
         """Return the mean over the batches of all processes."""
-        losses, counts = torch.stack(self.losses).double(), torch.stack(self.counts).double()
+        losses, counts = torch.stack(self.losses), torch.stack(self.counts)
+        if accelerator.num_processes == 1:
+            losses, counts = losses.cpu(), counts.cpu()  # not every device has numbers of 64 bits
+        losses, counts = losses.double(), counts.double()
         weighted = torch.where(counts > 0, losses * counts, 0)  # without a label, a mean is NaN
         sums = torch.stack([weighted.sum(), counts.sum()])
         if accelerator.num_processes > 1:
@@ -104,12 +107,15 @@ def digest(model: Any) -> tuple[int, ...]:
     """
     found = []
     for tensor in [*model.parameters(), *model.buffers()]:
-        data = tensor.detach().reshape(-1).view(torch.uint8)
+        plain = tensor.detach().as_subclass(torch.Tensor)  # a class of quantized weights can change what `split` does
+        data = plain.reshape(-1).view(torch.uint8)
+        if data.storage_offset() % 8:  # a part of another tensor
+            data = data.clone()
         factors = _factors(tensor.device)
         whole = len(data) // 8 * 8
         words = torch.cat([data[:whole].view(torch.int64), data[whole:].to(torch.int64)])
         total = torch.zeros((), dtype=torch.int64, device=tensor.device)
-        for chunk in words.split(CHUNK):
+        for chunk in torch.split(words, CHUNK):
             total = total * MULTIPLIER + (chunk * factors[: len(chunk)]).sum()
         found.append(total)
     return tuple(int(total) for total in found)

@@ -485,7 +485,7 @@ class PatchedTrainer(Trainer):
                 until_the_end.enter_context(sharding.whole_weights(self.model, reshard=reshard))
             mean = MeanLoss(shifted=self.shifts_labels)
             until_the_end.enter_context(mean.watching(self))
-            output = super().evaluation_loop(*args, **kwargs)
+            output: Any = super().evaluation_loop(*args, **kwargs)
         name = f"{kwargs.get('metric_key_prefix', 'eval')}_loss"
         if name in output.metrics and mean.losses:
             output.metrics[name] = mean.value(self.accelerator)
@@ -496,7 +496,8 @@ class PatchedTrainer(Trainer):
     def _is_repeatable(self) -> bool:
         """Return whether an evaluation after the training gives what one at the same step gave."""
         cast = self.args.bf16_full_eval or self.args.fp16_full_eval  # only after the training
-        return (self.seeds_evaluation or not self.generates) and not cast and self.args.world_size == 1
+        alone = self.args.world_size == 1 and not self.divided
+        return (self.seeds_evaluation or not self.generates) and not cast and alone
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         if self.args.train_sampling_strategy == "group_by_length" and self.args.world_size <= 1:

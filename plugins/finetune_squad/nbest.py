@@ -260,7 +260,7 @@ def windows_of(predictions: Predictions) -> Windows:
         context_first_token=_ints(columns["context_first_token"]),
         null_token=null,
         answer_tokens=np.where(labels[0] == null, 0, answer) if labels else answer,
-        pointer=pointer_of(_lengths(columns["start_chars"])),
+        pointer=pointer_of(_lengths(columns["start_chars"]).tolist()),
         start_chars=_joined(columns["start_chars"]),
         end_chars=_joined(columns["end_chars"]),
     )

@@ -202,6 +202,15 @@ def test_a_digest_changes_with_any_bit(data: st.DataObject) -> None:
         assert digest(model) not in (before, changed), "in another place"
 
 
+def test_a_part_of_a_tensor_and_an_empty_one_have_a_digest() -> None:
+    whole = torch.arange(21, dtype=torch.float32)
+    model = torch.nn.Module()
+    for name, value in (("part", whole[1:]), ("copy", whole[1:].clone()), ("none", whole[:0]), ("one", whole[0])):
+        model.register_buffer(name, value)
+    part, copy, none, one = digest(model)
+    assert part == copy != 0 and none == one == 0
+
+
 def test_a_digest_tells_where_a_large_weight_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluating, "CHUNK", 4)
     monkeypatch.setattr(evaluating, "_factors", lambda _: torch.tensor([3, 5, 7, 9]))
