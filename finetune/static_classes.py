@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.util import find_spec
+from inspect import cleandoc
+from itertools import zip_longest
 from pathlib import Path
 
 _ROOTS = frozenset({"object", "ABC", "Generic", "Protocol"})
@@ -23,6 +25,32 @@ class _Found:
 
     module: str
     node: ast.ClassDef
+
+
+@dataclass(frozen=True, kw_only=True)
+class StaticField:
+    """A field of a dataclass, as its source code writes it."""
+
+    annotation: str
+    value: ast.expr | None
+    """What stands behind the equals sign."""
+    doc: str
+    """The docstring under the field, or under that of a base with the same name."""
+    takes: bool
+    """Whether the constructor takes it."""
+
+
+def document(path: str) -> tuple[str, dict[str, StaticField]] | None:
+    """Return the docstring of a class and its fields in order; None if the source code does not say it.
+
+    Args:
+        path: The class, as ``module:Class``.
+    """
+    module, _, name = path.partition(":")
+    found = _find(module, name)
+    text = None if found is None else ast.get_docstring(found.node)
+    fields = None if found is None else _fields(found, steps=MOST_STEPS)
+    return None if text is None or fields is None else (text, fields)
 
 
 def options_of(path: str) -> tuple[str, list[str]] | None:
@@ -41,26 +69,27 @@ def options_of(path: str) -> tuple[str, list[str]] | None:
     fields = _fields(found, steps=MOST_STEPS)
     if fields is None:
         return None
-    return found.node.name, [name for name, takes in fields.items() if takes]
+    return found.node.name, [name for name, each in fields.items() if each.takes]
 
 
-def _fields(found: _Found, *, steps: int) -> dict[str, bool] | None:
-    """Return the fields of a class and its bases in order, and whether the constructor takes each of them."""
-    fields: dict[str, bool] = {}
+def _fields(found: _Found, *, steps: int) -> dict[str, StaticField] | None:
+    """Return the fields of a class and its bases in order."""
+    fields: dict[str, StaticField] = {}
     for base in reversed(found.node.bases):
         inherited = _of_base(base, found.module, steps=steps)
         if inherited is None:
             return None
         fields.update(inherited)
     if _is_dataclass(found.node):
-        for name, takes in _own(found.node):
-            fields[name] = takes
+        for name, own in _own(found.node):
+            inherited_doc = fields[name].doc if name in fields else ""
+            fields[name] = replace(own, doc=own.doc or inherited_doc)
     elif any(isinstance(node, ast.FunctionDef) and node.name == "__init__" for node in found.node.body):
         return None
     return fields
 
 
-def _of_base(base: ast.expr, module: str, *, steps: int) -> dict[str, bool] | None:
+def _of_base(base: ast.expr, module: str, *, steps: int) -> dict[str, StaticField] | None:
     if isinstance(base, ast.Subscript):
         base = base.value
     if not isinstance(base, ast.Name) or steps == 0:
@@ -81,9 +110,9 @@ def _is_dataclass(node: ast.ClassDef) -> bool:
     return False
 
 
-def _own(node: ast.ClassDef) -> Iterator[tuple[str, bool]]:
-    """Yield each field of a dataclass, and whether its constructor takes it."""
-    for each in node.body:
+def _own(node: ast.ClassDef) -> Iterator[tuple[str, StaticField]]:
+    """Yield each field that a dataclass defines itself."""
+    for each, after in zip_longest(node.body, node.body[1:]):
         if not isinstance(each, ast.AnnAssign) or not isinstance(each.target, ast.Name):
             continue
         kind = ast.unparse(each.annotation)
@@ -94,7 +123,10 @@ def _own(node: ast.ClassDef) -> Iterator[tuple[str, bool]]:
             for keyword in each.value.keywords:
                 if keyword.arg == "init":
                     takes = not (isinstance(keyword.value, ast.Constant) and keyword.value.value is False)
-        yield each.target.id, takes
+        doc = ""
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            doc = cleandoc(str(after.value.value))
+        yield each.target.id, StaticField(annotation=kind, value=each.value, doc=doc, takes=takes)
 
 
 def _find(module: str, name: str, *, steps: int = MOST_STEPS) -> _Found | None:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
+from finetune import static_classes
 from finetune.errors import BadOptions, did_you_mean, listed
 from finetune.interfaces import Evaluator, Preprocessor
 from finetune.plugins import Plugins, class_path, discover, find_code, resolve
@@ -165,6 +166,55 @@ def document(cls: type) -> list[Option]:
         for f in fields(cls)
         if f.init
     ]
+
+
+def document_without_import(path: str) -> tuple[str, list[Option]] | None:
+    """Return the docstring of a class and what `document` returns, by its source code; None if that does not say it.
+
+    Args:
+        path: The class, as ``module:Class``.
+    """
+    found = static_classes.document(path)
+    if found is None:
+        return None
+    text, fields_of_class = found
+    options = []
+    for name, each in fields_of_class.items():
+        if not each.takes:
+            continue
+        try:
+            default, learned = _written(each.value)
+        except ValueError:  # it needs names that the module defines
+            return None
+        required = default is MISSING
+        options.append(Option(name, each.annotation, default, each.doc, required=required, learned=learned))
+    return text, options
+
+
+_EMPTY: Mapping[str, Any] = {"dict": {}, "list": [], "tuple": (), "set": set()}
+
+
+def _written(value: ast.expr | None) -> tuple[Any, bool]:
+    """Return the default that a field has in source code, and whether its option is learned.
+
+    Raises:
+        ValueError: It is no plain value.
+    """
+    if value is None:
+        return MISSING, False
+    if not isinstance(value, ast.Call):
+        return ast.literal_eval(value), False
+    given = {keyword.arg: keyword.value for keyword in value.keywords}
+    if not isinstance(value.func, ast.Name) or value.func.id != "field" or value.args:
+        raise ValueError(ast.unparse(value))
+    metadata = ast.literal_eval(given["metadata"]) if "metadata" in given else {}
+    factory = given.get("default_factory")
+    if factory is not None:
+        if not isinstance(factory, ast.Name) or factory.id not in _EMPTY:
+            raise ValueError(ast.unparse(factory))
+        return _EMPTY[factory.id], bool(metadata.get("learned"))
+    default = ast.literal_eval(given["default"]) if "default" in given else MISSING
+    return default, bool(metadata.get("learned"))
 
 
 def docstrings(cls: type) -> dict[str, str]:

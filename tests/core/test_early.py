@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from finetune import early, plan, static_classes
 from finetune.data import load
 from finetune.errors import BadData, BadOptions, FinetuneError
 from finetune.plugins import discover, resolve
-from finetune.recipe import parse
+from finetune.recipe import options, parse
 
 FOUND = discover()
 
@@ -36,6 +37,16 @@ def test_the_source_code_says_what_the_class_says(path: str) -> None:
     cls: Any = resolve(path)
     names = [each.name for each in dataclasses.fields(cls) if each.init] if dataclasses.is_dataclass(cls) else []
     assert static_classes.options_of(path) == (cls.__name__, names)
+
+
+@pytest.mark.parametrize("path", classes())
+def test_the_source_code_documents_options_as_the_class_does(path: str) -> None:
+    cls: Any = resolve(path)
+    found = options.document_without_import(path)
+    if path in FOUND.catalogues["strategies"].available.values():
+        assert found is not None, "`finetune show` would import it"
+    if found is not None and not path.startswith(("transformers:", "trl:")):
+        assert found == (inspect.getdoc(cls), options.document(cls))
 
 
 MODULE = """
@@ -174,3 +185,12 @@ def test_a_command_refuses_before_it_imports_a_heavy_library(command: str, chang
     )  # fmt: skip
     code, heavy = json.loads(ended.stdout.splitlines()[-1])
     assert code == 2 and heavy == [], ended.stderr
+
+
+@pytest.mark.parametrize("shown", ["lora", "check"])
+def test_show_imports_no_heavy_library_for_a_strategy_or_a_command(shown: str, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", COMMAND, "show", shown], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    code, heavy = json.loads(ended.stdout.splitlines()[-1])
+    assert code == 0 and heavy == [], ended.stderr
