@@ -60,16 +60,29 @@ def options_of(path: str) -> tuple[str, list[str]] | None:
         path: The class, as ``module:Class``.
 
     Returns:
-        None if the source code does not say it.
+        None if the source code does not say it, or if the class takes further options.
     """
     module, _, name = path.partition(":")
     found = _find(module, name)
-    if found is None:
+    if found is None or _takes_more(found, steps=MOST_STEPS):
         return None
     fields = _fields(found, steps=MOST_STEPS)
     if fields is None:
         return None
     return found.node.name, [name for name, each in fields.items() if each.takes]
+
+
+def _takes_more(found: _Found, *, steps: int) -> bool:
+    """Return whether a class or a base of it takes options that are no fields of it; see `recipe.options.FURTHER`."""
+    for node in found.node.body:
+        target = node.target if isinstance(node, ast.AnnAssign) else None
+        if isinstance(target, ast.Name) and target.id == "further_options":
+            return True
+    for base in found.node.bases:
+        above = _find(found.module, base.id, steps=steps) if isinstance(base, ast.Name) else None
+        if above is not None and steps and _takes_more(above, steps=steps - 1):
+            return True
+    return False
 
 
 def _fields(found: _Found, *, steps: int) -> dict[str, StaticField] | None:

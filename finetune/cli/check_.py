@@ -16,7 +16,7 @@ from finetune.cli import parameters, recipes
 )
 @parameters.cache
 @parameters.trust_code
-@click.option("--json", "as_json", is_flag=True, help="Print the data report as JSON.")
+@parameters.as_json("Print the data report as JSON.")
 @parameters.loudness
 def command(call: recipes.Call, samples: int, cache: Path | None, as_json: bool, quiet: bool) -> None:
     """Check the data of RECIPE as `train` does, without loading a model.
@@ -28,7 +28,6 @@ def command(call: recipes.Call, samples: int, cache: Path | None, as_json: bool,
 
     from finetune import early
     from finetune.cli import output
-    from finetune.errors import BadData
     from finetune.plugins import add_recipe_folder, discover
 
     given = call.read()
@@ -36,23 +35,17 @@ def command(call: recipes.Call, samples: int, cache: Path | None, as_json: bool,
     given.say_where("check")
     add_recipe_folder(given.path)
     quiet = quiet or as_json
-    try:
-        early.check(read, discover())
-        with output.loading(quiet=quiet):
-            from finetune import plan as plans
-            from finetune.data import feature_stream, preparation
-            from finetune.evaluation import verdicts
-            from finetune.evaluation.forgetting import require_general_text
-            from finetune.recipe.options import describe
+    early.check(read, discover())
+    with output.loading(quiet=quiet):
+        from finetune import plan as plans
+        from finetune.data import feature_stream, preparation
+        from finetune.evaluation import verdicts
+        from finetune.evaluation.forgetting import require_general_text
+        from finetune.recipe.options import describe
 
-        plan = plans.make(read, discover())
-        require_general_text(read.general_text)
-        prepared = preparation.prepare(plan, reporter=output.reporter(quiet=quiet), cache=cache)
-    except BadData as error:
-        if as_json:
-            findings = [asdict(finding) for finding in error.findings]
-            output.as_json({"error": str(error), "findings": findings, "counts": error.counts})
-        raise
+    plan = plans.make(read, discover())
+    require_general_text(read.general_text)
+    prepared = preparation.prepare(plan, reporter=output.reporter(quiet=quiet), cache=cache)
     found = prepared.examples
     notes = feature_stream.notes(found, read.dataset)
     features = prepared.features["train"].features
