@@ -27,7 +27,7 @@ LAYERS = (
     ("training.upstream", "conversion"),
     ("interfaces",),
     ("hookspecs",),
-    ("descriptions", "plugins"),
+    ("descriptions", "static_classes", "plugins"),
     (
         "recipe.strict_yaml",
         "recipe.options",
@@ -55,7 +55,7 @@ LAYERS = (
     ),
     ("training",),
     ("recipe.schema", "result_schema", "recipe.short", "recipe.starter", "python_objects", "plan", "importing"),
-    ("data",),
+    ("data", "early"),
     ("evaluation",),
     ("report",),
     ("tracking",),
