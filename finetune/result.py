@@ -457,20 +457,21 @@ SCRATCH = ".*.*.scratch"
 """Names of the files that `write_atomically` leaves if the process is killed."""
 
 
-def write_atomically(path: Path, text: str | Iterable[str]) -> None:
+def write_atomically(path: Path, content: str | bytes | Iterable[str]) -> None:
     r"""Write a file so that, after a crash, it is either complete or unchanged.
 
     Half of a surrogate pair, which UTF-8 cannot hold, is written as in JSON: ``\ud83d``.
 
     Args:
         path: The file.
-        text: Its content, or the parts of it one after another.
+        content: What it holds, or its text in parts, one after another.
     """
     scratch = path.with_name(f".{path.name}.{os.getpid()}.scratch")
     scratch.unlink(missing_ok=True)  # a link that somebody laid there would lead the text to another file
     try:
-        with scratch.open("x", encoding="utf-8", errors="backslashreplace") as file:
-            file.writelines([text] if isinstance(text, str) else text)
+        with scratch.open("xb") as file:
+            for part in [content] if isinstance(content, str | bytes) else content:
+                file.write(part if isinstance(part, bytes) else part.encode("utf-8", errors="backslashreplace"))
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(path)

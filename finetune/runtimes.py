@@ -22,6 +22,8 @@ class RuntimeStrategy(Strategy):
 
     runtime: str
     """Name of the runtime, which a plugin provides."""
+    format: str = ""
+    """Name of the format of the export, such as ``onnx-int8``."""
     trained_by: Mapping[str, Any]
     """The strategy section of the recipe that trained the run."""
     trained_on: Mapping[str, Any] = field(default_factory=dict)

@@ -76,7 +76,8 @@ def show(found: Comparison) -> None:
         scores.append([run.run, format_score(run.score), interval, change, span, run.verdict])
         share = format_percent(run.trainable_parameters, run.total_parameters)
         seconds, memory = round(run.training_seconds, 1), round(run.peak_memory_mb)
-        costs.append([run.run, run.trainable_parameters, share, run.steps, seconds, memory])
+        saved = f"{run.saved_bytes / 1e6:.1f}"
+        costs.append([run.run, run.trainable_parameters, share, run.steps, seconds, memory, saved])
     several = [run for run in found.runs if len(run.seeds) > 1]
     headers = ["run", f"{found.split} {found.primary}", "95% interval", "difference", "95% interval", "verdict"]
     output.table(headers, scores, title=f"{found.size:,} rows of {found.split}")
@@ -91,7 +92,7 @@ def show(found: Comparison) -> None:
         if run.basis:
             output.say(f"{run.run}: {run.basis}")
     click.echo()
-    output.table(["run", "trained", "share", "steps", "seconds", "memory MiB"], costs)
+    output.table(["run", "trained", "share", "steps", "seconds", "memory MiB", "saved MB"], costs)
     if not found.recipes:
         click.echo("\nThe recipes of the runs are the same.")
         return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from finetune.cli.parameters import RecipePath, not_empty
@@ -70,6 +72,8 @@ def command(
     )
     text = jobs.write(job, scheduler=scheduler)
     missing = [f"not found here, and the job needs it: {name}" for name in jobs.missing_files(read, plugins)]
+    if scheduler != "slurm":
+        missing += _not_on_an_index(job.packages)
     for note in [*missing, *_notes(scheduler, jobs.away_from(read, Path(recipe).parent), read.training)]:
         click.echo(f"note: {note}", err=True)
     if output is None:
@@ -78,6 +82,18 @@ def command(
     if Path(output).exists():
         raise OutputExists(f"--output: {output!r} exists. Name another file, or remove it.")
     shown.page(Path(output), text)
+
+
+def _not_on_an_index(packages: Sequence[str]) -> list[str]:
+    """Return a note on each package that the machines of a cluster cannot install by its name."""
+    from finetune.wheels import is_local
+
+    return [
+        f"{package} was installed from a folder or a file. The machines of the job install it by its name: put a wheel "
+        "of it on an index that they reach, or name the wheel's address in the file."
+        for package in packages
+        if is_local(package.partition("==")[0].partition("[")[0])
+    ]
 
 
 def _notes(scheduler: str, files: list[str], training: object) -> list[str]:

@@ -18,7 +18,7 @@ from finetune.errors import BadData
 from finetune.evaluation import bootstrap, crossed, evidence, sides, verdicts
 from finetune.evaluation.sides import Side
 from finetune.interfaces import Evaluator, Record
-from finetune.recipe import options
+from finetune.recipe import as_trained, options
 from finetune.result import NON_FINITE, PREDICTIONS, Result, restore_non_finite
 
 _OURS = {"split", "index", "place", "example", "evaluation"}
@@ -44,6 +44,8 @@ class Compared:
     training_seconds: float
     """With several seeds, the mean over their runs."""
     peak_memory_mb: float
+    saved_bytes: int
+    """Size of the weights that the run saved."""
     steps: int
     seeds: Sequence[int] = ()
     """The seed of each run."""
@@ -125,6 +127,7 @@ def _compare_with_first(first: Side, side: Side, rows: _Rows) -> Compared:
         total_parameters=run.total_parameters,
         training_seconds=mean(each.training_seconds for each in side.results),
         peak_memory_mb=max(each.peak_memory_mb for each in side.results),
+        saved_bytes=max(each.saved_bytes for each in side.results),
         steps=run.steps,
         seeds=side.seeds,
         deviation=whole.deviations[rows.split].get(run.primary) if whole else None,
@@ -289,7 +292,11 @@ def require_complete(results: Sequence[Result], records: Sequence[Sequence[Recor
 
 
 def _differing(recipes: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    flat = [dict(_flat(recipe)) for recipe in recipes]
+    flat = []
+    for recipe in recipes:
+        trained = as_trained(recipe)
+        afterwards = ", ".join(trained.afterwards) or None
+        flat.append({**dict(_flat(trained.recipe)), "afterwards": afterwards})
     found = {}
     for recipe in flat:
         for key in recipe:

@@ -16,14 +16,13 @@ from finetune.errors import BadOptions, did_you_mean
 from finetune.evaluation import calibration
 from finetune.evaluation.calibration import Calibration
 from finetune.evaluation.units import unit_ids
+from finetune.evaluation.verdicts import TRAIN_SAMPLE
 from finetune.interfaces import Evaluator, Job, Predictions, Record
 from finetune.plan import Plan
 from finetune.result import as_plain, json_problem
 from finetune.training import trainer as training
 from finetune.user_code import calling
 
-SAMPLE = 500
-"""Training examples that are scored: enough to show a gap between train and the held-out splits."""
 TRIED = 8
 """Examples on which further metrics are tried before the first step."""
 
@@ -58,7 +57,7 @@ def score(prepared: Prepared, job: Job, trainer: Any, *, held_out_only: bool = F
     evaluator = job.evaluator
     parts = {split: part for split, part in prepared.features.items() if split != "train"}
     if not held_out_only:
-        parts["train"] = sample(prepared, SAMPLE, seed=prepared.plan.recipe.data_seed)
+        parts["train"] = sample(prepared, TRAIN_SAMPLE, seed=prepared.plan.recipe.data_seed)
     predictions = {
         split: training.predict(trainer, examples=part.examples, features=part.features, job=job)
         for split, part in parts.items()

@@ -27,6 +27,8 @@ LEAKED = 0.05
 NEAR = 0.15
 """A training loss that fell by less than this share of its first value is called near its start, if the head was
 random."""
+TRAIN_SAMPLE = 500
+"""Training examples that are scored: enough to show a gap between train and the held-out splits."""
 LEAST_UNITS = 20
 """Verdicts on overfitting and underfitting need at least this many independent rows: an interval from fewer is not
 reliable, and five rows that are all right have one of width 0."""
@@ -263,8 +265,8 @@ def _gap(result: Result) -> Iterator[str]:
     if split is None or train is None or here is None or bounds is None or not _is_enough(result, split):
         return
     gap = (train - here) if result.greater_is_better else (here - train)
-    outside = train > bounds["high"] if result.greater_is_better else train < bounds["low"]
-    if outside and gap > GAP * abs(train):
+    own = bounds["high"] - here if result.greater_is_better else here - bounds["low"]
+    if gap > GAP * abs(train) and gap > own * math.sqrt(1 + _size(result, split) / _scored_of_train(result)):
         yield (
             f"Overfitted: {name} is {format_score(train)} on training rows and {format_score(here)} on {split}. More "
             "data, fewer epochs, a lower learning rate, weight decay, or a strategy that trains fewer parameters can "
@@ -298,11 +300,20 @@ def _risen(result: Result) -> Iterator[str]:
         yield f"{text}. To keep the best checkpoint, set training.load_best_model_at_end: true."
 
 
+def _size(result: Result, split: str) -> int:
+    """Return how many independent rows a split has."""
+    units: int | None = result.units.get(split, {}).get("size")
+    return int(result.data_report.get(split, {}).get("kept", 0)) if units is None else units
+
+
+def _scored_of_train(result: Result) -> int:
+    """Return how many rows of train were scored: a sample has an error of its own, the larger the fewer rows it has."""
+    return max(1, min(TRAIN_SAMPLE, result.data_report.get("train", {}).get("kept", TRAIN_SAMPLE)))
+
+
 def _is_enough(result: Result, split: str) -> bool:
     """Return whether a split has enough independent rows for a verdict."""
-    units = result.units.get(split, {}).get("size")
-    size: int = result.data_report.get(split, {}).get("kept", 0) if units is None else units
-    return size >= LEAST_UNITS
+    return _size(result, split) >= LEAST_UNITS
 
 
 def _near_start(result: Result) -> Iterator[str]:

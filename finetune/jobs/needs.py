@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,21 @@ from finetune.recipe import Recipe, parts, to_mapping
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:\[([^\]]*)\])?")
 
 
-def packages(recipe: Recipe, plugins: Plugins) -> list[str]:
+def packages(recipe: Recipe | None, plugins: Plugins, own_extras: Iterable[str] = ()) -> list[str]:
     """Return what ``pip install`` needs to run a recipe: ``["finetune-kit[llm]==0.1.0"]``.
 
     Each package has the version that is installed here.
 
+    Args:
+        recipe: The recipe; None for the library alone.
+        plugins: The plugins that it names things of.
+        own_extras: Extras of finetune-kit that are needed besides.
+
     Raises:
         UnknownName: No plugin provides what the recipe names.
     """
-    extras: dict[str, set[str]] = {result.DISTRIBUTION: set()}
-    for hook, name in _names(recipe):
+    extras: dict[str, set[str]] = {result.DISTRIBUTION: set(own_extras)}
+    for hook, name in _names(recipe) if recipe is not None else ():
         catalogue = plugins.catalogues[hook]
         scheme, colon, _ = name.partition(":")
         known = name if name in catalogue.targets else f"{scheme}{colon}"
@@ -41,7 +46,7 @@ def packages(recipe: Recipe, plugins: Plugins) -> list[str]:
         for requirement in {**declared.get(EVERY, {}), **declared.get(known, {})}.values():
             package, extra = _REQUIREMENT.match(requirement).groups()  # type: ignore[union-attr]  # plugins.py checked it
             extras.setdefault(package, set()).update(extra.split(",") if extra else ())
-    if recipe.model.path.startswith(PACKAGE):
+    if recipe is not None and recipe.model.path.startswith(PACKAGE):
         module = recipe.model.path.removeprefix(PACKAGE).partition("/")[0].partition(".")[0]
         for distribution in packages_distributions().get(module, ())[:1]:
             extras.setdefault(distribution, set())

@@ -49,6 +49,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.failures import newest_checkpoint
     from finetune.folder import lock as lock_folder
     from finetune.folder import make_readable, size_of_weights
+    from finetune.jobs.needs import packages as packages_of
     from finetune.models import (
         base_model_of,
         bf16_is_fast,
@@ -66,7 +67,7 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.processes import count as count_processes
     from finetune.progress import Console, Reporter, suppress_progress_bars
     from finetune.python_objects import PythonObjects
-    from finetune.recipe import Recipe, seed_folder
+    from finetune.recipe import Recipe, as_trained, seed_folder
     from finetune.recipe import dump as dump_yaml
     from finetune.recipe import from_mapping as recipe_from_mapping
     from finetune.recipe import read as read_recipe
@@ -135,6 +136,8 @@ if TYPE_CHECKING:  # also read at run time, by `_sources`
     from finetune.training.upstream import require as require_upstream
     from finetune.trust import require as require_trust
     from finetune.user_code import calling
+    from finetune.wheels import is_local as is_local_package
+    from finetune.wheels import wheel as wheel_of
 
 __all__ = [
     "BASELINES",
@@ -178,6 +181,7 @@ __all__ = [
     "align_logits",
     "align_memory",
     "apply_search",
+    "as_trained",
     "at_level",
     "axis_panel",
     "axis_ticks",
@@ -222,6 +226,7 @@ __all__ = [
     "handled",
     "intervals",
     "is_blank",
+    "is_local_package",
     "keep_generation_options",
     "limits_of",
     "lines",
@@ -241,6 +246,7 @@ __all__ = [
     "nested_subsets",
     "newest_checkpoint",
     "optimism",
+    "packages_of",
     "pad",
     "pad_mask",
     "padding_side",
@@ -287,6 +293,7 @@ __all__ = [
     "upstream_changed",
     "verdicts",
     "visible",
+    "wheel_of",
     "within_context",
     "write_atomically",
     "write_report",

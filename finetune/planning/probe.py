@@ -23,7 +23,8 @@ from finetune.data import storage
 from finetune.data.features import Features
 from finetune.data.preparation import Prepared, prepare
 from finetune.errors import Incompatible, NoRoom
-from finetune.evaluation.scoring import SAMPLE, sample
+from finetune.evaluation.scoring import sample
+from finetune.evaluation.verdicts import TRAIN_SAMPLE
 from finetune.interfaces import Job
 from finetune.plan import Plan
 from finetune.planning import batch_size, batches, machine
@@ -221,7 +222,7 @@ def _evaluation(prepared: Prepared, job: Job, trainer: Any, reporter: Reporter) 
     per_token = times * (1 / max(_tokens(some, job), 1))
     found = {}
     for name, part in parts.items():
-        share = min(SAMPLE / len(part.examples), 1.0) if name == "train" else 1.0
+        share = min(TRAIN_SAMPLE / len(part.examples), 1.0) if name == "train" else 1.0
         found[name] = per_token * (share * _tokens(part, job))
     return found
 

@@ -16,16 +16,19 @@ from finetune.recipe.recipe import (
     to_mapping,
 )
 from finetune.recipe.strict_yaml import LARGEST, MOST_VALUES, dump, load, scalar
+from finetune.recipe.trained import AsTrained, as_trained
 
 __all__ = [
     "LARGEST",
     "MOST_VALUES",
     "SEED_FOLDER",
+    "AsTrained",
     "Choice",
     "Model",
     "Recipe",
     "Source",
     "Teacher",
+    "as_trained",
     "choose_seeds",
     "dump",
     "from_mapping",

@@ -107,6 +107,8 @@ def adapter(cls: Any) -> TypeAdapter[Any]:
 def _problem(problem: Any) -> str:
     place = ".".join(map(str, problem["loc"]))
     message = problem["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
+    if problem["type"] == "dict_type":
+        message = "this is a section of keys with values"
     given = "" if problem["type"] == "missing" or not problem["loc"] else f", not {listed([repr(problem['input'])])}"
     return f"{place}: {message}{given}" if place else message
 

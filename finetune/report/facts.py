@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from finetune.evaluation import verdicts
+from finetune.recipe import as_trained
 from finetune.result import LOG, PREDICTIONS, RECIPE, RESULT, Result
 from finetune.seeds_result import SeedsResult
 
@@ -50,14 +51,15 @@ def hyper_parameters(result: Result) -> Iterator[tuple[str, str]]:
     """Yield what a reader asks first of a run, by name: data, strategy, rate, schedule, batch, steps and cost."""
     recipe, arguments = result.recipe, {**result.arguments, **(result.recipe.get("training") or {})}
     dataset = recipe.get("dataset") or {}
-    yield "Base model", str(recipe["model"]["path"])
+    source = as_trained(recipe)
+    yield "Base model", str(source.recipe["model"]["path"])
     if isinstance(dataset.get("path"), str):
         yield "Data", dataset["path"]
     rows = [f"{counts.get('kept', 0):,} {split}" for split, counts in result.data_report.items()]
     yield "Rows", ", ".join(rows)
     trained, total = result.trainable_parameters, result.total_parameters
     if result.adopted_from is None:
-        yield "Strategy", _strategy(recipe["strategy"])
+        yield "Strategy", ", ".join([_strategy(source.recipe["strategy"]), *source.afterwards])
         yield "Trained parameters", f"{trained:,} ({verdicts.format_percent(trained, total)})"
     else:
         yield "Adopted from", result.adopted_from

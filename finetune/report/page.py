@@ -59,6 +59,7 @@ def page(result: Result, *, links: str = "") -> str:
         .get_template("report.html")
         .render(
             result=result,
+            trained=recipes.as_trained(result.recipe),
             split=split,
             name=facts.name_of(result),
             started=facts.started(result),

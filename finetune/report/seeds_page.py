@@ -36,6 +36,7 @@ def render(result: SeedsResult, *, links: str = "") -> str:
         .get_template("seeds.html")
         .render(
             result=result,
+            trained=recipes.as_trained(result.recipe),
             split=split,
             name=PurePosixPath(str(result.recipe.get("output") or "")).name,
             headline=_headline(result, split) if known and split else None,

@@ -18,6 +18,7 @@ import finetune
 from finetune.errors import Incompatible, OutputExists
 from finetune.interfaces import Record
 from finetune.kit import (
+    LOG,
     RECIPE,
     Reporter,
     Result,
@@ -129,7 +130,7 @@ def export(
         place.mkdir()  # with the mode of other folders, which `tempfile` would not give
     try:
         with reporter.phase(f"write {format}"):
-            _write(source, exported_from, chosen, place)
+            _write(source, exported_from, chosen, place, output)
         found = _prove(source, chosen, to_score, place, tolerance=tolerance, calibrate=calibrate, reporter=reporter)
         result = found.finish(output)
         if output.exists():
@@ -184,7 +185,7 @@ def _calibration(source: Any, size: int, reporter: Reporter) -> list[Mapping[str
     return [dict(batch) for batch in inference.batches(made, size=1)]
 
 
-def _write(source: Any, exported_from: Source, chosen: Format, place: Path) -> None:
+def _write(source: Any, exported_from: Source, chosen: Format, place: Path, output: Path) -> None:
     """Write the model, its tokenizer, and the recipe and the result with which the folder is loaded."""
     files = list(chosen.write(exported_from, place))
     source.tokenizer.save_pretrained(place)
@@ -193,12 +194,15 @@ def _write(source: Any, exported_from: Source, chosen: Format, place: Path) -> N
     strategy = {
         "name": f"{RuntimeStrategy.__module__}:{RuntimeStrategy.__name__}",
         "runtime": chosen.runtime,
+        "format": chosen.name,
         "trained_by": dict(recipe["strategy"]),
         "trained_on": dict(recipe["model"]),
         "unpickles": pickle_name(place / PT2) if PT2 in files else None,
     }
-    recipe |= {"strategy": strategy}
+    recipe |= {"strategy": strategy, "output": str(output)}
     write_atomically(place / RECIPE, dump_yaml(recipe))
+    if (log := Path(source.place) / LOG).is_file():
+        shutil.copyfile(log, place / LOG)
     replace(
         source.result,
         recipe=recipe,

@@ -17,6 +17,7 @@ from finetune.kit import (
     RECIPE,
     Result,
     SeedsResult,
+    as_trained,
     discover,
     dump_yaml,
     rebuild,
@@ -169,9 +170,8 @@ def tags(result: Result) -> list[str]:
 
 
 def strategy_of(result: Result | SeedsResult) -> str:
-    """Return the name of the strategy that trained a run; a merged model has it under `trained_by`."""
-    section = result.recipe["strategy"]
-    return str(section.get("trained_by", section)["name"])
+    """Return the name of the strategy that trained a run, or the model of a merged or exported folder."""
+    return str(as_trained(result.recipe).recipe["strategy"]["name"])
 
 
 def eval_results(result: Result) -> Iterator[EvalResult]:
@@ -376,16 +376,16 @@ def reproduction(result: Result | SeedsResult, facts: Facts) -> str:
     if isinstance(result, Result) and result.adopted_from is not None:
         return ""
     versions = ", ".join(f"{name} {version}" for name, version in result.environment["versions"].items())
-    strategy = result.recipe["strategy"]
-    model, command = dict(result.recipe["model"]), "`finetune train recipe.yaml` with this recipe"
-    if "trained_by" in strategy:  # merged
-        model = dict(strategy.get("trained_on") or model)
-        command = f"{command}, and then `finetune merge run`"
-        strategy = strategy["trained_by"]
+    trained = as_trained(result.recipe)
+    model, command = dict(trained.recipe["model"]), "`finetune train recipe.yaml` with this recipe"
+    for done in trained.afterwards:
+        _, is_exported, form = done.partition("exported as ")
+        then = f"finetune export run exported --format {form}" if is_exported else "finetune merge run"
+        command = f"{command}, and then `{then}`"
     stated = facts.fields.get("base_model")
     if stated and model["path"].startswith(("/", "./", "~")):
         model["path"] = stated  # a folder of this machine does not help a reader
-    recipe = dump_yaml({**dict(result.recipe), "model": model, "strategy": strategy, "output": "run"})
+    recipe = dump_yaml({**trained.recipe, "model": model, "output": "run"})
     return (
         f"Run {command}, on Python {plain(result.environment['python'])} with "
         f"{plain_paragraphs(versions)}.\n\n{fenced(recipe, 'yaml')}"

@@ -18,6 +18,7 @@ import finetune
 from finetune.errors import Incompatible, OutputExists, TrainingFailed
 from finetune.interfaces import Strategy, Task
 from finetune.kit import (
+    LOG,
     PREDICTIONS,
     RECIPE,
     Result,
@@ -39,7 +40,7 @@ TOLERANCE = 1e-5
 """Greatest allowed change of an output by the merge in float32, relative to the greatest output."""
 ROUNDING: Mapping[str, float] = {"float32": TOLERANCE, "bfloat16": 0.125, "float16": 0.0156}
 """Data type → greatest allowed change of an output by rounding the weights to it: 32 times the error of one number."""
-COPIED = (PREDICTIONS, "README.md", "report.html")
+COPIED = (PREDICTIONS, LOG, "README.md", "report.html")
 """Files of a run that hold for the merged model as well."""
 
 
@@ -285,7 +286,7 @@ def write_record(finished: Result, run: Path, output: Path, *, model: Mapping[st
         "trained_by": dict(finished.recipe["strategy"]),
         "trained_on": dict(finished.recipe["model"]),
     }
-    recipe = {**finished.recipe, "model": model, "strategy": strategy}
+    recipe = {**finished.recipe, "model": model, "strategy": strategy, "output": str(output)}
     write_atomically(output / RECIPE, dump_yaml(recipe))
     note = f"merged from {run.name}: the adapter is part of the weights"
     record = replace(

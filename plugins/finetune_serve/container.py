@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,15 @@ from importlib.resources import files
 from pathlib import Path
 
 from finetune.errors import BadOptions, OutputExists
-from finetune.kit import RESULT, discover, write_atomically
+from finetune.kit import (
+    RESULT,
+    discover,
+    is_local_package,
+    packages_of,
+    recipe_from_mapping,
+    wheel_of,
+    write_atomically,
+)
 
 NAMES = ("Dockerfile", "compose.yaml", ".dockerignore", "requirements.txt")
 """The files."""
@@ -25,7 +32,8 @@ WEIGHTS = ("*.safetensors", "*.onnx", "*.xml", "*.pt2")
 _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "peft", "trl", "fastapi", "uvicorn")
 _RUNTIMES = ("onnx", "onnxruntime", "openvino")
 """Libraries whose versions are those of this machine, where the model was tried."""
-_EXTRA = re.compile(r"\[(\w+)\]")
+WHEELS = "packages"
+"""The folder with packages that are on no index."""
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 """Where PyTorch is without the libraries of GPUs, which are several gigabytes."""
 
@@ -52,7 +60,8 @@ def write(folder: Path, run: Path, *, overwrite: bool = False, options: Mapping[
 
     Raises:
         OutputExists: A file exists.
-        BadOptions: The run is not in the same tree as the folder, or its base model is not in the run.
+        BadOptions: The run is not in the same tree as the folder, or its base model is not in the run; or a package is
+            on no index and has compiled files.
     """
     if not overwrite:
         for name in NAMES:
@@ -76,7 +85,7 @@ def write(folder: Path, run: Path, *, overwrite: bool = False, options: Mapping[
     write_atomically(folder / "Dockerfile", _filled("dockerfile.txt", values))
     write_atomically(folder / "compose.yaml", _filled("compose.txt", values))
     write_atomically(folder / ".dockerignore", _filled("dockerignore.txt", values))
-    write_atomically(folder / "requirements.txt", requirements(run))
+    _write_requirements(folder, run)
     return Written(folder=folder, model=model, context=context)
 
 
@@ -110,31 +119,42 @@ def _require_whole(run: Path) -> None:
         raise BadOptions(f"--dockerfile: {str(run)!r} holds no weights ({', '.join(WEIGHTS)}). Name a finished run.")
 
 
-def requirements(run: Path) -> str:
-    """Return the packages of the image, with the versions of this machine."""
+def packages(run: Path) -> list[str]:
+    """Return the packages of finetune and its plugins that serve a run: ``["finetune-kit[serve]==0.1.0"]``."""
+    file = run / RESULT
+    content = json.loads(file.read_text(encoding="utf-8"))["recipe"] if file.is_file() else None
+    recipe = None
+    if content is not None:
+        recipe = recipe_from_mapping({**content, "model": {"path": str(run)}})  # its own weights, not the base model
+    return packages_of(recipe, discover(), ["serve", "export"] if (run / EXPORTED).is_file() else ["serve"])
+
+
+def versions(run: Path) -> list[str]:
+    """Return the libraries of the image, with the versions of this machine."""
     lines = []
     for name in (*_LIBRARIES, *(_RUNTIMES if (run / EXPORTED).is_file() else ())):
         try:
             lines.append(f"{name}=={version(name).partition('+')[0]}")
         except PackageNotFoundError:
             continue
-    return "\n".join([f"finetune-kit[{','.join(extras(run))}]=={version('finetune-kit')}", *lines]) + "\n"
+    return lines
 
 
-def extras(run: Path) -> list[str]:
-    """Return the extras that the task and the strategy of a run need, and that of the server."""
-    file = run / RESULT
-    recipe = json.loads(file.read_text(encoding="utf-8"))["recipe"] if file.is_file() else {}
-    plugins = discover()
-    found = {"serve", "export"} if (run / EXPORTED).is_file() else {"serve"}
-    for hook, name in (("tasks", recipe.get("task")), ("strategies", (recipe.get("strategy") or {}).get("name"))):
-        target = plugins.catalogues[hook].targets.get(str(name))
-        place = str(getattr(target, "preprocessor", target)).partition(":")[0].partition(".")[0]
-        for plugin, declared in plugins.requirements.items():
-            if getattr(plugins.manager.get_plugin(plugin), "__name__", None) == place:
-                needed = {**declared.get("*", {}), **declared.get(str(name), {})}
-                found |= {part for package in needed.values() for part in _EXTRA.findall(package)}
-    return sorted(found)
+def _write_requirements(folder: Path, run: Path) -> None:
+    """Write requirements.txt, and a wheel of each package that was not installed from an index."""
+    lines, wheels = [], {}
+    for needed in packages(run):
+        wanted = needed.partition("==")[0]
+        package = wanted.partition("[")[0]
+        if is_local_package(package):
+            name, content = wheel_of(package)
+            wheels[name] = content
+            needed = f"{wanted} @ file:///srv/{WHEELS}/{name}"
+        lines.append(needed)
+    (folder / WHEELS).mkdir(exist_ok=True)
+    for name, content in wheels.items():
+        write_atomically(folder / WHEELS / name, content)
+    write_atomically(folder / "requirements.txt", "\n".join([*lines, *versions(run)]) + "\n")
 
 
 def _filled(name: str, values: Mapping[str, str]) -> str:

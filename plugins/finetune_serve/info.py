@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import finetune
 from finetune.interfaces import Preprocessor, Values
+from finetune.kit import as_trained
 from finetune_serve.limits import Limits
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def info(model: FineTuned, limits: Limits, *, chats: bool) -> dict[str, Any]:
     return {
         "task": recipe.task,
         "summary": model.plan.task.summary,
-        "strategy": recipe.strategy.name if recipe.strategy and model.was_trained_here else None,
+        "strategy": as_trained(model.result.recipe).strategy if model.was_trained_here else None,
         "base_model": recipe.model.path,
         "fingerprint": model.fingerprint(),
         "seed": recipe.seed,

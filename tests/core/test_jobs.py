@@ -325,7 +325,15 @@ def test_the_file_is_printed_or_written_and_nothing_is_replaced(project: Path) -
     assert again.exit_code == 2 and "exists" in again.stderr and Path("job.sbatch").read_text() == before
 
 
-def test_what_another_machine_lacks_is_listed(project: Path) -> None:
+def test_a_package_that_no_index_has_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finetune.wheels.is_local", lambda package: package == "finetune-kit")
+    noted = run("--for", "skypilot").stderr
+    assert noted.startswith("note: finetune-kit") and "was installed from a folder" in noted
+    assert run("--for", "slurm").stderr == "", "it uses the Python that runs"
+
+
+def test_what_another_machine_lacks_is_listed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finetune.wheels.is_local", lambda package: False)
     done = run("--for", "kubernetes", "evaluator.name=job_evaluator:Mine")
     assert done.stderr == "note: copy into the volume, under the same paths: base, data.csv, job_evaluator.py\n"
     assert run("--for", "skypilot", f"card.description='{'a.b' * 200}'").stderr == ""

@@ -64,6 +64,7 @@ LAYERS = (
         "teachers",
         "elsewhere",
         "runtimes",
+        "wheels",
         "cleaning",
         "jobs",
         "prediction",

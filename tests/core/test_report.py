@@ -178,6 +178,10 @@ def test_a_validation_loss_that_rises_is_called_overfitted(runs: list[Path]) -> 
     sentences = list(verdicts.fit(replace(result, log=falling, scores=apart, intervals=bounds)))
     assert sentences[0].startswith("Overfitted"), sentences
     assert not any("Train longer" in sentence for sentence in sentences), "more of what overfits is no cure"
+    near = replace(
+        result, log=[], scores={"train": {result.primary: 0.61}, split: {result.primary: 0.5}}, intervals=bounds
+    )
+    assert not any("Overfitted" in sentence for sentence in verdicts.fit(near)), "the rows of train are a sample, too"
     flat = [{"step": step, "loss": 0.5, "eval_loss": 0.5} for step in range(1, 21)]
     with_head = replace(result, log=flat, newly_initialized=[])
     assert not any("loss" in sentence for sentence in verdicts.fit(with_head))

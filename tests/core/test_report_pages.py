@@ -315,7 +315,7 @@ def every_page() -> dict[str, str]:
     bounds = {"low": 0.1, "high": 0.3}
     runs = [
         Compared(run=f"runs/{name}", score=0.5, interval=bounds, difference=difference, verdict=verdict, steps=1,
-                 trainable_parameters=1, total_parameters=2, training_seconds=1.0, peak_memory_mb=1.0)
+                 trainable_parameters=1, total_parameters=2, training_seconds=1.0, peak_memory_mb=1.0, saved_bytes=1)
         for name, difference, verdict in (("a", None, "first"), ("b", {"value": 0.2, **bounds}, "better"),
                                           ("c", {"value": 0.01, "low": -0.1, "high": 0.1}, "inconclusive"))
     ]  # fmt: skip

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from click.testing import CliRunner, Result
 
 from finetune.cli import main
 from finetune_serve import container
+
+_READ = {"capture_output": True, "text": True, "check": True}
 
 
 def serve(*arguments: object, code: int = 0) -> Result:
@@ -66,10 +69,54 @@ def test_the_files_build_in_the_folder_that_holds_the_run(run: Path, tmp_path: P
 def test_packages_have_the_versions_of_this_machine_and_the_extras_of_the_run(run: Path, chats: Path) -> None:
     import torch
 
-    lines = container.requirements(run).splitlines()
-    assert lines[0].startswith("finetune-kit[serve]==") and f"torch=={torch.__version__.partition('+')[0]}" in lines
-    assert all(re.fullmatch(r"[\w.\[\],-]+==[\w.]+", line) for line in lines)
-    assert container.extras(chats) == ["llm", "serve"]
+    assert container.packages(run) == [f"finetune-kit[serve]=={version('finetune-kit')}"]
+    assert container.packages(chats)[0].startswith("finetune-kit[llm,serve]==")
+    lines = container.versions(run)
+    assert f"torch=={torch.__version__.partition('+')[0]}" in lines
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
+
+
+def test_a_package_that_is_on_no_index_travels_as_a_wheel(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pip installs what was written, and the command of the copy starts."""
+    monkeypatch.setattr(container, "is_local_package", lambda package: package == "finetune-kit")
+    serve(run, "--dockerfile", tmp_path / "deploy")
+    (wheel,) = (tmp_path / "deploy" / "packages").iterdir()
+    first = (tmp_path / "deploy" / "requirements.txt").read_text().splitlines()[0]
+    assert first == f"finetune-kit[serve] @ file:///srv/packages/{wheel.name}"
+    there = tmp_path / "there"
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(there),
+        str(wheel),
+    ]
+    subprocess.run(pip, check=True)
+    code = "import finetune, finetune_serve; from importlib.metadata import entry_points as e; "
+    code += "print(finetune.__file__, finetune_serve.__file__, len(e(group='finetune')) > 10)"
+    shown = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(there)}, cwd=there, **_READ
+    )  # type: ignore[call-overload]
+    assert shown.stdout.split() == [
+        str(there / "finetune/__init__.py"),
+        str(there / "finetune_serve/__init__.py"),
+        "True",
+    ]
+    assert (there / "finetune_serve" / "dockerfile.txt").is_file()
+
+
+def test_a_package_of_an_index_is_named(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(container, "is_local_package", lambda package: False)
+    serve(run, "--dockerfile", tmp_path / "deploy")
+    assert not any((tmp_path / "deploy" / "packages").iterdir())
+    assert (tmp_path / "deploy" / "requirements.txt").read_text().startswith("finetune-kit[serve]==")
 
 
 def test_an_exported_model_is_served_with_its_runtime(tmp_path: Path) -> None:
@@ -77,10 +124,8 @@ def test_an_exported_model_is_served_with_its_runtime(tmp_path: Path) -> None:
     exported.mkdir()
     for name in ("export.json", "model.onnx"):
         (exported / name).write_text("{}")
-    container.write(tmp_path / "deploy", exported)
-    lines = (tmp_path / "deploy" / "requirements.txt").read_text().splitlines()
-    assert lines[0].startswith("finetune-kit[export,serve]==")
-    assert any(line.startswith("onnxruntime==") for line in lines)
+    assert container.packages(exported)[0].startswith("finetune-kit[export,serve]==")
+    assert any(line.startswith("onnxruntime==") for line in container.versions(exported))
 
 
 def test_files_are_not_replaced(run: Path, tmp_path: Path) -> None:
