@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from finetune import gguf
 from finetune.errors import BadRecipe, Incompatible
 from finetune.folder import file_sha256
 from finetune.models import INDEX, PACKAGE, WEIGHTS, locate, locate_tokenizer
@@ -44,17 +45,19 @@ Files = Mapping[str, Mapping[str, str]]
 
 
 def describe(model: Model) -> dict[str, Any]:
-    """Return what a run records of its base model: ``path``, and the ``files`` of model and ``tokenizer``.
+    """Return what a run records of its base model: ``path``, the ``files`` of model and ``tokenizer``, and ``gguf``.
 
     Files that cannot be found, such as weights under another name, are left out.
     """
     folder, tokenizer = locate(model), locate_tokenizer(model)
     revision = model.revision if tokenizer == folder else None
-    return {
+    described = {
         "path": folder,
         "files": _digests(_model_files(folder, model.revision)),
         "tokenizer": _digests(_existing(TOKENIZER, tokenizer, revision)),
     }
+    origin = gguf.record(Path(folder))
+    return {**described, "gguf": origin} if origin else described
 
 
 def describe_tokenizer(directory: Path) -> dict[str, Any]:
@@ -196,6 +199,8 @@ def check_place(model: Model) -> None:
             f"model: {path!r} holds no base model: it has no {CONFIGS[0]}. Name another folder with --base."
         )
     if path and (path.startswith(PACKAGE) or not looks_local or folder.is_dir()):
+        return
+    if gguf.is_one(path) and folder.is_file():
         return
     raise BadRecipe(
         f"model: the base model of the run is not in {path!r} any more. If it is in another place, name it with --base "

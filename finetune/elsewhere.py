@@ -13,7 +13,7 @@ import transformers
 from safetensors import safe_open
 
 from finetune import base as bases
-from finetune import models
+from finetune import gguf, models
 from finetune import plan as plans
 from finetune import recipe as recipes
 from finetune.errors import BadOptions, BadRecipe, FinetuneError, Incompatible, listed
@@ -67,6 +67,8 @@ def is_one(place: str | Path) -> bool:
     A place that does not exist can still be a model: an id of the Hub, or a folder in an installed package.
     """
     folder = Path(place).expanduser()
+    if gguf.is_one(str(place)):
+        return not folder.is_dir()
     if not folder.exists():
         return not str(place).startswith(("/", ".", "~"))
     holds_one = any((folder / name).is_file() for name in (CONFIG, bases.ADAPTER))
@@ -101,7 +103,7 @@ def find(
     place, adapter = str(place), None
     folder = Path(place).expanduser()
     _refuse_checkpoints(folder)
-    if not folder.is_dir() and task is None and ":" not in place:
+    if not folder.is_dir() and task is None and ":" not in place and not gguf.is_one(place):
         raise BadRecipe(
             f"there is no folder {place!r}. For a model of the Hub with this name, say what it does: --task (in "
             "Python: task=…)."
@@ -240,7 +242,7 @@ def _strategy_for(settings: Mapping[str, Any], folder: Path, plugins: Plugins) -
     kind = settings.get("peft_type")
     raise Incompatible(
         f"{str(folder)!r} holds an adapter of the kind {kind!r}, and no installed strategy loads it. Adapters of PEFT "
-        "need finetune-kit[peft]; of these, LORA, IA3, LN_TUNING, PREFIX_TUNING, PROMPT_TUNING and P_TUNING are known."
+        "need finetune-kit[peft]; the page “PEFT's types” has those that are known."
     )
 
 
@@ -352,6 +354,8 @@ def _tokenizer(model: Model, adapter: Path | None) -> Any:
 def _notes(plan: Plan, adapter: Path | None, *, asked: bool) -> list[str]:
     """Return what a user must know who takes the model for a run."""
     notes = ["no run of finetune made this model: its training data, its scores and its label order were not checked"]
+    if gguf.is_one(plan.model.path):
+        notes += gguf.sentences(gguf.record(Path(models.locate(plan.model))))
     if not asked:
         notes.append(f"the task is {plan.recipe.task}, as the files of the model say")
     labels = getattr(plan.preprocessor, "labels", None)

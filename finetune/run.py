@@ -15,7 +15,19 @@ import transformers
 from transformers import EarlyStoppingCallback, set_seed
 
 from finetune import base as bases
-from finetune import failures, folder, kept_layers, models, processes, report, secrets, seed_folders, teachers, tracking
+from finetune import (
+    failures,
+    folder,
+    gguf,
+    kept_layers,
+    models,
+    processes,
+    report,
+    secrets,
+    seed_folders,
+    teachers,
+    tracking,
+)
 from finetune import result as results
 from finetune.data import feature_stream, lengths
 from finetune.data.feature_stream import FeatureStream
@@ -217,6 +229,7 @@ def _run(
             with training_arguments.upstream_refusals(trainer):
                 trainer.train(resume_from_checkpoint=ready.checkpoint)
         callbacks.raise_if_paused(trainer)
+        training.settle(trainer)
         averaged: Mapping[str, Any] = {}
         if averaging.is_on(ready.job.arguments):
             with reporter.phase("average the best checkpoints"):
@@ -386,6 +399,7 @@ def prepare_training(prepared: Prepared, reporter: Reporter) -> tuple[TrainingSe
     notes = [*upstream.unsupported(), *feature_stream.notes(prepared.examples, plan.recipe.dataset)]
     if chosen := rates.choose(plan.recipe, plan.task, plan.strategy, folder=plan.model.path):
         notes.append(f"learning rate {chosen.training['learning_rate']:g}: {chosen.source}")
+    notes += gguf.sentences(described.get("gguf", {}))
     notes += kept_layers.sentences(loaded.kept_layers)
     notes += teacher.notes if teacher is not None else ()
     notes += plan.strategy.notes(job.model)

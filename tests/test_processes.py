@@ -64,7 +64,9 @@ def test_two_processes_train_on_the_rows_of_one_and_resume_to_the_bit(
     examples = [[json.loads(line)["example"] for line in each] for each in lines]
     assert examples[0] == examples[1] and len(examples[0]) == 21
     again = command.call(["evaluate", str(two), "--split", "test", "--json"])
-    assert json.loads(again.output[again.output.index("{") :]) == pytest.approx(together["scores"]["test"], rel=1e-4)
+    assert json.loads(again.output[again.output.index("{") :])["scores"] == pytest.approx(
+        together["scores"]["test"], rel=1e-4
+    )
     resumed.mkdir()
     shutil.copytree(two / f"checkpoint-{STEPS // 2}", resumed / f"checkpoint-{STEPS // 2}")
     shutil.copy(two / "recipe.yaml", resumed)
@@ -100,7 +102,7 @@ def test_the_best_model_is_chosen_by_scores_of_all_rows(bases: Any, tmp_path: Pa
     evaluated = [entry for entry in result(tmp_path / "run")["log"] if "eval_loss" in entry]
     assert len(evaluated) == 2
     alone = command.call(["evaluate", str(tmp_path / "run"), "--split", "validation", "--json"])
-    scores = json.loads(alone.output[alone.output.index("{") :])
+    scores = json.loads(alone.output[alone.output.index("{") :])["scores"]
     best = min(evaluated, key=lambda entry: entry["eval_loss"])
     assert {name: best[f"eval_{name}"] for name in scores} == pytest.approx(scores, rel=1e-4, nan_ok=True)
 

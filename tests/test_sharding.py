@@ -161,7 +161,7 @@ def test_the_best_model_is_read_back_and_another_number_of_processes_goes_on(bas
     succeed(train(content, 2))
     evaluated = [entry for entry in result(output)["log"] if "eval_loss" in entry]
     alone = command.call(["evaluate", str(output), "--split", "validation", "--json"])
-    scores = json.loads(alone.output[alone.output.index("{") :])
+    scores = json.loads(alone.output[alone.output.index("{") :])["scores"]
     best = min(evaluated, key=lambda entry: entry["eval_loss"])
     assert {name: best[f"eval_{name}"] for name in scores} == pytest.approx(scores, rel=1e-4, nan_ok=True)
 

@@ -10,12 +10,14 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 
 import click
 
 from finetune import __version__, failures, processes, secrets
 from finetune.characters import visible
+from finetune.cli.parameters import AS_JSON
 from finetune.descriptions import summary
 from finetune.errors import BadData, FinetuneError, Interrupted, ProcessFailed, did_you_mean
 from finetune.plugins import Catalogue, discover
@@ -136,12 +138,24 @@ def show(error: FinetuneError) -> None:
         click.echo(text, err=True)
 
 
+def _show_as_json(error: FinetuneError) -> None:
+    """Print an error to standard output as one JSON object, for a command with `--json`."""
+    from finetune.cli.output import as_json
+
+    content = {"error": visible(str(error)), "kind": type(error).__name__, "exit_code": error.exit_code}
+    if isinstance(error, BadData):
+        content |= {"findings": [asdict(finding) for finding in error.findings], "counts": error.counts}
+    as_json(content)
+
+
 def _end(ctx: click.Context, error: FinetuneError) -> None:
     """Print an error, and end the command with its exit code."""
     if isinstance(error, Interrupted):
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # another Ctrl-C ends the process; it has nothing left to say
-    with suppress(OSError):  # standard error can be closed, or on a full disk
+    with suppress(OSError):  # a stream can be closed, or on a full disk
         show(error)
+        if ctx.meta.get(AS_JSON) and processes.is_main():
+            _show_as_json(error)
     _flush()
     ctx.exit(error.exit_code)
 

@@ -16,7 +16,7 @@ from finetune.cli import parameters, recipes
 )
 @parameters.cache
 @parameters.trust_code
-@click.option("--json", "as_json", is_flag=True, help="Print the data report as JSON.")
+@parameters.as_json("Print the data report as JSON.")
 @parameters.loudness
 def command(call: recipes.Call, samples: int, cache: Path | None, as_json: bool, quiet: bool) -> None:
     """Check the data of RECIPE as `train` does, without loading a model.
@@ -27,7 +27,6 @@ def command(call: recipes.Call, samples: int, cache: Path | None, as_json: bool,
     from dataclasses import asdict
 
     from finetune.cli import output
-    from finetune.errors import BadData
     from finetune.plugins import add_recipe_folder, discover
 
     given = call.read()
@@ -42,15 +41,9 @@ def command(call: recipes.Call, samples: int, cache: Path | None, as_json: bool,
         from finetune.evaluation.forgetting import require_general_text
         from finetune.recipe.options import describe
 
-    try:
-        plan = plans.make(read, discover())
-        require_general_text(read.general_text)
-        prepared = preparation.prepare(plan, reporter=output.reporter(quiet=quiet), cache=cache)
-    except BadData as error:
-        if as_json:
-            findings = [asdict(finding) for finding in error.findings]
-            output.as_json({"error": str(error), "findings": findings, "counts": error.counts})
-        raise
+    plan = plans.make(read, discover())
+    require_general_text(read.general_text)
+    prepared = preparation.prepare(plan, reporter=output.reporter(quiet=quiet), cache=cache)
     found = prepared.examples
     notes = feature_stream.notes(found, read.dataset)
     features = prepared.features["train"].features

@@ -22,7 +22,7 @@ WORKS = "Predict, evaluate, report, compare, card, push and merge work as before
 @click.option(
     "--all", "everything", is_flag=True, help="Also free the checkpoint from which an unfinished run can be resumed."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@parameters.as_json("Print JSON.")
 def command(runs: tuple[str, ...], yes: bool, keep_weights: bool, everything: bool, as_json: bool) -> None:
     """Free the space that checkpoints and leftovers of a RUN take.
 

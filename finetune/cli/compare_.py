@@ -21,7 +21,7 @@ NOT_BETTER = 3
 @click.option("--split", callback=not_empty, help="Split to compare on. Default: test if it exists, else validation.")
 @parameters.modules
 @parameters.trust_code
-@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+@parameters.as_json("Print the comparison as JSON.")
 @click.option(
     "--html",
     type=click.Path(dir_okay=False),

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from finetune.cli import parameters
+
 if TYPE_CHECKING:
     from finetune.plugins import Plugins
 
 
 @click.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@parameters.as_json("Print JSON.")
 def command(as_json: bool) -> None:
     """Show what is installed, the hardware, and what would not work."""
     from finetune.cli import output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,7 +41,7 @@ from finetune.cli import parameters
 )
 @parameters.answering
 @parameters.blocks
-@click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
+@parameters.as_json("Print the scores, their intervals and what was scored as JSON.")
 @parameters.loudness
 def command(
     run: str,
@@ -91,6 +92,6 @@ def command(
         **options,
     )
     if as_json:
-        output.as_json(found.scores)
+        output.as_json(asdict(found))
         return
     output.evaluated(found)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from finetune.cli import parameters
 from finetune.descriptions import summary
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ CORE_READERS: dict[str, Any] = {
 
 
 @click.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@parameters.as_json("Print JSON.")
 def command(as_json: bool) -> None:
     """List what is installed, by kind, and which plugin brought it.
 

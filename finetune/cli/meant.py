@@ -92,7 +92,7 @@ def run_folder(path: str, *, command: str) -> str:
         BadOptions: It is a recipe, data, or another file.
     """
     expanded = Path(path).expanduser() if path else Path(path)
-    if not expanded.is_file():
+    if not expanded.is_file() or expanded.suffix.lower() == ".gguf":  # a model in one file
         return str(expanded) if path else path
     shown = shlex.quote(path)
     if expanded.parent != Path() and is_run(expanded.parent):

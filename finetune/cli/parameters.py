@@ -90,6 +90,27 @@ def loudness(command: Command) -> Command:
     return command
 
 
+AS_JSON = "finetune.json"
+"""Key of a context whose command was asked for JSON: an error of it is printed as JSON, too."""
+
+
+def _ask_for_json(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    context.find_root().meta[AS_JSON] = value
+    return value
+
+
+def as_json(what: str) -> Callable[[Command], Command]:
+    """Return the option `--json`, whose argument is `as_json`.
+
+    If the command ends with an error of finetune, standard output has one JSON object: ``error`` (the message),
+    ``kind`` (the class), ``exit_code``, and for data also ``findings`` and ``counts``.
+
+    Args:
+        what: The help: ``Print the scores as JSON.``
+    """
+    return click.option("--json", "as_json", is_flag=True, is_eager=True, callback=_ask_for_json, help=what)
+
+
 task = click.option(
     "--task",
     callback=not_empty,
@@ -243,6 +264,7 @@ __all__ = [
     "RunPath",
     "accept_changes",
     "answering",
+    "as_json",
     "base",
     "blocks",
     "cache",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.option("--gpu", help="Compute the memory on this GPU instead: h100-80gb. An unknown name lists all.")
 @click.option("--gpus", type=click.IntRange(min=1), help="How many of them.  [default: 1]")
 @parameters.trust_code
-@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+@parameters.as_json("Print the plan as JSON.")
 @parameters.loudness
 def command(call: recipes.Call, gpu: str | None, gpus: int | None, as_json: bool, quiet: bool) -> None:
     """Say how long RECIPE trains and how much memory it needs, before it trains.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from finetune.cli import names
+from finetune.cli import names, parameters
 from finetune.cli.list_ import installed
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Entry:
 
 @click.command("show")
 @click.argument("name", shell_complete=names.complete_any)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@parameters.as_json("Print JSON.")
 @click.pass_context
 def command(ctx: click.Context, name: str, as_json: bool) -> None:
     """Show the documentation of NAME and of its options.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--processes", type=click.IntRange(min=1), help="Train in this many processes, one for each GPU.")
 @parameters.cache
 @parameters.trust_code
-@click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
+@parameters.as_json("Print the whole result as JSON.")
 @parameters.loudness
 def command(
     call: recipes.Call,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from finetune import kept_layers, limits
+from finetune import gguf, kept_layers, limits
 from finetune.result import BASE_MODEL
 
 if TYPE_CHECKING:
@@ -193,8 +193,8 @@ def early_stop(result: Result) -> Iterator[str]:
 
 
 def origin(result: Result) -> Iterator[str]:
-    """Yield of which layers a smaller model was made, and from which teacher it learned."""
-    for sentence in kept_layers.sentences(result.kept_layers):
+    """Yield of which file and layers the model was made, and from which teacher it learned."""
+    for sentence in (*gguf.sentences(result.base.get("gguf", {})), *kept_layers.sentences(result.kept_layers)):
         yield f"{sentence[0].upper()}{sentence[1:]}."
     found = result.teacher
     if not found:

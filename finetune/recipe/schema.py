@@ -77,7 +77,7 @@ def of_class(cls: type, *, name: str | None = None) -> dict[str, Any]:
     if name is not None:
         content.setdefault("properties", {})["name"] = {"const": name}
         content["required"] = ["name", *content.get("required", [])]
-    content["additionalProperties"] = False
+    content["additionalProperties"] = hasattr(cls, options.FURTHER)
     return content
 
 

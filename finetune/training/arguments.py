@@ -153,6 +153,12 @@ OPTIMIZERS: Mapping[str, tuple[str, str]] = {
     "stable_adamw": ("optimi", "torch-optimi"),
 }
 """Values of `optim` that need a library → its module, and what ``pip install`` takes."""
+UNSAVED = ("galore_", "apollo_")
+"""Beginnings of the values of `optim` whose state holds Python objects, or is kept outside the optimizer.
+
+Measured with galore-torch 1.0 and apollo-torch 1.0.3: their checkpoints cannot be read as data alone, and those of
+`galore_adamw_layerwise` lack the state, so that a resumed run would go another way.
+"""
 
 
 TRAINERS = (
@@ -160,6 +166,20 @@ TRAINERS = (
     "torch.optim", "trl.", "accelerate.",
 )  # fmt: skip
 """How the names of the modules begin that refuse options of training."""
+
+
+def _check_resumable(training: Mapping[str, Any]) -> None:
+    """Check that a run whose optimizer no checkpoint can hold saves none.
+
+    Raises:
+        BadOptions: It would.
+    """
+    optimizer = str(training.get("optim"))
+    if optimizer.startswith(UNSAVED) and training.get("save_strategy") != "no":
+        raise BadOptions(
+            f"training: the state of 'optim': {optimizer!r} cannot be read from a checkpoint without running code, so "
+            "the run could not be resumed. Set save_strategy: 'no'."
+        )
 
 
 def check_arguments(cls: type, training: Mapping[str, Any]) -> None:
@@ -171,6 +191,7 @@ def check_arguments(cls: type, training: Mapping[str, Any]) -> None:
     known = {f.name: f for each in (cls, *OUR_OPTIONS) for f in dataclasses.fields(each) if f.init}
     hints = {name: hint for each in (cls, *OUR_OPTIONS) for name, hint in typing.get_type_hints(each).items()}
     _check_length(training)
+    _check_resumable(training)
     for name, value in training.items():
         where = f"training: {name!r}"
         if name in OURS:

@@ -436,6 +436,7 @@ class PatchedTrainer(Trainer):
                 super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
+        settle(self)  # or else it would change the weights of the checkpoint later
         best = Path(str(self.state.best_model_checkpoint))
         if self.strategy is None or not self.strategy.read_checkpoint(self.model, best):
             with _naming_checkpoint(str(best)):
@@ -606,6 +607,20 @@ def _can_read_shortest(built: Trainer, features: Any, job: Job, *, split: str) -
     shortest = int(np.argmin(lengths))
     batch = example_batch(built, features.select([shortest]), job, size=1)
     checks.can_read(job.model, batch, what=f"the shortest text of {split}, of {int(lengths[shortest])} tokens")
+
+
+def settle(trainer: Any) -> None:
+    """Give a trained model the weights that count, if its optimizer trains others.
+
+    A schedule-free optimizer makes its steps with one set of weights, and evaluates with their mean. The trainer
+    changes to the mean when it evaluates, and back with the next step. A run without validation would save the one, and
+    score the other.
+
+    Source: Defazio et al. 2024, "The Road Less Scheduled", section 2.
+    """
+    change = getattr(trainer.optimizer, "eval", None)
+    if callable(change):
+        change()
 
 
 def optimizer_with_groups(args: TrainingArguments, model: Any, groups: list[dict[str, Any]] | None) -> Any:

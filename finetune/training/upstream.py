@@ -97,6 +97,7 @@ _EXPORT = "plugins/finetune_export/graphs.py"
 _RUNTIME = "plugins/finetune_export/runtime.py"
 _OFFLINE = "trl.SFTTrainer trl.DPOTrainer trl.KTOTrainer trl.RewardTrainer"
 _ONLINE = "trl.GRPOTrainer trl.RLOOTrainer"
+_GGUF = "finetune/gguf.py"
 _TRAINERS = " ".join(f"trl.trainer.{name}_trainer" for name in ("sft", "dpo", "kto", "reward", "grpo", "rloo"))
 _MAPPINGS = "transformers.models.auto.modeling_auto"
 
@@ -162,6 +163,14 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
              to="know how a family of models was pretrained"),
     *_assume(_MAPPINGS, "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES", by="finetune/evaluation/forgetting.py",
              to="know how a family of models was pretrained"),
+    *_assume("transformers.integrations.gguf", "GgufHeader read_gguf_metadata GGUF_CONFIG_ARCHS", by=_GGUF,
+             to="check a GGUF file before it is converted"),
+    *_assume("transformers.integrations.gguf.gguf_tokenizer_mapping", "GGUF_PRE_TOKENIZER_SPLITS", by=_GGUF,
+             to="split texts as the GGUF file of a model says"),
+    *_assume("transformers.modeling_gguf_pytorch_utils", "GGUF_SUPPORTED_ARCHITECTURES tqdm", by=_GGUF,
+             to="name the architectures of GGUF files that can be converted, and show no bar meanwhile"),
+    *_assume("transformers.utils.chat_template_utils", "_compile_jinja_template", by=_GGUF,
+             to="check the chat template of a GGUF file"),
     *_assume("transformers.modeling_utils", "DISABLE_SAFETENSORS_CONVERSION", by="finetune/models.py", kind="text",
              to="keep transformers from asking a web service to convert pickled weights, and from loading the answer"),
     *_assume("transformers.initialization", "zeros_", by="finetune/models.py",
@@ -240,6 +249,14 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
              to="silence that warning about norms, which the user cannot act on"),
     *_assume("peft.tuners.tuners_utils", "a tied layer is part of the adapter", by="plugins/finetune_peft/strategy.py",
              kind="text", to="silence that warning; tied embeddings are saved and merged correctly"),
+    *_assume("peft.tuners.beft.layer", "Detected that the base layer has no bias", kind="text",
+             by="plugins/finetune_peft/strategy.py", to="silence that warning; a merge says it"),
+    *_assume("peft.tuners.boft.layer", "Failed to load the CUDA extension", by="plugins/finetune_peft/strategy.py",
+             kind="text", to="silence that warning about a kernel for GPUs"),
+    *_assume("peft.tuners.boft.layer", "Setting boft_n_butterfly_factor to 1", by="plugins/finetune_peft/strategy.py",
+             kind="text", to="silence that warning; another value is refused"),
+    *_assume("peft.mapping", "PEFT_TYPE_TO_CONFIG_MAPPING PEFT_TYPE_TO_TUNER_MAPPING",
+             by="plugins/finetune_peft/types.py", to="know the configuration and the class of each type"),
     *_assume("peft.tuners.tuners_utils", "Input and output embeddings are no longer tied", kind="text",
              by="plugins/finetune_peft/merging.py", to="silence that warning about a merge, which is as it should be"),
     *_assume("torch.UntypedStorage", "_cdata", by="finetune/planning/activations.py",

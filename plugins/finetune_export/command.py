@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @cli_parameters.accept_changes
 @cli_parameters.modules
 @cli_parameters.trust_code
-@click.option("--json", "as_json", is_flag=True, help="Print what was measured as JSON.")
+@cli_parameters.as_json("Print what was measured as JSON.")
 @cli_parameters.loudness
 def command(
     model: str,

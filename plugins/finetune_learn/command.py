@@ -128,7 +128,7 @@ def _after_quiz(lesson: Lesson, right: int) -> str:
 @command.command("grade")
 @click.argument("run", type=cli_parameters.RunPath(file_okay=False))
 @cli_parameters.trust_code
-@click.option("--json", "as_json", is_flag=True, help="Print the rubric as JSON.")
+@cli_parameters.as_json("Print the rubric as JSON.")
 def grade(run: str, as_json: bool) -> None:
     """Grade the RUN of your final project: baseline, interval, leakage, overfitting, card; exits with 1 below 80%."""
     from dataclasses import asdict

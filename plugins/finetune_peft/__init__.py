@@ -23,6 +23,7 @@ def strategies() -> Mapping[str, str]:
         "ptuning": "finetune_peft.ptuning:PTuningStrategy",
         "ia3": "finetune_peft.ia3:IA3Strategy",
         "layernorm": "finetune_peft.layernorm:LayerNormStrategy",
+        "peft": "finetune_peft.any_type:AnyPeftStrategy",
     }
 
 

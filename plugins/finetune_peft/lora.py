@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from peft import LoraConfig
 
 from finetune.interfaces import Base, Suggestion, Task
+from finetune_peft import loraplus
 from finetune_peft.heads import head_modules
 from finetune_peft.rates import ten_times
 from finetune_peft.strategy import PeftStrategy
@@ -43,10 +44,25 @@ class LoraStrategy(PeftStrategy):
     use_rslora: bool = False
     """rsLoRA: the scale is `lora_alpha / sqrt(r)`, so that updates of a high rank are not scaled down too much.
     Source: Kalajdzievski 2023, "A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA"."""
+    loraplus_lr_ratio: float | None = None
+    """LoRA+: how many times the learning rate of A is that of B, such as 16. None: both have the same.
+    Source: Hayou et al. 2024, "LoRA+: Efficient Low Rank Adaptation of Large Models"."""
     modules_to_save: tuple[str, ...] = ()
     """Further modules to train whole, besides the head and what the base model lacks."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of `peft.LoraConfig`, verbatim: `{bias: lora_only}`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        loraplus.check_ratio(self.loraplus_lr_ratio)
+
+    def parameter_groups(self, model: Any, *, learning_rate: float, weight_decay: float) -> list[dict[str, Any]] | None:
+        """Return the groups of LoRA+; None without it."""
+        if self.loraplus_lr_ratio is None:
+            return None
+        return loraplus.parameter_groups(
+            model, ratio=self.loraplus_lr_ratio, learning_rate=learning_rate, weight_decay=weight_decay
+        )
 
     def suggest(self, task: Task, base: Base) -> Suggestion:
         """Return ten times the learning rate of full fine-tuning."""

@@ -34,8 +34,6 @@ from finetune.kit import (
     write_atomically,
 )
 
-MERGEABLE = frozenset({"LORA", "IA3", "LN_TUNING"})
-"""PEFT's types of adapters that change weights; the others add something that no weight can hold."""
 TOLERANCE = 1e-5
 """Greatest allowed change of an output by the merge in float32, relative to the greatest output."""
 ROUNDING: Mapping[str, float] = {"float32": TOLERANCE, "bfloat16": 0.125, "float16": 0.0156}
@@ -225,20 +223,30 @@ def check_mergeable(strategy: Any, model: Any) -> None:
     name = type(strategy).__name__
     if not isinstance(strategy, PeftStrategy):
         raise Incompatible(f"the run's strategy {name} trained no PEFT adapter. There is nothing to merge.")
-    if str(model.active_peft_config.peft_type.value) not in MERGEABLE:
+    if model.active_peft_config.is_prompt_learning:
         raise Incompatible(
             f"{name} puts virtual tokens before the text, and no weight can hold them. Use the run as it is."
         )
 
 
 def merge_adapter(model: Any) -> Any:
-    """Return the base model with the adapter merged into its weights, and without any module of PEFT."""
+    """Return the base model with the adapter merged into its weights, and without any module of PEFT.
+
+    Raises:
+        Incompatible: PEFT has no way to merge adapters of the type, or not into this model.
+    """
     from peft.utils import ModulesToSaveWrapper
 
     untie_adapted(model)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Input and output embeddings are no longer tied")
-        merged = model.merge_and_unload(safe_merge=True)
+        try:
+            merged = model.merge_and_unload(safe_merge=True)
+        except (NotImplementedError, AttributeError, ValueError) as error:
+            kind = str(model.active_peft_config.peft_type.value)
+            raise Incompatible(
+                f"PEFT cannot merge an adapter of the type {kind} into this model: {error} Use the run as it is."
+            ) from error
     for name, module in list(merged.named_modules()):
         if isinstance(module, ModulesToSaveWrapper):  # PEFT 0.21 leaves them if norms were trained
             merged.set_submodule(name, module.modules_to_save[module.active_adapters[0]])

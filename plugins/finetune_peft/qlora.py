@@ -16,6 +16,7 @@ from transformers import BitsAndBytesConfig
 from finetune.errors import Incompatible
 from finetune.interfaces import Base, Suggestion, Task
 from finetune.kit import replaced, require_upstream
+from finetune_peft import loraplus
 from finetune_peft.lora import LoraStrategy
 from finetune_peft.rates import MEASURED, SMALL, ten_times
 from finetune_peft.strategy import PeftStrategy
@@ -61,10 +62,24 @@ class QLoraStrategy(PeftStrategy):
     """DoRA, as in `lora`."""
     use_rslora: bool = False
     """rsLoRA, as in `lora`."""
+    loraplus_lr_ratio: float | None = None
+    """LoRA+, as in `lora`."""
     modules_to_save: tuple[str, ...] = ()
     """Modules to train whole, in addition to the head and to all that the base model lacks."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of `peft.LoraConfig`, verbatim."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        loraplus.check_ratio(self.loraplus_lr_ratio)
+
+    def parameter_groups(self, model: Any, *, learning_rate: float, weight_decay: float) -> list[dict[str, Any]] | None:
+        """Return the groups of LoRA+; None without it."""
+        if self.loraplus_lr_ratio is None:
+            return None
+        return loraplus.parameter_groups(
+            model, ratio=self.loraplus_lr_ratio, learning_rate=learning_rate, weight_decay=weight_decay
+        )
 
     def suggest(self, task: Task, base: Base) -> Suggestion:
         """Return the learning rate of `lora`; a third of it for small models, which the whole one throws off course."""

@@ -19,6 +19,8 @@ from finetune.errors import BadOptions, BadRecipe, Incompatible, did_you_mean
 from finetune.interfaces import Strategy, Task
 from finetune.kit import base_model_of, evaluation_mode
 from finetune_peft.heads import newly_initialized_modules
+from finetune_peft.influence import check_influence
+from finetune_peft.initialization import OPTION, check_initialization
 from finetune_peft.names import check_names
 
 RESERVED: Mapping[str, str] = {
@@ -42,6 +44,10 @@ class PeftStrategy(Strategy):
     modules_to_save: tuple[str, ...]
     config: Mapping[str, Any]
 
+    def config_class(self) -> type[PeftConfig]:
+        """Return PEFT's configuration of the method; by default, `method`."""
+        return self.method
+
     @abstractmethod
     def peft_options(self, model: Any, task: Task, *, whole: Collection[str]) -> dict[str, Any]:
         """Return fields of PEFT's configuration: the strategy's own, and those that depend on the model.
@@ -60,16 +66,18 @@ class PeftStrategy(Strategy):
         return model
 
     def __post_init__(self) -> None:
-        known = [f.name for f in fields(self.method) if f.init]
+        method = self.config_class()
+        known = [f.name for f in fields(method) if f.init]
         own = {f.name for f in fields(self)} & set(known)  # type: ignore[arg-type]  # a subclass is a dataclass
         for name in self.config:
             if name not in known:
                 hint = did_you_mean(name, known)
-                raise ValueError(f"config: {name!r} is not a field of {self.method.__name__}.{hint}")
+                raise ValueError(f"config: {name!r} is not a field of {method.__name__}.{hint}")
             if name in RESERVED:
                 raise ValueError(f"config: {name!r} cannot be set here: {RESERVED[name]}.")
             if name in own:
                 raise ValueError(f"config: {name!r} is an option of the strategy itself; set it there.")
+        check_initialization(self.config)
 
     def prepare(self, model: Any, task: Task, *, newly_initialized: Collection[str] = ()) -> Any:
         """Return the model wrapped by PEFT.
@@ -83,20 +91,30 @@ class PeftStrategy(Strategy):
         """
         whole = newly_initialized_modules(model, newly_initialized)
         options = self.peft_options(model, task, whole=whole)
-        options["modules_to_save"] = sorted({*whole, *self.modules_to_save}) or None
+        saved = sorted({*whole, *self.modules_to_save})
+        if "modules_to_save" in {f.name for f in fields(self.config_class())}:
+            options["modules_to_save"] = saved or None
+        elif saved:
+            raise Incompatible(
+                f"strategy: {self.config_class().__name__} cannot save modules that train whole, such as {saved[0]!r} "
+                "here. Use another method."
+            )
         options["task_type"] = task.peft_type
         try:
-            config = self.method(**{**options, **self.config})
+            config = self.config_class()(**{**options, **self.config})
         except (TypeError, ValueError) as error:
             raise BadOptions(f"strategy: {error}") from error
         check_names(model, config)
         try:
             with suppress_warnings():
-                return self.patch(get_peft_model(model, config))
+                wrapped = self.patch(get_peft_model(model, config))
         except (ValueError, TypeError, AttributeError, NotImplementedError) as error:
             targets = options.get("target_modules")
             suffix = f" target_modules was {targets!r}." if targets else ""
             raise Incompatible(f"strategy: PEFT cannot wrap {type(model).__name__}: {error}{suffix}") from error
+        if isinstance(getattr(config, OPTION, True), str):
+            check_influence(wrapped, kind=str(getattr(config, OPTION)))
+        return wrapped
 
     @classmethod
     def for_adapter(cls, settings: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -134,7 +152,7 @@ class PeftStrategy(Strategy):
         Raises:
             BadRecipe: The folder holds no adapter of this method as safetensors.
         """
-        check_adapter(directory, self.method)
+        check_adapter(directory, self.config_class())
         model = model_class.from_pretrained(base, **options)
         with suppress_warnings():
             return self.patch(PeftModel.from_pretrained(model, directory))
@@ -171,11 +189,15 @@ def check_adapter(directory: Path, method: type[PeftConfig]) -> None:
 def suppress_warnings() -> Iterator[None]:
     """Suppress warnings of PEFT 0.21 that the user cannot act on.
 
-    They are about norms as targets, about a name that transformers 5.23 deprecates, and about tied embeddings, which
-    are saved and merged correctly here.
+    They are about norms as targets, about a name that transformers 5.23 deprecates, about tied embeddings, which are
+    saved and merged correctly here, about biases that cannot be merged, which a merge says, and about BOFT's kernel for
+    GPUs, without which it computes the same.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Unsupported layer type .*Norm", category=UserWarning)
         warnings.filterwarnings("ignore", message=".*a tied layer is part of the adapter", category=UserWarning)
+        warnings.filterwarnings("ignore", message="Detected that the base layer has no bias", category=UserWarning)
+        warnings.filterwarnings("ignore", message="Failed to load the CUDA extension", category=UserWarning)
+        warnings.filterwarnings("ignore", message="Setting boft_n_butterfly_factor to 1", category=UserWarning)
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
         yield

@@ -41,7 +41,7 @@ from finetune.kit import cli_parameters
 )
 @click.option("--worker", "is_worker", is_flag=True, hidden=True)
 @cli_parameters.trust_code
-@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+@cli_parameters.as_json("Print what was found as JSON.")
 @cli_parameters.loudness
 def command(
     recipe: str,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.argument("recipe", type=cli_parameters.RecipePath())
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Seeds of each subset.")
-@click.option("--json", "as_json", is_flag=True, help="Print the curve as JSON.")
+@cli_parameters.as_json("Print the curve as JSON.")
 @cli_parameters.loudness
 def command(recipe: str, overrides: tuple[str, ...], seeds: int, as_json: bool, quiet: bool) -> None:
     """Say what more labels would be worth: train RECIPE on parts of its rows.

@@ -120,7 +120,7 @@ def equal(use: str, output: str, expected: dict[str, Any]) -> bool:
         lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
         return close(lines, expected["predictions"])
     if use == "evaluate":
-        return close(json.loads(output[output.index("{") :]), expected["scores"])
+        return close(json.loads(output[output.index("{") :])["scores"], expected["scores"])
     return True
 
 

@@ -49,6 +49,7 @@ LAYERS = (
         "folder",
         "failures",
         "kept_layers",
+        "gguf",
         "models",
         "base",
     ),

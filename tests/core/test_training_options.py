@@ -6,14 +6,23 @@ import dataclasses
 import math
 import typing
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+import toy
+from safetensors.torch import load_file
 from transformers import TrainingArguments
 
+import finetune
+from finetune import hookimpl
 from finetune.errors import BadOptions
 from finetune.plugins import discover, resolve
 from finetune.training.arguments import ABOVE_ZERO, LEAST, NEUTRAL, OURS, check_arguments
+from finetune.training.trainer import settle
 
 FOUND = discover()
 
@@ -191,3 +200,53 @@ def test_usual_numbers_are_accepted() -> None:
         {"max_grad_norm": 0.0, "weight_decay": 0.0, "learning_rate": 1e39}, {"save_total_limit": None},
     ):  # fmt: skip
         check_arguments(TrainingArguments, training)
+
+
+@pytest.mark.parametrize("optimizer", ["galore_adamw", "galore_adamw_layerwise", "apollo_adamw"])
+def test_an_optimizer_that_no_checkpoint_can_hold_needs_a_run_without_checkpoints(optimizer: str) -> None:
+    given = {"optim": optimizer, "optim_target_modules": ["attention"]}
+    with pytest.raises(BadOptions, match=rf"the state of 'optim': '{optimizer}' cannot be read .* save_strategy: 'no'"):
+        check_arguments(TrainingArguments, given)
+    check_arguments(TrainingArguments, {**given, "save_strategy": "no"})
+
+
+def test_a_name_that_is_no_optimizer_is_refused_with_those_that_are() -> None:
+    with pytest.raises(BadOptions, match=r"'optim' cannot be 'muon'\. Write one of adamw_torch, .*schedule_free_adamw"):
+        check_arguments(TrainingArguments, {"optim": "muon"})
+
+
+def test_an_optimizer_with_two_sets_of_weights_ends_with_those_that_it_evaluates() -> None:
+    class ScheduleFree(torch.optim.SGD):
+        has_changed = False
+
+        def eval(self) -> None:
+            self.has_changed = True
+
+    optimizer = ScheduleFree(torch.nn.Linear(2, 2).parameters(), lr=0.1)
+    settle(SimpleNamespace(optimizer=optimizer))
+    assert optimizer.has_changed
+    settle(SimpleNamespace(optimizer=torch.optim.SGD(torch.nn.Linear(2, 2).parameters(), lr=0.1)))
+    settle(SimpleNamespace(optimizer=None))
+
+
+@pytest.mark.skipif(not find_spec("schedulefree"), reason="schedulefree is not installed")
+@pytest.mark.parametrize("best", [False, True])
+def test_a_schedule_free_run_saves_the_weights_that_it_scores(best: bool, tmp_path: Path) -> None:
+    class Watch:
+        @hookimpl
+        def before_training(self, job: Any) -> None:
+            self.job = job
+
+    watch, plugins = Watch(), discover()
+    plugins.manager.register(watch)
+    recipe = toy.recipe(toy.base(tmp_path / "base"), tmp_path / "run", score_base_model=False)
+    recipe["training"] |= {"optim": "schedule_free_adamw", "max_steps": 6, "learning_rate": 1e-2}
+    if best:
+        recipe["training"] |= {"save_strategy": "steps", "save_steps": 3, "eval_strategy": "steps", "eval_steps": 3}
+        recipe["training"] |= {"load_best_model_at_end": True}
+    else:
+        recipe["dataset"].pop("validation")
+    finetune.train(**recipe, plugins=plugins)
+    scored = watch.job.model.state_dict()
+    saved = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(torch.equal(scored[name], weights) for name, weights in saved.items())

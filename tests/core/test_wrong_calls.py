@@ -705,7 +705,7 @@ def test_modules_names_the_folder_in_which_a_run_finds_python(
     message = refused(["evaluate", str(run)], "'metric_of_a_run:score' is Python code")
     assert "--modules" in message
     done = CliRunner().invoke(main, ["evaluate", str(run), "--modules", str(modules), "--json"])
-    assert (done.exit_code, json.loads(done.stdout)["gain"]) == (0, 7.0), done.stderr
+    assert (done.exit_code, json.loads(done.stdout)["scores"]["gain"]) == (0, 7.0), done.stderr
     assert sys.path[-1] == str(modules.resolve())
 
 

@@ -87,7 +87,7 @@ def test_an_option_with_a_few_values_names_the_nearest() -> None:
         found[field.name] = choices
         for choice in choices:
             if field.name not in NEUTRAL:
-                check_arguments(cls, {field.name: choice})
+                check_arguments(cls, {field.name: choice, **({"save_strategy": "no"} if field.name == "optim" else {})})
         with pytest.raises(BadOptions, match=f"'{field.name}' cannot be 'x{choices[0]}'. Did you mean '"):
             check_arguments(cls, {field.name: f"x{choices[0]}"})
     assert {"optim", "lr_scheduler_type", "eval_strategy", "save_strategy", "log_level"} <= found.keys()

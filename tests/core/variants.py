@@ -79,6 +79,7 @@ VARIANTS: Mapping[str, Variant] = {
     "ptuning": Variant(strategy="ptuning", options=FEW, trains=rf"^prompt_encoder\.|{WHOLE}", refused=TYPELESS),
     "ia3": Variant(strategy="ia3", trains=rf"\.ia3_l\.|{WHOLE}", training=FAST),
     "layernorm": Variant(strategy="layernorm", trains=rf"\.ln_tuning_layers\.|{WHOLE}", training=FAST),
+    "peft-miss": Variant(strategy="peft", options={"type": "MISS", "r": 4}, trains=rf"\.miss_block\.|{WHOLE}"),
     "houlsby": Variant(strategy="bottleneck", options={"placement": "houlsby"}, trains=rf"\.adapter\.|{NEW}"),
     "pfeiffer": Variant(strategy="bottleneck", options={"placement": "pfeiffer"}, trains=rf"\.adapter\.|{NEW}"),
 }
