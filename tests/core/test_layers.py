@@ -54,7 +54,7 @@ LAYERS = (
         "base",
     ),
     ("training",),
-    ("recipe.schema", "recipe.short", "recipe.starter", "python_objects", "plan", "importing"),
+    ("recipe.schema", "result_schema", "recipe.short", "recipe.starter", "python_objects", "plan", "importing"),
     ("data",),
     ("evaluation",),
     ("report",),
