@@ -84,10 +84,11 @@ def span(bounds: Sequence[float]) -> str:
 def ticks(low: float, high: float, *, most: int = 5) -> list[tuple[float, str]]:
     """Return at most `most` round numbers between two numbers, with equal distances, and their texts.
 
-    >>> ticks(0.13, 0.97)
-    [(0.2, '0.2'), (0.4, '0.4'), (0.6, '0.6'), (0.8, '0.8')]
-    >>> [text for _, text in ticks(-3.0, 41.0)]
-    ['0', '10', '20', '30', '40']
+    Examples:
+        >>> ticks(0.13, 0.97)
+        [(0.2, '0.2'), (0.4, '0.4'), (0.6, '0.6'), (0.8, '0.8')]
+        >>> [text for _, text in ticks(-3.0, 41.0)]
+        ['0', '10', '20', '30', '40']
     """
     width = high - low
     if not (width > 0 and math.isfinite(width)):

@@ -34,6 +34,30 @@ def test_the_site_is_built_strictly(site):
     assert (site / "index.html").exists()
 
 
+def test_the_successor_of_mkdocs_builds_the_same_pages(site, tmp_path: Path) -> None:
+    """MkDocs 1 is at the end of its support; ProperDocs continues it, with the same configuration and plugins."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "properdocs",
+            "build",
+            "--strict",
+            "-f",
+            "mkdocs.yml",
+            "--site-dir",
+            str(tmp_path / "site"),
+        ],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    built, others = ({page.relative_to(each) for page in each.rglob("*.html")} for each in (site, tmp_path / "site"))
+    assert built == others and len(built) > 90
+
+
 def test_nothing_on_the_site_is_fetched_from_elsewhere(site):
     """Fonts, scripts and pictures come with it: it works offline, and tells nobody who reads it."""
     fetched = [
