@@ -44,12 +44,19 @@ class Opening:
     """How a model is opened: the options of `load`, and what replaces those of the run."""
 
     task: str | None = None
+    """What a model of another program does; a run knows it."""
     base: str | None = None
+    """Folder or Hub id of the base model, if it has moved since the run was trained."""
     columns: Mapping[str, str] = field(default_factory=dict)
+    """Column of the data → column of the task, for a model of another program."""
     preprocessor: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the preprocessor, for a model of another program."""
     evaluator: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the evaluator, for a model of another program."""
     accept_changes: bool = False
+    """Whether to use a run whose base model or tokenizer has changed."""
     trust_code: bool = False
+    """Whether to run the Python code that the folder names."""
     generation: Mapping[str, Any] = field(default_factory=dict)
     """What `FineTuned.with_generation` was given."""
     answering: Answering = field(default_factory=Answering)

@@ -540,6 +540,8 @@ class Strategy(ABC):
     trains_sharded: ClassVar[bool] = False
     """Whether it can train weights that are divided among the processes (``training.fsdp``). Its parameters must not
     change after `prepare`, and it must write no checkpoints of its own."""
+    trains_with_activation_checkpointing: ClassVar[bool] = True
+    """Whether it can train with activation checkpointing. If not, it stays off where a task has it on by default."""
 
     def suggest(self, task: Task, base: Base) -> Suggestion:
         """Return training options that suit the strategy, the learning rate above all.
@@ -877,6 +879,9 @@ class Task:
     """Class of the options in the recipe's ``training`` section."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Training options with another default than upstream's: ``{"bf16": False}``."""
+    training_on_accelerator: Mapping[str, Any] = field(default_factory=dict)
+    """Those that have yet another default on a GPU or the like: ``{"bf16": True}``. `finetune init` writes none of
+    them, so that they follow the device; the run's recipe states them."""
     learning_rate_factor: float = 1.0
     """The learning rate of this task as a multiple of that for labelled rows. Preference and reinforcement learning
     need a small part of it."""

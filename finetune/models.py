@@ -623,3 +623,13 @@ def bf16_is_fast() -> bool:
     except OSError:  # not Linux
         return False
     return "bf16" in flags  # avx512_bf16, amx_bf16, and Arm's bf16
+
+
+def gpu_has_bf16() -> bool:
+    """Return whether there is a GPU or the like with bfloat16 instructions; emulated ones do not count."""
+    import torch
+    from transformers.utils import is_torch_bf16_gpu_available
+
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return torch.accelerator.is_available() and bool(is_torch_bf16_gpu_available())

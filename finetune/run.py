@@ -61,6 +61,7 @@ from finetune.training import (
     callbacks,
     checkpoints,
     checks,
+    device_defaults,
     early_stopping,
     rates,
     sharding_options,
@@ -399,6 +400,8 @@ def prepare_training(prepared: Prepared, reporter: Reporter) -> tuple[TrainingSe
     notes = [*upstream.unsupported(), *feature_stream.notes(prepared.examples, plan.recipe.dataset)]
     if chosen := rates.choose(plan.recipe, plan.task, plan.strategy, folder=plan.model.path):
         notes.append(f"learning rate {chosen.training['learning_rate']:g}: {chosen.source}")
+    device = device_defaults.this_device(job.arguments)
+    notes += device_defaults.notes(plan.task, plan.recipe.training, job.arguments, device=device)
     notes += gguf.sentences(described.get("gguf", {}))
     notes += kept_layers.sentences(loaded.kept_layers)
     notes += teacher.notes if teacher is not None else ()
@@ -528,7 +531,11 @@ def trainer_arguments(prepared: Prepared) -> dict[str, Any]:
     """Return the training options of a run, with defaults; see `finetune.training.arguments.arguments`."""
     plan = prepared.plan
     arguments = training_arguments.arguments(
-        plan.recipe, plan.task, evaluator=plan.evaluator, validation="validation" in prepared.features
+        plan.recipe,
+        plan.task,
+        plan.strategy,
+        evaluator=plan.evaluator,
+        validation="validation" in prepared.features,
     )
     if chosen := rates.choose(plan.recipe, plan.task, plan.strategy, folder=plan.model.path):
         arguments |= chosen.training

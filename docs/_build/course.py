@@ -24,7 +24,7 @@ finetune learn check exercise_03a.py # says what is wrong, with a hint
 finetune learn solution 03a
 ```
 
-The exercises need Python; three of them need numpy. They take ten minutes each, and nothing is downloaded.
+The exercises need Python; five of them need numpy. They take ten minutes each, and nothing is downloaded.
 
 ## The final project
 

@@ -26,6 +26,7 @@ def command(call: recipes.Call, samples: int, cache: Path | None, as_json: bool,
     """
     from dataclasses import asdict
 
+    from finetune import early
     from finetune.cli import output
     from finetune.plugins import add_recipe_folder, discover
 
@@ -34,6 +35,7 @@ def command(call: recipes.Call, samples: int, cache: Path | None, as_json: bool,
     given.say_where("check")
     add_recipe_folder(given.path)
     quiet = quiet or as_json
+    early.check(read, discover())
     with output.loading(quiet=quiet):
         from finetune import plan as plans
         from finetune.data import feature_stream, preparation

@@ -29,8 +29,9 @@ def command(call: recipes.Call, gpu: str | None, gpus: int | None, as_json: bool
     if gpus is not None and gpu is None:
         raise click.UsageError("--gpus has an effect with --gpu only.")
 
+    from finetune import early
     from finetune.cli import output
-    from finetune.plugins import add_recipe_folder
+    from finetune.plugins import add_recipe_folder, discover
 
     quiet = quiet or as_json
 
@@ -38,6 +39,7 @@ def command(call: recipes.Call, gpu: str | None, gpus: int | None, as_json: bool
     read = given.recipe
     given.say_where("plan")
     add_recipe_folder(given.path)
+    early.check(read, discover())
     with output.loading(quiet=quiet):
         from finetune import planning
         from finetune.data import preparation  # noqa: F401, what takes seconds to import

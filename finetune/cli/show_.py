@@ -138,9 +138,16 @@ def _of_core_reader(name: str) -> Iterator[Entry]:
 def _of_name(ctx: click.Context, name: str, catalogue: Catalogue, found: Plugins) -> Iterator[Entry]:
     """Yield what a plugin's name stands for."""
     from finetune.interfaces import Importer, Task
+    from finetune.recipe.options import document_without_import
 
     title = f"{catalogue.kind} {name}"
     brought = {"From": f"plugin {catalogue.owners[name]} of {found.distributions[catalogue.owners[name]]}"}
+    path = catalogue.available.get(name) if catalogue.kind == "strategy" else None
+    known = document_without_import(path) if isinstance(path, str) else None
+    if known is not None:  # the libraries of a strategy take seconds to import
+        text, options = known
+        yield Entry(title=title, text=text, facts=brought, options=[each for each in options if not each.learned])
+        return
     target = catalogue.load(name)
     if isinstance(target, Task):
         yield from _of_task(name, target, found, title=title, facts=brought)

@@ -59,6 +59,7 @@ def command(
         raise click.UsageError("--accept-changes has an effect with --resume only.")
     from dataclasses import asdict
 
+    from finetune import early
     from finetune import processes as together
     from finetune.cli import output
     from finetune.plugins import add_recipe_folder, discover
@@ -78,6 +79,7 @@ def command(
     if read.search and together.is_main():
         click.echo("The recipe is trained as it is written: `search` is for `finetune tune`.", err=True)
     add_recipe_folder(given.path)
+    early.check(read, discover())
 
     with output.loading(quiet=quiet):
         from finetune import plan as plans

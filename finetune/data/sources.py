@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
-
 from finetune.data import text_folders
 from finetune.data.findings import Report
 from finetune.data.readers import signatures
@@ -93,6 +91,27 @@ def missing(source: Source, *, formats: Formats) -> list[str]:
     return absent
 
 
+def _is_one_file(name: str, plugins: Plugins) -> bool:
+    """Return whether ``dataset.path`` names a file or a pattern, and neither a folder nor a source of another kind."""
+    return ":" not in name and not Path(name).expanduser().is_dir() and _names_files(name, Formats(plugins))
+
+
+def refuse_missing(source: Source, *, plugins: Plugins) -> None:
+    """Check that the files which ``dataset.path`` names exist, and read none of them.
+
+    Raises:
+        BadData: One does not; the findings are those of `find`.
+    """
+    report = Report(on_bad=source.on_bad)
+    if isinstance(source.path, Mapping):
+        for split, given in source.path.items():
+            _expanded([given] if isinstance(given, str) else list(given), split=split, report=report)
+    elif _is_one_file(source.path, plugins):
+        _expanded([source.path], split=None, report=report)
+    if report.levels["error"]:
+        report.stop()
+
+
 def _names_files(name: str, formats: Formats) -> bool:
     """Return whether ``dataset.path`` names a file, a folder or a pattern, and not a data set on the Hub."""
     path = Path(name).expanduser()
@@ -165,6 +184,8 @@ def _folder(source: Source, folder: Path, *, formats: Formats, report: Report) -
     if there is no data file. Without a data file, texts in a folder for each label are read.
     """
     if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
+        import datasets
+
         try:
             return _splits(datasets.load_from_disk(str(folder)))
         except Exception as error:
@@ -240,6 +261,8 @@ def _splits(content: Any, *, what: object = "the source") -> dict[str, Any]:
 
 def _hub(source: Source) -> dict[str, Any]:
     """Return the splits of a data set on the Hub."""
+    import datasets
+
     more = {"streaming": True} if source.streaming else {}
     try:
         with suppress_progress_bars():

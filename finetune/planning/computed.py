@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from finetune.data.preparation import Prepared
 from finetune.errors import FinetuneError
 from finetune.interfaces import Strategy
+from finetune.plan import Plan
 from finetune.planning import devices
 from finetune.planning.activations import GpuKernels
 from finetune.planning.memory import optimizer_state, update_copies
@@ -16,6 +17,7 @@ from finetune.planning.step import StepModel
 from finetune.plugins import Plugins
 from finetune.recipe import options
 from finetune.training import auto_batch
+from finetune.training.device_defaults import Device, device_defaults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +170,7 @@ def compute(prepared: Prepared, *, gpu: str, gpus: int = 1) -> Computed:
     """
     device = devices.find(gpu)
     available = device.memory - devices.RESERVED
+    prepared = replace(prepared, plan=_on(device, prepared.plan))
     model = StepModel(prepared)
     rows: int = model.arguments.per_device_train_batch_size
     chosen: list[str] = []
@@ -194,6 +197,14 @@ def compute(prepared: Prepared, *, gpu: str, gpus: int = 1) -> Computed:
         changes=tuple(changes),
         notes=(*chosen, *_notes(model, device, gpus, sharded=setting.sharded)),
     )
+
+
+def _on(device: devices.Gpu, plan: Plan) -> Plan:
+    """Return a run with the training options that it would have on a GPU."""
+    trained_by = Device(is_accelerator=True, has_bf16=device.bf16)
+    defaults = device_defaults(plan.task, plan.strategy, plan.recipe.training, device=trained_by)
+    recipe = replace(plan.recipe, training={**defaults, **plan.recipe.training})
+    return replace(plan, recipe=recipe)
 
 
 def _largest(model: StepModel, *, available: int, gpus: int) -> tuple[int, list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
 from itertools import pairwise
@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
+from finetune import static_classes
 from finetune.errors import BadOptions, did_you_mean, listed
 from finetune.interfaces import Evaluator, Preprocessor
 from finetune.plugins import Plugins, class_path, discover, find_code, resolve
@@ -47,12 +48,7 @@ def build(cls: type[T], options: Mapping[str, Any], *, where: str) -> T:
     known = [f.name for f in fields(cls) if f.init] if is_dataclass(cls) else []
     if (field := getattr(cls, FURTHER, None)) is not None:
         options = _gathered(options, known, field, where=where)
-    for name in options:
-        if name not in known:
-            takes = f"Its options are: {', '.join(known)}." if known else "It has no options."
-            raise BadOptions(
-                f"{where}: {name!r} is not an option of {cls.__name__}.{did_you_mean(name, known)} {takes}"
-            )
+    refuse_unknown(options, known=known, of=cls.__name__, where=where)
     if not is_dataclass(cls):
         return cls()
     try:
@@ -65,6 +61,24 @@ def build(cls: type[T], options: Mapping[str, Any], *, where: str) -> T:
         shown += "" if shown.endswith((".", "?")) else "."
         raise BadOptions(f"{where}: {shown} See `finetune show {cls.__module__}:{cls.__qualname__}`.") from error
     return built
+
+
+def refuse_unknown(options: Iterable[str], *, known: Collection[str], of: str, where: str) -> None:
+    """Check the names of options.
+
+    Args:
+        options: The names.
+        known: Those that exist.
+        of: The class that takes them, for the message.
+        where: The section that the options belong to.
+
+    Raises:
+        BadOptions: One does not exist.
+    """
+    for name in options:
+        if name not in known:
+            takes = f"Its options are: {', '.join(known)}." if known else "It has no options."
+            raise BadOptions(f"{where}: {name!r} is not an option of {of}.{did_you_mean(name, known)} {takes}")
 
 
 def _gathered(options: Mapping[str, Any], known: list[str], field: str, *, where: str) -> dict[str, Any]:
@@ -179,6 +193,55 @@ def document(cls: type) -> list[Option]:
         for f in fields(cls)
         if f.init
     ]
+
+
+def document_without_import(path: str) -> tuple[str, list[Option]] | None:
+    """Return the docstring of a class and what `document` returns, by its source code; None if that does not say it.
+
+    Args:
+        path: The class, as ``module:Class``.
+    """
+    found = static_classes.document(path)
+    if found is None:
+        return None
+    text, fields_of_class = found
+    options = []
+    for name, each in fields_of_class.items():
+        if not each.takes:
+            continue
+        try:
+            default, learned = _written(each.value)
+        except ValueError:  # it needs names that the module defines
+            return None
+        required = default is MISSING
+        options.append(Option(name, each.annotation, default, each.doc, required=required, learned=learned))
+    return text, options
+
+
+_EMPTY: Mapping[str, Any] = {"dict": {}, "list": [], "tuple": (), "set": set()}
+
+
+def _written(value: ast.expr | None) -> tuple[Any, bool]:
+    """Return the default that a field has in source code, and whether its option is learned.
+
+    Raises:
+        ValueError: It is no plain value.
+    """
+    if value is None:
+        return MISSING, False
+    if not isinstance(value, ast.Call):
+        return ast.literal_eval(value), False
+    given = {keyword.arg: keyword.value for keyword in value.keywords}
+    if not isinstance(value.func, ast.Name) or value.func.id != "field" or value.args:
+        raise ValueError(ast.unparse(value))
+    metadata = ast.literal_eval(given["metadata"]) if "metadata" in given else {}
+    factory = given.get("default_factory")
+    if factory is not None:
+        if not isinstance(factory, ast.Name) or factory.id not in _EMPTY:
+            raise ValueError(ast.unparse(factory))
+        return _EMPTY[factory.id], bool(metadata.get("learned"))
+    default = ast.literal_eval(given["default"]) if "default" in given else MISSING
+    return default, bool(metadata.get("learned"))
 
 
 def docstrings(cls: type) -> dict[str, str]:

@@ -12,7 +12,8 @@ from finetune.interfaces import Task
 from finetune.plugins import Plugins, resolve
 from finetune.recipe import Model, Recipe, Source, Teacher, options
 from finetune.recipe.search import SEARCHABLE
-from finetune.training.arguments import OUR_OPTIONS, OURS
+from finetune.training.arguments import OUR_OPTIONS
+from finetune.training.training_names import OURS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

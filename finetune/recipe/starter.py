@@ -54,6 +54,8 @@ def write(
     suggested = rates.suggest(Model(**model), task, built, offline=True)
     fitting = suggested.training if suggested else {}
     training = {**task.training, **fitting, **starter.get("training", {}), **fitting}
+    for option in task.training_on_accelerator:
+        training.pop(option, None)  # its default follows the device
     sections: dict[str, tuple[type | None, Mapping[str, Any]]] = {
         "model": (Model, model),
         "dataset": (Source, dataset),

@@ -15,30 +15,16 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from finetune.errors import BadOptions, MissingLibrary, did_you_mean
-from finetune.interfaces import Evaluator, Job, Task
+from finetune.interfaces import Evaluator, Job, Strategy, Task
 from finetune.plugins import resolve
 from finetune.recipe import Recipe
 from finetune.training import auto_batch, averaging, early_stopping, sharding_options
 from finetune.training.auto_batch import AutoBatch
 from finetune.training.averaging import Averaging
+from finetune.training.device_defaults import device_defaults, this_device
 from finetune.training.early_stopping import EarlyStopping
+from finetune.training.training_names import check_name
 from finetune.user_code import one_line, place_of
-
-OURS: Mapping[str, str] = {
-    "output_dir": "it is the recipe's `output`",
-    "seed": "it is the recipe's `seed`",
-    "resume_from_checkpoint": "use `finetune train --resume`",
-    "auto_find_batch_size": "after an error it starts again with another batch size, takes fewer rows a step, and does "
-    "not record that; write batch: auto, which chooses before the first step and keeps the rows of a step",
-    "ignore_data_skip": "a resumed run would see other rows than a run that was never stopped",
-    "save_only_model": "a checkpoint without the optimizer cannot be resumed; set save_strategy: 'no' for none at all",
-    "push_to_hub": "a run is never pushed while it trains; use `finetune push`",
-    "hub_model_id": "a run is never pushed while it trains; use `finetune push`",
-    "generation_config": "its options belong in the recipe's `generation`",
-    "generation_max_length": "it is the recipe's `generation.max_length`",
-    "generation_num_beams": "it is the recipe's `generation.num_beams`",
-}
-"""Training arguments that a recipe may not set, and why."""
 
 OUR_OPTIONS = (EarlyStopping, AutoBatch, Averaging)
 """Classes with the training options that are not upstream's."""
@@ -91,15 +77,6 @@ Every other whole number has to be at least 1, or as large as its default if tha
 ABOVE_ZERO = frozenset({"logging_steps", "eval_steps", "save_steps"})
 """Training arguments that count steps if they are at least 1, and are a share of all steps below that."""
 
-REMOVED: Mapping[str, str] = {
-    "warmup_ratio": "write warmup_steps; below 1 it is a share of the steps",
-    "evaluation_strategy": "it is eval_strategy now",
-    "no_cuda": "it is use_cpu now",
-    "overwrite_output_dir": "use `finetune train --overwrite`",
-    "group_by_length": "it is train_sampling_strategy: group_by_length now",
-    "save_safetensors": "safetensors are always written",
-}
-"""Training arguments that transformers 5 dropped, and what to write instead."""
 LIMITS = frozenset({"max_length", "max_new_tokens"})
 """Generation options that exclude each other."""
 
@@ -194,12 +171,7 @@ def check_arguments(cls: type, training: Mapping[str, Any]) -> None:
     _check_resumable(training)
     for name, value in training.items():
         where = f"training: {name!r}"
-        if name in OURS:
-            raise BadOptions(f"{where} cannot be set here: {OURS[name]}.")
-        if name not in known:
-            removed = REMOVED.get(name)
-            hint = f" {removed[0].upper()}{removed[1:]}." if removed else did_you_mean(name, known)
-            raise BadOptions(f"{where} is not an option of {cls.__name__}.{hint}")
+        check_name(name, known=known, of=cls.__name__)
         if name == "fsdp":
             sharding_options.check_fsdp(value)
             continue
@@ -323,8 +295,10 @@ def check_installed(training: Mapping[str, Any]) -> None:
             )
 
 
-def arguments(recipe: Recipe, task: Task, *, evaluator: Evaluator, validation: bool) -> dict[str, Any]:
-    """Return the training options of a recipe, with the defaults of finetune and of the task.
+def arguments(
+    recipe: Recipe, task: Task, strategy: Strategy, *, evaluator: Evaluator, validation: bool
+) -> dict[str, Any]:
+    """Return the training options of a recipe, with the defaults of finetune, of the task and of the device.
 
     The run's `recipe.yaml` holds them, and what the configuration of accelerate says about FSDP.
 
@@ -373,7 +347,8 @@ def arguments(recipe: Recipe, task: Task, *, evaluator: Evaluator, validation: b
         steps = {"save_strategy": "steps", "save_steps": SHARE_OF_STEPS}
         if validation:
             steps = {**steps, "eval_strategy": "steps", "eval_steps": SHARE_OF_STEPS}
-    values = {**defaults, **task.training, **divided, **steps, **auto_batch.without(recipe.training)}
+    on_device = device_defaults(task, strategy, recipe.training, device=this_device(recipe.training))
+    values = {**defaults, **task.training, **on_device, **divided, **steps, **auto_batch.without(recipe.training)}
     return {**values, **early_stopping.aligned(values, recipe.training)} if best else values
 
 

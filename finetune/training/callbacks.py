@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch.distributed.tensor import DTensor
+from torch.nn.utils import get_total_norm
 from transformers import Trainer, TrainerCallback
 
 from finetune import failures, processes
@@ -54,6 +55,21 @@ class StopOnNaN(TrainerCallback):
         """With ``fp16``: batches in a row whose loss is not finite."""
         self.skipped_steps = 0
         """With ``fp16``: steps in a row that the gradient scaler skipped."""
+        self.norm: float | None = None
+        """The norm of all gradients of the next update, as the trainer computed it to clip them; None if a callback can
+        have changed them since."""
+
+    def take_norm(self, norm: Any, callbacks: Sequence[TrainerCallback]) -> None:
+        """Take the norm of the gradients that the trainer has just clipped: if it is finite, each of them is.
+
+        Args:
+            norm: The norm before clipping, a number or a tensor with one.
+            callbacks: Those of the trainer, in order. One that comes before this one can change gradients.
+        """
+        neutral = TrainerCallback.on_pre_optimizer_step
+        before = callbacks[: callbacks.index(self)]
+        may_change = any(type(each).on_pre_optimizer_step is not neutral for each in before)
+        self.norm = None if may_change else float(norm)
 
     def check_loss(self, loss: torch.Tensor, inputs: Any, step: int) -> None:
         """Check the loss of a batch, after its gradients are computed.
@@ -77,11 +93,15 @@ class StopOnNaN(TrainerCallback):
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Check every gradient.
 
+        The norm of all gradients is not finite if one of them is not. Finite gradients can have such a norm too, so it
+        only saves the look at each of them.
+
         Raises:
             Diverged: One is not a finite number.
         """
-        gradients = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]
-        if _all_finite(gradients):
+        norm, self.norm = self.norm, None
+        known = norm is not None and math.isfinite(norm)
+        if known or all_finite([p.grad for p in kwargs["model"].parameters() if p.grad is not None]):
             self.skipped_steps = 0
             return
         self.skipped_steps += 1
@@ -120,7 +140,7 @@ class StopOnNaN(TrainerCallback):
             self._check_weights(kwargs["model"], state)
 
     def _check_weights(self, model: Any, state: Any) -> None:
-        if not _all_finite([p for p in model.parameters() if p.requires_grad]):
+        if not all_finite([p for p in model.parameters() if p.requires_grad]):
             raise self._diverged(state.global_step, "a weight", "after the update")
 
     def _diverged(self, step: int, what: str, when: str = "") -> Diverged:
@@ -132,13 +152,25 @@ class StopOnNaN(TrainerCallback):
         )
 
 
-def _all_finite(tensors: Sequence[torch.Tensor]) -> bool:
-    """Return whether every number of floating-point tensors is finite, in all processes if they hold parts of them."""
-    checks = [local(tensor).isfinite().all() for tensor in tensors if tensor.is_floating_point()]
-    finite = not checks or bool(torch.stack([check.to(checks[0].device) for check in checks]).all())
+def all_finite(tensors: Sequence[torch.Tensor]) -> bool:
+    """Return whether every number of floating-point tensors is finite, in all processes if they hold parts of them.
+
+    Their norm is computed first, which reads each tensor once: on one thread it takes 4 ms for 23 million numbers,
+    where `isfinite` takes 88.
+    """
+    own = [local(tensor.detach()) for tensor in tensors if tensor.is_floating_point()]
+    finite = bool(get_total_norm(own).isfinite())
+    if not finite:  # the norm of large finite numbers can be infinite
+        finite = _true_for_all(tensor.isfinite().all() for tensor in own)
     if any(isinstance(tensor, DTensor) for tensor in tensors):  # each process has checked its own part
         finite = not processes.any_of(int(not finite))
     return finite
+
+
+def _true_for_all(checks: Iterable[torch.Tensor]) -> bool:
+    """Return whether each of some tensors with one truth value, on any devices, is true."""
+    found = list(checks)
+    return not found or bool(torch.stack([check.to(found[0].device) for check in found]).all())
 
 
 def describe_batch(inputs: Any, tokenizer: Any, *, rows: int = 3, characters: int = 60) -> str:

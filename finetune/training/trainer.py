@@ -28,6 +28,7 @@ from finetune.training.callbacks import RecordsCallback, StopOnNaN, StopOnSignal
 from finetune.training.checks import evaluation_mode
 from finetune.training.collate import padded_by_tokenizer
 from finetune.training.distillation import Distillation
+from finetune.training.evaluating import Kept, MeanLoss, Order
 from finetune.training.resume import CatchUp, ResumePoint, places_of_states, stored_states
 from finetune.training.streaming import StreamLoader
 from finetune.user_code import calling, first_line
@@ -75,7 +76,7 @@ def build_trainer(job: Job, cls: Callable[..., T], **more: Any) -> T:
     collator = job.data_collator or job.preprocessor.collator(job.tokenizer, job.model)
     optional: dict[str, Any] = {
         "train_dataset": model_columns(job.train, job),
-        "eval_dataset": model_columns(job.validation, job),
+        "eval_dataset": model_columns(_shortest_first(job.validation, job), job),
         "compute_loss_func": loss,
         "compute_metrics": compute_metrics(job),
         "optimizer_cls_and_kwargs": optimizer_with_groups(args, job.model, groups),
@@ -99,6 +100,7 @@ def build_trainer(job: Job, cls: Callable[..., T], **more: Any) -> T:
     built.remove_callback(PrinterCallback)  # it prints to standard output
     if isinstance(built, PatchedTrainer):
         built.strategy, built.generates = job.strategy, job.task.generates
+        built.shifts_labels = job.task.model_class == "AutoModelForCausalLM"
         built.stream = job.stream
         built.distillation = job.distillation
     return built
@@ -168,6 +170,10 @@ class PatchedTrainer(Trainer):
     _stream_loader: StreamLoader | None = None
     generates = False
     """Whether it writes texts when it predicts."""
+    seeds_evaluation: ClassVar[bool] = False
+    """Whether texts that it writes depend on the seed of the run alone, so that an evaluation can be repeated."""
+    shifts_labels = False
+    """Whether a label belongs to the position after its own."""
     divided = False
     """Whether the weights are divided among the processes."""
     copied: Any = None
@@ -180,6 +186,7 @@ class PatchedTrainer(Trainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         upstream.require_bases(type(self))
         self.resume_point = ResumePoint()
+        self.kept = Kept()
         super().__init__(*args, **kwargs)
         upstream.require_attributes(self)
         if self.args.label_names is None and "labels" in self.label_names:
@@ -336,6 +343,14 @@ class PatchedTrainer(Trainer):
                 callback.check_loss(loss, inputs, self.state.global_step + 1)
         return loss
 
+    def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
+        norm = super()._get_grad_norm(*args, **kwargs)  # type: ignore[no-untyped-call]
+        callbacks = self.callback_handler.callbacks
+        for callback in callbacks:
+            if isinstance(callback, StopOnNaN):
+                callback.take_norm(norm, callbacks)
+        return norm
+
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None, **more: Any
     ) -> Any:
@@ -371,6 +386,8 @@ class PatchedTrainer(Trainer):
     def _determine_best_metric(self, *args: Any, **kwargs: Any) -> bool:
         """Return whether to save with ``save_strategy: best``: also if the run stops on a signal."""
         is_best: bool = super()._determine_best_metric(*args, **kwargs)
+        if is_best:
+            self.kept.chosen()
         stops = [each for each in self.callback_handler.callbacks if isinstance(each, StopOnSignal) and each.saving]
         return is_best or bool(stops)
 
@@ -457,7 +474,7 @@ class PatchedTrainer(Trainer):
         return scores
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """Predict everything, and keep no output of `UNREAD`."""
+        """Predict everything, and keep no output of `UNREAD`; the loss is the mean of all labels."""
         if kwargs.get("ignore_keys") is None:
             known = getattr(self.model.config, "keys_to_ignore_at_inference", None) or ()
             kwargs["ignore_keys"] = [*known, *UNREAD]
@@ -467,7 +484,21 @@ class PatchedTrainer(Trainer):
             if self.divided and self.generates:
                 reshard = self.accelerator.state.fsdp_plugin.reshard_after_forward
                 until_the_end.enter_context(sharding.whole_weights(self.model, reshard=reshard))
-            return super().evaluation_loop(*args, **kwargs)
+            mean = MeanLoss(shifted=self.shifts_labels)
+            until_the_end.enter_context(mean.watching(self))
+            output: Any = super().evaluation_loop(*args, **kwargs)
+        name = f"{kwargs.get('metric_key_prefix', 'eval')}_loss"
+        if name in output.metrics and mean.losses:
+            output.metrics[name] = mean.value(self.accelerator)
+        if self.is_in_train and self._is_repeatable():
+            self.kept.put(output, model=self.model)
+        return output
+
+    def _is_repeatable(self) -> bool:
+        """Return whether an evaluation after the training gives what one at the same step gave."""
+        cast = self.args.bf16_full_eval or self.args.fp16_full_eval  # only after the training
+        alone = self.args.world_size == 1 and not self.divided
+        return (self.seeds_evaluation or not self.generates) and not cast and alone
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         if self.args.train_sampling_strategy == "group_by_length" and self.args.world_size <= 1:
@@ -485,6 +516,11 @@ def preserve_rng_state() -> Iterator[None]:
     finally:
         random.setstate(state)
         np.random.set_state(numpy_state)
+
+
+def _shortest_first(features: Any, job: Job) -> Any:
+    """Return features in the order in which they are predicted; None for None."""
+    return None if features is None else features.select(Order.of(features, job.preprocessor).places)
 
 
 def model_columns(features: Any, job: Job) -> Any:
@@ -636,12 +672,14 @@ def compute_metrics(job: Job) -> Any:
     examples, features = job.validation_examples, job.validation
     if examples is None or features is None:
         return None
+    order = Order.of(features, job.preprocessor)
 
     def all_scores(predicted: Any) -> dict[str, float]:
+        outputs = order.undo(predicted.predictions)
         predictions = Predictions(
             examples=examples,
             features=features,
-            outputs=predicted.predictions,
+            outputs=outputs,
             tokenizer=job.tokenizer,
             preprocessor=job.preprocessor,
         )
@@ -650,7 +688,8 @@ def compute_metrics(job: Job) -> Any:
             if isinstance(callback, RecordsCallback):
                 callback.on_records(job, records)
         scores = job.evaluator.scores(records)
-        return with_scores_of_user(scores, predicted.predictions, predicted.label_ids, job)
+        label_ids = None if job.compute_metrics is None else order.undo(predicted.label_ids)
+        return with_scores_of_user(scores, outputs, label_ids, job)
 
     return all_scores
 
@@ -705,30 +744,37 @@ def records_of(evaluator: Evaluator, predictions: Predictions) -> list[Record]:
 
 
 def predict(built: Trainer, *, examples: Any, features: Any, job: Job) -> Predictions:
-    """Predict features, shortest first, so that batches hold little padding; outputs keep the order of the features."""
-    order = np.argsort(job.preprocessor.lengths(features), kind="stable")
+    """Predict features, shortest first, so that batches hold little padding; outputs keep the order of the features.
+
+    Validation is not predicted again if the trainer has just evaluated it with the weights that the model has.
+    """
+    order = Order.of(features, job.preprocessor)
+    evaluated = None
+    if features is job.validation and isinstance(built, PatchedTrainer):
+        evaluated = built.kept.take(model=built.model)
+    if evaluated is None:
+        outputs, labels = _predicted(built, features, order, job)
+    else:
+        outputs, labels = evaluated.outputs, evaluated.label_ids
+    label_ids = labels if job.compute_metrics is not None else None
+    return Predictions(
+        examples=examples,
+        features=features,
+        outputs=order.undo(outputs),
+        tokenizer=job.tokenizer,
+        preprocessor=job.preprocessor,
+        label_ids=None if label_ids is None else order.undo(label_ids),
+    )
+
+
+def _predicted(built: Trainer, features: Any, order: Order, job: Job) -> tuple[Any, Any]:
+    """Return the outputs and the labels of features, in the order in which they are predicted."""
     metrics, built.compute_metrics = built.compute_metrics, None  # they belong to the validation examples
     try:
-        predicted = built.predict(model_columns(features.select(order), job))
+        predicted = built.predict(model_columns(features.select(order.places), job))
     except checks.READING_ERRORS:
         _can_read_shortest(built, features, job, split="the data")  # says so if that is the reason
         raise
     finally:
         built.compute_metrics = metrics
-    original_order = np.argsort(order, kind="stable")
-    outputs: Any = predicted.predictions
-    outputs = _in_order(outputs, original_order)
-    label_ids = predicted.label_ids if job.compute_metrics is not None else None
-    return Predictions(
-        examples=examples,
-        features=features,
-        outputs=outputs,
-        tokenizer=job.tokenizer,
-        preprocessor=job.preprocessor,
-        label_ids=None if label_ids is None else _in_order(label_ids, original_order),
-    )
-
-
-def _in_order(parts: Any, order: Any) -> Any:
-    """Return an array, or each of a tuple, in another order."""
-    return tuple(part[order] for part in parts) if isinstance(parts, tuple) else parts[order]
+    return predicted.predictions, predicted.label_ids

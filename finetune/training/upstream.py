@@ -139,6 +139,8 @@ ASSUMPTIONS: tuple[Assumption, ...] = (
              to="resume a run that streams its data at its place, without making the features before it again"),
     *_assume("transformers.Trainer", "_get_eval_sampler", by=_CORE,
              to="evaluate in the order of the data, so that predictions belong to their examples"),
+    *_assume("transformers.Trainer", "_get_grad_norm", by=_CORE,
+             to="see by the norm of all gradients that each of them is finite, without a look at each"),
     *_assume("transformers.Trainer", "_prepare_inputs", by=_CORE,
              to="move a batch to the model's device"),
     *_assume("transformers.Trainer", "model_accepts_loss_kwargs", by=_CORE, kind="instance",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from finetune.errors import BadOptions, Incompatible
 from finetune.interfaces import Base, Strategy, Suggestion, Task
@@ -28,6 +28,8 @@ class FrozenStrategy(Strategy):
     after it; or the parameters of `unfrozen_parameters`, if you name any.
     """
 
+    # layers that are unfrozen later need DDP to find unused parameters, which excludes it
+    trains_with_activation_checkpointing: ClassVar[bool] = False
     unfrozen_parameters: tuple[str, ...] = ()
     """Further parameters to train, by name, with shell wildcards: `["*.layer.11.*"]`."""
     dropout: bool = False

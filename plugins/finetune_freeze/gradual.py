@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from finetune.errors import BadOptions
 from finetune.interfaces import Base, Strategy, Suggestion, Task
@@ -25,6 +25,8 @@ class GradualStrategy(Strategy):
     Source: Howard & Ruder 2018, "Universal Language Model Fine-tuning for Text Classification", section 3.3.
     """
 
+    # layers that are unfrozen later need DDP to find unused parameters, which excludes it
+    trains_with_activation_checkpointing: ClassVar[bool] = False
     interval: float | None = None
     """How many epochs, or steps (`interval_unit`), pass before the next group is unfrozen. None: the stages are spread
     evenly over the run, so that the last, in which everything trains, is as long as the others."""

@@ -69,6 +69,7 @@ class CausalLMTrainer(PatchedTrainer):
     on the seed alone.
     """
 
+    seeds_evaluation = True
     generation_options: Mapping[str, Any]
     """Options of ``generate``."""
     max_prompt_length: int | None

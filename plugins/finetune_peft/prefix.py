@@ -20,6 +20,7 @@ class PrefixStrategy(VirtualTokensStrategy):
     """
 
     method: ClassVar[type[PrefixTuningConfig]] = PrefixTuningConfig
+    trains_with_activation_checkpointing: ClassVar[bool] = False  # it switches off the cache that holds the prefix
 
     prefix_projection: bool = False
     """Make keys and values with a network of two layers, which trains in their place and is not saved. Training starts

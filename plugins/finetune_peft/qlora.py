@@ -15,7 +15,7 @@ from transformers import BitsAndBytesConfig
 
 from finetune.errors import Incompatible
 from finetune.interfaces import Base, Suggestion, Task
-from finetune.kit import replaced, require_upstream
+from finetune.kit import gpu_has_bf16, replaced, require_upstream
 from finetune_peft import loraplus
 from finetune_peft.lora import LoraStrategy
 from finetune_peft.rates import MEASURED, SMALL, ten_times
@@ -46,8 +46,9 @@ class QLoraStrategy(PeftStrategy):
     """Bits of each stored weight: 4 for NF4, whose values are quantiles of a normal distribution, 8 for LLM.int8()."""
     double_quant: bool = True
     """Quantize the scales of the 4-bit blocks too, which saves 0.4 bits for each weight."""
-    compute_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Type to which 4-bit weights are unpacked for a multiplication; bfloat16 is faster on a GPU that has it."""
+    compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Type to which 4-bit weights are unpacked for a multiplication. `auto` is bfloat16 on a GPU that has it, and else
+    float32."""
     skip_modules: tuple[str, ...] = ()
     """Further modules, after heads and poolers, to keep in full precision: ends of names, or regular expressions."""
     r: int = 8
@@ -98,6 +99,13 @@ class QLoraStrategy(PeftStrategy):
         """Return None: `lora` loads adapters from elsewhere, whose settings do not say how the base was quantized."""
         return None
 
+    @property
+    def _computes_in(self) -> str:
+        """Return the type of `compute_dtype` on this machine."""
+        if self.compute_dtype != "auto":
+            return self.compute_dtype
+        return "bfloat16" if gpu_has_bf16() else "float32"
+
     def load_options(self) -> dict[str, Any]:
         """Return how `from_pretrained` quantizes the base model."""
         options: dict[str, Any] = {"llm_int8_skip_modules": [*HEADS, *self.skip_modules]}
@@ -108,7 +116,7 @@ class QLoraStrategy(PeftStrategy):
                 "load_in_4bit": True,
                 "bnb_4bit_quant_type": "nf4",
                 "bnb_4bit_use_double_quant": self.double_quant,
-                "bnb_4bit_compute_dtype": getattr(torch, self.compute_dtype),
+                "bnb_4bit_compute_dtype": getattr(torch, self._computes_in),
             }
         make: Callable[..., BitsAndBytesConfig] = BitsAndBytesConfig  # upstream leaves its constructor without types
         return {"quantization_config": make(**options)}

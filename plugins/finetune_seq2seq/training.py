@@ -64,6 +64,7 @@ class PatchedSeq2SeqTrainer(PatchedTrainer, Seq2SeqTrainer):
     - Sampling depends on the seed alone.
     """
 
+    seeds_evaluation = True
     generation: GenerationConfig
     """How to generate."""
     pad_token_id: int

@@ -91,20 +91,23 @@ class SquadEvaluator(Evaluator):
             BadOptions: The outputs or the features do not fit the examples.
             TrainingFailed: A logit is not a number.
         """
-        windows, found, references = self._search(predictions)
-        count = len(predictions.examples)
+        rows = list(nbest.rows_of(predictions.examples))
+        windows, found, references = self._search(predictions, rows)
+        count = len(rows)
         tokens = np.zeros(count, np.int64)
         np.maximum.at(tokens, windows.example, windows.answer_tokens)
         sizes = np.bincount(windows.example, minlength=count)
         answered = self._answered(found, references)
-        return _records(predictions.examples, references, found, answered, tokens, sizes)
+        return _records(rows, references, found, answered, tokens, sizes)
 
-    def _search(self, predictions: Predictions) -> tuple[nbest.Windows, nbest.Answers, list[Written | None]]:
+    def _search(
+        self, predictions: Predictions, rows: Sequence[Row]
+    ) -> tuple[nbest.Windows, nbest.Answers, list[Written | None]]:
         """Return the windows of the examples, the n-best lists, and the right answers where they are known."""
         windows = nbest.windows_of(predictions)
         start_logits, end_logits = predictions.outputs[:2]
-        count = len(predictions.examples)
-        references = [references_of(row) for row in map(predictions.preprocessor.canonical, predictions.examples)]
+        count = len(rows)
+        references = [references_of(row) for row in map(predictions.preprocessor.canonical, rows)]
         _check_shapes(windows, start_logits, count)
         found = nbest.search(
             windows,
@@ -131,7 +134,8 @@ class SquadEvaluator(Evaluator):
         The right answer need not be in the list, so it is only known whether the prediction is right: whether it is an
         exact match. A list that holds nothing but the prediction decides nothing and is left out.
         """
-        _, found, references = self._search(predictions)
+        questions = list(nbest.rows_of(predictions.examples))
+        _, found, references = self._search(predictions, questions)
         owner, column = nbest.listed(found)
         start, end = _places(found, self._answered(found, references))
         shape = len(references), int(column.max(initial=0)) + 1
@@ -141,7 +145,7 @@ class SquadEvaluator(Evaluator):
         others = np.isfinite(table) & ~predicted
         rows = []
         is_right = np.zeros(len(references), bool)
-        for row, (example, answers) in enumerate(zip(predictions.examples, references, strict=True)):
+        for row, (example, answers) in enumerate(zip(questions, references, strict=True)):
             if answers is None or not predicted[row].any() or not others[row].any():
                 continue
             answer = example["context"][start[row] : end[row]] if start[row] >= 0 else ""
@@ -200,7 +204,7 @@ class SquadEvaluator(Evaluator):
         The second is left out if every question has an answer.
         """
         first, silent = [], []
-        for row in predictions.examples:
+        for row in nbest.rows_of(predictions.examples):
             answers = references_of(predictions.preprocessor.canonical(row)) or []
             references = [text for text, _ in answers]
             first.append(_fixed_answer(first_sentence(row["context"]), references))

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from finetune import hookimpl
 from finetune.interfaces import Task
 
-_CPU = {"bf16": False, "activation_checkpointing": False}
-"""TRL turns both on; bf16 is slow on most CPUs, and a small model does not need the second."""
+_ON_CPU = {"bf16": False, "activation_checkpointing": False}
+"""TRL turns both on everywhere; bf16 is slow on most CPUs, and a small model does not need the second."""
+_ON_GPU = {"bf16": True, "activation_checkpointing": True}
+"""As TRL's own defaults."""
 _CHAT_MODEL = {"path": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 _PREFERENCE = 0.05
 """Share of the learning rate of supervised fine-tuning: TRL's defaults are 1e-6 for DPO, KTO, RLOO and GRPO, and 2e-5
@@ -23,7 +25,7 @@ _TRAINING = {
 }
 
 _RL = {
-    **_CPU,
+    **_ON_CPU,
     "num_generations": 4,
     # scoring answers each prompt once, so its batches need not be multiples of the group size
     "num_generations_eval": 1,
@@ -64,7 +66,8 @@ def _sft() -> Task:
         streams=True,
         arguments="trl:SFTConfig",
         check_training=_CHECK,
-        training=_CPU,
+        training=_ON_CPU,
+        training_on_accelerator=_ON_GPU,
         generates=True,
         starter={
             "model": {"path": "HuggingFaceTB/SmolLM2-135M"},
@@ -95,7 +98,8 @@ def _dpo() -> Task:
         compares_with_base=True,
         arguments="trl:DPOConfig",
         check_training=_CHECK,
-        training={**_CPU, "max_length": None},
+        training={**_ON_CPU, "max_length": None},
+        training_on_accelerator=_ON_GPU,
         learning_rate_factor=_PREFERENCE,
         generates=True,
         starter={
@@ -120,7 +124,8 @@ def _kto() -> Task:
         compares_with_base=True,
         arguments="trl:KTOConfig",
         check_training=_CHECK,
-        training={**_CPU, "max_length": None},
+        training={**_ON_CPU, "max_length": None},
+        training_on_accelerator=_ON_GPU,
         learning_rate_factor=_PREFERENCE,
         generates=True,
         starter={
@@ -144,7 +149,8 @@ def _reward() -> Task:
         trainer="finetune_trl.preference.reward_trainer:trainer",
         arguments="trl:RewardConfig",
         check_training=_CHECK,
-        training={**_CPU, "max_length": None},
+        training={**_ON_CPU, "max_length": None},
+        training_on_accelerator=_ON_GPU,
         starter={
             "model": _CHAT_MODEL,
             "dataset": {"path": "sample:harbour-preferences"},
@@ -167,6 +173,7 @@ def _reinforced(summary: str, name: str, arguments: str) -> Task:
         arguments=arguments,
         check_training=_CHECK,
         training=_RL,
+        training_on_accelerator=_ON_GPU,
         learning_rate_factor=_PREFERENCE,
         generates=True,
         starter={

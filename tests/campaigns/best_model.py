@@ -32,6 +32,7 @@ from finetune.interfaces import Evaluator
 from finetune.plugins import discover, resolve
 from finetune.recipe import parse
 from finetune.training.arguments import arguments
+from finetune.training.evaluating import Kept
 from finetune.training.trainer import PatchedTrainer
 
 NAMES = ("accuracy", "f1", "bleu", "quality", "perplexity", "wer", "error_rate", "log_loss", "loss_of_face")
@@ -153,11 +154,13 @@ def choose(base: Path, curve: Sequence[float], name: str, *, greater: bool, **tr
     content = toy.recipe(base, base / "run", training={"load_best_model_at_end": True, **training})
     recipe = parse({**content, "dataset": "rows.jsonl"})
     evaluator: Evaluator = curves.Curve(primary=name, lower_is_better=not greater)
-    chosen = arguments(recipe, resolve("toy:TASK"), evaluator=evaluator, validation=True)
+    strategy = discover().find("strategies", "full")()
+    chosen = arguments(recipe, resolve("toy:TASK"), strategy, evaluator=evaluator, validation=True)
     trainer = object.__new__(PatchedTrainer)
     trainer.args = SimpleNamespace(save_strategy=SaveStrategy.STEPS, **{
         key: chosen[key] for key in ("metric_for_best_model", "greater_is_better")})  # fmt: skip
     trainer.callback_handler = SimpleNamespace(callbacks=[])
+    trainer.kept = Kept()
     trainer.state = TrainerState()
     for step, value in enumerate(curve, 1):
         trainer.state.global_step = step

@@ -94,8 +94,9 @@ def test_upstream_takes_whatever_is_not_refused(training: dict[str, Any], stream
         return
     recipe: Any = SimpleNamespace(training=training, dataset=SimpleNamespace(streaming=streaming))
     evaluator: Any = SimpleNamespace(primary="accuracy", greater_is_better=True)
-    task: Any = SimpleNamespace(training={})
-    made = arguments(recipe, task, evaluator=evaluator, validation=True)
+    task: Any = SimpleNamespace(training={}, training_on_accelerator={})
+    strategy: Any = SimpleNamespace(trains_with_activation_checkpointing=True)
+    made = arguments(recipe, task, strategy, evaluator=evaluator, validation=True)
     args = TrainingArguments("x", use_cpu=True, **early_stopping.without(made))
     assert args.load_best_model_at_end and args.eval_strategy != "no" and args.metric_for_best_model == "accuracy"
     if args.save_strategy != "best":

@@ -20,6 +20,7 @@ import pytest
 import torch
 import toy
 from safetensors.torch import load_file
+from transformers import TrainerCallback
 
 import finetune
 from finetune import failures, folder, secrets
@@ -109,6 +110,22 @@ def test_a_loss_that_is_nan_with_finite_gradients_stops_the_run_and_names_the_ro
         finetune.train(**wrong)
     assert {path.name for path in (tmp_path / "x").glob("checkpoint-*")} == {"checkpoint-1", "checkpoint-2"}
     assert all_finite(tmp_path / "x")
+
+
+class Breaking(TrainerCallback):
+    """Breaks a gradient after it was clipped."""
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        next(kwargs["model"].parameters()).grad.fill_(float("nan"))
+
+
+@pytest.mark.parametrize("largest", [1.0, 0.0])
+def test_a_gradient_that_a_callback_breaks_after_it_was_clipped_stops_the_run(
+    largest: float, toy_base: Path, examples: Any, tmp_path: Path
+) -> None:
+    training = {"max_grad_norm": largest, "max_steps": 2, "save_strategy": "no"}
+    with pytest.raises(Diverged, match="step 1: a gradient"):
+        finetune.train(**content(toy_base, examples, tmp_path / "x", training=training), callbacks=[Breaking()])
 
 
 @pytest.mark.parametrize("rate", [1e30, 1e39])

@@ -17,12 +17,14 @@ import pytest
 import torch
 import toy
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors import SafetensorError
 
 from finetune import cli, failures
 from finetune.cli import list_, main
 from finetune.errors import BadRecipe, CannotWrite, Diverged, NoRoom, OutOfMemory
-from finetune.training.callbacks import CheckRoom, StopOnNaN, describe_longest
+from finetune.training.callbacks import CheckRoom, StopOnNaN, all_finite, describe_longest
 
 Raising = Callable[[BaseException], None]
 
@@ -312,6 +314,26 @@ def test_a_scaler_may_skip_some_steps_but_not_all() -> None:
         callback.on_pre_optimizer_step(half, state, None, model=model_with(float("inf")))
     with pytest.raises(Diverged, match="step 1: a gradient"):
         StopOnNaN().on_pre_optimizer_step(whole, state, None, model=model_with(float("nan")))
+
+
+@given(data=st.data())
+def test_the_norm_says_of_numbers_what_a_look_at_each_of_them_says(data: st.DataObject) -> None:
+    special = st.sampled_from([3e38, -3e38, float("nan"), float("inf")])  # the norm of 3e38 is infinite
+    numbers = st.floats(width=32) | special
+    tensors = []
+    for kind in data.draw(st.lists(st.sampled_from([torch.float32, torch.float64, torch.bfloat16]), max_size=3)):
+        tensors.append(torch.tensor(data.draw(st.lists(numbers, max_size=20))).to(kind))
+    assert all_finite(tensors) == all(bool(tensor.isfinite().all()) for tensor in tensors)
+
+
+def test_the_norm_of_one_step_says_nothing_of_the_next() -> None:
+    callback, state, arguments = StopOnNaN(), SimpleNamespace(global_step=0), SimpleNamespace(fp16=False)
+    callback.take_norm(torch.tensor(1.0), [callback])
+    callback.on_pre_optimizer_step(arguments, state, None, model=model_with(float("nan")))  # the norm is trusted
+    with pytest.raises(Diverged, match="step 1: a gradient"):
+        callback.on_pre_optimizer_step(arguments, state, None, model=model_with(float("nan")))
+    callback.take_norm(float("inf"), [callback])  # finite gradients of 3e38 have it
+    callback.on_pre_optimizer_step(arguments, state, None, model=model_with(3e38))
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), float("-inf")])

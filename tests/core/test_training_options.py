@@ -21,8 +21,9 @@ import finetune
 from finetune import hookimpl
 from finetune.errors import BadOptions
 from finetune.plugins import discover, resolve
-from finetune.training.arguments import ABOVE_ZERO, LEAST, NEUTRAL, OURS, check_arguments
+from finetune.training.arguments import ABOVE_ZERO, LEAST, NEUTRAL, check_arguments
 from finetune.training.trainer import settle
+from finetune.training.training_names import OURS
 
 FOUND = discover()
 

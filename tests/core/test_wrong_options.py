@@ -19,11 +19,11 @@ from finetune.recipe import options
 from finetune.training.arguments import (
     NEUTRAL,
     OPTIMIZERS,
-    OURS,
     check_arguments,
     check_installed,
     choices_of,
 )
+from finetune.training.training_names import OURS
 
 FOUND = discover()
 WRONG: tuple[Any, ...] = ({"no": {"such": ["value"]}}, [[["no"]]], "no such value", -1.5)

@@ -131,14 +131,14 @@ def break_a_gradient(number: int, step: int) -> None:
         number: The process.
         step: The step.
     """
-    from finetune.training.callbacks import StopOnNaN
+    from transformers import Trainer
 
-    check = StopOnNaN.on_pre_optimizer_step
+    clip = Trainer._clip_grad_norm
 
-    def broken(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if args.process_index == number and state.global_step == step:
-            weight = next(weight for weight in kwargs["model"].parameters() if weight.grad is not None)
+    def broken(self: Any, model: Any) -> Any:
+        if self.args.process_index == number and self.state.global_step == step:
+            weight = next(weight for weight in model.parameters() if weight.grad is not None)
             weight.grad.to_local().fill_(float("inf"))
-        check(self, args, state, control, **kwargs)
+        return clip(self, model)
 
-    StopOnNaN.on_pre_optimizer_step = broken  # type: ignore[method-assign]
+    Trainer._clip_grad_norm = broken

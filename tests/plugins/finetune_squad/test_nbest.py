@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.errors import BadOptions, TrainingFailed
 from finetune.interfaces import Predictions
 from finetune.testing import laws
-from finetune.testing.tokenizers import TEXTS
+from finetune.testing.tokenizers import TEXTS, tokenizer
 from finetune_squad import nbest
 from finetune_squad.evaluator import SquadEvaluator
 from finetune_squad.preprocessor import SquadPreprocessor
@@ -314,3 +316,53 @@ def test_answers_longer_than_can_be_predicted_are_counted(family):
     evaluator = SquadEvaluator(max_answer_length=3)
     records = evaluator.records(predicted(examples, rows, (table, table)))
     assert evaluator.details(records)["too_long"] == 1
+
+
+# --- columns in place of rows -----------------------------------------------------------------------------------------
+
+
+PASSAGES = {"Gulls circle the quay.": ("circle", 6), "İt is ﬁne. " * 9: ("is", 3), "He lives in Paris": ("Paris", 12)}
+
+
+@st.composite
+def questions(draw: st.DrawFn) -> dict[str, Any]:
+    context = draw(st.sampled_from(sorted(PASSAGES)))
+    text, start = PASSAGES[context]
+    known = draw(st.booleans())
+    answers = {"text": [text][: int(known)], "answer_start": [start][: int(known)]}
+    return {"id": draw(st.none() | st.text(max_size=3)), "question": "Who?", "context": context, "answers": answers}
+
+
+@given(rows=st.lists(questions(), min_size=1, max_size=6), data=st.data())
+@settings(max_examples=20)
+def test_a_data_set_gives_what_its_rows_give_one_by_one(rows: list[Any], data: st.DataObject) -> None:
+    preprocessor = SquadPreprocessor(max_length=16, stride=4)
+    batch = {name: [row[name] for row in rows] for name in rows[0]}
+    made = dict(preprocessor.features(batch, tokenizer("bert")))
+    made["example"] = made.pop("overflow_to_sample_mapping")
+    features = [dict(zip(made, values, strict=True)) for values in zip(*made.values(), strict=True)]
+    seed = np.random.default_rng(data.draw(st.integers(0, 9)))
+    tables = tuple(seed.normal(size=(len(features), 16)).astype(np.float32) for _ in range(2))
+    shuffled = data.draw(st.booleans())
+    table = Dataset.from_list([{**each, "start_chars": list(each["start_chars"]), "end_chars": list(each["end_chars"])}
+                               for each in features])  # fmt: skip
+    if shuffled:  # the rows then lie in the table in another order
+        order = data.draw(st.permutations(range(len(features))))
+        table = table.select(order).select(np.argsort(order))
+    both = []
+    for examples, windows in ((rows, features), (Dataset.from_list(rows), table)):
+        predictions = Predictions(
+            examples=examples, features=windows, outputs=tables, tokenizer=None, preprocessor=preprocessor
+        )
+        both.append((SquadEvaluator().records(predictions), nbest.windows_of(predictions)))
+    assert both[0][0] == both[1][0]
+    for name, value in vars(both[0][1]).items():
+        assert value.dtype == np.int64 and (value == vars(both[1][1])[name]).all(), name
+
+
+def test_rows_in_blocks_are_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nbest, "CHUNK", 3)
+    table = Dataset.from_dict({"a": list(range(8)), "b": [{"x": [n]} for n in range(8)]})
+    for rows in (table, table.select([5, 1, 7, 2]), table.select([])):
+        assert list(nbest.rows_of(rows)) == list(rows)
+    assert list(nbest.rows_of([1, 2])) == [1, 2]
