@@ -213,8 +213,8 @@ assert cautious.score("train") < 0.4
 
 # %%
 # The **baseline** “majority” always predicts the most frequent heading of
-# train. It does not read. If a model's difference to it is inconclusive, the
-# model has learned nothing that you can rely on, whatever its loss did. The
+# train. It does not read. If a model is not clearly better than this baseline,
+# it has learned nothing that you can rely on, even if its loss has fallen. The
 # score alone would not show it: 0.27 with five headings is more than one in
 # five.
 #
@@ -504,15 +504,15 @@ print(" · ".join(re.findall("<h2>(.*?)</h2>", report)))
 # %%
 # | Pitfall | In words, at the top | In numbers, below |
 # |---|---|---|
-# | overfitting | *Overfitted: …* | *Scores*, *Loss curves* |
-# | underfitting | *Underfitted: …* | *Differences on …*, *Loss curves* |
+# | overfitting | *Overfitted: …* | the scores of each split, the curves of the loss |
+# | underfitting | *Underfitted: …* | the paired differences, the curves of the loss |
 # | forgetting | *Forgot: …* | in that sentence |
 # | leakage | *… are also in train* | *Data* |
 #
-# Warnings stand above all tables, so that you cannot miss them. Below, open the
-# scores of train and compare them with the held-out ones. Look for curves that
-# separate, or that never fall. In *Differences on test*, look for intervals
-# that contain 0. In *Data*, look for near duplicates.
+# Warnings stand above all tables, so that you cannot miss them. Below, compare
+# the scores of train with the held-out ones. Look for curves that separate, or
+# that never fall. In the paired differences, look for intervals that contain 0.
+# Under *Data*, look for near duplicates.
 
 # %% hide
 for result in (few, cautious, rash, leaky):
