@@ -245,10 +245,11 @@ assert abs(result.score("test") - accuracy) < 1e-12
 # So a recipe hides nothing. It is the program above, written down.
 #
 # Your digest can differ from the one here, because other processors compute the
-# last digits in another way; on your machine, the three are the same. With two
-# threads, they were not, on the machine that made this page: the scores agreed
-# to seven digits, the weights not to the last bit, and this is enough for
-# another digest. "The same" has a price, and you rarely need it to the bit.
+# last digits in another way; on your machine, the three are the same. With several
+# threads, sums can also depend on where in memory a matrix lies, unless
+# `MKL_CBWR=AUTO,STRICT` is set before the first of them: finetune sets it, the
+# program above does not. "The same" has a price, and you rarely need it to the
+# bit.
 #
 # ## Predict, three ways
 #

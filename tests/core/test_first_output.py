@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,3 +57,12 @@ def test_something_is_shown_before_a_large_library_is_loaded(call: str, tmp_path
         [sys.executable, "-c", WATCHED, *call.split()], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_python_sums_as_the_command_does() -> None:
+    """Else the same recipe gives other last bits by `finetune.train` than by `finetune train`."""
+    code = "import os, sys, finetune; print('MKL_CBWR' in os.environ); sys.modules['finetune.api'] = os; "
+    code += "os.train = None; finetune.train; print(os.environ['MKL_CBWR'])"
+    kept = {name: value for name, value in os.environ.items() if name != "MKL_CBWR"}
+    shown = subprocess.run([sys.executable, "-c", code], env=kept, capture_output=True, text=True, check=True)
+    assert shown.stdout.split() == ["False", "AUTO,STRICT"]
