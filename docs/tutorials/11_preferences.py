@@ -9,11 +9,11 @@ into a loss of five lines, and changes how a model writes.
 and compared with the library's; what beta does; how to read rewards and
 margins; how far a model has moved from its start, and what that cost.
 
-**You need** the [tutorial on instruction tuning](10_instruction_tuning.md), or
-to know what it teaches, and an installation with matplotlib: `pip install
-".[llm,report]"` in a clone of the repository. The program downloads nothing. The
-assistant is trained on your machine the first time, which takes some minutes,
-and kept.
+**You need** the [tutorial on instruction tuning](10_instruction_tuning.md),
+which explains roles, templates and masks, and an installation with TRL and
+matplotlib: `pip install -c constraints.txt ".[llm,report]"` in a clone of the
+repository. The program downloads nothing. The first time, it also trains its
+small base model on your machine, which takes some minutes, and keeps it.
 """
 
 # %%
@@ -64,7 +64,7 @@ for answer in answers(reference, [question] * 6, do_sample=True):
 # %%
 # ## Pairs
 #
-# The harbourmaster does not write a rule book. He reads two answers to the same
+# The harbourmaster does not write rules. He reads two answers to the same
 # question and chooses the better one. A row has the `prompt`, the **chosen**
 # answer and the **rejected** one.
 
@@ -221,8 +221,8 @@ plt.show()
 # %%
 # Look at both lines, not only at their difference. A margin also grows if
 # rejected answers become less likely and chosen ones do not become more likely.
-# Both may fall together. This is not an error, but the probability goes
-# somewhere else, and not always where you would like.
+# Both may fall together. This is not an error in the code. But other answers
+# then become more likely, and these may be bad ones.
 #
 # ## The same with TRL
 #
@@ -310,9 +310,9 @@ for row in missed[:3]:
     print()
 
 # %% varies
-# Those in which both answers are polite and one is untrue. Style is easy to see
-# from the words. Truth must be looked up in the question, and only one pair in
-# ten taught it.
+# In these pairs, both answers are polite and one is untrue. The style can be
+# seen from the words alone. To find out what is true, the model must read the
+# question, and only one pair in ten taught it that.
 #
 # ## How the style changes
 #
@@ -413,14 +413,16 @@ assert min(table, key=lambda beta: table[beta]["courtesy"]) == 1.0, table
 # in how they write: with β = 1 the model stayed near its reference, and its
 # style improved least. The two smaller values are too close to compare: each
 # model was trained once, and the KL comes from one sample of answers. So choose
-# β by what the model writes, not by the accuracy. Most people start with 0.1.
+# β by what the model writes, not by the accuracy. TRL's default, 0.1, is a good
+# start.
 #
 # ## Next steps
 #
-# * `finetune init dpo` writes a recipe for what you did by hand, and [Train on
-#   preferences and rewards](../how-to/preferences-and-rewards.md) shows it in
-#   use. Its scores have `accuracy`, `margin`, both rewards and a `kl`.
+# * `finetune init dpo` prints a recipe for a model from the Hub. [Train on
+#   preferences and rewards](../how-to/preferences-and-rewards.md) has one for
+#   `sample:assistant`, the model of this page. Its scores have `accuracy`,
+#   `margin`, both rewards and a `kl`.
 # * `kto` learns from single answers with a label "good" or "bad", without
 #   comparisons: try it on `sample:harbour-thumbs`.
-# * Set the learning rate ten times as high. The loss becomes even lower; read
-#   what the model writes then.
+# * Set the learning rate ten times as high, and compare the loss and the
+#   answers that the model writes.

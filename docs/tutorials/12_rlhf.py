@@ -9,10 +9,11 @@ RLHF. Then reward something silly, and see that the model does it.
 trust it; how a model learns from its own answers (RLOO); how to show with an
 interval that it has become better; what *reward hacking* looks like.
 
-**You need** the [tutorial on preferences](11_preferences.md), or to know what
-it teaches, and an installation with matplotlib: `pip install ".[llm,report]"` in
-a clone of the repository. The program downloads nothing. The assistant is
-trained on your machine the first time, which takes some minutes, and kept.
+**You need** the [tutorial on preferences](11_preferences.md), which explains
+pairs and the KL divergence, and an installation with TRL and matplotlib:
+`pip install -c constraints.txt ".[llm,report]"` in a clone of the repository.
+The program downloads nothing. The first time, it also trains its small base
+model on your machine, which takes some minutes, and keeps it.
 """
 
 # %%
@@ -208,11 +209,10 @@ plt.show()
 # %%
 # ## Measure with something else
 #
-# The reward model gives high scores, but it is a model, and the assistant was
-# trained to please it. So never believe a reward alone. Measure what you
-# *wanted* with something that was not used in training. Two things can be
-# counted here: whether an answer starts and ends politely, and whether it
-# contains the true detail.
+# The reward model gives high scores, but the assistant was trained to get them.
+# So never rely on a reward alone. Measure what you *wanted* with something that
+# was not used in training. Two things can be counted here: whether an answer
+# starts and ends politely, and whether it contains the true detail.
 
 from finetune_samples.rewards import courtesy
 
@@ -247,9 +247,9 @@ assert 0.75 < became["true"] < was["true"] + 0.01, (was, became)
 # %%
 # The style is perfect now. But look at the next column: the truth has not
 # improved; it has become slightly worse. Only one in ten of the reward model's
-# pairs showed a lie, so it knows much more about style than about truth, and
-# the assistant learned what the reward model knows. The reward model's own
-# scores could not show it.
+# pairs had an untrue answer, so the reward model knows much more about style
+# than about truth. The assistant learned what the reward model knows. The
+# scores of the reward model alone could not show this.
 #
 # ## Reward hacking
 #
@@ -276,8 +276,8 @@ print("| | mean reward | difference | 95 % interval |\n|---|---:|---:|---:|")
 compare(wordy, "reward")
 
 # %%
-# A great success, if you look only at this table: the reward has risen far
-# beyond chance. Now the other measurement.
+# This table alone looks like a success: the reward has risen far beyond chance.
+# Now the other measurement.
 
 print("| | courtesy | true | words |\n|---|---:|---:|---:|")
 for name, texts in written.items():
@@ -308,8 +308,8 @@ assert cheat["courtesy"] < was["courtesy"] - 0.2, cheat
 # * *Read answers*, at every stage. No number would have shown you this text.
 # * *Measure with something else* that was not used in training.
 # * *Keep the model close to its start*: a larger β, fewer steps. The further a
-#   model has moved, the more likely it has found what the reward model never
-#   saw.
+#   model has moved, the more likely it writes texts of a kind that the reward
+#   model never saw in training.
 #
 # ## Next steps
 #

