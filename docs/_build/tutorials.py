@@ -158,6 +158,24 @@ def build(script: Path) -> None:
         f"seconds: {sum(item['seconds'] for item in record):.1f}\n---\n\n"
     )
     script.with_suffix(".md").write_text(head + text, encoding="utf-8", newline="\n")
+    index = script.with_name("index.md")
+    if index.exists():
+        index.write_text(with_times(index), encoding="utf-8", newline="\n")
+
+
+def with_times(index: Path) -> str:
+    """Return the index of a folder with the time of each lesson, as its page records it, in the last column."""
+
+    def timed(row: re.Match[str]) -> str:
+        page = index.with_name(row["page"])
+        found = re.search(r"^seconds: ([\d.]+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        return f"{row['start']} {max(1, round(float(found[1]) / 60))} min |" if found else row[0]
+
+    return _ROW.sub(timed, index.read_text(encoding="utf-8"))
+
+
+_ROW = re.compile(r"^(?P<start>\| \[[^]]+\]\((?P<page>\d\d_\w+\.md)\) \| .* \|) \d+ min \|$", re.MULTILINE)
+"""A lesson in the table of the index."""
 
 
 def _made(text: str, pictures: Path) -> str:

@@ -49,6 +49,14 @@ def test_other_words_and_far_numbers_differ_and_near_numbers_do_not():
     assert differences(varies.format("a ship"), varies.format("a boat")) == []
 
 
+def test_the_index_lists_each_lesson_with_its_time():
+    index = SCRIPTS[0].with_name("index.md")
+    text = index.read_text(encoding="utf-8")
+    table = text[text.index("## All lessons") :]
+    assert [script.stem for script in SCRIPTS if f"({script.stem}.md) |" not in table] == []
+    assert tutorials.with_times(index) == text, "a lesson was made again, and the index has its old time"
+
+
 def test_no_page_is_out_of_date():
     assert list(tutorials.check(SCRIPTS)) == []
 
