@@ -76,6 +76,7 @@ class _Loose(yaml.SafeLoader):
     """Reads MkDocs' tags for Python objects as nothing."""
 
 
+_Loose.add_constructor("!ENV", lambda loader, node: None)
 _Loose.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, node: None)
 
 

@@ -124,7 +124,9 @@ def test_what_is_no_file_is_refused_by_each_command(name: str, make: Any, run: P
         return
     (run / "result.json").unlink(missing_ok=True)
     if name != "result.json":
-        data = "dataset.path=rows.jsonl"  # those of the run were given in Python
+        rows = run.parent / "rows.jsonl"  # those of the run were given in Python
+        rows.write_text('{"text": "a ship", "label": "good"}\n')
+        data = f"dataset.path={rows}"
         found = refused(["train", str(run / "recipe.yaml"), f"output={run}", data, "--resume", "--trust-code"])
         assert name in found and ("not a file" in found or "is a link" in found)
 
