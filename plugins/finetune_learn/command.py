@@ -38,10 +38,11 @@ def command(ctx: click.Context) -> None:
 
 
 def _next(progress: Progress) -> str:
-    """Return what to do next."""
-    for lesson in lessons():
+    """Return what to do next: a lesson that was begun comes before one that was not."""
+    for lesson in sorted(lessons(), key=progress.has_begun, reverse=True):
         if lesson.number not in progress.quizzes:
-            return f"Next: read lesson {lesson.number}, then finetune learn quiz {lesson.number}"
+            page = f"docs/tutorials/{lesson.name}.md"
+            return f"Next: read lesson {lesson.number}, {page}, then finetune learn quiz {lesson.number}"
         for exercise in lesson.exercises:
             if exercise.name not in progress.exercises:
                 return f"Next: finetune learn start {exercise.name}"

@@ -11,6 +11,7 @@ from typing import Any
 
 from finetune.errors import BadOptions
 from finetune.kit import to_json, write_atomically
+from finetune_learn.course import Lesson
 
 FILE = "finetune-learn.json"
 VERSION = 1
@@ -41,6 +42,11 @@ class Progress:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadOptions(f"{str(file)!r} is damaged. Delete it to begin again, or restore it.") from error
         return cls(exercises=exercises, quizzes=quizzes)
+
+    def has_begun(self, lesson: Lesson) -> bool:
+        """Return whether a part of a lesson is done, and another is not."""
+        parts = [lesson.number in self.quizzes, *(exercise.name in self.exercises for exercise in lesson.exercises)]
+        return any(parts) and not all(parts)
 
     def write(self, folder: Path) -> None:
         """Write the file."""

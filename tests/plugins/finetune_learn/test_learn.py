@@ -19,7 +19,7 @@ from finetune.result import Result
 from finetune_learn.checking import check
 from finetune_learn.course import Exercise, find_exercise, lessons
 from finetune_learn.grading import Criterion, grade
-from finetune_learn.progress import FILE
+from finetune_learn.progress import FILE, Progress
 
 TUTORIALS = Path(__file__).parents[3] / "docs/tutorials"
 EXERCISES = [exercise for lesson in lessons() for exercise in lesson.exercises]
@@ -81,6 +81,14 @@ def test_a_learner_goes_through_a_lesson(tmp_path: Path, monkeypatch: pytest.Mon
     assert "Right" in run.invoke(main, ["learn", "check", "exercise_01a.py"]).output
     shown = run.invoke(main, ["learn"]).output
     assert "01a* 01b" in shown and "1 of 2" in shown and "4 of 4" in shown and "start 01b" in shown
+
+
+def test_the_lesson_that_was_begun_comes_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Progress().answered("05", 3).write(tmp_path)
+    assert "Next: finetune learn start 05a" in CliRunner().invoke(main, ["learn"]).output
+    Progress().answered("05", 3).solved("05a").solved("05b").write(tmp_path)
+    assert "Next: read lesson 01, docs/tutorials/01_transfer_learning.md" in CliRunner().invoke(main, ["learn"]).output
 
 
 def test_a_damaged_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
