@@ -130,7 +130,7 @@ assert "but accuracy improved from" in words and "load_best_model_at_end" not in
 
 
 def ece(result, split="validation"):
-    return result.details[split]["calibration"]["ece"]
+    return result.calibration["splits"][split]["before"]["ece"]["value"]
 
 
 print(f"accuracy {few.score('validation'):.2f}, ECE {ece(few):.2f}")
@@ -499,7 +499,7 @@ import html
 import re
 
 report = (folder / "leaky" / "report.html").read_text()
-print(" · ".join(re.findall("<h2>(.*?)</h2>", report)))
+print(" · ".join(re.findall(r'<h2 id="\w+">(.*?)</h2>', report)))
 
 # %%
 # | Pitfall | In words, at the top | In numbers, below |
@@ -519,10 +519,10 @@ for result in (few, cautious, rash, leaky):
     page = html.unescape(Path(result.directory, "report.html").read_text())
     for sentence in verdicts.all_verdicts(result):
         assert sentence in page, sentence
-    for heading in ("Scores", "Loss curves", "Data"):
-        assert f"<h2>{heading}</h2>" in page
+    for heading in ("Scores", "Training curves", "Data"):
+        assert f">{heading}</h2>" in page
 assert 'class="note">Forgot' in (folder / "rash" / "report.html").read_text()
-assert "% similar" in report and "Differences on test" in report
+assert "% similar" in report and "Paired differences on test" in report
 
 # %%
 # ## Next steps
