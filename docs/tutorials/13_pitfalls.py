@@ -483,8 +483,8 @@ assert leaky.data_report["train"]["kept"] == honest.data_report["train"]["kept"]
 
 # %%
 # The two models are about equal. Their own tests are not. The first has a
-# narrow interval and is wrong: 0.67 lies outside it. The second has a wide
-# interval, and 0.61 lies inside it. An interval shows the effect of chance, not
+# narrow interval and is wrong: 0.66 lies outside it. The second has a wide
+# interval, and 0.59 lies inside it. An interval shows the effect of chance, not
 # of a leak. And copies are not new notices: the 360 rows contain only about a
 # hundred different ones.
 #
