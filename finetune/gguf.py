@@ -97,7 +97,9 @@ def file_of(path: str, *, revision: str | None, section: str, local_files_only: 
         return Path(os.path.abspath(file))
     place = on_hub(path)
     if place is None or file.parent.is_dir():
-        raise BadRecipe(f"{section}: there is no file {path!r} (looked at {file}).{_others(file.parent)}")
+        raise BadRecipe(
+            f"{section}: there is no file {path!r}: {os.path.abspath(file)} does not exist.{_others(file.parent)}"
+        )
     from transformers.utils import cached_file
 
     repository, name = place

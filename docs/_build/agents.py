@@ -24,17 +24,19 @@ TASKS = ROOT / "docs/_build/agent_tasks.yaml"
 NOTE = "<!-- Written by `python docs/_build/agents.py`. Do not change it by hand. -->"
 RULES = """\
 `finetune` adapts a pretrained Hugging Face transformer to a task. One YAML file, the recipe, says everything about a run; `KEY=VALUE`
-after it changes a key: `finetune train recipe.yaml training.learning_rate=1e-5`. The package is `finetune-kit`; install it in a clone
+after it changes a key (`dataset=FILE` replaces a whole section, `dataset.path=FILE` one key): `finetune train recipe.yaml training.learning_rate=1e-5`. The package is `finetune-kit`; install it in a clone
 with `pip install -c constraints.txt ".[all]"`.
 
 - Answers go to standard output, notes and progress to standard error. `--json` prints one JSON value.
 - An error of a command with `--json` is JSON as well: `error` (what is wrong, where, what to do), `kind`, `exit_code`; for data also
-  `findings`, each with `code`, `file`, `line`, `column`, `message` and `fix`, and `counts`. A command that is called wrongly, such as
+  `findings`, each with `code`, `level` (`error`, `row` or `warning`), `file`, `line` (null if it is about a whole file), `column`,
+  `message` and `fix`, and `counts`. A command that is called wrongly, such as
   with an unknown option, says so on standard error only.
-- Exit codes: 0 success; 1 a failure while running; 2 the call, the recipe or the data is wrong, and no model was loaded; 3 not a finite
+- Exit codes: 0 success; 1 a failure while running; 2 the call, the recipe or the data is wrong, and nothing was trained; 3 not a finite
   number, or no better run, or an export that lost too much; 4 no room on the disk; 5 out of memory; 6 a file cannot be written or read;
   129, 130, 143 stopped by a signal, with a checkpoint.
-- `finetune check` costs seconds and trains nothing: run it after each change of the data or the recipe. `finetune train RECIPE
+- `finetune check` costs seconds and loads no model: run it after each change of the data or the recipe. What depends on the model
+  itself, such as names of layers, only `plan` and `train` can refuse. `finetune train RECIPE
   --auto-resume` continues a run that was stopped, and starts one that was not.
 - A run that is finished has `result.json`. Nothing is written over it: give another `output`.
 - A difference counts if its interval does not contain 0: read `verdict`, not the scores alone. A score without its baseline says little:

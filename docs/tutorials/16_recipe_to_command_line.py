@@ -242,14 +242,14 @@ assert same == "the same", digests
 assert abs(result.score("test") - accuracy) < 1e-12
 
 # %%
-# So a recipe hides nothing. It is the program above, written down.
+# The training of a recipe is that of the program above, written down.
 #
 # Your digest can differ from the one here, because other processors compute the
 # last digits in another way; on your machine, the three are the same. With several
-# threads, sums can also depend on where in memory a matrix lies, unless
-# `MKL_CBWR=AUTO,STRICT` is set before the first of them: finetune sets it, the
-# program above does not. "The same" has a price, and you rarely need it to the
-# bit.
+# threads, sums can also depend on where in memory a matrix lies. finetune sets a
+# variable of Intel's library of matrices that prevents this
+# (`MKL_CBWR=AUTO,STRICT`); the program above does not. You rarely need "the same"
+# to the last bit.
 #
 # ## Predict, three ways
 #
@@ -332,7 +332,7 @@ assert changed > 0
 #
 # 1. Set `seed` to 7 in all three ways. Are the digests still equal?
 # 2. Change `per_device_eval_batch_size`. Does the digest change? Should it?
-# 3. Replace `strategy: full` by `strategy: lora`. Which files does the run
+# 3. Install `.[peft]`, and replace `strategy: full` by `lora`. Which files does the run
 #    folder have now?
 #
 # * [Recipe](../reference/recipe.md): all keys. `finetune init

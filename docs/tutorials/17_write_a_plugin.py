@@ -21,7 +21,8 @@ program downloads nothing.
 # A new head is random, so its first errors are large and useless, and they
 # change the pretrained layers. Kumar et al. (2022) therefore train the head
 # alone at first, and then everything. They call it LP-FT, for *linear probing,
-# then fine-tuning*. finetune has no such strategy. Let us write one.
+# then fine-tuning*. (The strategy `gradual` can do nearly this; we write our own
+# to learn how.)
 #
 # ## A draft
 #
@@ -220,7 +221,7 @@ assert moved("mended")[0] > 90
 # Now all of them move, and the model is as good as the usual one, as far as 120
 # rows can tell. Not better: the intervals overlap widely. The paper promises
 # most where the rows to predict differ from those of training, and we have not
-# tested that. A method from a paper is a hypothesis about your data.
+# tested that. Test a method from a paper on your own data.
 #
 # Keep the other lesson of the draft. A run with `full` next to it, and a look at
 # what has moved, found the fault in a minute. The loss curve alone would not.
@@ -342,7 +343,7 @@ subprocess.run(
 
 # %%
 # The text under the field is the documentation of the option, and the source
-# stands there too. From now on, `finetune list` shows the strategy, a misspelt
+# stands there too. Once pip has installed it, `finetune list` shows it, a misspelt
 # option gets a suggestion, and it works with each task, also with those that you
 # have never seen: it asks the model for its head, and never which task it is.
 #

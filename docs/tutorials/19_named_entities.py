@@ -328,7 +328,7 @@ for kind, count in counted.most_common():
 # inn part of its name? Confused types ask for more rows of these types. Missed ones ask
 # for more rows with such words.
 #
-# F1 is odd about them. A boundary error counts *twice*: the right entity is
+# A boundary error counts *twice* in F1: the right entity is
 # missed, and the wrong one is invented. Take ten entities, of which nine are
 # found. What is better for the tenth, half of the name or no answer?
 
@@ -374,8 +374,8 @@ for label, probability in record["probabilities"].items():
     print(f"{label:10} {probability:.2f}")
 
 # %%
-# The **threshold** decides from which probability on a label is predicted. Half
-# is a habit, not a law. We choose it on `validation`. Test rows may not choose
+# The **threshold** decides from which probability on a label is predicted. One half
+# is usual, and rarely best. We choose it on `validation`. Test rows may not choose
 # anything.
 
 thresholds = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]

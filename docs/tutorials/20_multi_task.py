@@ -62,7 +62,8 @@ for task, splits in data.items():
 # Both tasks are classification, so the simplest way to share is one model whose
 # head has all seven labels. The body reads both kinds of text. (Tasks of
 # different kinds, such as labels and translations, can share a model that
-# writes: [several tasks as text](../how-to/text-to-text.md).)
+# writes: [several tasks as text](../how-to/text-to-text.md).) The model can answer
+# a review with a label of the notices; this counts as wrong.
 #
 # A **mixture** in a recipe names the data sets. In training, rows of both come
 # in random order. How many of each? If you only join the files, four rows of
@@ -233,7 +234,7 @@ assert gain.mean() > 0
 # | one model is easier to serve than several | tasks change at different times |
 # | the tasks read the same kind of text | the tasks disagree about what matters |
 #
-# Begin with a temperature between 2 and 5, and look at each score by itself. If
+# Try a temperature between the two of this page, and look at each score by itself. If
 # a task matters more, give it a weight: `reviews: {path: …, weight: 2}`.
 #
 # ## Next steps

@@ -69,10 +69,11 @@ class PeftStrategy(Strategy):
         method = self.config_class()
         known = [f.name for f in fields(method) if f.init]
         own = {f.name for f in fields(self)} & set(known)  # type: ignore[arg-type]  # a subclass is a dataclass
+        place = "" if hasattr(self, "further_options") else "config: "  # where the user writes it
         for name in self.config:
             if name not in known:
                 hint = did_you_mean(name, known)
-                raise ValueError(f"config: {name!r} is not a field of {method.__name__}.{hint}")
+                raise ValueError(f"{place}{name!r} is not a field of {method.__name__}.{hint}")
             if name in RESERVED:
                 raise ValueError(f"config: {name!r} cannot be set here: {RESERVED[name]}.")
             if name in own:

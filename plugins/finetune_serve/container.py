@@ -21,7 +21,7 @@ from finetune.kit import (
     write_atomically,
 )
 
-NAMES = ("Dockerfile", "compose.yaml", ".dockerignore", "requirements.txt")
+NAMES = ("Dockerfile", "Dockerfile.dockerignore", "compose.yaml", "requirements.txt", "packages")
 """The files."""
 ADAPTER = "adapter_config.json"
 """A file of a run that holds only an adapter."""
@@ -84,7 +84,7 @@ def write(folder: Path, run: Path, *, overwrite: bool = False, options: Mapping[
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "Dockerfile", _filled("dockerfile.txt", values))
     write_atomically(folder / "compose.yaml", _filled("compose.txt", values))
-    write_atomically(folder / ".dockerignore", _filled("dockerignore.txt", values))
+    write_atomically(folder / "Dockerfile.dockerignore", _filled("dockerignore.txt", values))
     _write_requirements(folder, run)
     return Written(folder=folder, model=model, context=context)
 
