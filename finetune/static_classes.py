@@ -9,6 +9,7 @@ import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from inspect import cleandoc
 from itertools import zip_longest
@@ -190,7 +191,7 @@ def _file(module: str) -> Path | None:
     """Return the file of a module. Only the top package is looked up: Python would import the packages of others."""
     top, *rest = module.split(".")
     try:
-        spec = find_spec(top) if top else None
+        spec = (PathFinder.find_spec(top) or find_spec(top)) if top else None  # the second knows editable packages
     except (ImportError, ValueError):
         return None
     if spec is None or spec.origin is None:

@@ -68,6 +68,9 @@ def command(
 
     given = call.read(ask=processes in (None, 1) and together.count() == 1, runs=True)
     read = given.recipe
+    add_recipe_folder(given.path)
+    if together.count() == 1:  # else each process would show the error
+        early.check(read, discover())
     if processes is not None and processes > 1:
         from finetune import failures
         from finetune.cli import launch
@@ -78,8 +81,6 @@ def command(
     given.say_where("train")
     if read.search and together.is_main():
         click.echo("The recipe is trained as it is written: `search` is for `finetune tune`.", err=True)
-    add_recipe_folder(given.path)
-    early.check(read, discover())
 
     with output.loading(quiet=quiet):
         from finetune import plan as plans

@@ -92,8 +92,8 @@ KEYS: Mapping[str, Key] = {
     "additional_target": handled("strategy.modules_to_save", takes=(str, list)),
     "use_rslora": handled("strategy.use_rslora"),
     "use_dora": handled("strategy.use_dora"),
-    "pissa_init": handled("strategy.config.init_lora_weights", "`pissa_niter_16`"),
-    "pissa_iter": handled("strategy.config.init_lora_weights", takes=(int,)),
+    "pissa_init": handled("strategy.config.init_lora_weights", "`pissa`, with the exact decomposition"),
+    "pissa_iter": handled("", "The exact decomposition is computed.", takes=(int,)),
     "pissa_convert": missing("The adapter is saved as it was trained."),
     "loraplus_lr_ratio": missing("There is no LoRA+."),
     "create_new_adapter": unneeded("A run always makes a new adapter."),
@@ -504,10 +504,11 @@ def _strategy(conversion: Conversion) -> None:
         conversion.tell("quantization_type", "mapped" if kind == "nf4" else "missing", "It is always nf4.")
     rank = conversion.get("lora_rank", 8)
     pissa = conversion.get("pissa_init")
-    steps = conversion.get("pissa_iter", 16)
-    init = None if not pissa else "pissa" if steps == -1 else f"pissa_niter_{steps}"
+    init = "pissa" if pissa else None
     if "pissa_iter" in conversion.content:
-        conversion.tell("pissa_iter", "mapped" if pissa else "unneeded", "" if pissa else "pissa_init is off.")
+        conversion.get("pissa_iter", 16)
+        why = "The exact decomposition is computed, which draws no random numbers." if pissa else "pissa_init is off."
+        conversion.tell("pissa_iter", "unneeded", why)
 
     def given(key: str, default: Any, note: str = "the default of LLaMA-Factory") -> tuple[Any, str, str]:
         value = conversion.get(key)

@@ -50,5 +50,7 @@ def _words(hint: Any) -> str:
     if origin is dict or hint is dict:
         return "a mapping"
     if inner:
-        return " or ".join(dict.fromkeys(_words(each) for each in inner))
+        return " or ".join(
+            dict.fromkeys(sorted((_words(each) for each in inner), key=lambda words: (words == "null", len(words))))
+        )
     return f"a {getattr(hint, '__name__', hint)}"

@@ -186,7 +186,9 @@ def not_finite(where: str, value: float, step: int) -> None:
     from transformers import Trainer
 
     if where == "metric":
-        real_evaluate = Trainer.evaluation_loop
+        from finetune.training.trainer import PatchedTrainer
+
+        real_evaluate = PatchedTrainer.evaluation_loop
 
         def evaluated(self: Any, *args: Any, **kwargs: Any) -> Any:
             found = real_evaluate(self, *args, **kwargs)
@@ -194,7 +196,7 @@ def not_finite(where: str, value: float, step: int) -> None:
                 found.metrics["eval_loss"] = value
             return found
 
-        Trainer.evaluation_loop = evaluated  # type: ignore[method-assign]
+        PatchedTrainer.evaluation_loop = evaluated  # type: ignore[method-assign]
         return
     if where == "loss":
         real_loss = Trainer.compute_loss

@@ -302,7 +302,8 @@ def test_list_and_show_tell_what_is_installed() -> None:
         ("evaluate", "Usage: finetune evaluate [OPTIONS] RUN"),
         ("evaluate:", "metric evaluate:"),
         ("push", "Usage: finetune push"),
-        ("peft", "Command: merge"),
+        ("peft", "strategy peft"),
+        ("hub", "Command: card, push"),
         ("finetune_peft.lora:LoraStrategy", "lora_alpha"),
     ],
 )

@@ -337,7 +337,7 @@ def test_a_run_that_stops_early_saves_when_it_is_scored(content: dict[str, Any],
     assert lost(conversion) == {}
     assert training.get("greater_is_better") == (False if "metric_for_best_model" in content else None)
     plan = plans.make(recipes.parse(conversion.recipe), discover(), for_training=False)
-    chosen = arguments(plan.recipe, plan.task, evaluator=plan.evaluator, validation=True)
+    chosen = arguments(plan.recipe, plan.task, plan.strategy, evaluator=plan.evaluator, validation=True)
     assert chosen["save_strategy"] == chosen["eval_strategy"] == "steps"
     assert chosen["save_steps"] == chosen["eval_steps"] == training["eval_steps"]
 
@@ -419,7 +419,7 @@ def test_llama_factory_finds_what_a_data_set_is(tmp_path: Path) -> None:
         ({"quantization_bit": 4, "double_quantization": False}, "strategy.double_quant", False),
         ({"quantization_bit": 8}, "strategy.bits", 8),
         ({"lora_target": "q_proj,v_proj"}, "strategy.target_modules", ["q_proj", "v_proj"]),
-        ({"pissa_init": True}, "strategy.config.init_lora_weights", "pissa_niter_16"),
+        ({"pissa_init": True}, "strategy.config.init_lora_weights", "pissa"),
         ({"flash_attn": "fa2"}, "model.options.attn_implementation", "flash_attention_2"),
         ({"neat_packing": True}, "preprocessor.packing", True),
         ({"mask_history": True}, "preprocessor.loss_on", "completion"),

@@ -251,7 +251,7 @@ def test_a_body_without_a_head_gets_one_that_trains_although_it_is_tied_to_the_e
 def test_packed_training_examples_are_scored_by_their_own_tokens(
     bases: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scoring, "SAMPLE", 5)
+    monkeypatch.setattr(scoring, "TRAIN_SAMPLE", 5)
     rows = [{"text": f"tide {number}"} for number in range(10, 40)]
     words = tokenizer("gpt2", FILES, 300)
     per_text = {len(words(row["text"]).input_ids) for row in rows}
