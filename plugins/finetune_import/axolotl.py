@@ -121,7 +121,7 @@ KEYS: Mapping[str, Key] = {
     "bnb_config_kwargs": missing("Set strategy.double_quant and strategy.compute_dtype."),
     "peft": missing("Set fields of peft.LoraConfig under strategy.config."),
     "peft_autocast_adapter_dtype": unneeded("New weights are always in float32."),
-    "loraplus_lr_ratio": missing("There is no LoRA+."),
+    "loraplus_lr_ratio": handled("strategy.loraplus_lr_ratio", takes=(int, float)),
     "relora": missing("There is no ReLoRA."),
     "relora_prune_ratio": missing("There is no ReLoRA."),
     "relora_cpu_offload": missing("There is no ReLoRA."),
@@ -455,6 +455,7 @@ def _strategy(conversion: Conversion) -> None:
         "layers_to_transform": (conversion.get("peft_layers_to_transform"), "peft_layers_to_transform", ""),
         "layer_replication": (conversion.get("peft_layer_replication"), "peft_layer_replication", ""),
         "init_lora_weights": (conversion.get("peft_init_lora_weights"), "peft_init_lora_weights", ""),
+        "loraplus_lr_ratio": (conversion.get("loraplus_lr_ratio"), "loraplus_lr_ratio", ""),
     }
     put_lora(conversion, options, bits=bits, bits_key=bits_key, is_bf16=bool(conversion.get("bf16")))
 

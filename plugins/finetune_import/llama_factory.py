@@ -95,7 +95,7 @@ KEYS: Mapping[str, Key] = {
     "pissa_init": handled("strategy.config.init_lora_weights", "`pissa`, with the exact decomposition"),
     "pissa_iter": handled("", "The exact decomposition is computed.", takes=(int,)),
     "pissa_convert": missing("The adapter is saved as it was trained."),
-    "loraplus_lr_ratio": missing("There is no LoRA+."),
+    "loraplus_lr_ratio": handled("strategy.loraplus_lr_ratio", takes=(int, float)),
     "create_new_adapter": unneeded("A run always makes a new adapter."),
     "freeze_trainable_layers": missing("See the page 'Choose which layers train'."),
     "freeze_trainable_modules": missing("See the page 'Choose which layers train'."),
@@ -523,6 +523,7 @@ def _strategy(conversion: Conversion) -> None:
         "use_rslora": (conversion.get("use_rslora"), "use_rslora", ""),
         "use_dora": (conversion.get("use_dora"), "use_dora", ""),
         "init_lora_weights": (init, "pissa_init", ""),
+        "loraplus_lr_ratio": (conversion.get("loraplus_lr_ratio"), "loraplus_lr_ratio", ""),
     }
     double = conversion.content.get("double_quantization", True)
     is_bf16 = bool(conversion.get("bf16") or conversion.get("pure_bf16"))

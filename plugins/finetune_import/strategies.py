@@ -9,7 +9,16 @@ from finetune.kit import Conversion
 ALL_LINEAR = {"all", "all-linear", "all_linear", "auto"}
 """What tools call every linear layer."""
 
-LORA_NAMES = ("r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save", "use_dora", "use_rslora")
+LORA_NAMES = (
+    "r",
+    "lora_alpha",
+    "lora_dropout",
+    "target_modules",
+    "modules_to_save",
+    "use_dora",
+    "use_rslora",
+    "loraplus_lr_ratio",
+)
 
 
 def put_lora(

@@ -419,6 +419,7 @@ def test_llama_factory_finds_what_a_data_set_is(tmp_path: Path) -> None:
         ({"quantization_bit": 4, "double_quantization": False}, "strategy.double_quant", False),
         ({"quantization_bit": 8}, "strategy.bits", 8),
         ({"lora_target": "q_proj,v_proj"}, "strategy.target_modules", ["q_proj", "v_proj"]),
+        ({"loraplus_lr_ratio": 16.0}, "strategy.loraplus_lr_ratio", 16.0),
         ({"pissa_init": True}, "strategy.config.init_lora_weights", "pissa"),
         ({"flash_attn": "fa2"}, "model.options.attn_implementation", "flash_attention_2"),
         ({"neat_packing": True}, "preprocessor.packing", True),
