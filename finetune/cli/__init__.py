@@ -140,11 +140,14 @@ def show(error: FinetuneError) -> None:
 
 def _show_as_json(error: FinetuneError) -> None:
     """Print an error to standard output as one JSON object, for a command with `--json`."""
-    from finetune.cli.output import as_json
+    from finetune.cli.output import RANK, as_json
 
     content = {"error": visible(str(error)), "kind": type(error).__name__, "exit_code": error.exit_code}
     if isinstance(error, BadData):
-        content |= {"findings": [asdict(finding) for finding in error.findings], "counts": error.counts}
+        content |= {
+            "findings": [asdict(finding) for finding in sorted(error.findings, key=lambda each: RANK[each.level])],
+            "counts": error.counts,
+        }
     as_json(content)
 
 

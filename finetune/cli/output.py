@@ -129,18 +129,21 @@ def _rich_table(headers: Sequence[str], cells: list[list[str]], right: list[bool
     Console(highlight=False).print(shown)
 
 
+RANK = {"error": 0, "row": 1, "warning": 2}
+"""Level of a finding → its place among the others: the worst one comes first."""
+
+
 def findings(found: Sequence[Finding], counts: Mapping[str, int]) -> None:
     """Print findings by code, the worst level first, each with its place, and the number of each code."""
     from finetune.data.findings import with_value
 
-    rank = {"error": 0, "row": 1, "warning": 2}
-    worst = dict.fromkeys(counts, rank["warning"])
+    worst = dict.fromkeys(counts, RANK["warning"])
     for finding in found:
-        worst[finding.code] = min(worst.get(finding.code, rank["warning"]), rank[finding.level])
+        worst[finding.code] = min(worst.get(finding.code, RANK["warning"]), RANK[finding.level])
     for code, count in sorted(counts.items(), key=lambda item: worst[item[0]]):
         shown = [finding for finding in found if finding.code == code]
         click.secho(f"\n{code}", bold=True, nl=False, err=True)
-        noun = "warning" if worst[code] == rank["warning"] else "finding"
+        noun = "warning" if worst[code] == RANK["warning"] else "finding"
         number = f"  {count} {noun}{'' if count == 1 else 's'}"
         click.echo(number + (f", {len(shown)} shown" if len(shown) < count else ""), err=True)
         for finding in shown:

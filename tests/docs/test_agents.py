@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 import finetune
 from finetune.cli import main
+from finetune.cli.output import RANK
 
 ROOT = Path(__file__).parents[2]
 _SPEC = importlib.util.spec_from_file_location("agents_pages", ROOT / "docs/_build/agents.py")
@@ -96,6 +97,14 @@ def test_there_are_twenty_tasks_and_no_two_alike() -> None:
 def test_the_files_are_current() -> None:
     for path, text in AGENTS.pages().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name} is not current. Run python docs/_build/agents.py"
+
+
+def test_what_stops_a_run_comes_before_warnings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "odd.csv").write_text("text,label\n" + "a lovely quiet room,good\n" * 40 + "dirty and loud,bad\n,good\n")
+    ended = CliRunner().invoke(main, ["check", "recipe.yaml", "dataset.path=odd.csv", "--json"])
+    levels = [finding["level"] for finding in json.loads(ended.stdout)["findings"]]
+    assert "warning" in levels and levels.index("row") == 0 and levels == sorted(levels, key=RANK.get)  # type: ignore[arg-type]
 
 
 def test_an_error_is_json_where_json_was_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
