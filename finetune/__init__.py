@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 if getattr(sys, "argv", [])[:1] == ["-m"] and not sys.flags.safe_path:
@@ -18,16 +17,11 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-REPRODUCIBLE_SUMS = "MKL_CBWR"
-"""Variable of Intel's library; without it, last bits depend on where in memory a matrix lies."""
-
 __all__ = ["__version__", "adopt", "evaluate", "hookimpl", "load", "predict", "train"]
 
 
 def __getattr__(name: str) -> Any:
     """Import `finetune.api` on first use, because it imports torch and transformers."""
-    if name in {"train", "load", "evaluate", "predict", "adopt"}:
-        os.environ.setdefault(REPRODUCIBLE_SUMS, "AUTO,STRICT")  # as the command does; MKL reads it at its first sum
     if name in {"train", "load", "evaluate", "predict"}:
         from finetune import api
 

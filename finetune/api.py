@@ -205,6 +205,7 @@ def train(
         FinetuneError: The run is refused or fails. The message says what is wrong, where, and what
             to do.
     """
+    upstream.sum_reproducibly()
     plugins = plugins or discover()
     given: dict[str, Any] = {
         "task": front_door.task_name(task, plugins) if isinstance(task, Task) else task,

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from finetune import REPRODUCIBLE_SUMS, __version__, failures, processes, secrets
+from finetune import __version__, failures, processes, secrets
 from finetune.characters import visible
 from finetune.cli.parameters import AS_JSON
 from finetune.descriptions import summary
@@ -78,9 +78,9 @@ class Commands(click.Group):
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command line, and take credentials out of everything that it prints."""
         _open_missing_streams()
-        sums = os.environ.get(REPRODUCIBLE_SUMS, "AUTO,STRICT")
+        sums = os.environ.get(upstream.REPRODUCIBLE_SUMS, upstream.STRICT)
         try:
-            with upstream.environment(REPRODUCIBLE_SUMS, sums), secrets.hidden():
+            with upstream.environment(upstream.REPRODUCIBLE_SUMS, sums), secrets.hidden():
                 return super().main(*args, **extra)
         finally:
             _flush()

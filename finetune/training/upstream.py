@@ -433,6 +433,15 @@ def replaced(module: str, name: str, value: object) -> Iterator[Any]:
     )
 
 
+REPRODUCIBLE_SUMS, STRICT = "MKL_CBWR", "AUTO,STRICT"
+"""Variable of Intel's library and its value; without it, last bits depend on where in memory a matrix lies."""
+
+
+def sum_reproducibly() -> None:
+    """Ask Intel's library for sums that do not depend on places in memory; it reads the variable at its first sum."""
+    os.environ.setdefault(REPRODUCIBLE_SUMS, STRICT)
+
+
 @contextmanager
 def environment(name: str, value: str) -> Iterator[str | None]:
     """Set a variable of the environment inside a `with` block; nesting and threads as in `replaced`.
