@@ -364,7 +364,7 @@ def problem(content: Mapping[str, Any], result: type) -> str:
         result: The class `Result`.
     """
     try:
-        _form(result).validate_python(content, strict=True)
+        form(result).validate_python(content, strict=True)
     except ValueError as error:
         return _first(error)
     for section in ("preprocessor", "evaluator"):
@@ -403,7 +403,7 @@ def seeds_problem(content: Mapping[str, Any], result: type) -> str:
         result: The class `SeedsResult`.
     """
     try:
-        _form(result, SeedsRecipe).validate_python(content, strict=True)
+        form(result, SeedsRecipe).validate_python(content, strict=True)
     except ValueError as error:
         return _first(error)
     seeds = content["seeds"]
@@ -420,7 +420,13 @@ def _first(error: ValueError) -> str:
 
 
 @cache
-def _form(result: type, recipe: Any = Recipe) -> Any:
+def form(result: type, recipe: Any = Recipe) -> Any:
+    """Return pydantic's adapter of the form of a result.
+
+    Args:
+        result: The class `Result` or `SeedsResult`.
+        recipe: The form of its recipe: `Recipe`, or `SeedsRecipe` for several seeds.
+    """
     hints = typing.get_type_hints(result)
     form: dict[str, Any] = {}
     for each in fields(result):

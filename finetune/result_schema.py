@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from finetune.recipe.schema import DIALECT, of_class
+from finetune.recipe import options
+from finetune.recipe.schema import DIALECT
 from finetune.result import Result
+from finetune.result_form import Recipe, SeedsRecipe, form
 from finetune.seeds_result import SeedsResult
 
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of `result.json`, of a run and of the folder of several seeds."""
-    one, several = (_nullable(of_class(cls)) for cls in (Result, SeedsResult))
+    one, several = _described(Result, Recipe), _described(SeedsResult, SeedsRecipe)
     definitions = {**one.pop("$defs", {}), **several.pop("$defs", {})}
     return {
         "$schema": DIALECT,
@@ -22,6 +24,15 @@ def schema() -> dict[str, Any]:
         "else": one,
         "$defs": definitions,
     }
+
+
+def _described(result: type, recipe: Any) -> dict[str, Any]:
+    """Return the schema of the form of a result, each field with its docstring."""
+    made: dict[str, Any] = _nullable(form(result, recipe).json_schema())
+    docs = options.docstrings(result)
+    for name, field in made["properties"].items():
+        field["description"] = " ".join(docs[name].split())
+    return {**made, "additionalProperties": False}
 
 
 def _nullable(part: Any) -> Any:

@@ -95,7 +95,7 @@ say(verdicts.fit(few))
 # wrong headings among them, and that is not the same as knowing what a heading
 # means.
 #
-# The second sentence is about the curves. It may surprise you. By the *loss*,
+# The second sentence is about the curves. By the *loss*,
 # the model was best at the first evaluation, after 8 of 80 steps, and has
 # become worse since then. By *accuracy*, it is best at the end.
 

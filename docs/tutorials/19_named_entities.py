@@ -231,7 +231,7 @@ assert scores["model"]["f1"] > 0.8 and scores["model"]["accuracy"] > 0.95
 # accuracy for entities. Our model, too, looks almost perfect by accuracy: one
 # wrong word spoils a whole entity, and F1 shows it.
 #
-# The dictionary is a surprise. It looks up words, was made in a moment, and is
+# The dictionary does well. It looks up words, was made in a moment, and is
 # only some points behind. (The intervals come from whole sentences, drawn again
 # and again, because errors in one sentence belong together.) Is a transformer
 # worth it?

@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -16,14 +15,13 @@ from finetune_peft import types
 from finetune_peft.heads import head_modules
 from finetune_peft.influence import check_influence
 from finetune_peft.rates import ten_times
-from finetune_peft.strategy import PeftStrategy
 from finetune_peft.targets import has_transposed_weights, ia3_targets, lora_targets, norm_modules
 from finetune_peft.values import check_values
-from finetune_peft.virtual import read_trainable, write_trainable
+from finetune_peft.whole_checkpoint import WholeCheckpoint
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnyPeftStrategy(PeftStrategy):
+class AnyPeftStrategy(WholeCheckpoint):
     """Trains what a method of PEFT adds, and the head: any type of adapter, such as MISS, VERA, OFT or LOHA.
 
     All other options of the section are those of PEFT's configuration of the type: ``{name: peft, type: MISS, r: 16}``.
@@ -115,18 +113,6 @@ class AnyPeftStrategy(PeftStrategy):
         wrapped = super().prepare(model, task, newly_initialized=newly_initialized)
         check_influence(wrapped, kind=self.kind)
         return wrapped
-
-    def write_checkpoint(self, model: Any, directory: Path) -> None:
-        """Write every trainable parameter as it is: some types save fewer."""
-        write_trainable(model, directory)
-
-    def read_checkpoint(self, model: Any, directory: Path) -> bool:
-        """Read what `write_checkpoint` wrote.
-
-        Raises:
-            BadCheckpoint: The file is missing, or belongs to another model.
-        """
-        return read_trainable(model, directory)
 
 
 NOT_OPTIONS = frozenset(

@@ -9,15 +9,14 @@ from typing import Any, ClassVar
 from peft import LoraConfig
 
 from finetune.interfaces import Base, Suggestion, Task
-from finetune_peft import loraplus
 from finetune_peft.heads import head_modules
+from finetune_peft.loraplus import LoraPlus
 from finetune_peft.rates import ten_times
-from finetune_peft.strategy import PeftStrategy
 from finetune_peft.targets import has_transposed_weights, lora_targets
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoraStrategy(PeftStrategy):
+class LoraStrategy(LoraPlus):
     """Trains a low-rank update of each chosen weight, and the head; the rest stays frozen.
 
     The options have the names of `peft.LoraConfig`.
@@ -51,18 +50,6 @@ class LoraStrategy(PeftStrategy):
     """Further modules to train whole, besides the head and what the base model lacks."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of `peft.LoraConfig`, verbatim: `{bias: lora_only}`."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        loraplus.check_ratio(self.loraplus_lr_ratio)
-
-    def parameter_groups(self, model: Any, *, learning_rate: float, weight_decay: float) -> list[dict[str, Any]] | None:
-        """Return the groups of LoRA+; None without it."""
-        if self.loraplus_lr_ratio is None:
-            return None
-        return loraplus.parameter_groups(
-            model, ratio=self.loraplus_lr_ratio, learning_rate=learning_rate, weight_decay=weight_decay
-        )
 
     def suggest(self, task: Task, base: Base) -> Suggestion:
         """Return ten times the learning rate of full fine-tuning."""

@@ -7,29 +7,33 @@ from collections.abc import Iterator
 from typing import Any
 
 from finetune.kit import decay_parameter_names
+from finetune_peft.strategy import PeftStrategy
 
 FAST = (".lora_B.", ".lora_embedding_B.")
 """Parts of the names of the parameters that learn faster."""
 
 
-def check_ratio(ratio: float | None) -> None:
-    """Check the ratio of the two learning rates.
+class LoraPlus(PeftStrategy):
+    """A strategy with the option `loraplus_lr_ratio`."""
 
-    Raises:
-        ValueError: It is not a positive number.
-    """
-    if ratio is not None and not (math.isfinite(ratio) and ratio > 0):
-        raise ValueError(f"loraplus_lr_ratio must be a number above 0, not {ratio}.")
+    loraplus_lr_ratio: float | None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        ratio = self.loraplus_lr_ratio
+        if ratio is not None and not (math.isfinite(ratio) and ratio > 0):
+            raise ValueError(f"loraplus_lr_ratio must be a number above 0, not {ratio}.")
 
-def parameter_groups(model: Any, *, ratio: float, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
-    """Return the optimizer's groups: A and all else with the learning rate, B with `ratio` times it.
+    def parameter_groups(self, model: Any, *, learning_rate: float, weight_decay: float) -> list[dict[str, Any]] | None:
+        """Return the optimizer's groups: A and all else with the learning rate, B with more; None without LoRA+.
 
-    Biases and norms have no weight decay, as the trainer does it.
+        Biases and norms have no weight decay, as the trainer does it.
 
-    Source: Hayou et al. 2024, "LoRA+: Efficient Low Rank Adaptation of Large Models", section 4.
-    """
-    return list(_groups(model, ratio, learning_rate, weight_decay))
+        Source: Hayou et al. 2024, "LoRA+: Efficient Low Rank Adaptation of Large Models", section 4.
+        """
+        if self.loraplus_lr_ratio is None:
+            return None
+        return list(_groups(model, self.loraplus_lr_ratio, learning_rate, weight_decay))
 
 
 def _groups(model: Any, ratio: float, learning_rate: float, weight_decay: float) -> Iterator[dict[str, Any]]:

@@ -16,10 +16,9 @@ from transformers import BitsAndBytesConfig
 from finetune.errors import Incompatible
 from finetune.interfaces import Base, Suggestion, Task
 from finetune.kit import gpu_has_bf16, replaced, require_upstream
-from finetune_peft import loraplus
 from finetune_peft.lora import LoraStrategy
+from finetune_peft.loraplus import LoraPlus
 from finetune_peft.rates import MEASURED, SMALL, ten_times
-from finetune_peft.strategy import PeftStrategy
 
 HEADS = (
     "classifier", "pre_classifier", "score", "qa_outputs", "lm_head", "cls", "embed_out", "classification_head",
@@ -30,7 +29,7 @@ HEADS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class QLoraStrategy(PeftStrategy):
+class QLoraStrategy(LoraPlus):
     """Trains as `lora` does, on a base model whose linear layers are stored in 4 or 8 bits.
 
     The weights take an eighth (4 bits) or a quarter (8 bits) of the memory, at some cost in precision and speed. Only
@@ -69,18 +68,6 @@ class QLoraStrategy(PeftStrategy):
     """Modules to train whole, in addition to the head and to all that the base model lacks."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of `peft.LoraConfig`, verbatim."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        loraplus.check_ratio(self.loraplus_lr_ratio)
-
-    def parameter_groups(self, model: Any, *, learning_rate: float, weight_decay: float) -> list[dict[str, Any]] | None:
-        """Return the groups of LoRA+; None without it."""
-        if self.loraplus_lr_ratio is None:
-            return None
-        return loraplus.parameter_groups(
-            model, ratio=self.loraplus_lr_ratio, learning_rate=learning_rate, weight_decay=weight_decay
-        )
 
     def suggest(self, task: Task, base: Base) -> Suggestion:
         """Return the learning rate of `lora`; a third of it for small models, which the whole one throws off course."""

@@ -5,27 +5,22 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
-from finetune.errors import BadCheckpoint, Incompatible
+from finetune.errors import Incompatible
 from finetune.interfaces import IGNORE_INDEX, Task
 from finetune.kit import base_model_of, finds_end_by_padding, require_upstream
-from finetune_peft.strategy import PeftStrategy
+from finetune_peft.whole_checkpoint import WholeCheckpoint
 
-CHECKPOINT = "trained.safetensors"
-"""File of a checkpoint that holds every trainable parameter: PEFT saves the virtual tokens, and not the network that
-makes them."""
 PER_TOKEN: Mapping[str, tuple[str, ...]] = {"TOKEN_CLS": ("logits",), "QUESTION_ANS": ("start_logits", "end_logits")}
 """PEFT's task type → outputs that have one row a token."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class VirtualTokensStrategy(PeftStrategy):
+class VirtualTokensStrategy(WholeCheckpoint):
     """Trains virtual tokens, which stand before the text, and the head."""
 
     num_virtual_tokens: int = 20
@@ -47,18 +42,6 @@ class VirtualTokensStrategy(PeftStrategy):
         """
         check_task_type(task)
         return {"num_virtual_tokens": self.num_virtual_tokens, **self.method_options(model)}
-
-    def write_checkpoint(self, model: Any, directory: Path) -> None:
-        """Write every trainable parameter, the network that makes virtual tokens among them."""
-        write_trainable(model, directory)
-
-    def read_checkpoint(self, model: Any, directory: Path) -> bool:
-        """Read what `write_checkpoint` wrote.
-
-        Raises:
-            BadCheckpoint: The file is missing, or belongs to another model.
-        """
-        return read_trainable(model, directory)
 
 
 def check_task_type(task: Task) -> None:
@@ -203,39 +186,3 @@ def _keep_first_row(module: Any, args: Any) -> Any:
 
 def _repeat_for_batch(module: Any, args: Any, prefix: Any) -> Any:
     return prefix.expand(len(args[0]), -1, -1).contiguous()
-
-
-def write_trainable(model: Any, directory: Path) -> None:
-    """Write every trainable parameter, unchanged."""
-    tensors = {name: p.detach().cpu().contiguous() for name, p in _trainable(model).items()}
-    save_file(tensors, directory / CHECKPOINT)
-
-
-def read_trainable(model: Any, directory: Path) -> bool:
-    """Read every trainable parameter.
-
-    Raises:
-        BadCheckpoint: The file is missing, or holds other parameters.
-    """
-    path = directory / CHECKPOINT
-    if not path.is_file():
-        raise BadCheckpoint(
-            f"{directory.name} lacks {CHECKPOINT}, so the parameters of the virtual tokens cannot be restored. "
-            "Start again with --overwrite."
-        )
-    tensors = load_file(path)
-    parameters = _trainable(model)
-    differing = sorted(tensors.keys() ^ parameters.keys())
-    if differing:
-        raise BadCheckpoint(
-            f"{directory.name}: {CHECKPOINT} belongs to another model: {differing[0]!r} is not in both. "
-            "Start again with --overwrite."
-        )
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(tensors[name])
-    return True
-
-
-def _trainable(model: Any) -> dict[str, Any]:
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}

@@ -9,7 +9,6 @@ the reference predicts the rows again.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import tempfile
@@ -23,7 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
-from ratios import Ratio, compare
+from ratios import Ratio, compare, main
 from training import prepared, sst2
 
 from finetune.interfaces import Job
@@ -109,13 +108,5 @@ def scored_again(trainer: Any, job: Job, *, repeats: int) -> Ratio:
     )  # fmt: skip
 
 
-def main() -> None:
-    """Print a line for each comparison."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=5)
-    for line in lines(parser.parse_args().repeats):
-        print(line, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    main(lines, about=str(__doc__))

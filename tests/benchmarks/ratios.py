@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -104,3 +105,16 @@ def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 class Seconds(float):
     """CPU seconds that a way measured itself, because a part of it does not count."""
+
+
+def main(lines: Callable[[int], Iterator[Ratio]], *, about: str) -> None:
+    """Print a line for each comparison of a script.
+
+    Args:
+        lines: Returns the comparisons, for a number of repeats.
+        about: The docstring of the script.
+    """
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=5)
+    for line in lines(parser.parse_args().repeats):
+        print(line, flush=True)

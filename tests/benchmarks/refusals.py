@@ -8,7 +8,6 @@ torch and transformers, say the same words.
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from ratios import Ratio, Seconds, compare
+from ratios import Ratio, Seconds, compare, main
 
 RECIPE = """
 task: text-classification
@@ -58,13 +57,5 @@ def lines(repeats: int) -> Iterator[Ratio]:
             )  # fmt: skip
 
 
-def main() -> None:
-    """Print a line for each comparison."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=5)
-    for line in lines(parser.parse_args().repeats):
-        print(line, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    main(lines, about=str(__doc__))

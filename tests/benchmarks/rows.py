@@ -9,7 +9,6 @@ the published search for answers (`utils_qa.py`) in plain loops, without its fil
 
 from __future__ import annotations
 
-import argparse
 import csv
 import importlib.util
 import os
@@ -26,7 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
-from ratios import Ratio, compare
+from ratios import Ratio, compare, main
 
 from finetune.data import load
 from finetune.data.features import make
@@ -156,13 +155,5 @@ def lines(repeats: int) -> Iterator[Ratio]:
     yield answers(1000, repeats=repeats)
 
 
-def main() -> None:
-    """Print a line for each comparison."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=5)
-    for line in lines(parser.parse_args().repeats):
-        print(line, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    main(lines, about=str(__doc__))

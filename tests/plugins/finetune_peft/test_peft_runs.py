@@ -133,10 +133,10 @@ def test_the_best_checkpoint_is_what_is_saved(name: str, base: Path, data: Any, 
 
 
 def test_a_checkpoint_without_its_network_is_refused(runs: Any, tmp_path: Path) -> None:
-    from finetune_peft.virtual import read_trainable
+    from finetune_peft.ptuning import PTuningStrategy
 
-    with pytest.raises(BadCheckpoint, match="the parameters of the virtual tokens cannot be restored"):
-        read_trainable(torch.nn.Linear(1, 1), tmp_path)
+    with pytest.raises(BadCheckpoint, match="the trained parameters cannot be restored"):
+        PTuningStrategy().read_checkpoint(torch.nn.Linear(1, 1), tmp_path)
 
 
 # --- merging ----------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from packaging.requirements import Requirement
 
 from finetune.cli import main
 from finetune_serve import container
@@ -84,7 +85,9 @@ def test_a_package_that_is_on_no_index_travels_as_a_wheel(
     serve(run, "--dockerfile", tmp_path / "deploy")
     (wheel,) = (tmp_path / "deploy" / "packages").iterdir()
     first = (tmp_path / "deploy" / "requirements.txt").read_text().splitlines()[0]
-    assert first == f"finetune-kit[serve] @ file:///srv/packages/{wheel.name}"
+    needed = Requirement(first)  # as pip reads it
+    assert (needed.name, needed.extras) == ("finetune-kit", {"serve"})
+    assert needed.url == f"file:///srv/packages/{wheel.name}"
     there = tmp_path / "there"
     pip = [
         sys.executable,

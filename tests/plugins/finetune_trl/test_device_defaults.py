@@ -1,4 +1,4 @@
-"""On a GPU, options that nobody sets are those of TRL."""
+"""On a GPU, options that are not set are those of TRL."""
 
 from __future__ import annotations
 
