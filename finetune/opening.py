@@ -22,12 +22,13 @@ from finetune.plugins import Plugins, discover
 from finetune.recipe import options
 from finetune.result import RECIPE, RESULT, Result
 from finetune.runtimes import RuntimeStrategy
-from finetune.training import checkpoints
+from finetune.training import checkpoints, upstream
 from finetune.user_code import described, place_of
 
 
 def open_without_weights(run: str | Path, opening: Opening, *, plugins: Plugins | None = None) -> FineTuned:
     """Open a model as `finetune.load` does, without the weights, so that data and options are checked first."""
+    upstream.sum_reproducibly()
     plugins = plugins or discover()
     folder = Path(run)
     if (folder / MANIFEST).is_file():

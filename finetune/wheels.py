@@ -6,6 +6,7 @@ import base64
 import hashlib
 import importlib.util
 import io
+import re
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -43,7 +44,8 @@ def wheel(package: str) -> tuple[str, bytes]:
     installed = distribution(package)
     if "Root-Is-Purelib: true" not in (installed.read_text("WHEEL") or ""):
         raise BadOptions(f"{package} has compiled files, so no wheel can be made of what is installed.")
-    stem = f"{installed.name.replace('-', '_')}-{installed.version}"
+    name, version = (re.sub(r"[-_.]+", "_", installed.name), installed.version.replace("-", "_"))
+    stem = f"{name}-{version}"  # https://packaging.python.org/specifications/binary-distribution-format
     metadata = f"{stem}.dist-info"
     found = dict(_modules(installed))
     for name, content in _metadata(installed):

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,9 +63,10 @@ def test_something_is_shown_before_a_large_library_is_loaded(call: str, tmp_path
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_python_sums_as_the_command_does(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("call", [finetune.train, finetune.load, finetune.evaluate], ids=["train", "load", "evaluate"])
+def test_python_sums_as_the_command_does(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the same recipe gives other last bits by `finetune.train` than by `finetune train`."""
     monkeypatch.delenv("MKL_CBWR", raising=False)
     with pytest.raises(finetune.errors.FinetuneError):
-        finetune.train("absent.yaml")
+        call("absent.yaml")
     assert os.environ["MKL_CBWR"] == "AUTO,STRICT"
